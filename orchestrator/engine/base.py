@@ -1,0 +1,204 @@
+"""What orch needs of a container engine, as Protocols, and the plain values that cross that door.
+
+`docker.py` implements them on a real engine (Docker or Podman), `fake.py` in memory; the same contract tests
+run on both. Every call has a deadline and raises a subclass of `EngineError`, never the SDK's own errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+    from typing import BinaryIO
+
+    from orchestrator.model import EngineInfo, EngineState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A bind mount of a host path."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """All settings of one container, engine-neutral; `hardening` makes it, `repro` prints it."""
+
+    name: str
+    image_id: str
+    entrypoint: tuple[str, ...]
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    labels: Mapping[str, str]
+    user: str
+    working_dir: str
+    hostname: str
+    network: str
+    mounts: tuple[Mount, ...]
+    tmpfs: Mapping[str, str]
+    """Path -> mount options."""
+    cpus: float
+    memory_bytes: int
+    """Memory and swap together: no swap beyond it."""
+    pids: int
+    nofile: int
+    shm_bytes: int
+    capabilities: tuple[str, ...]
+    seccomp: str
+    """The profile's JSON text; never empty, never `unconfined`."""
+    read_only_root: bool = True
+    cgroup_parent: str | None = None
+    stdin_open: bool = True
+    tty: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """Settings of a container as the engine reports them back; None: the engine did not say."""
+
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    network: str | None = None
+    capabilities_added: tuple[str, ...] = ()
+    capabilities_dropped: tuple[str, ...] = ()
+    seccomp: str | None = None
+    """`profile` when one is set, `unconfined`, or None when the engine's default holds."""
+    no_new_privileges: bool | None = None
+    read_only_root: bool | None = None
+    user: str | None = None
+    image_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """One inspect call: the state, the settings in effect, the main process."""
+
+    id: str
+    name: str
+    state: EngineState
+    effective: Effective
+    labels: Mapping[str, str] = field(default_factory=dict)
+    pid: int | None = None
+    """Host pid of the main process while it runs; None when it does not or the engine is elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundObject:
+    """A container, volume or network found by its labels."""
+
+    kind: str
+    """container, volume or network."""
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    created_at: datetime | None = None
+
+
+class Channel(Protocol):
+    """The three streams of a running container. Readers own one thread; `write` may come from another."""
+
+    def write(self, data: bytes) -> None:
+        """Send to the container's standard input. Raises EngineError if it is closed."""
+
+    def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
+        """The next piece of (`stdout` | `stderr`, bytes); empty bytes: that stream ended.
+        None: nothing came in time, or both have ended.
+        """
+
+    def close(self) -> None:
+        """Release what it holds. May be called twice."""
+
+
+class ContainerEngine(Protocol):
+    """Containers, by id or by name."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """The engine's abilities, read once when it was opened."""
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Create, not start; the id. ConflictError: the name is taken."""
+
+    def attach(self, container: str) -> Channel:
+        """Streams of a created container; call it before `start` so that no byte is lost."""
+
+    def start(self, container: str) -> None:
+        """Start a created container."""
+
+    def inspect(self, container: str) -> Inspection:
+        """NotFoundError: it does not exist."""
+
+    def wait(self, container: str, timeout_seconds: float) -> int | None:
+        """Exit code once it has ended, None when time ran out. Falls back to `inspect` on any error of the
+        wait call itself; NotFoundError: it does not exist.
+        """
+
+    def run_inside(self, container: str, argv: tuple[str, ...], timeout_seconds: float) -> int:
+        """Run a command in a running container; its exit code."""
+
+    def kill(self, container: str, signal_name: str = "KILL") -> None:
+        """Signal the main process. No error if it has already ended."""
+
+    def remove(self, container: str) -> None:
+        """Force-remove, and poll until the engine no longer knows it. No error if it is gone already."""
+
+    def stats(self, container: str) -> Mapping[str, object]:
+        """One shot of the engine's own statistics, as it answers."""
+
+    def find(self, labels: Mapping[str, str]) -> tuple[FoundObject, ...]:
+        """Containers (of any state), volumes and networks that carry all these labels."""
+
+    def remove_object(self, found: FoundObject) -> None:
+        """Remove what `find` found. No error if it is gone already."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class ImageEngine(Protocol):
+    """Images."""
+
+    def find_image(self, reference: str) -> str | None:
+        """ID (`sha256:…`) of a local image by name or ID, or None."""
+
+    def image_bytes(self, image_id: str) -> int:
+        """Size on disk."""
+
+    def image_labels(self, image_id: str) -> Mapping[str, str]:
+        """Its labels."""
+
+    def pull(self, reference: str, timeout_seconds: float) -> str:
+        """Pull; the ID. ImageError where no registry answers or has it."""
+
+    def build(
+        self,
+        *,
+        context: BinaryIO,
+        dockerfile: str,
+        tags: tuple[str, ...],
+        build_args: Mapping[str, str],
+        labels: Mapping[str, str],
+        network: str | None,
+        on_line: Callable[[str], None],
+    ) -> str:
+        """Build from a tar stream; the ID. Tags are given after success. ImageError with the failing step."""
+
+    def import_rootfs(self, archive: BinaryIO, reference: str, labels: Mapping[str, str]) -> str:
+        """Make an image of a root file system's tar stream; the ID."""
+
+    def tag(self, image_id: str, reference: str) -> None:
+        """Give an image a further name."""
+
+    def remove_image(self, reference: str) -> None:
+        """Remove a name, and the image with its last one. No error if it is gone already."""
+
+
+class Engine(ContainerEngine, ImageEngine, Protocol):
+    """Both."""

@@ -1,0 +1,102 @@
+"""Every error that orch raises on purpose: its exit code and the user's next step.
+
+`cli.main` catches `OrchError` once, prints `message` and `remedy`, and exits with `exit_code`. Anything else
+that reaches it is a defect of orch (`ExitCode.DEFECT`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What `orch` exits with; the gravest cause wins. 128+n: ended by signal n."""
+
+    OK = 0
+    TESTS_FAILED = 1
+    USAGE = 2
+    VIOLATIONS = 3
+    NO_TESTS = 4
+    INFRA = 36
+    DEFECT = 37
+
+
+class OrchError(Exception):
+    """Base of all errors that are meant for the user: one sentence, and what to do about it."""
+
+    exit_code: ExitCode = ExitCode.DEFECT
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class UsageError(OrchError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(OrchError):
+    """profiles.yaml is wrong; `message` begins with `file:line:column: `."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NoTestsError(OrchError):
+    """Nothing was selected."""
+
+    exit_code = ExitCode.NO_TESTS
+
+
+class GateError(OrchError):
+    """Violations, or a gate of `orch check`, failed the run."""
+
+    exit_code = ExitCode.VIOLATIONS
+
+
+class EngineError(OrchError):
+    """The container engine failed: nothing is known about the tests concerned."""
+
+    exit_code = ExitCode.INFRA
+
+
+class EngineUnavailableError(EngineError):
+    """No engine answers: absent, not running, wrong address, or no permission."""
+
+
+class EngineTimeoutError(EngineError):
+    """A call to the engine did not answer before its deadline."""
+
+
+class NotFoundError(EngineError):
+    """The engine does not know this container, image, volume or network."""
+
+
+class ConflictError(EngineError):
+    """The engine refuses because of the object's state (name taken, removal in progress)."""
+
+
+class ImageError(EngineError):
+    """An image is missing or could not be built."""
+
+
+class DatabaseError(OrchError):
+    """The resource database cannot be read or written."""
+
+    exit_code = ExitCode.INFRA
+
+
+class NothingFoundError(OrchError):
+    """A run, a test or a file that the user named does not exist."""
+
+    exit_code = ExitCode.USAGE
+
+
+class Interrupted(OrchError):  # noqa: N818 - it is not an error; the name is the event
+    """The user or the system asked orch to stop; the exit code is 128 + `signal_number`."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"interrupted by signal {signal_number}")
+        self.signal_number = signal_number

@@ -1,0 +1,660 @@
+"""Every value that crosses a stage: frozen, slotted, keyword-only; units are in the names.
+
+A missing figure is `None`, never 0. Times of day are timezone-aware UTC `datetime`; durations are float
+seconds taken from a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+# ---------------------------------------------------------------- what the user configures
+
+
+class Network(StrEnum):
+    """The network a container gets."""
+
+    NONE = "none"
+    BRIDGE = "bridge"
+
+
+class Runner(StrEnum):
+    """How a suite's tests are listed, started and read."""
+
+    PYTEST = "pytest"
+    SHELL = "shell"
+    COMMAND = "command"
+
+
+class ResultsFormat(StrEnum):
+    """Where the cases inside a test come from."""
+
+    JUNIT = "junit"
+    TAP = "tap"
+    EXIT_CODE = "exit-code"
+
+
+class Granularity(StrEnum):
+    """What gets a scope of its own: a file, or each case that the runner can list."""
+
+    FILE = "file"
+    CASE = "case"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a container may use. In an Attempt these are the effective ones."""
+
+    cpus: float
+    memory_bytes: int
+    timeout_seconds: float
+    tmpfs_bytes: int
+    tmpfs_inodes: int
+    outputs_bytes: int
+    """Size of the writable `$ORCH_OUTPUT_DIR` (a tmpfs; what is in it comes back)."""
+    shm_bytes: int
+    pids: int
+    nofile: int
+    log_bytes: int
+    """Kept bytes of each output stream; what comes after is read, counted and dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """When a figure becomes a violation. Ratios are of the limit, 0 to 1; None switches a check off."""
+
+    memory_near_ratio: float | None = 0.9
+    time_near_ratio: float | None = 0.9
+    pids_near_ratio: float | None = 0.9
+    cpu_seconds: float | None = None
+    """Budget of CPU seconds for one test."""
+    throttled_ratio: float | None = 0.25
+    """Throttled seconds over the test's duration."""
+    log_bytes: int | None = None
+    """Output above this is a flood; None: only a truncated log is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A named bundle of limits and the environment they hold in."""
+
+    name: str
+    description: str = ""
+    limits: Limits
+    network: Network
+    image: str
+    """Name of an `ImageSpec`."""
+    capabilities: tuple[str, ...] = ()
+    """Capabilities given back after all were dropped, without the CAP_ prefix."""
+    grace_seconds: float = 2.0
+    """Between TERM and KILL."""
+    reuse: int = 1
+    """How many tests one slot may take; 1: a fresh container for each."""
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """Where an image comes from: built from a Dockerfile, or a reference that the engine has or can pull."""
+
+    name: str
+    dockerfile: Path | None = None
+    context: Path | None = None
+    reference: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    base: str | None = None
+    """BASE_IMAGE when it is another image of this configuration (its name); that one is built first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Which files are tests, and how they are run."""
+
+    name: str
+    match: tuple[str, ...]
+    """Globs relative to the project's root; `**` spans folders."""
+    exclude: tuple[str, ...] = ()
+    runner: Runner
+    command: tuple[str, ...] = ()
+    """Template for Runner.COMMAND (`{test}`, `{name}`, `{output_dir}`), extra arguments for the others."""
+    results: ResultsFormat | None = None
+    """None: the runner's own (pytest: junit, shell and command: exit-code)."""
+    granularity: Granularity = Granularity.FILE
+    env: Mapping[str, str] = field(default_factory=dict)
+    pass_env: tuple[str, ...] = ()
+    """Names of host variables that are handed through."""
+    profile: str | None = None
+    """Profile of the suite's tests where no rule matches."""
+    working_dir: str = "."
+    """Relative to the project's root; must stay inside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Maps tests to a profile; all conditions given must hold; the first rule that matches wins."""
+
+    profile: str | None = None
+    match: str | None = None
+    marker: str | None = None
+    suite: str | None = None
+    retries: int | None = None
+    timeout_seconds: float | None = None
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    exclusive: bool = False
+    """Nothing else runs beside the test."""
+    group: str | None = None
+    """Tests of a group run one at a time."""
+    place: str = ""
+    """file:line of the rule, for reasons and errors."""
+
+
+# ---------------------------------------------------------------- what is run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class TestId:
+    """Identity of a test within a project: stable between runs and machines."""
+
+    __test__ = False  # not a pytest class
+
+    path: str
+    """POSIX path relative to the project's root."""
+    case: str | None = None
+    """The runner's own name of a case inside the file (pytest: what follows the first `::`)."""
+
+    def __str__(self) -> str:
+        return self.path if self.case is None else f"{self.path}::{self.case}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """How a test is started inside a container, and how its result is read."""
+
+    argv: tuple[str, ...]
+    """May contain `{output_dir}`, replaced by the container's `$ORCH_OUTPUT_DIR`."""
+    working_dir: str = "."
+    env: Mapping[str, str] = field(default_factory=dict)
+    results: ResultsFormat = ResultsFormat.EXIT_CODE
+    results_file: str | None = None
+    """Relative to the output folder; JUnit there, or None: TAP on stdout."""
+    skip_exit_codes: frozenset[int] = frozenset()
+    """Exit codes that mean "nothing was run" (pytest 5, automake's 77)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Test:
+    """One schedulable test, as found by a suite."""
+
+    __test__ = False
+
+    id: TestId
+    suite: str
+    command: Command
+    markers: frozenset[str] = frozenset()
+    profile_hint: str | None = None
+    """From a comment `orch: profile=NAME` near the top of the file."""
+    suite_profile: str | None = None
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What the database knows of a test, for ordering and admission. From at least one earlier attempt."""
+
+    attempts: int
+    duration_seconds_p95: float
+    memory_bytes_p95: int | None
+    cpus_p95: float | None
+    """CPU seconds per second of duration."""
+    last_outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """A test, the profile it runs under, and why. The unit that an executor takes."""
+
+    run_id: str
+    test: Test
+    profile: Profile
+    """With effective limits: rule overrides applied, clamped to the host."""
+    reason: str
+    clamped: tuple[str, ...] = ()
+    """Notices of limits that were lowered to what the host has."""
+    attempt: int = 1
+    repetition: int = 1
+    """1 to N of --repeat N."""
+    retries: int = 0
+    exclusive: bool = False
+    group: str | None = None
+    history: History | None = None
+
+
+# ---------------------------------------------------------------- what was seen
+
+
+class Source(StrEnum):
+    """Where a figure comes from, best first."""
+
+    KERNEL = "kernel"
+    AGENT = "agent"
+    STATS = "stats"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One point of a test's time series. Counters are totals since the test's start."""
+
+    at_seconds: float
+    """Since the test was released."""
+    memory_bytes: int | None = None
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    shmem_bytes: int | None = None
+    cpu_seconds: float | None = None
+    pids: int | None = None
+    """Tasks: processes and threads, as the kernel's pids controller counts them."""
+    processes: int | None = None
+    open_files: int | None = None
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+    throttled_seconds: float | None = None
+    memory_pressure_ratio: float | None = None
+    """PSI: share of the last 10 s in which some task waited for memory, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one attempt used, from start of the test to its end. None: not measured, `missing` says why."""
+
+    cpu_seconds: float | None = None
+    cpu_user_seconds: float | None = None
+    cpu_system_seconds: float | None = None
+    memory_peak_bytes: int | None = None
+    anon_peak_bytes: int | None = None
+    file_peak_bytes: int | None = None
+    shmem_peak_bytes: int | None = None
+    swap_peak_bytes: int | None = None
+    pids_peak: int | None = None
+    oom_kills: int | None = None
+    pids_limit_hits: int | None = None
+    """Forks refused by the pids limit."""
+    throttled_periods: int | None = None
+    throttled_seconds: float | None = None
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """Figure's field name -> source, for each figure that is not None."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Figure's field name -> reason, for each figure that is None."""
+    memory_peak_is_upper_bound: bool = False
+    """True in a reused slot whose kernel cannot reset the peak."""
+
+
+class Outcome(StrEnum):
+    """Why a test ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    CRASHED = "crashed"
+    INFRA = "infra"
+    INTERRUPTED = "interrupted"
+    SKIPPED = "skipped"
+
+
+class CaseOutcome(StrEnum):
+    """Outcome of one case inside a test, in the words of JUnit and TAP."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """One case as its runner reported it."""
+
+    name: str
+    outcome: CaseOutcome
+    duration_seconds: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """A process that was still there when its test had ended."""
+
+    pid: int
+    command_line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRecord:
+    """The end record of agent.sh: the first witness. Present only when its nonce was right."""
+
+    exit_code: int
+    """0 to 255; 128+n where a signal ended the command, as shells write it."""
+    leftovers: tuple[Leftover, ...] = ()
+    dirty: tuple[str, ...] = ()
+    """Writable places that could not be emptied; the slot is thrown away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineState:
+    """What the engine's inspect says of a container: the second witness."""
+
+    status: str
+    """created, running, paused, restarting, removing, exited, dead; "gone" when the engine does not know it."""
+    exit_code: int | None = None
+    oom_killed: bool | None = None
+    """As the engine says; known to lie, never used alone."""
+    error: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputChunk:
+    """When a piece of output arrived: `offset` bytes into its stream at `at_seconds` since the start."""
+
+    at_seconds: float
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputLog:
+    """One output stream of a test. The kept bytes are in `path` unchanged."""
+
+    path: Path | None
+    total_bytes: int
+    kept_bytes: int
+    tail: bytes
+    """The last bytes of the whole stream, at most 64 KiB, for display."""
+    chunks: tuple[OutputChunk, ...] = ()
+
+    @property
+    def truncated(self) -> bool:
+        """True if bytes were dropped at the cap."""
+        return self.kept_bytes < self.total_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where an attempt's time went, in seconds. `test_seconds` never includes queueing or start-up."""
+
+    queue_seconds: float = 0.0
+    create_seconds: float = 0.0
+    start_seconds: float = 0.0
+    test_seconds: float = 0.0
+    teardown_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attestation:
+    """What the container really was, read back from the engine and the kernel."""
+
+    container_name: str
+    container_id: str
+    image_id: str
+    effective_memory_bytes: int | None = None
+    effective_cpus: float | None = None
+    effective_pids: int | None = None
+    network: str | None = None
+    capabilities: tuple[str, ...] = ()
+    seccomp: str | None = None
+    read_only_root: bool | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that was seen of one attempt, before anyone judges it. Input of `verdict`."""
+
+    agent: AgentRecord | None
+    engine: EngineState | None
+    agent_expected: bool = True
+    """False for an image without a shell: there is one witness only."""
+    timed_out: bool = False
+    interrupted: bool = False
+    engine_failure: str | None = None
+    """An error of the engine that kept the test from running or from being seen."""
+    usage: Usage = field(default_factory=Usage)
+    samples: tuple[Sample, ...] = ()
+    stdout: OutputLog
+    stderr: OutputLog
+    outputs: tuple[str, ...] = ()
+    """Files that came back, relative to the attempt's outputs folder."""
+    outputs_notes: tuple[str, ...] = ()
+    """What did not come back, and why (a symlink, over the cap, …)."""
+    timings: Timings
+    started_at: datetime
+    attestation: Attestation | None = None
+    leaked_objects: tuple[str, ...] = ()
+    """Engine objects (container, volume, network) that the test left."""
+
+
+class Severity(StrEnum):
+    """How grave a violation is."""
+
+    NOTICE = "notice"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class ViolationKind(StrEnum):
+    """Which budget was broken."""
+
+    MEMORY_NEAR = "memory-near"
+    MEMORY_OVER = "memory-over"
+    CHILD_OOM = "child-oom"
+    CPU_BUDGET = "cpu-budget"
+    CPU_THROTTLED = "cpu-throttled"
+    TIME_NEAR = "time-near"
+    TIME_OVER = "time-over"
+    PIDS_LIMIT = "pids-limit"
+    PROCESS_LEAK = "process-leak"
+    OUTPUT_FLOOD = "output-flood"
+    OBJECT_LEAK = "object-leak"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A broken budget. A test may pass and still have some."""
+
+    kind: ViolationKind
+    severity: Severity
+    measured: float
+    limit: float
+    unit: str
+    """bytes, seconds, count or ratio."""
+    message: str
+    """One sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One run of one test in one container: what `execute` returns."""
+
+    id: str
+    """UUID; the database's key."""
+    assignment: Assignment
+    outcome: Outcome
+    message: str
+    """Why, in one line; empty for a pass."""
+    exit_code: int | None
+    signal: int | None
+    evidence: Evidence
+    violations: tuple[Violation, ...] = ()
+    cases: tuple[CaseResult, ...] = ()
+    witnesses: int = 2
+    folder: Path | None = None
+    """Where stdout, stderr, metrics.json and outputs/ are."""
+
+
+class Verb(StrEnum):
+    """The word in front of a finished test's line."""
+
+    PASS = "PASS"  # noqa: S105 - a verdict, not a password
+    FAIL = "FAIL"
+    FLAKY = "FLAKY"
+    SLOW = "SLOW"
+    TIMEOUT = "TIMEOUT"
+    OOM = "OOM"
+    CRASH = "CRASH"
+    LEAK = "LEAK"
+    UNDERSIZED = "UNDERSIZED"
+    RUNAWAY = "RUNAWAY"
+    INFRA = "INFRA"
+    SKIP = "SKIP"
+    STOPPED = "STOPPED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestResult:
+    """The final word on one test of a run: its attempts, in order, and what they add up to."""
+
+    __test__ = False
+
+    attempts: tuple[Attempt, ...]
+    outcome: Outcome
+    verb: Verb
+    flaky: bool = False
+    """Failed at least once and passed at least once."""
+
+    @property
+    def final(self) -> Attempt:
+        """The attempt that decided."""
+        return self.attempts[-1]
+
+    @property
+    def test(self) -> Test:
+        """The test concerned."""
+        return self.attempts[-1].assignment.test
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Violations of the deciding attempt."""
+        return self.attempts[-1].violations
+
+
+# ---------------------------------------------------------------- the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """The engine as it described itself."""
+
+    name: str
+    """docker or podman."""
+    version: str
+    api_version: str
+    address: str
+    local: bool
+    """The engine shares this machine's files and kernel."""
+    cgroup_version: int | None
+    cgroup_driver: str | None
+    rootless: bool
+    cpus: int
+    memory_bytes: int
+    kernel: str
+    operating_system: str
+    architecture: str
+    storage_driver: str = ""
+    memory_limit: bool = True
+    cpu_limit: bool = True
+    pids_limit: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostInfo:
+    """The machine orch runs on."""
+
+    id: str
+    """A digest of the machine id: tells machines apart without naming them."""
+    cpus: float
+    """CPUs this process is granted (affinity and cgroup quota), not those built in."""
+    memory_bytes: int
+    """Memory this process is granted."""
+    kernel: str
+    python: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One call of `orch run`."""
+
+    id: str
+    """UUID; its first 8 digits are what users read and type."""
+    started_at: datetime
+    argv: tuple[str, ...]
+    project: str
+    config_digest: str
+    orch_version: str
+    engine: EngineInfo
+    host: HostInfo
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Image name -> pinned ID."""
+    revision: str | None = None
+    branch: str | None = None
+    dirty: bool | None = None
+
+    @property
+    def short_id(self) -> str:
+        """The first 8 digits."""
+        return self.id[:8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """What the run was expected to create, what it created, and what is left of it."""
+
+    expected_containers: int = 0
+    created_containers: int = 0
+    removed_containers: int = 0
+    left: tuple[str, ...] = ()
+    """Kind and name of each object that is still there."""
+    unexpected: tuple[str, ...] = ()
+    """Objects that appeared without being asked for, with the test they belong to."""
+
+
+class RunStatus(StrEnum):
+    """How far a run came."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """All that a report of one run needs."""
+
+    run: Run
+    status: RunStatus
+    results: tuple[TestResult, ...]
+    not_run: tuple[str, ...] = ()
+    """Ids of planned tests that were not run, because the run was stopped."""
+    duration_seconds: float
+    exit_code: int
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Outcome -> number of tests, plus `tests`, `flaky` and `violations`."""
+        counts = {"tests": len(self.results), "flaky": sum(r.flaky for r in self.results)}
+        counts["violations"] = sum(len(r.violations) for r in self.results)
+        for outcome in Outcome:
+            counts[outcome.value] = sum(r.outcome is outcome for r in self.results)
+        return counts
