@@ -1,0 +1,131 @@
+# agent.sh: process 1 of every container. Runs tests one at a time, ends what they leave, reports each with an
+# end record that only it can write. POSIX sh only (dash, ash, bash), builtins wherever a fork can be saved.
+#
+#   sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
+#
+# From orch, for each test: a line with a secret nonce, lines of shell that end in a call of orch_test, and the
+# nonce once more. To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
+#   begin, counters before, run, <the test's stdout>, end, the record, tar, <archive of the outputs>, done
+# and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
+# shellcheck disable=SC2329 # the functions are called by what orch sends
+umask 022
+if [ "$1" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$1/in" 8>"$1/out" 9>"$1/err"; fi
+exec </dev/null >/dev/null 2>&1
+cd / || exit 125
+
+mark() { printf '\n%s %s\n' "$nonce" "$1"; }
+
+# Adds the kernel's counters to $record; no fork.
+counters() {
+    for file in $ORCH_COUNTERS; do
+        [ -r "$file" ] || continue
+        record="$record@$file
+"
+        while IFS= read -r text; do
+            record="$record$text
+"
+        done <"$file"
+    done
+}
+
+# Sets $live to the processes besides this one that are not zombies.
+find_live() {
+    live=
+    for entry in /proc/[0-9]*; do
+        pid=${entry#/proc/}
+        [ "$pid" = 1 ] && continue
+        while read -r key value _; do
+            [ "$key" = State: ] || continue
+            [ "$value" = Z ] || [ "$value" = X ] || live="$live $pid"
+            break
+        done <"$entry/status"
+    done
+}
+
+# Adds to $record what still lives 100 ms after its test (before that it may be on its way out), and ends it.
+end_leftovers() {
+    find_live
+    [ -n "$live" ] && sleep 0.05 && find_live
+    [ -n "$live" ] && sleep 0.05 && find_live
+    [ -n "$live" ] || return 0
+    for pid in $live; do
+        line=$(tr '\000\n\r' '   ' <"/proc/$pid/cmdline") || line=
+        [ -n "$line" ] || read -r line <"/proc/$pid/comm" || line='?'
+        record="${record}leftover $pid $line
+"
+    done
+    tries=0
+    while [ -n "$live" ] && [ "$tries" -lt 100 ]; do
+        kill -KILL -1
+        [ "$tries" = 0 ] || sleep 0.02
+        find_live
+        tries=$((tries + 1))
+    done
+    [ -z "$live" ] || dirty processes
+}
+
+dirty() {
+    record="${record}dirty $1
+"
+}
+
+# Empties the writable places for the next test, and notes which could not be.
+reset_places() {
+    for place in /tmp /dev/shm "$ORCH_OUTPUT_DIR"; do
+        set -- "$place"/* "$place"/.[!.]* "$place"/..?*
+        rm -rf "$@"
+        for entry in "$place"/* "$place"/.[!.]* "$place"/..?*; do
+            if [ -e "$entry" ] || [ -L "$entry" ]; then dirty "$place" && break; fi
+        done
+    done
+    for table in /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg; do
+        { read -r _ && read -r text && dirty "$table"; } <"$table"
+    done
+    for entry in /dev/mqueue/*; do
+        [ -e "$entry" ] && dirty /dev/mqueue && break
+    done
+}
+
+# orch_test last|keep FOLDER NAME=VALUE... -- COMMAND...
+orch_test() {
+    keep=$1 folder=$2 record=
+    shift 2
+    counters
+    { mark begin; printf '%s' "$record"; mark run; } >&8
+    # In the foreground: a shell lets its background children ignore SIGINT. The memory killer takes the test
+    # before the agent, which lives to tell.
+    (
+        echo 1000 >/proc/self/oom_score_adj
+        # shellcheck disable=SC2163 # the word is NAME=VALUE
+        while [ "$1" != -- ]; do export "$1"; shift; done
+        shift
+        unset ORCH_COUNTERS
+        cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
+        exec "$@" >&8 2>&9 7<&- 8>&- 9>&-
+    )
+    code=$?
+    record="code $code
+"
+    end_leftovers
+    counters
+    mark end >&9
+    { mark end; printf '%s' "$record"; mark tar; } >&8
+    for entry in "$ORCH_OUTPUT_DIR"/* "$ORCH_OUTPUT_DIR"/.[!.]* "$ORCH_OUTPUT_DIR"/..?*; do
+        if [ -e "$entry" ] || [ -L "$entry" ]; then tar -C "$ORCH_OUTPUT_DIR" -cf - . >&8; break; fi
+    done
+    record=
+    if [ "$keep" = keep ]; then reset_places; fi
+    { mark reset; printf '%s' "$record"; mark over; } >&8
+    [ "$keep" = keep ] || exit "$code"
+}
+
+printf '\norch-agent ready\n' >&8
+while IFS= read -r nonce <&7; do
+    script=
+    while IFS= read -r text <&7 && [ "$text" != "$nonce" ]; do
+        script="$script$text
+"
+    done
+    eval "$script"
+done
+exit 0

@@ -1,0 +1,81 @@
+"""The streams of a container through the engine's attach call: for an engine that shares no files with us.
+
+The engine multiplexes both output streams over one connection, each piece behind a header of 8 bytes: the
+stream (1 or 2), three zeros, the length in network order. (Docker Engine API, "Attach to a container".)
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+
+from orchestrator.errors import EngineError
+
+_HEADER = struct.Struct(">BxxxL")
+_NAMES = {1: "stdout", 2: "stderr"}
+_READ_BYTES = 1 << 16
+
+
+class AttachChannel:
+    """A hijacked connection. One thread reads, any may write."""
+
+    def __init__(self, connection: socket.socket, *, keep: object) -> None:
+        self._connection = connection
+        self._keep = keep  # the response object; when it is collected, it closes the connection
+        self._pending = b""
+        self._left = 0  # bytes of the current piece that are still to come
+        self._stream = "stdout"
+        self._ended: list[str] = []
+        self._closed = False
+        self._lock = threading.Lock()
+        connection.settimeout(None)
+
+    def write(self, data: bytes) -> None:
+        """Send to the container's standard input."""
+        try:
+            with self._lock:
+                self._connection.sendall(data)
+        except OSError as error:
+            raise EngineError(f"writing to the container: {error}") from error
+
+    def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
+        """The next piece; empty bytes: that stream ended; None: nothing came, or both have ended."""
+        while True:
+            piece = self._piece()
+            if piece is not None:
+                return piece
+            if self._closed:
+                return (self._ended.pop(0), b"") if self._ended else None
+            if not select.select([self._connection], [], [], max(0.0, timeout_seconds))[0]:
+                return None
+            try:
+                data = self._connection.recv(_READ_BYTES)
+            except OSError:
+                data = b""
+            if not data:  # the engine closes both streams at once
+                self._closed, self._ended = True, ["stdout", "stderr"]
+            self._pending += data
+
+    def _piece(self) -> tuple[str, bytes] | None:
+        if self._left == 0:
+            if len(self._pending) < _HEADER.size:
+                return None
+            kind, self._left = _HEADER.unpack_from(self._pending)
+            self._pending = self._pending[_HEADER.size :]
+            self._stream = _NAMES.get(kind, "stdout")
+        if not self._pending or self._left == 0:
+            return None
+        data, self._pending = self._pending[: self._left], self._pending[self._left :]
+        self._left -= len(data)
+        return self._stream, data
+
+    def close(self) -> None:
+        """Close the connection."""
+        try:
+            self._connection.close()
+        finally:
+            close = getattr(self._keep, "close", None)
+            if close is not None:
+                close()

@@ -1,0 +1,78 @@
+"""The streams of a container through three FIFOs in a mounted folder: for an engine on this machine.
+
+Nothing of the engine is on the way, neither shim nor attach: two slots of small tests ran 13 % faster than
+through attach (DESIGN section 6). The folder's parents are the user's alone, so the modes let the container's
+user in and nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+from pathlib import Path
+
+from orchestrator.errors import EngineError
+
+_READ_BYTES = 1 << 16
+_NAMES = ("in", "out", "err")
+
+
+class FifoChannel:
+    """Made before the container starts, so that no byte is lost."""
+
+    def __init__(self, folder: Path) -> None:
+        """Create the folder with its FIFOs and open our ends."""
+        folder.mkdir(parents=True, mode=0o700)
+        self.folder = folder
+        self._inputs: dict[int, str] = {}
+        self._in = -1
+        self._poll = select.poll()
+        folder.chmod(0o755)
+        for name in _NAMES:
+            os.mkfifo(folder / name)
+            (folder / name).chmod(0o666)  # past the umask: the container's user is another one
+        # read-write: opening does not wait for the container, and writing after its end is no SIGPIPE
+        self._in = os.open(folder / "in", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        for name, stream in (("out", "stdout"), ("err", "stderr")):
+            descriptor = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._inputs[descriptor] = stream
+            self._poll.register(descriptor, select.POLLIN)
+
+    def write(self, data: bytes) -> None:
+        """Send to the agent. A FIFO holds 64 KiB; longer messages are written as the agent reads."""
+        view = memoryview(data)
+        try:
+            while view:
+                try:
+                    view = view[os.write(self._in, view) :]
+                except BlockingIOError:
+                    if not select.select([], [self._in], [], 10.0)[1]:
+                        raise EngineError("the agent does not read its input") from None
+        except OSError as error:
+            raise EngineError(f"writing to the agent: {error}") from error
+
+    def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
+        """The next piece; empty bytes: that stream ended; None: nothing came, or both have ended."""
+        if not self._inputs:
+            return None
+        for descriptor, _ in self._poll.poll(max(0.0, timeout_seconds) * 1000):
+            try:
+                data = os.read(descriptor, _READ_BYTES)
+            except BlockingIOError:
+                continue
+            stream = self._inputs[descriptor]
+            if not data:  # the last writer is gone: the container has ended
+                self._poll.unregister(descriptor)
+                del self._inputs[descriptor]
+                os.close(descriptor)
+            return stream, data
+        return None
+
+    def close(self) -> None:
+        """Close our ends and remove the folder."""
+        for descriptor in (*self._inputs, self._in):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._inputs, self._in = {}, -1
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,173 @@
+"""What comes out of a container, taken apart: the agent's marks, the test's own output, the record, the archive.
+
+Pure but for the sinks. A mark counts only with the test's secret nonce, so a test that prints one of its own
+choice prints text.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from orchestrator.model import AgentRecord, Leftover, OutputChunk, OutputLog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+READY = b"\norch-agent ready\n"
+OUT_MARKS = ("begin", "run", "end", "tar", "reset", "over")
+ERR_MARKS = ("end",)
+TAIL_BYTES = 1 << 16
+MAX_CHUNKS = 10_000
+"""Timestamps kept of one stream; output after that is kept without its time."""
+MAX_TEXT_BYTES = 1 << 20
+MAX_LEFTOVERS = 100
+
+
+class Sink(Protocol):
+    """Takes the bytes of one section."""
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes."""
+
+
+class TextSink:
+    """Keeps a short section in memory."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Keep up to 1 MiB, drop what comes after."""
+        data = data[: MAX_TEXT_BYTES - self._size]
+        self._size += len(data)
+        self._parts.append(data)
+
+    @property
+    def text(self) -> str:
+        """What came, as text."""
+        return b"".join(self._parts).decode(errors="replace")
+
+
+class LogSink:
+    """One output stream of a test: the first bytes to a file unchanged, the last ones kept for display."""
+
+    def __init__(self, path: Path | None, cap_bytes: int, started: float) -> None:
+        """`started`: monotonic time of the test's release."""
+        self._path = path
+        self._file = None if path is None else path.open("wb", buffering=0)
+        self._cap = cap_bytes
+        self._started = started
+        self._total = 0
+        self._kept = 0
+        self._tail = b""
+        self._chunks: list[OutputChunk] = []
+
+    def feed(self, data: bytes) -> None:
+        """Count all, keep up to the cap."""
+        if not data:
+            return
+        if len(self._chunks) < MAX_CHUNKS:
+            at_seconds = round(time.monotonic() - self._started, 6)
+            self._chunks.append(OutputChunk(at_seconds=at_seconds, offset=self._total))
+        self._total += len(data)
+        keep = data[: max(0, self._cap - self._kept)]
+        if keep:
+            if self._file is not None:
+                self._file.write(keep)
+            self._kept += len(keep)
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
+
+    def close(self) -> OutputLog:
+        """What was seen."""
+        if self._file is not None:
+            self._file.close()
+        return OutputLog(
+            path=self._path,
+            total_bytes=self._total,
+            kept_bytes=self._kept,
+            tail=self._tail,
+            chunks=tuple(self._chunks),
+        )
+
+
+class Sections:
+    """Cuts one stream at its marks, whatever the sizes of the pieces that it arrives in."""
+
+    def __init__(self, nonce: str, marks: Sequence[str], sinks: Sequence[Sink]) -> None:
+        """`sinks[i]` takes what comes before `marks[i]`."""
+        self._marks = [f"\n{nonce} {mark}\n".encode() for mark in marks]
+        self._sinks = sinks
+        self._at = 0
+        self._pending = b""
+
+    @property
+    def passed(self) -> int:
+        """Number of marks seen."""
+        return self._at
+
+    @property
+    def complete(self) -> bool:
+        """All marks seen."""
+        return self._at == len(self._marks)
+
+    def feed(self, data: bytes) -> bytes:
+        """Hand on what is sure to be content; the bytes after the last mark are returned."""
+        data, self._pending = self._pending + data, b""
+        while not self.complete:
+            mark, sink = self._marks[self._at], self._sinks[self._at]
+            found = data.find(mark)
+            if found < 0:
+                held = _possible_start(data, mark)
+                sink.feed(data[: len(data) - held])
+                self._pending = data[len(data) - held :]
+                return b""
+            sink.feed(data[:found])
+            data = data[found + len(mark) :]
+            self._at += 1
+        return data
+
+    def flush(self) -> None:
+        """The stream has ended: what might have become a mark was content."""
+        if not self.complete:
+            self._sinks[self._at].feed(self._pending)
+        self._pending = b""
+
+
+def _possible_start(data: bytes, mark: bytes) -> int:
+    """Length of the longest end of `data` with which `mark` may begin."""
+    start = data.rfind(b"\n", max(0, len(data) - len(mark) + 1))
+    while start >= 0:
+        if mark.startswith(data[start:]):
+            # an earlier newline may begin a longer match
+            earlier = data.rfind(b"\n", max(0, len(data) - len(mark) + 1), start)
+            if earlier < 0 or not mark.startswith(data[earlier:]):
+                return len(data) - start
+        start = data.rfind(b"\n", max(0, len(data) - len(mark) + 1), start)
+    return 0
+
+
+def parse_record(text: str, reset: str) -> tuple[AgentRecord, str] | None:
+    """(record, counters' text), or None where it is not what agent.sh writes."""
+    code: int | None = None
+    leftovers: list[Leftover] = []
+    dirty: list[str] = []
+    counters: list[str] = []
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if counters or line.startswith("@"):
+            counters.append(line)
+        elif word == "code" and rest.isdigit():
+            code = int(rest)
+        elif word == "leftover":
+            pid, _, command = rest.partition(" ")
+            if pid.isdigit() and len(leftovers) < MAX_LEFTOVERS:
+                leftovers.append(Leftover(pid=int(pid), command_line=command.strip()))
+        elif word == "dirty":
+            dirty.append(rest)
+    dirty += [line.partition(" ")[2] for line in reset.splitlines() if line.startswith("dirty ")]
+    if code is None or not 0 <= code <= 255:
+        return None
+    return AgentRecord(exit_code=code, leftovers=tuple(leftovers), dirty=tuple(dirty)), "\n".join(counters)

@@ -1,0 +1,151 @@
+"""The engine's JSON and our values, each into the other. Pure: no engine is needed to read or test it."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.engine.base import Effective, Inspection
+from orchestrator.model import EngineInfo, EngineState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.engine.base import ContainerSpec
+
+
+def name_and_tag(reference: str) -> tuple[str, str]:
+    """`a.b:5000/name:tag` -> (`a.b:5000/name`, `tag`); no tag: latest."""
+    head, colon, tail = reference.rpartition(":")
+    return (head, tail) if colon and "/" not in tail else (reference, "latest")
+
+
+def describe(address: str, info: Mapping[str, Any], version: Mapping[str, Any]) -> EngineInfo:
+    components = {str(c.get("Name", "")).lower() for c in version.get("Components") or []}
+    is_podman = any("podman" in name for name in components)
+    options = [str(o) for o in info.get("SecurityOptions") or []]
+    cgroup = str(info.get("CgroupVersion") or "")
+    kernel = str(info.get("KernelVersion") or "")
+    local = address.startswith("unix://") and kernel == os.uname().release
+    return EngineInfo(
+        name="podman" if is_podman else "docker",
+        version=str(version.get("Version") or info.get("ServerVersion") or "?"),
+        api_version=str(version.get("ApiVersion") or "?"),
+        address=address,
+        local=local and "Docker Desktop" not in str(info.get("OperatingSystem")),
+        cgroup_version=int(cgroup) if cgroup.isdigit() else 1,
+        cgroup_driver=info.get("CgroupDriver"),
+        rootless=any("rootless" in o for o in options),
+        cpus=int(info.get("NCPU") or 0),
+        memory_bytes=int(info.get("MemTotal") or 0),
+        kernel=kernel,
+        operating_system=str(info.get("OperatingSystem") or ""),
+        architecture=str(info.get("Architecture") or ""),
+        storage_driver=str(info.get("Driver") or ""),
+        memory_limit=bool(info.get("MemoryLimit", True)),
+        cpu_limit=bool(info.get("CpuCfsQuota", True)),
+        pids_limit=bool(info.get("PidsLimit", True)),
+        warnings=tuple(str(w) for w in info.get("Warnings") or []),
+    )
+
+
+def container_config(spec: ContainerSpec) -> dict[str, Any]:
+    """The body of the engine's create call."""
+    return {
+        "Image": spec.image_id,
+        "Entrypoint": list(spec.entrypoint),
+        "Cmd": list(spec.argv),
+        "Env": [f"{name}={value}" for name, value in spec.env.items()],
+        "Labels": dict(spec.labels),
+        "User": spec.user,
+        "WorkingDir": spec.working_dir,
+        "Hostname": spec.hostname,
+        "OpenStdin": spec.stdin_open,
+        "StdinOnce": False,
+        "AttachStdin": spec.stdin_open,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": spec.tty,
+        "Healthcheck": {"Test": ["NONE"]},  # the image's own would run processes inside the test's limits
+        "HostConfig": {
+            "NetworkMode": spec.network,
+            "ReadonlyRootfs": spec.read_only_root,
+            "CapDrop": ["ALL"],
+            "CapAdd": list(spec.capabilities),
+            "SecurityOpt": ["no-new-privileges", f"seccomp={spec.seccomp}"],
+            "Memory": spec.memory_bytes,
+            "MemorySwap": spec.memory_bytes,
+            "NanoCpus": round(spec.cpus * 1e9),
+            "PidsLimit": spec.pids,
+            "Ulimits": [
+                {"Name": "nofile", "Soft": spec.nofile, "Hard": spec.nofile},
+                {"Name": "core", "Soft": 0, "Hard": 0},
+            ],
+            "Tmpfs": dict(spec.tmpfs),
+            "ShmSize": spec.shm_bytes,
+            "IpcMode": "private",
+            "LogConfig": {"Type": "none", "Config": {}},  # nothing that could fill the disk
+            "AutoRemove": False,  # would take the second witness away
+            "RestartPolicy": {"Name": "no"},
+            "CgroupParent": spec.cgroup_parent or "",
+            "Mounts": [
+                {"Type": "bind", "Source": m.source, "Target": m.target, "ReadOnly": m.read_only, "BindOptions": {"Propagation": "rprivate"}}
+                for m in spec.mounts
+            ],
+        },
+    }
+
+
+def _moment(text: str | None) -> datetime | None:
+    """The engine's RFC 3339 with nanoseconds; year 1 is its word for never."""
+    if not text or text.startswith("0001-"):
+        return None
+    head, dot, tail = text.partition(".")
+    if dot:
+        digits = tail.rstrip("Z")
+        zone = ""
+        for sign in "+-":
+            if sign in digits:
+                digits, zone = digits.split(sign)[0], sign + digits.split(sign)[1]
+        text = f"{head}.{digits[:6]}{zone or '+00:00'}"
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+
+
+def inspection(reply: Mapping[str, Any], *, local: bool) -> Inspection:
+    state, config, host = reply["State"], reply.get("Config") or {}, reply.get("HostConfig") or {}
+    options = [str(o) for o in host.get("SecurityOpt") or []]
+    seccomp = next((o.partition("=")[2] for o in options if o.startswith("seccomp=")), None)
+    if seccomp is not None and seccomp != "unconfined":
+        seccomp = "profile"
+    pid = int(state.get("Pid") or 0)
+    return Inspection(
+        id=str(reply["Id"]),
+        name=str(reply.get("Name") or "").lstrip("/"),
+        labels=config.get("Labels") or {},
+        pid=pid if pid > 0 and local else None,
+        state=EngineState(
+            status=str(state.get("Status") or "?"),
+            exit_code=state.get("ExitCode"),
+            oom_killed=state.get("OOMKilled"),
+            error=str(state.get("Error") or ""),
+            started_at=_moment(state.get("StartedAt")),
+            finished_at=_moment(state.get("FinishedAt")),
+        ),
+        effective=Effective(
+            memory_bytes=host.get("Memory") or None,
+            cpus=host["NanoCpus"] / 1e9 if host.get("NanoCpus") else None,
+            pids=host.get("PidsLimit") or None,
+            network=host.get("NetworkMode"),
+            capabilities_added=tuple(c.removeprefix("CAP_") for c in host.get("CapAdd") or ()),
+            capabilities_dropped=tuple(c.removeprefix("CAP_") for c in host.get("CapDrop") or ()),
+            seccomp=seccomp,
+            no_new_privileges=any(o.startswith("no-new-privileges") for o in options),
+            read_only_root=host.get("ReadonlyRootfs"),
+            user=config.get("User"),
+            image_id=reply.get("Image"),
+        ),
+    )
