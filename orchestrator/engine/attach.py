@@ -7,11 +7,14 @@ stream (1 or 2), three zeros, the length in network order. (Docker Engine API, "
 from __future__ import annotations
 
 import select
-import socket
 import struct
 import threading
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import EngineError
+
+if TYPE_CHECKING:
+    import socket
 
 _HEADER = struct.Struct(">BxxxL")
 _NAMES = {1: "stdout", 2: "stderr"}

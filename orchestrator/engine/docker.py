@@ -11,14 +11,14 @@ import time
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import docker
 import docker.errors
 import docker.tls
 import requests
 import urllib3.exceptions
 
+import docker
 from orchestrator.engine.attach import AttachChannel
 from orchestrator.engine.base import FoundObject
 from orchestrator.engine.wire import container_config, describe, inspection, name_and_tag
@@ -32,8 +32,8 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
     import socket
+    from collections.abc import Callable, Iterator, Mapping
     from typing import BinaryIO
 
     from orchestrator.engine.base import Channel, ContainerSpec, Engine, Inspection
@@ -68,7 +68,12 @@ def _translated(doing: str) -> Iterator[None]:
         raise EngineUnavailableError(
             f"{doing}: lost the connection to the engine", remedy="orch doctor tells whether it answers"
         ) from error
-    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
+    except (
+        docker.errors.DockerException,
+        requests.exceptions.RequestException,
+        OSError,
+        ValueError,
+    ) as error:
         raise EngineError(f"{doing}: {error}") from error
 
 
@@ -132,7 +137,7 @@ class DockerEngine:
 
     def __init__(self, address: str, env: Mapping[str, str]) -> None:
         self._address = address
-        self._client = _connect(address, env)
+        self._client: Any = _connect(address, env)  # the SDK has no types of its own
         try:
             with _translated("reading the engine's description"):
                 self._info = describe(address, self._client.info(), self._client.version())
@@ -260,8 +265,14 @@ class DockerEngine:
                 )
                 for c in containers
             ),
-            *(FoundObject(kind="volume", id=v["Name"], name=v["Name"], labels=v.get("Labels") or {}) for v in volumes),
-            *(FoundObject(kind="network", id=n["Id"], name=n["Name"], labels=n.get("Labels") or {}) for n in networks),
+            *(
+                FoundObject(kind="volume", id=v["Name"], name=v["Name"], labels=v.get("Labels") or {})
+                for v in volumes
+            ),
+            *(
+                FoundObject(kind="network", id=n["Id"], name=n["Name"], labels=n.get("Labels") or {})
+                for n in networks
+            ),
         )
 
     def remove_object(self, found: FoundObject) -> None:
@@ -330,7 +341,8 @@ class DockerEngine:
         on_line: Callable[[str], None],
     ) -> str:
         """Build from a tar stream; the ID. The classic builder: every engine has it, with or without buildx."""
-        image_id, step, lines = None, "", []
+        image_id, step = None, ""
+        lines: list[str] = []
         with _translated("building an image"):
             events = self._client.build(
                 fileobj=context,
@@ -385,21 +397,30 @@ class DockerEngine:
             return
 
 
-def _connect(address: str, env: Mapping[str, str]) -> docker.APIClient:
+def _connect(address: str, env: Mapping[str, str]) -> Any:
     """A client whose first call, the version's negotiation, has answered."""
     tls: docker.tls.TLSConfig | bool = False
     if address.startswith("tcp://") and env.get("DOCKER_TLS_VERIFY"):
         folder = Path(env.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
         tls = docker.tls.TLSConfig(
-            client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")), ca_cert=str(folder / "ca.pem"), verify=True
+            client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+            ca_cert=str(folder / "ca.pem"),
+            verify=True,
         )
     try:
         # connecting and asking for the version are one call here; the longer deadline is set when it answered
         client = docker.APIClient(
             base_url=address, version="auto", timeout=CONNECT_SECONDS, tls=tls, max_pool_size=POOL_SIZE
         )
-    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
-        raise EngineUnavailableError(f"no engine answers at {address}: {_cause(error)}", remedy=_remedy(error)) from error
+    except (
+        docker.errors.DockerException,
+        requests.exceptions.RequestException,
+        OSError,
+        ValueError,
+    ) as error:
+        raise EngineUnavailableError(
+            f"no engine answers at {address}: {_cause(error)}", remedy=_remedy(error)
+        ) from error
     client.timeout = CALL_SECONDS
     return client
 
@@ -407,7 +428,11 @@ def _connect(address: str, env: Mapping[str, str]) -> docker.APIClient:
 def _root_cause(error: BaseException) -> BaseException:
     seen = error
     for _ in range(20):
-        inner = seen.__cause__ or seen.__context__ or next((a for a in seen.args if isinstance(a, BaseException)), None)
+        inner = (
+            seen.__cause__
+            or seen.__context__
+            or next((a for a in seen.args if isinstance(a, BaseException)), None)
+        )
         if inner is None:
             break
         seen = inner

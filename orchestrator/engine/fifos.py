@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import select
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _READ_BYTES = 1 << 16
 _NAMES = ("in", "out", "err")

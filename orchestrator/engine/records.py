@@ -137,16 +137,11 @@ class Sections:
 
 
 def _possible_start(data: bytes, mark: bytes) -> int:
-    """Length of the longest end of `data` with which `mark` may begin."""
+    """Length of the end of `data` with which `mark` may begin: a mark has its newline first, and no other
+    before its last byte.
+    """
     start = data.rfind(b"\n", max(0, len(data) - len(mark) + 1))
-    while start >= 0:
-        if mark.startswith(data[start:]):
-            # an earlier newline may begin a longer match
-            earlier = data.rfind(b"\n", max(0, len(data) - len(mark) + 1), start)
-            if earlier < 0 or not mark.startswith(data[earlier:]):
-                return len(data) - start
-        start = data.rfind(b"\n", max(0, len(data) - len(mark) + 1), start)
-    return 0
+    return len(data) - start if start >= 0 and mark.startswith(data[start:]) else 0
 
 
 def parse_record(text: str, reset: str) -> tuple[AgentRecord, str] | None:

@@ -22,6 +22,7 @@ def name_and_tag(reference: str) -> tuple[str, str]:
 
 
 def describe(address: str, info: Mapping[str, Any], version: Mapping[str, Any]) -> EngineInfo:
+    """From the engine's `info` and `version` answers."""
     components = {str(c.get("Name", "")).lower() for c in version.get("Components") or []}
     is_podman = any("podman" in name for name in components)
     options = [str(o) for o in info.get("SecurityOptions") or []]
@@ -90,7 +91,13 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
             "RestartPolicy": {"Name": "no"},
             "CgroupParent": spec.cgroup_parent or "",
             "Mounts": [
-                {"Type": "bind", "Source": m.source, "Target": m.target, "ReadOnly": m.read_only, "BindOptions": {"Propagation": "rprivate"}}
+                {
+                    "Type": "bind",
+                    "Source": m.source,
+                    "Target": m.target,
+                    "ReadOnly": m.read_only,
+                    "BindOptions": {"Propagation": "rprivate"},
+                }
                 for m in spec.mounts
             ],
         },
@@ -110,12 +117,13 @@ def _moment(text: str | None) -> datetime | None:
                 digits, zone = digits.split(sign)[0], sign + digits.split(sign)[1]
         text = f"{head}.{digits[:6]}{zone or '+00:00'}"
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return datetime.fromisoformat(text)
     except ValueError:
         return None
 
 
 def inspection(reply: Mapping[str, Any], *, local: bool) -> Inspection:
+    """From the answer of the engine's inspect call."""
     state, config, host = reply["State"], reply.get("Config") or {}, reply.get("HostConfig") or {}
     options = [str(o) for o in host.get("SecurityOpt") or []]
     seccomp = next((o.partition("=")[2] for o in options if o.startswith("seccomp=")), None)

@@ -1,0 +1,156 @@
+"""A profile's container settings. Pure: the one place that says how a container is closed.
+
+What each item is for, and what proves it: docs/design/hardening.md.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.base import ContainerSpec, Mount
+from orchestrator.engine.outputs import archive_cap_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from orchestrator.model import Assignment, Profile
+
+USER = "1001:1001"
+PROJECT_DIR = "/work"
+"""Where a test sees its project; also its working directory."""
+OUTPUT_DIR = "/output"
+STREAMS_DIR = "/run/orch"
+HOSTNAME = "orch"
+BASE_ENV: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/tmp",  # noqa: S108 - inside the container, a tmpfs of its own
+    "TMPDIR": "/tmp",  # noqa: S108 - as above
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "ORCH_OUTPUT_DIR": OUTPUT_DIR,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is the same for all containers of a run."""
+
+    project_root: Path
+    state_dir: Path | None
+    """Hidden from tests where it lies inside the project."""
+    seccomp: str
+    """The profile's JSON text."""
+    counters: tuple[str, ...]
+    """Kernel files that the agent reads, as seen inside."""
+
+
+def agent_text() -> str:
+    """The agent's program."""
+    return files("orchestrator.engine").joinpath("agent.sh").read_text(encoding="utf-8")
+
+
+def container_spec(
+    profile: Profile,
+    around: Surroundings,
+    *,
+    name: str,
+    image_id: str,
+    labels: Mapping[str, str],
+    streams_dir: Path | None,
+    cgroup_parent: str | None,
+) -> ContainerSpec:
+    """Settings of one slot. `streams_dir`: the folder of its FIFOs, None: the engine's attach call."""
+    place = "-" if streams_dir is None else STREAMS_DIR
+    mounts = [Mount(source=str(around.project_root), target=PROJECT_DIR)]
+    if streams_dir is not None:
+        # read-only: writing to a FIFO needs no writable mount, making a file there would
+        mounts.append(Mount(source=str(streams_dir), target=STREAMS_DIR))
+    limits = profile.limits
+    return ContainerSpec(
+        name=name,
+        image_id=image_id,
+        entrypoint=("/bin/sh",),
+        argv=("-c", agent_text(), "orch-agent", place),
+        env={
+            **BASE_ENV,
+            "ORCH_COUNTERS": " ".join(around.counters),
+            "ORCH_OUTPUT_CAP": str(archive_cap_bytes(limits.outputs_bytes)),
+        },
+        labels=labels,
+        user=USER,
+        working_dir="/",
+        hostname=HOSTNAME,
+        network=profile.network.value,
+        mounts=tuple(mounts),
+        tmpfs=_tmpfs(profile, around),
+        cpus=limits.cpus,
+        memory_bytes=limits.memory_bytes,
+        pids=limits.pids,
+        nofile=limits.nofile,
+        shm_bytes=limits.shm_bytes,
+        capabilities=profile.capabilities,
+        seccomp=around.seccomp,
+        cgroup_parent=cgroup_parent,
+        stdin_open=streams_dir is None,
+    )
+
+
+def _tmpfs(profile: Profile, around: Surroundings) -> dict[str, str]:
+    limits = profile.limits
+    common = f"rw,nosuid,nodev,nr_inodes={limits.tmpfs_inodes},mode=1777"
+    places = {
+        # exec: compiled tests and JIT caches run from there; the engine's default is noexec
+        "/tmp": f"{common},exec,size={limits.tmpfs_bytes}",  # noqa: S108 - inside the container
+        OUTPUT_DIR: f"{common},noexec,size={limits.outputs_bytes}",
+    }
+    hidden = _inside(around.state_dir, around.project_root)
+    if hidden is not None:
+        places[f"{PROJECT_DIR}/{hidden}"] = "ro,nosuid,nodev,noexec,size=4k,mode=555"
+    return places
+
+
+def _inside(folder: Path | None, root: Path) -> str | None:
+    if folder is None or not folder.is_relative_to(root) or folder == root:
+        return None
+    return folder.relative_to(root).as_posix()
+
+
+def test_env(assignment: Assignment) -> dict[str, str]:
+    """What a test is told of its run: orch's names, and Bazel's for the same."""
+    limits = assignment.profile.limits
+    test_id = str(assignment.test.id).encode(errors="replace").decode()
+    return {
+        "ORCH": "1",
+        "ORCH_RUN_ID": assignment.run_id,
+        "ORCH_TEST_ID": test_id,
+        "ORCH_PROFILE": assignment.profile.name,
+        "ORCH_ATTEMPT": str(assignment.attempt),
+        "ORCH_MEMORY_LIMIT": str(limits.memory_bytes),
+        "ORCH_CPU_LIMIT": f"{limits.cpus:g}",
+        "TEST_TMPDIR": "/tmp",  # noqa: S108 - inside the container
+        "TEST_TIMEOUT": f"{limits.timeout_seconds:g}",
+        "TEST_SHARD_INDEX": "0",
+        "TEST_TOTAL_SHARDS": "1",
+        "TEST_UNDECLARED_OUTPUTS_DIR": OUTPUT_DIR,
+        "XML_OUTPUT_FILE": f"{OUTPUT_DIR}/junit.xml",
+        **assignment.test.command.env,
+    }
+
+
+def order(assignment: Assignment, nonce: str, *, keep: bool) -> bytes:
+    """What the agent is sent to run one test; see agent.sh."""
+    command = assignment.test.command
+    folder = PROJECT_DIR if command.working_dir in ("", ".") else f"{PROJECT_DIR}/{command.working_dir}"
+    words = [
+        "keep" if keep else "last",
+        folder,
+        *(f"{name}={value}" for name, value in test_env(assignment).items()),
+        "--",
+        *(word.replace("{output_dir}", OUTPUT_DIR) for word in command.argv),
+    ]
+    text = f"{nonce}\norch_test {shlex.join(words)}\n{nonce}\n"
+    return text.encode(errors="surrogateescape")

@@ -1,0 +1,181 @@
+"""Runs one assignment on an engine and returns what was seen: the evidence, judged elsewhere.
+
+A slot for each attempt for now; a slot that is kept gets its next test by another `Slot.run`. Trouble with the
+engine is evidence too (`engine_failure`), never an exception: nothing is known then about the test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orchestrator.engine import hardening, labels
+from orchestrator.engine.meter import Meter
+from orchestrator.engine.slot import Slot
+from orchestrator.errors import EngineError
+from orchestrator.model import Attestation, EngineState, Evidence, OutputLog, Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from orchestrator.engine.base import ContainerEngine, ContainerSpec, Inspection
+    from orchestrator.engine.hardening import Surroundings
+    from orchestrator.engine.labels import Owner
+    from orchestrator.engine.slot import SlotRun
+    from orchestrator.measure.sampler import Sampler
+    from orchestrator.model import Assignment, EngineInfo
+    from orchestrator.stopping import StopFlag
+
+NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
+
+
+def can_share_fifos(info: EngineInfo) -> bool:
+    """True where a mounted folder's FIFOs reach into a container. ORCH_STREAMS=attach does without them."""
+    return info.local and os.environ.get("ORCH_STREAMS") != "attach"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run meant to create, created and removed."""
+
+    expected: int = 0
+    created: int = 0
+    removed: int = 0
+
+
+class LocalExecutor:
+    """Drives the containers of one run on one engine; `run` may be called by many threads."""
+
+    def __init__(
+        self,
+        engine: ContainerEngine,
+        *,
+        around: Surroundings,
+        owner: Owner,
+        images: Mapping[str, str],
+        sampler: Sampler,
+        stop: StopFlag,
+        work_dir: Path,
+    ) -> None:
+        """`images`: name -> pinned ID; `work_dir`: a folder of this run's own for the slots' FIFOs."""
+        self._engine = engine
+        self._around = around
+        self._owner = owner
+        self._images = images
+        self._sampler = sampler
+        self._stop = stop
+        self._work_dir = work_dir
+        self._numbers = itertools.count(1)
+        self._fifos = can_share_fifos(engine.info)
+        self._lock = threading.Lock()
+        self.tally = Tally()
+
+    def run(self, assignment: Assignment, queue_seconds: float, folder: Path) -> Evidence:
+        """One attempt in a fresh slot. `folder` exists and receives stdout, stderr and outputs/."""
+        number = next(self._numbers)
+        meter = Meter(self._engine.info, self._sampler, self._owner.run_id, number)
+        streams_dir = self._work_dir / f"slot-{number}" if self._fifos else None
+        spec = self.spec(assignment, streams_dir=streams_dir, cgroup_parent=meter.parent)
+        slot = Slot(self._engine, spec, streams_dir=streams_dir)
+        run: SlotRun | None = None
+        inspection: Inspection | None = None
+        failure: str | None = None
+        began = datetime.now(UTC)
+        self._count(expected=1)
+        try:
+            slot.open()
+            self._count(created=1)
+            run = slot.run(
+                assignment,
+                keep=False,
+                folder=folder,
+                stop=self._stop,
+                on_release=lambda: meter.begin(slot.container_id or ""),
+            )
+            ended = time.monotonic()
+            inspection = slot.finish()
+        except EngineError as error:
+            failure = error.message
+            ended = time.monotonic()
+        samples, used = meter.samples(), meter.usage(run, reason=failure)
+        self._clear_up(slot, meter)
+        return Evidence(
+            agent=run.record if run else None,
+            engine=inspection.state if inspection else EngineState(status="gone") if run else None,
+            timed_out=run is not None and run.timed_out,
+            interrupted=run is not None and run.interrupted,
+            engine_failure=failure,
+            usage=used,
+            samples=samples,
+            stdout=run.stdout if run else NO_OUTPUT,
+            stderr=run.stderr if run else NO_OUTPUT,
+            outputs=run.outputs if run else (),
+            outputs_notes=run.outputs_notes if run else (),
+            timings=Timings(
+                queue_seconds=queue_seconds,
+                create_seconds=slot.create_seconds,
+                start_seconds=slot.start_seconds,
+                test_seconds=run.test_seconds if run else 0.0,
+                teardown_seconds=time.monotonic() - ended,
+            ),
+            started_at=run.started_at if run else began,
+            attestation=attestation(inspection) if inspection else None,
+        )
+
+    def spec(
+        self, assignment: Assignment, *, streams_dir: Path | None, cgroup_parent: str | None
+    ) -> ContainerSpec:
+        """The settings of an assignment's container."""
+        name = labels.container_name(assignment)
+        return hardening.container_spec(
+            assignment.profile,
+            self._around,
+            name=name,
+            image_id=self._images[assignment.profile.image],
+            labels=labels.labels_of(assignment, self._owner, name),
+            streams_dir=streams_dir,
+            cgroup_parent=cgroup_parent,
+        )
+
+    def _clear_up(self, slot: Slot, meter: Meter) -> None:
+        """Remove container and cgroup. What cannot be removed now is found by the reaper, by its labels, and
+        stands in the ledger as left; the test's own result is not touched by it.
+        """
+        try:
+            slot.close()
+            if slot.container_id is not None:
+                self._count(removed=1)
+        except (EngineError, OSError):
+            return
+        finally:
+            meter.close()
+
+    def _count(self, *, expected: int = 0, created: int = 0, removed: int = 0) -> None:
+        with self._lock:
+            self.tally.expected += expected
+            self.tally.created += created
+            self.tally.removed += removed
+
+
+def attestation(inspection: Inspection) -> Attestation:
+    """What the container really was."""
+    effective = inspection.effective
+    return Attestation(
+        container_name=inspection.name,
+        container_id=inspection.id,
+        image_id=effective.image_id or "",
+        effective_memory_bytes=effective.memory_bytes,
+        effective_cpus=effective.cpus,
+        effective_pids=effective.pids,
+        network=effective.network,
+        capabilities=effective.capabilities_added,
+        seccomp=effective.seccomp,
+        read_only_root=effective.read_only_root,
+        user=effective.user,
+    )

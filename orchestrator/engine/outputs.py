@@ -1,0 +1,108 @@
+"""Brings back what a test left in `$ORCH_OUTPUT_DIR`, safely: the archive is written by a hostile program.
+
+Regular files only, under names that stay inside the folder, within a cap of bytes and of files; everything
+else is named in a note. Links, FIFOs, devices and holes never touch the host.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_FILES = 10_000
+MAX_NOTES = 50
+MAX_NAME_BYTES = 1024
+_COPY_BYTES = 1 << 18
+
+
+def archive_cap_bytes(outputs_bytes: int) -> int:
+    """Size of an archive of so many bytes of files: each has a header of 512 bytes and is padded to 512."""
+    return outputs_bytes + MAX_FILES * 1024 + 65536
+
+
+class ArchiveSink:
+    """Takes the archive's bytes into an unnamed temporary file, up to a cap; the rest is dropped."""
+
+    def __init__(self, cap_bytes: int) -> None:
+        self._cap = archive_cap_bytes(cap_bytes)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the sink
+        self.size = 0
+        self.overflow = False
+
+    def feed(self, data: bytes) -> None:
+        """Keep what fits."""
+        if self.size + len(data) > self._cap:
+            self.overflow = True
+            return
+        self.size += len(data)
+        self._file.write(data)
+
+    def extract(self, folder: Path, cap_bytes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(files that came back, notes on what did not); `folder` is made only if there is a file."""
+        if self.size == 0:
+            return (), ()
+        self._file.seek(0)
+        names: list[str] = []
+        notes = ["the outputs are larger than their place; only a part came back"] if self.overflow else []
+        left = cap_bytes
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:", errors="surrogateescape") as archive:
+                for member in archive:
+                    if member.isdir():
+                        continue
+                    problem = _refusal(member, names, left)
+                    if problem is None:
+                        problem = _copy(archive, member, folder)
+                    if problem is None:
+                        names.append(_clean(member.name))
+                        left -= member.size
+                    elif len(notes) < MAX_NOTES:
+                        notes.append(f"{_clean(member.name)[:200]!r}: {problem}")
+        except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+            notes.append(f"the archive of the outputs is damaged: {error}")
+        return tuple(sorted(names)), tuple(notes)
+
+    def close(self) -> None:
+        """Forget it."""
+        self._file.close()
+
+
+def _clean(name: str) -> str:
+    return name.removeprefix("./")
+
+
+def _refusal(member: tarfile.TarInfo, names: list[str], left: int) -> str | None:  # noqa: PLR0911 - one reason a line
+    name = _clean(member.name)
+    parts = name.split("/")
+    if not member.isreg():
+        return "not a regular file"
+    if member.issparse():
+        return "a sparse file"
+    if len(os.fsencode(name)) > MAX_NAME_BYTES or max(len(os.fsencode(p)) for p in parts) > 255:
+        return "its name is too long"
+    if name.startswith("/") or any(p in ("", ".", "..") for p in parts) or "\0" in name:
+        return "its name leads out of the folder"
+    if member.size > left:
+        return "over the cap"
+    if len(names) >= MAX_FILES:
+        return f"more than {MAX_FILES} files"
+    return None
+
+
+def _copy(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> str | None:
+    source = archive.extractfile(member)
+    if source is None:
+        return "not a regular file"
+    target = folder.joinpath(*_clean(member.name).split("/"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # nothing but regular files and folders is ever made here, so no part of the path can be a link
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(descriptor, "wb") as out:
+        while data := source.read(_COPY_BYTES):
+            out.write(data)
+    return None

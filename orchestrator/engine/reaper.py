@@ -1,0 +1,172 @@
+"""Leaves nothing behind: removes a run's objects at its end, sees to it when orch dies, and clears old ones.
+
+`Reaper` is a context manager around a run. It starts the watchdog, a small process on the other end of a pipe:
+when orch ends without a word, by kill -9 too, the pipe closes and the watchdog does the same sweep.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from orchestrator.engine import labels
+from orchestrator.engine.meter import CGROUP_ROOT
+from orchestrator.errors import EngineError
+from orchestrator.measure import cgroups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.engine.base import ContainerEngine, FoundObject
+    from orchestrator.engine.labels import Owner
+
+PLACE_PREFIX = "orch-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """Outcome of one sweep."""
+
+    removed: tuple[FoundObject, ...] = ()
+    left: tuple[str, ...] = ()
+    """Kind, name and reason of what could not be removed."""
+
+
+def sweep_run(engine: ContainerEngine, run_id: str, *, place: str | None) -> Swept:
+    """Remove everything that a run made: containers, volumes, networks, cgroups, its temporary folder."""
+    found = tuple(f for f in engine.find(labels.run_filter(run_id)) if labels.is_ours(f))
+    swept = remove_all(engine, found)
+    remove_cgroups(run_id)
+    if place is not None:
+        remove_place(place)
+    return swept
+
+
+def remove_all(engine: ContainerEngine, found: tuple[FoundObject, ...]) -> Swept:
+    """Remove what was found; containers first, as they hold volumes and networks."""
+    left = []
+    removed = []
+    for item in sorted(found, key=lambda f: f.kind != "container"):
+        try:
+            engine.remove_object(item)
+            removed.append(item)
+        except EngineError as error:
+            left.append(f"{item.kind} {item.name}: {error.message}")
+    return Swept(removed=tuple(removed), left=tuple(left))
+
+
+def remove_cgroups(run_id: str) -> None:
+    """Remove the parent cgroups of a run, and the one above them when it is empty."""
+    for version in (1, 2):
+        above = cgroups.locate(CGROUP_ROOT, version)
+        if above is None:
+            continue
+        for hierarchy in above.folders:
+            with suppress(OSError):
+                for child in Path(hierarchy).glob(f"{run_id[:8]}-*"):
+                    _remove_tree(child)
+            with suppress(OSError):
+                Path(hierarchy).rmdir()
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a cgroup and those below it; the kernel needs the deepest first."""
+    for below in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        with suppress(OSError):
+            below.rmdir()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def remove_place(place: str) -> None:
+    """Remove a run's temporary folder; only what has a name of ours and belongs to us."""
+    path = Path(place)
+    with suppress(OSError):
+        if path.name.startswith(PLACE_PREFIX) and path.lstat().st_uid == os.getuid() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def find_orphans(
+    engine: ContainerEngine,
+    *,
+    owner_alive: Callable[[str], bool],
+    older_than_seconds: float = 0.0,
+) -> tuple[FoundObject, ...]:
+    """Objects of runs whose orch is dead, of all runs on this engine."""
+    now = time.time()
+    orphans = []
+    for found in engine.find({labels.MANAGED: "true"}):
+        if not labels.is_ours(found) or owner_alive(found.labels.get(labels.OWNER, "")):
+            continue
+        age = now - found.created_at.timestamp() if found.created_at else float("inf")
+        if age >= older_than_seconds:
+            orphans.append(found)
+    return tuple(orphans)
+
+
+def remove_orphans(engine: ContainerEngine, found: tuple[FoundObject, ...]) -> Swept:
+    """Remove what `find_orphans` found, with the cgroups and temporary folders of those runs."""
+    swept = remove_all(engine, found)
+    for run_id in {f.labels[labels.RUN] for f in found}:
+        remove_cgroups(run_id)
+    for place in {f.labels.get(labels.PLACE, "") for f in found} - {""}:
+        remove_place(place)
+    return swept
+
+
+class Reaper:
+    """Around a run: the watchdog outside, the last sweep at the end."""
+
+    def __init__(self, engine: ContainerEngine, owner: Owner) -> None:
+        self._engine = engine
+        self._owner = owner
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self.swept = Swept()
+
+    def __enter__(self) -> Self:
+        """Start the watchdog before anything is made."""
+        self._watchdog = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "orchestrator.engine.watchdog",
+                self._engine.info.address,
+                self._owner.run_id,
+                self._owner.place,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            start_new_session=True,  # Ctrl-C and a closed terminal are for orch, not for it
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Sweep, then let the watchdog go; if the sweep fails, the watchdog tries once more."""
+        try:
+            self.swept = sweep_run(self._engine, self._owner.run_id, place=self._owner.place)
+        except EngineError as error:
+            self.swept = Swept(left=(f"unknown: {error.message}",))
+        finally:
+            self._dismiss(clean=not self.swept.left)
+
+    def _dismiss(self, *, clean: bool) -> None:
+        watchdog = self._watchdog
+        if watchdog is None or watchdog.stdin is None:
+            return
+        with suppress(OSError):  # it was killed: nothing to dismiss
+            if clean:
+                watchdog.stdin.write(b"done\n")
+            watchdog.stdin.close()
+        if clean:
+            with suppress(subprocess.TimeoutExpired):
+                watchdog.wait(5)
