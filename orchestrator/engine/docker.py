@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import docker.api
 import docker.errors
 import docker.tls
 import requests
@@ -409,7 +410,7 @@ def _connect(address: str, env: Mapping[str, str]) -> Any:
         )
     try:
         # connecting and asking for the version are one call here; the longer deadline is set when it answered
-        client = docker.APIClient(
+        client = docker.api.APIClient(
             base_url=address, version="auto", timeout=CONNECT_SECONDS, tls=tls, max_pool_size=POOL_SIZE
         )
     except (
@@ -447,7 +448,9 @@ def _cause(error: BaseException) -> str:
 def _remedy(error: BaseException) -> str:
     root = _root_cause(error)
     if isinstance(root, PermissionError):
-        return "your user may not use the socket: add it to the docker group (and log in again), or use rootless Podman"
+        return (
+            "your user may not use the socket: add it to the docker group and log in again, or use rootless Podman"
+        )
     if isinstance(root, FileNotFoundError | ConnectionRefusedError):
         return "start Docker or Podman, or run scripts/setup-engine"
     return "check DOCKER_HOST and --engine; orch doctor tells more"
