@@ -81,7 +81,7 @@ def painted(line: str) -> Text:
 
 
 class Bar:
-    """done/total, failures, elapsed and remaining time, under the running tests; height and rate are bounded."""
+    """done/total, failures, elapsed and remaining time, under the running tests; never high, never busy."""
 
     def __init__(
         self, console: Console, *, redirect_stderr: bool = False, clock: Callable[[], float] = time.monotonic
