@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.reports.text import bounded, decode, format_bytes, visible
+from orchestrator.reports.text import bounded, decode, format_bytes, plural, visible
 
 if TYPE_CHECKING:
     from orchestrator.model import Attempt, OutputLog
@@ -53,5 +53,5 @@ def output_lines(attempt: Attempt, lines: int = TAIL_LINES) -> list[str]:
 def _extent(log: OutputLog, shown: int, *, earlier: bool) -> str:
     if not earlier:
         return ""
-    whole = f"the last {shown} lines of {format_bytes(log.total_bytes)}"
+    whole = f"the last {plural(shown, 'line')} of {format_bytes(log.total_bytes)}"
     return f" ({whole}, truncated: {format_bytes(log.kept_bytes)} kept)" if log.truncated else f" ({whole})"
