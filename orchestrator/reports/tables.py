@@ -74,18 +74,21 @@ def raw_rows(table: Table) -> list[dict[str, str | float | None]]:
 # ---------------------------------------------------------------- columns and cells
 
 _TEST = Column(key="test", title="test", flexible=True)
-_PROFILE = Column(key="profile", title="profile")
+_PROFILE = Column(key="profile", title="profile", optional=True)
 _OUTCOME = Column(key="outcome", title="outcome")
+_OUTCOME_IF_WIDE = Column(key="outcome", title="outcome", optional=True)
 _MEMORY = Column(key="memory_peak_bytes", title="memory", right=True)
-_LIMIT = Column(key="limit_memory_bytes", title="limit", right=True)
+_LIMIT = Column(key="limit_memory_bytes", title="limit", right=True, optional=True)
 _RATIO = Column(key="memory_ratio", title="of limit", right=True)
 _CPU = Column(key="cpu_seconds", title="cpu", right=True)
+_CPU_IF_WIDE = Column(key="cpu_seconds", title="cpu", right=True, optional=True)
 _DURATION = Column(key="duration_seconds", title="duration", right=True)
 _RUN = Column(key="run", title="run")
+_RUN_IF_WIDE = Column(key="run", title="run", optional=True)
 
 
-def _count(key: str, title: str | None = None) -> Column:
-    return Column(key=key, title=title or key, right=True)
+def _count(key: str, title: str | None = None, *, optional: bool = False) -> Column:
+    return Column(key=key, title=title or key, right=True, optional=optional)
 
 
 def _bytes(value: float | None) -> Figure:
@@ -105,7 +108,7 @@ def _number(value: float | None) -> Figure:
 
 
 def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.strftime("%Y-%m-%dT%H:%MZ")
 
 
 # ---------------------------------------------------------------- tables
@@ -113,10 +116,20 @@ def _time(moment: datetime) -> str:
 
 def offenders_table(rows: Sequence[OffenderRow]) -> Table:
     """The worst tests first, each at its worst within the window."""
-    columns = (_count("rank", "#"), _TEST, _PROFILE, _OUTCOME, _MEMORY, _LIMIT, _RATIO, _CPU, _DURATION)
+    columns = (
+        _count("rank", "#"),
+        _TEST,
+        _PROFILE,
+        _OUTCOME_IF_WIDE,
+        _MEMORY,
+        _LIMIT,
+        _RATIO,
+        _CPU,
+        _DURATION,
+    )
     return Table(
         name="offenders",
-        columns=(*columns, _count("attempts"), _RUN),
+        columns=(*columns, _count("attempts", optional=True), _RUN_IF_WIDE),
         rows=tuple(_offender(row) for row in rows),
         empty="no measured attempts in this window",
     )
@@ -128,7 +141,7 @@ def _offender(row: OffenderRow) -> tuple[Cell, ...]:
         str(row.test_id),
         row.profile,
         row.outcome.value,
-        _bytes(row.memory_peak_bytes),
+        Figure(row.memory_peak_bytes, "bytes", row.memory_peak_is_upper_bound),
         _bytes(row.limit_memory_bytes),
         _ratio(row.memory_ratio),
         _seconds(row.cpu_seconds),
@@ -167,15 +180,19 @@ def usage_table(rows: Sequence[UsageRow]) -> Table:
 def runs_table(rows: Sequence[RunRow]) -> Table:
     """Stored runs."""
     counts = ("tests", "passed", "failed", "flaky", "violations")
-    columns = (_RUN, Column(key="started_at", title="started"), Column(key="status", title="status"))
+    columns = (
+        _RUN,
+        Column(key="started_at", title="started"),
+        Column(key="status", title="status", optional=True),
+    )
     return Table(
         name="runs",
         columns=(
             *columns,
             _count("exit_code", "exit"),
             _DURATION,
-            *map(_count, counts),
-            Column(key="engine", title="engine"),
+            *(_count(name, optional=name == "flaky") for name in counts),
+            Column(key="engine", title="engine", optional=True),
         ),
         rows=tuple(
             (
@@ -203,10 +220,14 @@ def _run_count(row: RunRow, name: str) -> int | None:
 
 def attempts_table(rows: Sequence[AttemptRow]) -> Table:
     """The attempts of one run."""
-    columns = (_TEST, _count("attempt", "try"), _PROFILE, _OUTCOME, _DURATION, _MEMORY, _LIMIT, _CPU)
+    columns = (_TEST, _count("attempt", "try"), _PROFILE, _OUTCOME, _DURATION, _MEMORY, _LIMIT, _CPU_IF_WIDE)
     return Table(
         name="attempts",
-        columns=(*columns, _count("violations"), Column(key="message", title="message", flexible=True)),
+        columns=(
+            *columns,
+            _count("violations", optional=True),
+            Column(key="message", title="message", flexible=True),
+        ),
         rows=tuple(
             (
                 str(row.test_id),
@@ -214,7 +235,7 @@ def attempts_table(rows: Sequence[AttemptRow]) -> Table:
                 row.profile,
                 row.outcome.value,
                 _seconds(row.timings.test_seconds),
-                _bytes(row.usage.memory_peak_bytes),
+                Figure(row.usage.memory_peak_bytes, "bytes", row.usage.memory_peak_is_upper_bound),
                 _bytes(row.limits.memory_bytes),
                 _seconds(row.usage.cpu_seconds),
                 _number(len(row.violations)),
