@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import MappingProxyType
 
@@ -178,6 +179,17 @@ def test_the_file_is_written_whole(build, tmp_path):
     jsonrun.write_run_document(build.summary(build.result("other.py")), path)
     assert json.loads(path.read_text())["tests"][0]["id"] == "other.py"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_large_run_is_written_quickly_and_the_same(build):
+    results = [build.result(f"t{n}.py") for n in range(300)]
+    started = time.process_time()
+    large = jsonrun.run_text(build.summary(*results))
+    assert time.process_time() - started < 1.0
+    assert large.count("\n") == 1
+    small = jsonrun.run_text(build.summary(*results[:3]))
+    assert small.count("\n") > 100
+    assert json.loads(large)["tests"][:3] == json.loads(small)["tests"]
 
 
 def test_a_type_that_json_does_not_know_is_a_defect():
