@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ from orchestrator.model import Outcome, RunStatus, Verb
 from orchestrator.reports.output import output_lines
 from orchestrator.reports.terminal import (
     PROFILE_COLUMNS,
+    REMARK_CHARACTERS,
     VERB_COLUMNS,
+    bare_line,
     by_gravity,
     key_of,
     line,
@@ -70,7 +73,7 @@ def summary_lines(
         lines += section("Output of passed tests", passed, with_output=True)
     with_output = failure_output is OutputWhen.FINAL
     lines += section("Failures", failures, with_output=with_output)
-    lines += violation_lines(summary.results)
+    lines += violation_lines(summary.results, columns=columns)
     if lines:
         lines.append("")
     lines.append(count_line(summary))
@@ -91,13 +94,34 @@ def _section(
         return []
     lines = ["", f"{title}:"]
     for number, result in enumerate(results[:MAX_LISTED]):
-        lines += result_lines(result, columns=columns, profile_columns=profile_columns)
-        lines += [f"  also: {one_line(remark, 400)}" for remark in remarks(result)[1:]]
+        lines += _with_all_remarks(result, columns, profile_columns)
         if with_output and number < MAX_OUTPUTS:
             lines += output_lines(result.final)
     if len(results) > MAX_LISTED:
         lines.append(f"  and {len(results) - MAX_LISTED} more")
     return lines
+
+
+def _with_all_remarks(result: TestResult, columns: int | None, profile_columns: int) -> list[str]:
+    safe = [one_line(remark, REMARK_CHARACTERS) for remark in remarks(result)]
+    if columns is None:
+        first = f"    {safe[0]}" if safe else ""
+        front = line(result, profile_columns=profile_columns, with_remark=False)
+        return [front + first, *(f"  also: {remark}" for remark in safe[1:])]
+    lines = [bare_line(result, columns=columns, profile_columns=profile_columns)]
+    for remark in safe:
+        lines += _folded(f"  {remark}", columns)
+    return lines
+
+
+def _folded(text: str, columns: int | None) -> list[str]:
+    """`text` on as many lines as a terminal of `columns` needs; one for a pipe."""
+    if columns is None or cells(text) <= columns:
+        return [text]
+    indent = " " * (len(text) - len(text.lstrip()))
+    # Wide characters take two columns; textwrap counts one.
+    width = columns if text.isascii() else columns // 2
+    return textwrap.wrap(text, max(width, 20), subsequent_indent=indent, break_on_hyphens=False)
 
 
 def result_lines(
@@ -109,18 +133,24 @@ def result_lines(
     return wrapped_lines(result, columns=columns, profile_columns=profile_columns)
 
 
-def violation_lines(results: Sequence[TestResult]) -> list[str]:
-    """Each broken budget: severity, kind, test, sentence."""
-    found = [
-        f"  {violation.severity.value:<7}  {violation.kind.value:<13}"
-        f"  {one_line(key_of(result.final.assignment))}    {one_line(violation.message, 400)}"
-        for result in results
-        for violation in by_gravity(result.violations)
-    ]
+def violation_lines(results: Sequence[TestResult], *, columns: int | None = None) -> list[str]:
+    """Each broken budget: severity, kind, test, sentence; the sentence on lines of its own on a terminal."""
+    found = [(result, violation) for result in results for violation in by_gravity(result.violations)]
     if not found:
         return []
-    more = [f"  and {len(found) - MAX_LISTED} more"] if len(found) > MAX_LISTED else []
-    return ["", "Violations:", *found[:MAX_LISTED], *more]
+    lines = ["", "Violations:"]
+    for result, violation in found[:MAX_LISTED]:
+        front = f"  {violation.severity.value:<7}  {violation.kind.value:<13}  "
+        name = one_line(key_of(result.final.assignment))
+        message = one_line(violation.message, REMARK_CHARACTERS)
+        if columns is None:
+            lines.append(f"{front}{name}    {message}")
+        else:
+            lines.append(front + shorten_middle(name, max(columns - len(front), 20)))
+            lines += _folded(f"           {message}", columns)
+    if len(found) > MAX_LISTED:
+        lines.append(f"  and {len(found) - MAX_LISTED} more")
+    return lines
 
 
 def count_line(summary: RunSummary) -> str:

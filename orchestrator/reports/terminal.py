@@ -101,10 +101,10 @@ def _result_columns(result: TestResult, profile_columns: int) -> str:
     )
 
 
-def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS) -> str:
+def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS, with_remark: bool = True) -> str:
     """A finished test on one plain line, for pipes and CI logs."""
     text = _result_columns(result, profile_columns) + one_line(key_of(result.final.assignment))
-    remark = remark_of(result)
+    remark = remark_of(result) if with_remark else ""
     return f"{text}    {remark}" if remark else text
 
 
@@ -112,14 +112,19 @@ def wrapped_lines(
     result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS
 ) -> tuple[str, ...]:
     """A finished test for a terminal of `columns`: the id shortened in the middle, a long remark below."""
-    front, remark = _result_columns(result, profile_columns), remark_of(result)
-    name = _fitting_id(key_of(result.final.assignment), front, columns)
-    text = front + name
+    remark = remark_of(result)
+    text = bare_line(result, columns=columns, profile_columns=profile_columns)
     if not remark:
         return (text,)
     if cells(text) + 4 + cells(remark) <= columns:
         return (f"{text}    {remark}",)
     return (text, _INDENT + shorten_end(remark, max(columns - len(_INDENT), _MIN_ID_COLUMNS)))
+
+
+def bare_line(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> str:
+    """A finished test without its remark, for a terminal of `columns`."""
+    front = _result_columns(result, profile_columns)
+    return front + _fitting_id(key_of(result.final.assignment), front, columns)
 
 
 def _fitting_id(name: str, front: str, columns: int | None) -> str:
@@ -175,7 +180,7 @@ def _story(result: TestResult) -> str:
     if result.verb is Verb.UNDERSIZED:
         peak = format_bytes(final.evidence.usage.memory_peak_bytes)
         took = format_duration(final.evidence.timings.test_seconds)
-        return f"{first.outcome} under {small}, passed under {large} with {peak} in {took}: map it to {large}"
+        return f"needs {large}: {first.outcome} under {small}, passed with {peak} in {took}"
     if result.verb is Verb.RUNAWAY:
         return (
             f"{first.outcome} under {small}, {final.outcome} under {large} too: not a matter of its profile"

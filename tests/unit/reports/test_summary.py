@@ -82,6 +82,13 @@ def test_output_at_the_end_only_when_asked(build, success, failure, shown):
     assert "Failures:" in lines
 
 
+def test_all_remarks_on_a_failure_are_told(mixed):
+    lines = summary_lines(mixed)
+    start = next(n for n, line in enumerate(lines) if "test/test_index.py" in line)
+    assert lines[start].endswith("    a child was killed, the test exited 0")
+    assert lines[start + 1 : start + 3] == ["  also: over", "  also: pids"]
+
+
 def test_violations_are_listed_with_severity_kind_test_and_sentence(mixed):
     lines = summary_lines(mixed)
     start = lines.index("Violations:")
@@ -104,9 +111,12 @@ def test_the_worst_and_the_way_to_reproduce_are_on_one_line_where_it_fits(mixed)
 
 def test_everything_but_output_fits_eighty_columns(build):
     name = "test/" + "very/" * 20 + "test_index.py"
-    bad = build.result(name, "oom", message="killed " * 40)
+    long = build.violation(message="over " * 30 + "its limit"), build.violation(message="溢" * 60)
+    bad = build.result(name, "oom", message="killed " * 40 + "by the kernel", violations=long)
     lines = summary_lines(build.summary(bad), columns=80)
     assert all(cells(line) <= 80 for line in lines if not line.startswith("reproduce: "))
+    assert "killed by the kernel" in " ".join("\n".join(lines).split())
+    assert "over its limit" in " ".join("\n".join(lines).split())
 
 
 def test_a_test_with_blanks_is_quoted_for_the_shell(build):

@@ -83,9 +83,7 @@ def test_undersized_advises_the_profile_that_was_enough(build):
     small, large = build.profile("fast", "128M"), build.profile("standard")
     first = build.attempt(outcome="oom", profile=small)
     undersized = build.of(first, build.attempt(attempt=2, profile=large), verb="UNDERSIZED")
-    assert remarks(undersized) == (
-        "oom under fast, passed under standard with 61M in 0.412s: map it to standard",
-    )
+    assert remarks(undersized) == ("needs standard: oom under fast, passed with 61M in 0.412s",)
     second = build.attempt(outcome="oom", attempt=2, profile=large, message="killed")
     assert remarks(build.of(first, second, verb="RUNAWAY"))[0].startswith(
         "oom under fast, oom under standard too"
