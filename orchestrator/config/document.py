@@ -10,8 +10,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# Not under TYPE_CHECKING: pydantic evaluates these annotations.
-from orchestrator.config import fields as f
+from orchestrator.config import fields as f  # noqa: TC001 - pydantic evaluates the annotations
 
 
 class _Part(BaseModel):
@@ -26,10 +25,16 @@ class ThresholdsPart(_Part):
     section = True
     memory_near: f.RatioOrOff = Field(None, description="Peak memory above this share of the limit, 0 to 1.")
     time_near: f.RatioOrOff = Field(None, description="Duration above this share of the timeout, 0 to 1.")
-    pids_near: f.RatioOrOff = Field(None, description="Peak number of tasks above this share of the limit, 0 to 1.")
+    pids_near: f.RatioOrOff = Field(
+        None, description="Peak number of tasks above this share of the limit, 0 to 1."
+    )
     cpu: f.DurationOrOff = Field(None, description="Budget of CPU time for one test.")
-    throttled: f.RatioOrOff = Field(None, description="Throttled time above this share of the duration, 0 to 1.")
-    log: f.SizeOrOff = Field(None, description="Output above this size is a flood; off: only a truncated log is.")
+    throttled: f.RatioOrOff = Field(
+        None, description="Throttled time above this share of the duration, 0 to 1."
+    )
+    log: f.SizeOrOff = Field(
+        None, description="Output above this size is a flood; off: only a truncated log is."
+    )
 
 
 class ProfilePart(_Part):
@@ -37,10 +42,14 @@ class ProfilePart(_Part):
 
     section = True
     description: f.Text = Field("", description="One line for people.")
-    inherits: f.Name | None = Field(None, description="Profile that gives every key which this one leaves out.")
+    inherits: f.Name | None = Field(
+        None, description="Profile that gives every key which this one leaves out."
+    )
     cpus: f.Cpus = Field(1.0, description="CPUs at a time; fractions are allowed.")
     memory: f.Memory = Field(0, description="Memory and swap together; /tmp counts towards it.")
-    timeout: f.Duration = Field(0.0, description="Time one test may take; queueing and start-up do not count.")
+    timeout: f.Duration = Field(
+        0.0, description="Time one test may take; queueing and start-up do not count."
+    )
     tmpfs: f.Size = Field(0, description="Size of /tmp; at most `memory`.")
     tmpfs_inodes: f.Inodes = Field(0, description="Number of files that /tmp holds.")
     outputs: f.Size = Field(0, description="Size of $ORCH_OUTPUT_DIR, whose files come back.")
@@ -54,7 +63,9 @@ class ProfilePart(_Part):
         (), description="Capabilities given back after all were dropped."
     )
     grace: f.DurationOrZero = Field(0.0, description="Time between TERM and KILL.")
-    reuse: f.Count = Field(1, description="Tests that one container may take, one after another; 1: a fresh one each.")
+    reuse: f.Count = Field(
+        1, description="Tests that one container may take, one after another; 1: a fresh one each."
+    )
     thresholds: ThresholdsPart = Field(ThresholdsPart(), description="When a figure becomes a violation.")
 
 
@@ -84,7 +95,7 @@ class SuitePart(_Part):
     runner: f.RunnerWord = Field(description="What lists and starts the tests.")
     command: tuple[f.Text, ...] = Field(
         (),
-        description="For runner command: the template, with {test}, {name} and {output_dir}; else more arguments.",
+        description="For runner command: the template ({test}, {name}, {output_dir}); else more arguments.",
     )
     results: f.ResultsWord | None = Field(None, description="Where the cases inside a test come from.")
     granularity: f.GranularityWord = Field("file", description="What gets a container of its own.")
@@ -97,11 +108,15 @@ class SuitePart(_Part):
 class ImagePart(_Part):
     """Where an image comes from: either `dockerfile`, or `reference`."""
 
-    dockerfile: f.Text | None = Field(None, description="Built from this file, relative to the project's root.")
+    dockerfile: f.Text | None = Field(
+        None, description="Built from this file, relative to the project's root."
+    )
     context: f.Text | None = Field(None, description="Build context; the Dockerfile's folder if not given.")
     reference: f.Text | None = Field(None, description="A tag or digest that the engine has or can pull.")
     build_args: dict[f.EnvName, f.EnvValue] = Field({}, description="Arguments of the build.")
-    base: f.Name | None = Field(None, description="Image of this file that is built first and becomes BASE_IMAGE.")
+    base: f.Name | None = Field(
+        None, description="Image of this file that is built first and becomes BASE_IMAGE."
+    )
 
 
 class RunPart(_Part):
@@ -110,11 +125,15 @@ class RunPart(_Part):
     section = True
     jobs: f.CountOrAuto = Field(None, description="Tests at a time; auto: as many as the machine holds.")
     retries: f.Retries = Field(0, description="Times a failed test is run again.")
-    flaky_result: f.PassFail = Field("pass", description="What a test counts that failed first and passed later.")
+    flaky_result: f.PassFail = Field(
+        "pass", description="What a test counts that failed first and passed later."
+    )
     max_fail: f.CountOrOff = Field(None, description="Stop after this many failures.")
     timeout: f.DurationOrOff = Field(None, description="Time the whole run may take.")
     violations: f.OffWarnFail = Field("warn", description="What a broken budget does to a run.")
-    strict_limits: f.Flag = Field(False, description="Refuse a profile larger than the host instead of clamping it.")
+    strict_limits: f.Flag = Field(
+        False, description="Refuse a profile larger than the host instead of clamping it."
+    )
     no_tests: f.PassWarnFail = Field("fail", description="What an empty selection counts.")
     success_output: f.OutputWord = Field("never", description="When the output of passed tests is shown.")
     failure_output: f.OutputWord = Field("final", description="When the output of failed tests is shown.")
@@ -138,12 +157,18 @@ class Document(_Part):
     version: f.Version = Field(1, description="Version of this file's format.")
     default_profile: f.Name = Field("standard", description="Profile of tests that nothing else maps.")
     profiles: dict[f.Name, ProfilePart] = Field({}, description="Limits by name; added to the built-in four.")
-    rules: tuple[RulePart, ...] = Field((), description="Which tests run under which profile; first match wins.")
-    suites: tuple[SuitePart, ...] = Field((), description="Which files are tests; replaces the built-in suites.")
+    rules: tuple[RulePart, ...] = Field(
+        (), description="Which tests run under which profile; first match wins."
+    )
+    suites: tuple[SuitePart, ...] = Field(
+        (), description="Which files are tests; replaces the built-in suites."
+    )
     images: dict[f.Name, ImagePart] = Field({}, description="Images by name; added to isolation and full.")
     run: RunPart = Field(RunPart(), description="How a run behaves.")
     retention: RetentionPart = Field(RetentionPart(), description="How long results are kept.")
-    presets: dict[f.Name, tuple[f.Text, ...]] = Field({}, description="Named bundles of flags for `orch run`.")
+    presets: dict[f.Name, tuple[f.Text, ...]] = Field(
+        {}, description="Named bundles of flags for `orch run`."
+    )
     seccomp: f.Text | None = Field(None, description="Seccomp profile (JSON) instead of the shipped one.")
     state_dir: f.Text = Field(".orch", description="Folder of results, relative to the project's root.")
     database: f.Url | None = Field(None, description="SQLAlchemy URL of the resource database.")

@@ -1,4 +1,4 @@
-"""The types of single values in profiles.yaml: each parses its text once, and says what it would have accepted.
+"""The types of single values in profiles.yaml: each parses its text once and says what it accepts.
 
 The validator hands a `Scalar` (text and place) to each of these; the error's place is found by the path that
 the validator reports. Each type carries the JSON Schema of what it accepts.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -27,6 +26,9 @@ from orchestrator.config.units import (
     parse_size,
 )
 from orchestrator.model import Granularity, Network, ResultsFormat, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALLOWED_CAPABILITIES = ("IPC_LOCK", "NET_BIND_SERVICE", "SYS_PTRACE")
 """What a test may be given back: none of these reaches outside its container."""
@@ -57,7 +59,7 @@ def _scalar(value: object, expected: str) -> Scalar:
 def _plain(value: object, expected: str) -> str:
     """Text of a value that is no text in YAML (a number, true)."""
     scalar = _scalar(value, expected)
-    if not scalar.plain:
+    if scalar.quoted:
         refuse(f"expected {expected}, not a text; remove the quotes around {shown(scalar.text)}")
     return scalar.text
 
@@ -80,7 +82,11 @@ def _size(*, at_least: int = 1) -> Callable[[object], int]:
         except UnitError as error:
             refuse(f"{error.message}; {error.remedy}")
         if size_bytes < at_least:
-            least = f"at least {at_least >> 20}m, less than that no engine starts" if at_least > 1 else "more than 0"
+            least = (
+                f"at least {at_least >> 20}m, less than that no engine starts"
+                if at_least > 1
+                else "more than 0"
+            )
             refuse(f"{shown(scalar.text)} is too small; expected {least}")
         return size_bytes
 
@@ -95,7 +101,9 @@ def _duration(*, zero: bool = False) -> Callable[[object], float]:
         except UnitError as error:
             refuse(f"{error.message}; {error.remedy}")
         if not seconds and not zero:
-            refuse(f"{shown(scalar.text)} is no time at all; expected more than 0, such as {DURATION_EXAMPLES}")
+            refuse(
+                f"{shown(scalar.text)} is no time at all; expected more than 0, such as {DURATION_EXAMPLES}"
+            )
         return seconds
 
     return read
@@ -159,7 +167,7 @@ def _word(words: tuple[str, ...]) -> Callable[[object], str]:
 def _or(word: str, read: Callable[[object], Any]) -> Callable[[object], Any]:
     """None for `word`, else what `read` makes of it."""
 
-    def read_either(value: object) -> Any:  # noqa: ANN401 - the type is that of `read`
+    def read_either(value: object) -> Any:
         return None if isinstance(value, Scalar) and value.text == word else read(value)
 
     return read_either
@@ -169,7 +177,9 @@ def name(value: object) -> str:
     """A name of a profile, suite, image or preset: it becomes part of labels and container names."""
     word = value if isinstance(value, str) else text(value, "a name")
     if not re.match(_NAME_PATTERN.replace("$", r"\Z"), word):
-        refuse(f"{shown(word)} is no name; expected letters, digits, `-` and `_`, at most 63, no `-` in front")
+        refuse(
+            f"{shown(word)} is no name; expected letters, digits, `-` and `_`, at most 63, no `-` in front"
+        )
     return word
 
 
@@ -214,7 +224,9 @@ def _url(value: object) -> str:
 
 
 def _text_schema(pattern: str | None = None, **more: object) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", **({"pattern": pattern} if pattern else {"minLength": 1}), **more})
+    return WithJsonSchema(
+        {"type": "string", **({"pattern": pattern} if pattern else {"minLength": 1}), **more}
+    )
 
 
 def _range_schema(kind: str, low: float, high: float) -> dict[str, Any]:
@@ -230,7 +242,11 @@ def _words_schema(words: tuple[str, ...]) -> WithJsonSchema:
 
 
 _SIZE_SCHEMA: dict[str, Any] = {"type": "string", "pattern": SIZE_PATTERN, "examples": ["512m", "1g"]}
-_DURATION_SCHEMA: dict[str, Any] = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["2s", "1m30s"]}
+_DURATION_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": DURATION_PATTERN,
+    "examples": ["2s", "1m30s"],
+}
 _OUTPUT_WORDS = ("immediate", "final", "never")
 _NETWORKS = tuple(n.value for n in Network)
 _RUNNERS = tuple(r.value for r in Runner)
@@ -253,12 +269,16 @@ Memory = Annotated[int, PlainValidator(_size(at_least=MIN_MEMORY_BYTES)), WithJs
 SizeOrOff = Annotated[int | None, PlainValidator(_or(OFF, _size())), _either_schema(_SIZE_SCHEMA, OFF)]
 Duration = Annotated[float, PlainValidator(_duration()), WithJsonSchema(_DURATION_SCHEMA)]
 DurationOrZero = Annotated[float, PlainValidator(_duration(zero=True)), WithJsonSchema(_DURATION_SCHEMA)]
-DurationOrOff = Annotated[float | None, PlainValidator(_or(OFF, _duration())), _either_schema(_DURATION_SCHEMA, OFF)]
+DurationOrOff = Annotated[
+    float | None, PlainValidator(_or(OFF, _duration())), _either_schema(_DURATION_SCHEMA, OFF)
+]
 DaysOfRecords = Annotated[int, PlainValidator(_days(at_least=7)), WithJsonSchema(_DURATION_SCHEMA)]
 Days = Annotated[int, PlainValidator(_days(at_least=1)), WithJsonSchema(_DURATION_SCHEMA)]
 
 Cpus = Annotated[
-    float, PlainValidator(_number(at_least=0.01, at_most=1024)), WithJsonSchema(_range_schema("number", 0.01, 1024))
+    float,
+    PlainValidator(_number(at_least=0.01, at_most=1024)),
+    WithJsonSchema(_range_schema("number", 0.01, 1024)),
 ]
 RatioOrOff = Annotated[
     float | None,
@@ -274,10 +294,14 @@ Count = Annotated[
     WithJsonSchema(_range_schema("integer", 1, _MAX_COUNT)),
 ]
 Inodes = Annotated[
-    int, PlainValidator(_integer(at_least=16, at_most=1 << 31)), WithJsonSchema(_range_schema("integer", 16, 1 << 31))
+    int,
+    PlainValidator(_integer(at_least=16, at_most=1 << 31)),
+    WithJsonSchema(_range_schema("integer", 16, 1 << 31)),
 ]
 Pids = Annotated[
-    int, PlainValidator(_integer(at_least=1, at_most=1 << 22)), WithJsonSchema(_range_schema("integer", 1, 1 << 22))
+    int,
+    PlainValidator(_integer(at_least=1, at_most=1 << 22)),
+    WithJsonSchema(_range_schema("integer", 1, 1 << 22)),
 ]
 Retries = Annotated[
     int, PlainValidator(_integer(at_least=0, at_most=100)), WithJsonSchema(_range_schema("integer", 0, 100))
@@ -296,10 +320,14 @@ NetworkWord = Annotated[str, PlainValidator(_word(_NETWORKS)), _words_schema(_NE
 RunnerWord = Annotated[str, PlainValidator(_word(_RUNNERS)), _words_schema(_RUNNERS)]
 ResultsWord = Annotated[str, PlainValidator(_word(_RESULTS)), _words_schema(_RESULTS)]
 GranularityWord = Annotated[str, PlainValidator(_word(_GRANULARITIES)), _words_schema(_GRANULARITIES)]
-CapabilityWord = Annotated[str, PlainValidator(_word(ALLOWED_CAPABILITIES)), _words_schema(ALLOWED_CAPABILITIES)]
+CapabilityWord = Annotated[
+    str, PlainValidator(_word(ALLOWED_CAPABILITIES)), _words_schema(ALLOWED_CAPABILITIES)
+]
 PassFail = Annotated[str, PlainValidator(_word(("pass", "fail"))), _words_schema(("pass", "fail"))]
 PassWarnFail = Annotated[
     str, PlainValidator(_word(("pass", "warn", "fail"))), _words_schema(("pass", "warn", "fail"))
 ]
-OffWarnFail = Annotated[str, PlainValidator(_word((OFF, "warn", "fail"))), _words_schema((OFF, "warn", "fail"))]
+OffWarnFail = Annotated[
+    str, PlainValidator(_word((OFF, "warn", "fail"))), _words_schema((OFF, "warn", "fail"))
+]
 OutputWord = Annotated[str, PlainValidator(_word(_OUTPUT_WORDS)), _words_schema(_OUTPUT_WORDS)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -25,7 +25,9 @@ _MAX_NODES = 50_000
 _NULL = re.compile(r"(~|null|Null|NULL|)\Z")
 _BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)\Z")
 _INT = re.compile(r"([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
-_FLOAT = re.compile(r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z")
+_FLOAT = re.compile(
+    r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,14 @@ class Scalar:
 
     text: str
     place: Place
-    plain: bool = True
-    """Written without quotes."""
+    quoted: bool = False
+    untyped: bool = False
+    """From a source that knows texts only (a variable, a flag): any type may be read from it."""
 
     @property
     def kind(self) -> str:
         """null, true/false, number or text: how YAML 1.2's core schema reads it."""
-        if not self.plain:
+        if self.quoted or self.untyped:
             return "text"
         if _NULL.match(self.text):
             return "null"
@@ -101,7 +104,7 @@ def read_tree(text: str, *, file: str) -> tuple[Node | None, list[Problem]]:
 class _Composer(yaml.SafeLoader):
     """Composes nodes without resolving: a tag other than str, map, seq was written by the user."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - the stub declares it so; never changed
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
@@ -109,7 +112,7 @@ class _Composer(yaml.SafeLoader):
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise yaml.composer.ComposerError(
-                None, None, f"nested more than {_MAX_DEPTH} levels deep", self.peek_event().start_mark
+                None, None, f"nested more than {_MAX_DEPTH} levels deep", self.get_mark()
             )
         try:
             return super().compose_node(parent, index)  # type: ignore[arg-type] # the stub forbids a node as index
@@ -140,7 +143,7 @@ class _Converter:
         if node.tag.removeprefix("tag:yaml.org,2002:") not in ("str", "map", "seq"):
             self.problems.append(Problem(place, f"the tag {shown(node.tag)} is not read here; remove it"))
         if isinstance(node, yaml.ScalarNode):
-            return Scalar(node.value, place, plain=node.style is None)
+            return Scalar(node.value, place, quoted=node.style is not None)
         if isinstance(node, yaml.SequenceNode):
             return Items(tuple(self.convert(item, depth=depth + 1) for item in node.value), place)
         return self._table(node, place, depth)
@@ -154,11 +157,15 @@ class _Converter:
             if not isinstance(key, str):
                 self.problems.append(Problem(key_place, "a key must be a single word"))
             elif key == "<<":
-                self.problems.append(Problem(key_place, "merge keys `<<` are not read; use `inherits` in a profile"))
+                self.problems.append(
+                    Problem(key_place, "merge keys `<<` are not read; use `inherits` in a profile")
+                )
             elif key in entries:
                 first = key_places[key]
                 self.problems.append(
-                    Problem(key_place, f"the key {shown(key)} was already given in line {first.line}; remove one")
+                    Problem(
+                        key_place, f"the key {shown(key)} was already given in line {first.line}; remove one"
+                    )
                 )
             else:
                 entries[key], key_places[key] = value, key_place
