@@ -38,6 +38,7 @@ OFF = "off"
 
 _NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 _ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+_ENV_NAME_SCHEMA_PATTERN = r"^(?!ORCH(_|$))" + _ENV_NAME_PATTERN[1:]
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
 _NOT_FINITE = re.compile(r"[+-]?\.?(nan|inf|infinity)\Z", re.IGNORECASE)
@@ -256,7 +257,7 @@ _MAX_COUNT = 1_000_000
 
 Text = Annotated[str, PlainValidator(text), _text_schema()]
 Name = Annotated[str, PlainValidator(name), _text_schema(_NAME_PATTERN)]
-EnvName = Annotated[str, PlainValidator(env_name), _text_schema(_ENV_NAME_PATTERN)]
+EnvName = Annotated[str, PlainValidator(env_name), _text_schema(_ENV_NAME_SCHEMA_PATTERN)]
 EnvValue = Annotated[
     str, PlainValidator(_env_value), WithJsonSchema({"type": ["string", "number", "boolean", "null"]})
 ]

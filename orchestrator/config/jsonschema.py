@@ -29,6 +29,8 @@ def _without_defaults(value: Any) -> Any:
         cleaned = {
             key: _without_defaults(item) for key, item in value.items() if key not in ("default", "title")
         }
+        if "patternProperties" in cleaned:
+            cleaned["additionalProperties"] = False
         return _nullable_removed(cleaned)
     return [_without_defaults(item) for item in value] if isinstance(value, list) else value
 

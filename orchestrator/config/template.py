@@ -23,8 +23,8 @@ _MAX_FILES = 50_000
 
 _HEAD = f"""\
 # yaml-language-server: $schema={SCHEMA_FILE}
-# Resource profiles of this project's tests. `orch run` reads this file; `orch plan` shows what would run where;
-# `orch show-config --origin` shows every setting and where its value came from.
+# Resource profiles of this project's tests, for `orch run`; `orch plan` shows what would run where, and
+# `orch show-config --origin` every setting with where its value came from.
 # The schema for editors: orch schema > {SCHEMA_FILE}
 version: 1
 
@@ -58,7 +58,7 @@ _NO_TESTS = """\
 
 
 def template(project_root: Path) -> str:
-    """Text of a profiles.yaml for the project; its suites are those whose files are found in `project_root`."""
+    """Text of a profiles.yaml for the project; its suites are those whose files are found there."""
     if not project_root.is_dir():
         raise UsageError(f"{project_root} is no folder", remedy="run `orch init` in the project's folder")
     return _HEAD + _profiles() + _RULES + _suites(project_root) + _TAIL
@@ -79,26 +79,22 @@ def _suites(root: Path) -> str:
     for path in _files(root):
         folder, _, name = path.rpartition("/")
         top = folder.partition("/")[0]
+        if not top.isprintable() or any(c in top for c in '\\"'):
+            continue  # no glob of ours can name such a folder
         for runner, patterns in (("pytest", _PYTEST), ("shell", _SHELL)):
             pattern = next((pattern for pattern in patterns if fnmatch(name, pattern)), None)
             if pattern is not None:
                 found[runner].add(f"{_escaped(top)}/**/{pattern}" if top else pattern)
-    lines = [
-        f"  - {{name: {runner}, match: [{', '.join(_quoted(glob) for glob in sorted(globs))}], runner: {runner}}}"
-        for runner, globs in found.items()
-        if globs
-    ]
+    lines = [_suite_line(runner, sorted(globs)) for runner, globs in found.items() if globs]
     if not lines:
         return _NO_TESTS
-    return "\n".join(
-        [
-            "",
-            "# Which files are tests, and how they are run: found here by `orch init`.",
-            "suites:",
-            *lines,
-            "",
-        ]
-    )
+    head = "# Which files are tests, and how they are run: found here by `orch init`."
+    return "\n".join(["", head, "suites:", *lines, ""])
+
+
+def _suite_line(runner: str, globs: list[str]) -> str:
+    match = ", ".join(f'"{glob}"' for glob in globs)
+    return f"  - {{name: {runner}, match: [{match}], runner: {runner}}}"
 
 
 def _files(root: Path) -> Iterator[str]:
@@ -117,8 +113,3 @@ def _files(root: Path) -> Iterator[str]:
 def _escaped(folder: str) -> str:
     """A folder's name as a glob that matches only it."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in folder)
-
-
-def _quoted(glob: str) -> str:
-    """A YAML text in double quotes."""
-    return '"' + "".join(f"\\{c}" if c in '"\\' else c for c in glob) + '"'

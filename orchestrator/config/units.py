@@ -1,6 +1,6 @@
 """Sizes and durations as users write them: `512m`, `1g`, `2s`, `1m30s`. Text in, number out, and back.
 
-Sizes follow the engine's own reading (`docker.utils.parse_bytes`: k, m, g, t are powers of 1024, an ending b
+Sizes follow the engine's own reading (`docker.utils.parse_bytes`: k, m, g are powers of 1024, an ending b
 may follow). That function is not called, because importing it costs 0.3 s and pulls in an HTTP client; a unit
 test holds the two against each other. Durations are durationpy's, after a stricter look: that library reads
 `1s, then 2s` as three seconds.
@@ -13,14 +13,14 @@ import re
 from orchestrator.config.problems import shown
 from orchestrator.errors import UsageError
 
-SIZE_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?([bB]|[kKmMgGtT][bB]?)$"
+SIZE_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?([bB]|[kKmMgG][bB]?)$"
 """Regular expression (ECMA and Python alike) of a size."""
 DURATION_PATTERN = r"^([0-9]{1,15}(\.[0-9]{1,9})?(ns|us|µs|μs|ms|s|m|h|d|w))+$"
 """Regular expression (ECMA and Python alike) of a duration."""
 SIZE_EXAMPLES = "512m, 1g or 64k"
 DURATION_EXAMPLES = "2s, 500ms or 1m30s"
 
-_FACTORS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_FACTORS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _MAX_BYTES = (1 << 63) - 1
 _MAX_SECONDS = 100 * 365 * 86400.0
 # \Z instead of $: Python's $ also matches before an ending newline.
@@ -65,7 +65,7 @@ def parse_duration(text: str) -> float:
 
 def format_size(size_bytes: int) -> str:
     """The shortest text that `parse_size` reads back as exactly `size_bytes`, such as `512m`."""
-    for unit in "tgmk":
+    for unit in "gmk":
         if size_bytes and size_bytes % _FACTORS[unit] == 0:
             return f"{size_bytes // _FACTORS[unit]}{unit}"
     return f"{size_bytes}b"
