@@ -8,7 +8,7 @@ from __future__ import annotations
 from orchestrator.config.positions import Items, Node, Scalar, Table
 from orchestrator.config.problems import Place
 
-BUILT_IN = Place("built in")
+BUILT_IN = Place("built-in default")
 BASE_PROFILE = "standard"
 """A new profile without `inherits` takes what it leaves out from this one."""
 

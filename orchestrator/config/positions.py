@@ -85,13 +85,10 @@ def plain_tree(node: Node) -> object:
 
 def read_tree(text: str, *, file: str) -> tuple[Node | None, list[Problem]]:
     """The document's tree (None: empty, or unreadable), and all that is wrong with it as YAML."""
-    loader = _Composer(text)
     try:
-        root = loader.get_single_node()
+        root = _Composer(text).get_single_node()
     except yaml.YAMLError as error:
         return None, [_syntax_problem(error, text, file)]
-    finally:
-        loader.dispose()
     if root is None:
         return None, []
     converter = _Converter(file)
@@ -185,6 +182,7 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
         return Problem(Place(file, 1, 1), f"this is not YAML: {error}")
     mark = error.problem_mark or error.context_mark
     place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
-    reason = ", ".join(part for part in (error.context, error.problem) if part)
+    begun = f" (from line {error.context_mark.line + 1})" if error.context_mark and error.problem_mark else ""
+    reason = ", ".join(part for part in (error.context and error.context + begun, error.problem) if part)
     hint = " (tabs cannot indent; use spaces)" if "'\\t'" in reason else ""
     return Problem(place, f"this is not YAML: {reason}{hint}")

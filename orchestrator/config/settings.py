@@ -34,10 +34,10 @@ class Origin:
 
     layer: Layer
     place: str
-    """`file:line:column` of the value, the name of the variable or flag, or `built in`."""
+    """`file:line:column` of the value, the name of a variable, else the layer's own name."""
 
     def __str__(self) -> str:
-        return f"{self.layer} ({self.place})"
+        return f"{self.layer} ({self.place})" if self.place != self.layer else self.place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

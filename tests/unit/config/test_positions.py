@@ -71,7 +71,8 @@ def test_deep_nesting_tags_merge_keys_and_odd_keys_are_refused() -> None:
 
 
 def test_syntax_errors_have_a_place() -> None:
-    assert _complaints("a: [1,\nb: 2\n")[0].startswith("f.yaml:2:2: this is not YAML")
+    unclosed = _complaints("a: [1,\nb: 2\n")[0]
+    assert unclosed.startswith("f.yaml:3:1: this is not YAML: while parsing a flow sequence (from line 1)")
     assert "tabs cannot indent" in _complaints("a:\n\tb: 1\n")[0]
     assert _complaints("a: 1\nb: \x00\n")[0] == "f.yaml:2:4: the character U+0000 is not allowed in YAML"
     assert _complaints("a: 1\n---\nb: 2\n")[0].startswith("f.yaml:2:1")
