@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.config import build, layers
 from orchestrator.config.check import check
 from orchestrator.config.defaults import BUILT_IN, DEFAULTS, as_tree
-from orchestrator.config.positions import MAX_FILE_BYTES, Node, Table, read_tree
+from orchestrator.config.positions import MAX_FILE_BYTES, Table, read_tree
 from orchestrator.config.problems import Place, Problem, raise_if_any
 from orchestrator.config.settings import Layer
 from orchestrator.config.validate import ValidLayer, validate
@@ -40,7 +41,7 @@ def load_config(
     path = find_file(start) if path is None else start / path
     root = find_root(start) if path is None else path.parent
     file_name = None if path is None else _shown_name(path, start)
-    trees: list[tuple[Node, Layer]] = [(as_tree(DEFAULTS, BUILT_IN), Layer.DEFAULT)]
+    trees: list[tuple[Table, Layer]] = []
     problems: list[Problem] = []
     if path is not None and file_name is not None:
         tree, problems = _read_file(path, file_name)
@@ -48,10 +49,9 @@ def load_config(
     trees.append((layers.environment_tree(env), Layer.ENVIRONMENT))
     trees.append((layers.overrides_tree(overrides), Layer.COMMAND_LINE))
 
-    valid: list[ValidLayer] = []
-    for node, layer in trees:
-        assert isinstance(node, Table)  # noqa: S101 - as_tree gives a table for a dict; tells the type checker
-        document, found = validate(node, layer)
+    valid = [_built_in()]
+    for tree, layer in trees:
+        document, found = validate(tree, layer)
         valid.append(document)
         problems += found
     settings, found = layers.merge(valid)
@@ -63,6 +63,15 @@ def load_config(
         rule_places=_rule_places(valid),
         shorten={file_name: path.name} if path is not None and file_name is not None else {},
     )
+
+
+@cache
+def _built_in() -> ValidLayer:
+    tree = as_tree(DEFAULTS, BUILT_IN)
+    assert isinstance(tree, Table)  # noqa: S101 - as_tree gives a table for a dict; tells the type checker
+    layer, problems = validate(tree, Layer.DEFAULT)
+    assert not problems  # noqa: S101 - a defect of orch
+    return layer
 
 
 def find_file(start: Path) -> Path | None:

@@ -179,15 +179,16 @@ def test_every_key_arrives(tmp_path: Path) -> None:
 version: 1
 default_profile: own
 profiles:
-  own: {description: mine, cpus: 0.5, memory: 1.5g, timeout: 1m30s, tmpfs: 1g, tmpfs_inodes: 1000, outputs: 1m,
-        shm: 2m, pids: 7, nofile: 20, log: 1k, network: bridge, image: mine, capabilities: [NET_BIND_SERVICE],
+  own: {description: mine, cpus: 0.5, memory: 1.5g, timeout: 1m30s, tmpfs: 1g, tmpfs_inodes: 1000,
+        outputs: 1m, shm: 2m, pids: 7, nofile: 20, log: 1k, network: bridge, image: mine, capabilities: [NET_BIND_SERVICE],
         grace: 0s, reuse: 9, thresholds: {memory_near: 0.5, time_near: off, cpu: 3s, log: 5k}}
 rules:
   - {match: "./a/**", marker: slow, suite: spec, profile: own, retries: 2, timeout: 5s, memory: 1g, cpus: 3,
      exclusive: true, group: db}
 suites:
   - {name: spec, match: ["t/*.spl"], exclude: ["t/x*"], runner: command, command: [simple, "{test}"],
-     results: tap, granularity: case, env: {A: 1, B: on, C: }, pass_env: [HOME], profile: fast, working_dir: src}
+     results: tap, granularity: case, env: {A: 1, B: on, C: }, pass_env: [HOME], profile: fast,
+     working_dir: src}
 images:
   base: {reference: "alpine:3"}
   mine: {dockerfile: d/File, context: ., build_args: {X: 1.0}, base: base}
@@ -316,8 +317,8 @@ def test_each_layer_beats_the_weaker_ones(tmp_path: Path) -> None:
 def test_the_environment(tmp_path: Path) -> None:
     env = {
         "ORCH_TIMEOUT": "5m", "ORCH_DB": "sqlite:///y.db", "ORCH_VIOLATIONS": "off", "ORCH_NO_TESTS": "pass",
-        "ORCH_STRICT_LIMITS": "1", "ORCH_MAX_FAIL": "", "ORCH_STATE_DIR": "123", "ORCH_DEFAULT_PROFILE": "slow",
-        "ORCH_PROFILE": "no-setting", "ORCH_RUN_ID": "x",
+        "ORCH_STRICT_LIMITS": "1", "ORCH_MAX_FAIL": "", "ORCH_STATE_DIR": "123",
+        "ORCH_DEFAULT_PROFILE": "slow", "ORCH_PROFILE": "no-setting", "ORCH_RUN_ID": "x",
     }  # fmt: skip
     config = _load(tmp_path, "run: {max_fail: 1}\n", env=env)
     run = config.run
@@ -335,8 +336,8 @@ def test_a_profiles_field_can_be_given_on_the_command_line(tmp_path: Path) -> No
 
 
 def test_an_error_in_a_stronger_layer_names_it(tmp_path: Path) -> None:
-    lines = _problems(tmp_path, "run: {jobs: 0}\n", env={"ORCH_JOBS": "x", "ORCH_DB": "secret"}, run__jbos="3",
-                      profiles__fats__memory="1g")  # fmt: skip
+    env = {"ORCH_JOBS": "x", "ORCH_DB": "secret"}
+    lines = _problems(tmp_path, "run: {jobs: 0}\n", env=env, run__jbos="3", profiles__fats__memory="1g")
     assert [line.split(":")[0] for line in lines] == [
         "ORCH_DB", "ORCH_JOBS", "command line", "command line", "profiles.yaml",
     ]  # fmt: skip
@@ -377,7 +378,7 @@ def test_the_digest_follows_what_decides_how_tests_run(tmp_path: Path) -> None:
     )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     text=st.recursive(
         st.sampled_from(

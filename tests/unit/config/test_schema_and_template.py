@@ -39,13 +39,11 @@ def test_check_jsonschema_accepts_the_schema_and_the_files(tmp_path: Path) -> No
     schema.write_text(json.dumps(json_schema()))
     template_file = tmp_path / "profiles.yaml"
     template_file.write_text(template(tmp_path))
-    tool = [sys.executable, "-m", "check_jsonschema"]
-    for arguments in (
-        ["--check-metaschema", str(schema)],
-        ["--schemafile", str(schema), str(ROOT / "profiles.yaml"), str(template_file)],
-    ):
-        done = subprocess.run([*tool, *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    tool = [sys.executable, "-m", "check_jsonschema", "--schemafile", str(schema)]
+    files = [str(ROOT / "profiles.yaml"), str(template_file)]
+    done = subprocess.run([*tool, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jsonschema.Draft202012Validator.check_schema(json_schema())
 
 
 def test_every_key_is_described() -> None:
