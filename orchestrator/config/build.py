@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import BaseModel
@@ -55,16 +54,14 @@ def build(
     """The Config of checked settings; `shorten` gives the names by which files are shown in places."""
     values: dict[str, Any] = {key: setting.value for key, setting in settings.items()}
     collections: _Collections = {
-        "profiles": MappingProxyType({name: _profile(name, values) for name in _names(values, "profiles")}),
+        "profiles": {name: _profile(name, values) for name in _names(values, "profiles")},
         "rules": tuple(
             _rule(rule, f"{shorten.get(place.source, place.source)}:{place.line}")
             for rule, place in zip(values["rules"], rule_places, strict=True)
         ),
         "suites": tuple(_suite(suite) for suite in values["suites"]),
-        "images": MappingProxyType(
-            {name: _image(name, values[f"images.{name}"], root) for name in _names(values, "images")}
-        ),
-        "presets": MappingProxyType({name: values[f"presets.{name}"] for name in _names(values, "presets")}),
+        "images": {name: _image(name, values[f"images.{name}"], root) for name in _names(values, "images")},
+        "presets": {name: values[f"presets.{name}"] for name in _names(values, "presets")},
     }
     return Config(
         project_root=root,
@@ -82,7 +79,7 @@ def build(
 
 
 def _origins(settings: Settings, shorten: Mapping[str, str]) -> Mapping[str, Origin]:
-    return MappingProxyType({key: settings[key].origin(shorten) for key in sorted(settings)})
+    return {key: settings[key].origin(shorten) for key in sorted(settings)}
 
 
 def _names(values: Mapping[str, Any], section: str) -> list[str]:
@@ -150,7 +147,7 @@ def _suite(suite: SuitePart) -> Suite:
         command=suite.command,
         results=ResultsFormat(suite.results) if suite.results else None,
         granularity=Granularity(suite.granularity),
-        env=MappingProxyType(dict(suite.env)),
+        env=dict(suite.env),
         pass_env=suite.pass_env,
         profile=suite.profile,
         working_dir=Path(suite.working_dir).as_posix(),
@@ -165,7 +162,7 @@ def _image(name: str, image: ImagePart, root: Path) -> ImageSpec:
         name=name,
         dockerfile=dockerfile,
         context=dockerfile.parent if image.context is None else _file(image.context, root),
-        build_args=MappingProxyType(dict(image.build_args)),
+        build_args=dict(image.build_args),
         base=image.base,
     )
 

@@ -35,11 +35,11 @@ def load_config(
     are dotted settings from the command line with the text the user gave, such as `{"run.jobs": "4"}`.
     Raises ConfigError: one line `file:line:column: message` for each problem.
     """
-    start = start.absolute()
+    start = start.resolve()
     if path is None and env.get("ORCH_CONFIG"):
         path = Path(env["ORCH_CONFIG"])
     path = find_file(start) if path is None else start / path
-    root = find_root(start) if path is None else path.parent
+    root = find_root(start) if path is None else path.parent.resolve()
     file_name = None if path is None else _shown_name(path, start)
     trees: list[tuple[Table, Layer]] = []
     problems: list[Problem] = []
@@ -59,7 +59,7 @@ def load_config(
     return build.build(
         settings,
         root=root,
-        path=path,
+        path=None if path is None else root / path.name,
         rule_places=_rule_places(valid),
         shorten={file_name: path.name} if path is not None and file_name is not None else {},
     )

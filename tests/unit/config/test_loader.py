@@ -180,15 +180,15 @@ version: 1
 default_profile: own
 profiles:
   own: {description: mine, cpus: 0.5, memory: 1.5g, timeout: 1m30s, tmpfs: 1g, tmpfs_inodes: 1000,
-        outputs: 1m, shm: 2m, pids: 7, nofile: 20, log: 1k, network: bridge, image: mine, capabilities: [NET_BIND_SERVICE],
-        grace: 0s, reuse: 9, thresholds: {memory_near: 0.5, time_near: off, cpu: 3s, log: 5k}}
+        outputs: 1m, shm: 2m, pids: 7, nofile: 20, log: 1k, network: bridge, image: mine,
+        capabilities: [NET_BIND_SERVICE], grace: 0s, reuse: 9, thresholds: {memory_near: 0.5, time_near: off, cpu: 3s, log: 5k}}
 rules:
   - {match: "./a/**", marker: slow, suite: spec, profile: own, retries: 2, timeout: 5s, memory: 1g, cpus: 3,
      exclusive: true, group: db}
 suites:
   - {name: spec, match: ["t/*.spl"], exclude: ["t/x*"], runner: command, command: [simple, "{test}"],
-     results: tap, granularity: case, env: {A: 1, B: on, C: }, pass_env: [HOME], profile: fast,
-     working_dir: src}
+     results: tap, granularity: case, env: {A: 1, B: on, C: }, pass_env: [HOME],
+     profile: fast, working_dir: src}
 images:
   base: {reference: "alpine:3"}
   mine: {dockerfile: d/File, context: ., build_args: {X: 1.0}, base: base}
