@@ -40,7 +40,9 @@ def assign(
     """
     if repeat < 1:
         raise UsageError(f"--repeat {repeat}: a test runs at least once")
-    mapper = _Mapper(rules, profiles, default, forced, host, strict_limits)
+    mapper = _Mapper(
+        rules=rules, profiles=profiles, default=default, forced=forced, host=host, strict_limits=strict_limits
+    )
     plan: list[Assignment] = []
     for test in tests:
         rule = next((rule for rule in rules if matches(rule, test)), _NO_RULE)
@@ -85,6 +87,7 @@ class _Mapper:
 
     def __init__(
         self,
+        *,
         rules: Sequence[Rule],
         profiles: Mapping[str, Profile],
         default: str,
@@ -108,6 +111,12 @@ class _Mapper:
             return self._profile(self.forced, f"--profile {self.forced}")
         if rule.profile is not None:
             return self._profile(rule.profile, _rule_reason(rule))
+        choice = self._without_rule(test)
+        if (rule.cpus, rule.memory_bytes, rule.timeout_seconds) != (None, None, None):
+            return replace(choice, reason=f"{choice.reason}; limits by {_rule_reason(rule)}")
+        return choice
+
+    def _without_rule(self, test: Test) -> _Choice:
         if test.profile_hint is not None:
             return self._profile(
                 test.profile_hint, f"comment `orch: profile={test.profile_hint}` in {test.id.path}"
@@ -117,7 +126,7 @@ class _Mapper:
         return self._profile(self.default, "default profile")
 
     def effective(self, choice: _Choice, rule: Rule) -> tuple[Profile, tuple[str, ...]]:
-        """The profile with the rule's limits, lowered to the host's, and a notice for each that was lowered."""
+        """The profile with the rule's limits, lowered to the host's; a notice for each that was lowered."""
         if self.forced is not None:
             rule = _NO_RULE
         key = (choice.profile.name, id(rule))  # the caller's rules outlive this object
