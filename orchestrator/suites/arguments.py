@@ -20,7 +20,8 @@ def path_argument(suite: Suite, path: str) -> str:
     `./` goes in front of names that begin with `-` (an option), `@` (an arguments file for pytest), or
     other punctuation.
     """
-    relative = posixpath.relpath(path, suite.working_dir)
+    # relpath asks the system for the working directory; most suites do not need it
+    relative = path if suite.working_dir == "." else posixpath.relpath(path, suite.working_dir)
     return relative if relative[0].isalnum() or relative[0] in "_." else f"./{relative}"
 
 

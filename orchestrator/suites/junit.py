@@ -9,7 +9,6 @@ own walk: junitparser's iteration loses those at the root and fails on deep nest
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,7 +26,9 @@ MAX_CASES = 100_000
 MESSAGE_CHARS = 4_000
 NAME_CHARS = 1_000
 _MAX_TAGS = 2_000_000
-_MAX_ATTRIBUTES = 2_000_000
+_MAX_ATTRIBUTES = 1_000_000
+_MAX_REFERENCES = 2_000_000
+_MAX_SECONDS = 1e9
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REFERENCE = re.compile(r"&#(?:x([0-9a-fA-F]{1,8})|([0-9]{1,9})|x?[0-9a-fA-F]{9,});")
 _ATTRIBUTE = re.compile(r"=\s*[\"']")
@@ -90,7 +91,10 @@ def _parse(data: bytes) -> ET.Element:
     if len(data) > JUNIT_BYTES:
         raise ResultsError(f"the JUnit file is larger than {JUNIT_BYTES >> 20} MiB")
     text = clean(data.decode("utf-8-sig", "replace"))
-    if "&#" in text:
+    references = text.count("&#")
+    if references > _MAX_REFERENCES:
+        raise ResultsError("the JUnit file has millions of character references")
+    if references:
         text = _REFERENCE.sub(_legal_reference, text)
     body = text[_prolog_end(text) :]  # without the declaration: its encoding no longer holds
     if body.count("<") > _MAX_TAGS or sum(1 for _ in _ATTRIBUTE.finditer(body)) > _MAX_ATTRIBUTES:
@@ -193,7 +197,7 @@ def _seconds(text: str | None) -> float | None:
         seconds = float((text or "")[:64].replace(",", ""))
     except ValueError:
         return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    return seconds if 0 <= seconds <= _MAX_SECONDS else None  # false for nan too
 
 
 def _missing(suite: ET.Element) -> int:

@@ -124,13 +124,15 @@ def _read_regular(path: Path) -> bytes | None:
         return None
     except (OSError, ValueError) as error:
         raise ResultsError(f"the results file cannot be opened: {error}") from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ResultsError("the results file is not a regular file")
-        try:
+        with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read(JUNIT_BYTES + 1)
-        except OSError as error:
-            raise ResultsError(f"the results file cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise ResultsError(f"the results file cannot be read: {error.strerror}") from None
+    finally:
+        os.close(handle)
 
 
 def _plain_name(classname: str, name: str) -> str:

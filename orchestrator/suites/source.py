@@ -16,11 +16,11 @@ _HINT = re.compile(
     rb"^[ \t]*(?:[^\w\s][^\w\n]*|rem[ \t]+)orch:[ \t]*profile[ \t]*=[ \t]*([\w.-]+)",
     re.MULTILINE | re.IGNORECASE,
 )
-_DECORATOR = re.compile(r"^[ \t]*@(?:\w+\.)*mark\.(\w+)", re.MULTILINE)
-_PYTESTMARK = re.compile(r"^[ \t]*pytestmark[ \t]*(?::[^=\n]*)?=[ \t]*", re.MULTILINE)
-_MARK = re.compile(r"\bmark\.(\w+)")
-_COMMENT = re.compile(r"#[^\n]*")
-_MARK_LIST_CHARS = 4096
+_DECORATOR = re.compile(rb"^[ \t]*@(?:\w+\.)*mark\.(\w+)", re.MULTILINE)
+_PYTESTMARK = re.compile(rb"^[ \t]*pytestmark[ \t]*(?::[^=\n]*)?=[ \t]*", re.MULTILINE)
+_MARK = re.compile(rb"\bmark\.(\w+)")
+_COMMENT = re.compile(rb"#[^\n]*")
+_MARK_LIST_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,8 @@ def read_source(path: str, *, python: bool) -> Source:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{path!r} is not a regular file")
-        content = os.read(handle, WHOLE_BYTES if python else HEADER_BYTES)
+        # No more than there is: a buffer of 1 MiB for each of 10,000 small files costs more than reading them.
+        content = os.read(handle, min(WHOLE_BYTES if python else HEADER_BYTES, status.st_size))
     finally:
         os.close(handle)
     return Source(
@@ -78,22 +79,23 @@ def file_markers(content: bytes) -> frozenset[str]:
     """
     if b"mark." not in content:
         return frozenset()
-    text = content.decode("utf-8", "replace")
-    markers = set(_DECORATOR.findall(text))
-    for assignment in _PYTESTMARK.finditer(text):
-        markers.update(_MARK.findall(_assigned(text, assignment.end())))
-    return frozenset(markers)
+    markers = set(_DECORATOR.findall(content))
+    if b"pytestmark" in content:
+        for assignment in _PYTESTMARK.finditer(content):
+            markers.update(_MARK.findall(_assigned(content, assignment.end())))
+    return frozenset(marker.decode() for marker in markers)  # a \w of bytes is ASCII
 
 
-def _assigned(text: str, start: int) -> str:
+def _assigned(content: bytes, start: int) -> bytes:
     """The value that begins at `start`: to the closing bracket of a list, else to the end of the line."""
-    value = _COMMENT.sub("", text[start : start + _MARK_LIST_CHARS])
+    value = _COMMENT.sub(b"", content[start : start + _MARK_LIST_BYTES])
     depth = 0
-    for at, character in enumerate(value):
-        if character in "([{":
+    for at in range(len(value)):
+        character = value[at : at + 1]
+        if character in b"([{":
             depth += 1
-        elif character in ")]}":
+        elif character in b")]}":
             depth -= 1
-        elif character == "\n" and depth <= 0:
+        elif character == b"\n" and depth <= 0:
             return value[:at]
     return value

