@@ -1,0 +1,296 @@
+"""Runs a plan: hands tests to worker threads as the budget allows, and yields each test's final result.
+
+One thread decides: the one that iterates. It alone touches the line, the admission state and the events, so
+there is no lock; workers only take orders from one queue and answer on another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from orchestrator.scheduling.admission import Admission, Budget, need_of
+from orchestrator.scheduling.line import Line, Running, Waiting
+from orchestrator.scheduling.order import expected_seconds, order
+from orchestrator.scheduling.policy import Event, Finished, Policy, Started
+from orchestrator.scheduling.settle import FAILING, follow_up, settle
+from orchestrator.stopping import StopFlag, StopLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from orchestrator.model import Assignment, Attempt, Profile, TestResult
+
+    Execute = Callable[[Assignment, float], Attempt]
+    """The assignment, and for how many seconds it queued."""
+
+__all__ = ["Budget", "Event", "Finished", "Policy", "Schedule", "Started", "schedule"]
+
+
+def schedule(
+    plan: Sequence[Assignment],
+    execute: Execute,
+    *,
+    budget: Budget,
+    policy: Policy,
+    stop: StopFlag,
+    profiles: Mapping[str, Profile],
+    on_event: Callable[[Event], None],
+) -> Schedule:
+    """Run the plan, longest tests first; iterate over what this returns to get results as tests finish.
+
+    `execute` is called in worker threads, at most `budget.slots` at a time. It answers with an attempt
+    whatever the engine does, and ends early when `stop` reaches TERMINATE; any exception out of it stops the
+    run and comes out of the iteration. Which test starts next is said in `line`, what an attempt's end leads
+    to in `settle`. `on_event` is called in the thread that iterates.
+
+    Leaving the iteration early, by whatever way, raises `stop` to TERMINATE and waits for what runs.
+    """
+    return Schedule(
+        plan,
+        execute,
+        budget=budget,
+        policy=policy,
+        stop=stop,
+        profiles=profiles,
+        on_event=on_event,
+    )
+
+
+@dataclass(slots=True)
+class _Job:
+    """A test on its way: what is tried next, and what came of earlier tries."""
+
+    assignment: Assignment
+    waits_since: float
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+@dataclass(slots=True, frozen=True)
+class _Done:
+    """A worker's answer: exactly one of `attempt` and `error`."""
+
+    rank: int
+    attempt: Attempt | None
+    error: BaseException | None
+
+
+class Schedule:
+    """One pass over a plan; iterate it once. What was not run, and why, can be read afterwards."""
+
+    def __init__(
+        self,
+        plan: Sequence[Assignment],
+        execute: Execute,
+        *,
+        budget: Budget,
+        policy: Policy,
+        stop: StopFlag,
+        profiles: Mapping[str, Profile],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self._budget, self._policy, self._stop = budget, policy, stop
+        self._profiles, self._on_event = profiles, on_event
+        self._workers = _Workers(execute)
+        self._admission = Admission(budget=budget)
+        self._jobs = dict(enumerate(_Job(assignment, 0.0) for assignment in order(plan)))
+        """Rank -> each test that has no result yet."""
+        self._line = Line(_waiting(rank, job.assignment) for rank, job in self._jobs.items())
+        self._running: dict[int, Running] = {}
+        self._failed = 0
+        self._deadline: float | None = None
+        self._iterated = False
+
+    @property
+    def not_run(self) -> tuple[str, ...]:
+        """Ids of the tests that have no result (yet): those that a stop kept from starting, and those whose
+        result nobody took because the iteration was left. A repeated test is named once for each repetition.
+        """
+        return tuple(str(job.assignment.test.id) for job in self._jobs.values())
+
+    @property
+    def stopped_because(self) -> str | None:
+        """Why the run ended before its plan did; None: it did not."""
+        level = self._stop.level
+        return None if level is StopLevel.RUN else self._stop.reason or f"stopped ({level.name.lower()})"
+
+    def __iter__(self) -> Iterator[TestResult]:
+        """The results. The generator is held by nobody else, so a `break` or an exception in the loop over it
+        closes it at once.
+        """
+        if self._iterated:
+            raise RuntimeError("a schedule can be iterated only once")
+        self._iterated = True
+        return self._results()
+
+    def _results(self) -> Iterator[TestResult]:
+        now = monotonic()
+        for job in self._jobs.values():
+            job.waits_since = now
+        if self._policy.deadline_seconds is not None:
+            self._deadline = now + self._policy.deadline_seconds
+        end_listening = self._stop.listen(self._workers.wake)
+        try:
+            self._fill()
+            while self._running:
+                if (result := self._step()) is not None:
+                    yield result
+                    del result  # an attempt holds up to 128 KiB of output tails
+            yield from self._cut_short()
+        except GeneratorExit:
+            self._leave("its results were no longer wanted")
+            raise
+        except BaseException as error:
+            self._leave(f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            end_listening()
+            self._workers.close(on_interrupt=lambda: self._stop.set(StopLevel.KILL, "interrupted again"))
+
+    def _fill(self) -> None:
+        """Start what may start."""
+        while self._stop.level is StopLevel.RUN:
+            now = monotonic()
+            waiting = self._line.pick(self._admission, self._running.values(), now)
+            if waiting is None:
+                return
+            job = self._jobs[waiting.rank]
+            self._on_event(Started(assignment=job.assignment))
+            self._admission = self._admission.take(waiting.need)
+            self._running[waiting.rank] = Running(
+                need=waiting.need, expected_end=now + waiting.expected_seconds
+            )
+            self._workers.order(waiting.rank, job.assignment, job.waits_since)
+
+    def _step(self) -> TestResult | None:
+        """Wait for one answer, act on it; the result if its test is done now."""
+        done = self._answer()
+        if done is None:
+            return None
+        running = self._running.pop(done.rank)
+        self._admission = self._admission.give(running.need)
+        self._line.release(running.need.group)
+        if done.attempt is None:
+            assert done.error is not None  # noqa: S101 - for the type checker; _Done says it
+            raise done.error
+        result = self._judge(done.rank, done.attempt)
+        self._fill()
+        return result
+
+    def _answer(self) -> _Done | None:
+        """The next answer of a worker; None: woken by a stop, or the deadline has passed just now."""
+        if self._deadline is None:
+            return self._workers.answer(None)
+        remaining = self._deadline - monotonic()
+        if remaining > 0:
+            return self._workers.answer(remaining)
+        self._deadline = None
+        reason = f"the run's time limit of {self._policy.deadline_seconds:g} s has passed"
+        self._stop.set(StopLevel.TERMINATE, reason)
+        return None
+
+    def _judge(self, rank: int, attempt: Attempt) -> TestResult | None:
+        """Line the test up again, or make its result."""
+        job = self._jobs[rank]
+        job.attempts.append(attempt)
+        following = None
+        if self._stop.level is StopLevel.RUN:
+            following = follow_up(
+                job.attempts,
+                job.assignment,
+                policy=self._policy,
+                profiles=self._profiles,
+                budget=self._budget,
+            )
+        self._on_event(Finished(attempt=attempt, will_retry=following is not None, next=following))
+        if following is None:
+            return self._finish(rank)
+        job.assignment, job.waits_since = following, monotonic()
+        self._line.add(_waiting(rank, following))
+        return None
+
+    def _finish(self, rank: int) -> TestResult:
+        result = settle(self._jobs.pop(rank).attempts, self._policy)
+        self._failed += result.outcome in FAILING
+        limit = self._policy.max_fail
+        if limit is not None and self._failed >= limit:
+            self._stop.set(StopLevel.DRAIN, f"{self._failed} tests failed (--max-fail {limit})")
+        return result
+
+    def _cut_short(self) -> Iterator[TestResult]:
+        """Results of tests that a stop met between two attempts: what is known of them is not thrown away."""
+        for rank in [rank for rank, job in self._jobs.items() if job.attempts]:
+            yield self._finish(rank)
+
+    def _leave(self, reason: str) -> None:
+        """The iteration is left before its end: what runs shall end too."""
+        if self._jobs:
+            self._stop.set(StopLevel.TERMINATE, reason)
+
+
+class _Workers:
+    """Threads that execute; as many as were ever busy at once."""
+
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
+        self._orders: SimpleQueue[tuple[int, Assignment, float] | None] = SimpleQueue()
+        self._answers: SimpleQueue[_Done | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._busy = 0
+
+    def order(self, rank: int, assignment: Assignment, waits_since: float) -> None:
+        """Have it executed; a thread is free or is made."""
+        self._busy += 1
+        if self._busy > len(self._threads):
+            thread = Thread(target=self._work, name=f"orch-slot-{self._busy}")
+            self._threads.append(thread)  # before it starts: an interrupt in between must not orphan it
+            thread.start()
+        self._orders.put((rank, assignment, waits_since))
+
+    def answer(self, timeout_seconds: float | None) -> _Done | None:
+        """The next answer; None after `wake`, or when time is up."""
+        try:
+            done = self._answers.get(timeout=timeout_seconds)
+        except Empty:
+            return None
+        self._busy -= done is not None
+        return done
+
+    def wake(self) -> None:
+        """Make `answer` return. From any thread or signal handler."""
+        self._answers.put(None)
+
+    def close(self, on_interrupt: Callable[[], None]) -> None:
+        """Let the threads finish what they have, and await them. A Ctrl-C meanwhile is answered by
+        `on_interrupt` and raised once they are gone.
+        """
+        # Threads are awaited, not answers: an interrupt may have lost one that was already taken.
+        interrupt: KeyboardInterrupt | None = None
+        for _ in self._threads:
+            self._orders.put(None)
+        for thread in self._threads:
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except KeyboardInterrupt as error:
+                    interrupt = error
+                    on_interrupt()
+        if interrupt is not None:
+            raise interrupt
+
+    def _work(self) -> None:
+        while (order := self._orders.get()) is not None:
+            rank, assignment, waits_since = order
+            try:
+                done = _Done(rank, self._execute(assignment, monotonic() - waits_since), None)
+            except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
+                done = _Done(rank, None, error)
+            self._answers.put(done)
+            del order, assignment, done  # an idle worker keeps no attempt alive
+
+
+def _waiting(rank: int, assignment: Assignment) -> Waiting:
+    return Waiting(rank=rank, need=need_of(assignment), expected_seconds=expected_seconds(assignment))
