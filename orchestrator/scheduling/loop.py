@@ -7,8 +7,6 @@ there is no lock; workers only take orders from one queue and answer on another.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -17,15 +15,14 @@ from orchestrator.scheduling.line import Line, Running, Waiting
 from orchestrator.scheduling.order import expected_seconds, order
 from orchestrator.scheduling.policy import Event, Finished, Policy, Started
 from orchestrator.scheduling.settle import FAILING, follow_up, settle
+from orchestrator.scheduling.workers import HEARTBEAT_SECONDS, Done, Workers
 from orchestrator.stopping import StopFlag, StopLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.model import Assignment, Attempt, Profile, TestResult
-
-    Execute = Callable[[Assignment, float], Attempt]
-    """The assignment, and for how many seconds it queued."""
+    from orchestrator.scheduling.workers import Execute
 
 __all__ = ["Budget", "Event", "Finished", "Policy", "Schedule", "Started", "schedule"]
 
@@ -69,15 +66,6 @@ class _Job:
     attempts: list[Attempt] = field(default_factory=list)
 
 
-@dataclass(slots=True, frozen=True)
-class _Done:
-    """A worker's answer: exactly one of `attempt` and `error`."""
-
-    rank: int
-    attempt: Attempt | None
-    error: BaseException | None
-
-
 class Schedule:
     """One pass over a plan; iterate it once. What was not run, and why, can be read afterwards."""
 
@@ -94,7 +82,7 @@ class Schedule:
     ) -> None:
         self._budget, self._policy, self._stop = budget, policy, stop
         self._profiles, self._on_event = profiles, on_event
-        self._workers = _Workers(execute)
+        self._workers = Workers(execute)
         self._admission = Admission(budget=budget)
         self._jobs = dict(enumerate(_Job(assignment, 0.0) for assignment in order(plan)))
         """Rank -> each test that has no result yet."""
@@ -133,6 +121,7 @@ class Schedule:
         if self._policy.deadline_seconds is not None:
             self._deadline = now + self._policy.deadline_seconds
         end_listening = self._stop.listen(self._workers.wake)
+        left_because: str | None = "its results were no longer wanted"
         try:
             self._fill()
             while self._running:
@@ -140,15 +129,16 @@ class Schedule:
                     yield result
                     del result  # an attempt holds up to 128 KiB of output tails
             yield from self._cut_short()
-        except GeneratorExit:
-            self._leave("its results were no longer wanted")
+            left_because = None
+        except KeyboardInterrupt:
+            left_because = "interrupted"
             raise
-        except BaseException as error:
-            self._leave(f"{type(error).__name__}: {error}")
+        except Exception as error:
+            left_because = f"{type(error).__name__}: {error}"
             raise
         finally:
+            self._end(left_because)
             end_listening()
-            self._workers.close(on_interrupt=lambda: self._stop.set(StopLevel.KILL, "interrupted again"))
 
     def _fill(self) -> None:
         """Start what may start."""
@@ -174,16 +164,16 @@ class Schedule:
         self._admission = self._admission.give(running.need)
         self._line.release(running.need.group)
         if done.attempt is None:
-            assert done.error is not None  # noqa: S101 - for the type checker; _Done says it
+            assert done.error is not None  # noqa: S101 - for the type checker; Done says it
             raise done.error
         result = self._judge(done.rank, done.attempt)
         self._fill()
         return result
 
-    def _answer(self) -> _Done | None:
-        """The next answer of a worker; None: woken by a stop, or the deadline has passed just now."""
+    def _answer(self) -> Done | None:
+        """The next answer of a worker; None: nothing yet, woken by a stop, or the deadline has passed."""
         if self._deadline is None:
-            return self._workers.answer(None)
+            return self._workers.answer(HEARTBEAT_SECONDS)
         remaining = self._deadline - monotonic()
         if remaining > 0:
             return self._workers.answer(remaining)
@@ -225,71 +215,22 @@ class Schedule:
         for rank in [rank for rank, job in self._jobs.items() if job.attempts]:
             yield self._finish(rank)
 
-    def _leave(self, reason: str) -> None:
-        """The iteration is left before its end: what runs shall end too."""
-        if self._jobs:
-            self._stop.set(StopLevel.TERMINATE, reason)
-
-
-class _Workers:
-    """Threads that execute; as many as were ever busy at once."""
-
-    def __init__(self, execute: Execute) -> None:
-        self._execute = execute
-        self._orders: SimpleQueue[tuple[int, Assignment, float] | None] = SimpleQueue()
-        self._answers: SimpleQueue[_Done | None] = SimpleQueue()
-        self._threads: list[Thread] = []
-        self._busy = 0
-
-    def order(self, rank: int, assignment: Assignment, waits_since: float) -> None:
-        """Have it executed; a thread is free or is made."""
-        self._busy += 1
-        if self._busy > len(self._threads):
-            thread = Thread(target=self._work, name=f"orch-slot-{self._busy}")
-            self._threads.append(thread)  # before it starts: an interrupt in between must not orphan it
-            thread.start()
-        self._orders.put((rank, assignment, waits_since))
-
-    def answer(self, timeout_seconds: float | None) -> _Done | None:
-        """The next answer; None after `wake`, or when time is up."""
-        try:
-            done = self._answers.get(timeout=timeout_seconds)
-        except Empty:
-            return None
-        self._busy -= done is not None
-        return done
-
-    def wake(self) -> None:
-        """Make `answer` return. From any thread or signal handler."""
-        self._answers.put(None)
-
-    def close(self, on_interrupt: Callable[[], None]) -> None:
-        """Let the threads finish what they have, and await them. A Ctrl-C meanwhile is answered by
-        `on_interrupt` and raised once they are gone.
+    def _end(self, left_because: str | None) -> None:
+        """End and await what still runs. A Ctrl-C meanwhile, wherever it strikes, makes it more urgent, and
+        is raised once all threads are gone.
         """
-        # Threads are awaited, not answers: an interrupt may have lost one that was already taken.
         interrupt: KeyboardInterrupt | None = None
-        for _ in self._threads:
-            self._orders.put(None)
-        for thread in self._threads:
-            while thread.is_alive():
-                try:
-                    thread.join()
-                except KeyboardInterrupt as error:
-                    interrupt = error
-                    on_interrupt()
+        while True:
+            try:
+                if left_because is not None and self._jobs:
+                    self._stop.set(StopLevel.TERMINATE, left_because)
+                self._workers.close()
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+                self._stop.set(StopLevel.KILL, "interrupted again")
         if interrupt is not None:
             raise interrupt
-
-    def _work(self) -> None:
-        while (order := self._orders.get()) is not None:
-            rank, assignment, waits_since = order
-            try:
-                done = _Done(rank, self._execute(assignment, monotonic() - waits_since), None)
-            except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
-                done = _Done(rank, None, error)
-            self._answers.put(done)
-            del order, assignment, done  # an idle worker keeps no attempt alive
 
 
 def _waiting(rank: int, assignment: Assignment) -> Waiting:
