@@ -82,8 +82,8 @@ def _granted_memory(own_cgroups: str, root: Path, physical_bytes: int) -> int:
 
 
 def _folders(own_cgroups: str, root: Path, controller: str) -> Iterator[str]:
-    """Folders of a process' cgroup and its ancestors, from the text of /proc/PID/cgroup. In a container the path
-    may be the host's and not be there: then the hierarchy's root is the container's own cgroup.
+    """Folders of a process' cgroup and its ancestors, from the text of /proc/PID/cgroup. In a container the
+    path may be the host's and not be there: then the hierarchy's root is the container's own cgroup.
     """
     for line in own_cgroups.splitlines():
         _, _, rest = line.partition(":")
@@ -103,9 +103,9 @@ def owner_token() -> str:
 
 
 def owner_alive(token: str) -> bool:
-    """True if the process of that token still runs, here and since then. A recycled pid has another start time,
-    a reboot another boot id, a process of another pid namespace another namespace in it: of that one nothing
-    can be seen from here, so it counts as alive and its objects are left alone.
+    """True if the process of that token still runs, here and since then. A recycled pid has another start
+    time, a reboot another boot id, a process of another pid namespace another namespace in it: of that
+    one nothing can be seen from here, so it counts as alive and its objects are left alone.
     """
     boot, _, rest = token.partition(":")
     pid, _, start_time = rest.partition(":")
@@ -127,8 +127,8 @@ def _boot_id() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """In ticks since boot where /proc says it: exact, and no clock adjustment moves it. None: no such process,
-    or a zombie: what it owned is nobody's.
+    """In ticks since boot where /proc says it: exact, and no clock adjustment moves it. None: no such
+    process, or a zombie: what it owned is nobody's.
     """
     stat = read_text(f"/proc/{pid}/stat")
     if stat is not None:
