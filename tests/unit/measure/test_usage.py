@@ -172,7 +172,7 @@ READINGS = st.one_of(
 PARTS = ("kernel", "kernel_start", "container", "agent_start", "agent_end", "stats")
 
 
-@given(st.fixed_dictionaries({part: READINGS for part in PARTS}))
+@given(st.fixed_dictionaries(dict.fromkeys(PARTS, READINGS)))
 def test_every_figure_has_a_source_or_a_reason_and_none_is_negative(
     readings: dict[str, Counters | None],
 ) -> None:

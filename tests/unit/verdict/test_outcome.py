@@ -247,6 +247,8 @@ def test_a_pass_has_all_its_witnesses(evidence: Evidence) -> None:
         assert (evidence.engine.status, evidence.engine.exit_code) == ("exited", 0)
         assert evidence.engine.finished_at in {NOW, NOW + timedelta(seconds=1)}
         assert evidence.agent.exit_code == 0 if evidence.agent else not evidence.agent_expected
-        assert not (evidence.timed_out or evidence.interrupted or evidence.engine_failure)
+        assert not evidence.timed_out
+        assert not evidence.interrupted
+        assert evidence.engine_failure is None
     else:
         assert decision.message

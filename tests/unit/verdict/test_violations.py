@@ -94,13 +94,22 @@ def test_a_modest_test_breaks_nothing() -> None:
         (Usage(memory_peak_bytes=128 * MIB), ["memory-over warning"]),
         (Usage(memory_peak_bytes=129 * MIB, memory_peak_is_upper_bound=True), []),
         (Usage(memory_peak_bytes=128 * MIB, anon_peak_bytes=MIB), ["memory-over notice"]),
-        (Usage(memory_peak_bytes=128 * MIB, anon_peak_bytes=MIB, shmem_peak_bytes=120 * MIB), ["memory-over warning"]),
-        (Usage(memory_peak_bytes=128 * MIB, anon_peak_bytes=MIB, oom_kills=1), ["child-oom error", "memory-over warning"]),
+        (
+            Usage(memory_peak_bytes=128 * MIB, anon_peak_bytes=MIB, shmem_peak_bytes=120 * MIB),
+            ["memory-over warning"],
+        ),
+        (
+            Usage(memory_peak_bytes=128 * MIB, anon_peak_bytes=MIB, oom_kills=1),
+            ["child-oom error", "memory-over warning"],
+        ),
         # near the limit no reclaim proves what it was: only cache that was seen does
         (Usage(memory_peak_bytes=120 * MIB, anon_peak_bytes=MIB), ["memory-near warning"]),
-        (Usage(memory_peak_bytes=120 * MIB, anon_peak_bytes=MIB, file_peak_bytes=110 * MIB), ["memory-near notice"]),
+        (
+            Usage(memory_peak_bytes=120 * MIB, anon_peak_bytes=MIB, file_peak_bytes=110 * MIB),
+            ["memory-near notice"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_memory(usage: Usage, expected: list[str]) -> None:
     assert kinds(seen(usage)) == expected
 
@@ -202,17 +211,34 @@ def test_of_a_test_that_was_not_seen_only_what_it_left_is_said(outcome: Outcome)
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (64.25 * MIB, "64.2 MiB"), (MIB - 1, "1 MiB")]
-    + [(134 * MIB + MIB // 2, "134 MiB"), (4 << 30, "4 GiB"), (3 << 40, "3 TiB"), (5000 << 40, "5000 TiB")],
-)  # fmt: skip
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (64.25 * MIB, "64.2 MiB"),
+        (MIB - 1, "1 MiB"),
+        (134 * MIB + MIB // 2, "134 MiB"),
+        (4 << 30, "4 GiB"),
+        (3 << 40, "3 TiB"),
+        (5000 << 40, "5000 TiB"),
+    ],
+)
 def test_sizes(size: float, text: str) -> None:
     assert size_text(size) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0, "0 ms"), (0.0123, "12 ms"), (0.9999, "1 s"), (1.25, "1.25 s"), (10.0, "10 s"), (99.999, "1 min 40 s")]
-    + [(303.2, "5 min 3 s")],
-)  # fmt: skip
+    [
+        (0.0, "0 ms"),
+        (0.0123, "12 ms"),
+        (0.9999, "1 s"),
+        (1.25, "1.25 s"),
+        (10.0, "10 s"),
+        (99.999, "1 min 40 s"),
+        (303.2, "5 min 3 s"),
+    ],
+)
 def test_durations(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
