@@ -56,7 +56,7 @@ def context_report(spec: ImageSpec) -> ContextReport:
 
 
 def open_context(spec: ImageSpec) -> tuple[BinaryIO, str]:
-    """The tar stream of a spec's context, at its start, and the Dockerfile's name in it. Close it after use."""
+    """The tar stream of a spec's context, at its start, and the Dockerfile's name in it. To be closed."""
     dockerfile, context = _places(spec)
     names = _selected(context, dockerfile)
     # A spooled file: a context is mostly a few kilobytes, and may be gigabytes.

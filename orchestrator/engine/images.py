@@ -56,9 +56,9 @@ def ensure_images(
     """Name -> ID (`sha256:…`) for each spec, and for each image that one of them is based on.
 
     What is missing is built or pulled, once, however many processes want it. With `offline_base`, an image
-    whose default base cannot be pulled is built on a Debian base made from this machine's own package mirror.
-    `on_line` gets the builds' output line by line. Raises ImageError with the remedy; ConfigError for a circle
-    of bases.
+    whose default base cannot be pulled is built on a Debian base made from the machine's own package mirror.
+    `on_line` gets the builds' output line by line. Raises ImageError with the remedy; ConfigError for bases
+    that go in a circle.
     """
     work = _Work(engine=engine, specs={s.name: s for s in specs}, offline_base=offline_base, on_line=on_line)
     for name in work.specs:
@@ -156,8 +156,8 @@ class _Work:
             if not self.offline_base:
                 raise ImageError(
                     f"image {spec.name}: its base {reference} is not here, and {error.message}",
-                    remedy="orch build --offline-base builds it on a Debian base made from this machine's own "
-                    "package mirror; or name an image the engine has in the build argument BASE_IMAGE",
+                    remedy="orch build --offline-base builds it on a Debian base made from this machine's "
+                    "own package mirror; or name an image the engine has in the build argument BASE_IMAGE",
                 ) from error
             self.on_line(
                 f"no registry answers for {reference}: building {spec.name} on a Debian base instead"
