@@ -30,8 +30,17 @@ CLOSED = (
 ROOT_USER = (
     "--security-opt=apparmor=unconfined",
     # by name: an engine that lacks one itself refuses ALL. Not SYS_PTRACE, by which the profile decides
-    *(f"--cap-add={name}" for name in "SYS_ADMIN SYS_MODULE SYS_BOOT SYS_TIME SYSLOG SYS_RAWIO".split()),
-    *(f"--cap-add={name}" for name in "DAC_READ_SEARCH NET_ADMIN NET_RAW SYS_CHROOT SYS_NICE".split()),
+    "--cap-add=DAC_READ_SEARCH",
+    "--cap-add=NET_ADMIN",
+    "--cap-add=NET_RAW",
+    "--cap-add=SYSLOG",
+    "--cap-add=SYS_ADMIN",
+    "--cap-add=SYS_BOOT",
+    "--cap-add=SYS_CHROOT",
+    "--cap-add=SYS_MODULE",
+    "--cap-add=SYS_NICE",
+    "--cap-add=SYS_RAWIO",
+    "--cap-add=SYS_TIME",
     "--user=0:0",
     "--tmpfs=/tmp:exec,mode=1777",
     "--network=none",
@@ -80,8 +89,8 @@ for name, number, arguments in json.loads(sys.argv[1]):
 print(json.dumps(results))
 """
 BIG = 2**64 - 1
-# name, call, arguments, answers that count as refused. The arguments are wrong on purpose wherever the call could
-# do harm (bad pointers, bad magic numbers): an open container answers EFAULT, EINVAL, EBADF, ENOENT, ESRCH…
+# name, call, arguments, answers that count as refused. The arguments are wrong on purpose wherever the call
+# could do harm (bad pointers, bad magic numbers): an open container answers EFAULT, EINVAL, EBADF, ENOENT…
 REFUSED = [
     ("AF_PACKET", "socket", [17, 3, 0], {"EAFNOSUPPORT"}),
     ("AF_PACKET with a high bit", "socket", [2**32 + 17, 3, 0], {"EAFNOSUPPORT"}),
@@ -139,31 +148,22 @@ def answers(options: tuple[str, ...]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def closed_answers() -> dict[str, str]:
-    return answers(CLOSED)
-
-
-@pytest.fixture(scope="module")
-def profiled_answers() -> dict[str, str]:
-    return answers(PROFILED)
-
-
-@pytest.fixture(scope="module")
-def open_answers() -> dict[str, str]:
-    return answers(OPEN)
+def seen() -> dict[str, dict[str, str]]:
+    return {"closed": answers(CLOSED), "profiled": answers(PROFILED), "open": answers(OPEN)}
 
 
 @pytest.mark.parametrize(
     ("name", "call", "refusals"), [(name, call, answer) for name, call, _, answer in REFUSED]
 )
-def test_a_refused_call(name, call, refusals, closed_answers, profiled_answers, open_answers):
+def test_a_refused_call(name, call, refusals, seen):
     if call not in NUMBERS[platform.machine()]:
         assert platform.machine() == "aarch64", "x86 has them all"
         return
-    assert closed_answers[name] in refusals
-    assert profiled_answers[name] in refusals
-    assert open_answers[name] != closed_answers[name], "without the profile the same probe must get further"
-    assert open_answers[name] != "EPERM"
+    assert seen["closed"][name] in refusals
+    assert seen["profiled"][name] in refusals
+    assert seen["open"][name] not in (seen["closed"][name], "EPERM"), (
+        "without the profile it must get further"
+    )
 
 
 # Families that a kernel may be built without: the profile refuses their numbers, whatever the kernel has.
@@ -171,7 +171,7 @@ FAMILIES = """
 import ctypes, errno
 libc = ctypes.CDLL(None, use_errno=True)
 for family in (1, 2, 10, 16, 17, 38, 40, 2**32 + 38, 2**32 + 1):
-    number = libc.syscall(%d, ctypes.c_ulong(family), 3 if family in (16, 17) else 5 if family == 38 else 1, 0)
+    number = libc.syscall(%d, ctypes.c_ulong(family), {16: 3, 17: 3, 38: 5}.get(family, 1), 0)
     print(family, "ok" if number >= 0 else errno.errorcode[ctypes.get_errno()])
 """
 
