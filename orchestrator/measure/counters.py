@@ -1,0 +1,207 @@
+"""What the kernel's cgroup files mean, v1 and v2: text in, `Counters` out, never an error.
+
+What a parent cgroup can and cannot say was measured on kernel 6.18 with cgroup v1
+(tests/docker/test_cgroups_real.py): CPU time, peak memory and peak pids of its children are in it and outlive
+them. OOM kills and refused forks are not: v1 counts both only in the very cgroup of the process
+(`Counters.events_are_local`). cgroup v2 counts OOM kills hierarchically, refused forks since 6.11. Throttling
+is counted where the quota is set, on both versions.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NANOSECONDS = 1_000_000_000
+MICROSECONDS = 1_000_000
+USER_HZ = 100  # of the kernel's ABI on every architecture that runs containers, whatever CONFIG_HZ is
+_MAX_DIGITS = 20  # of an unsigned 64-bit number; longer is garbage, and int() of a huge text is slow
+_PRESSURE = re.compile(
+    r"^some (?:[^\n]* )?avg10=([0-9]{1,3}(?:\.[0-9]{1,4})?)(?: |$)", re.ASCII | re.MULTILINE
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """One reading. Running counters are totals since the cgroup was made; None: not said."""
+
+    cpu_seconds: float | None = None
+    cpu_user_seconds: float | None = None
+    cpu_system_seconds: float | None = None
+    memory_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    """Page cache, tmpfs and shared memory included."""
+    shmem_bytes: int | None = None
+    swap_peak_bytes: int | None = None
+    pids: int | None = None
+    pids_peak: int | None = None
+    oom_kills: int | None = None
+    pids_limit_hits: int | None = None
+    throttled_periods: int | None = None
+    throttled_seconds: float | None = None
+    """Summed over CPUs: may exceed the time that passed."""
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+    memory_pressure_ratio: float | None = None
+    events_are_local: bool = False
+    """True on v1: `oom_kills` and `pids_limit_hits` do not contain those of child cgroups."""
+
+
+def _whole(text: str | None) -> int | None:
+    """A counter's number; None for absent, `max`, negative or garbage."""
+    word = (text or "").strip()
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= _MAX_DIGITS else None
+
+
+def _seconds(number: int | None, per_second: int) -> float | None:
+    return None if number is None else number / per_second
+
+
+def _keyed(text: str | None) -> dict[str, int]:
+    """Lines of `key number`; others are skipped."""
+    found: dict[str, int] = {}
+    for line in (text or "").splitlines():
+        key, _, rest = line.partition(" ")
+        number = _whole(rest)
+        if number is not None:
+            found[key] = number
+    return found
+
+
+def _pressure(text: str | None) -> float | None:
+    """`some avg10=1.23 …`, percent there, a ratio here."""
+    for line in (text or "").splitlines():
+        words = line.split()
+        if words[:1] == ["some"]:
+            for word in words[1:]:
+                whole, _, part = word.removeprefix("avg10=").partition(".")
+                if (
+                    word.startswith("avg10=")
+                    and _whole(whole) is not None
+                    and _whole(part or "0") is not None
+                ):
+                    return min(float(f"{whole}.{part or 0}") / 100, 1.0)
+    return None
+
+
+def _v1_io(files: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Bytes read and written over all devices. A file without a device line says nothing: recent kernels
+    count here only once a throttling rule was set, so its `Total 0` is not a measured zero.
+    """
+    name = "blkio.throttle.io_service_bytes"
+    text = files.get(f"{name}_recursive") or files.get(name) or ""
+    sums: dict[str, int] = {}
+    for line in text.splitlines():
+        words = line.split()
+        number = _whole(words[2]) if len(words) == 3 else None
+        if number is not None:
+            sums[words[1]] = sums.get(words[1], 0) + number
+    return sums.get("Read"), sums.get("Write")
+
+
+def _v2_io(text: str | None) -> tuple[int | None, int | None]:
+    """Bytes read and written over all devices; an empty `io.stat` is a measured zero."""
+    if text is None:
+        return None, None
+    sums = {"rbytes": 0, "wbytes": 0}
+    understood = not text.strip()
+    for line in text.splitlines():
+        for word in line.split()[1:]:
+            key, _, value = word.partition("=")
+            number = _whole(value)
+            if key in sums and number is not None:
+                sums[key] += number
+                understood = True
+    return (sums["rbytes"], sums["wbytes"]) if understood else (None, None)
+
+
+def parse_v1(files: Mapping[str, str]) -> Counters:
+    """Counters from v1 files by name, all controllers together. `total_*` of memory.stat includes children.
+
+    No swap peak: memsw's peak and memory's peak are of different moments, so their difference is not one.
+    """
+    memory, events = _keyed(files.get("memory.stat")), _keyed(files.get("memory.oom_control"))
+    cpu, ticks = _keyed(files.get("cpu.stat")), _keyed(files.get("cpuacct.stat"))
+    usage = _seconds(_whole(files.get("cpuacct.usage")), NANOSECONDS)
+    user = _seconds(_whole(files.get("cpuacct.usage_user")), NANOSECONDS)
+    system = _seconds(_whole(files.get("cpuacct.usage_sys")), NANOSECONDS)
+    user = _seconds(ticks.get("user"), USER_HZ) if user is None else user
+    system = _seconds(ticks.get("system"), USER_HZ) if system is None else system
+    if usage is None and user is not None and system is not None:
+        usage = user + system
+    read_bytes, write_bytes = _v1_io(files)
+    return Counters(
+        cpu_seconds=usage,
+        cpu_user_seconds=user,
+        cpu_system_seconds=system,
+        memory_bytes=_whole(files.get("memory.usage_in_bytes")),
+        memory_peak_bytes=_whole(files.get("memory.max_usage_in_bytes")),
+        anon_bytes=memory.get("total_rss", memory.get("rss")),
+        file_bytes=memory.get("total_cache", memory.get("cache")),
+        shmem_bytes=memory.get("total_shmem", memory.get("shmem")),
+        pids=_whole(files.get("pids.current")),
+        pids_peak=_whole(files.get("pids.peak")),
+        oom_kills=events.get("oom_kill"),
+        pids_limit_hits=_keyed(files.get("pids.events")).get("max"),
+        throttled_periods=cpu.get("nr_throttled"),
+        throttled_seconds=_seconds(cpu.get("throttled_time"), NANOSECONDS),
+        read_bytes=read_bytes,
+        write_bytes=write_bytes,
+        memory_pressure_ratio=_pressure(files.get("memory.pressure")),
+        events_are_local=True,
+    )
+
+
+def parse_v2(files: Mapping[str, str]) -> Counters:
+    """Counters from v2 files by name (kernel's Documentation/admin-guide/cgroup-v2.rst)."""
+    memory, cpu = _keyed(files.get("memory.stat")), _keyed(files.get("cpu.stat"))
+    read_bytes, write_bytes = _v2_io(files.get("io.stat"))
+    return Counters(
+        cpu_seconds=_seconds(cpu.get("usage_usec"), MICROSECONDS),
+        cpu_user_seconds=_seconds(cpu.get("user_usec"), MICROSECONDS),
+        cpu_system_seconds=_seconds(cpu.get("system_usec"), MICROSECONDS),
+        memory_bytes=_whole(files.get("memory.current")),
+        memory_peak_bytes=_whole(files.get("memory.peak")),
+        anon_bytes=memory.get("anon"),
+        file_bytes=memory.get("file"),
+        shmem_bytes=memory.get("shmem"),
+        swap_peak_bytes=_whole(files.get("memory.swap.peak")),
+        pids=_whole(files.get("pids.current")),
+        pids_peak=_whole(files.get("pids.peak")),
+        oom_kills=_keyed(files.get("memory.events")).get("oom_kill"),
+        pids_limit_hits=_keyed(files.get("pids.events")).get("max"),
+        throttled_periods=cpu.get("nr_throttled"),
+        throttled_seconds=_seconds(cpu.get("throttled_usec"), MICROSECONDS),
+        read_bytes=read_bytes,
+        write_bytes=write_bytes,
+        memory_pressure_ratio=_pressure(files.get("memory.pressure")),
+    )
+
+
+def parse_agent(text: str) -> Counters:
+    """Counters from the agent's section: `@PATH`, then that file's lines, any number of times. A file of
+    which no line came says nothing: the agent cannot tell an empty file from one that it may not read.
+    """
+    blocks: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("@"):
+            lines = blocks.setdefault(line[1:].strip(), [])
+        elif line.strip():
+            lines.append(line)
+    files: dict[str, str] = {}
+    version = 2
+    for path, content in blocks.items():
+        place = PurePosixPath(path)
+        if place.parent.name != "cgroup":  # /sys/fs/cgroup/CONTROLLER/FILE
+            version = 1
+        if content and (place.parent.name != "unified" or place.name == "memory.pressure"):
+            files[place.name] = "\n".join(content)
+    return parse_v1(files) if version == 1 else parse_v2(files)

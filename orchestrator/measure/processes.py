@@ -1,0 +1,160 @@
+"""Processes and the machine: what this process is granted, who owns a container, what runs in it.
+
+The only importer of psutil.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from orchestrator.measure.cgroups import read_text
+from orchestrator.model import HostInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_UNLIMITED_BYTES = 1 << 60
+"""v1 writes "no limit" as a number near 2^63."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessCount:
+    """Sums over some processes; None: could not be seen."""
+
+    processes: int | None = None
+    threads: int | None = None
+    open_files: int | None = None
+
+
+def host_info() -> HostInfo:
+    """What this process is granted of the machine: CPU affinity and cgroup limits counted."""
+    own = read_text("/proc/self/cgroup") or ""
+    return HostInfo(
+        id=_host_id(),
+        cpus=_granted_cpus(own, _CGROUP_ROOT, float(_affinity_count())),
+        memory_bytes=_granted_memory(own, _CGROUP_ROOT, psutil.virtual_memory().total),
+        kernel=platform.release(),
+        python=platform.python_version(),
+    )
+
+
+def _host_id() -> str:
+    """A digest, so that reports never carry the machine's own id."""
+    text = read_text("/etc/machine-id") or read_text("/var/lib/dbus/machine-id") or platform.node()
+    return hashlib.sha256(b"orch host " + text.strip().encode()).hexdigest()[:16]
+
+
+def _affinity_count() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return psutil.cpu_count() or 1
+
+
+def _granted_cpus(own_cgroups: str, root: Path, built_in: float) -> float:
+    """Least of the CPUs at hand and every quota from the own cgroup up to the root."""
+    granted = built_in
+    for folder in _folders(own_cgroups, root, "cpu"):
+        quota_text, _, period_text = (read_text(f"{folder}/cpu.max") or "").strip().partition(" ")
+        if not quota_text:
+            quota_text = (read_text(f"{folder}/cpu.cfs_quota_us") or "").strip()
+            period_text = (read_text(f"{folder}/cpu.cfs_period_us") or "").strip()
+        if quota_text.isdigit() and period_text.isdigit() and int(quota_text) and int(period_text):
+            granted = min(granted, int(quota_text) / int(period_text))  # `max` and -1 are no digits
+    return granted
+
+
+def _granted_memory(own_cgroups: str, root: Path, physical_bytes: int) -> int:
+    """Least of the machine's memory and every limit from the own cgroup up to the root."""
+    granted = physical_bytes
+    for folder in _folders(own_cgroups, root, "memory"):
+        text = read_text(f"{folder}/memory.max") or read_text(f"{folder}/memory.limit_in_bytes") or ""
+        if text.strip().isdigit() and 0 < int(text) < _UNLIMITED_BYTES:
+            granted = min(granted, int(text))
+    return granted
+
+
+def _folders(own_cgroups: str, root: Path, controller: str) -> Iterator[str]:
+    """Folders of a process' cgroup and its ancestors, from the text of /proc/PID/cgroup. In a container the
+    path may be the host's and not be there: then the hierarchy's root is the container's own cgroup.
+    """
+    for line in own_cgroups.splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and controller not in controllers.split(","):
+            continue
+        folder = root / controllers if controllers else root
+        if not controllers and not (root / "cgroup.controllers").exists():
+            continue  # the hybrid's v2 hierarchy: it limits nothing
+        inner = folder / path.strip("/")
+        yield from (str(place) for place in (inner, *inner.parents) if place.is_relative_to(folder))
+
+
+def owner_token() -> str:
+    """Names this process for the labels of what it makes: `boot_id:pid:start_time`, never the same twice."""
+    return f"{_boot_id()}:{os.getpid()}:{_start_time(os.getpid())}"
+
+
+def owner_alive(token: str) -> bool:
+    """True if the process of that token still runs, here and since then. A recycled pid has another start
+    time, a reboot another boot id, a process of another pid namespace another namespace in it: of that
+    one nothing can be seen from here, so it counts as alive and its objects are left alone.
+    """
+    boot, _, rest = token.partition(":")
+    pid, _, start_time = rest.partition(":")
+    own_boot, _, own_namespace = _boot_id().partition(".")
+    if boot.partition(".")[0] != own_boot or not pid.isdigit():
+        return False
+    if boot.partition(".")[2] != own_namespace:
+        return True
+    return _start_time(int(pid)) == start_time
+
+
+def _boot_id() -> str:
+    """The boot's id, and the pid namespace in which this process' pid means something."""
+    boot = (read_text("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}").strip()
+    try:
+        return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return boot
+
+
+def _start_time(pid: int) -> str | None:
+    """In ticks since boot where /proc says it: exact, and no clock adjustment moves it. None: no such
+    process, or a zombie: what it owned is nobody's.
+    """
+    stat = read_text(f"/proc/{pid}/stat")
+    if stat is not None:
+        fields = stat.rpartition(")")[2].split()  # the name before it may contain anything
+        return fields[19] if len(fields) > 19 and fields[0] not in {"Z", "X"} else None
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+def count(pids: Iterable[int]) -> ProcessCount:
+    """Processes, threads and open files of those pids that still exist. Files of another user's processes
+    cannot be seen: None then, not a part of the sum.
+    """
+    processes = threads = 0
+    open_files: int | None = 0
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            threads += process.num_threads()
+            processes += 1
+            if open_files is not None:
+                open_files += process.num_fds()
+        except psutil.AccessDenied:
+            open_files = None
+        except psutil.Error:  # it has ended, or is a zombie, which has no files
+            continue
+    return ProcessCount(processes=processes, threads=threads, open_files=open_files)

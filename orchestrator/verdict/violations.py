@@ -1,0 +1,261 @@
+"""Which budgets an attempt broke: from its evidence and its profile to `Violation`s. Pure.
+
+Separate from the outcome: a test may pass and still break its budget. A figure that was not measured breaks none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.model import Outcome, Severity, Violation, ViolationKind
+from orchestrator.verdict.outcome import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.model import Evidence, Profile
+
+_SHOWN = 3
+_SHOWN_CHARACTERS = 80
+_RECLAIMABLE_RATIO = 0.75
+"""Up to this share of the limit in memory that cannot be given back, the rest must have been page cache."""
+_UNSEEN = frozenset({Outcome.INFRA, Outcome.INTERRUPTED})
+"""Nothing is known of these tests' use: their figures say no more than how far they came."""
+
+
+def violations(evidence: Evidence, *, profile: Profile, outcome: Outcome) -> tuple[Violation, ...]:
+    """All broken budgets, in the order of `ViolationKind`. `profile` with the limits that were in effect."""
+    found: list[Violation] = []
+    if outcome not in _UNSEEN:
+        found += _memory(evidence, profile, outcome)
+        found += _cpu(evidence, profile)
+        found += _time(evidence, profile, outcome)
+        found += _pids(evidence, profile)
+        found += _leaked_processes(evidence, outcome)
+        found += _output(evidence, profile)
+    found += _leaked_objects(evidence)
+    return tuple(found)
+
+
+def size_text(size_bytes: float) -> str:
+    """`61 MiB`, `1.5 GiB`, `512 B`: at most one decimal, none from 100 on."""
+    value = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value /= 1024
+    else:
+        unit = "TiB"
+    text = f"{value:.0f}" if value >= 100 or unit == "B" else f"{value:.1f}".removesuffix(".0")
+    return f"{text} {unit}"
+
+
+def seconds_text(seconds: float) -> str:
+    """`12 ms`, `1.25 s`, `5 min 3 s`."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 99.995:
+        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def _percent(ratio: float) -> str:
+    return f"{ratio * 100:.0f} %"
+
+
+def _memory(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Violation]:
+    usage, limit = evidence.usage, profile.limits.memory_bytes
+    peak = usage.memory_peak_bytes
+    if outcome is Outcome.OOM:
+        yield _bytes(
+            ViolationKind.MEMORY_OVER,
+            Severity.ERROR,
+            limit if peak is None else peak,
+            limit,
+            f"needed more than its memory limit of {size_text(limit)} and was killed by the kernel",
+        )
+        return
+    if usage.oom_kills:
+        processes = "1 process" if usage.oom_kills == 1 else f"{usage.oom_kills} processes"
+        yield Violation(
+            kind=ViolationKind.CHILD_OOM,
+            severity=Severity.ERROR,
+            measured=usage.oom_kills,
+            limit=0,
+            unit="count",
+            message=f"the kernel killed {processes} of it at the memory limit of {size_text(limit)}, "
+            f"yet the test ended as {outcome.value}",
+        )
+    if peak is not None and not usage.memory_peak_is_upper_bound:
+        yield from _memory_peak(evidence, profile, peak, killed=bool(usage.oom_kills))
+
+
+def _memory_peak(evidence: Evidence, profile: Profile, peak: int, *, killed: bool) -> Iterator[Violation]:
+    """A peak near or at the limit. Reaching it without a kill means that the kernel could give memory back, which
+    is page cache: reading a large file does that, and harms nobody.
+    """
+    limit, near = profile.limits.memory_bytes, profile.thresholds.memory_near_ratio
+    held = _unreclaimable(evidence)
+    cached = held is not None and held <= _RECLAIMABLE_RATIO * limit and not killed
+    if peak >= limit:
+        message = f"memory reached its limit: {size_text(peak)} of {size_text(limit)}"
+        kind = ViolationKind.MEMORY_OVER
+    elif near is not None and peak >= near * limit:
+        message = (
+            f"memory came to {_percent(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
+        )
+        kind = ViolationKind.MEMORY_NEAR
+        cached = cached and held is not None and held + (evidence.usage.file_peak_bytes or 0) >= 0.8 * peak
+    else:
+        return
+    if cached and held is not None:
+        message += f"; at most {size_text(held)} was seen of its own, the rest was page cache"
+    yield _bytes(kind, Severity.NOTICE if cached else Severity.WARNING, peak, limit, message)
+
+
+def _unreclaimable(evidence: Evidence) -> int | None:
+    """Anonymous and shared memory at most; None if no sample saw it."""
+    usage = evidence.usage
+    return None if usage.anon_peak_bytes is None else usage.anon_peak_bytes + (usage.shmem_peak_bytes or 0)
+
+
+def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
+    usage, thresholds = evidence.usage, profile.thresholds
+    budget = thresholds.cpu_seconds
+    if budget is not None and usage.cpu_seconds is not None and usage.cpu_seconds > budget:
+        yield Violation(
+            kind=ViolationKind.CPU_BUDGET,
+            severity=Severity.WARNING,
+            measured=usage.cpu_seconds,
+            limit=budget,
+            unit="seconds",
+            message=f"used {seconds_text(usage.cpu_seconds)} of CPU time, its budget is {seconds_text(budget)}",
+        )
+    duration, throttled = evidence.timings.test_seconds, usage.throttled_seconds
+    if thresholds.throttled_ratio is None or throttled is None or duration <= 0:
+        return
+    if throttled > thresholds.throttled_ratio * duration:
+        yield Violation(
+            kind=ViolationKind.CPU_THROTTLED,
+            severity=Severity.WARNING,
+            measured=throttled / duration,
+            limit=thresholds.throttled_ratio,
+            unit="ratio",
+            message=f"was held back for {seconds_text(throttled)} (summed over CPUs) of {seconds_text(duration)} "
+            f"by its limit of {profile.limits.cpus:g} CPUs",
+        )
+
+
+def _time(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Violation]:
+    duration, limit = evidence.timings.test_seconds, profile.limits.timeout_seconds
+    near = profile.thresholds.time_near_ratio
+    if outcome is Outcome.TIMEOUT or evidence.timed_out:
+        kind, severity = ViolationKind.TIME_OVER, Severity.ERROR
+        message = f"did not end within its time limit of {seconds_text(limit)}"
+    elif near is not None and duration >= near * limit:
+        kind, severity = ViolationKind.TIME_NEAR, Severity.WARNING
+        message = (
+            f"took {_percent(duration / limit)} of its time limit: {seconds_text(duration)} of "
+            f"{seconds_text(limit)}"
+        )
+    else:
+        return
+    yield Violation(
+        kind=kind, severity=severity, measured=duration, limit=limit, unit="seconds", message=message
+    )
+
+
+def _pids(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
+    """A refused fork, or a peak close to it. The peak counts threads too."""
+    usage, limit, near = evidence.usage, profile.limits.pids, profile.thresholds.pids_near_ratio
+    if usage.pids_limit_hits:
+        severity, measured = Severity.ERROR, max(usage.pids_peak or 0, limit)
+        forks = "1 time" if usage.pids_limit_hits == 1 else f"{usage.pids_limit_hits} times"
+        message = f"was refused a new process or thread {forks} at its limit of {limit}"
+    elif near is not None and usage.pids_peak is not None and usage.pids_peak >= near * limit:
+        severity, measured = Severity.WARNING, usage.pids_peak
+        message = f"had {usage.pids_peak} processes and threads at once, its limit is {limit}"
+    else:
+        return
+    yield Violation(
+        kind=ViolationKind.PIDS_LIMIT,
+        severity=severity,
+        measured=measured,
+        limit=limit,
+        unit="count",
+        message=message,
+    )
+
+
+def _leaked_processes(evidence: Evidence, outcome: Outcome) -> Iterator[Violation]:
+    """A test that was ended by us had no chance to end what it started: then it is no leak."""
+    leftovers = evidence.agent.leftovers if evidence.agent else ()
+    if not leftovers or outcome is Outcome.TIMEOUT or evidence.timed_out:
+        return
+    lines = [f"{leftover.command_line or '(no name)'} (pid {leftover.pid})" for leftover in leftovers]
+    processes = "1 process" if len(leftovers) == 1 else f"{len(leftovers)} processes"
+    yield Violation(
+        kind=ViolationKind.PROCESS_LEAK,
+        severity=Severity.WARNING,
+        measured=len(leftovers),
+        limit=0,
+        unit="count",
+        message=f"left {processes} running: {_listed(lines)}",
+    )
+
+
+def _output(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
+    """A stream that was cut off, else both together above the threshold."""
+    threshold = profile.thresholds.log_bytes
+    total = evidence.stdout.total_bytes + evidence.stderr.total_bytes
+    cut = [
+        (name, log)
+        for name, log in (("stdout", evidence.stdout), ("stderr", evidence.stderr))
+        if log.truncated
+    ]
+    for name, log in cut:
+        yield _bytes(
+            ViolationKind.OUTPUT_FLOOD,
+            Severity.WARNING,
+            log.total_bytes,
+            profile.limits.log_bytes,
+            f"wrote {size_text(log.total_bytes)} to {name}: only {size_text(log.kept_bytes)} were kept",
+        )
+    if not cut and threshold is not None and total > threshold:
+        yield _bytes(
+            ViolationKind.OUTPUT_FLOOD,
+            Severity.WARNING,
+            total,
+            threshold,
+            f"wrote {size_text(total)} of output, {size_text(threshold)} is the threshold",
+        )
+
+
+def _leaked_objects(evidence: Evidence) -> Iterator[Violation]:
+    if evidence.leaked_objects:
+        count = len(evidence.leaked_objects)
+        yield Violation(
+            kind=ViolationKind.OBJECT_LEAK,
+            severity=Severity.ERROR,
+            measured=count,
+            limit=0,
+            unit="count",
+            message=f"left {count} engine object{'s' if count > 1 else ''}: {_listed(evidence.leaked_objects)}",
+        )
+
+
+def _bytes(kind: ViolationKind, severity: Severity, measured: float, limit: float, message: str) -> Violation:
+    return Violation(
+        kind=kind, severity=severity, measured=measured, limit=limit, unit="bytes", message=message
+    )
+
+
+def _listed(items: list[str] | tuple[str, ...]) -> str:
+    """The first few, each on one line and bounded, and how many more."""
+    lines = [one_line(item) for item in items[:_SHOWN]]
+    shown = [
+        line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…" for line in lines
+    ]
+    more = len(items) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
