@@ -13,13 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import docker
 import docker.api
 import docker.errors
 import docker.tls
 import requests
 import urllib3.exceptions
 
-import docker
 from orchestrator.engine.attach import AttachChannel
 from orchestrator.engine.base import FoundObject
 from orchestrator.engine.wire import container_config, describe, inspection, name_and_tag
