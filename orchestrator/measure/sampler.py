@@ -54,8 +54,7 @@ class _Series:
         """Take one sample and set when the next is due."""
         with self.lock:
             if not self._finished:
-                self._take_one()
-                self.due = self._next_due(time.monotonic())
+                self.due = self._next_due(self._take_one())
 
     def finish(self) -> tuple[Sample, ...]:
         """Take the last sample; all of them. Raises what a reader raised, except an OSError."""
@@ -73,33 +72,36 @@ class _Series:
         if close is not None:
             close()
 
-    def _take_one(self) -> None:
-        if self._failure is not None:
-            return
+    def _take_one(self) -> float:
+        """Read, and keep it if it says something; the time of it."""
         now = time.monotonic()
+        if self._failure is not None:
+            return now
         try:
             counters = self._read()
+            now = time.monotonic()
             if counters.memory_bytes is None and counters.cpu_seconds is None and counters.pids is None:
-                return  # the cgroup is gone: not a point of zero, no point at all
+                return now  # the cgroup is gone: not a point of zero, no point at all
             count = None
             if self._processes is not None and now >= self._processes_due:
                 self._processes_due = now + max(_PROCESSES_SECONDS, self._interval_seconds)
                 count = self._processes()
         except OSError:
-            return
+            return now
         except Exception as error:  # noqa: BLE001 - a defect must reach the test's own thread, not end this one
             self._failure = error
-            return
+            return now
         if self._start is None:
             self._start = counters
         self._samples.append(_sample(now - self._started, counters, self._start, count))
         if len(self._samples) > self._max_samples:
             self._samples = _thinned(self._samples)
             self._interval_seconds *= 2
+        return now
 
     def _next_due(self, now: float) -> float:
         """The dense start, then ticks that all tests share: one wake-up of the thread serves them all."""
-        while self._dense:
+        while self._dense:  # empty after the first interval
             due = self._dense.pop()
             if due > now:
                 return due

@@ -2,7 +2,8 @@
 
 Rules, each from a measurement (see `counters`): running counters are differences between two readings of the
 same cgroup. Peaks are the parent's if they rose while the test ran. OOM kills and refused forks are the
-highest that any cgroup saw, because a parent on v1 does not see its children's. Throttling is never the parent's.
+highest that any cgroup saw, because a parent on v1 does not see its children's. Throttling is
+never the parent's.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def combine(
     samples_source: Source = Source.KERNEL,
 ) -> Usage:
     """What the test used. `kernel` and `kernel_start`: the slot's parent cgroup at the end and when the test
-    was released (None: the parent was new). `container`: the last reading of the container's own cgroup, the one
-    that the agent reads too. `samples` give the peaks by kind of memory, of which the kernel keeps none.
+    was released (None: the parent was new). `container`: the last reading of the container's own cgroup, the
+    one that the agent reads too. `samples` give the peaks by kind of memory, of which the kernel keeps none.
     `reason`: why a figure without any source is missing, if the caller knows better.
     """
     parent = _Span(Source.KERNEL, kernel_start, kernel)

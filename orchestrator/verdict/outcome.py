@@ -101,7 +101,7 @@ def _doubted(evidence: Evidence) -> tuple[Outcome, str] | None:
     if evidence.agent is not None and evidence.agent.exit_code != engine.exit_code:
         return (
             Outcome.INFRA,
-            f"two exit codes: {evidence.agent.exit_code} by the agent's record, {engine.exit_code} by the engine",
+            f"two exit codes: agent's record {evidence.agent.exit_code}, engine {engine.exit_code}",
         )
     if evidence.agent is None and evidence.agent_expected:
         if engine.exit_code == _KILLED and _out_of_memory(evidence):

@@ -1,6 +1,7 @@
 """Which budgets an attempt broke: from its evidence and its profile to `Violation`s. Pure.
 
-Separate from the outcome: a test may pass and still break its budget. A figure that was not measured breaks none.
+Separate from the outcome: a test may pass and still break its budget. A figure that was not measured
+breaks none.
 """
 
 from __future__ import annotations
@@ -39,13 +40,11 @@ def violations(evidence: Evidence, *, profile: Profile, outcome: Outcome) -> tup
 
 def size_text(size_bytes: float) -> str:
     """`61 MiB`, `1.5 GiB`, `512 B`: at most one decimal, none from 100 on."""
-    value = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
+    value, unit = float(size_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1023.95:  # what would be shown as 1024 is one of the next unit
             break
-        value /= 1024
-    else:
-        unit = "TiB"
+        value, unit = value / 1024, larger
     text = f"{value:.0f}" if value >= 100 or unit == "B" else f"{value:.1f}".removesuffix(".0")
     return f"{text} {unit}"
 
@@ -92,8 +91,8 @@ def _memory(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[
 
 
 def _memory_peak(evidence: Evidence, profile: Profile, peak: int, *, killed: bool) -> Iterator[Violation]:
-    """A peak near or at the limit. Reaching it without a kill means that the kernel could give memory back, which
-    is page cache: reading a large file does that, and harms nobody.
+    """A peak near or at the limit. Reaching it without a kill means that the kernel could give memory back,
+    which is page cache: reading a large file does that, and harms nobody.
     """
     limit, near = profile.limits.memory_bytes, profile.thresholds.memory_near_ratio
     held = _unreclaimable(evidence)
@@ -130,7 +129,8 @@ def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             measured=usage.cpu_seconds,
             limit=budget,
             unit="seconds",
-            message=f"used {seconds_text(usage.cpu_seconds)} of CPU time, its budget is {seconds_text(budget)}",
+            message=f"used {seconds_text(usage.cpu_seconds)} of CPU time, "
+            f"its budget is {seconds_text(budget)}",
         )
     duration, throttled = evidence.timings.test_seconds, usage.throttled_seconds
     if thresholds.throttled_ratio is None or throttled is None or duration <= 0:
@@ -142,8 +142,8 @@ def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             measured=throttled / duration,
             limit=thresholds.throttled_ratio,
             unit="ratio",
-            message=f"was held back for {seconds_text(throttled)} (summed over CPUs) of {seconds_text(duration)} "
-            f"by its limit of {profile.limits.cpus:g} CPUs",
+            message=f"was held back for {seconds_text(throttled)} (summed over CPUs) "
+            f"of {seconds_text(duration)} by its limit of {profile.limits.cpus:g} CPUs",
         )
 
 
@@ -241,7 +241,8 @@ def _leaked_objects(evidence: Evidence) -> Iterator[Violation]:
             measured=count,
             limit=0,
             unit="count",
-            message=f"left {count} engine object{'s' if count > 1 else ''}: {_listed(evidence.leaked_objects)}",
+            message=f"left {count} engine object{'s' if count > 1 else ''}: "
+            f"{_listed(evidence.leaked_objects)}",
         )
 
 

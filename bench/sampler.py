@@ -1,0 +1,67 @@
+"""CPU seconds that sampling costs for each second in which 64 slots are sampled, on this kernel's cgroups.
+
+    python bench/sampler.py [SECONDS] [SLOTS]     the goal: under 0.01, 1 % of one core
+
+Makes empty cgroups of its own if it may, else reads the root's over and over; removes what it made.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from orchestrator.measure.cgroups import CgroupPaths, locate, read, remove
+from orchestrator.measure.sampler import Sampler
+from orchestrator.measure.series import SeriesReader
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+def make_slots(name: str, slots: int) -> CgroupPaths | None:
+    """One parent with a cgroup for each slot in every hierarchy; None where this user may not."""
+    try:
+        for hierarchy in (
+            {ROOT} if (ROOT / "cgroup.controllers").exists() else {p.resolve() for p in ROOT.iterdir()}
+        ):
+            for slot in range(slots):
+                (hierarchy / name / str(slot)).mkdir(parents=True)
+    except OSError as error:
+        print(f"no cgroups of its own: {error}", file=sys.stderr)
+    return locate(name, None)
+
+
+def measure(title: str, slots: list[CgroupPaths], seconds: float, *, kept_open: bool) -> None:
+    with Sampler(interval_seconds=0.1) as sampler:
+        for key, paths in enumerate(slots):
+            sampler.add(
+                str(key), SeriesReader(paths) if kept_open else lambda paths=paths: read(paths, series=True)
+            )
+        time.sleep(1.0)  # past the dense start
+        before, started = time.process_time(), time.monotonic()
+        time.sleep(seconds)
+        cost = (time.process_time() - before) / (time.monotonic() - started)
+        taken = [len(sampler.take(str(key))) for key in range(len(slots))]
+    print(f"{title:32} {cost:.4f} CPU s per s, {len(slots)} slots, {min(taken)} to {max(taken)} samples each")
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
+    slots = int(sys.argv[2]) if len(sys.argv) > 2 else 64
+    name = f"orch-bench-{os.getpid()}"
+    parent = make_slots(name, slots)
+    try:
+        found = [locate(f"{name}/{slot}", None) for slot in range(slots)]
+        paths = [path for path in found if path is not None]
+        if len(paths) < slots:
+            paths = [CgroupPaths(2 if (ROOT / "cgroup.controllers").exists() else 1, (ROOT,))] * slots
+        measure("SeriesReader (files kept open)", paths, seconds, kept_open=True)
+        measure("read() (opened each time)", paths, seconds, kept_open=False)
+    finally:
+        if parent is not None:
+            remove(parent)
+
+
+if __name__ == "__main__":
+    main()

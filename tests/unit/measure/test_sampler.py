@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import threading
+import time
+from itertools import count as counting
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.measure import series
+from orchestrator.measure.cgroups import locate
+from orchestrator.measure.counters import Counters
+from orchestrator.measure.processes import ProcessCount
+from orchestrator.measure.sampler import Sampler
+from orchestrator.measure.series import DETAIL_FIRST, SeriesReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened in 5 s"
+        time.sleep(0.005)
+
+
+class Growing:
+    """A reader whose memory and counters grow with each call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.closed = 0
+
+    def __call__(self) -> Counters:
+        self.calls += 1
+        return Counters(memory_bytes=self.calls, cpu_seconds=10.0 + self.calls, read_bytes=100 * self.calls)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_first_and_last_sample_even_of_a_test_that_lasts_no_time() -> None:
+    reader = Growing()
+    with Sampler(interval_seconds=60) as sampler:
+        sampler.add("a", reader)
+        samples = sampler.take("a")
+    assert [sample.memory_bytes for sample in samples] == [1, 2]
+    assert [sample.cpu_seconds for sample in samples] == [0, 1]  # since the test's start
+    assert [sample.read_bytes for sample in samples] == [0, 100]
+    assert 0 <= samples[0].at_seconds < samples[1].at_seconds < 5
+    assert reader.closed == 1
+
+
+def test_the_thread_samples_all_and_is_dense_at_the_start() -> None:
+    readers = {key: Growing() for key in "abc"}
+    with Sampler(interval_seconds=0.2) as sampler:
+        for key, reader in readers.items():
+            sampler.add(key, reader)
+        wait_until(lambda: all(reader.calls >= 6 for reader in readers.values()))
+        samples = sampler.take("a")
+        assert [sample.at_seconds for sample in samples] == sorted(sample.at_seconds for sample in samples)
+        assert samples[3].at_seconds < 0.2  # three within the first interval, on top of the one at its start
+    assert [reader.closed for reader in readers.values()] == [1, 1, 1]
+    assert not [thread for thread in threading.enumerate() if thread.name == "orch-sampler"]
+
+
+def test_a_series_is_bounded_and_keeps_its_ends_and_its_peak() -> None:
+    steps = counting()
+
+    def read() -> Counters:
+        step = next(steps)
+        return Counters(memory_bytes=1000 if step == 9 else step, anon_bytes=900 if step == 9 else 1, pids=1)
+
+    with Sampler(interval_seconds=0.002, max_samples=8) as sampler:
+        sampler.add("a", read)
+        time.sleep(0.3)
+        samples = sampler.take("a")
+    assert len(samples) <= 9
+    assert samples[0].memory_bytes == 0
+    assert 1000 in [sample.memory_bytes for sample in samples]
+    assert samples[-1].at_seconds >= 0.3
+    gaps = [b.at_seconds - a.at_seconds for a, b in pairwise(samples)]
+    assert max(gaps) > 0.01  # the interval doubled: 8 samples of 2 ms do not span 0.3 s
+
+
+def test_a_reading_that_fails_or_says_nothing_is_no_sample() -> None:
+    steps = counting()
+
+    def read() -> Counters:
+        step = next(steps)
+        if step == 1:
+            raise OSError("No such device")
+        return Counters(cpu_seconds=None if step == 2 else 5.0 + step)
+
+    with Sampler(interval_seconds=0.01) as sampler:
+        sampler.add("a", read)
+        wait_until(lambda: next(steps) > 4)
+        samples = sampler.take("a")
+    assert len(samples) >= 2
+    assert samples[0].cpu_seconds == 0
+    assert all(sample.cpu_seconds is not None and sample.cpu_seconds != 2 for sample in samples)
+
+
+def test_a_defect_in_one_reader_leaves_the_others_sampled() -> None:
+    good = Growing()
+
+    def bad() -> Counters:
+        raise KeyError("a defect")
+
+    with Sampler(interval_seconds=0.01) as sampler:
+        sampler.add("bad", bad)
+        sampler.add("good", good)
+        wait_until(lambda: good.calls > 5)
+        with pytest.raises(KeyError, match="a defect"):
+            sampler.take("bad")
+        assert len(sampler.take("good")) > 5
+
+
+def test_processes_are_counted_seldom() -> None:
+    asked: list[float] = []
+
+    def processes() -> ProcessCount:
+        asked.append(time.monotonic())
+        return ProcessCount(processes=3, threads=5, open_files=8)
+
+    reader = Growing()
+    with Sampler(interval_seconds=0.01) as sampler:
+        sampler.add("a", reader, processes)
+        wait_until(lambda: reader.calls > 20)
+        samples = sampler.take("a")
+    assert len(asked) == 1
+    assert [(s.processes, s.open_files) for s in samples if s.processes is not None] == [(3, 8)]
+
+
+def test_keys_are_used_once_at_a_time() -> None:
+    with Sampler() as sampler:
+        sampler.add("a", Growing())
+        with pytest.raises(ValueError, match="sampled already"):
+            sampler.add("a", Growing())
+        sampler.take("a")
+        with pytest.raises(KeyError):
+            sampler.take("a")
+        sampler.add("a", Growing())
+
+
+def test_nonsense_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="interval 0"):
+        Sampler(interval_seconds=0)
+    with pytest.raises(ValueError, match="1 samples"):
+        Sampler(max_samples=1)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_series_reader_is_complete_first_and_then_every_tenth_time(
+    monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    if not keep:
+        monkeypatch.setattr(series._ALLOWANCE, "take", lambda: False)
+    paths = locate("container", 2, RECORDED / "v2")
+    assert paths is not None
+    reader = SeriesReader(paths)
+    readings = [reader() for _ in range(DETAIL_FIRST + 16)]
+    complete = [n for n, reading in enumerate(readings, 1) if reading.anon_bytes is not None]
+    assert complete == [1, 2, 3, 4, 5, 10, 20]
+    assert {(r.cpu_seconds, r.memory_bytes, r.pids) for r in readings} == {(0.996875, 15130624, 16)}
+    assert readings[9].memory_pressure_ratio == 0.0127
+    assert bool(reader._open) is keep
+    reader.close()
+    reader.close()
+    assert not reader._open
+
+
+def test_series_reader_keeps_no_more_than_its_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series.resource, "getrlimit", lambda _: (8, 8))
+    paths = locate("container", 2, RECORDED / "v2")
+    assert paths is not None
+    readers = [SeriesReader(paths) for _ in range(3)]
+    assert {reader().anon_bytes for reader in readers} == {94208}
+    assert sum(len(reader._open) for reader in readers) == 2
+    for reader in readers:
+        reader.close()
+
+
+def test_series_reader_of_a_cgroup_that_is_gone() -> None:
+    paths = locate("container", 2, RECORDED / "v2")
+    assert paths is not None
+    gone = type(paths)(2, (RECORDED / "nowhere",))
+    assert SeriesReader(gone)() == Counters()

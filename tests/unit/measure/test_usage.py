@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.measure.counters import Counters, parse_v1
+from orchestrator.measure.usage import combine, parse_stats
+from orchestrator.model import Sample, Source, Usage
+
+RECORDED = Path(__file__).parent / "recorded"
+FIGURES = [
+    f.name for f in fields(Usage) if f.name not in {"sources", "missing", "memory_peak_is_upper_bound"}
+]
+
+
+def combined(
+    *,
+    kernel: Counters | None = None,
+    kernel_start: Counters | None = None,
+    container: Counters | None = None,
+    agent_start: Counters | None = None,
+    agent_end: Counters | None = None,
+    stats: Counters | None = None,
+    reason: str | None = None,
+    samples: tuple[Sample, ...] = (),
+) -> Usage:
+    return combine(
+        kernel=kernel,
+        kernel_start=kernel_start,
+        container=container,
+        agent_start=agent_start,
+        agent_end=agent_end,
+        stats=stats,
+        reason=reason,
+        samples=samples,
+    )
+
+
+def recorded(name: str) -> Counters:
+    return parse_v1({file.name: file.read_text() for file in (RECORDED / name).iterdir()})
+
+
+def test_the_recorded_container_on_v1() -> None:
+    usage = combined(kernel=recorded("v1/parent"), container=recorded("v1/container"))
+    assert usage.cpu_seconds == 1.032061242  # the parent's: it outlived the container
+    assert usage.memory_peak_bytes == 67371008
+    assert (usage.oom_kills, usage.pids_limit_hits) == (1, 5)  # the parent says 0 to both
+    assert usage.throttled_seconds == 0.932109543
+    assert (usage.anon_peak_bytes, usage.shmem_peak_bytes) == (94208, 8388608)
+    assert usage.missing["swap_peak_bytes"] == "cgroup v1 keeps no peak of swap"
+    assert set(usage.sources.values()) == {Source.KERNEL}
+    assert not usage.memory_peak_is_upper_bound
+
+
+def test_a_v1_parent_alone_does_not_know_of_kills() -> None:
+    usage = combined(kernel=recorded("v1/parent"))
+    for name in ("oom_kills", "pids_limit_hits", "throttled_periods", "throttled_seconds"):
+        assert getattr(usage, name) is None
+        assert "own cgroup" in usage.missing[name]
+    assert usage.anon_peak_bytes is None  # its 0 is of an empty cgroup
+    assert usage.missing["anon_peak_bytes"] == "no sample was taken while the test ran"
+
+
+def test_a_v2_parent_knows_of_kills_but_its_zero_of_refused_forks_says_nothing() -> None:
+    usage = combined(kernel=Counters(oom_kills=0, pids_limit_hits=0, throttled_seconds=0.0))
+    assert (usage.oom_kills, usage.pids_limit_hits, usage.throttled_seconds) == (0, None, None)
+    assert combined(kernel=Counters(pids_limit_hits=4)).pids_limit_hits == 4
+
+
+def test_the_kernel_is_kept_where_the_agent_says_the_same_figure() -> None:
+    kernel, agent = Counters(cpu_seconds=2.0, pids_peak=9), Counters(cpu_seconds=1.5, pids_peak=8)
+    usage = combined(kernel=kernel, agent_end=agent, stats=Counters(cpu_seconds=1.0))
+    assert (usage.cpu_seconds, usage.pids_peak) == (2.0, 9)
+    assert usage.sources == {"cpu_seconds": Source.KERNEL, "pids_peak": Source.KERNEL}
+
+
+def test_a_kill_that_only_the_agent_saw_counts() -> None:
+    usage = combined(kernel=Counters(oom_kills=0), agent_end=Counters(oom_kills=1))
+    assert (usage.oom_kills, usage.sources["oom_kills"]) == (1, Source.AGENT)
+
+
+def test_running_counters_are_differences_in_a_used_slot() -> None:
+    usage = combined(
+        kernel=Counters(cpu_seconds=12.5, read_bytes=1000, oom_kills=7),
+        kernel_start=Counters(cpu_seconds=12.0, read_bytes=400, oom_kills=7),
+    )
+    assert (usage.cpu_seconds, usage.read_bytes, usage.oom_kills) == (0.5, 600, 0)
+
+
+def test_readings_of_two_cgroups_are_not_subtracted() -> None:
+    usage = combined(
+        kernel=Counters(cpu_seconds=1.0),
+        kernel_start=Counters(cpu_seconds=12.0),
+        agent_start=Counters(cpu_seconds=0.25),
+        agent_end=Counters(cpu_seconds=1.0),
+    )
+    assert (usage.cpu_seconds, usage.sources["cpu_seconds"]) == (0.75, Source.AGENT)
+
+
+@pytest.mark.parametrize(
+    ("kernel_start", "agent_start", "peak", "source", "upper"),
+    [
+        (None, None, 500, Source.KERNEL, False),  # a new parent
+        (400, 100, 500, Source.KERNEL, False),  # rose while the test ran: exact, whoever used it before
+        (500, 100, 300, Source.AGENT, False),  # an earlier test's peak: the container's own is younger
+        (500, 300, 300, Source.AGENT, True),  # a reused container's too: nobody knows how much less it was
+    ],
+)
+def test_peaks(
+    kernel_start: int | None, agent_start: int | None, peak: int, source: Source, upper: bool
+) -> None:
+    usage = combined(
+        kernel=Counters(memory_peak_bytes=500),
+        kernel_start=Counters(memory_peak_bytes=kernel_start),
+        agent_start=Counters(memory_peak_bytes=agent_start),
+        agent_end=Counters(memory_peak_bytes=300),
+    )
+    assert usage.memory_peak_bytes == peak
+    assert usage.sources["memory_peak_bytes"] is source
+    assert usage.memory_peak_is_upper_bound is upper
+
+
+def test_kinds_of_memory_are_the_highest_that_samples_saw() -> None:
+    samples = (
+        Sample(at_seconds=0.0, anon_bytes=10, file_bytes=5, shmem_bytes=0),
+        Sample(at_seconds=0.1, memory_bytes=999),
+        Sample(at_seconds=0.5, anon_bytes=70, file_bytes=4, shmem_bytes=2),
+        Sample(at_seconds=1.0, anon_bytes=0, file_bytes=800, shmem_bytes=0),  # its processes have ended
+    )
+    usage = combined(samples=samples, container=Counters(anon_bytes=20, file_bytes=6, shmem_bytes=1))
+    assert (usage.anon_peak_bytes, usage.file_peak_bytes, usage.shmem_peak_bytes) == (70, 6, 2)
+    assert (usage.memory_peak_bytes, usage.sources["memory_peak_bytes"]) == (999, Source.KERNEL)
+
+
+def test_stats_are_the_last_resort() -> None:
+    usage = combined(stats=parse_stats(json.loads((RECORDED / "v1/stats.json").read_text())))
+    assert usage.memory_peak_bytes == 67108864
+    assert usage.cpu_seconds == 1.030208866
+    assert usage.throttled_periods == 18
+    assert set(usage.sources.values()) == {Source.STATS}
+    assert usage.oom_kills is None
+
+
+def test_a_missing_figure_says_why() -> None:
+    assert combined(reason="rootless").missing == dict.fromkeys(FIGURES, "rootless")
+    assert "neither kernel" in combined().missing["cpu_seconds"]
+
+
+NUMBERS = st.one_of(st.none(), st.integers(0, 1 << 64))
+READINGS = st.one_of(
+    st.none(),
+    st.builds(
+        Counters,
+        cpu_seconds=st.one_of(st.none(), st.floats(0, 1e9)),
+        memory_bytes=NUMBERS,
+        memory_peak_bytes=NUMBERS,
+        anon_bytes=NUMBERS,
+        oom_kills=NUMBERS,
+        pids_limit_hits=NUMBERS,
+        throttled_seconds=st.one_of(st.none(), st.floats(0, 1e9)),
+        read_bytes=NUMBERS,
+        events_are_local=st.booleans(),
+    ),
+)
+
+
+PARTS = ("kernel", "kernel_start", "container", "agent_start", "agent_end", "stats")
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(PARTS, READINGS)))
+def test_every_figure_has_a_source_or_a_reason_and_none_is_negative(
+    readings: dict[str, Counters | None],
+) -> None:
+    usage = combined(**readings)  # type: ignore[arg-type]  # by the names of its parameters
+    for name in FIGURES:
+        value = getattr(usage, name)
+        assert (name in usage.sources) is (value is not None)
+        assert (name in usage.missing) is (value is None)
+        assert value is None or value >= 0
+
+
+def test_stats_of_v1_as_recorded() -> None:
+    counters = parse_stats(json.loads((RECORDED / "v1/stats.json").read_text()))
+    assert (counters.memory_bytes, counters.anon_bytes, counters.pids) == (15077376, 94208, 16)
+    assert (counters.cpu_user_seconds, counters.throttled_seconds) == (0.84, 0.932109543)
+    assert counters.read_bytes is None
+
+
+def test_stats_of_v2() -> None:
+    reply = {
+        "memory_stats": {"usage": 4096, "limit": 8192, "stats": {"anon": 1024, "file": 2048, "shmem": 0}},
+        "cpu_stats": {"cpu_usage": {"total_usage": 3_000_000_000}, "throttling_data": {"throttled_time": 5}},
+        "blkio_stats": {
+            "io_service_bytes_recursive": [
+                {"major": 8, "minor": 0, "op": "read", "value": 10},
+                {"major": 8, "minor": 16, "op": "read", "value": 5},
+                {"major": 8, "minor": 0, "op": "write", "value": 7},
+            ]
+        },
+        "pids_stats": {"current": 3},
+    }
+    counters = parse_stats(reply)
+    assert (counters.anon_bytes, counters.file_bytes, counters.shmem_bytes) == (1024, 2048, 0)
+    assert (counters.cpu_seconds, counters.throttled_seconds) == (3.0, 5e-9)
+    assert (counters.read_bytes, counters.write_bytes, counters.memory_peak_bytes) == (15, 7, None)
+
+
+NAMES = (
+    "memory_stats stats usage cpu_stats cpu_usage total_usage throttling_data blkio_stats pids_stats current"
+)
+LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(["read", "x", "-1"]))
+KEYS = st.sampled_from([*NAMES.split(), "io_service_bytes_recursive", "op", "value"])
+REPLIES = st.dictionaries(
+    KEYS,
+    st.recursive(
+        LEAVES,
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
+        max_leaves=12,
+    ),
+)
+
+
+@given(REPLIES)
+def test_stats_of_any_shape_never_raise(reply: dict[str, object]) -> None:
+    counters = parse_stats(reply)
+    assert counters.memory_bytes is None or counters.memory_bytes >= 0
