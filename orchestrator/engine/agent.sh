@@ -9,6 +9,7 @@
 # and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
+unset nonce # an image's variable of this name would be exported, with our secret in it
 if [ "$1" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$1/in" 8>"$1/out" 9>"$1/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
@@ -42,14 +43,22 @@ find_live() {
     done
 }
 
+# Runs what needs a fork although there may be none to be had, because leftovers fill the pids limit. A failed
+# fork ends dash and ash, save in an eval that is called by `command`.
+try() { command eval "$1"; }
+
 # Adds to $record what still lives 100 ms after its test (before that it may be on its way out), and ends it.
 end_leftovers() {
     find_live
-    [ -n "$live" ] && sleep 0.05 && find_live
-    [ -n "$live" ] && sleep 0.05 && find_live
+    [ -n "$live" ] && try 'sleep 0.05' && find_live
+    [ -n "$live" ] && try 'sleep 0.05' && find_live
     [ -n "$live" ] || return 0
+    count=0
     for pid in $live; do
-        line=$(tr '\000\n\r' '   ' <"/proc/$pid/cmdline") || line=
+        [ "$count" -lt 100 ] || break
+        count=$((count + 1)) line=
+        # shellcheck disable=SC2016 # expanded by eval
+        try 'line=$(head -c 500 "/proc/$pid/cmdline" | tr "\000\n\r" "   ")'
         [ -n "$line" ] || read -r line <"/proc/$pid/comm" || line='?'
         record="${record}leftover $pid $line
 "
@@ -57,7 +66,8 @@ end_leftovers() {
     tries=0
     while [ -n "$live" ] && [ "$tries" -lt 100 ]; do
         kill -KILL -1
-        [ "$tries" = 0 ] || sleep 0.02
+        jobs # reaps without a fork: the dead count against the pids limit until then
+        [ "$tries" = 0 ] || try 'sleep 0.02'
         find_live
         tries=$((tries + 1))
     done
@@ -96,11 +106,11 @@ orch_test() {
     # before the agent, which lives to tell.
     (
         echo 1000 >/proc/self/oom_score_adj
+        cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
         # shellcheck disable=SC2163 # the word is NAME=VALUE
         while [ "$1" != -- ]; do export "$1"; shift; done
         shift
         unset ORCH_COUNTERS ORCH_OUTPUT_CAP
-        cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
         exec "$@" >&8 2>&9 7<&- 8>&- 9>&-
     )
     code=$?

@@ -51,7 +51,7 @@ class AttachChannel:
                 return piece
             if self._closed:
                 return (self._ended.pop(0), b"") if self._ended else None
-            if not select.select([self._connection], [], [], max(0.0, timeout_seconds))[0]:
+            if not self._readable(timeout_seconds):
                 return None
             try:
                 data = self._connection.recv(_READ_BYTES)
@@ -60,6 +60,14 @@ class AttachChannel:
             if not data:  # the engine closes both streams at once
                 self._closed, self._ended = True, ["stdout", "stderr"]
             self._pending += data
+
+    def _readable(self, timeout_seconds: float) -> bool:
+        pending = getattr(self._connection, "pending", None)  # what TLS has decrypted, poll cannot see
+        if pending is not None and pending():
+            return True
+        poll = select.poll()  # not `select`, which cannot do descriptors above 1023
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(max(0.0, timeout_seconds) * 1000))
 
     def _piece(self) -> tuple[str, bytes] | None:
         if self._left == 0:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import docker
 import docker.api
 import docker.errors
 import docker.tls
 import requests
 import urllib3.exceptions
 
-import docker
 from orchestrator.engine.attach import AttachChannel
 from orchestrator.engine.base import FoundObject
 from orchestrator.engine.wire import container_config, describe, inspection, name_and_tag
@@ -183,16 +183,12 @@ class DockerEngine:
             return inspection(self._client.inspect_container(container), local=self._info.local)
 
     def wait(self, container: str, timeout_seconds: float) -> int | None:
-        """Exit code, None when time ran out. `wait` itself is never trusted alone."""
+        """Exit code, None when time ran out."""
         deadline = time.monotonic() + timeout_seconds
-        try:
-            reply = self._client.wait(container, timeout=max(0.05, timeout_seconds))
-            code = reply.get("StatusCode")
-            # Podman answers -1 for a container that is being removed
-            if isinstance(code, int) and code >= 0 and not reply.get("Error"):
-                return code
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError):
-            pass  # inspect decides
+        with suppress(docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError):
+            # only to wait, whatever it answers: 0 at once for a container that never started, -1 or an error
+            # for one that is being removed
+            self._client.wait(container, timeout=max(0.05, timeout_seconds))
         while True:
             state = self.inspect(container).state
             if state.status in ("exited", "dead"):

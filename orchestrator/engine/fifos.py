@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _READ_BYTES = 1 << 16
+WRITE_SECONDS = 10.0
 _NAMES = ("in", "out", "err")
 
 
@@ -26,11 +27,22 @@ class FifoChannel:
 
     def __init__(self, folder: Path) -> None:
         """Create the folder with its FIFOs and open our ends."""
-        folder.mkdir(parents=True, mode=0o700)
         self.folder = folder
         self._inputs: dict[int, str] = {}
         self._in = -1
+        self._ready: list[int] = []
         self._poll = select.poll()
+        made = False
+        try:
+            folder.mkdir(parents=True, mode=0o700)
+            made = True
+            self._open(folder)
+        except OSError as error:
+            if made:
+                self.close()
+            raise EngineError(f"making the streams' folder {folder}: {error.strerror or error}") from error
+
+    def _open(self, folder: Path) -> None:
         folder.chmod(0o755)
         for name in _NAMES:
             os.mkfifo(folder / name)
@@ -50,7 +62,7 @@ class FifoChannel:
                 try:
                     view = view[os.write(self._in, view) :]
                 except BlockingIOError:
-                    if not select.select([], [self._in], [], 10.0)[1]:
+                    if not _writable(self._in):
                         raise EngineError("the agent does not read its input") from None
         except OSError as error:
             raise EngineError(f"writing to the agent: {error}") from error
@@ -59,7 +71,10 @@ class FifoChannel:
         """The next piece; empty bytes: that stream ended; None: nothing came, or both have ended."""
         if not self._inputs:
             return None
-        for descriptor, _ in self._poll.poll(max(0.0, timeout_seconds) * 1000):
+        if not self._ready:  # all that were ready take their turn: a flood on one must not starve the other
+            self._ready = [descriptor for descriptor, _ in self._poll.poll(max(0.0, timeout_seconds) * 1000)]
+        while self._ready:
+            descriptor = self._ready.pop(0)
             try:
                 data = os.read(descriptor, _READ_BYTES)
             except BlockingIOError:
@@ -77,5 +92,12 @@ class FifoChannel:
         for descriptor in (*self._inputs, self._in):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._inputs, self._in = {}, -1
+        self._inputs, self._ready, self._in = {}, [], -1
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _writable(descriptor: int) -> bool:
+    """True once it takes more; not `select`, which cannot do descriptors above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(WRITE_SECONDS * 1000))

@@ -41,7 +41,7 @@ class Owner:
 def container_name(assignment: Assignment) -> str:
     """Deterministic and unique in a run: names that differ in punctuation or case only get different digests."""
     identity = f"{assignment.test.id}\0{assignment.repetition}\0{assignment.attempt}"
-    digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:10]
+    digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:16]
     readable = re.sub(r"[^a-zA-Z0-9]+", "-", str(assignment.test.id))[-40:].strip("-").lower()
     return f"orch-{assignment.run_id[:8]}-{readable or 'test'}-{digest}"
 

@@ -12,6 +12,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from io import RawIOBase
     from pathlib import Path
 
 MAX_FILES = 10_000
@@ -49,27 +50,44 @@ class ArchiveSink:
         self._file.seek(0)
         names: list[str] = []
         notes = ["the outputs are larger than their place; only a part came back"] if self.overflow else []
-        left = cap_bytes
         try:
-            with tarfile.open(fileobj=self._file, mode="r:", errors="surrogateescape") as archive:
-                for member in archive:
-                    if member.isdir():
-                        continue
-                    problem = _refusal(member, names, left)
-                    if problem is None:
-                        problem = _copy(archive, member, folder)
-                    if problem is None:
-                        names.append(_clean(member.name))
-                        left -= member.size
-                    elif len(notes) < MAX_NOTES:
-                        notes.append(f"{_clean(member.name)[:200]!r}: {problem}")
-        except (tarfile.TarError, OSError, ValueError, EOFError) as error:
-            notes.append(f"the archive of the outputs is damaged: {error}")
+            self._extract(folder, cap_bytes, names, notes)
+        except _FullError as error:
+            notes.append(f"the outputs could not be kept: {error}")
+        except Exception as error:  # noqa: BLE001 - tarfile raises almost anything at what a hostile program writes
+            notes.append(f"the archive of the outputs is damaged: {error or type(error).__name__}")
         return tuple(sorted(names)), tuple(notes)
+
+    def _extract(self, folder: Path, cap_bytes: int, names: list[str], notes: list[str]) -> None:
+        left, at = cap_bytes, -1
+        with tarfile.open(fileobj=self._file, mode="r:", errors="surrogateescape") as archive:
+            for member in archive:
+                if member.size < 0 or member.offset <= at:  # would be read for ever (CVE-2025-8194)
+                    raise tarfile.ReadError("a header leads backwards")
+                at = member.offset
+                if member.isdir():
+                    continue
+                problem = _refusal(member, names, left)
+                if problem is None:
+                    problem = _copy(archive, member, folder)
+                if problem is None:
+                    names.append(_clean(member.name))
+                    left -= member.size
+                elif len(notes) < MAX_NOTES:
+                    notes.append(f"{_clean(member.name)[:200]!r}: {problem}")
+            end = archive.offset
+        self._file.seek(end)
+        # tarfile takes a cut between two members, and a broken header that is not the first, for the end
+        if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it ends early")
 
     def close(self) -> None:
         """Forget it."""
         self._file.close()
+
+
+class _FullError(Exception):
+    """A file could not be written here."""
 
 
 def _clean(name: str) -> str:
@@ -99,10 +117,24 @@ def _copy(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> st
     if source is None:
         return "not a regular file"
     target = folder.joinpath(*_clean(member.name).split("/"))
-    target.parent.mkdir(parents=True, exist_ok=True)
     # nothing but regular files and folders is ever made here, so no part of the path can be a link
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(descriptor, "wb") as out:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        return "another file has its name"
+    except OSError as error:
+        raise _FullError(error) from error
+    with os.fdopen(descriptor, "wb", buffering=0) as out:
         while data := source.read(_COPY_BYTES):
-            out.write(data)
+            _write(out, data)
     return None
+
+
+def _write(out: RawIOBase, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[out.write(view) or 0 :]
+    except OSError as error:
+        raise _FullError(error) from error

@@ -75,10 +75,15 @@ class LogSink:
         self._total += len(data)
         keep = data[: max(0, self._cap - self._kept)]
         if keep:
-            if self._file is not None:
-                self._file.write(keep)
-            self._kept += len(keep)
+            self._keep(keep)
         self._tail = (self._tail + data)[-TAIL_BYTES:]
+
+    def _keep(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            written = len(view) if self._file is None else self._file.write(view)
+            self._kept += written
+            view = view[written:]
 
     def close(self) -> OutputLog:
         """What was seen."""
@@ -150,19 +155,24 @@ def parse_record(text: str, reset: str) -> tuple[AgentRecord, str] | None:
     leftovers: list[Leftover] = []
     dirty: list[str] = []
     counters: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines: a leftover's command line may hold its other separators
         word, _, rest = line.partition(" ")
         if counters or line.startswith("@"):
             counters.append(line)
-        elif word == "code" and rest.isdigit():
+        elif word == "code" and code is None and _is_number(rest):
             code = int(rest)
         elif word == "leftover":
             pid, _, command = rest.partition(" ")
-            if pid.isdigit() and len(leftovers) < MAX_LEFTOVERS:
+            if _is_number(pid) and len(leftovers) < MAX_LEFTOVERS:
                 leftovers.append(Leftover(pid=int(pid), command_line=command.strip()))
         elif word == "dirty":
             dirty.append(rest)
-    dirty += [line.partition(" ")[2] for line in reset.splitlines() if line.startswith("dirty ")]
+    dirty += [line.partition(" ")[2] for line in reset.split("\n") if line.startswith("dirty ")]
     if code is None or not 0 <= code <= 255:
         return None
     return AgentRecord(exit_code=code, leftovers=tuple(leftovers), dirty=tuple(dirty)), "\n".join(counters)
+
+
+def _is_number(word: str) -> bool:
+    """Digits as the kernel and the shell write them, and few enough."""
+    return word.isascii() and word.isdigit() and len(word) < 20

@@ -171,11 +171,21 @@ class Slot:
     def close(self) -> None:
         """Remove the container, also one whose create call was given up and that came late."""
         try:
-            self._engine.remove(self.container_id or self._spec.name)
+            made = self.container_id or self._late_container()
+            if made is not None:
+                self._engine.remove(made)
         finally:
             if self._channel is not None:
                 self._channel.close()
                 self._channel = None
+
+    def _late_container(self) -> str | None:
+        """Id of the container of our name, if its labels say that it is ours: the name may have been taken."""
+        try:
+            found = self._engine.inspect(self._spec.name)
+        except NotFoundError:
+            return None
+        return found.id if self._spec.labels.items() <= found.labels.items() else None
 
 
 class _Reading:
