@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.database.encode import clean, content_id, key_of_test, pack_plan, pack_samples, redact
-from orchestrator.model import Limits, Timings, Usage
+from orchestrator.model import Limits, TestId, Timings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Bundle:
 
 def begin_bundle(run: Run, planned: Sequence[Assignment], owner: str | None) -> Bundle:
     """A run that starts: its host, itself, its images."""
-    plan = sorted({(a.test.id, a.repetition) for a in planned}, key=lambda p: (str(p[0]), p[1]))
+    plan = sorted({(_stored_name(a.test.id), a.repetition) for a in planned}, key=lambda p: (str(p[0]), p[1]))
     host = _host_row(run.host)
     run_row = {
         "id": run.id,
@@ -95,9 +95,8 @@ def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:
     }
     test_id = result.test.id
     key = key_of_test(project, test_id)
-    names = {"project": clean(project), "path": clean(test_id.path)}
-    case_name = None if test_id.case is None else clean(test_id.case)
-    tables["tests"].append({"id": key, **names, "case_name": case_name})
+    name = _stored_name(test_id)
+    tables["tests"].append({"id": key, "project": clean(project), "path": name.path, "case_name": name.case})
     for attempt in reversed(result.attempts):
         row, sheets = _attempt_row(run_id, key, attempt)
         row |= _verdict(result, final=attempt is result.final)
@@ -107,6 +106,11 @@ def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:
         tables["violations"] += _violation_rows(attempt)
         tables["samples"] += _sample_rows(attempt)
     return Bundle(kind="result", run_id=run_id, tables=tables)
+
+
+def _stored_name(test_id: TestId) -> TestId:
+    """A test's name as columns can hold it; its key is made from the name as it is."""
+    return TestId(path=clean(test_id.path), case=None if test_id.case is None else clean(test_id.case))
 
 
 def _verdict(result: TestResult, *, final: bool) -> Row:

@@ -185,8 +185,8 @@ sa.Index(
     attempts.c.test_id,
     attempts.c.repetition,
     unique=True,
-    sqlite_where=attempts.c.is_final,
-    postgresql_where=attempts.c.is_final,
+    sqlite_where=sa.text("is_final"),
+    postgresql_where=sa.text("is_final"),
 )
 # Offenders, usage reports and histories read nothing but these columns, so a million wide rows stay unread.
 sa.Index(

@@ -363,8 +363,8 @@ def upgrade() -> None:
         "attempts",
         ["run_id", "test_id", "repetition"],
         unique=True,
-        sqlite_where="is_final",
-        postgresql_where="is_final",
+        sqlite_where=sa.text("is_final"),
+        postgresql_where=sa.text("is_final"),
     )
     op.create_table(
         "images",
@@ -441,8 +441,8 @@ def upgrade() -> None:
             "series",
             sa.LargeBinary(),
             nullable=False,
-            comment='Zlib-compressed JSON: {"at_seconds": […], "memory_bytes": […], …}, one list a figure, all of '
-            "samples_count values; figures that were never measured are left out.",
+            comment='Zlib-compressed JSON: {"at_seconds": […], "memory_bytes": […], …}, one list a figure, all '
+            "of samples_count values; figures that were never measured are left out.",
         ),
         sa.ForeignKeyConstraint(
             ["attempt_id"], ["attempts.id"], name=op.f("fk_samples_attempt_id_attempts"), ondelete="CASCADE"
