@@ -101,7 +101,7 @@ class Schedule:
 
     @property
     def stopped_because(self) -> str | None:
-        """Why the run ended before its plan did; None: it did not."""
+        """Why the run was stopped, also where that kept nothing from running; None: it was not."""
         level = self._stop.level
         return None if level is StopLevel.RUN else self._stop.reason or f"stopped ({level.name.lower()})"
 
