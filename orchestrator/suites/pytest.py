@@ -64,7 +64,7 @@ def report_name(argv: Sequence[str]) -> str | None:
 
 
 def ended_early(stdout: bytes) -> bool:
-    """Whether pytest's closing lines say that `pytest.exit()` was called: its report is whole, its run not."""
+    """Whether pytest's closing lines say that `pytest.exit()` was called, with tests left."""
     return b"!!! _pytest.outcomes.Exit: " in stdout
 
 
