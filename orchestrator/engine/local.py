@@ -97,14 +97,19 @@ class LocalExecutor:
                 folder=folder,
                 stop=self._stop,
                 on_release=lambda: meter.begin(slot.container_id or ""),
+                before_kill=meter.look,
             )
-            ended = time.monotonic()
             inspection = slot.finish()
         except EngineError as error:
             failure = error.message
+        except OSError as error:  # the disk under `folder` is full, or we may open no more files
+            failure = f"keeping what the test wrote: {error}"
+        finally:
             ended = time.monotonic()
-        samples, used = meter.samples(), meter.usage(run, reason=failure)
-        self._clear_up(slot, meter)
+            try:
+                used, samples = meter.usage(run, reason=failure), meter.samples()
+            finally:
+                self._clear_up(slot, meter)
         return Evidence(
             agent=run.record if run else None,
             engine=inspection.state if inspection else EngineState(status="gone") if run else None,
