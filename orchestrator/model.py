@@ -236,6 +236,12 @@ class Assignment:
     group: str | None = None
     history: History | None = None
 
+    @property
+    def key(self) -> str:
+        """Names a test among those that run at the same time: its id, and which repetition it is."""
+        name = str(self.test.id)
+        return name if self.repetition == 1 else f"{name}#{self.repetition}"
+
 
 # ---------------------------------------------------------------- what was seen
 
@@ -534,8 +540,11 @@ class TestResult:
 
     @property
     def final(self) -> Attempt:
-        """The attempt that decided."""
-        return self.attempts[-1]
+        """The attempt that decided: the last one that passed or failed, else the last one. A retry that was
+        interrupted, skipped or lost to the engine says nothing about the test.
+        """
+        silent = (Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED)
+        return next((a for a in reversed(self.attempts) if a.outcome not in silent), self.attempts[-1])
 
     @property
     def test(self) -> Test:
@@ -545,7 +554,7 @@ class TestResult:
     @property
     def violations(self) -> tuple[Violation, ...]:
         """Violations of the deciding attempt."""
-        return self.attempts[-1].violations
+        return self.final.violations
 
 
 # ---------------------------------------------------------------- the run

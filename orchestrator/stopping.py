@@ -7,6 +7,7 @@ that CPython makes whole (an item set to True, `dict.setdefault`, `list.append`,
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import IntEnum
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_PIECE_SECONDS = 0.5
 
 
 class StopLevel(IntEnum):
@@ -90,10 +93,9 @@ class StopFlag:
                 remaining = None if deadline is None else deadline - monotonic()
                 if remaining is not None and remaining <= 0:
                     break
-                try:
-                    woken.get(timeout=remaining)
-                except Empty:
-                    break
+                # In pieces: a signal that arrives just before CPython blocks does not end a wait.
+                with suppress(Empty):
+                    woken.get(timeout=_PIECE_SECONDS if remaining is None else min(remaining, _PIECE_SECONDS))
             return self.level if level <= above else level
         finally:
             end()

@@ -96,7 +96,7 @@ class LocalExecutor:
                 keep=False,
                 folder=folder,
                 stop=self._stop,
-                on_release=lambda: meter.begin(slot.container_id or ""),
+                on_release=lambda: meter.begin(slot.container_id or "", assignment.key),
                 before_kill=meter.look,
             )
             inspection = slot.finish()
@@ -107,7 +107,8 @@ class LocalExecutor:
         finally:
             ended = time.monotonic()
             try:
-                used, samples = meter.usage(run, reason=failure), meter.samples()
+                samples = meter.samples()
+                used = meter.usage(run, samples, reason=failure)
             finally:
                 self._clear_up(slot, meter)
         return Evidence(

@@ -42,10 +42,9 @@ class Meter:
         self._start: cgroups.Counters | None = None
         self._last: cgroups.Counters | None = None
         self._key: str | None = None
-        self._samples: tuple[Sample, ...] = ()
 
-    def begin(self, container_id: str) -> None:
-        """A test starts: from here on everything that is counted is its own."""
+    def begin(self, container_id: str, key: str) -> None:
+        """A test starts: from here on everything that is counted is its own. `key` names its samples."""
         if not self._local:
             return
         if self.parent is not None:
@@ -56,9 +55,9 @@ class Meter:
         seen = self._own or self._paths
         if seen is not None:
             own = self._own
-            self._key = container_id
+            self._key = key
             self._sampler.add(
-                container_id,
+                key,
                 SeriesReader(seen),
                 None if own is None else lambda: processes.count(cgroups.process_ids(own)),
             )
@@ -83,11 +82,9 @@ class Meter:
     def samples(self) -> tuple[Sample, ...]:
         """The series of the test that has ended."""
         key, self._key = self._key, None
-        if key is not None:
-            self._samples = self._sampler.take(key)
-        return self._samples
+        return () if key is None else self._sampler.take(key)
 
-    def usage(self, run: SlotRun | None, *, reason: str | None) -> Usage:
+    def usage(self, run: SlotRun | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
         """What the test used; `reason`: why there may be nothing to see."""
         kernel = cgroups.read(self._paths) if self._paths is not None else None
         begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
@@ -101,8 +98,8 @@ class Meter:
             agent_start=begin,
             agent_end=end,
             stats=None,
+            samples=samples,
             reason=reason,
-            samples=self.samples(),
         )
 
     def close(self) -> None:

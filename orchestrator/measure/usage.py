@@ -8,7 +8,7 @@ never the parent's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import NANOSECONDS, Counters
@@ -242,9 +242,3 @@ def _stats_io(entries: object) -> tuple[int | None, int | None]:
         if value is not None:
             sums[operation] = sums.get(operation, 0) + value
     return sums.get("read"), sums.get("write")
-
-
-# A figure that Usage gains and nobody fills here would be missing without a reason.
-assert {*_RUNNING, *_LOCAL, *_EVENTS, *_PEAKS, *_KINDS} == {  # noqa: S101 - a table checked against its model
-    field.name for field in fields(Usage)
-} - {"sources", "missing", "memory_peak_is_upper_bound"}

@@ -1,0 +1,449 @@
+"""The command line: parse, one call, errors to exit codes. No logic.
+
+Nothing but click is imported until a command is known, so that `orch --help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator import __version__
+from orchestrator.errors import ExitCode, Interrupted, OrchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+OUTPUT_WHEN = click.Choice(["immediate", "final", "never"])
+FORMATS = click.Choice(["table", "json", "csv", "markdown"])
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command that reads the configuration."""
+    for option in (
+        click.option(
+            "--config",
+            "config_path",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="profiles.yaml to use instead of the nearest one upwards.",
+        ),
+        click.option(
+            "--db", "database", metavar="URL", help="Resource database: a file's path or an SQLAlchemy URL."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command that talks to the container engine."""
+    return click.option(
+        "--engine",
+        "engine_url",
+        metavar="URL",
+        help="Engine's address (default: DOCKER_HOST, the current context, the usual sockets).",
+    )(command)
+
+
+def selection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What to run and how it is assigned: the same for run, plan and list."""
+    for option in (
+        click.argument("paths", nargs=-1),
+        click.option("--profile", metavar="NAME", help="Put every selected test under this profile."),
+        click.option("--only-profile", metavar="NAME", help="Select the tests that map to this profile."),
+        click.option(
+            "-E",
+            "--filter",
+            "filter_text",
+            metavar="EXPR",
+            help="Select by an expression, e.g. 'test(parse) and not profile(slow)'; see orch help filters.",
+        ),
+        click.option("-R", "--rerun", metavar="RUN", help="Select what did not pass in RUN (latest, or an id)."),
+        click.option("--shard", metavar="M/N", help="Run the M-th of N parts."),
+        click.option(
+            "--shard-by",
+            type=click.Choice(["time", "memory", "hash"]),
+            default="hash",
+            show_default=True,
+            help="How the parts are balanced.",
+        ),
+        click.option("-j", "--jobs", metavar="N", help="Slots at once, or auto."),
+        click.option(
+            "--retries",
+            type=click.IntRange(0),
+            help="Run a failed test again up to so often; a later pass is flaky.",
+        ),
+        click.option("--repeat", type=click.IntRange(1), help="Run each test so often."),
+        click.option(
+            "--strict-limits",
+            is_flag=True,
+            default=None,
+            help="Refuse profiles larger than this host instead of clamping them.",
+        ),
+        click.option(
+            "--no-tests",
+            type=click.Choice(["pass", "warn", "fail"]),
+            help="What an empty selection means (default: fail, exit 4).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings=CONTEXT, no_args_is_help=True)
+@click.version_option(__version__, prog_name="orch")
+def orch() -> None:
+    r"""Run tests in containers, each inside its own limits, and know what each one used.
+
+    \b
+      orch run test/                      run the tests below test/, each under the profile it maps to
+      orch run --profile standard test/   all of them under one profile
+      orch offenders                      which tests cost most
+      orch doctor                         whether this machine can do it
+    """
+
+
+@orch.command()
+@selection
+@common
+@with_engine
+@click.option("--flaky-result", type=click.Choice(["pass", "fail"]), help="What a flaky pass counts as.")
+@click.option("--max-fail", type=click.IntRange(1), metavar="N", help="Start nothing new after N failures.")
+@click.option("--timeout", metavar="DURATION", help="Longest time of the whole run, e.g. 10m.")
+@click.option("--violations", type=click.Choice(["off", "warn", "fail"]), help="What broken budgets do.")
+@click.option("--success-output", type=OUTPUT_WHEN, help="When to print a passed test's output.")
+@click.option("--failure-output", type=OUTPUT_WHEN, help="When to print a failed test's output.")
+@click.option(
+    "--show-progress", type=click.Choice(["auto", "bar", "plain", "none"]), default="auto", show_default=True
+)
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "json", "jsonl"]), default="table", show_default=True
+)
+@click.option(
+    "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write JUnit XML (Jenkins dialect)."
+)
+@click.option(
+    "--offline-base",
+    is_flag=True,
+    help="Where no registry answers, build on a Debian base made from this machine's package mirror.",
+)
+@click.option("--preset", metavar="NAME", help="A bundle of flags from profiles.yaml, such as ci.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.pass_context
+def run(context: click.Context, /, **options: Any) -> None:
+    """Run tests (files, folders or file::case; default: everything the suites match)."""
+    from orchestrator.commands.options import RunOptions, apply_preset
+    from orchestrator.commands.run import run as command
+
+    given = RunOptions(**apply_preset(context, options))
+    sys.exit(command(given))
+
+
+@orch.command()
+@selection
+@common
+@with_engine
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan as JSON.")
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def plan(**options: Any) -> None:
+    """What would run, under which profile and why, and what limits the parallelism."""
+    from orchestrator.commands.plan import plan as command
+
+    sys.exit(command(**options))
+
+
+@orch.command("list")
+@selection
+@common
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def list_(**options: Any) -> None:
+    """The selected tests, one a line. Needs no engine."""
+    from orchestrator.commands.plan import list_tests as command
+
+    sys.exit(command(**options))
+
+
+@orch.command()
+@common
+@click.option(
+    "--since", metavar="WINDOW", default="7d", show_default=True, help="How far back: 24h, 7d, or a date."
+)
+@click.option("--run", "run_id", metavar="RUN", help="One run instead of a window.")
+@click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+def report(**options: Any) -> None:
+    """What each test used: runs, maximum, mean and percentiles over a window, or one run."""
+    from orchestrator.commands.report import report as command
+
+    sys.exit(command(**options))
+
+
+@orch.command()
+@common
+@click.option(
+    "--by", type=click.Choice(["memory", "cpu", "duration", "memory-ratio"]), default="memory", show_default=True
+)
+@click.option(
+    "--since", metavar="WINDOW", default="7d", show_default=True, help="How far back: 24h, 7d, or a date."
+)
+@click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True)
+def offenders(**options: Any) -> None:
+    """The tests that cost most, by peak memory, CPU seconds, duration, or share of their limit."""
+    from orchestrator.commands.report import offenders as command
+
+    sys.exit(command(**options))
+
+
+@orch.group()
+def profiles() -> None:
+    """The resource profiles."""
+
+
+@profiles.command("show")
+@common
+@click.argument("names", nargs=-1)
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def profiles_show(**options: Any) -> None:
+    """The profiles with their limits."""
+    from orchestrator.commands.configuration import profiles_show as command
+
+    sys.exit(command(**options))
+
+
+@orch.group()
+def runs() -> None:
+    """The runs of the past."""
+
+
+@runs.command("list")
+@common
+@click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+def runs_list(**options: Any) -> None:
+    """The latest runs."""
+    from orchestrator.commands.runs import runs_list as command
+
+    sys.exit(command(**options))
+
+
+@runs.command("show")
+@common
+@click.argument("run_id", metavar="RUN", default="latest")
+@click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
+def runs_show(**options: Any) -> None:
+    """One run: its tests, what they used, what they broke."""
+    from orchestrator.commands.runs import runs_show as command
+
+    sys.exit(command(**options))
+
+
+@runs.command("diff")
+@common
+@click.argument("before")
+@click.argument("after", default="latest")
+@click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
+def runs_diff(**options: Any) -> None:
+    """What changed from one run to another."""
+    from orchestrator.commands.runs import runs_diff as command
+
+    sys.exit(command(**options))
+
+
+@runs.command("export")
+@common
+@click.argument("run_id", metavar="RUN", default="latest")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: stdout.")
+def runs_export(**options: Any) -> None:
+    """All that is recorded of one run, as JSON."""
+    from orchestrator.commands.runs import runs_export as command
+
+    sys.exit(command(**options))
+
+
+@runs.command("prune")
+@common
+@click.option("--dry-run", is_flag=True, help="Say what would go.")
+def runs_prune(**options: Any) -> None:
+    """Remove run folders and records that are older than the configured retention."""
+    from orchestrator.commands.runs import runs_prune as command
+
+    sys.exit(command(**options))
+
+
+@orch.group()
+def db() -> None:
+    """The resource database."""
+
+
+@db.command("path")
+@common
+def db_path(**options: Any) -> None:
+    """Where it is."""
+    from orchestrator.commands.runs import db_path as command
+
+    sys.exit(command(**options))
+
+
+@orch.command()
+@common
+@with_engine
+@click.argument("target", metavar="RUN:TEST")
+@click.option("--run", "run_it", is_flag=True, help="Run it again and compare.")
+def repro(**options: Any) -> None:
+    """The exact engine command that runs a recorded test again."""
+    from orchestrator.commands.repro import repro as command
+
+    sys.exit(command(**options))
+
+
+@orch.command()
+@common
+@with_engine
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def doctor(**options: Any) -> None:
+    """Check engine, cgroups, limits, disk and images; each problem with its remedy."""
+    from orchestrator.commands.doctor import doctor as command
+
+    sys.exit(command(**options))
+
+
+@orch.command()
+@common
+@with_engine
+@click.argument("names", nargs=-1, metavar="[IMAGE]...")
+@click.option(
+    "--offline-base",
+    is_flag=True,
+    help="Where no registry answers, build on a Debian base made from this machine's package mirror.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No build output.")
+def build(**options: Any) -> None:
+    """Build the images that profiles.yaml names, or some of them."""
+    from orchestrator.commands.build import build as command
+
+    sys.exit(command(**options))
+
+
+@orch.command()
+@with_engine
+@click.option("--older-than", metavar="DURATION", help="Only what is older, e.g. 1h.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed.")
+def clean(**options: Any) -> None:
+    """Remove containers, volumes, networks, cgroups and folders of runs whose orch is dead."""
+    from orchestrator.commands.clean import clean as command
+
+    sys.exit(command(**options))
+
+
+@orch.command()
+@common
+@with_engine
+@click.option("--profile", default="intensive", show_default=True, metavar="NAME", help="Whose limits and image.")
+@click.option("--offline-base", is_flag=True, hidden=True)
+@click.argument("argv", nargs=-1, metavar="[COMMAND]...")
+def shell(**options: Any) -> None:
+    """An interactive shell (or COMMAND) in a profile's image, under its limits, with the project read-only."""
+    from orchestrator.commands.shell import shell as command
+
+    sys.exit(command(**options))
+
+
+@orch.command()
+@click.option("--force", is_flag=True, help="Overwrite.")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+def init(**options: Any) -> None:
+    """Write a commented profiles.yaml that fits the project."""
+    from orchestrator.commands.configuration import init as command
+
+    sys.exit(command(**options))
+
+
+@orch.command()
+def schema() -> None:
+    """The JSON Schema of profiles.yaml."""
+    from orchestrator.commands.configuration import schema as command
+
+    sys.exit(command())
+
+
+@orch.command("show-config")
+@common
+@click.option("--origin", is_flag=True, help="Name the layer and place each value came from.")
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def show_config(**options: Any) -> None:
+    """The configuration in effect."""
+    from orchestrator.commands.configuration import show_config as command
+
+    sys.exit(command(**options))
+
+
+@orch.command("help")
+@click.argument("topic", required=False)
+@click.pass_context
+def help_(context: click.Context, topic: str | None) -> None:
+    """Explain a command or a topic: filters, profiles, exit-codes, output, environment."""
+    from orchestrator.commands.helptopics import help_topic as command
+
+    sys.exit(command(context, topic))
+
+
+@orch.command()
+@click.argument("shell_name", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell_name: str) -> None:
+    """Print the completion script of a shell."""
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell_name)
+    if made is not None:
+        click.echo(made(orch, {}, "orch", "_ORCH_COMPLETE").source())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The `orch` program: the one place where errors become exit codes."""
+    try:
+        orch.main(args=argv, prog_name="orch", standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except Interrupted as end:
+        sys.exit(128 + end.signal_number)
+    except OrchError as error:
+        click.echo(f"orch: {error.message}", err=True)
+        if error.remedy:
+            click.echo(f"      {error.remedy}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader has gone; Python would complain once more when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + 13)
+    except Exception:  # noqa: BLE001 - the last line of defence: a defect is told apart from everything else
+        _report_defect()
+        sys.exit(ExitCode.DEFECT)
+
+
+def _report_defect() -> None:
+    import traceback
+
+    click.echo(traceback.format_exc(), err=True, nl=False)
+    click.echo("orch: this is a defect in orch itself (exit 37); please report it with the lines above", err=True)

@@ -1,0 +1,60 @@
+"""`orch build`: the images that profiles.yaml names, tagged by their content, pinned by ID."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator.commands.printing import say
+from orchestrator.commands.session import load
+from orchestrator.engine.context import context_report
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.images import ensure_images
+from orchestrator.errors import ExitCode, UsageError
+from orchestrator.reports.text import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def build(
+    *,
+    names: tuple[str, ...],
+    offline_base: bool,
+    quiet: bool,
+    config_path: Path | None,
+    database: str | None,
+    engine_url: str | None,
+) -> int:
+    """Build what is missing; print each image's context, ID, size and time."""
+    config = load(config_path, {} if database is None else {"database": database})
+    unknown = [name for name in names if name not in config.images]
+    if unknown:
+        known = ", ".join(config.images)
+        raise UsageError(f"no image is called {unknown[0]!r}", remedy=f"images of the configuration: {known}")
+    engine = open_engine(engine_url)
+    for name, spec in config.images.items():
+        if names and name not in names:
+            continue
+        if spec.dockerfile is not None:
+            context = context_report(spec)
+            say(
+                f"{name}: context {format_bytes(context.bytes_with_ignore)} in {len(context.files)} files"
+                f" (without .dockerignore {format_bytes(context.bytes_without_ignore)}"
+                f" in {context.files_without_ignore})"
+            )
+        began = time.monotonic()
+        ids = ensure_images(engine, [spec], offline_base=offline_base, on_line=_quiet if quiet else _line)
+        seconds = time.monotonic() - began
+        size = format_bytes(engine.image_bytes(ids[name]))
+        say(f"{name}: {ids[name]} {size}, {format_duration(seconds)}")
+    return ExitCode.OK
+
+
+def _line(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def _quiet(_text: str) -> None:
+    return

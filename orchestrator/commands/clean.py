@@ -1,0 +1,46 @@
+"""`orch clean`: removes what runs left whose orch is dead. What a living orch uses is never touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.commands.printing import say
+from orchestrator.config.units import parse_duration
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.reaper import find_orphans, remove_orphans, stale_places
+from orchestrator.errors import ExitCode
+from orchestrator.measure.processes import owner_alive
+
+if TYPE_CHECKING:
+    from orchestrator.engine.base import FoundObject
+
+
+def clean(*, engine_url: str | None, older_than: str | None, dry_run: bool) -> int:
+    """Find, name and remove. Exit 36 if something could not be removed."""
+    age_seconds = parse_duration(older_than) if older_than else 0.0
+    engine = open_engine(engine_url)
+    found = find_orphans(engine, owner_alive=owner_alive, older_than_seconds=age_seconds)
+    places = stale_places(owner_alive=owner_alive, older_than_seconds=age_seconds)
+    for item in found:
+        say(f"{'would remove' if dry_run else 'removing'} {_named(item)}")
+    for place in places:
+        say(f"{'would remove' if dry_run else 'removing'} folder {place}")
+    if dry_run:
+        return ExitCode.OK
+    swept = remove_orphans(engine, found, places=places)
+    for problem in swept.left:
+        say(f"left: {problem}")
+    say(
+        f"{len(swept.removed)} objects and {len(places)} folders removed"
+        if found or places
+        else "nothing to clean"
+    )
+    return ExitCode.INFRA if swept.left else ExitCode.OK
+
+
+def _named(item: FoundObject) -> str:
+    from orchestrator.engine import labels
+
+    run = item.labels.get(labels.RUN, "?")[:8]
+    test = item.labels.get(labels.TEST)
+    return f"{item.kind} {item.name} of run {run}" + (f", test {test}" if test else "")

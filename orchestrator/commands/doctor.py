@@ -1,0 +1,198 @@
+"""`orch doctor`: whether this machine can run tests, check by check, each problem with its remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.commands.printing import say
+from orchestrator.commands.session import load, seccomp_text
+from orchestrator.engine.docker import candidate_addresses, open_engine
+from orchestrator.engine.local import can_share_fifos
+from orchestrator.engine.meter import can_own_cgroups
+from orchestrator.engine.reaper import find_orphans
+from orchestrator.errors import ExitCode, OrchError
+from orchestrator.measure.processes import host_info, owner_alive
+from orchestrator.reports.jsonrun import to_json
+from orchestrator.reports.text import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.config.settings import Config
+    from orchestrator.engine.base import Engine
+    from orchestrator.model import EngineInfo
+
+LOW_DISK_BYTES = 2 << 30
+
+
+class Health(StrEnum):
+    """Result of a check."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    health: Health
+    finding: str
+    remedy: str = ""
+
+
+def doctor(*, config_path: Path | None, database: str | None, engine_url: str | None, output_format: str) -> int:
+    """Print the checks; exit 36 if one failed."""
+    checks = []
+    for check in _checks(config_path, database, engine_url):
+        checks.append(check)
+        if output_format == "table":
+            say(f"{check.health.value:>8}  {check.name:<12} {check.finding}")
+            if check.remedy:
+                say(f"{'':>8}  {'':<12} -> {check.remedy}")
+    if output_format == "json":
+        say(to_json({"schema": 1, "checks": [asdict(c) for c in checks]}))
+    return ExitCode.INFRA if any(c.health is Health.FAILED for c in checks) else ExitCode.OK
+
+
+def _checks(config_path: Path | None, database: str | None, engine_url: str | None) -> Iterator[Check]:
+    config: Config | None = None
+    try:
+        config = load(config_path, {} if database is None else {"database": database})
+        where = str(config.path) if config.path else "no profiles.yaml; built-in defaults"
+        yield Check(name="config", health=Health.OK, finding=where)
+    except OrchError as error:
+        yield _failed("config", error)
+    host = host_info()
+    granted = f"{host.cpus:g} cpus, {format_bytes(host.memory_bytes)} granted to this process"
+    yield Check(name="host", health=Health.OK, finding=granted)
+    try:
+        engine = open_engine(engine_url)
+    except OrchError as error:
+        yield _failed("engine", error)
+        tried = ", ".join(candidate_addresses(engine_url, os.environ)) or "no address"
+        yield Check(name="socket", health=Health.NOTE, finding=f"tried {tried}")
+        return
+    yield from _engine_checks(engine.info)
+    yield from _disk_checks(engine.info, config)
+    if config is not None:
+        yield from _config_checks(config, engine)
+    yield from _leftovers(engine)
+
+
+def _failed(name: str, error: OrchError) -> Check:
+    return Check(name=name, health=Health.FAILED, finding=error.message, remedy=error.remedy or "")
+
+
+def _engine_checks(info: EngineInfo) -> Iterator[Check]:
+    kind = f"{info.name} {info.version} (API {info.api_version}) at {info.address}"
+    yield Check(name="engine", health=Health.OK, finding=f"{kind}{', rootless' if info.rootless else ''}")
+    yield Check(
+        name="cgroups",
+        health=Health.OK,
+        finding=f"version {info.cgroup_version}, driver {info.cgroup_driver}, kernel {info.kernel}",
+    )
+    limits = {"memory": info.memory_limit, "cpus": info.cpu_limit, "pids": info.pids_limit}
+    missing = [name for name, there in limits.items() if not there]
+    if missing:
+        yield Check(
+            name="limits",
+            health=Health.FAILED,
+            finding=f"the engine cannot limit {', '.join(missing)}: tests would run without",
+            remedy="delegate these controllers to your user (systemd Delegate=), or use a rootful engine",
+        )
+    else:
+        yield Check(name="limits", health=Health.OK, finding="memory, cpus and pids are enforced")
+    if can_own_cgroups(info):
+        yield Check(name="figures", health=Health.OK, finding="kernel counters of each slot's own parent cgroup")
+    else:
+        yield Check(
+            name="figures",
+            health=Health.NOTE,
+            finding="kernel counters read inside the container (end records); no samples from this side",
+            remedy="as root on a local engine with the cgroupfs driver, a slot's counters outlive its container",
+        )
+    streams = "FIFOs" if can_share_fifos(info) else "the engine's attach call (the engine is elsewhere)"
+    yield Check(name="streams", health=Health.OK, finding=streams)
+    for warning in info.warnings:
+        yield Check(name="engine", health=Health.NOTE, finding=warning)
+
+
+def _disk_checks(info: EngineInfo, config: Config | None) -> Iterator[Check]:
+    places = [("project", config.state_dir)] if config is not None else []
+    if info.local:
+        places.append(("engine", Path("/var/lib/docker" if info.name == "docker" else "/var/lib/containers")))
+    for name, place in places:
+        folder = next((p for p in (place, *place.parents) if p.exists()), None)
+        if folder is None or not os.access(folder, os.R_OK):
+            continue
+        free = shutil.disk_usage(folder).free
+        low = free < LOW_DISK_BYTES
+        yield Check(
+            name=f"disk {name}",
+            health=Health.WARNING if low else Health.OK,
+            finding=f"{format_bytes(free)} free at {folder}",
+            remedy="make room: docker system df shows what the engine keeps, orch runs prune what orch does"
+            if low
+            else "",
+        )
+
+
+def _config_checks(config: Config, engine: Engine) -> Iterator[Check]:
+    try:
+        seccomp_text(config)
+        yield Check(name="seccomp", health=Health.OK, finding=str(config.seccomp or "the profile that orch ships"))
+    except OrchError as error:
+        yield _failed("seccomp", error)
+    state = next(p for p in (config.state_dir, *config.state_dir.parents) if p.exists())
+    if not os.access(state, os.W_OK):
+        yield Check(
+            name="state",
+            health=Health.FAILED,
+            finding=f"{state} is not writable",
+            remedy="make the project writable, or set state_dir in profiles.yaml or ORCH_STATE_DIR",
+        )
+    host = host_info()
+    for profile in config.profiles.values():
+        limits = profile.limits
+        if limits.cpus > host.cpus or limits.memory_bytes > host.memory_bytes:
+            yield Check(
+                name="profile",
+                health=Health.NOTE,
+                finding=f"{profile.name} ({limits.cpus:g} cpus, {format_bytes(limits.memory_bytes)}) is larger"
+                " than this host and will be clamped",
+            )
+    for name, spec in config.images.items():
+        reference = spec.reference or f"orch/test-{name}:latest"
+        found = engine.find_image(reference)
+        if found is None:
+            yield Check(
+                name="image",
+                health=Health.WARNING,
+                finding=f"{name}: not there yet",
+                remedy=f"orch build {name}, or orch build --offline-base where no registry answers",
+            )
+        else:
+            size = format_bytes(engine.image_bytes(found))
+            yield Check(name="image", health=Health.OK, finding=f"{name}: {found[:19]} {size}")
+
+
+def _leftovers(engine: Engine) -> Iterator[Check]:
+    orphans = find_orphans(engine, owner_alive=owner_alive)
+    if orphans:
+        yield Check(
+            name="leftovers",
+            health=Health.WARNING,
+            finding=f"{len(orphans)} objects of dead runs",
+            remedy="orch clean removes them",
+        )
+    else:
+        yield Check(name="leftovers", health=Health.OK, finding="none")

@@ -1,0 +1,60 @@
+"""Assignment -> Attempt: runs it on the engine, reads its cases, judges it, and files what it left."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+from orchestrator.model import Attempt, ResultsFormat
+from orchestrator.reports.jsonrun import attempt_document
+from orchestrator.suites.results import read_cases
+from orchestrator.verdict.outcome import decide
+from orchestrator.verdict.violations import violations
+
+if TYPE_CHECKING:
+    from orchestrator.commands.folders import RunFolder
+    from orchestrator.engine.local import LocalExecutor
+    from orchestrator.model import Assignment, Evidence
+
+
+class Execute:
+    """What the scheduler calls, from many threads."""
+
+    def __init__(self, executor: LocalExecutor, folder: RunFolder) -> None:
+        self._executor = executor
+        self._folder = folder
+
+    def __call__(self, assignment: Assignment, queue_seconds: float) -> Attempt:
+        """One attempt, from the container's creation to the verdict."""
+        place = self._folder.of_attempt(assignment)
+        evidence = self._executor.run(assignment, queue_seconds, place)
+        command = assignment.test.command
+        stdout = b""
+        if command.results is ResultsFormat.TAP and evidence.stdout.path is not None:
+            stdout = evidence.stdout.path.read_bytes()  # at most the log's cap
+        report = read_cases(command, place / "outputs", stdout, _code(evidence))
+        decision = decide(evidence, command=command, cases=report.cases, cases_problem=report.problem)
+        attempt = Attempt(
+            id=str(uuid.uuid4()),
+            assignment=assignment,
+            outcome=decision.outcome,
+            message=decision.message,
+            exit_code=decision.exit_code,
+            signal=decision.signal,
+            evidence=evidence,
+            violations=violations(evidence, profile=assignment.profile, outcome=decision.outcome),
+            cases=report.cases,
+            witnesses=decision.witnesses,
+            folder=place,
+        )
+        document = attempt_document(attempt, samples=True)
+        (place / "metrics.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        return attempt
+
+
+def _code(evidence: Evidence) -> int | None:
+    """Exit code of a test that came to its own end."""
+    if evidence.agent is None or evidence.timed_out or evidence.interrupted:
+        return None
+    return evidence.agent.exit_code

@@ -1,0 +1,137 @@
+"""The folder of a run under `.orch/runs`: what is written there, and when old ones go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.config.settings import Retention
+    from orchestrator.model import Assignment, Run, TestResult
+
+NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+
+
+def safe_name(text: str) -> str:
+    """A file name for a test's id: readable, short, and never the same for two ids."""
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", text)[-100:].lstrip("-.") or "test"
+    return f"{readable}-{digest}"
+
+
+class RunFolder:
+    """One run's folder, made when the run starts."""
+
+    def __init__(self, state_dir: Path, run: Run) -> None:
+        moment = run.started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self.path = state_dir / "runs" / f"{moment}-{run.short_id}"
+        try:
+            (self.path / "tests").mkdir(parents=True)
+            _point(state_dir / "latest", self.path)
+            ignore = state_dir / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the run's folder {self.path}: {error.strerror}",
+                remedy="make the project writable, or set state_dir in profiles.yaml or ORCH_STATE_DIR",
+            ) from error
+
+    def of_attempt(self, assignment: Assignment) -> Path:
+        """The folder of one attempt, made here. The first attempt's has the test's plain name."""
+        name = safe_name(str(assignment.test.id))
+        if assignment.repetition > 1:
+            name += f".r{assignment.repetition}"
+        if assignment.attempt > 1:
+            name += f".a{assignment.attempt}"
+        folder = self.path / "tests" / name
+        folder.mkdir()
+        return folder
+
+    def file_by_status(self, result: TestResult) -> None:
+        """A link from by-status/OUTCOME to the deciding attempt's folder."""
+        folder = result.final.folder
+        if folder is None:
+            return
+        link = self.path / "by-status" / result.outcome.value / folder.name
+        with suppress(OSError):  # a file system without links: the folder itself is still there
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(Path("..") / ".." / "tests" / folder.name)
+
+    def write_json(self, name: str, document: object) -> None:
+        """Write one file of the folder, whole or not at all."""
+        target = self.path / name
+        partial = target.with_name(f".{target.name}.part")
+        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(target)
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make `link` lead to `target`, never missing in between."""
+    with suppress(OSError):  # a convenience only
+        fresh = link.with_name(f".latest-{os.getpid()}")
+        fresh.symlink_to(target.relative_to(link.parent))
+        fresh.replace(link)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldRun:
+    """A run folder that retention gives up."""
+
+    path: Path
+    bytes: int
+    reason: str
+
+
+def old_runs(state_dir: Path, retention: Retention, *, now: datetime | None = None) -> tuple[OldRun, ...]:
+    """Folders that are too old, too many or too large together; the newest is always kept."""
+    now = now or datetime.now(UTC)
+    found = sorted(_run_folders(state_dir), reverse=True)
+    total, old = 0, []
+    for index, folder in enumerate(found):
+        size = _bytes_below(folder)
+        total += size
+        started = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        if index == 0:
+            continue
+        if (now - started).days >= retention.runs_days:
+            old.append(OldRun(path=folder, bytes=size, reason=f"older than {retention.runs_days} days"))
+        elif index >= retention.runs_count:
+            old.append(OldRun(path=folder, bytes=size, reason=f"more than {retention.runs_count} runs"))
+        elif total > retention.runs_bytes:
+            old.append(OldRun(path=folder, bytes=size, reason="all run folders together are over their size"))
+    return tuple(old)
+
+
+def remove_old_runs(old: tuple[OldRun, ...]) -> None:
+    """Remove them."""
+    for run in old:
+        shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _run_folders(state_dir: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        for entry in (state_dir / "runs").iterdir():
+            if NAME.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
+                yield entry
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - many files, no objects
+    return total

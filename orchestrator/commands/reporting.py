@@ -1,0 +1,138 @@
+"""Where a run's words go: reports to stdout, notices to stderr, files to the run's folder."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from orchestrator.reports import jsonrun
+from orchestrator.reports.progress import Progress, open_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import TextIO
+
+    from orchestrator.commands.folders import RunFolder
+    from orchestrator.commands.options import RunOptions
+    from orchestrator.config.settings import Config
+    from orchestrator.measure.sampler import Sampler
+    from orchestrator.model import Assignment, Run, RunSummary, Sample, TestResult
+    from orchestrator.scheduling.admission import Budget
+    from orchestrator.scheduling.policy import Event
+
+
+class Output:
+    """All that a run prints and writes, in the format that was asked for."""
+
+    def __init__(self, options: RunOptions, config: Config) -> None:
+        self._options = options
+        self._config = config
+        self._folder: RunFolder | None = None
+        self._progress: RunProgress | None = None
+
+    def notice(self, text: str) -> None:
+        """One line to stderr."""
+        print(f"orch: {text}", file=sys.stderr)
+
+    def notices(self, texts: Iterable[str]) -> None:
+        """Several lines to stderr."""
+        for text in texts:
+            self.notice(text)
+
+    def building(self, line: str) -> None:
+        """A line of an image's build."""
+        print(f"  {line}", file=sys.stderr)
+
+    def plan(self, plan: Sequence[Assignment], budget: Budget) -> int:
+        """Print what would run."""
+        from orchestrator.commands.plan import print_plan
+
+        return print_plan(plan, budget, "json" if self._options.output_format != "table" else "table")
+
+    def progress(self, folder: RunFolder, sampler: Sampler) -> RunProgress:
+        """What tells of the tests while they run."""
+        self._folder = folder
+        self._progress = RunProgress(self._options, self._config, folder, sampler)
+        return self._progress
+
+    def summary(self, summary: RunSummary) -> None:
+        """The end of the run: the files, then the report."""
+        folder, progress = self._folder, self._progress
+        if folder is None or progress is None:
+            return
+        from orchestrator.reports.junit import write_junit
+
+        jsonrun.write_run_document(summary, folder.path / "run.json")
+        write_junit(summary, folder.path / "junit.xml")
+        if self._options.junit is not None:
+            write_junit(summary, self._options.junit)
+        progress.summary(summary)
+
+
+class RunProgress:
+    """Joins the display, the events' file and --format jsonl."""
+
+    def __init__(self, options: RunOptions, config: Config, folder: RunFolder, sampler: Sampler) -> None:
+        self._format = options.output_format
+        self._sampler = sampler
+        self._lock = threading.Lock()
+        self._events: TextIO = (folder.path / "events.jsonl").open("w", encoding="utf-8")
+        # a machine reads stdout when it was asked for JSON; people still see the tests on stderr
+        stream = sys.stdout if self._format == "table" else sys.stderr
+        self._display: Progress = open_progress(
+            options.show_progress if self._format == "table" or options.show_progress != "auto" else "none",
+            stream,
+            snapshot=self._snapshot,
+            success_output=config.run.success_output,
+            failure_output=config.run.failure_output,
+        )
+
+    def _snapshot(self) -> Mapping[str, Sample]:
+        return self._sampler.latest()
+
+    def running_lines(self) -> Iterable[str]:
+        """What is running now."""
+        return self._display.running_lines()
+
+    def start(self, run: Run, plan: Sequence[Assignment]) -> None:
+        """The run begins."""
+        self._emit(jsonrun.run_started_event(run, plan))
+        self._display.start(run, plan)
+
+    def event(self, event: Event) -> None:
+        """An attempt starts or ends."""
+        from orchestrator.scheduling.policy import Finished, Started
+
+        match event:
+            case Started():
+                self._emit(jsonrun.test_started_event(event.assignment))
+                self._display.started(event.assignment)
+            case Finished():
+                self._emit(jsonrun.attempt_finished_event(event.attempt, will_retry=event.will_retry))
+
+    def finished(self, result: TestResult) -> None:
+        """A test has its final result."""
+        self._emit(jsonrun.test_finished_event(result))
+        self._display.finished(result)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._display.close()
+
+    def summary(self, summary: RunSummary) -> None:
+        """The run has ended."""
+        self._emit(jsonrun.run_finished_event(summary))
+        self._events.close()
+        if self._format == "json":
+            print(jsonrun.to_json(jsonrun.run_document(summary)))
+        elif self._format == "table":
+            self._display.summary(summary)
+
+    def _emit(self, event: Mapping[str, object]) -> None:
+        line = jsonrun.event_line(event)
+        with self._lock:
+            self._events.write(line.rstrip("\n") + "\n")
+            self._events.flush()
+            if self._format == "jsonl":
+                print(line.rstrip("\n"), flush=True)

@@ -1,0 +1,241 @@
+"""`orch run`: find tests, map each to a profile, run it in a container, measure, record, report.
+
+`run` is the product's flow in its order; what is below it are the steps' details.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orchestrator import __version__
+from orchestrator.commands.execute import Execute
+from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
+from orchestrator.commands.reporting import Output
+from orchestrator.commands.selecting import make_plan, nothing_selected, project_name
+from orchestrator.commands.session import git_state, load, make_place, surroundings
+from orchestrator.commands.signals import Signals
+from orchestrator.database.store import Database
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.images import ensure_images
+from orchestrator.engine.labels import Owner
+from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.reaper import Reaper
+from orchestrator.errors import ExitCode
+from orchestrator.measure.processes import host_info, owner_alive, owner_token
+from orchestrator.measure.sampler import Sampler
+from orchestrator.model import Ledger, Outcome, Run, RunStatus, RunSummary, Severity
+from orchestrator.scheduling.admission import Budget
+from orchestrator.scheduling.assign import clamp
+from orchestrator.scheduling.loop import schedule
+from orchestrator.scheduling.policy import Policy
+from orchestrator.stopping import StopFlag, StopLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.commands.options import RunOptions
+    from orchestrator.config.settings import Config
+    from orchestrator.engine.base import Engine
+    from orchestrator.model import Assignment, Attempt, HostInfo, OutputLog, TestResult
+    from orchestrator.scheduling.loop import Schedule
+
+MAX_AUTO_SLOTS = 64
+MEMORY_SHARE = 0.9
+"""Of the host's memory; the rest is the engine's, orch's and the page cache's."""
+
+
+def run(options: RunOptions) -> int:
+    """Run the selected tests; the exit code."""
+    config = load(options.config_path, options.overrides())
+    host = host_info()
+    output = Output(options, config)
+    with Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive) as database:
+        output.notices(database.notices)
+        run_id = str(uuid.uuid4())
+        plan = make_plan(options, config, host=host, run_id=run_id, database=database, notice=output.notice)
+        if not plan:
+            nothing_selected(config, output.notice)
+            return ExitCode.OK
+        if options.dry_run:
+            return output.plan(plan, budget(config, host, plan))
+        engine = open_engine(options.engine_url)
+        images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
+        this = describe(run_id, config, engine, host, images)
+        summary = carry_out(this, plan, config=config, engine=engine, database=database, output=output)
+        database.finish_run(
+            run_id,
+            status=summary.status,
+            exit_code=summary.exit_code,
+            duration_seconds=summary.duration_seconds,
+            ledger=summary.ledger,
+        )
+        output.summary(summary)
+        remove_old_runs(old_runs(config.state_dir, config.retention))
+        database.prune(config.retention)
+    return summary.exit_code
+
+
+def carry_out(
+    this: Run,
+    plan: Sequence[Assignment],
+    *,
+    config: Config,
+    engine: Engine,
+    database: Database,
+    output: Output,
+) -> RunSummary:
+    """From the first container to the last: what became of the plan."""
+    stop = StopFlag()
+    results: list[TestResult] = []
+    began = time.monotonic()
+    folder = RunFolder(config.state_dir, this)
+    around = surroundings(config, engine.info)
+    token = owner_token()
+    place = make_place(this.id, token)
+    owner = Owner(run_id=this.id, token=token, place=str(place))
+    with ExitStack() as stack:
+        reaper = stack.enter_context(Reaper(engine, owner))
+        sampler = stack.enter_context(Sampler())
+        executor = LocalExecutor(
+            engine, around=around, owner=owner, images=this.images, sampler=sampler, stop=stop, work_dir=place
+        )
+        progress = output.progress(folder, sampler)
+        signals = stack.enter_context(Signals(stop, progress.running_lines))
+        database.begin_run(this, plan, owner=owner.token)
+        progress.start(this, plan)
+        going = schedule(
+            plan,
+            Execute(executor, folder),
+            budget=budget(config, this.host, plan),
+            policy=policy(config),
+            stop=stop,
+            profiles={name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()},
+            on_event=progress.event,
+        )
+        for result in going:
+            database.record(this.id, result)
+            folder.file_by_status(result)
+            results.append(slim(result))
+            progress.finished(result)
+        progress.close()
+    ledger = ledger_of(executor, reaper)
+    return RunSummary(
+        run=this,
+        status=RunStatus.INTERRUPTED if stop.level >= StopLevel.TERMINATE else RunStatus.FINISHED,
+        results=tuple(results),
+        not_run=going.not_run,
+        duration_seconds=time.monotonic() - began,
+        exit_code=exit_code(results, going, config=config, signal_number=signals.received, ledger=ledger),
+        ledger=ledger,
+    )
+
+
+def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget:
+    """What may run at once. A number of jobs that the user gave is believed over the count of CPUs."""
+    memory = int(host.memory_bytes * MEMORY_SHARE)
+    if config.run.jobs is not None:
+        return Budget(cpus=float("inf"), memory_bytes=memory, slots=config.run.jobs)
+    return Budget(cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan))))
+
+
+def policy(config: Config) -> Policy:
+    """How often tests are tried, and when the run ends early."""
+    return Policy(
+        max_fail=config.run.max_fail,
+        flaky_fails=config.run.flaky_result == "fail",
+        deadline_seconds=config.run.timeout_seconds,
+    )
+
+
+def pin_images(
+    engine: Engine, config: Config, plan: Sequence[Assignment], *, offline_base: bool, output: Output
+) -> Mapping[str, str]:
+    """Image name -> ID for what the plan needs, and for the profiles that tests may be promoted to."""
+    needed = {a.profile.image for a in plan}
+    specs = [config.images[name] for name in sorted(needed)]
+    return ensure_images(engine, specs, offline_base=offline_base, on_line=output.building)
+
+
+def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str]) -> Run:
+    """The run's record, before anything has run."""
+    revision, branch, dirty = git_state(config.project_root)
+    return Run(
+        id=run_id,
+        started_at=datetime.now(UTC),
+        argv=tuple(sys.argv[1:]),
+        project=project_name(config),
+        config_digest=config.digest,
+        orch_version=__version__,
+        engine=engine.info,
+        host=host,
+        images=images,
+        revision=revision,
+        branch=branch,
+        dirty=dirty,
+    )
+
+
+def slim(result: TestResult) -> TestResult:
+    """The result without what is on the disk already: memory stays flat over many tests."""
+    passed = result.outcome is Outcome.PASSED
+    return replace(result, attempts=tuple(_slim_attempt(a, keep_tail=not passed) for a in result.attempts))
+
+
+def _slim_attempt(attempt: Attempt, *, keep_tail: bool) -> Attempt:
+    evidence = attempt.evidence
+    return replace(
+        attempt,
+        evidence=replace(
+            evidence,
+            samples=(),
+            stdout=_slim_log(evidence.stdout, keep_tail=keep_tail),
+            stderr=_slim_log(evidence.stderr, keep_tail=keep_tail),
+        ),
+    )
+
+
+def _slim_log(log: OutputLog, *, keep_tail: bool) -> OutputLog:
+    return replace(log, chunks=(), tail=log.tail if keep_tail else b"")
+
+
+def ledger_of(executor: LocalExecutor, reaper: Reaper) -> Ledger:
+    """What was expected, created and left. Whatever the last sweep still found had not been removed in time."""
+    tally = executor.tally
+    names = tuple(f"{f.kind} {f.name}" for f in reaper.swept.removed)
+    return Ledger(
+        expected_containers=tally.expected,
+        created_containers=tally.created,
+        removed_containers=tally.removed + sum(f.kind == "container" for f in reaper.swept.removed),
+        left=reaper.swept.left,
+        unexpected=names,
+    )
+
+
+def exit_code(
+    results: Sequence[TestResult],
+    going: Schedule,
+    *,
+    config: Config,
+    signal_number: int | None,
+    ledger: Ledger,
+) -> int:
+    """The gravest cause wins: a signal, the engine, failed tests, violations."""
+    if signal_number is not None:
+        return 128 + signal_number
+    outcomes = {r.outcome for r in results}
+    if Outcome.INFRA in outcomes or ledger.left:
+        return ExitCode.INFRA
+    if outcomes - {Outcome.PASSED, Outcome.SKIPPED} or going.not_run:
+        return ExitCode.TESTS_FAILED
+    if config.run.flaky_result == "fail" and any(r.flaky for r in results):
+        return ExitCode.TESTS_FAILED
+    grave = any(v.severity is not Severity.NOTICE for r in results for v in r.violations)
+    if config.run.violations == "fail" and grave:
+        return ExitCode.VIOLATIONS
+    return ExitCode.OK

@@ -1,0 +1,82 @@
+"""`orch runs ...` and `orch db path`: the runs of the past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.commands.folders import old_runs, remove_old_runs
+from orchestrator.commands.printing import say, show
+from orchestrator.commands.report import opened
+from orchestrator.commands.session import load
+from orchestrator.database import queries
+from orchestrator.errors import ExitCode
+from orchestrator.reports import tables
+from orchestrator.reports.jsonrun import to_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def runs_list(*, config_path: Path | None, database: str | None, output_format: str, limit: int) -> int:
+    """Print the latest runs."""
+    with opened(config_path, database) as db:
+        show(tables.runs_table(queries.list_runs(db, limit)), output_format)
+    return ExitCode.OK
+
+
+def runs_show(*, config_path: Path | None, database: str | None, run_id: str, output_format: str) -> int:
+    """Print one run with its tests."""
+    with opened(config_path, database) as db:
+        record = queries.load_run(db, run_id)
+    show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), output_format)
+    if output_format == "table":
+        for test_id in record.not_run:
+            say(f"not run: {test_id}")
+        for attempt in record.attempts:
+            for violation in attempt.violations:
+                say(f"{violation.severity.value}: {attempt.test_id}: {violation.message}")
+    return ExitCode.OK
+
+
+def runs_diff(
+    *, config_path: Path | None, database: str | None, before: str, after: str, output_format: str
+) -> int:
+    """Print what changed between two runs."""
+    with opened(config_path, database) as db:
+        show(tables.diff_tables(queries.diff_runs(db, before, after)), output_format)
+    return ExitCode.OK
+
+
+def runs_export(*, config_path: Path | None, database: str | None, run_id: str, out: Path | None) -> int:
+    """Print or write everything that is recorded of one run."""
+    with opened(config_path, database) as db:
+        text = to_json(queries.export_run(db, run_id))
+    if out is None:
+        say(text)
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+    return ExitCode.OK
+
+
+def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool) -> int:
+    """Remove what retention gives up."""
+    from orchestrator.reports.text import format_bytes
+
+    config = load(config_path, {} if database is None else {"database": database})
+    old = old_runs(config.state_dir, config.retention)
+    for run in old:
+        say(f"{'would remove' if dry_run else 'removed'} {run.path} ({format_bytes(run.bytes)}): {run.reason}")
+    if dry_run:
+        return ExitCode.OK
+    remove_old_runs(old)
+    with opened(config_path, database) as db:
+        count = db.prune(config.retention)
+    say(f"{len(old)} run folders and the records of {count} runs removed")
+    return ExitCode.OK
+
+
+def db_path(*, config_path: Path | None, database: str | None) -> int:
+    """Print where the resource database is."""
+    with opened(config_path, database) as db:
+        say(db.place)
+    return ExitCode.OK

@@ -1,0 +1,99 @@
+"""From the command line's selection to a plan: which tests, under which profile, and why."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import NoTestsError
+from orchestrator.scheduling.assign import assign
+from orchestrator.scheduling.shards import ShardBy, parse_shard, select
+from orchestrator.suites.discover import discover
+from orchestrator.suites.filters import parse_filter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from orchestrator.commands.options import Selection
+    from orchestrator.config.settings import Config
+    from orchestrator.database.store import Database
+    from orchestrator.model import Assignment, History, HostInfo, Test, TestId
+
+
+def make_plan(
+    options: Selection,
+    config: Config,
+    *,
+    host: HostInfo,
+    run_id: str,
+    database: Database | None,
+    notice: Callable[[str], None],
+) -> tuple[Assignment, ...]:
+    """The assignments, in the tests' order. `database` None: nothing is known of earlier runs."""
+    wanted = parse_filter(options.filter_text) if options.filter_text else None
+    shard = parse_shard(options.shard) if options.shard else None
+    if options.only_profile is not None:
+        _check_profile(options.only_profile, config)
+    tests = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=notice)
+    if options.rerun is not None and database is not None:
+        tests = _not_passed(tests, options.rerun, database)
+    plan = assign(
+        tests,
+        rules=config.rules,
+        profiles=config.profiles,
+        default=config.default_profile,
+        run_id=run_id,
+        forced=options.profile,
+        history=_history(tests, database, config),
+        host=host,
+        retries=config.run.retries,
+        repeat=options.repeat or 1,
+        strict_limits=config.run.strict_limits,
+    )
+    if options.only_profile is not None:
+        plan = tuple(a for a in plan if a.profile.name == options.only_profile)
+    if wanted is not None:
+        plan = tuple(a for a in plan if wanted.matches(a.test, a.profile.name))
+    if shard is not None:
+        plan = select(plan, shard, ShardBy(options.shard_by))
+    return plan
+
+
+def _check_profile(name: str, config: Config) -> None:
+    from orchestrator.scheduling.assign import known_profile
+
+    known_profile(name, config.profiles, "--only-profile")
+
+
+def _history(tests: tuple[Test, ...], database: Database | None, config: Config) -> Mapping[TestId, History]:
+    if database is None:
+        return {}
+    return database.history([t.id for t in tests], project=project_name(config))
+
+
+def _not_passed(tests: tuple[Test, ...], run_id: str, database: Database) -> tuple[Test, ...]:
+    """Those that did not pass in an earlier run, or were planned and not run."""
+    from orchestrator.database.queries import failed_tests
+
+    failed = {str(test_id) for test_id in failed_tests(database, run_id)}
+    return tuple(t for t in tests if str(t.id) in failed)
+
+
+def project_name(config: Config) -> str:
+    """What the database calls the project."""
+    return config.project_root.resolve().name
+
+
+def nothing_selected(config: Config, notice: Callable[[str], None]) -> None:
+    """What an empty selection means: an error, a notice, or nothing."""
+    globs = ", ".join(glob for suite in config.suites for glob in suite.match)
+    message = f"no tests selected in {config.project_root} (suites match: {globs or 'nothing'})"
+    match config.run.no_tests:
+        case "fail":
+            raise NoTestsError(
+                message, remedy="check the paths and filters with orch list, or pass --no-tests pass"
+            )
+        case "warn":
+            notice(message)
+        case "pass":
+            pass

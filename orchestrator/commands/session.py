@@ -1,0 +1,93 @@
+"""What every command that runs containers sets up in the same way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.reaper import OWNER_FILE, PLACE_PREFIX
+from orchestrator.errors import ConfigError, UsageError
+from orchestrator.measure import cgroups
+
+if TYPE_CHECKING:
+    from orchestrator.config.settings import Config
+    from orchestrator.model import EngineInfo
+
+
+def load(config_path: Path | None, overrides: dict[str, str]) -> Config:
+    """The configuration for the working directory."""
+    from orchestrator.config.loader import load_config
+
+    return load_config(path=config_path, start=Path.cwd(), env=os.environ, overrides=overrides)
+
+
+def seccomp_text(config: Config) -> str:
+    """The seccomp profile's JSON, checked: a broken one is refused, never replaced by none."""
+    import json
+
+    path = config.seccomp
+    if path is None:
+        from orchestrator.config.shipped import docker_folder
+
+        path = docker_folder() / "seccomp.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+        profile = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: cannot use the seccomp profile: {error}", remedy="orch never runs unconfined; mend the file"
+        ) from error
+    if not isinstance(profile, dict) or profile.get("defaultAction") in (None, "SCMP_ACT_ALLOW", "SCMP_ACT_LOG"):
+        raise ConfigError(
+            f"{path}: the seccomp profile allows what it does not name",
+            remedy="its defaultAction must refuse, e.g. SCMP_ACT_ERRNO",
+        )
+    return json.dumps(profile, separators=(",", ":"))
+
+
+def surroundings(config: Config, info: EngineInfo) -> Surroundings:
+    """What is the same for all containers of a run. UsageError: the project cannot be mounted."""
+    root = config.project_root.resolve()
+    if root == Path("/") or any(
+        root == Path(p) for p in ("/etc", "/var", "/usr", "/proc", "/sys", "/dev", "/run")
+    ):
+        raise UsageError(f"will not mount {root} into containers", remedy="run orch inside a project's folder")
+    counters = cgroups.AGENT_FILES_V2 if info.cgroup_version == 2 else cgroups.AGENT_FILES_V1
+    return Surroundings(
+        project_root=root,
+        state_dir=config.state_dir.resolve(),
+        seccomp=seccomp_text(config),
+        counters=tuple(counters),
+    )
+
+
+def make_place(run_id: str, token: str) -> Path:
+    """The run's temporary folder, this user's alone. It says whose it is, for a later `orch clean`."""
+    place = Path(tempfile.gettempdir()) / f"{PLACE_PREFIX}{run_id}"
+    place.mkdir(mode=0o700)
+    (place / OWNER_FILE).write_text(token + "\n", encoding="utf-8")
+    return place
+
+
+def git_state(root: Path) -> tuple[str | None, str | None, bool | None]:
+    """(revision, branch, whether files differ), each None where git does not say."""
+    if shutil.which("git") is None or not (root / ".git").exists():
+        return None, None, None
+
+    def ask(*words: str) -> str | None:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=False, timeout=10
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        revision, branch = ask("rev-parse", "HEAD"), ask("symbolic-ref", "--short", "-q", "HEAD")
+        status = ask("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.TimeoutExpired):
+        return None, None, None
+    return revision or None, branch or None, None if status is None else bool(status)

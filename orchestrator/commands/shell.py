@@ -1,0 +1,93 @@
+"""`orch shell`: a shell in a profile's image under its limits, to look at what a test would see.
+
+The terminal is the engine's own command line's business; it is started with the settings that a test's
+container gets, and the reaper watches over it like over any run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+from orchestrator.commands.session import load, make_place, surroundings
+from orchestrator.engine import hardening, labels
+from orchestrator.engine.cliform import run_words
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.images import ensure_images
+from orchestrator.engine.reaper import Reaper
+from orchestrator.errors import EngineError
+from orchestrator.measure.processes import host_info, owner_token
+from orchestrator.scheduling.assign import clamp, known_profile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.model import EngineInfo
+
+
+def shell(
+    *,
+    config_path: Path | None,
+    database: str | None,
+    engine_url: str | None,
+    profile: str,
+    offline_base: bool,
+    argv: tuple[str, ...],
+) -> int:
+    """Run a command, by default a shell, on this terminal; its exit code."""
+    config = load(config_path, {} if database is None else {"database": database})
+    chosen, notices = clamp(known_profile(profile, config.profiles, "--profile"), host_info())
+    for text in notices:
+        _note(text)
+    engine = open_engine(engine_url)
+    images = ensure_images(engine, [config.images[chosen.image]], offline_base=offline_base, on_line=_note)
+    run_id = str(uuid.uuid4())
+    token = owner_token()
+    place = make_place(run_id, token)
+    owner = labels.Owner(run_id=run_id, token=token, place=str(place))
+    name = f"orch-{run_id[:8]}-shell"
+    around = surroundings(config, engine.info)
+    spec = hardening.container_spec(
+        chosen, around, name=name, image_id=images[chosen.image], labels={}, streams_dir=None, cgroup_parent=None
+    )
+    seccomp_file = place / "seccomp.json"
+    seccomp_file.write_text(around.seccomp, encoding="utf-8")
+    words = run_words(
+        spec,
+        argv or ("/bin/sh",),
+        program=client_program(engine.info),
+        seccomp_file=str(seccomp_file),
+        env=hardening.BASE_ENV,
+        working_dir=hardening.PROJECT_DIR,
+        labels=labels.labels_of_helper(owner, name),
+        interactive=sys.stdin.isatty() and sys.stdout.isatty(),
+        name=name,
+    )
+    with Reaper(engine, owner):
+        return subprocess.run(words, env=client_env(engine.info), check=False).returncode
+
+
+def client_program(info: EngineInfo) -> str:
+    """The engine's own command line. EngineError: it is not installed."""
+    for name in (info.name, "docker", "podman"):
+        found = shutil.which(name)
+        if found:
+            return found
+    raise EngineError(
+        f"the command line of {info.name} is not installed; it is needed for a terminal in a container",
+        remedy="install docker-cli (Debian: docker.io) or podman",
+    )
+
+
+def client_env(info: EngineInfo) -> dict[str, str]:
+    """Environment that leads the engine's command line to the same engine."""
+    variable = "CONTAINER_HOST" if info.name == "podman" else "DOCKER_HOST"
+    return {**os.environ, variable: info.address}
+
+
+def _note(text: str) -> None:
+    print(f"orch: {text}", file=sys.stderr)

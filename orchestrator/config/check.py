@@ -1,0 +1,213 @@
+"""Checks between settings: names that must exist, limits that must fit, paths that must stay inside."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from orchestrator.config.positions import Items, Scalar, Table
+from orchestrator.config.problems import Place, Problem, shown, suggestion
+from orchestrator.config.settings import Layer
+from orchestrator.config.units import format_size
+from orchestrator.config.validate import key_place, node_at
+from orchestrator.model import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from orchestrator.config.document import ImagePart, SuitePart
+    from orchestrator.config.layers import Settings
+    from orchestrator.config.validate import ValidLayer
+
+_RULE_CONDITIONS = ("match", "marker", "suite")
+
+
+def check(layers: Sequence[ValidLayer], settings: Settings, root: Path) -> list[Problem]:
+    """All problems between settings; `layers` are in merge order, the built-in one first."""
+    names = _Names(layers)
+    problems = list(_profiles(settings, names, limits=not any(layer.damaged for layer in layers)))
+    problems += _reference(settings, "default_profile", "profile", names.profiles)
+    for layer in layers:
+        problems += _rules(layer, names)
+        problems += _suites(layer, names, root)
+        problems += _images(layer, names)
+        if layer.layer in (Layer.ENVIRONMENT, Layer.COMMAND_LINE):
+            problems += _unknown_overrides(layer, names)
+    problems += _image_circles(settings)
+    problems += _seccomp(settings, root)
+    return problems
+
+
+class _Names:
+    """Names that references may use. Taken from the trees, so that one wrong key does not hide its owner."""
+
+    def __init__(self, layers: Sequence[ValidLayer]) -> None:
+        lasting = [x for x in layers if x.layer in (Layer.DEFAULT, Layer.FILE)]
+        self.profiles = {name for layer in lasting for name in _keys(layer.tree, "profiles")}
+        self.images = {name for layer in lasting for name in _keys(layer.tree, "images")}
+        self.suites: set[str] = set()
+        for layer in lasting:  # a file's suites replace the built-in ones
+            if "suites" in layer.tree.entries:
+                self.suites = set(_suite_names(layer.tree))
+
+
+def _keys(tree: Table, section: str) -> Iterable[str]:
+    node = tree.entries.get(section)
+    return node.entries if isinstance(node, Table) else ()
+
+
+def _suite_names(tree: Table) -> Iterator[str]:
+    suites = tree.entries.get("suites")
+    for index in range(len(suites.items) if isinstance(suites, Items) else 0):
+        name = node_at(tree, ("suites", index, "name"))
+        if isinstance(name, Scalar):
+            yield name.text
+
+
+def _unknown(place: Place, setting: str, kind: str, word: str, known: Iterable[str]) -> Problem:
+    return Problem(place, f"{setting}: there is no {kind} {shown(word)}{suggestion(word, known)}")
+
+
+def _reference(settings: Settings, key: str, kind: str, known: Iterable[str]) -> Iterator[Problem]:
+    setting = settings[key]
+    if str(setting.value) not in known:
+        yield _unknown(setting.place, key, kind, str(setting.value), known)
+
+
+def _profiles(settings: Settings, names: _Names, *, limits: bool) -> Iterator[Problem]:
+    for key, setting in settings.items():
+        section, _, rest = key.partition(".")
+        name, _, field = rest.partition(".")
+        if section != "profiles":
+            continue
+        if field == "image" and setting.layer is not Layer.INHERITS:
+            yield from _reference(settings, key, "image", names.images)
+        if field == "tmpfs" and limits:
+            yield from _tmpfs(settings, name)
+
+
+def _tmpfs(settings: Settings, name: str) -> Iterator[Problem]:
+    """A /tmp above memory could never be filled: its pages count towards the container's memory."""
+    tmpfs, memory = settings[f"profiles.{name}.tmpfs"], settings[f"profiles.{name}.memory"]
+    assert isinstance(tmpfs.value, int)  # noqa: S101 - both were parsed as sizes; tells the type checker
+    assert isinstance(memory.value, int)  # noqa: S101 - as above
+    if tmpfs.value <= memory.value:
+        return
+    sizes = f"tmpfs ({format_size(tmpfs.value)}) is above memory ({format_size(memory.value)})"
+    remedy = "files there count as memory: raise memory or lower tmpfs"
+    place = tmpfs.place if tmpfs.place.line else memory.place
+    yield Problem(place, f"profiles.{name}: {sizes}; {remedy}")
+
+
+def _rules(layer: ValidLayer, names: _Names) -> Iterator[Problem]:
+    for index, rule in enumerate(layer.document.rules):
+        where, given = f"rules[{index}]", rule.model_fields_set
+        if rule.profile is not None and rule.profile not in names.profiles:
+            place = layer.place("rules", index, "profile")
+            yield _unknown(place, f"{where}.profile", "profile", rule.profile, names.profiles)
+        if rule.suite is not None and rule.suite not in names.suites:
+            place = layer.place("rules", index, "suite")
+            yield _unknown(place, f"{where}.suite", "suite", rule.suite, names.suites)
+        if layer.damaged:
+            continue
+        if not given.intersection(_RULE_CONDITIONS):
+            text = 'no condition is given; add match, marker or suite (`match: "**"` for all tests)'
+            yield Problem(layer.place("rules", index), f"{where}: {text}")
+        elif given.issubset(_RULE_CONDITIONS):
+            text = "the rule changes nothing; add profile, retries, timeout, memory, cpus, exclusive or group"
+            yield Problem(layer.place("rules", index), f"{where}: {text}")
+
+
+def _suites(layer: ValidLayer, names: _Names, root: Path) -> Iterator[Problem]:
+    seen: Counter[str] = Counter()
+    for index, suite in enumerate(layer.document.suites):
+        where = f"suites[{index}]"
+        seen[suite.name] += 1
+        if seen[suite.name] > 1:
+            place = layer.place("suites", index, "name")
+            yield Problem(place, f"{where}.name: there is another suite {shown(suite.name)}; rename one")
+        if suite.profile is not None and suite.profile not in names.profiles:
+            place = layer.place("suites", index, "profile")
+            yield _unknown(place, f"{where}.profile", "profile", suite.profile, names.profiles)
+        if not (root / suite.working_dir).resolve().is_relative_to(root.resolve()):
+            place = layer.place("suites", index, "working_dir")
+            text = f"{shown(suite.working_dir)} is outside the project; expected a folder inside it"
+            yield Problem(place, f"{where}.working_dir: {text}")
+        if not layer.damaged:
+            yield from _suite_command(layer, index, suite)
+
+
+def _suite_command(layer: ValidLayer, index: int, suite: SuitePart) -> Iterator[Problem]:
+    if suite.runner != Runner.COMMAND:
+        return
+    place = layer.place("suites", index, "command")
+    if not suite.command:
+        yield Problem(place, f'suites[{index}]: runner command needs a command, such as ["make", "{{test}}"]')
+    elif not any("{test}" in word or "{name}" in word for word in suite.command):
+        yield Problem(place, f"suites[{index}].command: nothing names the test; add `{{test}}`")
+
+
+def _images(layer: ValidLayer, names: _Names) -> Iterator[Problem]:
+    for name, image in layer.document.images.items():
+        if image.base is not None and image.base not in names.images:
+            place = layer.place("images", name, "base")
+            yield _unknown(place, f"images.{name}.base", "image", image.base, names.images)
+        if not layer.damaged:
+            yield from _image_source(layer, name, image)
+
+
+def _image_source(layer: ValidLayer, name: str, image: ImagePart) -> Iterator[Problem]:
+    given = image.model_fields_set
+    place = key_place(layer.tree, ("images", name))
+    if not given.intersection(("dockerfile", "reference")):
+        yield Problem(place, f"images.{name}: no source is given; add dockerfile or reference")
+    elif "reference" in given and len(given) > 1:
+        extra = ", ".join(sorted(given - {"reference"}))
+        yield Problem(place, f"images.{name}: a reference is not built; remove it, or {extra}")
+
+
+def _image_circles(settings: Settings) -> Iterator[Problem]:
+    bases = {
+        key.removeprefix("images."): getattr(setting.value, "base", None)
+        for key, setting in settings.items()
+        if key.startswith("images.")
+    }
+    reported: set[str] = set()
+    for start in bases:
+        chain = [start]
+        while (base := bases.get(chain[-1])) is not None and base not in chain:
+            chain.append(base)
+        if base is not None and base == start and not reported.intersection(chain):
+            reported.update(chain)
+            circle = " -> ".join([*chain, start])
+            yield Problem(settings[f"images.{start}"].place, f"images.{start}.base: a circle: {circle}")
+
+
+def _unknown_overrides(layer: ValidLayer, names: _Names) -> Iterator[Problem]:
+    for name in layer.document.profiles:
+        if name not in names.profiles:
+            yield _unknown(layer.place("profiles", name), f"profiles.{name}", "profile", name, names.profiles)
+
+
+def _seccomp(settings: Settings, root: Path) -> Iterator[Problem]:
+    """A missing or broken profile is an error here: engines fall back to something weaker or fail late."""
+    setting = settings.get("seccomp")
+    if setting is None:
+        return
+    path = root / str(setting.value)
+    try:
+        profile = json.loads(path.read_bytes())
+        reason = (
+            None if isinstance(profile, dict) and "defaultAction" in profile else "it has no defaultAction"
+        )
+        if reason is None and profile["defaultAction"] == "SCMP_ACT_ALLOW" and not profile.get("syscalls"):
+            reason = "it allows everything"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:
+        reason = f"it is not JSON ({error})"
+    if reason is not None:
+        text = f"seccomp: {shown(str(setting.value))} cannot be used: {reason}"
+        yield Problem(setting.place, text + "; without the key, the shipped profile is used")

@@ -1,0 +1,109 @@
+"""The built-in layer: the four shipped profiles, two images and two suites, written as a file would be.
+
+They pass through the same validation as a project's own file, so they cannot be in a form that is refused.
+"""
+
+from __future__ import annotations
+
+from orchestrator.config.positions import Items, Node, Scalar, Table
+from orchestrator.config.problems import Place
+
+BUILT_IN = Place("built-in default")
+BASE_PROFILE = "standard"
+"""A new profile without `inherits` takes what it leaves out from this one."""
+
+_COMMON = {
+    "tmpfs_inodes": "65536",
+    "outputs": "64m",
+    "shm": "64m",
+    "log": "10m",
+    "grace": "2s",
+    "reuse": "1",
+    "capabilities": (),
+    "thresholds": {
+        "memory_near": "0.9",
+        "time_near": "0.9",
+        "pids_near": "0.9",
+        "cpu": "off",
+        "throttled": "0.25",
+        "log": "off",
+    },
+}
+
+
+def _profile(description: str, **own: object) -> dict[str, object]:
+    return {
+        "description": description,
+        "network": "none",
+        "image": "isolation",
+        "tmpfs": "100m",
+        **_COMMON,
+        **own,
+    }
+
+
+DEFAULTS: dict[str, object] = {
+    "default_profile": BASE_PROFILE,
+    "profiles": {
+        "fast": _profile("unit tests", cpus="1.0", memory="128m", timeout="2s", pids="64", nofile="1024"),
+        "standard": _profile(
+            "the default suite", cpus="2.0", memory="512m", timeout="10s", pids="128", nofile="1024"
+        ),
+        "slow": _profile("integration", cpus="2.0", memory="1g", timeout="60s", pids="256", nofile="4096"),
+        "intensive": _profile(
+            "QEMU, compilation, databases",
+            cpus="4.0",
+            memory="4g",
+            timeout="300s",
+            tmpfs="500m",
+            outputs="256m",
+            pids="1024",
+            nofile="65536",
+            network="bridge",
+            image="full",
+            capabilities=("SYS_PTRACE",),
+        ),
+    },
+    "rules": (),
+    "suites": (
+        {"name": "pytest", "match": ("test/**/test_*.py", "tests/**/test_*.py"), "runner": "pytest"},
+        {"name": "shell", "match": ("test/**/*.test.sh", "tests/**/*.test.sh"), "runner": "shell"},
+    ),
+    "images": {
+        "isolation": {"dockerfile": "shipped:Dockerfile.test-isolation"},
+        "full": {"dockerfile": "shipped:Dockerfile.test-full"},
+    },
+    "run": {
+        "jobs": "auto",
+        "retries": "0",
+        "flaky_result": "pass",
+        "max_fail": "off",
+        "timeout": "off",
+        "violations": "warn",
+        "strict_limits": "false",
+        "no_tests": "fail",
+        "success_output": "never",
+        "failure_output": "final",
+    },
+    "retention": {
+        "records": "400d",
+        "rollups": "1200d",
+        "runs": "30d",
+        "runs_count": "100",
+        "runs_size": "1g",
+    },
+    "presets": {
+        "ci": ("--retries", "1", "--show-progress", "plain", "--failure-output", "immediate"),
+    },
+    "state_dir": ".orch",
+}
+
+
+def as_tree(value: object, place: Place) -> Node:
+    """Dicts, tuples and texts -> the tree that a file with them would give, all of it at `place`."""
+    if isinstance(value, dict):
+        entries = {str(key): as_tree(item, place) for key, item in value.items()}
+        return Table(entries, dict.fromkeys(entries, place), place)
+    if isinstance(value, tuple):
+        return Items(tuple(as_tree(item, place) for item in value), place)
+    return Scalar(str(value), place, untyped=True)

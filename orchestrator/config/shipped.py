@@ -1,0 +1,12 @@
+"""Finds the files that orch ships beside its code: the Dockerfiles and the seccomp profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def docker_folder() -> Path:
+    """Folder of the shipped Dockerfiles: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_docker"
+    return installed if installed.is_dir() else package.parent / "docker"

@@ -1,0 +1,134 @@
+"""A Config as the texts a user would write, for `orch show-config` and `orch profiles show`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from typing import TYPE_CHECKING
+
+from orchestrator.config.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from orchestrator.config.settings import Config
+    from orchestrator.model import ImageSpec, Profile
+
+_OFF = "off"
+
+
+def setting_texts(config: Config) -> Mapping[str, str]:
+    """Every setting that has an origin, with its value as profiles.yaml has it; passwords are masked."""
+    texts = {
+        "default_profile": config.default_profile,
+        "rules": _plain_json(config.rules),
+        "suites": _plain_json(config.suites),
+        "state_dir": _relative(config.state_dir, config.project_root),
+        "seccomp": _relative(config.seccomp, config.project_root),
+        "database": re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", config.database_url or ""),
+    }
+    for name, profile in config.profiles.items():
+        texts |= {f"profiles.{name}.{key}": text for key, text in profile_texts(profile).items()}
+    for name, image in config.images.items():
+        texts[f"images.{name}"] = _image(image, config.project_root)
+    for name, flags in config.presets.items():
+        texts[f"presets.{name}"] = json.dumps(flags)
+    texts |= _run(config) | _retention(config)
+    for (
+        key,
+        origin,
+    ) in config.origins.items():  # `inherits` is resolved: only its origin knows that it was there
+        if key.endswith(".inherits"):
+            texts[key] = f"resolved at {origin.place}"
+    return {key: texts[key] for key in sorted(config.origins)}
+
+
+def profile_texts(profile: Profile) -> Mapping[str, str]:
+    """Key of a profile in profiles.yaml -> text of its value."""
+    limits, thresholds = profile.limits, profile.thresholds
+    return {
+        "description": profile.description,
+        "cpus": f"{limits.cpus:g}",
+        "memory": format_size(limits.memory_bytes),
+        "timeout": format_duration(limits.timeout_seconds),
+        "tmpfs": format_size(limits.tmpfs_bytes),
+        "tmpfs_inodes": str(limits.tmpfs_inodes),
+        "outputs": format_size(limits.outputs_bytes),
+        "shm": format_size(limits.shm_bytes),
+        "pids": str(limits.pids),
+        "nofile": str(limits.nofile),
+        "log": format_size(limits.log_bytes),
+        "network": profile.network.value,
+        "image": profile.image,
+        "capabilities": f"[{', '.join(profile.capabilities)}]",
+        "grace": format_duration(profile.grace_seconds),
+        "reuse": str(profile.reuse),
+        "thresholds.memory_near": _or_off(thresholds.memory_near_ratio),
+        "thresholds.time_near": _or_off(thresholds.time_near_ratio),
+        "thresholds.pids_near": _or_off(thresholds.pids_near_ratio),
+        "thresholds.cpu": _OFF if thresholds.cpu_seconds is None else format_duration(thresholds.cpu_seconds),
+        "thresholds.throttled": _or_off(thresholds.throttled_ratio),
+        "thresholds.log": _OFF if thresholds.log_bytes is None else format_size(thresholds.log_bytes),
+    }
+
+
+def _or_off(number: float | None) -> str:
+    return _OFF if number is None else f"{number:g}"
+
+
+def _run(config: Config) -> dict[str, str]:
+    texts = {}
+    for field in dataclasses.fields(config.run):
+        value = getattr(config.run, field.name)
+        texts[f"run.{field.name}"] = str(value).lower() if isinstance(value, bool) else _or_word(value, _OFF)
+    timeout = config.run.timeout_seconds
+    texts["run.timeout"] = _OFF if timeout is None else format_duration(timeout)
+    texts["run.jobs"] = _or_word(config.run.jobs, "auto")
+    return texts
+
+
+def _or_word(value: object, word: str) -> str:
+    return word if value is None else str(value)
+
+
+def _retention(config: Config) -> dict[str, str]:
+    kept = config.retention
+    return {
+        "retention.records": f"{kept.records_days}d",
+        "retention.rollups": f"{kept.rollups_days}d",
+        "retention.runs": f"{kept.runs_days}d",
+        "retention.runs_count": str(kept.runs_count),
+        "retention.runs_size": format_size(kept.runs_bytes),
+    }
+
+
+def _image(image: ImageSpec, root: Path) -> str:
+    if image.dockerfile is None:
+        return json.dumps({"reference": image.reference})
+    parts = {
+        "dockerfile": _relative(image.dockerfile, root),
+        "context": _relative(image.context, root),
+        "build_args": dict(image.build_args) or None,
+        "base": image.base,
+    }
+    return json.dumps({key: value for key, value in parts.items() if value is not None})
+
+
+def _relative(path: Path | None, root: Path) -> str:
+    if path is None:
+        return ""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def _plain_json(items: tuple[object, ...]) -> str:
+    """Dataclasses as JSON, without what was not given."""
+
+    def plain(item: object) -> dict[str, object]:
+        assert dataclasses.is_dataclass(item)  # noqa: S101 - rules and suites are; tells the type checker
+        assert not isinstance(item, type)  # noqa: S101 - as above
+        values = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+        return {key: value for key, value in values.items() if value not in (None, (), {}, False, "")}
+
+    return json.dumps([plain(item) for item in items])

@@ -1,0 +1,145 @@
+"""The build context of an image: which files go to the engine, as a tar stream that depends on nothing else.
+
+The same files always give the same bytes (sorted names, no times, no owners), so their digest names an image.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from docker.utils.build import exclude_paths
+
+from orchestrator.errors import ImageError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from orchestrator.model import ImageSpec
+
+_SPOOL_BYTES = 8 * 2**20
+_FOREIGN_DOCKERFILE = ".orch.Dockerfile"
+"""Name inside the stream of a Dockerfile that lies outside its context."""
+_BASE_IMAGE = re.compile(r"^[ \t]*ARG[ \t]+BASE_IMAGE[ \t]*=[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextReport:
+    """What a build sends, and what it would send without .dockerignore."""
+
+    context: Path
+    files: tuple[str, ...]
+    """Relative to the context, sorted; folders included."""
+    bytes_with_ignore: int
+    bytes_without_ignore: int
+    files_without_ignore: int
+
+
+def context_report(spec: ImageSpec) -> ContextReport:
+    """Sizes of a spec's build context. ImageError: the spec is not built, or files are missing."""
+    dockerfile, context = _places(spec)
+    names = _selected(context, dockerfile)
+    sizes = [path.lstat().st_size for path in _walk(context)]
+    return ContextReport(
+        context=context,
+        files=names,
+        bytes_with_ignore=sum(_file_bytes(context / name) for name in names),
+        bytes_without_ignore=sum(sizes),
+        files_without_ignore=len(sizes),
+    )
+
+
+def open_context(spec: ImageSpec) -> tuple[BinaryIO, str]:
+    """The tar stream of a spec's context, at its start, and the Dockerfile's name in it. To be closed."""
+    dockerfile, context = _places(spec)
+    names = _selected(context, dockerfile)
+    # A spooled file: a context is mostly a few kilobytes, and may be gigabytes.
+    stream = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
+    try:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for name in names:
+                _add(archive, context / name, name)
+            if dockerfile.is_relative_to(context):
+                inside = dockerfile.relative_to(context).as_posix()
+            else:
+                inside = _FOREIGN_DOCKERFILE
+                _add(archive, dockerfile, inside)
+    except OSError as error:
+        stream.close()
+        raise ImageError(
+            f"image {spec.name}: cannot read {error.filename}: {error.strerror}",
+            remedy="make it readable, or exclude it in .dockerignore",
+        ) from error
+    except BaseException:
+        stream.close()
+        raise
+    stream.seek(0)
+    return cast("BinaryIO", stream), inside
+
+
+def default_base(spec: ImageSpec) -> str | None:
+    """The reference that the Dockerfile's `ARG BASE_IMAGE=` names; None: it has no such argument."""
+    dockerfile, _ = _places(spec)
+    found = _BASE_IMAGE.search(dockerfile.read_text(encoding="utf-8", errors="replace"))
+    return found.group(1).strip("\"'") if found else None
+
+
+def _places(spec: ImageSpec) -> tuple[Path, Path]:
+    if spec.dockerfile is None:
+        raise ImageError(f"image {spec.name} has no Dockerfile, so it has no build context")
+    dockerfile = Path(os.path.abspath(spec.dockerfile))  # noqa: PTH100 - resolve() would follow links out of the context
+    context = Path(os.path.abspath(spec.context)) if spec.context is not None else dockerfile.parent  # noqa: PTH100
+    if not dockerfile.is_file():
+        raise ImageError(
+            f"image {spec.name}: there is no Dockerfile {dockerfile}",
+            remedy="check `images` in profiles.yaml",
+        )
+    if not context.is_dir():
+        raise ImageError(
+            f"image {spec.name}: there is no folder {context}", remedy="check `images` in profiles.yaml"
+        )
+    return dockerfile, context
+
+
+def _selected(context: Path, dockerfile: Path) -> tuple[str, ...]:
+    """Names of what .dockerignore lets through. The Dockerfile always is, as with every builder."""
+    ignore = context / ".dockerignore"
+    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    patterns = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    inside = (
+        dockerfile.relative_to(context).as_posix() if dockerfile.is_relative_to(context) else ".dockerignore"
+    )
+    return tuple(sorted(exclude_paths(str(context), patterns, dockerfile=inside)))
+
+
+def _walk(context: Path) -> list[Path]:
+    return [Path(folder) / name for folder, _, names in os.walk(context) for name in names]
+
+
+def _file_bytes(path: Path) -> int:
+    status = path.lstat()
+    return 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    """One entry without time and owner; its mode says only whether it can be executed."""
+    status = path.lstat()
+    entry = tarfile.TarInfo(name)
+    entry.mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+    if stat.S_ISDIR(status.st_mode):
+        entry.type = tarfile.DIRTYPE
+        archive.addfile(entry)
+    elif stat.S_ISLNK(status.st_mode):
+        entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, os.readlink(path), 0o777  # noqa: PTH115 - unchanged text
+        archive.addfile(entry)
+    elif stat.S_ISREG(status.st_mode):
+        with path.open("rb") as file:
+            entry.size = os.fstat(file.fileno()).st_size
+            archive.addfile(entry, file)
+    # sockets, FIFOs and devices are no part of a context

@@ -1,0 +1,56 @@
+"""Locks between orch processes of one user, by name, in the user's cache folder."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/orch`, made when it is missing. EngineError: it cannot be."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
+    folder = Path(home) / "orch"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(
+            f"cannot make the cache folder {folder}: {error.strerror}",
+            remedy="set XDG_CACHE_HOME to a folder that can be written",
+        ) from error
+    return folder
+
+
+@contextmanager
+def named_lock(name: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock `name`; `on_wait` is called once if somebody else has it.
+
+    The kernel gives the lock back when its holder dies, however it dies. The file stays: removing it would
+    let two holders in, one on the old file and one on the new.
+    """
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60]
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    path = cache_folder() / f"{readable}-{digest}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EngineError(f"cannot open the lock {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait is not None:
+                on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

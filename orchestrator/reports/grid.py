@@ -1,0 +1,120 @@
+"""A table before it has a format: named columns, raw figures with their unit, and its look on a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.reports.text import (
+    UNKNOWN,
+    cells,
+    format_bytes,
+    format_duration,
+    format_ratio,
+    one_line,
+    shorten_middle,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MIN_TEXT_COLUMNS = 20
+_GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A raw number and its unit; None was not measured."""
+
+    value: float | None
+    unit: str
+    """bytes, seconds, count or ratio."""
+    upper_bound: bool = False
+    """The true value may be lower."""
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return UNKNOWN
+        if self.unit == "bytes":
+            return ("≤" if self.upper_bound else "") + format_bytes(self.value)
+        if self.unit == "seconds":
+            return format_duration(self.value)
+        return format_ratio(self.value) if self.unit == "ratio" else f"{self.value:g}"
+
+
+Cell = str | Figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """`key` names the raw value, its unit included (`cpu_seconds`); `title` is for people."""
+
+    key: str
+    title: str
+    right: bool = False
+    flexible: bool = False
+    """Shortened in the middle where the terminal is narrow."""
+    optional: bool = False
+    """Left out where the terminal is narrower still; the rightmost goes first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of as many cells as there are columns."""
+
+    name: str
+    """Key of the rows in JSON."""
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    empty: str = "nothing found"
+    """Said instead of a table without rows."""
+
+    def display(self) -> list[list[str]]:
+        """The rows' cells as text for people, one line each."""
+        return [[one_line(str(cell)) for cell in row] for row in self.rows]
+
+
+def text_lines(table: Table, *, columns: int | None = None) -> list[str]:
+    """Aligned columns; at most `columns` wide where flexible and optional ones can give way."""
+    if not table.rows:
+        return [table.empty]
+    rows = [[column.title for column in table.columns], *table.display()]
+    widths = [max(cells(row[index]) for row in rows) for index in range(len(table.columns))]
+    kept = list(range(len(table.columns)))
+    if columns is not None:
+        kept = _kept(table.columns, widths, columns)
+        widths = _narrowed(table.columns, widths, kept, columns)
+    return [_joined([(table.columns[i], row[i], widths[i]) for i in kept]) for row in rows]
+
+
+def _kept(columns: Sequence[Column], widths: Sequence[int], limit: int) -> list[int]:
+    """Indexes of the columns that are shown."""
+    least = [min(w, _MIN_TEXT_COLUMNS) if c.flexible else w for c, w in zip(columns, widths, strict=True)]
+    kept = list(range(len(columns)))
+    for index in reversed(range(len(columns))):
+        if columns[index].optional and _width([least[i] for i in kept]) > limit:
+            kept.remove(index)
+    return kept
+
+
+def _width(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _narrowed(columns: Sequence[Column], widths: Sequence[int], kept: Sequence[int], limit: int) -> list[int]:
+    narrowed = list(widths)
+    excess = _width([widths[index] for index in kept]) - limit
+    for index in kept:
+        if columns[index].flexible and excess > 0:
+            narrowed[index] = max(min(_MIN_TEXT_COLUMNS, widths[index]), widths[index] - excess)
+            excess -= widths[index] - narrowed[index]
+    return narrowed
+
+
+def _joined(row: Sequence[tuple[Column, str, int]]) -> str:
+    parts: list[str] = []
+    for column, text, width in row:
+        shown = shorten_middle(text, width)
+        padding = " " * (width - cells(shown))
+        parts.append(padding + shown if column.right else shown + padding)
+    return _GAP.join(parts).rstrip()

@@ -1,0 +1,301 @@
+"""A run as JSON: `run --format json`, run.json, the lines of `--format jsonl`. Versioned: `schema` is 1.
+
+A figure that was not measured is null. `run.schema.json` beside this module describes the document.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from functools import cache
+from importlib import resources
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.model import Source
+from orchestrator.reports.files import write_atomically
+from orchestrator.reports.text import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from _typeshed import DataclassInstance
+
+    from orchestrator.model import Assignment, Attempt, OutputLog, Run, RunSummary, TestResult, Usage
+
+SCHEMA_VERSION = 1
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What Python makes of undecodable bytes in file names and arguments."""
+
+Document = dict[str, Any]
+
+_SCALARS = (str, int, float, bool, type(None))
+_PRETTY_TESTS = 200
+"""More tests than that are not indented: twice the size, and ten times slower."""
+_HEADLINE_FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills")
+
+
+def run_schema() -> Document:
+    """The JSON Schema of `run_document`."""
+    text = resources.files("orchestrator.reports").joinpath("run.schema.json").read_text(encoding="utf-8")
+    schema: Document = json.loads(text)
+    return schema
+
+
+def to_json(document: Mapping[str, Any], *, indent: int | None = 2) -> str:
+    """ASCII JSON of plain values and of the model's enums, paths and times; NaN and infinity become null."""
+    return json.dumps(plain(document), indent=indent, allow_nan=False)
+
+
+def plain(value: object) -> Any:
+    """`value` with nothing in it that JSON cannot say; dataclasses become objects of their fields.
+
+    Text from undecodable bytes gets U+FFFD. Raises TypeError for a type that reports do not know.
+    """
+    if type(value) in _SCALARS:  # most values are; 10,000 tests have a million of them
+        return _plain_scalar(value)
+    if isinstance(value, Enum):
+        value = value.value
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = _fields(value)
+    if isinstance(value, Mapping):
+        return {_plain_scalar(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(plain, value))
+    return _plain_scalar(value)
+
+
+def _plain_scalar(value: object) -> str | float | int | None:
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, (str, bytes, PurePath)):
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def _fields(value: DataclassInstance) -> Document:
+    return {name: getattr(value, name) for name in _field_names(type(value))}
+
+
+@cache
+def _field_names(kind: type[DataclassInstance]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def run_document(summary: RunSummary) -> Document:
+    """`{"schema": 1, "run": {…}, "tests": [{…}], "ledger": {…}}`, of plain JSON values only."""
+    document: Document = plain(
+        {
+            "schema": SCHEMA_VERSION,
+            "run": {**_run_fields(summary.run), **_end_fields(summary)},
+            "tests": [_result(result) for result in summary.results],
+            "ledger": ledger_document(summary),
+        }
+    )
+    return document
+
+
+def ledger_document(summary: RunSummary) -> Document:
+    """What was expected, created, removed, and what is left."""
+    ledger = summary.ledger
+    return {
+        "expected": ledger.expected_containers,
+        "created": ledger.created_containers,
+        "removed": ledger.removed_containers,
+        "left": list(ledger.left),
+        "unexpected": list(ledger.unexpected),
+    }
+
+
+def _run_fields(run: Run) -> Document:
+    return {
+        "id": run.id,
+        "started_at": run.started_at,
+        "argv": [redacted(argument) for argument in run.argv],
+        "project": run.project,
+        "config_digest": run.config_digest,
+        "orch_version": run.orch_version,
+        "engine": {**_fields(run.engine), "address": redacted(run.engine.address)},
+        "host": run.host,
+        "images": dict(run.images),
+        "revision": run.revision,
+        "branch": run.branch,
+        "dirty": run.dirty,
+    }
+
+
+def _end_fields(summary: RunSummary) -> Document:
+    return {
+        "status": summary.status,
+        "duration_seconds": summary.duration_seconds,
+        "exit_code": summary.exit_code,
+        "counts": dict(summary.counts),
+        "not_run": summary.not_run,
+    }
+
+
+def result_document(result: TestResult) -> Document:
+    """One test of the `tests` list: its deciding attempt, and all attempts in `attempts`."""
+    document: Document = plain(_result(result))
+    return document
+
+
+def _result(result: TestResult) -> Document:
+    final = result.final
+    assignment = final.assignment
+    return {
+        "id": str(result.test.id),
+        "path": result.test.id.path,
+        "case": result.test.id.case,
+        "suite": result.test.suite,
+        "markers": result.test.markers,
+        "repetition": assignment.repetition,
+        "outcome": result.outcome,
+        "verb": result.verb,
+        "flaky": result.flaky,
+        "profile": assignment.profile.name,
+        "reason": assignment.reason,
+        **_attempt_body(final),
+        "attempts": [_attempt(attempt) for attempt in result.attempts],
+    }
+
+
+def attempt_document(attempt: Attempt, *, samples: bool = False) -> Document:
+    """One attempt with its own usage; with its time series too for metrics.json."""
+    series = {"samples": attempt.evidence.samples} if samples else {}
+    document: Document = plain({**_attempt(attempt), **series})
+    return document
+
+
+def _attempt(attempt: Attempt) -> Document:
+    return {
+        "attempt": attempt.assignment.attempt,
+        "id": attempt.id,
+        "profile": attempt.assignment.profile.name,
+        "outcome": attempt.outcome,
+        **_attempt_body(attempt),
+    }
+
+
+def _attempt_body(attempt: Attempt) -> Document:
+    """What a test and each of its attempts have in common."""
+    evidence = attempt.evidence
+    timings = evidence.timings
+    return {
+        "message": attempt.message,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "started_at": evidence.started_at,
+        "duration_seconds": timings.test_seconds,
+        "queue_seconds": timings.queue_seconds,
+        "create_seconds": timings.create_seconds,
+        "start_seconds": timings.start_seconds,
+        "teardown_seconds": timings.teardown_seconds,
+        "usage": _usage(evidence.usage),
+        "limits": attempt.assignment.profile.limits,
+        "clamped": attempt.assignment.clamped,
+        "violations": attempt.violations,
+        "cases": attempt.cases,
+        "witnesses": attempt.witnesses,
+        "leftovers": evidence.agent.leftovers if evidence.agent else (),
+        "leaked_objects": evidence.leaked_objects,
+        "stdout": _log_document(evidence.stdout),
+        "stderr": _log_document(evidence.stderr),
+        "outputs": evidence.outputs,
+        "outputs_notes": evidence.outputs_notes,
+        "folder": attempt.folder,
+        "attestation": evidence.attestation,
+    }
+
+
+def _usage(usage: Usage) -> Document:
+    """All figures; `source` is the weakest source among the headline ones, `sources` has each one's own."""
+    ranking = list(Source)
+    used = [usage.sources[name] for name in _HEADLINE_FIGURES if name in usage.sources]
+    return {**_fields(usage), "source": max(used, key=ranking.index) if used else None}
+
+
+def _log_document(log: OutputLog) -> Document:
+    return {
+        "path": log.path,
+        "total_bytes": log.total_bytes,
+        "kept_bytes": log.kept_bytes,
+        "truncated": log.truncated,
+    }
+
+
+def write_run_document(summary: RunSummary, path: Path) -> None:
+    """run.json, written atomically. Raises OSError."""
+    write_atomically(path, run_text(summary).encode("ascii"))
+
+
+def run_text(summary: RunSummary) -> str:
+    """`run_document` as ASCII JSON text with a newline, for --format json; indented unless it is large."""
+    indent = 2 if len(summary.results) <= _PRETTY_TESTS else None
+    return json.dumps(run_document(summary), indent=indent, allow_nan=False) + "\n"
+
+
+# ---------------------------------------------------------------- events
+
+
+def event_line(event: Mapping[str, Any]) -> str:
+    """An event as one line of jsonl, without its newline. ASCII, so no character inside can end the line."""
+    return to_json(event, indent=None)
+
+
+def run_started_event(run: Run, plan: Sequence[Assignment]) -> Document:
+    """The first line: `{"event": "run-started", "schema": 1, "run": {…}, "planned": N}`."""
+    return {"event": "run-started", "schema": SCHEMA_VERSION, "run": _run_fields(run), "planned": len(plan)}
+
+
+def test_started_event(assignment: Assignment) -> Document:
+    """A test was released in a container."""
+    return {"event": "test-started", **_assignment_fields(assignment)}
+
+
+def attempt_finished_event(attempt: Attempt, *, will_retry: bool) -> Document:
+    """An attempt ended; more of the same test may follow."""
+    return {
+        "event": "attempt-finished",
+        **_assignment_fields(attempt.assignment),
+        "will_retry": will_retry,
+        "result": attempt_document(attempt),
+    }
+
+
+def test_finished_event(result: TestResult) -> Document:
+    """A test has its final result: `{"event": "test-finished", "test": {…as in the document…}}`."""
+    return {"event": "test-finished", "test": result_document(result)}
+
+
+def run_finished_event(summary: RunSummary) -> Document:
+    """The last line: what the document's `run` and `ledger` say at the end."""
+    return {
+        "event": "run-finished",
+        "run": {"id": summary.run.id, **_end_fields(summary)},
+        "ledger": ledger_document(summary),
+    }
+
+
+def _assignment_fields(assignment: Assignment) -> Document:
+    return {
+        "id": str(assignment.test.id),
+        "profile": assignment.profile.name,
+        "reason": assignment.reason,
+        "attempt": assignment.attempt,
+        "repetition": assignment.repetition,
+    }

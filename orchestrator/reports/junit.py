@@ -1,0 +1,228 @@
+"""A run as JUnit XML in the Jenkins dialect: a testsuite per test, a testcase per case inside it.
+
+Retries are Surefire's `flakyFailure` and `rerunFailure` elements, resources are properties of the suite, and
+whatever a test prints, the file is legal XML 1.0.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+from orchestrator.model import CaseOutcome, CaseResult, Outcome
+from orchestrator.reports.files import write_atomically
+from orchestrator.reports.output import tail_text
+from orchestrator.reports.text import bounded, one_line, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from orchestrator.model import Attempt, RunSummary, TestResult
+
+NAME_CHARACTERS = 1000
+TEXT_CHARACTERS = 20_000
+
+_FAILED_CASES = (CaseOutcome.FAILED, CaseOutcome.ERROR)
+_GOOD = (Outcome.PASSED, Outcome.SKIPPED)
+
+
+def write_junit(summary: RunSummary, path: Path) -> None:
+    """Write the report atomically. Raises OSError."""
+    tree = junit_element(summary)
+    ET.indent(tree)
+    write_atomically(path, ET.tostring(tree, encoding="utf-8", xml_declaration=True) + b"\n")
+
+
+def junit_element(summary: RunSummary) -> ET.Element:
+    """The whole report."""
+    root = ET.Element("testsuites", name=f"orch run {summary.run.short_id}")
+    suites = [_suite(result) for result in summary.results]
+    root.extend(suites)
+    for count in ("tests", "failures", "errors"):
+        root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
+    root.set("time", _seconds(summary.duration_seconds))
+    return root
+
+
+def _suite(result: TestResult) -> ET.Element:
+    attempt = result.final
+    name = str(result.test.id)
+    if attempt.assignment.repetition > 1:
+        name += f"#{attempt.assignment.repetition}"
+    suite = ET.Element("testsuite", name=_name(name))
+    suite.append(_properties(result))
+    cases = _testcases(result)
+    suite.extend(cases)
+    suite.set("tests", str(len(cases)))
+    for count, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(count, str(sum(case.find(tag) is not None for case in cases)))
+    suite.set("time", _seconds(attempt.evidence.timings.test_seconds))
+    suite.set("timestamp", attempt.evidence.started_at.replace(tzinfo=None).isoformat(timespec="seconds"))
+    suite.set("file", _name(result.test.id.path))
+    if any(earlier.outcome not in _GOOD for earlier in result.attempts):
+        _add_output(suite, attempt)
+    return suite
+
+
+# ---------------------------------------------------------------- properties
+
+
+def _properties(result: TestResult) -> ET.Element:
+    element = ET.Element("properties")
+    for name, value in property_pairs(result):
+        ET.SubElement(element, "property", name=name, value=one_line(value, TEXT_CHARACTERS))
+    return element
+
+
+def property_pairs(result: TestResult) -> Iterable[tuple[str, str]]:
+    """`orch.*` properties of a test; a figure that was not measured has none."""
+    attempt = result.final
+    usage, limits = attempt.evidence.usage, attempt.assignment.profile.limits
+    yield "orch.outcome", result.outcome.value
+    yield "orch.verb", result.verb.value
+    yield "orch.flaky", str(result.flaky).lower()
+    yield "orch.profile", attempt.assignment.profile.name
+    yield "orch.reason", attempt.assignment.reason
+    yield "orch.suite", result.test.suite
+    for name in ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills", "throttled_seconds"):
+        value = getattr(usage, name)
+        if value is not None:
+            yield f"orch.{name}", f"{value:.6f}" if isinstance(value, float) else str(value)
+            yield f"orch.{name}.source", usage.sources[name].value if name in usage.sources else "unknown"
+    yield "orch.limit.memory_bytes", str(limits.memory_bytes)
+    yield "orch.limit.cpus", f"{limits.cpus:g}"
+    yield "orch.limit.timeout_seconds", f"{limits.timeout_seconds:g}"
+    yield "orch.attempts", str(len(result.attempts))
+    for earlier in result.attempts[:-1]:
+        what = f"{earlier.outcome.value} under {earlier.assignment.profile.name}: {earlier.message}"
+        yield f"orch.attempt.{earlier.assignment.attempt}", what
+    for number, violation in enumerate(result.violations, 1):
+        yield f"orch.violation.{number}", f"{violation.kind}: {violation.message}"
+
+
+# ---------------------------------------------------------------- testcases
+
+
+def _testcases(result: TestResult) -> list[ET.Element]:
+    """The runner's cases, and one for the test itself where they do not tell the whole story."""
+    attempts = _counted_attempts(result)
+    # A runner may report two cases of one name; their order tells them apart.
+    histories = [_failed_by_key(attempt) for attempt in attempts]
+    elements = [
+        _case(result, key, case, [history[key] for history in histories if key in history])
+        for key, case in _keyed(result.final)
+    ]
+    if not elements or any(_unexplained(attempt) for attempt in attempts):
+        elements.append(_whole(result, attempts))
+    return elements
+
+
+def _counted_attempts(result: TestResult) -> Sequence[Attempt]:
+    """Attempts that show as retries: a pass in a larger profile, or after the engine failed, is not flaky."""
+    return result.attempts if result.flaky or result.outcome not in _GOOD else result.attempts[-1:]
+
+
+def _keyed(attempt: Attempt) -> Iterable[tuple[tuple[str, int], CaseResult]]:
+    seen: Counter[str] = Counter()
+    for case in attempt.cases:
+        yield (case.name, seen[case.name]), case
+        seen[case.name] += 1
+
+
+def _failed_by_key(attempt: Attempt) -> dict[tuple[str, int], CaseResult]:
+    return {key: case for key, case in _keyed(attempt) if case.outcome in _FAILED_CASES}
+
+
+def _unexplained(attempt: Attempt) -> bool:
+    """True if the attempt ended badly and no case of it says so (a timeout, an OOM, a plain exit code)."""
+    if attempt.outcome in _GOOD:
+        return False
+    return attempt.outcome is not Outcome.FAILED or not any(c.outcome in _FAILED_CASES for c in attempt.cases)
+
+
+def _forbidden_flaky(result: TestResult) -> bool:
+    """True if the last attempt passed and the run's policy calls the test failed all the same."""
+    return result.outcome not in _GOOD and result.final.outcome in _GOOD
+
+
+def _case(
+    result: TestResult, key: tuple[str, int], case: CaseResult, failed: Sequence[CaseResult]
+) -> ET.Element:
+    element = _testcase(result, case.name or f"case {key[1] + 1}", case.duration_seconds)
+    failures = [(c.outcome is CaseOutcome.ERROR, c.outcome.value, c.message, None) for c in failed]
+    passed = case.outcome not in _FAILED_CASES and not _forbidden_flaky(result)
+    _add_failures(element, failures, passed=passed)
+    if case.outcome is CaseOutcome.SKIPPED:
+        _add_text(element, "skipped", case.message, kind="skipped")
+    elif case.outcome is CaseOutcome.XFAILED:
+        _add_text(element, "skipped", case.message or "expected failure", kind="xfail")
+    return element
+
+
+def _whole(result: TestResult, attempts: Sequence[Attempt]) -> ET.Element:
+    """A testcase for the test itself."""
+    element = _testcase(result, str(result.test.id), result.final.evidence.timings.test_seconds)
+    failures = [
+        (attempt.outcome is not Outcome.FAILED, attempt.outcome.value, attempt.message, attempt)
+        for attempt in attempts
+        if _unexplained(attempt)
+    ]
+    passed = not _unexplained(result.final) and not _forbidden_flaky(result)
+    _add_failures(element, failures, passed=passed)
+    if result.outcome is Outcome.SKIPPED:
+        _add_text(element, "skipped", result.final.message, kind="skipped")
+    return element
+
+
+def _testcase(result: TestResult, name: str, seconds: float | None) -> ET.Element:
+    path = result.test.id.path
+    classname = path.rpartition(".")[0].replace("/", ".") if "." in path.rpartition("/")[2] else path
+    element = ET.Element("testcase", classname=_name(classname), name=_name(name))
+    if seconds is not None:
+        element.set("time", _seconds(seconds))
+    return element
+
+
+def _add_failures(
+    element: ET.Element, failures: Sequence[tuple[bool, str, str, Attempt | None]], *, passed: bool
+) -> None:
+    """(is an error, type, message, attempt): flaky ones if it passed at last; else the first one counts."""
+    for number, (is_error, kind, message, attempt) in enumerate(failures):
+        word = "Error" if is_error else "Failure"
+        if not passed and number == 0:
+            _add_text(element, word.lower(), message or kind, kind=kind)
+            continue
+        rerun = _add_text(
+            element, ("flaky" if passed else "rerun") + word, message or kind, kind=kind, nested=True
+        )
+        if attempt is not None:
+            _add_output(rerun, attempt)
+
+
+def _add_text(element: ET.Element, tag: str, message: str, *, kind: str, nested: bool = False) -> ET.Element:
+    """A child with a one-line message and the whole text (for reruns in a `stackTrace`)."""
+    child = ET.SubElement(element, tag, type=kind, message=one_line(message.strip().partition("\n")[0], 1000))
+    holder = ET.SubElement(child, "stackTrace") if nested else child
+    holder.text = _text(message)
+    return child
+
+
+def _add_output(element: ET.Element, attempt: Attempt) -> None:
+    for tag, log in (("system-out", attempt.evidence.stdout), ("system-err", attempt.evidence.stderr)):
+        if text := tail_text(log):
+            ET.SubElement(element, tag).text = _text(text)
+
+
+def _text(text: str) -> str:
+    # ElementTree writes control characters as they are, which no XML 1.0 parser may accept.
+    return visible(bounded(text, TEXT_CHARACTERS))
+
+
+def _name(name: str) -> str:
+    return one_line(name, NAME_CHARACTERS)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{max(seconds, 0.0):.3f}"

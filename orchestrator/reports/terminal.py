@@ -1,0 +1,236 @@
+"""One line a test, as UX.md shows it: verb, time, memory against limit, CPU, profile, test, remark.
+
+Pure functions of plain data; nothing here writes. `progress` prints these lines, `summary` ends the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.model import Outcome, Severity, Verb, ViolationKind
+from orchestrator.reports.text import (
+    cells,
+    format_bytes,
+    format_cpu,
+    format_duration,
+    format_stopwatch,
+    one_line,
+    plural,
+    shorten_end,
+    shorten_middle,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from orchestrator.model import Assignment, Attempt, Run, Sample, TestResult, Violation
+
+VERB_COLUMNS = 10
+PROFILE_COLUMNS = 8
+"""Width of the profile's column where the plan's profiles are not known."""
+REMARK_CHARACTERS = 400
+_MIN_ID_COLUMNS = 20
+_INDENT = " " * (VERB_COLUMNS + 1)
+_GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningTest:
+    """A test that is running now. `started_seconds` is on `time.monotonic`'s clock."""
+
+    assignment: Assignment
+    started_seconds: float
+
+
+def key_of(assignment: Assignment) -> str:
+    """The key of a running test in `snapshot()`: its id, with the repetition where there are several."""
+    return assignment.key
+
+
+def header_line(run: Run, tests: int) -> str:
+    """`Run b0b38ba7   14 tests   docker 20.10  cgroup v1: kernel counters   2 cpus 22 GiB`."""
+    engine, host = run.engine, run.host
+    version = ".".join(engine.version.split(".")[:2])
+    group = "cgroup" if engine.cgroup_version is None else f"cgroup v{engine.cgroup_version}"
+    counters = "kernel counters" if engine.local and not engine.rootless else "agent counters"
+    limits = {"memory": engine.memory_limit, "cpu": engine.cpu_limit, "pids": engine.pids_limit}
+    ignored = [name for name, enforced in limits.items() if not enforced]
+    parts = [f"{engine.name} {version}", *(["rootless"] if engine.rootless else []), f"{group}: {counters}"]
+    line = (
+        f"Run {run.short_id}   {plural(tests, 'test')}   {'  '.join(parts)}"
+        f"   {host.cpus:g} cpus {host.memory_bytes / 2**30:.0f} GiB"
+    )
+    return one_line(f"{line}   not enforced: {', '.join(ignored)}" if ignored else line)
+
+
+def columns_of(
+    verb: str,
+    *,
+    seconds: float,
+    memory_bytes: int | None,
+    memory_limit_bytes: int,
+    cpu_seconds: float | None,
+    profile: str,
+    profile_columns: int,
+    upper_bound: bool = False,
+) -> str:
+    """All of a line before the test's id."""
+    used = ("≤" if upper_bound else "") + format_bytes(memory_bytes)
+    memory = f"{used}/{format_bytes(memory_limit_bytes)}"
+    cpu = f"cpu {format_cpu(cpu_seconds)}"
+    return (
+        f"{verb:>{VERB_COLUMNS}} [{format_stopwatch(seconds)}] {memory:>9}  {cpu:<8}  "
+        f"{one_line(profile, 40):<{profile_columns}}  "
+    )
+
+
+def _result_columns(result: TestResult, profile_columns: int) -> str:
+    attempt = result.final
+    profile, usage = attempt.assignment.profile, attempt.evidence.usage
+    return columns_of(
+        result.verb.value,
+        seconds=attempt.evidence.timings.test_seconds,
+        memory_bytes=usage.memory_peak_bytes,
+        memory_limit_bytes=profile.limits.memory_bytes,
+        cpu_seconds=usage.cpu_seconds,
+        profile=profile.name,
+        profile_columns=profile_columns,
+        upper_bound=usage.memory_peak_is_upper_bound,
+    )
+
+
+def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS, with_remark: bool = True) -> str:
+    """A finished test on one plain line, for pipes and CI logs."""
+    text = _result_columns(result, profile_columns) + one_line(key_of(result.final.assignment))
+    remark = remark_of(result) if with_remark else ""
+    return f"{text}    {remark}" if remark else text
+
+
+def wrapped_lines(
+    result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS
+) -> tuple[str, ...]:
+    """A finished test for a terminal of `columns`: the id shortened in the middle, a long remark below."""
+    remark = remark_of(result)
+    text = bare_line(result, columns=columns, profile_columns=profile_columns)
+    if not remark:
+        return (text,)
+    if cells(text) + 4 + cells(remark) <= columns:
+        return (f"{text}    {remark}",)
+    return (text, _INDENT + shorten_end(remark, max(columns - len(_INDENT), _MIN_ID_COLUMNS)))
+
+
+def bare_line(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> str:
+    """A finished test without its remark, for a terminal of `columns`."""
+    front = _result_columns(result, profile_columns)
+    return front + _fitting_id(key_of(result.final.assignment), front, columns)
+
+
+def _fitting_id(name: str, front: str, columns: int | None) -> str:
+    name = one_line(name)
+    return name if columns is None else shorten_middle(name, max(columns - cells(front), _MIN_ID_COLUMNS))
+
+
+def remark_of(result: TestResult) -> str:
+    """What is most worth knowing of a result, in one sentence, and how many more there are."""
+    found = remarks(result)
+    if not found:
+        return ""
+    first = one_line(found[0], REMARK_CHARACTERS)
+    return first if len(found) == 1 else f"{first} (+{len(found) - 1} more)"
+
+
+def remarks(result: TestResult) -> tuple[str, ...]:
+    """All remarks on a result, most important first, none twice. Not yet made safe to print."""
+    final = result.final
+    found = [_story(result), final.message]
+    found += [violation.message for violation in by_gravity(final.violations)]
+    found += _leftovers(final)
+    for name, log in (("stdout", final.evidence.stdout), ("stderr", final.evidence.stderr)):
+        if log.truncated:
+            found.append(
+                f"{name} truncated: {format_bytes(log.kept_bytes)} of {format_bytes(log.total_bytes)} kept"
+            )
+    if final.witnesses < 2 and final.outcome is Outcome.PASSED:
+        found.append("one witness only: the image has no shell for the agent")
+    found += [*final.assignment.clamped, *final.evidence.outputs_notes]
+    return tuple(dict.fromkeys(remark for remark in found if remark))
+
+
+def by_gravity(violations: Iterable[Violation]) -> list[Violation]:
+    """Worst first; equally grave ones in the order in which they were found."""
+    return sorted(violations, key=lambda violation: _GRAVITY[violation.severity])
+
+
+def _leftovers(attempt: Attempt) -> list[str]:
+    leaks = [v.message for v in attempt.violations if v.kind is ViolationKind.PROCESS_LEAK]
+    if attempt.evidence.agent is None or not leaks:
+        return []
+    left = [leftover.command_line for leftover in attempt.evidence.agent.leftovers]
+    return [f"left running: {command}" for command in left if not any(command in leak for leak in leaks)]
+
+
+def _story(result: TestResult) -> str:
+    """What several attempts add up to."""
+    if len(result.attempts) < 2:
+        return ""
+    first, final = result.attempts[0], result.final
+    small, large = first.assignment.profile.name, final.assignment.profile.name
+    if result.verb is Verb.UNDERSIZED:
+        peak = format_bytes(final.evidence.usage.memory_peak_bytes)
+        took = format_duration(final.evidence.timings.test_seconds)
+        return f"needs {large}: {first.outcome} under {small}, passed with {peak} in {took}"
+    if result.verb is Verb.RUNAWAY:
+        return (
+            f"{first.outcome} under {small}, {final.outcome} under {large} too: not a matter of its profile"
+        )
+    if not result.flaky:
+        return ""
+    failed = [attempt for attempt in result.attempts if attempt.outcome is not Outcome.PASSED]
+    why = failed[0].message or failed[0].outcome.value
+    return f"failed {len(failed)} of {len(result.attempts)} attempts: {why}"
+
+
+def running_lines(
+    running: Sequence[RunningTest],
+    samples: Mapping[str, Sample],
+    *,
+    now_seconds: float,
+    columns: int | None = None,
+    limit: int | None = None,
+    profile_columns: int = PROFILE_COLUMNS,
+) -> list[str]:
+    """What is running, longest first, with its present memory and its CPU seconds so far.
+
+    `samples` has the latest sample of each test under its `key_of`; a test without one shows `?`.
+    """
+    longest_first = sorted(running, key=lambda test: test.started_seconds)
+    shown = longest_first if limit is None else longest_first[:limit]
+    lines = [_running_line(test, samples, now_seconds, columns, profile_columns) for test in shown]
+    if len(shown) < len(longest_first):
+        lines.append(f"{_INDENT}{ELSE_RUNNING.format(len(longest_first) - len(shown))}")
+    return lines
+
+
+ELSE_RUNNING = "and {} more running"
+
+
+def _running_line(
+    test: RunningTest,
+    samples: Mapping[str, Sample],
+    now_seconds: float,
+    columns: int | None,
+    profile_columns: int,
+) -> str:
+    profile, key = test.assignment.profile, key_of(test.assignment)
+    sample = samples.get(key)
+    front = columns_of(
+        "running",
+        seconds=max(now_seconds - test.started_seconds, 0.0),
+        memory_bytes=sample.memory_bytes if sample else None,
+        memory_limit_bytes=profile.limits.memory_bytes,
+        cpu_seconds=sample.cpu_seconds if sample else None,
+        profile=profile.name,
+        profile_columns=profile_columns,
+    )
+    return front + _fitting_id(key, front, columns)

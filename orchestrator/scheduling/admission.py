@@ -1,0 +1,125 @@
+"""How many tests the machine takes at a time: needs against a budget, pure arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.model import Assignment
+
+ENOUGH_ATTEMPTS = 3
+"""From this many earlier attempts on, history is believed more than limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What this run may use of the machine at one time."""
+
+    cpus: float
+    memory_bytes: int
+    slots: int
+    """Tests at one time, at least 1."""
+
+    def __post_init__(self) -> None:
+        if self.slots < 1:
+            raise ValueError(f"a budget needs at least 1 slot, not {self.slots}")
+        if self.cpus <= 0 or self.memory_bytes <= 0:
+            raise ValueError(f"a budget of {self.cpus} CPUs and {self.memory_bytes} bytes runs nothing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What one test takes from the budget while it runs."""
+
+    cpus: float
+    """Counted to the nearest thousandth of a CPU."""
+    memory_bytes: int
+    exclusive: bool = False
+    """Runs alone."""
+    group: str | None = None
+    """At most one test of a group runs at a time."""
+
+
+def need_of(assignment: Assignment) -> Need:
+    """The p95 of the test's history where there are at least 3 attempts, else the profile's limits. Never
+    more than the limits: nothing beyond them can be used.
+    """
+    limits, history = assignment.profile.limits, assignment.history
+    cpus, memory_bytes = limits.cpus, limits.memory_bytes
+    if history is not None and history.attempts >= ENOUGH_ATTEMPTS:
+        if history.cpus_p95 is not None:
+            cpus = min(cpus, history.cpus_p95)
+        if history.memory_bytes_p95 is not None:
+            memory_bytes = min(memory_bytes, history.memory_bytes_p95)
+    return Need(cpus=cpus, memory_bytes=memory_bytes, exclusive=assignment.exclusive, group=assignment.group)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What is taken of a budget at one moment. Immutable: `take` and `give` return the state after.
+
+    CPUs are counted in whole thousandths, so that `give` undoes `take` exactly, which floats would not.
+    """
+
+    budget: Budget
+    running: int = 0
+    millicpus: int = 0
+    memory_bytes: int = 0
+    exclusive: bool = False
+    """The one test that runs is an exclusive one."""
+    groups: frozenset[str] = frozenset()
+    """Groups of which a test runs."""
+
+    @property
+    def full(self) -> bool:
+        """Nothing at all can be added."""
+        return self.exclusive or self.running >= self.budget.slots
+
+    def fits(self, need: Need) -> bool:
+        """True if the test may start now. On an idle machine every test may, also one that is larger than the
+        whole budget: it runs alone, and nothing waits for ever.
+        """
+        return self.binding(need) is None
+
+    def binding(self, need: Need) -> str | None:  # noqa: PLR0911 - one line for each limit
+        """The limit that keeps the test waiting: exclusive, slots, group, memory or cpus. None: it fits."""
+        if self.running == 0:
+            return None
+        if self.exclusive or need.exclusive:
+            return "exclusive"
+        if self.running >= self.budget.slots:
+            return "slots"
+        if need.group is not None and need.group in self.groups:
+            return "group"
+        if self.memory_bytes + need.memory_bytes > self.budget.memory_bytes:
+            return "memory"
+        if self.millicpus + _millicpus(need.cpus) > _millicpus(self.budget.cpus):
+            return "cpus"
+        return None
+
+    def take(self, need: Need) -> Admission:
+        """The state once a test that fits has started."""
+        return replace(
+            self,
+            running=self.running + 1,
+            millicpus=self.millicpus + _millicpus(need.cpus),
+            memory_bytes=self.memory_bytes + need.memory_bytes,
+            exclusive=need.exclusive,
+            groups=self.groups if need.group is None else self.groups | {need.group},
+        )
+
+    def give(self, need: Need) -> Admission:
+        """The state once a test that was taken has ended."""
+        return replace(
+            self,
+            running=self.running - 1,
+            millicpus=self.millicpus - _millicpus(need.cpus),
+            memory_bytes=self.memory_bytes - need.memory_bytes,
+            exclusive=False,
+            groups=self.groups if need.group is None else self.groups - {need.group},
+        )
+
+
+def _millicpus(cpus: float) -> int:
+    return round(cpus * 1000)

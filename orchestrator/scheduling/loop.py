@@ -1,0 +1,237 @@
+"""Runs a plan: hands tests to worker threads as the budget allows, and yields each test's final result.
+
+One thread decides: the one that iterates. It alone touches the line, the admission state and the events, so
+there is no lock; workers only take orders from one queue and answer on another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from orchestrator.scheduling.admission import Admission, Budget, need_of
+from orchestrator.scheduling.line import Line, Running, Waiting
+from orchestrator.scheduling.order import expected_seconds, order
+from orchestrator.scheduling.policy import Event, Finished, Policy, Started
+from orchestrator.scheduling.settle import FAILING, follow_up, settle
+from orchestrator.scheduling.workers import HEARTBEAT_SECONDS, Done, Workers
+from orchestrator.stopping import StopFlag, StopLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from orchestrator.model import Assignment, Attempt, Profile, TestResult
+    from orchestrator.scheduling.workers import Execute
+
+__all__ = ["Budget", "Event", "Finished", "Policy", "Schedule", "Started", "schedule"]
+
+
+def schedule(
+    plan: Sequence[Assignment],
+    execute: Execute,
+    *,
+    budget: Budget,
+    policy: Policy,
+    stop: StopFlag,
+    profiles: Mapping[str, Profile],
+    on_event: Callable[[Event], None],
+) -> Schedule:
+    """Run the plan, longest tests first; iterate over what this returns to get results as tests finish.
+
+    `execute` is called in worker threads, at most `budget.slots` at a time. It answers with an attempt
+    whatever the engine does, and ends early when `stop` reaches TERMINATE; any exception out of it stops the
+    run and comes out of the iteration. Which test starts next is said in `line`, what an attempt's end leads
+    to in `settle`. `on_event` is called in the thread that iterates.
+
+    Leaving the iteration early, by whatever way, raises `stop` to TERMINATE and waits for what runs.
+    """
+    return Schedule(
+        plan,
+        execute,
+        budget=budget,
+        policy=policy,
+        stop=stop,
+        profiles=profiles,
+        on_event=on_event,
+    )
+
+
+@dataclass(slots=True)
+class _Job:
+    """A test on its way: what is tried next, and what came of earlier tries."""
+
+    assignment: Assignment
+    waits_since: float
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+class Schedule:
+    """One pass over a plan; iterate it once. What was not run, and why, can be read afterwards."""
+
+    def __init__(
+        self,
+        plan: Sequence[Assignment],
+        execute: Execute,
+        *,
+        budget: Budget,
+        policy: Policy,
+        stop: StopFlag,
+        profiles: Mapping[str, Profile],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self._budget, self._policy, self._stop = budget, policy, stop
+        self._profiles, self._on_event = profiles, on_event
+        self._workers = Workers(execute)
+        self._admission = Admission(budget=budget)
+        self._jobs = dict(enumerate(_Job(assignment, 0.0) for assignment in order(plan)))
+        """Rank -> each test that has no result yet."""
+        self._line = Line(_waiting(rank, job.assignment) for rank, job in self._jobs.items())
+        self._running: dict[int, Running] = {}
+        self._failed = 0
+        self._deadline: float | None = None
+        self._iterated = False
+
+    @property
+    def not_run(self) -> tuple[str, ...]:
+        """Ids of the tests that have no result (yet): those that a stop kept from starting, and those whose
+        result nobody took because the iteration was left. A repeated test is named once for each repetition.
+        """
+        return tuple(str(job.assignment.test.id) for job in self._jobs.values())
+
+    @property
+    def stopped_because(self) -> str | None:
+        """Why the run ended before its plan did; None: it did not."""
+        level = self._stop.level
+        return None if level is StopLevel.RUN else self._stop.reason or f"stopped ({level.name.lower()})"
+
+    def __iter__(self) -> Iterator[TestResult]:
+        """The results. The generator is held by nobody else, so a `break` or an exception in the loop over it
+        closes it at once.
+        """
+        if self._iterated:
+            raise RuntimeError("a schedule can be iterated only once")
+        self._iterated = True
+        return self._results()
+
+    def _results(self) -> Iterator[TestResult]:
+        now = monotonic()
+        for job in self._jobs.values():
+            job.waits_since = now
+        if self._policy.deadline_seconds is not None:
+            self._deadline = now + self._policy.deadline_seconds
+        end_listening = self._stop.listen(self._workers.wake)
+        left_because: str | None = "its results were no longer wanted"
+        try:
+            self._fill()
+            while self._running:
+                if (result := self._step()) is not None:
+                    yield result
+                    del result  # an attempt holds up to 128 KiB of output tails
+            yield from self._cut_short()
+            left_because = None
+        except KeyboardInterrupt:
+            left_because = "interrupted"
+            raise
+        except Exception as error:
+            left_because = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._end(left_because)
+            end_listening()
+
+    def _fill(self) -> None:
+        """Start what may start."""
+        while self._stop.level is StopLevel.RUN:
+            now = monotonic()
+            waiting = self._line.pick(self._admission, self._running.values(), now)
+            if waiting is None:
+                return
+            job = self._jobs[waiting.rank]
+            self._on_event(Started(assignment=job.assignment))
+            self._admission = self._admission.take(waiting.need)
+            self._running[waiting.rank] = Running(
+                need=waiting.need, expected_end=now + waiting.expected_seconds
+            )
+            self._workers.order(waiting.rank, job.assignment, job.waits_since)
+
+    def _step(self) -> TestResult | None:
+        """Wait for one answer, act on it; the result if its test is done now."""
+        done = self._answer()
+        if done is None:
+            return None
+        running = self._running.pop(done.rank)
+        self._admission = self._admission.give(running.need)
+        self._line.release(running.need.group)
+        if done.attempt is None:
+            assert done.error is not None  # noqa: S101 - for the type checker; Done says it
+            raise done.error
+        result = self._judge(done.rank, done.attempt)
+        self._fill()
+        return result
+
+    def _answer(self) -> Done | None:
+        """The next answer of a worker; None: nothing yet, woken by a stop, or the deadline has passed."""
+        if self._deadline is None:
+            return self._workers.answer(HEARTBEAT_SECONDS)
+        remaining = self._deadline - monotonic()
+        if remaining > 0:
+            return self._workers.answer(remaining)
+        self._deadline = None
+        reason = f"the run's time limit of {self._policy.deadline_seconds:g} s has passed"
+        self._stop.set(StopLevel.TERMINATE, reason)
+        return None
+
+    def _judge(self, rank: int, attempt: Attempt) -> TestResult | None:
+        """Line the test up again, or make its result."""
+        job = self._jobs[rank]
+        job.attempts.append(attempt)
+        following = None
+        if self._stop.level is StopLevel.RUN:
+            following = follow_up(
+                job.attempts,
+                job.assignment,
+                policy=self._policy,
+                profiles=self._profiles,
+                budget=self._budget,
+            )
+        self._on_event(Finished(attempt=attempt, will_retry=following is not None, next=following))
+        if following is None:
+            return self._finish(rank)
+        job.assignment, job.waits_since = following, monotonic()
+        self._line.add(_waiting(rank, following))
+        return None
+
+    def _finish(self, rank: int) -> TestResult:
+        result = settle(self._jobs.pop(rank).attempts, self._policy)
+        self._failed += result.outcome in FAILING
+        limit = self._policy.max_fail
+        if limit is not None and self._failed >= limit:
+            self._stop.set(StopLevel.DRAIN, f"{self._failed} tests failed (--max-fail {limit})")
+        return result
+
+    def _cut_short(self) -> Iterator[TestResult]:
+        """Results of tests that a stop met between two attempts: what is known of them is not thrown away."""
+        for rank in [rank for rank, job in self._jobs.items() if job.attempts]:
+            yield self._finish(rank)
+
+    def _end(self, left_because: str | None) -> None:
+        """End and await what still runs. A Ctrl-C meanwhile, wherever it strikes, makes it more urgent, and
+        is raised once all threads are gone.
+        """
+        interrupt: KeyboardInterrupt | None = None
+        while True:
+            try:
+                if left_because is not None and self._jobs:
+                    self._stop.set(StopLevel.TERMINATE, left_because)
+                self._workers.close()
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+                self._stop.set(StopLevel.KILL, "interrupted again")
+        if interrupt is not None:
+            raise interrupt
+
+
+def _waiting(rank: int, assignment: Assignment) -> Waiting:
+    return Waiting(rank=rank, need=need_of(assignment), expected_seconds=expected_seconds(assignment))

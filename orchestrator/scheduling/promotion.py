@@ -1,0 +1,110 @@
+"""Which larger limits a test gets once, after its own have killed it. The rule and its reasons:
+docs/design/promotion.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.model import Limits, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.model import Assignment, Attempt, Profile
+    from orchestrator.scheduling.admission import Budget
+
+THROTTLED_RATIO = 0.25
+"""Throttled seconds over the test's duration from which a timeout is blamed on the CPU limit."""
+
+
+def limits_killed(attempt: Attempt) -> bool:
+    """True for an OOM, and for a timeout while the CPU was throttled for a quarter of the time or more."""
+    if attempt.outcome is Outcome.OOM:
+        return True
+    throttled_seconds = attempt.evidence.usage.throttled_seconds
+    duration_seconds = attempt.evidence.timings.test_seconds
+    if attempt.outcome is not Outcome.TIMEOUT or throttled_seconds is None or duration_seconds <= 0:
+        return False
+    return throttled_seconds / duration_seconds >= THROTTLED_RATIO
+
+
+def next_profile(
+    profiles: Mapping[str, Profile], current: Profile, *, outcome: Outcome = Outcome.OOM
+) -> Profile | None:
+    """The next profile up, by memory, then time, that has more of what was short: memory after an OOM, time
+    or CPUs after a timeout. None: there is none.
+    """
+
+    def is_up(profile: Profile) -> bool:
+        if outcome is Outcome.OOM:
+            return profile.limits.memory_bytes > current.limits.memory_bytes
+        more_time = profile.limits.timeout_seconds > current.limits.timeout_seconds
+        more_cpus = profile.limits.cpus > current.limits.cpus
+        return _size(profile) > _size(current) and (more_time or more_cpus)
+
+    return min(filter(is_up, profiles.values()), key=lambda p: (*_size(p), p.name), default=None)
+
+
+def promote(
+    assignment: Assignment, outcome: Outcome, *, profiles: Mapping[str, Profile], budget: Budget
+) -> Assignment | None:
+    """The same test under the next profile's limits, none of them lower than its own, clamped to the budget.
+
+    It keeps its image, network and capabilities: more room must not mean another environment, and a test may
+    not earn a network by eating memory. Its history is left behind, because it is of the smaller profile.
+    """
+    current = assignment.profile
+    reachable = {name: _clamp(profile, budget) for name, profile in profiles.items()}
+    target = next_profile(reachable, current, outcome=outcome)
+    if target is None:
+        return None
+    limits = _at_least(target.limits, current.limits)
+    notice = _notice(profiles[target.name].limits, target.limits, target.name)
+    return replace(
+        assignment,
+        profile=replace(current, name=target.name, description=target.description, limits=limits, reuse=1),
+        reason=f"promoted from {current.name} after {outcome.value}",
+        clamped=assignment.clamped if notice is None else (*assignment.clamped, notice),
+        attempt=assignment.attempt + 1,
+        history=None,
+    )
+
+
+def _size(profile: Profile) -> tuple[int, float, float]:
+    limits = profile.limits
+    return limits.memory_bytes, limits.timeout_seconds, limits.cpus
+
+
+def _clamp(profile: Profile, budget: Budget) -> Profile:
+    limits = profile.limits
+    if limits.cpus <= budget.cpus and limits.memory_bytes <= budget.memory_bytes:
+        return profile
+    cpus, memory_bytes = min(limits.cpus, budget.cpus), min(limits.memory_bytes, budget.memory_bytes)
+    return replace(profile, limits=replace(limits, cpus=cpus, memory_bytes=memory_bytes))
+
+
+def _notice(asked: Limits, granted: Limits, name: str) -> str | None:
+    lowered = []
+    if granted.memory_bytes < asked.memory_bytes:
+        lowered.append(f"memory {asked.memory_bytes} to {granted.memory_bytes} bytes")
+    if granted.cpus < asked.cpus:
+        lowered.append(f"cpus {asked.cpus:g} to {granted.cpus:g}")
+    return f"profile {name}: {', '.join(lowered)} (what this machine has)" if lowered else None
+
+
+def _at_least(limits: Limits, floor: Limits) -> Limits:
+    """The larger of the two, limit by limit: a rule may have raised one above the next profile's."""
+    return Limits(
+        cpus=max(limits.cpus, floor.cpus),
+        memory_bytes=max(limits.memory_bytes, floor.memory_bytes),
+        timeout_seconds=max(limits.timeout_seconds, floor.timeout_seconds),
+        tmpfs_bytes=max(limits.tmpfs_bytes, floor.tmpfs_bytes),
+        tmpfs_inodes=max(limits.tmpfs_inodes, floor.tmpfs_inodes),
+        outputs_bytes=max(limits.outputs_bytes, floor.outputs_bytes),
+        shm_bytes=max(limits.shm_bytes, floor.shm_bytes),
+        pids=max(limits.pids, floor.pids),
+        nofile=max(limits.nofile, floor.nofile),
+        log_bytes=max(limits.log_bytes, floor.log_bytes),
+    )

@@ -1,0 +1,220 @@
+"""Reads cases from a JUnit file that a hostile test may have written.
+
+What is refused, and why: more than 32 MiB, or millions of elements or attributes (a tree in memory is ten
+times its text); any DOCTYPE, before the parser sees it (entities); a root that is no JUnit. What XML cannot
+hold is replaced, for several writers, junitparser's own among them, do not escape it. Cases are found by our
+own walk: junitparser's iteration loses those at the root and fails on deep nesting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import junitparser
+
+from orchestrator.model import CaseOutcome, CaseResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+JUNIT_BYTES = 32 << 20
+MAX_CASES = 100_000
+MESSAGE_CHARS = 4_000
+NAME_CHARS = 1_000
+_MAX_TAGS = 2_000_000
+_MAX_ATTRIBUTES = 1_000_000
+_MAX_REFERENCES = 2_000_000
+_MAX_SECONDS = 1e9
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_REFERENCE = re.compile(r"&#(?:x([0-9a-fA-F]{1,8})|([0-9]{1,9})|x?[0-9a-fA-F]{9,});")
+_ATTRIBUTE = re.compile(r"=\s*[\"']")
+_LEAVES = frozenset({"properties", "system-out", "system-err"})
+
+
+class ResultsError(Exception):
+    """The results cannot be read or believed; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a JUnit file says."""
+
+    cases: tuple[CaseResult, ...]
+    total: int
+    """Cases found, also those beyond the kept ones."""
+    suite_names: frozenset[str]
+    missing: int
+    """Cases that the suites' own counts promise, but that are not there."""
+
+
+def read_junit(data: bytes, case_name: Callable[[str, str], str]) -> Report:
+    """Parse; `case_name(classname, name)` makes the name of a case. ResultsError: it cannot be read."""
+    root = _parse(data)
+    cases: list[CaseResult] = []
+    total = 0
+    for element, suite in _walk(root):
+        total += 1
+        if total <= MAX_CASES:
+            cases.append(_case(element, suite, case_name))
+    suites = list(root.iter("testsuite"))
+    return Report(
+        cases=tuple(cases),
+        total=total,
+        suite_names=frozenset(suite.get("name", "") for suite in suites),
+        missing=sum(_missing(suite) for suite in suites),
+    )
+
+
+def short_name(name: str) -> str:
+    """A name of at most NAME_CHARS characters; a digest keeps two long ones apart."""
+    if len(name) <= NAME_CHARS:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:12]
+    return f"{name[: NAME_CHARS - 16]}… #{digest}"
+
+
+def short_message(message: str) -> str:
+    """A message of at most MESSAGE_CHARS characters."""
+    return message if len(message) <= MESSAGE_CHARS else f"{message[: MESSAGE_CHARS - 2]} …"
+
+
+def clean(text: str) -> str:
+    """Text with each character that XML 1.0 forbids replaced by U+FFFD."""
+    return _ILLEGAL.sub("\ufffd", text)
+
+
+def _parse(data: bytes) -> ET.Element:
+    if len(data) > JUNIT_BYTES:
+        raise ResultsError(f"the JUnit file is larger than {JUNIT_BYTES >> 20} MiB")
+    text = clean(data.decode("utf-8-sig", "replace"))
+    references = text.count("&#")
+    if references > _MAX_REFERENCES:
+        raise ResultsError("the JUnit file has millions of character references")
+    if references:
+        text = _REFERENCE.sub(_legal_reference, text)
+    body = text[_prolog_end(text) :]  # without the declaration: its encoding no longer holds
+    if body.count("<") > _MAX_TAGS or sum(1 for _ in _ATTRIBUTE.finditer(body)) > _MAX_ATTRIBUTES:
+        raise ResultsError("the JUnit file has millions of elements or attributes")
+    try:
+        root = ET.fromstring(body)  # noqa: S314 - size, elements and DOCTYPE were checked above
+        for element in root.iter():
+            element.tag = element.tag.rpartition("}")[2]  # else a failure in a namespace would not be seen
+        junitparser.JUnitXml.fromroot(root)  # type: ignore[arg-type]  # it takes tree elements, whatever it says
+        return root
+    except (ET.ParseError, ValueError, junitparser.JUnitXmlError) as error:
+        raise ResultsError(f"the JUnit file cannot be parsed: {short_message(str(error))}") from None
+
+
+def _legal_reference(found: re.Match[str]) -> str:
+    hexadecimal, decimal = found.groups()
+    if hexadecimal is None and decimal is None:
+        return "\ufffd"
+    code = int(hexadecimal, 16) if hexadecimal is not None else int(decimal)
+    legal = code <= 0x10FFFF and not _ILLEGAL.match(chr(code))
+    return found.group() if legal else "\ufffd"
+
+
+def _prolog_end(text: str) -> int:
+    """Where the root element begins. Only here may a DOCTYPE stand; elsewhere it is text or an error."""
+    at = 0
+    while True:
+        at += len(text[at : at + 4096]) - len(text[at : at + 4096].lstrip())
+        if text.startswith("<?", at):
+            end, length = text.find("?>", at), 2
+        elif text.startswith("<!--", at):
+            end, length = text.find("-->", at + 4), 3
+        elif text[at : at + 1].isspace():
+            continue
+        elif text[at : at + 2] == "<!":
+            raise ResultsError("the JUnit file has a DOCTYPE, which is refused: it can define entities")
+        else:
+            return at
+        if end < 0:
+            raise ResultsError("the JUnit file cannot be parsed: it ends before its root element")
+        at = end + length
+
+
+def _walk(root: ET.Element) -> Iterator[tuple[ET.Element, str]]:
+    """Cases, and errors of a suite as such, each with its suite's name, in the file's order, at any depth."""
+    open_elements = [(iter(root), root.get("name", ""))]
+    while open_elements:
+        children, suite = open_elements[-1]
+        child = next(children, None)
+        if child is None:
+            open_elements.pop()
+        elif child.tag in {"testcase", "failure", "error"}:
+            yield child, suite
+        elif child.tag not in _LEAVES:
+            open_elements.append((iter(child), child.get("name", suite)))
+
+
+def _case(element: ET.Element, suite: str, case_name: Callable[[str, str], str]) -> CaseResult:
+    if element.tag != "testcase":
+        message = short_message(element.get("message", "") or element.text or "")
+        return CaseResult(name=short_name(suite or "(suite)"), outcome=CaseOutcome.ERROR, message=message)
+    case = junitparser.TestCase.fromelem(element)  # type: ignore[no-untyped-call]  # as it is
+    outcome, message = _outcome(case.result, element.get("status", ""))
+    return CaseResult(
+        name=short_name(case_name(case.classname or "", case.name or "")),
+        outcome=outcome,
+        duration_seconds=_seconds(element.get("time")),
+        message=message,
+    )
+
+
+def _outcome(results: list[junitparser.junitparser.FinalResult], status: str) -> tuple[CaseOutcome, str]:
+    failures = [result for result in results if isinstance(result, junitparser.Failure)]
+    errors = [result for result in results if isinstance(result, junitparser.Error)]
+    skips = [result for result in results if isinstance(result, junitparser.Skipped)]
+    if failures or errors:
+        outcome = CaseOutcome.FAILED if failures else CaseOutcome.ERROR
+        return outcome, short_message("\n".join(_message(result) for result in (failures + errors)[:4]))
+    if skips:
+        reason = short_message(skips[0].message or skips[0].text or "")
+        if skips[0].type == "pytest.xfail":
+            return CaseOutcome.XFAILED, reason
+        # pytest's word for an expected failure that did not come, from a plugin that made it a failure
+        unexpected = reason == "xfail-marked test passes unexpectedly"
+        return (CaseOutcome.FAILED if unexpected else CaseOutcome.SKIPPED), reason
+    # googletest marks what it did not run by an attribute alone.
+    not_run = status.lower() in {"notrun", "disabled", "skipped", "ignored"}
+    return (CaseOutcome.SKIPPED if not_run else CaseOutcome.PASSED), ""
+
+
+def _message(result: junitparser.junitparser.FinalResult) -> str:
+    """The short message, then the report's beginning where it says more."""
+    message, text = (result.message or "")[:MESSAGE_CHARS], (result.text or "")[:MESSAGE_CHARS].strip()
+    return "\n".join(part for part in (message, text if text != message else "") if part)
+
+
+def _seconds(text: str | None) -> float | None:
+    """None for what is no duration: junitparser would raise, or take `nan`."""
+    try:
+        seconds = float((text or "")[:64].replace(",", ""))
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds <= _MAX_SECONDS else None  # false for nan too
+
+
+def _missing(suite: ET.Element) -> int:
+    """How many cases fewer than its `tests` count a suite without suites inside has.
+
+    Each error may be a second count of one case (pytest: passed, then an error on teardown), and some writers
+    count what they skipped and do not list it.
+    """
+    if suite.find("testsuite") is not None:
+        return 0
+    cases = suite.findall("testcase")
+    counted_twice = sum(1 for case in cases if case.find("error") is not None)
+    unlisted = sum(_count(suite, name) for name in ("skipped", "disabled"))
+    unlisted -= sum(1 for case in cases if case.find("skipped") is not None)
+    return max(0, _count(suite, "tests") - len(cases) - counted_twice - max(0, unlisted))
+
+
+def _count(suite: ET.Element, name: str) -> int:
+    text = suite.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

@@ -1,0 +1,160 @@
+"""What a test's own results say, and whether they can be believed beside its exit code.
+
+Never raises for what a test wrote. `problem` is a reason not to believe a pass: the promised results are
+missing, forged, short, malformed, or name a failure that the exit code does not.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from orchestrator.model import CaseOutcome, CaseResult, Command, ResultsFormat
+from orchestrator.suites import pytest
+from orchestrator.suites.junit import JUNIT_BYTES, MAX_CASES, Report, ResultsError, read_junit, short_message
+from orchestrator.suites.tap import read_tap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_FAILING = frozenset({CaseOutcome.FAILED, CaseOutcome.ERROR})
+_WORST_FIRST = (
+    CaseOutcome.FAILED,
+    CaseOutcome.ERROR,
+    CaseOutcome.XFAILED,
+    CaseOutcome.SKIPPED,
+    CaseOutcome.PASSED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseReport:
+    """The cases of one attempt."""
+
+    cases: tuple[CaseResult, ...] = ()
+    problem: str | None = None
+    """Why the results cannot be believed; with exit code 0, the test did not pass."""
+    note: str | None = None
+    """Something odd that does not change the verdict."""
+
+
+def read_cases(command: Command, outputs: Path, stdout: bytes, exit_code: int | None) -> CaseReport:
+    """The cases that a test reported: JUnit from `outputs`, or TAP from `stdout`; none for exit codes.
+
+    An `exit_code` other than 0 and 1 (None: it never came to one) says that the runner was cut short, so that
+    missing results are no problem of their own.
+    """
+    match command.results:
+        case ResultsFormat.JUNIT:
+            report = _junit_report(command, outputs, exit_code)
+        case ResultsFormat.TAP:
+            report = _tap_report(stdout, _expects_results(command, exit_code), exit_code)
+        case ResultsFormat.EXIT_CODE:
+            return CaseReport()
+    return report if report.problem else _against_exit_code(report, exit_code)
+
+
+def _expects_results(command: Command, exit_code: int | None) -> bool:
+    return exit_code in {0, 1} and exit_code not in command.skip_exit_codes
+
+
+def _junit_report(command: Command, outputs: Path, exit_code: int | None) -> CaseReport:
+    try:
+        data = _read_regular(outputs / (command.results_file or ""))
+        if data is None:
+            expected = _expects_results(command, exit_code)
+            problem = f"the runner exited {exit_code} without writing its results"
+            return CaseReport(problem=problem if expected else None)
+        return _believed(command, data, exit_code)
+    except ResultsError as error:
+        return CaseReport(problem=str(error))
+
+
+def _believed(command: Command, data: bytes, exit_code: int | None) -> CaseReport:
+    """Cases of a JUnit file, unless it is forged."""
+    expected_name = pytest.report_name(command.argv)
+    if expected_name is None:
+        report = read_junit(data, _plain_name)
+        return CaseReport(cases=report.cases, problem=_shortfall(report, exit_code))
+    report = read_junit(data, lambda classname, name: pytest.case_name(command.argv, classname, name))
+    if report.suite_names != {expected_name}:
+        raise ResultsError("the results file was not written by the pytest that was started")
+    return CaseReport(cases=_merged(report.cases), problem=_shortfall(report, exit_code))
+
+
+def _shortfall(report: Report, exit_code: int | None) -> str | None:
+    if report.total > MAX_CASES:
+        return f"the results name {report.total} cases, {MAX_CASES} are kept; split the test"
+    if report.missing:
+        return f"the results are short: {report.missing} of the cases that they count are not there"
+    if not report.total and exit_code == 0:
+        return "the runner exited 0, but its results name no case"
+    return None
+
+
+def _tap_report(stdout: bytes, expected: bool, exit_code: int | None) -> CaseReport:
+    tap = read_tap(stdout)
+    problems = tap.problems
+    if not tap.spoke and not problems and expected:
+        problems = [f"the test exited {exit_code} without printing TAP"]
+    return CaseReport(cases=tuple(tap.cases), problem=short_message("; ".join(problems)) or None)
+
+
+def _against_exit_code(report: CaseReport, exit_code: int | None) -> CaseReport:
+    failing = [case.name for case in report.cases if case.outcome in _FAILING]
+    if exit_code == 0 and failing:
+        more = f" and {len(failing) - 1} more" if len(failing) > 1 else ""
+        problem = short_message(f"the runner exited 0, but a case failed: {failing[0]}{more}")
+        return replace(report, problem=problem)
+    if exit_code == 1 and report.cases and not failing:
+        return replace(report, note="the runner exited 1, but no case failed")
+    return report
+
+
+def _read_regular(path: Path) -> bytes | None:
+    """A regular file's bytes, one more than the limit at most; None: it is not there."""
+    try:
+        # The engine brings back regular files only; should that ever fail, no link is followed here and no
+        # FIFO waited for.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"the results file cannot be opened: {error}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ResultsError("the results file is not a regular file")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(JUNIT_BYTES + 1)
+    except OSError as error:
+        raise ResultsError(f"the results file cannot be read: {error.strerror}") from None
+    finally:
+        os.close(handle)
+
+
+def _plain_name(classname: str, name: str) -> str:
+    return f"{classname}::{name}" if classname else name
+
+
+def _merged(cases: Iterable[CaseResult]) -> tuple[CaseResult, ...]:
+    """One case for each node id, the worst outcome of its elements.
+
+    pytest writes a second element where a test fails and its teardown then has an error.
+    """
+    merged: dict[str, CaseResult] = {}
+    for case in cases:
+        first = merged.get(case.name)
+        merged[case.name] = case if first is None else _worse(first, case)
+    return tuple(merged.values())
+
+
+def _worse(first: CaseResult, second: CaseResult) -> CaseResult:
+    durations = [case.duration_seconds for case in (first, second) if case.duration_seconds is not None]
+    return replace(
+        min(first, second, key=lambda case: _WORST_FIRST.index(case.outcome)),
+        duration_seconds=sum(durations) if durations else None,
+        message=short_message("\n".join(filter(None, (first.message, second.message)))),
+    )

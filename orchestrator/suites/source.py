@@ -1,0 +1,101 @@
+"""What a test file says about itself, read once: profile hint, pytest markers, shebang, size."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+
+HEADER_BYTES = 4096
+WHOLE_BYTES = 1 << 20
+"""Of a longer file, only so much is searched for markers."""
+
+# Any comment style: a line that begins with punctuation (#, //, --, ;, %, /*, <!--, a quote) or REM.
+_HINT = re.compile(
+    rb"^[ \t]*(?:[^\w\s][^\w\n]*|rem[ \t]+)orch:[ \t]*profile[ \t]*=[ \t]*([\w.-]+)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_DECORATOR = re.compile(rb"^[ \t]*@(?:\w+\.)*mark\.(\w+)", re.MULTILINE)
+_PYTESTMARK = re.compile(rb"^[ \t]*pytestmark[ \t]*(?::[^=\n]*)?=[ \t]*", re.MULTILINE)
+_MARK = re.compile(rb"\bmark\.(\w+)")
+_COMMENT = re.compile(rb"#[^\n]*")
+_MARK_LIST_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A test file as seen from outside."""
+
+    content: bytes = b""
+    """The first 4 KiB, or all of it (up to 1 MiB) where it was asked for."""
+    size_bytes: int = 0
+    executable: bool = False
+    """Everybody may execute it: in the container it belongs to somebody else."""
+    profile_hint: str | None = None
+    markers: frozenset[str] = frozenset()
+
+    @property
+    def has_shebang(self) -> bool:
+        """The kernel can start it by itself."""
+        return self.content.startswith(b"#!")
+
+
+def read_source(path: str, *, python: bool) -> Source:
+    """Read a file's header, or the whole file and its markers where it is `python`. Raises OSError."""
+    # O_NONBLOCK: should the file have become a FIFO since it was listed, opening it must not hang.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{path!r} is not a regular file")
+        # No more than there is: a buffer of 1 MiB for each of 10,000 small files costs more than reading them.
+        content = os.read(handle, min(WHOLE_BYTES if python else HEADER_BYTES, status.st_size))
+    finally:
+        os.close(handle)
+    return Source(
+        content=content,
+        size_bytes=status.st_size,
+        executable=bool(status.st_mode & stat.S_IXOTH),
+        profile_hint=profile_hint(content),
+        markers=file_markers(content) if python else frozenset(),
+    )
+
+
+def profile_hint(content: bytes) -> str | None:
+    """NAME of a comment `orch: profile=NAME` in the first 4 KiB, or None."""
+    header = content[:HEADER_BYTES]
+    if b"rch:" not in header:  # most files; `orch:` in any case still goes through the expression
+        return None
+    found = _HINT.search(header)
+    return found.group(1).decode("ascii", "replace") if found else None
+
+
+def file_markers(content: bytes) -> frozenset[str]:
+    """Pytest markers of a module and of all that is decorated in it: the file is one test, so all count.
+
+    By regular expression: parsing 10,000 files would take seconds. A decorator that begins a line inside a
+    multi-line string counts too; a mark given only to one parameter set (`pytest.param(marks=...)`) does not.
+    """
+    if b"mark." not in content:
+        return frozenset()
+    markers = set(_DECORATOR.findall(content))
+    if b"pytestmark" in content:
+        for assignment in _PYTESTMARK.finditer(content):
+            markers.update(_MARK.findall(_assigned(content, assignment.end())))
+    return frozenset(marker.decode() for marker in markers)  # a \w of bytes is ASCII
+
+
+def _assigned(content: bytes, start: int) -> bytes:
+    """The value that begins at `start`: to the closing bracket of a list, else to the end of the line."""
+    value = _COMMENT.sub(b"", content[start : start + _MARK_LIST_BYTES])
+    depth = 0
+    for at in range(len(value)):
+        character = value[at : at + 1]
+        if character in b"([{":
+            depth += 1
+        elif character in b")]}":
+            depth -= 1
+        elif character == b"\n" and depth <= 0:
+            return value[:at]
+    return value

@@ -1,0 +1,67 @@
+# shellcheck shell=sh
+# Shared by scripts/demo, scripts/test and scripts/docker-test.sh; sourced with the project's root as working
+# directory. Sets up what a new Debian machine lacks: a virtual environment and a container engine.
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    say "$0: $*"
+    exit 36
+}
+
+# The first Python that orch supports.
+find_python() {
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null 2>&1 &&
+            "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    die "needs Python 3.11, 3.12 or 3.13"
+}
+
+# ensure_venv run|dev: .venv holds exactly the locked packages and this checkout.
+ensure_venv() {
+    lock=requirements/$1.lock
+    stamp=.venv/.orch-$1
+    wanted=$(cat "$lock" pyproject.toml | cksum)
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
+    python=$(find_python)
+    if [ ! -x .venv/bin/python ]; then
+        say "making .venv with $("$python" --version)"
+        if ! "$python" -m venv .venv >/dev/null 2>&1; then
+            # Debian ships venv apart from Python
+            rm -rf .venv
+            [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "needs the package python3-venv"
+            { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } >/dev/null 2>&1 ||
+                die "could not install the package python3-venv"
+            "$python" -m venv .venv || die "could not make a virtual environment"
+        fi
+    fi
+    say "installing the locked packages ($lock)"
+    log=$(mktemp)
+    if ! { .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "$lock" &&
+        .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .; } >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        die "could not install the packages"
+    fi
+    rm -f "$log"
+    printf '%s\n' "$wanted" >"$stamp"
+    # a dev environment holds all that a run needs
+    if [ "$1" = dev ]; then cat requirements/run.lock pyproject.toml | cksum >.venv/.orch-run; fi
+}
+
+# ensure_engine: an engine answers, and is stopped at the end if it was started here.
+ensure_engine() {
+    started=no
+    scripts/setup-engine status >/dev/null 2>&1 || started=yes
+    address=$(scripts/setup-engine) || die "no container engine; see above"
+    case $address in
+    DOCKER_HOST=*)
+        DOCKER_HOST=${address#DOCKER_HOST=}
+        export DOCKER_HOST
+        ;;
+    esac
+    [ "$started" = no ] || trap 'scripts/setup-engine stop >/dev/null 2>&1 || true' EXIT
+}

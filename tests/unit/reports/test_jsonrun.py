@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import MappingProxyType
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator import model as m
+from orchestrator.reports import jsonrun
+
+
+@pytest.fixture(scope="module")
+def validator():
+    schema = jsonrun.run_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+
+
+def rich_summary(build):
+    case = m.CaseResult(name="test_a", outcome=m.CaseOutcome.FAILED, duration_seconds=None, message="no")
+    agent = m.AgentRecord(exit_code=0, leftovers=(m.Leftover(pid=7, command_line="sleep 1"),))
+    attestation = m.Attestation(container_name="orch-1", container_id="c", image_id="sha256:1")
+    first = build.attempt(outcome="oom", message="killed", profile=build.profile("fast", "128M"), signal=9)
+    second = build.attempt(
+        attempt=2, cases=(case,), agent=agent, violations=(build.violation(),), folder=Path("/x")
+    )
+    second = build.replace(second, evidence=build.replace(second.evidence, attestation=attestation))
+    unmeasured = build.result("b.py", "infra", usage=build.usage(None, None, pids_peak=None, oom_kills=None))
+    return build.summary(
+        build.of(first, second, verb="UNDERSIZED"),
+        unmeasured,
+        not_run=("c.py",),
+        ledger=m.Ledger(
+            expected_containers=3, created_containers=3, removed_containers=2, left=("container x",)
+        ),
+    )
+
+
+def test_the_document_has_the_designs_shape_and_obeys_its_schema(build, validator):
+    document = json.loads(jsonrun.to_json(jsonrun.run_document(rich_summary(build))))
+    validator.validate(document)
+    assert list(document) == ["schema", "run", "tests", "ledger"]
+    assert document["schema"] == 1
+    assert document["run"]["started_at"] == "2025-11-21T09:30:00+00:00"
+    assert document["run"]["counts"]["tests"] == 2
+    assert document["run"]["not_run"] == ["c.py"]
+    assert document["ledger"] == {
+        "expected": 3,
+        "created": 3,
+        "removed": 2,
+        "left": ["container x"],
+        "unexpected": [],
+    }
+    test = document["tests"][0]
+    assert (test["outcome"], test["verb"], test["profile"], test["queue_seconds"]) == (
+        "passed",
+        "UNDERSIZED",
+        "standard",
+        0.5,
+    )
+    assert [a["limits"]["memory_bytes"] for a in test["attempts"]] == [128 << 20, 512 << 20]
+    assert [a["signal"] for a in test["attempts"]] == [9, None]
+    assert test["usage"]["source"] == "kernel"
+    assert test["violations"][0]["kind"] == "child-oom"
+    assert test["cases"] == [
+        {"name": "test_a", "outcome": "failed", "duration_seconds": None, "message": "no"}
+    ]
+    assert test["leftovers"] == [{"pid": 7, "command_line": "sleep 1"}]
+
+
+def test_what_was_not_measured_is_null_with_a_reason(build):
+    usage = jsonrun.run_document(rich_summary(build))["tests"][1]["usage"]
+    assert usage["memory_peak_bytes"] is None
+    assert usage["source"] is None
+    assert usage["missing"]["cpu_seconds"] == "no cgroup files"
+
+
+def test_the_source_is_the_weakest_of_the_headline_figures(build):
+    usage = build.replace(
+        build.usage(),
+        sources=MappingProxyType({"cpu_seconds": m.Source.STATS, "memory_peak_bytes": m.Source.KERNEL}),
+    )
+    document = jsonrun.result_document(build.result(usage=usage))
+    assert document["usage"]["source"] == "stats"
+    assert document["usage"]["sources"] == {"cpu_seconds": "stats", "memory_peak_bytes": "kernel"}
+
+
+def test_the_schema_refuses_a_wrong_document(build, validator):
+    document = jsonrun.run_document(rich_summary(build))
+    document["tests"][0]["outcome"] = "excellent"
+    with pytest.raises(jsonschema.ValidationError, match="excellent"):
+        validator.validate(document)
+    del document["ledger"]
+    assert not validator.is_valid(document)
+
+
+def test_the_schema_knows_every_word_of_the_model():
+    definitions = jsonrun.run_schema()["$defs"]
+    assert definitions["outcome"]["enum"] == [outcome.value for outcome in m.Outcome]
+    assert definitions["test"]["properties"]["verb"]["enum"] == [verb.value for verb in m.Verb]
+    assert definitions["violation"]["properties"]["kind"]["enum"] == [kind.value for kind in m.ViolationKind]
+    assert definitions["case"]["properties"]["outcome"]["enum"] == [case.value for case in m.CaseOutcome]
+    assert definitions["run"]["properties"]["status"]["enum"] == [status.value for status in m.RunStatus]
+
+
+def test_nan_and_infinity_are_null(build):
+    violation = build.replace(build.violation(), measured=float("nan"), limit=float("inf"))
+    text = jsonrun.to_json(jsonrun.result_document(build.result(violations=(violation,))))
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert json.loads(text)["violations"][0]["measured"] is None
+
+
+def test_undecodable_bytes_become_the_replacement_character(build):
+    name = b"test/caf\xe9.py".decode("utf-8", "surrogateescape")
+    text = jsonrun.to_json(
+        jsonrun.run_document(build.summary(build.result(name, message=b"\xff".decode("latin-1"))))
+    )
+    assert json.loads(text)["tests"][0]["id"] == "test/caf\ufffd.py"
+    assert json.loads(text)["tests"][0]["message"] == "ÿ"
+
+
+def test_passwords_in_arguments_are_not_printed(build):
+    run = build.replace(build.run, argv=("orch", "run", "--db", "postgresql://me:s3cret@db/x"))
+    assert "s3cret" not in jsonrun.to_json(jsonrun.run_document(build.summary(run=run)))
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=st.text(st.characters()))
+def test_an_event_is_one_line_whatever_a_test_says(build, message):
+    line = jsonrun.event_line(jsonrun.test_finished_event(build.result(outcome="failed", message=message)))
+    assert len(line.splitlines()) == 1
+    assert line.isascii()
+    assert json.loads(line)["event"] == "test-finished"
+
+
+def test_the_events_of_a_run_tell_it_from_start_to_end(build):
+    summary = rich_summary(build)
+    attempt = summary.results[0].attempts[0]
+    events = [
+        jsonrun.run_started_event(summary.run, [attempt.assignment]),
+        jsonrun.test_started_event(attempt.assignment),
+        jsonrun.attempt_finished_event(attempt, will_retry=True),
+        jsonrun.test_finished_event(summary.results[0]),
+        jsonrun.run_finished_event(summary),
+    ]
+    parsed = [json.loads(jsonrun.event_line(event)) for event in events]
+    assert [event["event"] for event in parsed] == [
+        "run-started",
+        "test-started",
+        "attempt-finished",
+        "test-finished",
+        "run-finished",
+    ]
+    assert parsed[0]["planned"] == 1
+    assert parsed[2]["will_retry"] is True
+    assert parsed[2]["result"]["outcome"] == "oom"
+    assert parsed[3]["test"] == jsonrun.run_document(summary)["tests"][0]
+    assert parsed[4]["ledger"]["left"] == ["container x"]
+
+
+def test_samples_are_for_metrics_only(build):
+    attempt = build.attempt()
+    series = (m.Sample(at_seconds=0.1, memory_bytes=5),)
+    attempt = build.replace(attempt, evidence=build.replace(attempt.evidence, samples=series))
+    assert "samples" not in jsonrun.attempt_document(attempt)
+    (sample,) = jsonrun.attempt_document(attempt, samples=True)["samples"]
+    assert (sample["at_seconds"], sample["memory_bytes"], sample["cpu_seconds"]) == (0.1, 5, None)
+
+
+def test_the_file_is_written_whole(build, tmp_path):
+    path = tmp_path / "deep" / "run.json"
+    jsonrun.write_run_document(build.summary(build.result()), path)
+    jsonrun.write_run_document(build.summary(build.result("other.py")), path)
+    assert json.loads(path.read_text())["tests"][0]["id"] == "other.py"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_large_run_is_written_quickly_and_the_same(build):
+    results = [build.result(f"t{n}.py") for n in range(300)]
+    started = time.process_time()
+    large = jsonrun.run_text(build.summary(*results))
+    assert time.process_time() - started < 1.0
+    assert large.count("\n") == 1
+    small = jsonrun.run_text(build.summary(*results[:3]))
+    assert small.count("\n") > 100
+    assert json.loads(large)["tests"][:3] == json.loads(small)["tests"]
+
+
+def test_a_type_that_json_does_not_know_is_a_defect():
+    with pytest.raises(TypeError, match="object"):
+        jsonrun.plain({"x": object()})
