@@ -15,15 +15,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "unit" / "database"))  # for its examples
-
-from database_examples import finish, make_result, make_run
-
 from orchestrator.database import schema
 from orchestrator.database.queries import load_run
 from orchestrator.database.store import Database
 from orchestrator.errors import DatabaseError
+from tests.unit.database.database_examples import finish, make_result, make_run
 
 KILLS = 1000 if os.environ.get("ORCH_FAULTS") == "all" else 50
 
@@ -50,7 +46,7 @@ class Writer:
                 for number in range(1_000_000):
                     database.record(run.id, make_result(run, f"test/{number}.py"))
                     os.write(pipe, f"{number}\n".encode())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the parent must read it
             os.write(pipe, f"{error!r}\n".encode())
         finally:
             os._exit(1)
@@ -142,12 +138,11 @@ def test_d1_kill_during_creation_leaves_nothing_half_made(tmp_path):
 
 @pytest.mark.parametrize("held_seconds", [30 if os.environ.get("ORCH_FAULTS") == "all" else 6])
 def test_d2_a_foreign_write_lock_is_waited_for(filled, held_seconds):
-    holder = subprocess.Popen(
-        [sys.executable, "-c",
-         f"import sqlite3, time; c = sqlite3.connect({str(filled)!r}, isolation_level=None);"
-         f"c.execute('BEGIN IMMEDIATE'); print(flush=True); time.sleep({held_seconds}); c.execute('COMMIT')"],
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
+    program = (
+        f"import sqlite3, time; c = sqlite3.connect({str(filled)!r}, isolation_level=None);"
+        f"c.execute('BEGIN IMMEDIATE'); print(flush=True); time.sleep({held_seconds}); c.execute('COMMIT')"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     holder.stdout.readline()
     started = time.monotonic()
     run = make_run()
