@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +20,9 @@ from orchestrator.database.queries import load_run
 from orchestrator.database.store import Database
 from orchestrator.errors import DatabaseError
 from tests.unit.database.database_examples import finish, make_result, make_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KILLS = 1000 if os.environ.get("ORCH_FAULTS") == "all" else 50
 
