@@ -61,7 +61,7 @@ def grow(path: Path, attempts: int) -> None:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(attempts)")]
         (run_id,) = connection.execute("SELECT id FROM runs LIMIT 1").fetchone()
         template = connection.execute(
-            "SELECT * FROM attempts WHERE run_id = ? LIMIT 500", (run_id,)
+            "SELECT * FROM attempts WHERE run_id = ? AND repetition = 1", (run_id,)
         ).fetchall()
         place = {name: columns.index(name) for name in columns}
         connection.execute("BEGIN")
