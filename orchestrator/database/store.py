@@ -78,9 +78,11 @@ class Database:
             opened.notices += import_spools(opened.engine, folders)
             if owner_alive is not None:
                 database._interrupt_orphans(owner_alive)
-        except SQLAlchemyError as error:
+        except BaseException as error:
             opened.close()
-            raise database_error(error, "open", database.place) from error
+            if isinstance(error, SQLAlchemyError):
+                raise database_error(error, "open", database.place) from error
+            raise
         return database
 
     @property
@@ -117,7 +119,10 @@ class Database:
     # ---------------------------------------------------------------- writing
 
     def begin_run(self, run: Run, planned: Sequence[Assignment], *, owner: str | None = None) -> None:
-        """Store a run as `running`, with its plan; `owner` tells later opens whether it is still alive."""
+        """Store a run as `running`, with its plan.
+
+        `owner` tells later opens whether it is still alive; one without an owner counts as dead.
+        """
         self._projects[run.id] = run.project
         self._begun[run.id] = bundles.begin_bundle(run, planned, owner)
         self._store(self._begun[run.id])

@@ -441,8 +441,8 @@ def upgrade() -> None:
             "series",
             sa.LargeBinary(),
             nullable=False,
-            comment='Zlib-compressed JSON: {"at_seconds": […], "memory_bytes": […], …}, one list a figure, all '
-            "of samples_count values; figures that were never measured are left out.",
+            comment='Zlib-compressed JSON: {"at_seconds": […], "memory_bytes": […], …}, one list a figure, '
+            "all of samples_count values; figures that were never measured are left out.",
         ),
         sa.ForeignKeyConstraint(
             ["attempt_id"], ["attempts.id"], name=op.f("fk_samples_attempt_id_attempts"), ondelete="CASCADE"
