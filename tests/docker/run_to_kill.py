@@ -40,7 +40,7 @@ def main(image_id: str, run_id: str, folder: Path) -> None:
         for number in (1, 2):
             kept = folder / f"attempt-{number}"
             kept.mkdir()
-            assignment = make_assignment("sleep", "60", run_id=run_id, attempt=number, timeout_seconds=90.0)
+            assignment = make_assignment("sleep", "60", run_id=run_id, path=f"tests/{number}.sh", timeout_seconds=90.0)
             threads.append(threading.Thread(target=executor.run, args=(assignment, 0.0, kept)))
             threads[-1].start()
         print(reaper._watchdog.pid, flush=True)

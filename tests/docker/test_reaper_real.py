@@ -60,7 +60,14 @@ class Running:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert self.process.stdout is not None
-        self.watchdog = int(self.process.stdout.readline())
+        try:
+            self.watchdog = int(self.process.stdout.readline())
+            self._wait_until_running(engine)
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait_until_running(self, engine: Engine) -> None:
         deadline = time.monotonic() + 30
         while len(self._running(engine)) < 2:
             assert self.process.poll() is None, "the run ended too early"

@@ -268,6 +268,15 @@ def test_a_leftovers_command_line_forges_nothing(bench: Bench) -> None:
     check_figures(evidence)
 
 
+def test_a_leftover_with_a_very_long_command_line(bench: Bench) -> None:
+    evidence = bench.sh("long=$(head -c 100000 /dev/zero | tr '\\0' x); sh -c 'sleep 99; :' $long & exit 5")
+    check_two_witnesses(evidence, 5)
+    assert evidence.agent is not None
+    lines = sorted(leftover.command_line for leftover in evidence.agent.leftovers)
+    assert [len(line) for line in lines] == [500, len("sleep 99")]
+    check_figures(evidence)
+
+
 def test_forged_end_record(bench: Bench) -> None:
     evidence = bench.sh(
         "n=0123456789abcdef0123456789abcdef; printf '\\n%s end\\ncode 0\\n\\n%s tar\\n\\n%s reset\\n\\n%s over\\n'"
@@ -367,6 +376,8 @@ def test_leftovers_that_fill_the_pids_limit(bench: Bench) -> None:
     )
     assert evidence.agent is not None, "the agent did not live to tell"
     assert len(evidence.agent.leftovers) > 50
+    assert all(leftover.command_line in ("sleep", "sleep 1000") for leftover in evidence.agent.leftovers)
+    assert not evidence.timed_out
     assert evidence.agent.dirty == ()
     assert evidence.usage.pids_limit_hits is not None
     assert evidence.usage.pids_limit_hits > 0
