@@ -67,9 +67,7 @@ def grow(path: Path, attempts: int) -> None:
         connection.execute("BEGIN")
         statement = f"INSERT INTO attempts VALUES ({', '.join('?' * len(columns))})"
         for batch in range(attempts // len(template)):
-            at = (now - timedelta(days=365 * batch * len(template) / attempts)).strftime(
-                "%Y-%m-%d %H:%M:%S.%f"
-            )
+            at = (now - timedelta(days=365 * batch * len(template) / attempts)).strftime("%Y-%m-%d %H:%M:%S.%f")
             rows = []
             for number, row in enumerate(template):
                 copy = list(row)

@@ -159,9 +159,7 @@ class Database:
             try:
                 with write_connection(self._opened.engine) as connection, connection.begin():
                     stored = writing.write(connection, bundle, self._known)
-            except (
-                IntegrityError
-            ) as error:  # a run that was never begun: a mistake of the caller, not of the disk
+            except IntegrityError as error:  # a run that was never begun: a mistake of the caller, not of the disk
                 raise database_error(error, "write", self.place) from error
             except DBAPIError as error:
                 self._give_up(bundle, error)

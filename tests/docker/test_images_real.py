@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from orchestrator.engine.docker import open_engine
 
 from orchestrator.engine import offline_base
+from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import context_report, ensure_images
 from orchestrator.model import ImageSpec
 

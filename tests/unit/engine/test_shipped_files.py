@@ -34,9 +34,7 @@ def test_shellcheck(path):
 def test_a_dockerfile_works_with_every_builder_and_context(path):
     text = path.read_text()
     instructions = [line for line in text.splitlines() if not line.startswith("#")]
-    assert not any(re.match(r"(?i)\s*RUN\s+--|.*<<-?['\"]?EOF", line) for line in instructions), (
-        "BuildKit only"
-    )
+    assert not any(re.match(r"(?i)\s*RUN\s+--|.*<<-?['\"]?EOF", line) for line in instructions), "BuildKit only"
     copies = [line for line in instructions if re.match(r"(?i)\s*(COPY|ADD)\s", line)]
     assert all("--from=" in line for line in copies), "the context may be docker/ or the repository"
     assert not re.search(r"x86_64-linux|aarch64-linux|/amd64|/arm64", text), "one architecture only"
@@ -105,9 +103,7 @@ def test_the_seccomp_profile_is_an_allowlist_without_contradictions():
     for rule in conditional:
         assert not set(rule["names"]) & set(always), "a rule without condition would make the condition void"
     allowed = {name for name, action in always.items() if action == "SCMP_ACT_ALLOW"}
-    dangerous = (
-        "bpf keyctl mount setns io_uring_setup clone3 userfaultfd perf_event_open open_by_handle_at ptrace"
-    )
+    dangerous = "bpf keyctl mount setns io_uring_setup clone3 userfaultfd perf_event_open open_by_handle_at ptrace"
     assert not allowed & set(dangerous.split())
     debuggers = [r for r in conditional if "ptrace" in r["names"]]
     assert [(r["action"], r.get("includes"), r.get("excludes")) for r in debuggers] == [
