@@ -236,6 +236,12 @@ class Assignment:
     group: str | None = None
     history: History | None = None
 
+    @property
+    def key(self) -> str:
+        """Names a test among those that run at the same time: its id, and which repetition it is."""
+        name = str(self.test.id)
+        return name if self.repetition == 1 else f"{name}#{self.repetition}"
+
 
 # ---------------------------------------------------------------- what was seen
 

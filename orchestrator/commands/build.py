@@ -53,7 +53,7 @@ def build(
 
 
 def _line(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)  # noqa: T201 - a build's log, beside the answer
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def _quiet(_text: str) -> None:

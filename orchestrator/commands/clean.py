@@ -30,7 +30,11 @@ def clean(*, engine_url: str | None, older_than: str | None, dry_run: bool) -> i
     swept = remove_orphans(engine, found, places=places)
     for problem in swept.left:
         say(f"left: {problem}")
-    say(f"{len(swept.removed)} objects and {len(places)} folders removed" if found or places else "nothing to clean")
+    say(
+        f"{len(swept.removed)} objects and {len(places)} folders removed"
+        if found or places
+        else "nothing to clean"
+    )
     return ExitCode.INFRA if swept.left else ExitCode.OK
 
 

@@ -42,7 +42,9 @@ def schema() -> int:
     return ExitCode.OK
 
 
-def profiles_show(*, config_path: Path | None, database: str | None, names: tuple[str, ...], output_format: str) -> int:
+def profiles_show(
+    *, config_path: Path | None, database: str | None, names: tuple[str, ...], output_format: str
+) -> int:
     """Print profiles with their limits."""
     config = load(config_path, {} if database is None else {"database": database})
     from orchestrator.scheduling.assign import known_profile
@@ -121,9 +123,9 @@ def _origin(name: str, origins: Mapping[str, object]) -> str:
 
 def _settings(config: Any) -> Iterator[tuple[str, object]]:
     """Dotted name and plain value of each setting, under the names that the file uses."""
-    from orchestrator.config.shown import settings
+    from orchestrator.config.show import setting_texts
 
-    yield from settings(config)
+    yield from setting_texts(config).items()
 
 
 def _plain(value: object) -> Any:

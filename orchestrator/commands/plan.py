@@ -33,7 +33,7 @@ def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
     assignments, config, host = _assignments(selection)
     if not assignments:
         return ExitCode.OK
-    limits = budget(selection, config, host, assignments)
+    limits = budget(config, host, assignments)
     if out is not None:
         out.write_text(to_json(_document(assignments, limits)) + "\n", encoding="utf-8")
         say(f"{len(assignments)} tests planned; written to {out}")
@@ -60,7 +60,7 @@ def _assignments(selection: Selection, *, history: bool = True) -> tuple[tuple[A
     import sys
 
     def notice(text: str) -> None:
-        print(f"orch: {text}", file=sys.stderr)  # noqa: T201 - a notice beside the answer
+        print(f"orch: {text}", file=sys.stderr)
 
     config = load(selection.config_path, selection.overrides())
     host = host_info()
@@ -118,12 +118,16 @@ def _prediction_lines(plan: Sequence[Assignment], budget: Budget) -> list[str]:
     predicted = predict(plan, budget, startup_seconds=START_SECONDS)
     known = sum(a.history is not None for a in plan)
     lines = [
-        f"{len(plan)} tests, {known} with history; predicted {format_duration(predicted.makespan_seconds)}"
-        f" (one at a time {format_duration(predicted.test_seconds)})"
+        (
+            f"{len(plan)} tests, {known} with history; predicted {format_duration(predicted.makespan_seconds)}"
+            f" (one at a time {format_duration(predicted.test_seconds)})"
+        )
     ]
     if predicted.bound_seconds:
         limit = max(predicted.bound_seconds, key=lambda name: predicted.bound_seconds[name])
-        used = ", ".join(f"{name} {format_ratio(share)}" for name, share in predicted.utilisation.items() if share > 0)
+        used = ", ".join(
+            f"{name} {format_ratio(share)}" for name, share in predicted.utilisation.items() if share > 0
+        )
         lines.append(f"limited by {limit}; mean use: {used}")
     return lines
 

@@ -21,7 +21,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 def say(text: str = "") -> None:
     """One line, or several, to stdout."""
-    print(text)  # noqa: T201 - the answer itself
+    print(text)
 
 
 def show(tables: Table | Sequence[Table], output_format: str) -> None:

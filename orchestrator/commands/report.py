@@ -29,7 +29,13 @@ def opened(config_path: Path | None, database: str | None) -> Iterator[Database]
 
 
 def report(
-    *, config_path: Path | None, database: str | None, since: str, run_id: str | None, output_format: str, limit: int
+    *,
+    config_path: Path | None,
+    database: str | None,
+    since: str,
+    run_id: str | None,
+    output_format: str,
+    limit: int,
 ) -> int:
     """Usage of each test over a window, or the tests of one run."""
     with opened(config_path, database) as db:
@@ -43,7 +49,13 @@ def report(
 
 
 def offenders(
-    *, config_path: Path | None, database: str | None, by: OffenderOrder, since: str, output_format: str, limit: int
+    *,
+    config_path: Path | None,
+    database: str | None,
+    by: OffenderOrder,
+    since: str,
+    output_format: str,
+    limit: int,
 ) -> int:
     """The tests that cost most."""
     with opened(config_path, database) as db:

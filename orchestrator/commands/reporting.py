@@ -33,7 +33,7 @@ class Output:
 
     def notice(self, text: str) -> None:
         """One line to stderr."""
-        print(f"orch: {text}", file=sys.stderr)  # noqa: T201 - this is the place where orch prints
+        print(f"orch: {text}", file=sys.stderr)
 
     def notices(self, texts: Iterable[str]) -> None:
         """Several lines to stderr."""
@@ -42,7 +42,7 @@ class Output:
 
     def building(self, line: str) -> None:
         """A line of an image's build."""
-        print(f"  {line}", file=sys.stderr)  # noqa: T201 - as above
+        print(f"  {line}", file=sys.stderr)
 
     def plan(self, plan: Sequence[Assignment], budget: Budget) -> int:
         """Print what would run."""
@@ -125,7 +125,7 @@ class RunProgress:
         self._emit(jsonrun.run_finished_event(summary))
         self._events.close()
         if self._format == "json":
-            print(jsonrun.to_json(jsonrun.run_document(summary)))  # noqa: T201 - the report itself
+            print(jsonrun.to_json(jsonrun.run_document(summary)))
         elif self._format == "table":
             self._display.summary(summary)
 
@@ -135,4 +135,4 @@ class RunProgress:
             self._events.write(line.rstrip("\n") + "\n")
             self._events.flush()
             if self._format == "jsonl":
-                print(line.rstrip("\n"), flush=True)  # noqa: T201 - the report itself
+                print(line.rstrip("\n"), flush=True)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from orchestrator.model_reports import AttemptRow, RunRecord
 
 
-def repro(*, config_path: Path | None, database: str | None, engine_url: str | None, target: str, run_it: bool) -> int:
+def repro(
+    *, config_path: Path | None, database: str | None, engine_url: str | None, target: str, run_it: bool
+) -> int:
     """Print the command; with `run_it`, run it and compare its exit code with the recorded one."""
     from orchestrator.commands.report import opened
     from orchestrator.database import queries

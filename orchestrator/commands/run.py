@@ -31,6 +31,7 @@ from orchestrator.measure.processes import host_info, owner_alive, owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Ledger, Outcome, Run, RunStatus, RunSummary, Severity
 from orchestrator.scheduling.admission import Budget
+from orchestrator.scheduling.assign import clamp
 from orchestrator.scheduling.loop import schedule
 from orchestrator.scheduling.policy import Policy
 from orchestrator.stopping import StopFlag, StopLevel
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.options import RunOptions
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
-    from orchestrator.model import Assignment, Attempt, HostInfo, TestResult
+    from orchestrator.model import Assignment, Attempt, HostInfo, OutputLog, TestResult
     from orchestrator.scheduling.loop import Schedule
 
 MAX_AUTO_SLOTS = 64
@@ -62,11 +63,11 @@ def run(options: RunOptions) -> int:
             nothing_selected(config, output.notice)
             return ExitCode.OK
         if options.dry_run:
-            return output.plan(plan, budget(options, config, host, plan))
+            return output.plan(plan, budget(config, host, plan))
         engine = open_engine(options.engine_url)
         images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
         this = describe(run_id, config, engine, host, images)
-        summary = carry_out(this, plan, options=options, config=config, engine=engine, database=database, output=output)
+        summary = carry_out(this, plan, config=config, engine=engine, database=database, output=output)
         database.finish_run(
             run_id,
             status=summary.status,
@@ -84,7 +85,6 @@ def carry_out(
     this: Run,
     plan: Sequence[Assignment],
     *,
-    options: RunOptions,
     config: Config,
     engine: Engine,
     database: Database,
@@ -96,8 +96,9 @@ def carry_out(
     began = time.monotonic()
     folder = RunFolder(config.state_dir, this)
     around = surroundings(config, engine.info)
-    place = make_place(this.id)
-    owner = Owner(run_id=this.id, token=owner_token(), place=str(place))
+    token = owner_token()
+    place = make_place(this.id, token)
+    owner = Owner(run_id=this.id, token=token, place=str(place))
     with ExitStack() as stack:
         reaper = stack.enter_context(Reaper(engine, owner))
         sampler = stack.enter_context(Sampler())
@@ -111,10 +112,10 @@ def carry_out(
         going = schedule(
             plan,
             Execute(executor, folder),
-            budget=budget(options, config, this.host, plan),
+            budget=budget(config, this.host, plan),
             policy=policy(config),
             stop=stop,
-            profiles=config.profiles,
+            profiles={name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()},
             on_event=progress.event,
         )
         for result in going:
@@ -135,7 +136,7 @@ def carry_out(
     )
 
 
-def budget(options: RunOptions, config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget:
+def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget:
     """What may run at once. A number of jobs that the user gave is believed over the count of CPUs."""
     memory = int(host.memory_bytes * MEMORY_SHARE)
     if config.run.jobs is not None:
@@ -161,9 +162,7 @@ def pin_images(
     return ensure_images(engine, specs, offline_base=offline_base, on_line=output.building)
 
 
-def describe(
-    run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str]
-) -> Run:
+def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str]) -> Run:
     """The run's record, before anything has run."""
     revision, branch, dirty = git_state(config.project_root)
     return Run(
@@ -190,11 +189,19 @@ def slim(result: TestResult) -> TestResult:
 
 def _slim_attempt(attempt: Attempt, *, keep_tail: bool) -> Attempt:
     evidence = attempt.evidence
-    logs = {
-        name: replace(log, chunks=(), tail=log.tail if keep_tail else b"")
-        for name, log in (("stdout", evidence.stdout), ("stderr", evidence.stderr))
-    }
-    return replace(attempt, evidence=replace(evidence, samples=(), **logs))
+    return replace(
+        attempt,
+        evidence=replace(
+            evidence,
+            samples=(),
+            stdout=_slim_log(evidence.stdout, keep_tail=keep_tail),
+            stderr=_slim_log(evidence.stderr, keep_tail=keep_tail),
+        ),
+    )
+
+
+def _slim_log(log: OutputLog, *, keep_tail: bool) -> OutputLog:
+    return replace(log, chunks=(), tail=log.tail if keep_tail else b"")
 
 
 def ledger_of(executor: LocalExecutor, reaper: Reaper) -> Ledger:

@@ -38,7 +38,9 @@ def runs_show(*, config_path: Path | None, database: str | None, run_id: str, ou
     return ExitCode.OK
 
 
-def runs_diff(*, config_path: Path | None, database: str | None, before: str, after: str, output_format: str) -> int:
+def runs_diff(
+    *, config_path: Path | None, database: str | None, before: str, after: str, output_format: str
+) -> int:
     """Print what changed between two runs."""
     with opened(config_path, database) as db:
         show(tables.diff_tables(queries.diff_runs(db, before, after)), output_format)

@@ -90,7 +90,9 @@ def nothing_selected(config: Config, notice: Callable[[str], None]) -> None:
     message = f"no tests selected in {config.project_root} (suites match: {globs or 'nothing'})"
     match config.run.no_tests:
         case "fail":
-            raise NoTestsError(message, remedy="check the paths and filters with orch list, or pass --no-tests pass")
+            raise NoTestsError(
+                message, remedy="check the paths and filters with orch list, or pass --no-tests pass"
+            )
         case "warn":
             notice(message)
         case "pass":

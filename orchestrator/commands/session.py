@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.reaper import OWNER_FILE, PLACE_PREFIX
 from orchestrator.errors import ConfigError, UsageError
 from orchestrator.measure import cgroups
 
@@ -52,7 +53,9 @@ def seccomp_text(config: Config) -> str:
 def surroundings(config: Config, info: EngineInfo) -> Surroundings:
     """What is the same for all containers of a run. UsageError: the project cannot be mounted."""
     root = config.project_root.resolve()
-    if root == Path("/") or any(root == Path(p) for p in ("/etc", "/var", "/usr", "/proc", "/sys", "/dev", "/run")):
+    if root == Path("/") or any(
+        root == Path(p) for p in ("/etc", "/var", "/usr", "/proc", "/sys", "/dev", "/run")
+    ):
         raise UsageError(f"will not mount {root} into containers", remedy="run orch inside a project's folder")
     counters = cgroups.AGENT_FILES_V2 if info.cgroup_version == 2 else cgroups.AGENT_FILES_V1
     return Surroundings(
@@ -63,10 +66,11 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
     )
 
 
-def make_place(run_id: str) -> Path:
-    """The run's temporary folder, this user's alone; its name is known to the watchdog."""
-    place = Path(tempfile.gettempdir()) / f"orch-{run_id}"
+def make_place(run_id: str, token: str) -> Path:
+    """The run's temporary folder, this user's alone. It says whose it is, for a later `orch clean`."""
+    place = Path(tempfile.gettempdir()) / f"{PLACE_PREFIX}{run_id}"
     place.mkdir(mode=0o700)
+    (place / OWNER_FILE).write_text(token + "\n", encoding="utf-8")
     return place
 
 
@@ -87,5 +91,3 @@ def git_state(root: Path) -> tuple[str | None, str | None, bool | None]:
     except (OSError, subprocess.TimeoutExpired):
         return None, None, None
     return revision or None, branch or None, None if status is None else bool(status)
-
-

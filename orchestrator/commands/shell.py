@@ -46,8 +46,9 @@ def shell(
     engine = open_engine(engine_url)
     images = ensure_images(engine, [config.images[chosen.image]], offline_base=offline_base, on_line=_note)
     run_id = str(uuid.uuid4())
-    place = make_place(run_id)
-    owner = labels.Owner(run_id=run_id, token=owner_token(), place=str(place))
+    token = owner_token()
+    place = make_place(run_id, token)
+    owner = labels.Owner(run_id=run_id, token=token, place=str(place))
     name = f"orch-{run_id[:8]}-shell"
     around = surroundings(config, engine.info)
     spec = hardening.container_spec(
@@ -89,4 +90,4 @@ def client_env(info: EngineInfo) -> dict[str, str]:
 
 
 def _note(text: str) -> None:
-    print(f"orch: {text}", file=sys.stderr)  # noqa: T201 - notices beside the shell
+    print(f"orch: {text}", file=sys.stderr)

@@ -46,4 +46,4 @@ class Signals:
 
     def _on_question(self, _number: int, _frame: FrameType | None) -> None:
         for line in self._running():
-            print(line, file=sys.stderr)  # noqa: T201 - the answer to a question, not a log
+            print(line, file=sys.stderr)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from orchestrator.model import Assignment, Profile
+    from orchestrator.model import Assignment, Command, Profile
 
 USER = "1001:1001"
 PROJECT_DIR = "/work"
@@ -141,6 +141,11 @@ def test_env(assignment: Assignment) -> dict[str, str]:
     }
 
 
+def argv_inside(command: Command) -> list[str]:
+    """A test's words as they are inside the container."""
+    return [word.replace("{output_dir}", OUTPUT_DIR) for word in command.argv]
+
+
 def order(assignment: Assignment, nonce: str, *, keep: bool) -> bytes:
     """What the agent is sent to run one test; see agent.sh."""
     command = assignment.test.command
@@ -150,7 +155,7 @@ def order(assignment: Assignment, nonce: str, *, keep: bool) -> bytes:
         folder,
         *(f"{name}={value}" for name, value in test_env(assignment).items()),
         "--",
-        *(word.replace("{output_dir}", OUTPUT_DIR) for word in command.argv),
+        *argv_inside(command),
     ]
     text = f"{nonce}\norch_test {shlex.join(words)}\n{nonce}\n"
     return text.encode(errors="surrogateescape")

@@ -96,14 +96,15 @@ class LocalExecutor:
                 keep=False,
                 folder=folder,
                 stop=self._stop,
-                on_release=lambda: meter.begin(slot.container_id or ""),
+                on_release=lambda: meter.begin(slot.container_id or "", assignment.key),
             )
             ended = time.monotonic()
             inspection = slot.finish()
         except EngineError as error:
             failure = error.message
             ended = time.monotonic()
-        samples, used = meter.samples(), meter.usage(run, reason=failure)
+        samples = meter.samples()
+        used = meter.usage(run, samples, reason=failure)
         self._clear_up(slot, meter)
         return Evidence(
             agent=run.record if run else None,

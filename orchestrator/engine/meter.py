@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from orchestrator.measure import cgroups, usage
+from orchestrator.measure.series import SeriesReader
 
 if TYPE_CHECKING:
     from orchestrator.engine.slot import SlotRun
@@ -36,8 +37,8 @@ class Meter:
         self._start: cgroups.Counters | None = None
         self._key: str | None = None
 
-    def begin(self, container_id: str) -> None:
-        """A test starts: from here on everything that is counted is its own."""
+    def begin(self, container_id: str, key: str) -> None:
+        """A test starts: from here on everything that is counted is its own. `key` names its samples."""
         if self.parent is None:
             return
         self._paths = cgroups.locate(self.parent, self._version)
@@ -45,16 +46,15 @@ class Meter:
         if self._paths is None or own is None:
             return
         self._start = cgroups.read(self._paths)
-        self._key = container_id
-        paths = own
-        self._sampler.add(container_id, lambda: cgroups.read(paths, series=True))
+        self._key = key
+        self._sampler.add(key, SeriesReader(own))
 
     def samples(self) -> tuple[Sample, ...]:
         """The series of the test that has ended."""
         key, self._key = self._key, None
         return () if key is None else self._sampler.take(key)
 
-    def usage(self, run: SlotRun | None, *, reason: str | None) -> Usage:
+    def usage(self, run: SlotRun | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
         """What the test used; `reason`: why there may be nothing to see."""
         kernel = cgroups.read(self._paths) if self._paths is not None else None
         begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
@@ -66,6 +66,7 @@ class Meter:
             agent_start=begin,
             agent_end=end,
             stats=None,
+            samples=samples,
             reason=reason or "the container ended without the agent's record",
         )
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from orchestrator.engine import labels
 from orchestrator.engine.meter import CGROUP_ROOT
 from orchestrator.errors import EngineError
 from orchestrator.measure import cgroups
+from orchestrator.measure.processes import owner_is_of_this_boot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.labels import Owner
 
 PLACE_PREFIX = "orch-"
+OWNER_FILE = "owner"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,20 +106,41 @@ def find_orphans(
     now = time.time()
     orphans = []
     for found in engine.find({labels.MANAGED: "true"}):
-        if not labels.is_ours(found) or owner_alive(found.labels.get(labels.OWNER, "")):
+        token = found.labels.get(labels.OWNER, "")
+        if not labels.is_ours(found) or owner_alive(token):
             continue
+        if not engine.info.local and not owner_is_of_this_boot(token) and older_than_seconds <= 0:
+            continue  # another machine's orch on a shared engine: only its age can tell
         age = now - found.created_at.timestamp() if found.created_at else float("inf")
         if age >= older_than_seconds:
             orphans.append(found)
     return tuple(orphans)
 
 
-def remove_orphans(engine: ContainerEngine, found: tuple[FoundObject, ...]) -> Swept:
-    """Remove what `find_orphans` found, with the cgroups and temporary folders of those runs."""
+def stale_places(
+    *, owner_alive: Callable[[str], bool], older_than_seconds: float = 0.0
+) -> tuple[str, ...]:
+    """Temporary folders of runs whose orch is dead."""
+    stale = []
+    for path in sorted(Path(tempfile.gettempdir()).glob(f"{PLACE_PREFIX}*-*-*-*-*")):
+        with suppress(OSError):
+            token = (path / OWNER_FILE).read_text(encoding="utf-8").strip()
+            age = time.time() - path.lstat().st_mtime
+            if path.lstat().st_uid == os.getuid() and age >= older_than_seconds and not owner_alive(token):
+                stale.append(str(path))
+    return tuple(stale)
+
+
+def remove_orphans(
+    engine: ContainerEngine, found: tuple[FoundObject, ...], *, places: tuple[str, ...] = ()
+) -> Swept:
+    """Remove what `find_orphans` and `stale_places` found, and the cgroups of those runs."""
     swept = remove_all(engine, found)
     for run_id in {f.labels[labels.RUN] for f in found}:
         remove_cgroups(run_id)
-    for place in {f.labels.get(labels.PLACE, "") for f in found} - {""}:
+    for place in places:
+        remove_cgroups(Path(place).name.removeprefix(PLACE_PREFIX))
+    for place in {*(f.labels.get(labels.PLACE, "") for f in found), *places} - {""}:
         remove_place(place)
     return swept
 

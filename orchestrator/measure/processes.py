@@ -117,6 +117,11 @@ def owner_alive(token: str) -> bool:
     return _start_time(int(pid)) == start_time
 
 
+def owner_is_of_this_boot(token: str) -> bool:
+    """True if the token was made on this machine since it was started, in whatever pid namespace."""
+    return token.partition(":")[0].partition(".")[0] == _boot_id().partition(".")[0]
+
+
 def _boot_id() -> str:
     """The boot's id, and the pid namespace in which this process' pid means something."""
     boot = (read_text("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}").strip()

@@ -56,6 +56,11 @@ class _Series:
             if not self._finished:
                 self.due = self._next_due(self._take_one())
 
+    @property
+    def newest(self) -> Sample | None:
+        """The last sample taken."""
+        return self._samples[-1] if self._samples else None
+
     def finish(self) -> tuple[Sample, ...]:
         """Take the last sample; all of them. Raises what a reader raised, except an OSError."""
         with self.lock:
@@ -153,6 +158,12 @@ class Sampler:
             self._series[key] = series
             if series.due < self._wake_at:
                 self._changed.notify()
+
+    def latest(self) -> dict[str, Sample]:
+        """The newest sample of each test, for a live display."""
+        with self._changed:
+            running = list(self._series.items())
+        return {key: sample for key, series in running if (sample := series.newest) is not None}
 
     def take(self, key: str) -> tuple[Sample, ...]:
         """End a test's series with a last sample and return it. KeyError: not being sampled."""

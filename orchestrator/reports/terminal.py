@@ -45,8 +45,7 @@ class RunningTest:
 
 def key_of(assignment: Assignment) -> str:
     """The key of a running test in `snapshot()`: its id, with the repetition where there are several."""
-    name = str(assignment.test.id)
-    return name if assignment.repetition == 1 else f"{name}#{assignment.repetition}"
+    return assignment.key
 
 
 def header_line(run: Run, tests: int) -> str:

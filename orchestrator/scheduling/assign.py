@@ -135,45 +135,48 @@ class _Mapper:
         return self.cache[key]
 
     def _profile(self, name: str, reason: str) -> _Choice:
-        if name not in self.profiles:
-            nearest = difflib.get_close_matches(name, self.profiles, n=1)
-            hint = (
-                f"did you mean {nearest[0]!r}?"
-                if nearest
-                else f"known are {', '.join(sorted(self.profiles))}"
-            )
-            raise UsageError(
-                f"{reason}: unknown profile {name!r}: {hint}",
-                remedy="`orch profiles show` lists the profiles",
-            )
-        return _Choice(self.profiles[name], reason)
+        return _Choice(known_profile(name, self.profiles, reason), reason)
 
     def _clamp(self, profile: Profile, reason: str) -> tuple[Profile, tuple[str, ...]]:
-        limits, notices = profile.limits, []
-        if limits.cpus > self.host.cpus:
-            granted = f"{self.host.cpus:g}"
-            notices.append(f"cpus {limits.cpus:g} -> {granted}: this host grants {granted}")
-            limits = replace(limits, cpus=self.host.cpus)
-        if limits.memory_bytes > self.host.memory_bytes:
-            granted = _size(self.host.memory_bytes)
-            notices.append(f"memory {_size(limits.memory_bytes)} -> {granted}: this host grants {granted}")
-            limits = replace(limits, memory_bytes=self.host.memory_bytes)
-        if notices and self.strict_limits:
+        clamped, notices = clamp(profile, self.host)
+        lowered = [notice for notice in notices if "this host" in notice]
+        if lowered and self.strict_limits:
             raise UsageError(
-                f"profile {profile.name!r} ({reason}) is larger than this host: {'; '.join(notices)}",
+                f"profile {profile.name!r} ({reason}) is larger than this host: {'; '.join(lowered)}",
                 remedy="run without --strict-limits to lower the limits, or choose a smaller profile",
             )
-        for name, label in (("tmpfs_bytes", "tmpfs"), ("outputs_bytes", "outputs"), ("shm_bytes", "shm")):
-            wanted: int = getattr(limits, name)
-            if (
-                wanted > limits.memory_bytes
-            ):  # a tmpfs is memory: a larger one is a promise that ends in an OOM kill
-                room = _size(limits.memory_bytes)
-                notices.append(
-                    f"{label} {_size(wanted)} -> {room}: it counts as memory, of which there is {room}"
-                )
-                limits = replace(limits, **{name: limits.memory_bytes})
-        return replace(profile, limits=limits), tuple(notices)
+        return clamped, notices
+
+
+def known_profile(name: str, profiles: Mapping[str, Profile], reason: str) -> Profile:
+    """The profile of that name. UsageError: there is none; `reason` says who asked for it."""
+    if name not in profiles:
+        nearest = difflib.get_close_matches(name, profiles, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(sorted(profiles))}"
+        raise UsageError(
+            f"{reason}: unknown profile {name!r}: {hint}", remedy="`orch profiles show` lists the profiles"
+        )
+    return profiles[name]
+
+
+def clamp(profile: Profile, host: HostInfo) -> tuple[Profile, tuple[str, ...]]:
+    """The profile with its limits lowered to what the host grants, and a notice for each that was lowered."""
+    limits, notices = profile.limits, []
+    if limits.cpus > host.cpus:
+        granted = f"{host.cpus:g}"
+        notices.append(f"cpus {limits.cpus:g} -> {granted}: this host grants {granted}")
+        limits = replace(limits, cpus=host.cpus)
+    if limits.memory_bytes > host.memory_bytes:
+        granted = _size(host.memory_bytes)
+        notices.append(f"memory {_size(limits.memory_bytes)} -> {granted}: this host grants {granted}")
+        limits = replace(limits, memory_bytes=host.memory_bytes)
+    for name, label in (("tmpfs_bytes", "tmpfs"), ("outputs_bytes", "outputs"), ("shm_bytes", "shm")):
+        wanted: int = getattr(limits, name)
+        if wanted > limits.memory_bytes:  # a tmpfs is memory: a larger one is a promise that ends in an OOM kill
+            room = _size(limits.memory_bytes)
+            notices.append(f"{label} {_size(wanted)} -> {room}: it counts as memory, of which there is {room}")
+            limits = replace(limits, **{name: limits.memory_bytes})
+    return replace(profile, limits=limits), tuple(notices)
 
 
 def _overridden(profile: Profile, rule: Rule) -> Profile:

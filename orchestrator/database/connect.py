@@ -1,0 +1,106 @@
+"""Connections: from a URL to a SQLAlchemy engine with the right pragmas, and errors turned into ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from orchestrator.errors import DatabaseError, UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+BUSY_TIMEOUT_SECONDS = 60
+WRITE = {"orch_write": True}
+"""Execution options of a connection that is going to write: it takes SQLite's write lock at once."""
+
+_CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "free some disk space, or name another place with --db",
+    sqlite3.SQLITE_READONLY: "make the state folder writable, or name another place with --db",
+    sqlite3.SQLITE_CANTOPEN: "see that the state folder can be written, or name another place with --db",
+    sqlite3.SQLITE_BUSY: "another program keeps the database locked: end it, then try again",
+    sqlite3.SQLITE_IOERR: "see to the disk's space and health, or name another place with --db",
+}
+
+
+def parse_url(url: str) -> URL:
+    """A URL of a supported database, or UsageError."""
+    remedy = "write sqlite:////absolute/path.db or postgresql+psycopg://user@host/name"
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError:
+        raise UsageError("the database URL cannot be read", remedy=remedy) from None
+    backend = parsed.get_backend_name()
+    if backend not in {"sqlite", "postgresql"}:
+        raise UsageError(f"the database {backend!r} is not supported", remedy=remedy)
+    if backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
+        raise UsageError("a database in memory would keep nothing", remedy=remedy)
+    return parsed
+
+
+def sqlite_path(url: URL) -> Path:
+    """File that a SQLite URL names, also in its `file:` form."""
+    name = (url.database or "").removeprefix("file:")
+    return Path(name).absolute()
+
+
+def make_engine(url: URL) -> sa.Engine:
+    """An engine whose SQLite connections wait for locks, keep foreign keys, and begin as they are told to."""
+    try:
+        if url.get_backend_name() != "sqlite":
+            return sa.create_engine(url)
+        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    except (ModuleNotFoundError, ArgumentError) as error:
+        raise UsageError(f"no driver for the database: {error}", remedy="install it beside orch") from error
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin` says, not where Python guesses
+    for pragma in ("foreign_keys = ON", "synchronous = NORMAL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A deferred transaction that reads first and writes later can fail at once with "locked", timeout or not.
+    write = connection.get_execution_options().get("orch_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def pragma(engine: sa.Engine, statement: str) -> list[Any]:
+    """Rows of a PRAGMA that must run outside a transaction."""
+    raw = engine.raw_connection()
+    try:
+        cursor = raw.cursor()
+        cursor.execute(f"PRAGMA {statement}")
+        return list(cursor.fetchall())
+    finally:
+        raw.close()
+
+
+def error_code(error: BaseException) -> int | None:
+    """SQLite's primary result code of an error; None for others."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(original, "sqlite_errorcode", None)
+    return None if code is None else int(code) & 0xFF
+
+
+def is_corrupt(error: BaseException) -> bool:
+    """Whether SQLite found the file damaged."""
+    return error_code(error) in _CORRUPT_CODES
+
+
+def database_error(
+    error: SQLAlchemyError | sqlite3.Error | OSError, doing: str, place: object
+) -> DatabaseError:
+    """The error for the user: what was being done, where, why, and what to do."""
+    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    remedy = _REMEDIES.get(error_code(error) or -1, "run `orch doctor`")
+    return DatabaseError(f"cannot {doing} the resource database {place}: {reason}", remedy=remedy)

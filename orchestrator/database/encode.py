@@ -1,0 +1,95 @@
+"""How values are written into columns: text that every engine accepts, JSON, packed series. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+import zlib
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from orchestrator.model import Sample, TestId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_NAMESPACE = uuid.UUID("6f726368-0000-5000-8000-7265736f7572")
+_MAX_PACKED_BYTES = 64 * 1024 * 1024
+_PASSWORD_IN_URL = re.compile(r"(://[^/@\s:]*):[^/@\s]*@")
+_SECRET_ASSIGNMENT = re.compile(r"(?i)^(-*[\w.-]*(?:TOKEN|SECRET|PASSWORD|KEY))=.*", re.DOTALL)
+_SAMPLE_FIELDS = tuple(f.name for f in fields(Sample))
+
+
+def clean(text: str, *, limit: int = 65_536) -> str:
+    """`text` as UTF-8 can hold it: lone surrogates and NUL as escapes, the middle of a long one cut."""
+    if len(text) > limit:
+        half = limit // 2 - 20
+        text = f"{text[:half]} … {len(text) - 2 * half} characters … {text[-half:]}"
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def redact(argument: str) -> str:
+    """A command-line word without the password of a URL and without a secret's value."""
+    argument = _PASSWORD_IN_URL.sub(r"\1:***@", argument)
+    return _SECRET_ASSIGNMENT.sub(r"\1=***", argument)
+
+
+def content_id(kind: str, content: object) -> str:
+    """A UUID made from content: the same on every machine, so databases of shards merge without a clash."""
+    text = json.dumps([kind, content], sort_keys=True, separators=(",", ":"))
+    return str(uuid.uuid5(_NAMESPACE, text))
+
+
+def key_of_test(project: str, test_id: TestId) -> str:
+    """Key of a test: from its project and its name."""
+    return content_id("test", [project, test_id.path, test_id.case])
+
+
+def pack(content: object) -> bytes:
+    """JSON, compressed with zlib."""
+    return zlib.compress(json.dumps(content, separators=(",", ":")).encode(), level=6)
+
+
+def unpack(data: bytes) -> object:
+    """Inverse of `pack`; ValueError for anything else, also for a bomb."""
+    decompressor = zlib.decompressobj()
+    try:
+        text = decompressor.decompress(data, _MAX_PACKED_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"not a packed value: {error}") from error
+    if not decompressor.eof:
+        raise ValueError("a packed value is cut short or larger than 64 MiB")
+    content: object = json.loads(text)
+    return content
+
+
+def pack_samples(samples: Sequence[Sample]) -> bytes:
+    """One JSON list a figure, figures that were never measured left out: `{"at_seconds": [0.0, 0.1], …}`."""
+    columns = {name: [getattr(sample, name) for sample in samples] for name in _SAMPLE_FIELDS}
+    return pack({name: values for name, values in columns.items() if any(v is not None for v in values)})
+
+
+def unpack_samples(data: bytes) -> tuple[Sample, ...]:
+    """Inverse of `pack_samples`; figures that this version does not know are ignored."""
+    columns = unpack(data)
+    if not isinstance(columns, dict):
+        raise ValueError("packed samples are not an object of lists")  # noqa: TRY004 - bad data, not a bad call
+    known = [name for name in _SAMPLE_FIELDS if name in columns]
+    points = zip(*(columns[name] for name in known), strict=True)
+    return tuple(Sample(**dict(zip(known, point, strict=True))) for point in points)
+
+
+def pack_plan(planned: Iterable[tuple[TestId, int]]) -> bytes:
+    """Planned tests as `[[path, case or null, repetition], …]`."""
+    return pack([[test.path, test.case, repetition] for test, repetition in planned])
+
+
+def unpack_plan(data: bytes | None) -> tuple[tuple[TestId, int], ...]:
+    """Inverse of `pack_plan`; None: nothing was planned."""
+    if data is None:
+        return ()
+    plan = unpack(data)
+    if not isinstance(plan, list):
+        raise ValueError("a packed plan is not a list")  # noqa: TRY004 - bad data, not a bad call
+    return tuple((TestId(path=path, case=case), repetition) for path, case, repetition in plan)

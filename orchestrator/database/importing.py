@@ -1,0 +1,57 @@
+"""Brings spooled results into the database: at each open, all of a file or nothing of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.database import files, writing
+from orchestrator.database.opening import write_connection
+from orchestrator.database.spool import claimed, from_line, spooled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import sqlalchemy as sa
+
+    from orchestrator.database.bundles import Bundle
+
+
+def import_spools(engine: sa.Engine, folders: Sequence[Path]) -> list[str]:
+    """Import every spool file that no living run holds; returns notices of what was done."""
+    return [notice for path in spooled(folders) for notice in _import_file(engine, path)]
+
+
+def _import_file(engine: sa.Engine, path: Path) -> list[str]:
+    with claimed(path) as file:
+        if file is None:
+            return []
+        whole, broken = _read(file.read())
+        try:
+            with write_connection(engine) as connection, connection.begin():
+                known: set[str] = set()
+                new = sum(writing.write(connection, bundle, known) for bundle in whole)
+        except (DBAPIError, KeyError, TypeError, ValueError) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else repr(error)
+            return [f"spooled results in {path} could not be imported yet: {reason}"]
+        notices = [f"{new} spooled records of {path} were imported"]
+        if broken:
+            kept = files.free_name(path, "set-aside")
+            path.rename(kept)
+            notices.append(f"{broken} lines of {path} cannot be read: the file is kept as {kept}")
+        else:
+            path.unlink()
+        return notices
+
+
+def _read(text: str) -> tuple[list[Bundle], int]:
+    whole: list[Bundle] = []
+    broken = 0
+    for line in text.splitlines():
+        try:
+            whole.append(from_line(line))
+        except ValueError:
+            broken += 1
+    return whole, broken

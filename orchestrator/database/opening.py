@@ -1,0 +1,227 @@
+"""Opens a database, whatever the file turns out to be: makes, migrates, refuses, or sets it aside.
+
+Nothing is overwritten. The file is judged before SQLite touches it, because opening already changes files: a
+log is replayed or dropped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from orchestrator.database import files, migrate
+from orchestrator.database.connect import (
+    WRITE,
+    database_error,
+    is_corrupt,
+    make_engine,
+    parse_url,
+    pragma,
+    sqlite_path,
+)
+from orchestrator.database.files import FileKind, WalLog, beside
+from orchestrator.database.schema import SCHEMA_VERSION
+from orchestrator.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.engine import URL
+
+# Files open in this process. Reading such a file by ourselves and closing it would drop SQLite's POSIX locks
+# on it (https://www.sqlite.org/howtocorrupt.html, 2.2), so only the first open of a file looks at it.
+_open_here: Counter[str] = Counter()
+_lock = threading.Lock()
+
+
+@dataclass(slots=True, kw_only=True)
+class Opened:
+    """An engine on a database that is ours, whole and up to date."""
+
+    engine: sa.Engine
+    path: Path | None
+    """None: not SQLite."""
+    notices: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+        if self.path is not None:
+            with _lock:
+                _open_here[str(self.path)] -= 1
+
+
+def open_database(url: str | None, *, state_dir: Path) -> Opened:
+    """Open the database at `url`, or `resources.db` in the state folder. DatabaseError if that cannot be."""
+    if url is None:
+        parsed = sa.URL.create("sqlite", database=str((state_dir / "resources.db").absolute()))
+    else:
+        parsed = parse_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return _open_server(parsed)
+    path = sqlite_path(parsed)
+    with _lock:
+        try:
+            opened = _open_sqlite(parsed, path, ours=url is None, look=_open_here[str(path)] == 0)
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise database_error(error, "open", path) from error
+        _open_here[str(path)] += 1
+    return opened
+
+
+def _open_server(url: URL) -> Opened:
+    engine = make_engine(url)
+    notices: list[str] = []
+    place = url.render_as_string(hide_password=True)
+    try:
+        with engine.connect() as connection, connection.begin():
+            version = migrate.stored_version(connection)
+            if version is None:
+                migrate.create_schema(connection)
+        migrate.refuse_newer(version or 0, place)
+        if version is not None and version < SCHEMA_VERSION:
+            notices.append(migrate.upgrade(engine, None))
+    except SQLAlchemyError as error:
+        raise database_error(error, "open", place) from error
+    return Opened(engine=engine, path=None, notices=notices)
+
+
+def _open_sqlite(url: URL, path: Path, *, ours: bool, look: bool) -> Opened:
+    notices: list[str] = []
+    log = _inspect(path, ours=ours, notices=notices) if look else None
+    for last_try in (False, True):
+        if not path.exists() or path.stat().st_size == 0:
+            migrate.create_sqlite(url, path)
+        engine = make_engine(url)
+        try:
+            _settle(engine, path, log, notices)
+        except (DBAPIError, sqlite3.Error) as error:
+            engine.dispose()
+            if last_try or not look or not is_corrupt(error):
+                raise
+            notices.append(f"{path} is damaged ({_reason(error)}): it is kept as {files.set_aside(path)}")
+            log = None
+        except BaseException:
+            engine.dispose()
+            raise
+        else:
+            return Opened(engine=engine, path=path, notices=notices)
+    raise AssertionError("unreachable: the second try returns or raises")
+
+
+def _reason(error: BaseException) -> str:
+    return str(error.orig if isinstance(error, DBAPIError) else error)
+
+
+def _inspect(path: Path, *, ours: bool, notices: list[str]) -> WalLog | None:
+    """Judge the files; what is not ours or is cut short goes aside. Returns what the log claims to hold."""
+    header = files.read_header(path)
+    match header.kind:
+        case FileKind.ABSENT:
+            if beside(path, "-wal").exists():
+                notices.append(f"a log without its database is kept as {files.set_aside(path)}-wal")
+            return None
+        case FileKind.FOREIGN | FileKind.NOISE:
+            if not ours:  # the user named it: it may be in use by its owner
+                raise DatabaseError(
+                    f"{path} is {header.kind.value}, not one of orch",
+                    remedy="name another file with --db; nothing was changed",
+                )
+            kept = files.set_aside(path)
+            notices.append(f"{path} was {header.kind.value}, not one of orch: it is kept as {kept}")
+            return None
+        case FileKind.OURS:
+            migrate.refuse_newer(header.version, path)
+    if header.cut_short:
+        kept = files.set_aside(path)
+        notices.append(f"{path} is damaged (it is shorter than it says): it is kept as {kept}")
+        return None
+    return _inspect_log(path, notices)
+
+
+def _inspect_log(path: Path, notices: list[str]) -> WalLog | None:
+    log = files.read_wal(path)
+    if log is not None and log.torn:
+        time.sleep(0.05)  # another run may be writing right now
+        log = files.read_wal(path)
+    if log is None or log.valid_header:
+        return log
+    kept = files.free_name(beside(path, "-wal"), "set-aside")
+    beside(path, "-wal").rename(kept)
+    notices.append(
+        f"the write-ahead log of {path} is damaged: it is kept as {kept}; its last results are lost"
+    )
+    return log
+
+
+def _settle(engine: sa.Engine, path: Path, log: WalLog | None, notices: list[str]) -> None:
+    """Choose the journal, check what has reason to be checked, migrate."""
+    _choose_journal(engine, path, notices)
+    doubtful = _suspect(path).exists()
+    if log is not None:
+        doubtful |= not log.valid_header or _keep_lost_log(engine, path, log, notices)
+    if doubtful:
+        _check(engine)
+        _suspect(path).unlink(missing_ok=True)
+    with engine.connect() as connection:
+        version = migrate.stored_version(connection)
+    migrate.refuse_newer(version or 0, path)
+    if version != SCHEMA_VERSION:
+        notices.append(migrate.upgrade(engine, path))
+
+
+def _choose_journal(engine: sa.Engine, path: Path, notices: list[str]) -> None:
+    network = files.network_file_system(path)
+    wanted = "delete" if network else "wal"
+    (mode,) = pragma(engine, "journal_mode")[0]
+    if mode != wanted:
+        (mode,) = pragma(engine, f"journal_mode = {wanted}")[0]
+    if network:
+        notices.append(f"{path} is on a network file system ({network}): writing is slower, without a log")
+    elif mode != "wal":
+        notices.append(f"the file system of {path} cannot hold a write-ahead log: writing is slower")
+
+
+def _keep_lost_log(engine: sa.Engine, path: Path, log: WalLog, notices: list[str]) -> bool:
+    """Copy the log if it held more commits than SQLite could read; nothing has been written over it yet."""
+    rows = pragma(engine, "wal_checkpoint(PASSIVE)")
+    readable = int(rows[0][1]) if rows else 0
+    now = files.read_wal_salt(path)
+    if now != log.salt or (readable >= log.committed_frames and not log.torn):
+        return False
+    kept = files.free_name(beside(path, "-wal"), "set-aside")
+    shutil.copyfile(beside(path, "-wal"), kept)
+    notices.append(
+        f"the write-ahead log of {path} is cut or damaged: what could be read of it was, a copy is in {kept}"
+    )
+    return True
+
+
+def _check(engine: sa.Engine) -> None:
+    problems = [str(row[0]) for row in pragma(engine, "quick_check(1)")]
+    if problems != ["ok"]:
+        error = sqlite3.DatabaseError(problems[0] if problems else "no answer from the check")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+
+def _suspect(path: Path) -> Path:
+    return beside(path, ".suspect")
+
+
+def mark_suspect(path: Path) -> None:
+    """Have the next open check the whole file: SQLite reported damage in the middle of a run."""
+    _suspect(path).touch()
+
+
+def write_connection(engine: sa.Engine) -> sa.Connection:
+    """A connection whose transactions take the write lock at once."""
+    return engine.connect().execution_options(**WRITE)

@@ -1,0 +1,20 @@
+"""All questions that the commands ask of the database, in one place to import from."""
+
+from __future__ import annotations
+
+from orchestrator.database.compare import diff_runs
+from orchestrator.database.export import export_run
+from orchestrator.database.loading import failed_tests, find_run, list_runs, load_run, load_samples
+from orchestrator.database.ranking import offenders, usage_report
+
+__all__ = [
+    "diff_runs",
+    "export_run",
+    "failed_tests",
+    "find_run",
+    "list_runs",
+    "load_run",
+    "load_samples",
+    "offenders",
+    "usage_report",
+]

@@ -1,0 +1,238 @@
+"""The resource database as the coordinator uses it: begin a run, record results, finish, remember, prune.
+
+There is one writer. Each result is committed by itself; when the database cannot take it, it is spooled
+beside the database, `finish_run` says so, and the next open imports it.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from orchestrator.database import bundles, history, writing
+from orchestrator.database.connect import database_error, is_corrupt, pragma
+from orchestrator.database.importing import import_spools
+from orchestrator.database.opening import Opened, mark_suspect, open_database, write_connection
+from orchestrator.database.schema import attempts as attempts_table
+from orchestrator.database.schema import runs, tests
+from orchestrator.database.spool import Spool
+from orchestrator.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from orchestrator.database.bundles import Bundle
+    from orchestrator.model import Assignment, History, Ledger, Run, RunStatus, TestId, TestResult
+
+MINIMUM_RECORDS_DAYS = 7
+
+
+class RecordsRetention(Protocol):
+    """The part of the configuration's Retention that concerns the database."""
+
+    @property
+    def records_days(self) -> int:
+        """Days that runs and what belongs to them are kept."""
+
+
+class Database:
+    """An open resource database. Safe to use from several threads; one of them writes at a time."""
+
+    def __init__(self, opened: Opened, spool_folders: Sequence[Path]) -> None:
+        self._opened = opened
+        self._spool_folders = tuple(spool_folders)
+        self._spools: dict[str, Spool] = {}
+        self._failures: dict[str, DatabaseError] = {}
+        self._projects: dict[str, str] = {}
+        self._begun: dict[str, Bundle] = {}
+        self._known: set[str] = set()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        url: str | None,
+        *,
+        state_dir: Path,
+        owner_alive: Callable[[str], bool] | None = None,
+        spool_fallback: Path | None = None,
+    ) -> Database:
+        """Open, and make or migrate if need be; import what was spooled; mark runs whose owner is dead.
+
+        `url`: None for `resources.db` in `state_dir`, else any SQLAlchemy URL of SQLite or PostgreSQL.
+        `spool_fallback`: where results are spooled if the state folder has no room either.
+        Read `notices` afterwards. Raises DatabaseError, and UsageError for a URL that cannot be.
+        """
+        opened = open_database(url, state_dir=state_dir)
+        folders = [state_dir / "spool", *([] if spool_fallback is None else [spool_fallback])]
+        database = cls(opened, folders)
+        try:
+            opened.notices += import_spools(opened.engine, folders)
+            if owner_alive is not None:
+                database._interrupt_orphans(owner_alive)
+        except SQLAlchemyError as error:
+            opened.close()
+            raise database_error(error, "open", database.place) from error
+        return database
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the user should know of this open: files set aside, migrations, imports, slow storage."""
+        return tuple(self._opened.notices)
+
+    @property
+    def path(self) -> Path | None:
+        """The database file; None for a server."""
+        return self._opened.path
+
+    @property
+    def place(self) -> str:
+        """Where the database is, without a password."""
+        if self.path is not None:
+            return str(self.path)
+        return self._opened.engine.url.render_as_string(hide_password=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close files and connections; what is spooled stays for the next open."""
+        for spool in self._spools.values():
+            spool.close()
+        self._opened.close()
+
+    # ---------------------------------------------------------------- writing
+
+    def begin_run(self, run: Run, planned: Sequence[Assignment], *, owner: str | None = None) -> None:
+        """Store a run as `running`, with its plan; `owner` tells later opens whether it is still alive."""
+        self._projects[run.id] = run.project
+        self._begun[run.id] = bundles.begin_bundle(run, planned, owner)
+        self._store(self._begun[run.id])
+
+    def record(self, run_id: str, result: TestResult) -> bool:
+        """Store a test's result and commit; False, and nothing changes, if this run has one already."""
+        return self._store(bundles.result_bundle(run_id, self._project(run_id), result))
+
+    def finish_run(
+        self, run_id: str, *, status: RunStatus, exit_code: int, duration_seconds: float, ledger: Ledger
+    ) -> None:
+        """Store a run's end. DatabaseError if anything of the run could not be stored and was spooled."""
+        bundle = bundles.finish_bundle(
+            run_id, status=status, exit_code=exit_code, duration_seconds=duration_seconds, ledger=ledger
+        )
+        self._store(bundle)
+        with self._lock:
+            spool, failure = self._spools.pop(run_id, None), self._failures.pop(run_id, None)
+        if spool is None or failure is None:
+            return
+        places, lost = ", ".join(map(str, spool.paths)), spool.waiting
+        spool.close()
+        if lost:
+            message = f"{failure.message}; {lost} records had no room anywhere and are lost"
+            raise DatabaseError(message, remedy=failure.remedy) from failure
+        remedy = f"{failure.remedy}; results are kept in {places} and imported by the next run"
+        raise DatabaseError(failure.message, remedy=remedy) from failure
+
+    def _store(self, bundle: Bundle) -> bool:
+        with self._lock:
+            if bundle.run_id in self._spools:
+                self._spools[bundle.run_id].add(bundle)
+                return True
+            try:
+                with write_connection(self._opened.engine) as connection, connection.begin():
+                    stored = writing.write(connection, bundle, self._known)
+            except (
+                IntegrityError
+            ) as error:  # a run that was never begun: a mistake of the caller, not of the disk
+                raise database_error(error, "write", self.place) from error
+            except DBAPIError as error:
+                self._give_up(bundle, error)
+                return True
+            self._known |= writing.keys_of(bundle)
+            return stored
+
+    def _give_up(self, bundle: Bundle, error: DBAPIError) -> None:
+        """From here on this run is spooled, so that nothing is stored out of order or half."""
+        self._failures[bundle.run_id] = database_error(error, "write", self.place)
+        if self.path is not None and is_corrupt(error):
+            mark_suspect(self.path)
+        spool = self._spools[bundle.run_id] = Spool(bundle.run_id, self._spool_folders)
+        if bundle.kind != "begin" and bundle.run_id in self._begun:
+            spool.add(self._begun[bundle.run_id])  # the next database may be a new one
+        spool.add(bundle)
+
+    def _project(self, run_id: str) -> str:
+        if run_id not in self._projects:
+            with self.reading() as connection:
+                found = connection.execute(sa.select(runs.c.project).where(runs.c.id == run_id)).scalar()
+            if found is None:
+                raise DatabaseError(f"run {run_id} was never begun", remedy="call begin_run first")
+            self._projects[run_id] = found
+        return self._projects[run_id]
+
+    def _interrupt_orphans(self, owner_alive: Callable[[str], bool]) -> None:
+        with self._opened.engine.connect() as connection, connection.begin():
+            claimed = writing.running(connection)
+        dead = [run_id for run_id, owner in claimed if owner is None or not owner_alive(owner)]
+        if not dead:
+            return
+        with write_connection(self._opened.engine) as connection, connection.begin():
+            for run_id in dead:
+                writing.interrupt(connection, run_id)
+
+    # ---------------------------------------------------------------- reading
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection that sees one consistent state; its errors become DatabaseError."""
+        try:
+            with self._opened.engine.connect() as connection, connection.begin():
+                yield connection
+        except SQLAlchemyError as error:
+            raise database_error(error, "read", self.place) from error
+
+    def history(self, test_ids: Iterable[TestId], *, project: str | None = None) -> Mapping[TestId, History]:
+        """What is known of tests that passed at least once in the last 30 days; `project` None: any."""
+        with self.reading() as connection:
+            return history.history(connection, test_ids, project=project)
+
+    # ---------------------------------------------------------------- upkeep
+
+    def prune(self, retention: RecordsRetention) -> int:
+        """Delete runs older than `records_days` (never under 7) and all of theirs; returns how many."""
+        days = max(retention.records_days, MINIMUM_RECORDS_DAYS)
+        cutoff = datetime.now(tz=UTC) - timedelta(days=days)
+        old = sa.and_(runs.c.started_at < cutoff, runs.c.status != "running")
+        try:
+            with self._lock:
+                with self._opened.engine.connect() as connection, connection.begin():
+                    doomed = connection.execute(sa.select(runs.c.id).where(old)).scalars().all()
+                for run_id in doomed:  # one by one, so that the log stays small and others get their turn
+                    with write_connection(self._opened.engine) as connection, connection.begin():
+                        connection.execute(runs.delete().where(runs.c.id == run_id))
+                if doomed:
+                    self._forget_unused_tests()
+        except SQLAlchemyError as error:
+            raise database_error(error, "prune", self.place) from error
+        return len(doomed)
+
+    def _forget_unused_tests(self) -> None:
+        used = sa.exists().where(attempts_table.c.test_id == tests.c.id)
+        with write_connection(self._opened.engine) as connection, connection.begin():
+            connection.execute(tests.delete().where(~used))
+        self._known.clear()
+        if self.path is not None:
+            pragma(self._opened.engine, "incremental_vacuum")

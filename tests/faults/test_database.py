@@ -1,0 +1,411 @@
+"""FAULTS.md, Database: D1 to D6, on real files, real processes and a really full file system."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "unit" / "database"))
+
+from database_examples import finish, make_result, make_run
+
+from orchestrator.database import schema
+from orchestrator.database.queries import load_run
+from orchestrator.database.store import Database
+from orchestrator.errors import DatabaseError
+
+KILLS = 1000 if os.environ.get("ORCH_FAULTS") == "all" else 50
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path[:0] = {paths!r}
+from database_examples import make_assignment, make_result, make_run
+from orchestrator.database.store import Database
+run = make_run()
+with Database.open(None, state_dir=Path({state!r})) as database:
+    database.begin_run(run, [], owner="writer")
+    print("run", run.id, *database.notices, flush=True)
+    for number in range(1_000_000):
+        database.record(run.id, make_result(run, f"test/{{number}}.py"))
+        print(number, flush=True)
+"""
+
+
+def writer(state: Path) -> subprocess.Popen[str]:
+    program = WRITER.format(paths=[str(ROOT), str(ROOT / "tests/unit/database")], state=str(state))
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+
+
+def integrity(path: Path) -> str:
+    with sqlite3.connect(path) as connection:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A state folder whose database has a finished run of twenty results."""
+    run = make_run()
+    with Database.open(None, state_dir=tmp_path) as database:
+        database.begin_run(run, [])
+        for number in range(20):
+            database.record(run.id, make_result(run, f"{number}.py"))
+        finish(database, run)
+    return tmp_path / "resources.db"
+
+
+@contextmanager
+def tmpfs(folder: Path, size: str):
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+
+
+# ---------------------------------------------------------------- D1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_d1_kill_of_the_writer_loses_no_committed_result(tmp_path):
+    state, acknowledged = tmp_path / "state", {}
+    for _ in range(KILLS):
+        process = writer(state)
+        kill_at = random.uniform(0, 0.15)
+        run_id = process.stdout.readline().split()[1]
+        threading.Timer(kill_at, process.send_signal, [signal.SIGKILL]).start()
+        lines = [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        assert process.wait() == -signal.SIGKILL
+        acknowledged[run_id] = len(lines)
+    assert sum(acknowledged.values()) > KILLS, "the writers did write"
+    with Database.open(None, state_dir=state, owner_alive=lambda _: False) as database:
+        assert not [n for n in database.notices if "damaged" in n or "imported" in n]
+        for run_id, results in acknowledged.items():
+            record = load_run(database, run_id)
+            assert record.run.status == "interrupted"
+            stored = sorted(int(a.test_id.path[5:-3]) for a in record.final_attempts)
+            # The result after the last acknowledged one may have been committed before the kill.
+            assert stored in (list(range(results)), list(range(results + 1)))
+    assert integrity(state / "resources.db") == "ok"
+
+
+def test_d1_kill_during_creation_leaves_nothing_half_made(tmp_path):
+    for attempt in range(12):
+        state = tmp_path / str(attempt)
+        process = writer(state)
+        deadline = time.monotonic() + 30
+        while not state.exists() and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        time.sleep(attempt * 0.002)
+        process.kill()
+        process.communicate()
+        with Database.open(None, state_dir=state) as database:
+            assert database.notices == ()
+        assert integrity(state / "resources.db") == "ok"
+
+
+# ---------------------------------------------------------------- D2
+
+
+@pytest.mark.parametrize("held_seconds", [30 if os.environ.get("ORCH_FAULTS") == "all" else 6])
+def test_d2_a_foreign_write_lock_is_waited_for(filled, held_seconds):
+    holder = subprocess.Popen(
+        [sys.executable, "-c",
+         f"import sqlite3, time; c = sqlite3.connect({str(filled)!r}, isolation_level=None);"
+         f"c.execute('BEGIN IMMEDIATE'); print(flush=True); time.sleep({held_seconds}); c.execute('COMMIT')"],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    holder.stdout.readline()
+    started = time.monotonic()
+    run = make_run()
+    with Database.open(None, state_dir=filled.parent) as database:
+        database.begin_run(run, [])
+        assert time.monotonic() - started > held_seconds - 2, "it did wait"
+        assert database.record(run.id, make_result(run))
+        finish(database, run)
+        assert len(load_run(database, run.id).attempts) == 1
+    assert holder.wait() == 0
+    holder.stdout.close()
+
+
+# ---------------------------------------------------------------- D3
+
+
+def fill(folder: Path) -> Path:
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            pass
+    return ballast
+
+
+@needs_root
+@pytest.mark.parametrize("fallback", [True, False])
+def test_d3_a_full_disk_spools_and_the_next_open_imports(tmp_path, fallback):
+    elsewhere = tmp_path / "elsewhere"
+    with tmpfs(tmp_path / "small", "4m") as small:
+        state, run = small / "state", make_run()
+        with Database.open(None, state_dir=state, spool_fallback=elsewhere if fallback else None) as database:
+            database.begin_run(run, [], owner="me")
+            database.record(run.id, make_result(run, "before.py"))
+            ballast = fill(small)
+            for number in range(300):  # more than the pages that the log has left
+                database.record(run.id, make_result(run, f"{number}.py"))
+                if number == 250 and not fallback:
+                    ballast.unlink()  # the spool finds room again, the run stays spooled
+            with pytest.raises(DatabaseError, match="full") as caught:
+                finish(database, run, exit_code=1)
+            assert "imported by the next run" in str(caught.value.remedy)
+            assert caught.value.exit_code == 36
+        ballast.unlink(missing_ok=True)
+        with Database.open(None, state_dir=state, spool_fallback=elsewhere) as database:
+            assert any("imported" in notice for notice in database.notices), database.notices
+            record = load_run(database, run.id)
+            assert len(record.final_attempts) == 301
+            assert (record.run.status, record.run.exit_code) == ("finished", 1)
+        assert integrity(state / "resources.db") == "ok"
+        with Database.open(None, state_dir=state, spool_fallback=elsewhere) as database:
+            assert database.notices == (), "imported once"
+    assert not list(elsewhere.glob("*")) if fallback else True
+
+
+@needs_root
+def test_d3_no_room_anywhere_is_said_with_the_number_lost(tmp_path):
+    with tmpfs(tmp_path / "small", "4m") as small:
+        run = make_run()
+        with Database.open(None, state_dir=small / "state") as database:
+            database.begin_run(run, [])
+            fill(small)
+            for number in range(300):
+                database.record(run.id, make_result(run, f"{number}.py"))
+            with pytest.raises(DatabaseError, match=r"\d+ records had no room anywhere and are lost"):
+                finish(database, run)
+
+
+@needs_root
+def test_d3_a_full_disk_at_the_start_is_a_clear_error(tmp_path):
+    with tmpfs(tmp_path / "small", "64k") as small:
+        fill(small)
+        with pytest.raises(DatabaseError) as caught:
+            Database.open(None, state_dir=small / "state")
+        assert "space" in str(caught.value.remedy)
+
+
+def test_d3_a_line_that_cannot_be_read_is_kept_and_the_rest_imported(filled):
+    spool = filled.parent / "spool" / "x.jsonl"
+    spool.parent.mkdir()
+    spool.write_text('{"version": 1, "kind": "resu\n')
+    with Database.open(None, state_dir=filled.parent) as database:
+        assert any("cannot be read" in notice for notice in database.notices)
+    (kept,) = spool.parent.glob("x.jsonl.set-aside-*")
+    assert kept.read_text().startswith('{"version"')
+
+
+# ---------------------------------------------------------------- D4
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def make_foreign(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE attempts (theirs)")
+    connection.close()
+
+
+@pytest.mark.parametrize("content", [b"noise" * 1000, b"x", os.urandom(8192), b"SQLite format 3\x00"])
+def test_d4_noise_is_set_aside_unchanged(tmp_path, content):
+    path = tmp_path / "resources.db"
+    path.write_bytes(content)
+    with Database.open(None, state_dir=tmp_path) as database:
+        (notice,) = database.notices
+        assert "kept as" in notice
+        run = make_run()
+        database.begin_run(run, [])
+    assert only(tmp_path, "resources.db.set-aside-*").read_bytes() == content
+
+
+def test_d4_a_foreign_database_is_set_aside_unchanged(tmp_path):
+    make_foreign(tmp_path / "resources.db")
+    content = (tmp_path / "resources.db").read_bytes()
+    with Database.open(None, state_dir=tmp_path) as database:
+        assert "another program's" in database.notices[0]
+    assert only(tmp_path, "resources.db.set-aside-*").read_bytes() == content
+
+
+def test_d4_a_foreign_file_that_the_user_named_stays_where_it_is(tmp_path):
+    make_foreign(tmp_path / "theirs.db")
+    content = (tmp_path / "theirs.db").read_bytes()
+    with pytest.raises(DatabaseError, match="another program's"):
+        Database.open(f"sqlite:///{tmp_path}/theirs.db", state_dir=tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"theirs.db": content}
+
+
+def test_d4_a_file_cut_short_is_set_aside(filled):
+    os.truncate(filled, filled.stat().st_size - 8192)
+    content = filled.read_bytes()
+    with Database.open(None, state_dir=filled.parent) as database:
+        assert "damaged" in database.notices[0]
+    assert only(filled.parent, "resources.db.set-aside-*").read_bytes() == content
+
+
+def test_d4_a_damaged_schema_is_set_aside(filled):
+    with filled.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 3000)
+    content = filled.read_bytes()
+    with Database.open(None, state_dir=filled.parent) as database:
+        assert "damaged" in database.notices[0]
+    kept = only(filled.parent, "resources.db.set-aside-*")
+    assert kept.read_bytes() == content
+    assert integrity(filled) == "ok"
+
+
+def test_d4_damage_found_in_mid_run_spools_and_the_next_open_sets_aside(filled):
+    size = filled.stat().st_size
+    run = make_run()
+    with filled.open("r+b") as file:  # every page but the first, which has the schema's root
+        file.seek(4096 * 8)
+        file.write(os.urandom(size - 4096 * 8))
+    with Database.open(None, state_dir=filled.parent) as database:
+        database.begin_run(run, [])
+        database.record(run.id, make_result(run))
+        with pytest.raises(DatabaseError):
+            finish(database, run)
+    with Database.open(None, state_dir=filled.parent) as database:
+        assert any("set-aside" in notice for notice in database.notices)
+        assert len(load_run(database, run.id).final_attempts) == 1, "the spooled run is in the new database"
+    assert integrity(filled) == "ok"
+
+
+def copy_mid_run(tmp_path: Path) -> Path:
+    """A database with its log, as a kill would leave them: copied while it was open."""
+    run = make_run()
+    with Database.open(None, state_dir=tmp_path / "live") as database:
+        database.begin_run(run, [])
+        for number in range(20):
+            database.record(run.id, make_result(run, f"{number}.py"))
+        shutil.copytree(tmp_path / "live", tmp_path / "copy")
+    (tmp_path / "copy" / "resources.db-shm").unlink()
+    assert (tmp_path / "copy" / "resources.db-wal").stat().st_size > 100_000
+    return tmp_path / "copy" / "resources.db"
+
+
+def test_d4_a_log_left_by_a_kill_is_replayed_without_a_word(tmp_path):
+    path = copy_mid_run(tmp_path)
+    with Database.open(None, state_dir=path.parent) as database:
+        assert database.notices == ()
+        assert len(load_run(database, "latest").final_attempts) == 20
+
+
+@pytest.mark.parametrize("damage", ["header", "middle", "torn"])
+def test_d4_a_damaged_log_is_kept_and_what_is_whole_is_used(tmp_path, damage):
+    path = copy_mid_run(tmp_path)
+    log = path.with_name("resources.db-wal")
+    with log.open("r+b") as file:
+        match damage:
+            case "header":
+                file.write(b"noise" * 8)
+            case "middle":
+                file.seek(log.stat().st_size // 2)
+                file.write(b"noise" * 1000)
+            case "torn":
+                file.truncate(log.stat().st_size // 4120 * 4120 - 100)
+    content = log.read_bytes()
+    with Database.open(None, state_dir=path.parent) as database:
+        assert any("log" in notice for notice in database.notices)
+        with database.reading() as connection:
+            count = connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar()
+        assert count < 20 if damage == "header" else 0 < count < 20
+        run = make_run()
+        database.begin_run(run, [])
+        assert database.record(run.id, make_result(run)), "and it can be written"
+    assert only(path.parent, "resources.db-wal.set-aside-*").read_bytes() == content
+    assert integrity(path) == "ok"
+
+
+def test_d4_a_log_without_its_database_is_not_replayed_into_a_new_one(tmp_path):
+    path = copy_mid_run(tmp_path)
+    path.unlink()
+    content = path.with_name("resources.db-wal").read_bytes()
+    with Database.open(None, state_dir=path.parent) as database:
+        assert "log without its database" in database.notices[0]
+        with database.reading() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM runs").scalar() == 0
+    assert only(path.parent, "resources.db.set-aside-*-wal").read_bytes() == content
+
+
+# ---------------------------------------------------------------- D5
+
+
+def test_d5_a_newer_schema_is_refused_unchanged(filled):
+    with sqlite3.connect(filled) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    content = filled.read_bytes()
+    with pytest.raises(DatabaseError, match="schema 9999") as caught:
+        Database.open(None, state_dir=filled.parent)
+    assert "upgrade orch" in str(caught.value.remedy)
+    assert {p.name: p.read_bytes() for p in filled.parent.iterdir()} == {"resources.db": content}
+
+
+def test_d5_an_older_schema_is_migrated_after_a_backup(filled):
+    with sqlite3.connect(filled) as connection:  # back to revision 1, which had no views
+        for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
+            connection.execute(f"DROP VIEW {view}")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    with Database.open(None, state_dir=filled.parent) as database:
+        (notice,) = database.notices
+        assert f"from schema 1 to {schema.SCHEMA_VERSION}" in notice
+        assert len(load_run(database, "latest").final_attempts) == 20
+        with database.reading() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM worst_memory").scalar() == 20
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    backup = only(filled.parent, "resources.db.backup-*")
+    assert str(backup) in notice
+    with sqlite3.connect(backup) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert connection.execute("SELECT count(*) FROM attempts").fetchone() == (20,)
+    with Database.open(None, state_dir=filled.parent) as database:
+        assert database.notices == ()
+
+
+# ---------------------------------------------------------------- D6
+
+
+def test_d6_without_shared_memory_there_is_no_log_but_a_notice(tmp_path):
+    # SQLite's dot-file locking stands for a file system that cannot map shared memory.
+    url = f"sqlite:///file:{tmp_path}/resources.db?vfs=unix-dotfile&uri=true"
+    run = make_run()
+    with Database.open(url, state_dir=tmp_path) as database:
+        assert "cannot hold a write-ahead log" in database.notices[0]
+        database.begin_run(run, [])
+        assert database.record(run.id, make_result(run))
+        finish(database, run)
+        assert len(load_run(database, run.id).attempts) == 1
+    assert integrity(tmp_path / "resources.db") == "ok"

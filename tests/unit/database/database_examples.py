@@ -1,0 +1,207 @@
+"""Model values for the database's tests: complete ones, so that a lost column shows."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from orchestrator.model import (
+    Assignment,
+    Attempt,
+    Attestation,
+    CaseOutcome,
+    CaseResult,
+    Command,
+    EngineInfo,
+    Evidence,
+    HostInfo,
+    Ledger,
+    Limits,
+    Network,
+    Outcome,
+    OutputLog,
+    Profile,
+    Run,
+    RunStatus,
+    Sample,
+    Severity,
+    Source,
+    Test,
+    TestId,
+    TestResult,
+    Timings,
+    Usage,
+    Verb,
+    Violation,
+    ViolationKind,
+)
+
+LIMITS = Limits(
+    cpus=2.0,
+    memory_bytes=512 * 2**20,
+    timeout_seconds=10.0,
+    tmpfs_bytes=100 * 2**20,
+    tmpfs_inodes=10_000,
+    outputs_bytes=64 * 2**20,
+    shm_bytes=16 * 2**20,
+    pids=128,
+    nofile=1024,
+    log_bytes=8 * 2**20,
+)
+PROFILE = Profile(name="standard", limits=LIMITS, network=Network.NONE, image="isolation")
+ENGINE = EngineInfo(
+    name="docker",
+    version="20.10.24",
+    api_version="1.41",
+    address="unix:///var/run/docker.sock",
+    local=True,
+    cgroup_version=1,
+    cgroup_driver="cgroupfs",
+    rootless=False,
+    cpus=2,
+    memory_bytes=22 * 2**30,
+    kernel="5.10",
+    operating_system="Debian",
+    architecture="x86_64",
+    warnings=("no swap limit",),
+)
+HOST = HostInfo(id="abc123", cpus=2.0, memory_bytes=22 * 2**30, kernel="5.10", python="3.11.2")
+ATTESTATION = Attestation(
+    container_name="orch-b0b38ba7-1",
+    container_id="f" * 64,
+    image_id="sha256:1234",
+    effective_memory_bytes=LIMITS.memory_bytes,
+    effective_cpus=2.0,
+    effective_pids=128,
+    network="none",
+    capabilities=("SYS_PTRACE",),
+    seccomp="0badcafe",
+    read_only_root=True,
+    user="1001:1001",
+)
+SAMPLES = tuple(
+    Sample(at_seconds=i / 10, memory_bytes=i * 4096, cpu_seconds=i / 20, pids=1) for i in range(5)
+)
+VIOLATION = Violation(
+    kind=ViolationKind.MEMORY_NEAR,
+    severity=Severity.WARNING,
+    measured=500e6,
+    limit=512e6,
+    unit="bytes",
+    message="used 98 % of its memory",
+)
+NOW = datetime.now(tz=UTC).replace(microsecond=123456)
+
+
+def make_run(**changes: Any) -> Run:
+    facts: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        "started_at": NOW,
+        "argv": ("orch", "run", "test/"),
+        "project": "demo",
+        "config_digest": "c0ffee",
+        "orch_version": "0.1.0",
+        "engine": ENGINE,
+        "host": HOST,
+        "images": {"isolation": "sha256:1234"},
+        "revision": "deadbeef",
+        "branch": "main",
+        "dirty": False,
+    }
+    return Run(**(facts | changes))
+
+
+def make_assignment(
+    run: Run, path: str = "test/test_a.py", *, case: str | None = None, **changes: Any
+) -> Assignment:
+    test = Test(id=TestId(path=path, case=case), suite="unit", command=Command(argv=("pytest", path)))
+    facts: dict[str, Any] = {
+        "run_id": run.id,
+        "test": test,
+        "profile": PROFILE,
+        "reason": "rule profiles.yaml:3",
+    }
+    return Assignment(**(facts | changes))
+
+
+def make_usage(**changes: Any) -> Usage:
+    facts: dict[str, Any] = {
+        "cpu_seconds": 0.3,
+        "cpu_user_seconds": 0.2,
+        "cpu_system_seconds": 0.1,
+        "memory_peak_bytes": 61 * 2**20,
+        "anon_peak_bytes": 50 * 2**20,
+        "pids_peak": 4,
+        "oom_kills": 0,
+        "sources": {"cpu_seconds": Source.KERNEL, "memory_peak_bytes": Source.AGENT},
+        "missing": {"swap_peak_bytes": "swap accounting is off"},
+    }
+    return Usage(**(facts | changes))
+
+
+def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **changes: Any) -> Attempt:
+    """`usage`, `started_at`, `test_seconds`, `samples` and `stdout` go into the evidence."""
+    evidence = Evidence(
+        agent=None,
+        engine=None,
+        usage=changes.pop("usage", make_usage()),
+        samples=changes.pop("samples", SAMPLES),
+        stdout=changes.pop(
+            "stdout", OutputLog(path=Path("/x/stdout"), total_bytes=2000, kept_bytes=1000, tail=b"")
+        ),
+        stderr=OutputLog(path=None, total_bytes=3, kept_bytes=3, tail=b"abc"),
+        outputs=("report.txt",),
+        timings=Timings(
+            queue_seconds=1.0,
+            create_seconds=0.01,
+            start_seconds=0.07,
+            test_seconds=changes.pop("test_seconds", 0.412),
+            teardown_seconds=0.02,
+        ),
+        started_at=changes.pop("started_at", NOW),
+        attestation=changes.pop("attestation", ATTESTATION),
+    )
+    facts: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        "assignment": assignment,
+        "outcome": outcome,
+        "message": "" if outcome is Outcome.PASSED else f"it {outcome.value}",
+        "exit_code": 0 if outcome is Outcome.PASSED else 1,
+        "signal": None,
+        "evidence": evidence,
+        "violations": (VIOLATION,),
+        "cases": (
+            CaseResult(name="test_one", outcome=CaseOutcome.PASSED, duration_seconds=0.1),
+            CaseResult(name="test_two", outcome=CaseOutcome.XFAILED, message="known"),
+        ),
+    }
+    return Attempt(**(facts | changes))
+
+
+def make_result(
+    run: Run, path: str = "test/test_a.py", outcome: Outcome = Outcome.PASSED, **changes: Any
+) -> TestResult:
+    """A result of one attempt."""
+    assignment = changes.pop("assignment", None) or make_assignment(run, path)
+    attempt = make_attempt(assignment, outcome, **changes)
+    verb = Verb.PASS if outcome is Outcome.PASSED else Verb.FAIL
+    return TestResult(attempts=(attempt,), outcome=outcome, verb=verb)
+
+
+def days_ago(days: float) -> datetime:
+    return NOW - timedelta(days=days)
+
+
+def finish(database: Any, run: Run, status: RunStatus = RunStatus.FINISHED, exit_code: int = 0) -> None:
+    database.finish_run(run.id, status=status, exit_code=exit_code, duration_seconds=1.5, ledger=LEDGER)
+
+
+LEDGER = Ledger(
+    expected_containers=2,
+    created_containers=2,
+    removed_containers=1,
+    left=("container x",),
+    unexpected=("volume v",),
+)

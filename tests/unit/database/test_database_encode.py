@@ -1,0 +1,107 @@
+import zlib
+from datetime import UTC
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.database import encode, statistics
+from orchestrator.database.bundles import Bundle
+from orchestrator.database.spool import from_line, to_line
+from orchestrator.model import Sample, TestId
+
+any_text = st.text(st.characters(), max_size=300)  # lone surrogates included
+sample = st.builds(
+    Sample,
+    at_seconds=st.floats(0, 1e6),
+    memory_bytes=st.none() | st.integers(0, 2**62),
+    pids=st.none() | st.integers(0, 1000),
+    memory_pressure_ratio=st.none() | st.floats(0, 1),
+)
+
+
+@given(any_text)
+def test_clean_text_can_be_stored_and_is_unchanged_when_it_was_clean(text):
+    cleaned = encode.clean(text)
+    assert "\0" not in cleaned
+    cleaned.encode("utf-8")
+    assert encode.clean(cleaned) == cleaned
+    if "\0" not in text and not any(0xD800 <= ord(c) < 0xE000 for c in text):
+        assert cleaned == text
+
+
+@given(st.lists(sample, max_size=30))
+def test_samples_come_back(samples):
+    assert encode.unpack_samples(encode.pack_samples(samples)) == tuple(samples)
+
+
+@given(st.lists(st.tuples(st.builds(TestId, path=any_text, case=st.none() | any_text), st.integers(1, 99))))
+def test_plans_come_back(plan):
+    assert encode.unpack_plan(encode.pack_plan(plan)) == tuple(plan)
+
+
+@pytest.mark.parametrize("data", [b"", b"noise", zlib.compress(b"[1,2")[:-3], zlib.compress(b"not json")])
+def test_damaged_packed_values_are_value_errors(data):
+    with pytest.raises(ValueError, match=r".+"):
+        encode.unpack(data)
+
+
+def test_a_bomb_is_refused():
+    with pytest.raises(ValueError, match="64 MiB"):
+        encode.unpack(zlib.compress(b" " * (65 * 2**20)))
+
+
+@given(st.builds(TestId, path=any_text, case=st.none() | any_text), st.builds(TestId, path=any_text))
+def test_tests_have_one_key_each(one, other):
+    assert (encode.key_of_test("p", one) == encode.key_of_test("p", other)) == (one == other)
+    assert encode.key_of_test("p", one) != encode.key_of_test("q", one)
+
+
+@pytest.mark.parametrize(
+    ("word", "stored"),
+    [
+        ("test/", "test/"),
+        ("postgresql://u:p%40ss@h/db", "postgresql://u:***@h/db"),
+        ("--db=postgresql://u:pw@h/db", "--db=postgresql://u:***@h/db"),
+        ("GITHUB_TOKEN=abc", "GITHUB_TOKEN=***"),
+        ("--api-key=abc\ndef", "--api-key=***"),
+        ("key=value", "key=***"),
+        ("monkeys=3", "monkeys=3"),
+    ],
+)
+def test_secrets_are_redacted(word, stored):
+    assert encode.redact(word) == stored
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.binary(max_size=50), any_text)
+def test_spooled_bundles_come_back(moment, data, text):
+    bundle = Bundle(
+        kind="result", run_id="r", tables={"attempts": [{"at": moment, "data": data, "text": text}]}
+    )
+    line = to_line(bundle)
+    assert "\n" not in line
+    (row,) = from_line(line).tables["attempts"]
+    assert (row["at"], row["data"], row["text"]) == (moment, data, text)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "x", "[]", "{}", '{"version": 2}', '{"version": 1, "kind": "drop", "tables": {}}']
+)
+def test_other_lines_are_no_bundles(line):
+    with pytest.raises(ValueError, match=r".+"):
+        from_line(line)
+
+
+@given(st.lists(st.integers(), min_size=1), st.floats(0.01, 1))
+def test_a_percentile_is_one_of_the_values_with_enough_below_it(values, ratio):
+    ordered = sorted(values)
+    found = statistics.percentile(ordered, ratio)
+    assert found in values
+    assert sum(v <= found for v in ordered) >= ratio * len(ordered) - 1e-6
+
+
+def test_percentiles_are_exact_at_ranks():
+    ordered = list(range(1, 21))
+    assert [statistics.percentile(ordered, r) for r in (0.05, 0.5, 0.95, 0.99, 1.0)] == [1, 10, 19, 20, 20]
+    with pytest.raises(ValueError, match="nothing"):
+        statistics.percentile([], 0.5)
