@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from orchestrator.errors import UsageError
 
+_MEMBER = re.compile(r"(.)(?:-(.))?", re.DOTALL)
 _ANY_FOLDERS = r"(?:[^/]+/)*"
 
 
@@ -59,12 +60,17 @@ def _token(pattern: str, at: int) -> tuple[str, int]:
     return re.escape(pattern[at]), at + 1
 
 
+def _escaped_member(found: re.Match[str]) -> str:
+    return "-".join(re.escape(end) for end in found.groups() if end)
+
+
 def _character_set(pattern: str, at: int) -> tuple[str, int]:
     """`[abc]` or `[!abc]`; a bracket that is never closed stands for itself."""
     first = at + 2 if pattern.startswith(("[!", "[^"), at) else at + 1
     end = pattern.find("]", first + 1)  # the first character of a set may be `]`
     if end < 0:
         return r"\[", at + 1
-    members = re.sub(r"([\\\[\]^&~|])", r"\\\1", pattern[first:end])
+    # Each member escaped by itself: `--`, `&&` and the like are set operations of future Pythons.
+    members = _MEMBER.sub(_escaped_member, pattern[first:end])
     negated = first == at + 2
     return (f"[^/{members}]" if negated else f"(?!/)[{members}]"), end + 1

@@ -79,7 +79,9 @@ def build(
 
 
 def _origins(settings: Settings, shorten: Mapping[str, str]) -> Mapping[str, Origin]:
-    return {key: settings[key].origin(shorten) for key in sorted(settings)}
+    # `inherits` has done its work: the settings it gave name it as their layer.
+    kept = [key for key in sorted(settings) if not key.endswith(".inherits")]
+    return {key: settings[key].origin(shorten) for key in kept}
 
 
 def _names(values: Mapping[str, Any], section: str) -> list[str]:

@@ -109,7 +109,7 @@ class ImagePart(_Part):
     """Where an image comes from: either `dockerfile`, or `reference`."""
 
     dockerfile: f.Text | None = Field(
-        None, description="Built from this file, relative to the project's root."
+        None, description="Built from this file of the project; `shipped:NAME` is one of orch's own."
     )
     context: f.Text | None = Field(None, description="Build context; the Dockerfile's folder if not given.")
     reference: f.Text | None = Field(None, description="A tag or digest that the engine has or can pull.")

@@ -36,12 +36,6 @@ def setting_texts(config: Config) -> Mapping[str, str]:
     for name, flags in config.presets.items():
         texts[f"presets.{name}"] = json.dumps(flags)
     texts |= _run(config) | _retention(config)
-    for (
-        key,
-        origin,
-    ) in config.origins.items():  # `inherits` is resolved: only its origin knows that it was there
-        if key.endswith(".inherits"):
-            texts[key] = f"resolved at {origin.place}"
     return {key: texts[key] for key in sorted(config.origins)}
 
 

@@ -373,7 +373,8 @@ class DockerEngine:
         name, tag = name_and_tag(reference)
         changes = [f'LABEL "{key}"="{value}"' for key, value in labels.items()]
         with _translated(f"importing {reference}"):
-            self._client.import_image_from_stream(archive, repository=name, tag=tag, changes=changes or None)
+            # not import_image_from_stream: it declares a chunked body and sends a plain one if the length is known
+            self._client.import_image(src=archive, repository=name, tag=tag, changes=changes or None)
         found = self.find_image(reference)
         if found is None:
             raise ImageError(f"importing {reference}: the engine does not have it afterwards")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.engine.base import ContainerEngine
 
 INSIDE_SECONDS = 5.0
@@ -26,10 +28,19 @@ GIVE_UP_SECONDS = 20.0
 class Ending:
     """One escalation. Nothing is sent until `begin`; `step` is called by the reader from time to time."""
 
-    def __init__(self, engine: ContainerEngine, container: str, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: ContainerEngine,
+        container: str,
+        grace_seconds: float,
+        *,
+        before_kill: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`before_kill` is called when the engine is about to end the container: the last chance to read it."""
         self._engine = engine
         self._container = container
         self._grace = grace_seconds
+        self._before_kill = before_kill
         self._begun = self._at_once = False
         self._next: list[tuple[float, str]] = []
         self._given_up_at = float("inf")
@@ -62,6 +73,7 @@ class Ending:
     def _act(self, action: str) -> None:
         try:
             if action == "engine":
+                self._before_kill()
                 self._engine.kill(self._container)
             else:
                 argv = ("/bin/sh", "-c", f"kill -{action} -1")

@@ -101,7 +101,9 @@ def container_spec(
 
 def _tmpfs(profile: Profile, around: Surroundings) -> dict[str, str]:
     limits = profile.limits
-    common = f"rw,nosuid,nodev,nr_inodes={limits.tmpfs_inodes},mode=1777"
+    # owned by the user: where the image has a folder of that name, runc gives the mount that folder's mode
+    owner = "uid={},gid={}".format(*USER.split(":"))
+    common = f"rw,nosuid,nodev,nr_inodes={limits.tmpfs_inodes},mode=1777,{owner}"
     places = {
         # exec: compiled tests and JIT caches run from there; the engine's default is noexec
         "/tmp": f"{common},exec,size={limits.tmpfs_bytes}",  # noqa: S108 - inside the container

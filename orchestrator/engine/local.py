@@ -97,15 +97,20 @@ class LocalExecutor:
                 folder=folder,
                 stop=self._stop,
                 on_release=lambda: meter.begin(slot.container_id or "", assignment.key),
+                before_kill=meter.look,
             )
-            ended = time.monotonic()
             inspection = slot.finish()
         except EngineError as error:
             failure = error.message
+        except OSError as error:  # the disk under `folder` is full, or we may open no more files
+            failure = f"keeping what the test wrote: {error}"
+        finally:
             ended = time.monotonic()
-        samples = meter.samples()
-        used = meter.usage(run, samples, reason=failure)
-        self._clear_up(slot, meter)
+            try:
+                samples = meter.samples()
+                used = meter.usage(run, samples, reason=failure)
+            finally:
+                self._clear_up(slot, meter)
         return Evidence(
             agent=run.record if run else None,
             engine=inspection.state if inspection else EngineState(status="gone") if run else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from orchestrator.measure import cgroups, usage
+from orchestrator.measure import cgroups, processes, usage
 from orchestrator.measure.series import SeriesReader
 
 if TYPE_CHECKING:
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model import EngineInfo, Sample, Usage
 
-CGROUP_ROOT = "/orch"
+CGROUP_PREFIX = "orch-"
+"""Slots' cgroups stand side by side at the top: a common one above them could not be removed by one run without
+breaking the start of another's container.
+"""
 
 
 def can_own_cgroups(info: EngineInfo) -> bool:
@@ -31,23 +34,50 @@ class Meter:
 
     def __init__(self, info: EngineInfo, sampler: Sampler, run_id: str, number: int) -> None:
         self._version = info.cgroup_version or 1
+        self._local = info.local
         self._sampler = sampler
-        self.parent: str | None = f"{CGROUP_ROOT}/{run_id[:8]}-{number}" if can_own_cgroups(info) else None
+        self.parent: str | None = f"/{CGROUP_PREFIX}{run_id[:8]}-{number}" if can_own_cgroups(info) else None
         self._paths: cgroups.CgroupPaths | None = None
+        self._own: cgroups.CgroupPaths | None = None
         self._start: cgroups.Counters | None = None
+        self._last: cgroups.Counters | None = None
         self._key: str | None = None
 
     def begin(self, container_id: str, key: str) -> None:
         """A test starts: from here on everything that is counted is its own. `key` names its samples."""
-        if self.parent is None:
+        if not self._local:
             return
-        self._paths = cgroups.locate(self.parent, self._version)
-        own = cgroups.locate(f"{self.parent}/{container_id}", self._version) or self._paths
-        if self._paths is None or own is None:
-            return
-        self._start = cgroups.read(self._paths)
-        self._key = key
-        self._sampler.add(key, SeriesReader(own))
+        if self.parent is not None:
+            self._paths = cgroups.locate(self.parent, self._version)
+            self._start = cgroups.read(self._paths) if self._paths is not None else None
+        self._own = self._locate_own(container_id)
+        self._last = None
+        seen = self._own or self._paths
+        if seen is not None:
+            own = self._own
+            self._key = key
+            self._sampler.add(
+                key,
+                SeriesReader(seen),
+                None if own is None else lambda: processes.count(cgroups.process_ids(own)),
+            )
+
+    def _locate_own(self, container_id: str) -> cgroups.CgroupPaths | None:
+        """The container's own cgroup, by the engines' ways to name it."""
+        parents = [f"{self.parent}/"] if self.parent else ["/docker/", "/system.slice/docker-"]
+        for parent in parents:
+            end = ".scope" if parent.endswith("docker-") else ""
+            found = cgroups.locate(f"{parent}{container_id}{end}", self._version)
+            if found is not None:
+                return found
+        return None
+
+    def look(self) -> None:
+        """Read the container's own cgroup before a kill takes it away: throttling and v1's OOM kills are only
+        there.
+        """
+        if self._own is not None:
+            self._last = cgroups.read(self._own)
 
     def samples(self) -> tuple[Sample, ...]:
         """The series of the test that has ended."""
@@ -59,15 +89,17 @@ class Meter:
         kernel = cgroups.read(self._paths) if self._paths is not None else None
         begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
         end = cgroups.parse_agent(run.end_counters) if run and run.end_counters else None
+        if reason is None and end is None:
+            reason = "the container ended without the agent's record"
         return usage.combine(
             kernel=kernel,
             kernel_start=self._start,
-            container=None,
+            container=self._last,
             agent_start=begin,
             agent_end=end,
             stats=None,
             samples=samples,
-            reason=reason or "the container ended without the agent's record",
+            reason=reason,
         )
 
     def close(self) -> None:
@@ -75,5 +107,5 @@ class Meter:
         self.samples()
         if self._paths is None and self.parent is not None:
             self._paths = cgroups.locate(self.parent, self._version)
-        if self._paths is not None:
+        if self._paths is not None and self.parent is not None:
             cgroups.remove(self._paths)

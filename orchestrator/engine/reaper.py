@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from orchestrator.engine import labels
-from orchestrator.engine.meter import CGROUP_ROOT
+from orchestrator.engine.meter import CGROUP_PREFIX
 from orchestrator.errors import EngineError
 from orchestrator.measure import cgroups
 from orchestrator.measure.processes import owner_is_of_this_boot
@@ -65,27 +65,13 @@ def remove_all(engine: ContainerEngine, found: tuple[FoundObject, ...]) -> Swept
     return Swept(removed=tuple(removed), left=tuple(left))
 
 
-def remove_cgroups(run_id: str) -> None:
-    """Remove the parent cgroups of a run, and the one above them when it is empty."""
-    for version in (1, 2):
-        above = cgroups.locate(CGROUP_ROOT, version)
-        if above is None:
-            continue
-        for hierarchy in above.folders:
-            with suppress(OSError):
-                for child in Path(hierarchy).glob(f"{run_id[:8]}-*"):
-                    _remove_tree(child)
-            with suppress(OSError):
-                Path(hierarchy).rmdir()
-
-
-def _remove_tree(folder: Path) -> None:
-    """Remove a cgroup and those below it; the kernel needs the deepest first."""
-    for below in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
-        with suppress(OSError):
-            below.rmdir()
+def remove_cgroups(run_id: str, root: Path = Path("/sys/fs/cgroup")) -> None:
+    """Remove the slots' cgroups of a run, in all hierarchies."""
+    name = f"{CGROUP_PREFIX}{run_id[:8]}-*"
     with suppress(OSError):
-        folder.rmdir()
+        folders = {folder.resolve() for pattern in (name, f"*/{name}") for folder in root.glob(pattern)}
+        if folders:
+            cgroups.remove(cgroups.CgroupPaths(cgroups.detect_version(root) or 1, tuple(sorted(folders))))
 
 
 def remove_place(place: str) -> None:

@@ -111,13 +111,17 @@ class Slot:
         keep: bool,
         folder: Path,
         stop: StopFlag,
-        on_release: Callable[[], None],
+        on_release: Callable[[], None] = lambda: None,
+        before_kill: Callable[[], None] = lambda: None,
     ) -> SlotRun:
-        """Run one test. `folder` receives stdout, stderr and outputs/; `on_release` is called at its start."""
+        """Run one test. `folder` receives stdout, stderr and outputs/; `on_release` is called at its start,
+        `before_kill` before the engine ends the container.
+        """
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
         on_release()
         reading = _Reading(assignment, folder)
-        ending = Ending(self._engine, self.container_id, assignment.profile.grace_seconds)
+        grace = assignment.profile.grace_seconds
+        ending = Ending(self._engine, self.container_id, grace, before_kill=before_kill)
         try:
             self._channel.write(hardening.order(assignment, reading.nonce, keep=keep))
             self._silent_since = time.monotonic()

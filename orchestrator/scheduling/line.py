@@ -3,9 +3,10 @@
 The rule: the first in line starts as soon as it fits. While it does not, a later one may go first
 (backfilling) only if that cannot make the first one wait longer: it is expected to have ended by the time the
 first one can start, or there is room for both. This is the EASY backfilling of batch schedulers (Lifka, "The
-ANL/IBM SP scheduling system", 1995). An estimate may be wrong: a test that overruns counts as ending now, so
-nothing that needs time goes ahead because of it, and the first in line starts at the latest when those
-that were running at its expected start have ended, which their timeouts bound.
+ANL/IBM SP scheduling system", 1995); docs/design/backfilling.md has what it gains. An estimate may be wrong:
+a test that overruns counts as ending now, so nothing that needs time goes ahead because of it, and the first
+in line starts at the latest when those that were running at its expected start have ended, which their
+timeouts bound.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class Schedule:
 
     @property
     def stopped_because(self) -> str | None:
-        """Why the run ended before its plan did; None: it did not."""
+        """Why the run was stopped, also where that kept nothing from running; None: it was not."""
         level = self._stop.level
         return None if level is StopLevel.RUN else self._stop.reason or f"stopped ({level.name.lower()})"
 
@@ -115,14 +115,9 @@ class Schedule:
         return self._results()
 
     def _results(self) -> Iterator[TestResult]:
-        now = monotonic()
-        for job in self._jobs.values():
-            job.waits_since = now
-        if self._policy.deadline_seconds is not None:
-            self._deadline = now + self._policy.deadline_seconds
-        end_listening = self._stop.listen(self._workers.wake)
         left_because: str | None = "its results were no longer wanted"
         try:
+            self._begin()
             self._fill()
             while self._running:
                 if (result := self._step()) is not None:
@@ -138,7 +133,14 @@ class Schedule:
             raise
         finally:
             self._end(left_because)
-            end_listening()
+
+    def _begin(self) -> None:
+        """Start the clocks."""
+        now = monotonic()
+        for job in self._jobs.values():
+            job.waits_since = now
+        if self._policy.deadline_seconds is not None:
+            self._deadline = now + self._policy.deadline_seconds
 
     def _fill(self) -> None:
         """Start what may start."""
@@ -171,7 +173,7 @@ class Schedule:
         return result
 
     def _answer(self) -> Done | None:
-        """The next answer of a worker; None: nothing yet, woken by a stop, or the deadline has passed."""
+        """The next answer of a worker; None: nothing yet, or the deadline has passed."""
         if self._deadline is None:
             return self._workers.answer(HEARTBEAT_SECONDS)
         remaining = self._deadline - monotonic()

@@ -87,9 +87,7 @@ class _Simulation:
             need = self._running.pop(rank).need
             self._admission = self._admission.give(need)
             self._line.release(need.group)
-            # Tests that end at the same moment free their room together.
-            if not self._ends or self._ends[0][0] > self.now:
-                self._fill()
+            self._fill()
 
     def _fill(self) -> None:
         while waiting := self._line.pick(self._admission, self._running.values(), self.now):

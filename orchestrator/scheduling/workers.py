@@ -38,7 +38,7 @@ class Workers:
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
         self._orders: SimpleQueue[tuple[int, Assignment, float] | None] = SimpleQueue()
-        self._answers: SimpleQueue[Done | None] = SimpleQueue()
+        self._answers: SimpleQueue[Done] = SimpleQueue()
         self._threads: list[Thread] = []
         self._ended: list[Thread] = []
         self._ending: SimpleQueue[None] = SimpleQueue()
@@ -54,17 +54,13 @@ class Workers:
         self._orders.put((rank, assignment, waits_since))
 
     def answer(self, timeout_seconds: float) -> Done | None:
-        """The next answer; None after `wake`, when time is up, or after a heartbeat: ask again."""
+        """The next answer; None when time is up, or after a heartbeat: ask again."""
         try:
             done = self._answers.get(timeout=min(timeout_seconds, HEARTBEAT_SECONDS))
         except Empty:
             return None
-        self._busy -= done is not None
+        self._busy -= 1
         return done
-
-    def wake(self) -> None:
-        """Make `answer` return. From any thread or signal handler."""
-        self._answers.put(None)
 
     def close(self) -> None:
         """Let the threads finish what they have, and await them. Call it again if it was interrupted."""

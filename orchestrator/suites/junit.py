@@ -203,8 +203,7 @@ def _seconds(text: str | None) -> float | None:
 def _missing(suite: ET.Element) -> int:
     """How many cases fewer than its `tests` count a suite without suites inside has.
 
-    Each error may be a second count of one case (pytest: passed, then an error on teardown), and some writers
-    count what they skipped and do not list it.
+    Some writers count what they skipped and do not list it. An error may be a second count of one case.
     """
     if suite.find("testsuite") is not None:
         return 0

@@ -63,6 +63,11 @@ def report_name(argv: Sequence[str]) -> str | None:
     return None
 
 
+def ended_early(stdout: bytes) -> bool:
+    """Whether pytest's closing lines say that `pytest.exit()` was called, with tests left."""
+    return b"!!! _pytest.outcomes.Exit: " in stdout
+
+
 def case_name(argv: Sequence[str], classname: str, name: str) -> str:
     """What follows the first `::` of the case's node id, from its two names in the report.
 

@@ -49,7 +49,7 @@ def read_source(path: str, *, python: bool) -> Source:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{path!r} is not a regular file")
-        # No more than there is: a buffer of 1 MiB for each of 10,000 small files costs more than reading them.
+        # No more than there is: a buffer of 1 MiB for each small file costs more than reading it.
         content = os.read(handle, min(WHOLE_BYTES if python else HEADER_BYTES, status.st_size))
     finally:
         os.close(handle)

@@ -177,7 +177,9 @@ def _exited_zero(
 
 
 def _case_message(case: CaseResult) -> str:
-    return f"{case.name}: {case.message or case.outcome.value}"
+    """The case and the first line of what it says; the whole of it stands in the output and in the results."""
+    first = next((line for line in case.message.splitlines() if line.strip()), "")
+    return f"{case.name}: {first or case.outcome.value}"
 
 
 def _signal_name(number: int) -> str:

@@ -58,7 +58,7 @@ def shipped(engine):
         for name in ("isolation", "full")
     ]
     lines: list[str] = []
-    yield ensure_images(engine, specs, offline_base=True, on_line=lines.append)
+    return ensure_images(engine, specs, offline_base=True, on_line=lines.append)
 
 
 def docker(*words: str) -> str:

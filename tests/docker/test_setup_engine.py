@@ -1,7 +1,7 @@
 """scripts/setup-engine: leaves a running engine alone, and starts and stops one of its own.
 
-The engine of its own lives in namespaces of its own (mounts, network, processes), so that the one that everybody
-uses is neither seen nor touched.
+The engine of its own lives in namespaces of its own (mounts, network, processes), so that the one that
+everybody uses is neither seen nor touched.
 """
 
 import os

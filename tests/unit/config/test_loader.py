@@ -181,7 +181,8 @@ default_profile: own
 profiles:
   own: {description: mine, cpus: 0.5, memory: 1.5g, timeout: 1m30s, tmpfs: 1g, tmpfs_inodes: 1000,
         outputs: 1m, shm: 2m, pids: 7, nofile: 20, log: 1k, network: bridge, image: mine,
-        capabilities: [NET_BIND_SERVICE], grace: 0s, reuse: 9, thresholds: {memory_near: 0.5, time_near: off, cpu: 3s, log: 5k}}
+        capabilities: [NET_BIND_SERVICE], grace: 0s, reuse: 9,
+        thresholds: {memory_near: 0.5, time_near: off, cpu: 3s, log: 5k}}
 rules:
   - {match: "./a/**", marker: slow, suite: spec, profile: own, retries: 2, timeout: 5s, memory: 1g, cpus: 3,
      exclusive: true, group: db}
@@ -216,7 +217,7 @@ database: sqlite:///x.db
     (rule,) = config.rules
     assert (rule.match, rule.marker, rule.suite, rule.profile) == ("a/**", "slow", "spec", "own")
     assert (rule.retries, rule.timeout_seconds, rule.memory_bytes, rule.cpus) == (2, 5.0, 1024 * MIB, 3.0)
-    assert (rule.exclusive, rule.group, rule.place) == (True, "db", "profiles.yaml:9")
+    assert (rule.exclusive, rule.group, rule.place) == (True, "db", "profiles.yaml:10")
     (suite,) = config.suites
     assert (suite.match, suite.exclude, suite.command) == (("t/*.spl",), ("t/x*",), ("simple", "{test}"))
     assert (dict(suite.env), suite.pass_env) == ({"A": "1", "B": "on", "C": ""}, ("HOME",))
@@ -249,6 +250,28 @@ database: sqlite:///x.db
     assert (config.presets["ci"], config.seccomp) == (("--retries", "2"), tmp_path / "s.json")
     assert (config.state_dir, config.database_url) == (tmp_path / "out" / "orch", "sqlite:///x.db")
     assert config.default_profile == "own"
+
+
+def test_the_example_of_the_manual_is_valid(tmp_path: Path) -> None:
+    config = _load(
+        tmp_path,
+        """
+version: 1
+profiles:
+  fast: {cpus: 1, memory: 128m, timeout: 2s, tmpfs: 100m, network: none, image: isolation, reuse: 100}
+rules:
+  - {match: "test/unit/**", profile: fast}
+  - {marker: slow, profile: slow}          # pytest.mark.slow
+suites:
+  - {name: unit, match: ["test/**/test_*.py"], runner: pytest}
+  - {name: shell, match: ["test/**/*.test.sh"], runner: shell}
+  - {name: spec, match: ["test/**/*.spl"], runner: command, command: ["simple", "test", "{test}"],
+     results: exit-code}
+""",
+    )
+    assert config.profiles["fast"].reuse == 100
+    assert [rule.place for rule in config.rules] == ["profiles.yaml:6", "profiles.yaml:7"]
+    assert [suite.name for suite in config.suites] == ["unit", "shell", "spec"]
 
 
 def test_empty_sections_and_empty_files_are_as_good_as_none(tmp_path: Path) -> None:

@@ -105,9 +105,7 @@ def test_v2_without_io_is_a_measured_zero_and_garbage_is_not() -> None:
 
 @pytest.mark.parametrize("text", ["", "max", "-1", "1.5", "٣", "0x10", "1 2", "9" * 21, "\0", "nan"])
 def test_no_number_is_none_and_never_zero(text: str) -> None:
-    assert parse_v1({"memory.max_usage_in_bytes": text, "cpuacct.usage": text}) == Counters(
-        events_are_local=True
-    )
+    assert parse_v1({"memory.max_usage_in_bytes": text, "cpuacct.usage": text}) == Counters(events_are_local=True)
     assert parse_v2({"memory.peak": text, "pids.peak": text, "memory.swap.peak": text}) == Counters()
 
 

@@ -13,9 +13,7 @@ from orchestrator.measure.usage import combine, parse_stats
 from orchestrator.model import Sample, Source, Usage
 
 RECORDED = Path(__file__).parent / "recorded"
-FIGURES = [
-    f.name for f in fields(Usage) if f.name not in {"sources", "missing", "memory_peak_is_upper_bound"}
-]
+FIGURES = [f.name for f in fields(Usage) if f.name not in {"sources", "missing", "memory_peak_is_upper_bound"}]
 
 
 def combined(
@@ -111,9 +109,7 @@ def test_readings_of_two_cgroups_are_not_subtracted() -> None:
         (500, 300, 300, Source.AGENT, True),  # a reused container's too: nobody knows how much less it was
     ],
 )
-def test_peaks(
-    kernel_start: int | None, agent_start: int | None, peak: int, source: Source, upper: bool
-) -> None:
+def test_peaks(kernel_start: int | None, agent_start: int | None, peak: int, source: Source, upper: bool) -> None:
     usage = combined(
         kernel=Counters(memory_peak_bytes=500),
         kernel_start=Counters(memory_peak_bytes=kernel_start),
@@ -210,9 +206,7 @@ def test_stats_of_v2() -> None:
     assert (counters.read_bytes, counters.write_bytes, counters.memory_peak_bytes) == (15, 7, None)
 
 
-NAMES = (
-    "memory_stats stats usage cpu_stats cpu_usage total_usage throttling_data blkio_stats pids_stats current"
-)
+NAMES = "memory_stats stats usage cpu_stats cpu_usage total_usage throttling_data blkio_stats pids_stats current"
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(["read", "x", "-1"]))
 KEYS = st.sampled_from([*NAMES.split(), "io_service_bytes_recursive", "op", "value"])
 REPLIES = st.dictionaries(

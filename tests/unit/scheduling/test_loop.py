@@ -417,6 +417,31 @@ def test_ctrl_c_while_waiting_terminates_and_a_second_one_kills(make):
 # ---------------------------------------------------------------- size
 
 
+def test_while_it_waits_no_finished_attempt_is_alive(make):
+    """Neither the loop nor an idle worker may keep one: it holds the tails of a test's output."""
+    plan, names, alive = plan_of(make, 4), [], []
+
+    def attempts_alive():
+        gc.collect()  # what earlier tests left in cycles
+        return sum(isinstance(one, Attempt) for one in gc.get_objects())
+
+    def execute(assignment, _queue_seconds):
+        if assignment is plan[0]:
+            deadline = time.monotonic() + 10
+            while len(names) < 3 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            time.sleep(0.02)
+            alive.append(attempts_alive())
+        return make.attempt(P, assignment)
+
+    before = attempts_alive()
+    for result in start(plan, execute):
+        names.append(name(result))
+        del result
+    assert len(names) == 4
+    assert alive == [before]
+
+
 def test_ten_thousand_tests_are_scheduled_fast_and_leave_no_attempt_behind(make):
     standard = make.profile()
     plan = [
@@ -433,12 +458,12 @@ def test_ten_thousand_tests_are_scheduled_fast_and_leave_no_attempt_behind(make)
     def execute(assignment, _queue_seconds):
         return replace(template, assignment=assignment)
 
-    alive, begun = [], time.monotonic()
+    alive, begun = [], time.process_time()
     for count, result in enumerate(start(plan, execute, slots=8, memory_mib=4096)):
         answer[result.test.id] = result.outcome
         if count % 2500 == 2499:
             alive.append(sum(isinstance(one, Attempt) for one in gc.get_objects()))
-    seconds = time.monotonic() - begun
+    seconds = time.process_time() - begun
     assert len(answer) == 10_000
     assert seconds < 3.0
     assert max(alive) < 50

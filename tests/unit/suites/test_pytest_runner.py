@@ -160,6 +160,21 @@ def test_the_process_ended_in_the_middle_is_no_pass(project, tmp_path):
     assert (code, report.problem) == (0, "the runner exited 0 without writing its results")
 
 
+def test_a_run_ended_early_with_exit_code_0_is_no_pass(project, tmp_path):
+    text = (
+        "import pytest\ndef test_a(): pass\ndef test_b(): pytest.exit('enough', 0)\ndef test_c(): assert 0\n"
+    )
+    code, report = attempt(project, tmp_path, text)
+    assert (code, [case.name for case in report.cases]) == (0, ["test_a"])
+    assert "ended early" in (report.problem or "")
+
+
+def test_subtests_that_only_the_header_counts_are_no_shortfall(project, tmp_path):
+    text = "def test_a(subtests):\n  for n in range(3):\n    with subtests.test(n=n): assert n < 3\n"
+    code, report = attempt(project, tmp_path, text)
+    assert (code, report.problem, [case.name for case in report.cases]) == (0, None, ["test_a"])
+
+
 def test_a_report_forged_from_inside_is_no_pass(project, tmp_path):
     forged = '<testsuite name="pytest" tests="1"><testcase classname="test_x" name="test_a"/></testsuite>'
     write = f"open({str(tmp_path / 'junit.xml')!r}, 'w').write({forged!r})"

@@ -129,9 +129,7 @@ def test_no_end_record_is_no_pass() -> None:  # E1: a restarted engine says `Exi
     ("code", "kills", "outcome"),
     [(137, 1, Outcome.OOM), (137, 0, Outcome.INFRA), (0, 1, Outcome.INFRA), (137, None, Outcome.INFRA)],
 )
-def test_no_end_record_after_all_was_killed_for_memory(
-    code: int, kills: int | None, outcome: Outcome
-) -> None:
+def test_no_end_record_after_all_was_killed_for_memory(code: int, kills: int | None, outcome: Outcome) -> None:
     assert decided(ended(code, agent=None, oom_kills=kills)).outcome is outcome
 
 
@@ -149,9 +147,7 @@ def test_where_no_counter_could_be_read(flag: bool, peak: int | None, outcome: O
         137,
         engine=state(137, oom_killed=flag),
         usage=Usage(memory_peak_bytes=peak),
-        attestation=Attestation(
-            container_name="a", container_id="b", image_id="c", effective_memory_bytes=LIMIT
-        ),
+        attestation=Attestation(container_name="a", container_id="b", image_id="c", effective_memory_bytes=LIMIT),
     )
     assert decided(evidence).outcome is outcome
 
@@ -161,9 +157,7 @@ def test_the_counter_outweighs_the_flag() -> None:
         137,
         engine=state(137, oom_killed=True),
         usage=Usage(memory_peak_bytes=LIMIT, oom_kills=0),
-        attestation=Attestation(
-            container_name="a", container_id="b", image_id="c", effective_memory_bytes=LIMIT
-        ),
+        attestation=Attestation(container_name="a", container_id="b", image_id="c", effective_memory_bytes=LIMIT),
     )
     assert decided(evidence).outcome is Outcome.CRASHED
 
@@ -201,16 +195,14 @@ def test_an_image_without_a_shell_has_one_witness() -> None:
         (127, [], None, Outcome.FAILED, "exit code 127: the command was not found"),
     ],
 )
-def test_by_cases(
-    code: int, cases: list[CaseResult], problem: str | None, outcome: Outcome, message: str
-) -> None:
+def test_by_cases(code: int, cases: list[CaseResult], problem: str | None, outcome: Outcome, message: str) -> None:
     decision = decided(ended(code), *cases, problem=problem)
     assert decision.outcome is outcome
     assert decision.message == message
 
 
 def test_messages_are_one_bounded_printable_line() -> None:
-    nasty = case(CaseOutcome.FAILED, "a\nb\x1b[31m\0" + "x" * 100_000)
+    nasty = case(CaseOutcome.FAILED, "a b\x1b[31m\0" + "x" * 100_000 + "\nnext line")
     message = decided(ended(1), nasty).message
     assert message.startswith("test_a: a b�[31m�xxx")
     assert len(message) == 300

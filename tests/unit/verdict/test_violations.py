@@ -60,9 +60,7 @@ def seen(usage: Usage | None = None, *, seconds: float = 0.5, **changes: object)
 def found(
     evidence: Evidence, outcome: Outcome = Outcome.PASSED, **thresholds: float | None
 ) -> tuple[Violation, ...]:
-    return violations(
-        evidence, profile=replace(PROFILE, thresholds=Thresholds(**thresholds)), outcome=outcome
-    )
+    return violations(evidence, profile=replace(PROFILE, thresholds=Thresholds(**thresholds)), outcome=outcome)
 
 
 def kinds(evidence: Evidence, outcome: Outcome = Outcome.PASSED, **thresholds: float | None) -> list[str]:
@@ -176,9 +174,7 @@ def test_leftover_processes_are_named_safely() -> None:
     evidence = seen(agent=AgentRecord(exit_code=0, leftovers=leftovers))
     (leak,) = found(evidence)
     assert (leak.kind, leak.measured) == (ViolationKind.PROCESS_LEAK, 4)
-    assert leak.message.startswith(
-        "left 4 processes running: sleep 1000 (pid 10), evil�[2J name (pid 11), xxx"
-    )
+    assert leak.message.startswith("left 4 processes running: sleep 1000 (pid 10), evil�[2J name (pid 11), xxx")
     assert leak.message.endswith("and 1 more")
     assert leak.message.isprintable()
     assert len(leak.message) < 300

@@ -1,0 +1,56 @@
+"""What tests share: the real engine, a tiny image on it, values made by hand, and no engine for unit tests."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.errors import EngineUnavailableError
+from tests.handmade import busybox_rootfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.engine.base import Engine
+
+TEST_LABEL = "io.orch-tests.pid"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """The real engine; fails, and does not skip, where none answers."""
+    from orchestrator.engine.docker import open_engine
+
+    try:
+        opened = open_engine()
+    except EngineUnavailableError as error:
+        pytest.fail(f"{error.message}: {error.remedy}", pytrace=False)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def busybox_image(engine: Engine) -> Iterator[str]:
+    """ID of a tiny image on the real engine, with a POSIX shell and the usual tools."""
+    reference = f"orch-test-busybox:{os.getpid()}"
+    image_id = engine.import_rootfs(io.BytesIO(busybox_rootfs()), reference, {TEST_LABEL: str(os.getpid())})
+    yield image_id
+    engine.remove_image(reference)
+
+
+@pytest.fixture(autouse=True)
+def _no_network_for_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit test that reaches for an engine, or for anything over a socket, fails."""
+    if "unit" not in request.path.relative_to(Path(__file__).parent).parts[:1]:
+        return
+
+    def refuse(_: socket.socket, address: Any) -> None:
+        pytest.fail(f"a unit test connected to {address!r}", pytrace=True)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)

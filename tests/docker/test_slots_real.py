@@ -1,0 +1,447 @@
+"""Slots on a real engine: every way in which a test can end, told apart, and nothing left of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.labels import Owner, container_name, run_filter
+from orchestrator.engine.local import LocalExecutor
+from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
+from orchestrator.measure.processes import owner_token
+from orchestrator.measure.sampler import Sampler
+from orchestrator.model import Leftover, Source
+from orchestrator.stopping import StopFlag, StopLevel
+from tests.handmade import OPEN_SECCOMP, make_assignment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.engine.base import Engine
+    from orchestrator.model import Evidence
+
+pytestmark = pytest.mark.docker
+MIB = 1 << 20
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+class Bench:
+    """A run of its own: give it shell text, get the evidence."""
+
+    def __init__(self, engine: Engine, image: str, folder: Path, sampler: Sampler) -> None:
+        self.engine = engine
+        self.run_id = str(uuid.uuid4())
+        self.folder = folder
+        self.stop = StopFlag()
+        project = folder / "project"
+        project.mkdir()
+        (project / "data").write_text("of the project\n")
+        self.work = folder / "work"
+        self.work.mkdir()
+        version = engine.info.cgroup_version
+        self.executor = LocalExecutor(
+            engine,
+            around=Surroundings(
+                project_root=project,
+                state_dir=None,
+                seccomp=OPEN_SECCOMP,
+                counters=AGENT_FILES_V2 if version == 2 else AGENT_FILES_V1,
+            ),
+            owner=Owner(run_id=self.run_id, token=owner_token(), place=str(self.work)),
+            images={"tiny": image},
+            sampler=sampler,
+            stop=self.stop,
+            work_dir=self.work,
+        )
+        self._numbers = iter(range(1, 100_000))
+
+    def sh(self, text: str, **changes: Any) -> Evidence:
+        """Run shell text as a test."""
+        number = next(self._numbers)
+        place = self.folder / f"attempt-{number}"
+        place.mkdir()
+        assignment = make_assignment("sh", "-c", text, run_id=self.run_id, attempt=number, **changes)
+        return self.executor.run(assignment, 0.0, place)
+
+    def containers(self) -> list[str]:
+        """Names of this run's containers."""
+        return [found.name for found in self.engine.find(run_filter(self.run_id))]
+
+    def traces(self) -> list[str]:
+        """Everything that is left of this run."""
+        cgroups = [str(path) for path in CGROUPS.glob(f"**/orch-{self.run_id[:8]}*")]
+        return [*self.containers(), *cgroups, *(str(path) for path in self.work.iterdir())]
+
+
+@pytest.fixture(scope="module")
+def sampler() -> Iterator[Sampler]:
+    with Sampler() as started:
+        yield started
+
+
+@pytest.fixture(params=["fifos", "attach"])
+def bench(
+    request: pytest.FixtureRequest,
+    engine: Engine,
+    busybox_image: str,
+    tmp_path: Path,
+    sampler: Sampler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Bench]:
+    """The same results are asked of both ways to the container's streams."""
+    if request.param == "attach":
+        monkeypatch.setenv("ORCH_STREAMS", "attach")
+    else:
+        monkeypatch.delenv("ORCH_STREAMS", raising=False)
+    made = Bench(engine, busybox_image, tmp_path, sampler)
+    yield made
+    assert made.traces() == []
+    assert made.executor.tally.expected == made.executor.tally.created == made.executor.tally.removed
+
+
+def fifos_only(bench: Bench) -> Bench:
+    return bench
+
+
+def check_figures(evidence: Evidence) -> None:
+    """The figures of every test, however it ended, with their sources."""
+    usage = evidence.usage
+    for name in ("cpu_seconds", "memory_peak_bytes", "pids_peak"):
+        assert getattr(usage, name) is not None, (name, usage.missing)
+        assert usage.sources[name] in (Source.KERNEL, Source.AGENT)
+        assert name not in usage.missing
+    assert usage.cpu_seconds is not None
+    assert usage.cpu_seconds > 0
+    assert usage.memory_peak_bytes is not None
+    assert 64 << 10 < usage.memory_peak_bytes <= 300 * MIB
+    assert usage.pids_peak is not None
+    assert 1 <= usage.pids_peak <= 64
+
+
+def check_two_witnesses(evidence: Evidence, code: int) -> None:
+    assert evidence.engine_failure is None
+    assert evidence.agent is not None
+    assert evidence.engine is not None
+    assert (evidence.agent.exit_code, evidence.engine.exit_code, evidence.engine.status) == (code, code, "exited")
+    assert evidence.engine.started_at is not None
+    assert evidence.engine.finished_at is not None
+    assert evidence.engine.started_at <= evidence.engine.finished_at
+
+
+def test_a_pass_with_its_output_outputs_and_surroundings(bench: Bench) -> None:
+    evidence = bench.sh(
+        'cat data; pwd; id -u; id -g; echo "$ORCH_TEST_ID" "$MINE" >&2; mkdir $ORCH_OUTPUT_DIR/sub;'
+        "echo kept >$ORCH_OUTPUT_DIR/sub/file; touch /work/x 2>/dev/null || echo read-only; env | grep -c NONCE",
+        env={"MINE": 'a\'b "c"'},
+    )
+    check_two_witnesses(evidence, 1)  # grep found nothing
+    assert evidence.stdout.tail == b"of the project\n/work\n1001\n1001\nread-only\n0\n"
+    assert evidence.stderr.tail == b'tests/thing.sh a\'b "c"\n'
+    assert evidence.stdout.path is not None
+    assert evidence.stdout.path.read_bytes() == evidence.stdout.tail
+    assert evidence.outputs == ("sub/file",)
+    assert (evidence.stdout.path.parent / "outputs" / "sub" / "file").read_bytes() == b"kept\n"
+    assert evidence.outputs_notes == ()
+    assert not evidence.timed_out
+    assert not evidence.interrupted
+    assert evidence.usage.oom_kills == 0
+    check_figures(evidence)
+    attestation = evidence.attestation
+    assert attestation is not None
+    assert attestation.effective_memory_bytes == 64 * MIB
+    assert attestation.effective_pids == 64
+    assert attestation.effective_cpus == 1.0
+    assert attestation.network == "none"
+    assert attestation.seccomp == "profile"
+    assert attestation.read_only_root is True
+    assert attestation.user == "1001:1001"
+    assert attestation.image_id == bench.executor._images["tiny"]
+
+
+@pytest.mark.parametrize("code", [0, 3, 255])
+def test_exit_codes(bench: Bench, code: int) -> None:
+    evidence = bench.sh(f"exit {code}")
+    check_two_witnesses(evidence, code)
+    check_figures(evidence)
+
+
+def test_a_program_that_does_not_exist(bench: Bench) -> None:
+    place = bench.folder / "none"
+    place.mkdir()
+    evidence = bench.executor.run(make_assignment("no-such-program", run_id=bench.run_id), 0.0, place)
+    check_two_witnesses(evidence, 127)
+    assert b"no-such-program" in evidence.stderr.tail
+
+
+def test_a_folder_that_does_not_exist_and_a_variable_named_folder(bench: Bench) -> None:
+    assert b"cannot enter /work/nowhere" in bench.sh("pwd", working_dir="nowhere").stderr.tail
+    assert bench.sh("pwd", env={"folder": "/tmp"}).stdout.tail == b"/work\n"
+
+
+def test_self_sigkill_is_not_oom(bench: Bench) -> None:
+    evidence = bench.sh("kill -KILL $$")
+    check_two_witnesses(evidence, 137)
+    assert evidence.usage.oom_kills == 0
+    check_figures(evidence)
+
+
+EAT = "dd if=/dev/zero of=/dev/null bs=200M count=1"  # busybox allocates and fills the block
+
+
+def test_oom_of_the_main_process(bench: Bench) -> None:
+    evidence = bench.sh(f"exec {EAT}")
+    check_two_witnesses(evidence, 137)
+    assert evidence.usage.oom_kills == 1
+    check_figures(evidence)
+    assert evidence.usage.memory_peak_bytes is not None
+    assert evidence.usage.memory_peak_bytes > 60 * MIB
+
+
+def test_oom_of_a_child_with_exit_0(bench: Bench) -> None:
+    evidence = bench.sh(f"{EAT}; exit 0")
+    check_two_witnesses(evidence, 0)
+    assert evidence.usage.oom_kills == 1
+    check_figures(evidence)
+
+
+def test_timeout_of_a_test_that_ignores_term(bench: Bench) -> None:
+    began = time.monotonic()
+    evidence = bench.sh("trap '' TERM; echo before; while :; do sleep 0.1; done", timeout_seconds=1.0)
+    assert time.monotonic() - began < 8
+    assert evidence.timed_out
+    check_two_witnesses(evidence, 137)
+    assert evidence.stdout.tail == b"before\n"
+    assert 1.4 <= evidence.timings.test_seconds < 5
+    check_figures(evidence)
+
+
+def test_timeout_of_a_test_that_obeys_term(bench: Bench) -> None:
+    evidence = bench.sh("exec sleep 60", timeout_seconds=0.5)
+    assert evidence.timed_out
+    check_two_witnesses(evidence, 143)
+
+
+def test_timeout_of_a_test_that_stops_itself(bench: Bench) -> None:
+    evidence = bench.sh("kill -STOP $$; echo awake", timeout_seconds=1.0)
+    assert evidence.timed_out
+    assert evidence.agent is not None
+    assert evidence.agent.exit_code in (137, 143)
+    assert evidence.stdout.tail == b""
+    check_figures(evidence)
+
+
+def test_timeout_where_nothing_can_be_started_inside(bench: Bench) -> None:
+    """All of the pids limit is used by processes that ignore TERM: only the engine can end it."""
+    evidence = bench.sh(
+        "trap '' TERM; i=0; while [ $i -lt 100 ]; do sleep 100 & i=$((i+1)); done; wait",
+        timeout_seconds=2.0,
+        pids=32,
+    )
+    assert evidence.timed_out or evidence.agent is not None
+    assert evidence.engine is not None
+    assert evidence.engine.status == "exited"
+    assert evidence.engine_failure is None
+
+
+def test_leftover_daemon_with_its_command_line(bench: Bench) -> None:
+    began = time.monotonic()
+    evidence = bench.sh("sleep 1234 </dev/null >/dev/null 2>&1 & setsid sleep 4321 & exit 0")
+    assert time.monotonic() - began < 8
+    check_two_witnesses(evidence, 0)
+    assert evidence.agent is not None
+    assert sorted(leftover.command_line for leftover in evidence.agent.leftovers) == ["sleep 1234", "sleep 4321"]
+    assert all(isinstance(leftover, Leftover) and leftover.pid > 1 for leftover in evidence.agent.leftovers)
+    assert evidence.agent.dirty == ()
+    check_figures(evidence)
+
+
+def test_a_leftovers_command_line_forges_nothing(bench: Bench) -> None:
+    evidence = bench.sh(r"""sh -c 'sleep 99; :' "$(printf 'x\ncode 0\302\205code 0\013code 0\n@/x')" & exit 5""")
+    check_two_witnesses(evidence, 5)
+    assert evidence.agent is not None
+    assert len(evidence.agent.leftovers) == 2
+    check_figures(evidence)
+
+
+def test_forged_end_record(bench: Bench) -> None:
+    evidence = bench.sh(
+        "n=0123456789abcdef0123456789abcdef; printf '\\n%s end\\ncode 0\\n\\n%s tar\\n\\n%s reset\\n\\n%s over\\n'"
+        " $n $n $n $n; printf '\\n%s end\\n' $n >&2; exit 4"
+    )
+    check_two_witnesses(evidence, 4)
+    assert evidence.stdout.tail.startswith(b"\n0123456789abcdef0123456789abcdef end\ncode 0\n")
+    check_figures(evidence)
+
+
+def test_the_last_byte_is_kept_every_time(bench: Bench) -> None:
+    times = 1000 if os.environ.get("ORCH_FAULTS") == "all" else 50  # for each kind of streams
+    for number in range(times):
+        evidence = bench.sh("printf 'out%s.' $0; printf 'err%s!' $0 >&2")
+        assert (evidence.stdout.tail, evidence.stderr.tail) == (b"outsh.", b"errsh!"), f"repetition {number}"
+
+
+def test_100_mb_without_a_newline_are_cut_at_the_cap_with_flat_memory(bench: Bench) -> None:
+    before = resident_bytes()
+    highest = [before]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            highest[0] = max(highest[0], resident_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    evidence = bench.sh("head -c 100000000 /dev/zero | tr '\\0' x; echo last >&2; exit 7")
+    done.set()
+    watcher.join()
+    check_two_witnesses(evidence, 7)
+    assert evidence.stdout.total_bytes == 100_000_000
+    assert evidence.stdout.kept_bytes == MIB
+    assert evidence.stdout.truncated
+    assert evidence.stdout.path is not None
+    assert evidence.stdout.path.stat().st_size == MIB
+    assert evidence.stdout.tail == b"x" * 65536
+    assert evidence.stderr.tail == b"last\n"
+    assert highest[0] - before < 20 * MIB
+    check_figures(evidence)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_bytes_of_all_kinds_come_back_equal(bench: Bench) -> None:
+    evidence = bench.sh('i=0; while [ $i -lt 256 ]; do printf "\\\\$(printf %o $i)"; i=$((i+1)); done')
+    check_two_witnesses(evidence, 0)
+    assert evidence.stdout.tail == bytes(range(256))
+
+
+def test_outputs_bring_back_regular_files_only(bench: Bench) -> None:
+    evidence = bench.sh(
+        "cd $ORCH_OUTPUT_DIR; echo good >good; ln -s /etc/shadow link; mkfifo fifo; ln good hard;"
+        "truncate -s 1T zz-holes; printf x >'a\nnewline'"
+    )
+    check_two_witnesses(evidence, 0)
+    assert set(evidence.outputs) <= {"good", "hard", "a\nnewline"}
+    assert {"good", "a\nnewline"} <= set(evidence.outputs) or {"hard", "a\nnewline"} <= set(evidence.outputs)
+    notes = " ".join(evidence.outputs_notes)
+    for name in ("link", "fifo", "zz-holes"):
+        assert name in notes
+    assert evidence.stdout.path is not None
+    outputs = evidence.stdout.path.parent / "outputs"
+    assert all(path.is_file() and not path.is_symlink() for path in outputs.iterdir())
+    assert sum(path.stat().st_size for path in outputs.iterdir()) < 100
+
+
+def test_a_fork_bomb_stays_within_its_pids(bench: Bench) -> None:
+    evidence = bench.sh("bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1; exit 6", timeout_seconds=10)
+    assert evidence.engine_failure is None
+    assert evidence.usage.pids_peak is not None
+    assert evidence.usage.pids_peak <= 64
+    assert evidence.engine is not None
+    assert evidence.engine.status == "exited"
+    assert evidence.agent is not None, "the agent did not live to tell"
+    check_figures(evidence)
+
+
+def test_leftovers_that_fill_the_pids_limit(bench: Bench) -> None:
+    evidence = bench.sh(
+        "i=0; while [ $i -lt 200 ]; do sleep 1000 & i=$((i+1)); done 2>/dev/null; exit 6", timeout_seconds=10
+    )
+    assert evidence.agent is not None, "the agent did not live to tell"
+    assert len(evidence.agent.leftovers) > 50
+    assert evidence.agent.dirty == ()
+    assert evidence.usage.pids_limit_hits is not None
+    assert evidence.usage.pids_limit_hits > 0
+
+
+def test_a_container_that_somebody_else_removes(bench: Bench) -> None:
+    assignment = make_assignment("sleep", "30", run_id=bench.run_id)
+    place = bench.folder / "removed"
+    place.mkdir()
+
+    def remove() -> None:
+        for _ in range(200):
+            if bench.engine.find(run_filter(bench.run_id)):
+                break
+            time.sleep(0.05)
+        time.sleep(1)
+        bench.engine.remove(container_name(assignment))
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    began = time.monotonic()
+    evidence = bench.executor.run(assignment, 0.0, place)
+    thread.join()
+    assert time.monotonic() - began < 15
+    assert evidence.agent is None
+    assert evidence.engine is not None
+    assert evidence.engine.status == "gone"
+
+
+def test_interrupted_by_the_stop_flag(bench: Bench) -> None:
+    threading.Timer(1.0, lambda: bench.stop.set(StopLevel.TERMINATE)).start()
+    evidence = bench.sh("echo begun; exec sleep 30")
+    assert evidence.interrupted
+    assert not evidence.timed_out
+    check_two_witnesses(evidence, 143)
+    assert evidence.stdout.tail == b"begun\n"
+
+
+def test_killed_by_the_stop_flag(bench: Bench) -> None:
+    threading.Timer(1.5, lambda: bench.stop.set(StopLevel.KILL)).start()
+    evidence = bench.sh("trap '' TERM; echo begun; while :; do sleep 0.1; done")
+    assert evidence.interrupted
+    assert evidence.agent is None
+    assert evidence.engine is not None
+    assert evidence.engine.exit_code == 137
+    assert evidence.stdout.tail == b"begun\n"
+
+
+def test_samples_of_a_longer_test(bench: Bench) -> None:
+    if bench.executor._engine.info.local is False:
+        pytest.fail("these tests need a local engine")
+    evidence = bench.sh(
+        "dd if=/dev/zero of=/tmp/x bs=1M count=8 2>/dev/null; i=0; "
+        "while [ $i -lt 200000 ]; do i=$((i+1)); done; sleep 0.5"
+    )
+    check_two_witnesses(evidence, 0)
+    assert len(evidence.samples) >= 5
+    times = [sample.at_seconds for sample in evidence.samples]
+    assert times == sorted(times)
+    assert max(sample.memory_bytes or 0 for sample in evidence.samples) > 8 * MIB
+    assert max(sample.pids or 0 for sample in evidence.samples) >= 2
+    assert evidence.usage.shmem_peak_bytes is None or evidence.usage.shmem_peak_bytes >= 8 * MIB
+
+
+def test_an_image_that_does_not_exist_is_an_engine_failure(bench: Bench) -> None:
+    bench.executor._images = {"tiny": "sha256:" + "0" * 64}
+    evidence = bench.sh("true")
+    assert evidence.engine_failure is not None
+    assert "creating container" in evidence.engine_failure
+    assert evidence.agent is None
+    bench.executor.tally.created = bench.executor.tally.removed = bench.executor.tally.expected
+
+
+def test_an_entrypoint_that_is_not_there_is_an_engine_failure(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench.executor.spec
+
+    def broken(assignment: Any, **keywords: Any) -> Any:
+        return replace(made(assignment, **keywords), entrypoint=("/no/such/shell",))
+
+    monkeypatch.setattr(bench.executor, "spec", broken)
+    evidence = bench.sh("true")
+    assert evidence.engine_failure is not None
+    assert evidence.agent is None
+    assert evidence.usage.missing
+    bench.executor.tally.created = bench.executor.tally.removed = bench.executor.tally.expected

@@ -1,0 +1,89 @@
+"""Values made by hand for tests: profiles, assignments, a root file system."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.model import Assignment, Command, Limits, Network, Profile, Test, TestId
+
+BUSYBOX = Path("/bin/busybox")
+OPEN_SECCOMP = '{"defaultAction":"SCMP_ACT_ALLOW"}'
+
+
+def busybox_rootfs() -> bytes:
+    """A root file system of one static program, as a tar archive."""
+    if not BUSYBOX.is_file():
+        pytest.fail(f"{BUSYBOX} is missing: install the package busybox-static", pytrace=False)
+    listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True, timeout=10)
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        for name in ("bin", "dev", "etc", "proc", "sys", "run", "tmp"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(folder)
+        program = tarfile.TarInfo("bin/busybox")
+        content = BUSYBOX.read_bytes()
+        program.mode, program.size = 0o755, len(content)
+        archive.addfile(program, io.BytesIO(content))
+        for name in listed.stdout.split():
+            if name != "busybox":
+                link = tarfile.TarInfo(f"bin/{name}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                archive.addfile(link)
+        passwd = tarfile.TarInfo("etc/passwd")
+        passwd.size = len(line := b"orch:x:1001:1001::/tmp:/bin/sh\n")
+        archive.addfile(passwd, io.BytesIO(line))
+    return held.getvalue()
+
+
+def make_profile(**changes: Any) -> Profile:
+    """A profile of small limits; `changes` are fields of Profile or of Limits."""
+    limits: dict[str, Any] = {
+        "cpus": 1.0,
+        "memory_bytes": 64 << 20,
+        "timeout_seconds": 20.0,
+        "tmpfs_bytes": 16 << 20,
+        "tmpfs_inodes": 1000,
+        "outputs_bytes": 8 << 20,
+        "shm_bytes": 1 << 20,
+        "pids": 64,
+        "nofile": 256,
+        "log_bytes": 1 << 20,
+    }
+    limits |= {name: changes.pop(name) for name in list(changes) if name in limits}
+    fields: dict[str, Any] = {
+        "name": "small",
+        "network": Network.NONE,
+        "image": "tiny",
+        "grace_seconds": 0.5,
+        **changes,
+    }
+    return Profile(limits=Limits(**limits), **fields)
+
+
+def make_assignment(*argv: str, **changes: Any) -> Assignment:
+    """A test that runs `argv`; `changes` are fields of Assignment, Command, Profile or Limits, or `path`."""
+    command = {name: changes.pop(name) for name in ("env", "working_dir") if name in changes}
+    of_assignment = {
+        name: changes.pop(name) for name in ("run_id", "attempt", "repetition", "profile") if name in changes
+    }
+    path = changes.pop("path", "tests/thing.sh")
+    case = changes.pop("case", None)
+    return Assignment(
+        **{
+            "run_id": str(uuid.uuid4()),
+            "profile": make_profile(**changes),
+            "reason": "made by hand",
+            **of_assignment,
+        },
+        test=Test(
+            id=TestId(path=path, case=case), suite="hand", command=Command(argv=argv or ("true",), **command)
+        ),
+    )
