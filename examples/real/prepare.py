@@ -129,7 +129,7 @@ def install(requirements: Path, target: Path) -> None:
 
 
 def pip(words: list[str], **variables: str) -> None:
-    """Run this Python's pip with the user's own configuration (index, mirror, proxy). PrepareError: what it said."""
+    """Run this Python's pip with the user's own configuration (index, mirror, proxy). PrepareError."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
     done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
