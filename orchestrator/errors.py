@@ -88,6 +88,12 @@ class DatabaseError(OrchError):
     exit_code = ExitCode.INFRA
 
 
+class StateError(OrchError):
+    """What a run leaves on the disk cannot be written."""
+
+    exit_code = ExitCode.INFRA
+
+
 class NothingFoundError(OrchError):
     """A run, a test or a file that the user named does not exist."""
 

@@ -43,6 +43,16 @@ def busybox_image(engine: Engine) -> Iterator[str]:
     engine.remove_image(reference)
 
 
+@pytest.fixture(scope="session")
+def dash_image(engine: Engine) -> Iterator[str]:
+    """As `busybox_image`, with this machine's dash as its shell."""
+    reference = f"orch-test-dash:{os.getpid()}"
+    archive = io.BytesIO(busybox_rootfs(shell=Path("/bin/dash")))
+    image_id = engine.import_rootfs(archive, reference, {TEST_LABEL: str(os.getpid())})
+    yield image_id
+    engine.remove_image(reference)
+
+
 @pytest.fixture(autouse=True)
 def _no_network_for_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit test that reaches for an engine, or for anything over a socket, fails."""

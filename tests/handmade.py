@@ -17,8 +17,8 @@ BUSYBOX = Path("/bin/busybox")
 OPEN_SECCOMP = '{"defaultAction":"SCMP_ACT_ALLOW"}'
 
 
-def busybox_rootfs() -> bytes:
-    """A root file system of one static program, as a tar archive."""
+def busybox_rootfs(*, shell: Path | None = None) -> bytes:
+    """A root file system of one static program, as a tar archive; `shell`: a program to be /bin/sh."""
     if not BUSYBOX.is_file():
         pytest.fail(f"{BUSYBOX} is missing: install the package busybox-static", pytrace=False)
     listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True, timeout=10)
@@ -28,12 +28,16 @@ def busybox_rootfs() -> bytes:
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(folder)
-        program = tarfile.TarInfo("bin/busybox")
-        content = BUSYBOX.read_bytes()
-        program.mode, program.size = 0o755, len(content)
-        archive.addfile(program, io.BytesIO(content))
+        programs = {"bin/busybox": BUSYBOX}
+        if shell is not None:
+            programs |= {"bin/sh": shell, **_libraries(shell)}
+        for name, path in programs.items():
+            program = tarfile.TarInfo(name)
+            content = path.read_bytes()
+            program.mode, program.size = 0o755, len(content)
+            archive.addfile(program, io.BytesIO(content))
         for name in listed.stdout.split():
-            if name != "busybox":
+            if name != "busybox" and (name != "sh" or shell is None):
                 link = tarfile.TarInfo(f"bin/{name}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 archive.addfile(link)
@@ -41,6 +45,13 @@ def busybox_rootfs() -> bytes:
         passwd.size = len(line := b"orch:x:1001:1001::/tmp:/bin/sh\n")
         archive.addfile(passwd, io.BytesIO(line))
     return held.getvalue()
+
+
+def _libraries(program: Path) -> dict[str, Path]:
+    """What a program is linked against: place in the root file system -> file here."""
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True, timeout=10).stdout
+    paths = [word for line in listed.splitlines() for word in line.split() if word.startswith("/")]
+    return {path.lstrip("/"): Path(path) for path in paths}
 
 
 def make_profile(**changes: Any) -> Profile:

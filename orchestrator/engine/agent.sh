@@ -44,7 +44,8 @@ find_live() {
 }
 
 # Runs what needs a fork although there may be none to be had, because leftovers fill the pids limit. A failed
-# fork ends dash and ash, save in an eval that is called by `command`.
+# fork ends dash and ash, save in an eval that is called by `command`. The child must not fork in its turn: its
+# failure would end up here too, and go on as a second agent.
 try() { command eval "$1"; }
 
 # Adds to $record what still lives 100 ms after its test (before that it may be on its way out), and ends it.
@@ -58,7 +59,9 @@ end_leftovers() {
         [ "$count" -lt 100 ] || break
         count=$((count + 1)) line=
         # shellcheck disable=SC2016 # expanded by eval
-        try 'line=$(head -c 500 "/proc/$pid/cmdline" | tr "\000\n\r" "   ")'
+        { try 'line=$(exec tr "\000\n\r" "   ")'; } <"/proc/$pid/cmdline"
+        # shellcheck disable=SC2016
+        [ "${#line}" -le 500 ] || try 'line=$(printf %.500s "$line")' || line=
         [ -n "$line" ] || read -r line <"/proc/$pid/comm" || line='?'
         record="${record}leftover $pid $line
 "

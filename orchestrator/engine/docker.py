@@ -45,6 +45,8 @@ CONNECT_SECONDS = 2.0
 CALL_SECONDS = 60.0
 """Longest time between two bytes of an answer: an engine under full load took 11 s for a create."""
 REMOVE_SECONDS = 30.0
+BUILD_SILENCE_SECONDS = 1800
+"""Longest time between two lines of a build: a step that compiles may say nothing for long."""
 POOL_SIZE = 64
 """Connections kept; the SDK's own 10 make the eleventh thread open and close one for each call."""
 
@@ -350,6 +352,7 @@ class DockerEngine:
                 network_mode=network,
                 rm=True,
                 forcerm=True,
+                timeout=BUILD_SILENCE_SECONDS,
                 decode=True,
             )
             for event in events:

@@ -48,9 +48,7 @@ def decide(
 
     `cases_problem`: why the runner's results could not be read; exit code 0 without them is no pass.
     """
-    outcome, message = (
-        _stopped(evidence) or _doubted(evidence) or _ended(evidence, command, cases, cases_problem)
-    )
+    outcome, message = _stopped(evidence) or _doubted(evidence) or _ended(evidence, command, cases, cases_problem)
     code = _exit_code(evidence)
     return Decision(
         outcome=outcome,

@@ -70,6 +70,28 @@ def test_the_suite_passes(project, service):
     assert 'tests="6"' in results.stdout
 
 
+def test_docker_test_script_runs_compose(project):
+    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "COMPOSE_PROJECT_NAME": project}
+    done = subprocess.run(
+        [
+            ROOT / "scripts" / "docker-test.sh",
+            "compose",
+            "test-isolation",
+            "python3",
+            "-m",
+            "pytest",
+            "--version",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=env,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pytest" in done.stdout + done.stderr
+
+
 def test_a_failing_suite_says_so_by_its_exit_code(project):
     done = compose(project, "run", "--rm", "-T", "test-isolation", ORCH_TESTS="test/test_failure.py")
     assert done.returncode == 1

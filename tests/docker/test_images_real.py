@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from orchestrator.engine.docker import open_engine
 
+from orchestrator.engine import offline_base
+from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import context_report, ensure_images
 from orchestrator.model import ImageSpec
 
@@ -175,3 +176,23 @@ def test_a_project_image_on_top_is_built_once_by_many(engine, shipped, tmp_path)
     finally:
         for name in docker("images", "--format={{.Repository}}:{{.Tag}}", "orch/test-images-real").split():
             engine.remove_image(name)
+
+
+@pytest.mark.slow
+def test_an_offline_base_is_made_from_the_machines_own_mirror(engine):
+    release = dict(
+        line.split("=", 1) for line in Path("/etc/os-release").read_text().split("\n") if "=" in line
+    )
+    codename = release["VERSION_CODENAME"]
+    reference = "orch/offline-base:made-by-a-test"
+    try:
+        image = offline_base._make(engine, codename, offline_base.machine_sources(codename), reference)
+        assert offline_base._is_fresh(engine.image_labels(image)[offline_base.LABEL])
+        text = inside(
+            image, "cat /etc/os-release; command -v apt-get; ls /usr/share/doc | wc -l", "--network=none"
+        )
+        assert f"VERSION_CODENAME={codename}" in text
+        assert "/usr/bin/apt-get" in text
+        assert engine.image_bytes(image) < 200 * 2**20
+    finally:
+        engine.remove_image(reference)

@@ -152,18 +152,14 @@ def seen() -> dict[str, dict[str, str]]:
     return {"closed": answers(CLOSED), "profiled": answers(PROFILED), "open": answers(OPEN)}
 
 
-@pytest.mark.parametrize(
-    ("name", "call", "refusals"), [(name, call, answer) for name, call, _, answer in REFUSED]
-)
+@pytest.mark.parametrize(("name", "call", "refusals"), [(name, call, answer) for name, call, _, answer in REFUSED])
 def test_a_refused_call(name, call, refusals, seen):
     if call not in NUMBERS[platform.machine()]:
         assert platform.machine() == "aarch64", "x86 has them all"
         return
     assert seen["closed"][name] in refusals
     assert seen["profiled"][name] in refusals
-    assert seen["open"][name] not in (seen["closed"][name], "EPERM"), (
-        "without the profile it must get further"
-    )
+    assert seen["open"][name] not in (seen["closed"][name], "EPERM"), "without the profile it must get further"
 
 
 # Families that a kernel may be built without: the profile refuses their numbers, whatever the kernel has.
@@ -204,9 +200,7 @@ print("signal" if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
 """
 
 
-@pytest.mark.skipif(
-    platform.machine() != "x86_64", reason="32-bit calls of a 64-bit kernel are x86's own affair"
-)
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="32-bit calls of a 64-bit kernel are x86's own affair")
 def test_32_bit_calls_are_refused():
     unconfined = container(OPEN, "python3", "-c", INT80).strip()
     assert unconfined in ("0", "signal"), "0: the kernel takes them; signal: it was built without"

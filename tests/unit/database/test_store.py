@@ -3,17 +3,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pytest
-from database_examples import (
-    LEDGER,
-    NOW,
-    days_ago,
-    finish,
-    make_assignment,
-    make_attempt,
-    make_result,
-    make_run,
-    make_usage,
-)
 
 from orchestrator.database.queries import load_run, load_samples
 from orchestrator.database.store import Database
@@ -28,6 +17,17 @@ from orchestrator.model import (
     TestResult,
     Verb,
 )
+from tests.unit.database.database_examples import (
+    LEDGER,
+    NOW,
+    days_ago,
+    finish,
+    make_assignment,
+    make_attempt,
+    make_result,
+    make_run,
+    make_usage,
+)
 
 
 def rows(database, sql):
@@ -37,9 +37,7 @@ def rows(database, sql):
 
 def test_a_run_comes_back_as_it_was_recorded(database):
     run = make_run()
-    assignment = make_assignment(
-        run, "test/test_a.py", case="TestX::test_y[1]", clamped=("cpus lowered to 2",)
-    )
+    assignment = make_assignment(run, "test/test_a.py", case="TestX::test_y[1]", clamped=("cpus lowered to 2",))
     first = make_attempt(assignment, Outcome.FAILED, exit_code=None, signal=11, cases=(), violations=())
     second = make_attempt(replace(assignment, attempt=2))
     database.begin_run(run, [assignment], owner="me")
@@ -50,8 +48,8 @@ def test_a_run_comes_back_as_it_was_recorded(database):
 
     record = load_run(database, run.short_id)
     stored = record.run
-    for name in ("id", "started_at", "argv", "project", "config_digest", "orch_version", "engine", "host", "images",
-                 "revision", "branch", "dirty"):  # fmt: skip
+    same = "id started_at argv project config_digest orch_version engine host images revision branch dirty"
+    for name in same.split():
         assert getattr(stored, name) == getattr(run, name), name
     assert (stored.status, stored.exit_code, stored.duration_seconds) == (RunStatus.FINISHED, 0, 1.5)
     assert stored.counts["tests"] == stored.counts["passed"] == stored.counts["flaky"] == 1
@@ -118,13 +116,11 @@ def test_each_repetition_has_a_result_of_its_own(database):
 def test_an_unmeasured_figure_is_null_and_not_zero(database):
     run = make_run()
     database.begin_run(run, [])
-    usage = make_usage(
-        cpu_seconds=None, memory_peak_bytes=None, sources={}, missing={"cpu_seconds": "no cgroup"}
-    )
+    usage = make_usage(cpu_seconds=None, memory_peak_bytes=None, sources={}, missing={"cpu_seconds": "no cgroup"})
     database.record(run.id, make_result(run, usage=usage, attestation=None, samples=()))
-    assert rows(
-        database, "SELECT cpu_seconds, memory_peak_bytes, oom_kills, container_name FROM attempts"
-    ) == [(None, None, 0, None)]
+    assert rows(database, "SELECT cpu_seconds, memory_peak_bytes, oom_kills, container_name FROM attempts") == [
+        (None, None, 0, None)
+    ]
     (attempt,) = load_run(database, "latest").attempts
     assert attempt.usage == usage
     assert attempt.attestation is None

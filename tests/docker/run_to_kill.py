@@ -1,0 +1,52 @@
+"""A run in a process of its own, to be killed: a Reaper around two tests that sleep. Started by test_reaper_real.
+
+python run_to_kill.py IMAGE_ID RUN_ID FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.labels import Owner
+from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.reaper import Reaper
+from orchestrator.measure.processes import owner_token
+from orchestrator.measure.sampler import Sampler
+from orchestrator.stopping import StopFlag
+from tests.handmade import OPEN_SECCOMP, make_assignment
+
+
+def main(image_id: str, run_id: str, folder: Path) -> None:
+    place = folder / f"orch-{run_id}"
+    place.mkdir()
+    owner = Owner(run_id=run_id, token=owner_token(), place=str(place))
+    engine = open_engine()
+    with Reaper(engine, owner) as reaper, Sampler() as sampler:
+        assert reaper._watchdog is not None
+        executor = LocalExecutor(
+            engine,
+            around=Surroundings(project_root=folder, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
+            owner=owner,
+            images={"tiny": image_id},
+            sampler=sampler,
+            stop=StopFlag(),
+            work_dir=place,
+        )
+        threads = []
+        for number in (1, 2):
+            kept = folder / f"attempt-{number}"
+            kept.mkdir()
+            assignment = make_assignment("sleep", "60", run_id=run_id, path=f"tests/{number}.sh", timeout_seconds=90.0)
+            threads.append(threading.Thread(target=executor.run, args=(assignment, 0.0, kept)))
+            threads[-1].start()
+        print(reaper._watchdog.pid, flush=True)
+        for thread in threads:
+            thread.join()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
