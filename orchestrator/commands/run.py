@@ -19,7 +19,7 @@ from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
 from orchestrator.commands.reporting import Output
 from orchestrator.commands.selecting import make_plan, nothing_selected, project_name
-from orchestrator.commands.session import git_state, load, make_place, surroundings
+from orchestrator.commands.session import git_state, load, make_place, specs_of, surroundings
 from orchestrator.commands.signals import Signals
 from orchestrator.database.store import Database
 from orchestrator.engine.docker import open_engine
@@ -189,9 +189,8 @@ def policy(config: Config) -> Policy:
 def pin_images(
     engine: Engine, config: Config, plan: Sequence[Assignment], *, offline_base: bool, output: Output
 ) -> Mapping[str, str]:
-    """Image name -> ID for what the plan needs, and for the profiles that tests may be promoted to."""
-    needed = {a.profile.image for a in plan}
-    specs = [config.images[name] for name in sorted(needed)]
+    """Image name -> ID for what the plan needs. A promoted test keeps its image."""
+    specs = specs_of(config, {a.profile.image for a in plan})
     return ensure_images(engine, specs, offline_base=offline_base, on_line=output.building)
 
 
