@@ -12,7 +12,7 @@ from orchestrator.measure import cgroups, processes, usage
 from orchestrator.measure.series import SeriesReader
 
 if TYPE_CHECKING:
-    from orchestrator.engine.slot import SlotRun
+    from orchestrator.engine.reading import SlotRun
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model import EngineInfo, Sample, Usage
 
