@@ -89,7 +89,7 @@ class Meter:
         kernel = cgroups.read(self._paths) if self._paths is not None else None
         begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
         end = cgroups.parse_agent(run.end_counters) if run and run.end_counters else None
-        if reason is None and end is None:
+        if reason is None and (run is None or run.record is None):
             reason = "the container ended without the agent's record"
         return usage.combine(
             kernel=kernel,
