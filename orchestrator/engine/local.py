@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.model import Assignment, EngineInfo
     from orchestrator.stopping import StopFlag
 
+NO_AGENT = "the image has no shell for the agent, which reads this figure"
 NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
 
 
@@ -86,6 +87,7 @@ class LocalExecutor:
         run: SlotRun | None = None
         inspection: Inspection | None = None
         failure: str | None = None
+        plain = False
         began = datetime.now(UTC)
         self._count(expected=1)
         slot = self._slot(spec, assignment, streams_dir)
@@ -98,13 +100,14 @@ class LocalExecutor:
                 self._shell_less.add(spec.image_id)
                 slot = self._slot(spec, assignment, streams_dir)
                 slot.open()
+            plain = isinstance(slot, PlainSlot)
             self._count(created=1)
             run = slot.run(
                 assignment,
                 keep=False,
                 folder=folder,
                 stop=self._stop,
-                on_release=lambda: meter.begin(slot.container_id or "", assignment.key),
+                on_release=lambda: meter.begin(slot.container_id or "", assignment.key, running=plain),
                 before_kill=meter.look,
             )
             inspection = slot.finish()
@@ -116,7 +119,7 @@ class LocalExecutor:
             ended = time.monotonic()
             try:
                 samples = meter.samples()
-                used = meter.usage(run, samples, reason=failure)
+                used = meter.usage(run, samples, reason=failure or (NO_AGENT if plain else None))
             finally:
                 self._clear_up(slot, meter)
         return Evidence(
