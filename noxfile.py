@@ -52,7 +52,7 @@ def docker(session: nox.Session) -> None:
     """Tests that need a real engine, and the faults."""
     install(session)
     session.run("scripts/setup-engine", external=True)
-    session.run("python", "-m", "pytest", "tests/docker", "tests/faults", *session.posargs)
+    session.run("python", "-m", "pytest", "tests/contract", "tests/docker", "tests/faults", *session.posargs)
 
 
 @nox.session
