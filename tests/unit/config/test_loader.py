@@ -18,9 +18,7 @@ ROOT = Path(__file__).parents[3]
 MIB = 1 << 20
 
 
-def _load(
-    folder: Path, text: str | None = None, *, env: dict[str, str] | None = None, **overrides: str
-) -> Config:
+def _load(folder: Path, text: str | None = None, *, env: dict[str, str] | None = None, **overrides: str) -> Config:
     if text is not None:
         (folder / "profiles.yaml").write_text(text, encoding="utf-8")
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
@@ -103,9 +101,7 @@ def test_settings_can_be_imported_without_yaml_or_pydantic() -> None:
         "import sys, orchestrator.config.settings, orchestrator.config.units;"
         "print(sorted({'yaml', 'pydantic', 'docker', 'durationpy'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -371,9 +367,7 @@ def test_an_error_in_a_stronger_layer_names_it(tmp_path: Path) -> None:
 
 def test_every_setting_of_a_profile_has_an_origin(tmp_path: Path) -> None:
     keys = {
-        key.removeprefix("profiles.fast.")
-        for key in _load(tmp_path).origins
-        if key.startswith("profiles.fast.")
+        key.removeprefix("profiles.fast.") for key in _load(tmp_path).origins if key.startswith("profiles.fast.")
     }
     assert keys >= {
         "cpus",
@@ -396,8 +390,7 @@ def test_the_digest_follows_what_decides_how_tests_run(tmp_path: Path) -> None:
     assert _load(tmp_path, env={"ORCH_DB": "sqlite:///z.db"}).digest == first
     assert _load(tmp_path, profiles__fast__memory="2g").digest != first
     assert (
-        _load(tmp_path, "profiles: {fast: {memory: 1g}}\nrules: [{match: '**', profile: slow}]\n").digest
-        != first
+        _load(tmp_path, "profiles: {fast: {memory: 1g}}\nrules: [{match: '**', profile: slow}]\n").digest != first
     )
 
 

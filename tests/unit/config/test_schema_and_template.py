@@ -50,9 +50,7 @@ def test_every_key_is_described() -> None:
     schema = json_schema()
     assert schema["$schema"].endswith("draft/2020-12/schema")
     parts = [schema, *schema["$defs"].values()]
-    silent = [
-        key for part in parts for key, value in part["properties"].items() if not value.get("description")
-    ]
+    silent = [key for part in parts for key, value in part["properties"].items() if not value.get("description")]
     assert silent == []
     assert all(part["additionalProperties"] is False for part in parts)
     assert "pattern" in schema["$defs"]["ProfilePart"]["properties"]["memory"]

@@ -81,9 +81,7 @@ ATTESTATION = Attestation(
     read_only_root=True,
     user="1001:1001",
 )
-SAMPLES = tuple(
-    Sample(at_seconds=i / 10, memory_bytes=i * 4096, cpu_seconds=i / 20, pids=1) for i in range(5)
-)
+SAMPLES = tuple(Sample(at_seconds=i / 10, memory_bytes=i * 4096, cpu_seconds=i / 20, pids=1) for i in range(5))
 VIOLATION = Violation(
     kind=ViolationKind.MEMORY_NEAR,
     severity=Severity.WARNING,

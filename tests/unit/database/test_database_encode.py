@@ -75,9 +75,7 @@ def test_secrets_are_redacted(word, stored):
 
 @given(st.datetimes(timezones=st.just(UTC)), st.binary(max_size=50), any_text)
 def test_spooled_bundles_come_back(moment, data, text):
-    bundle = Bundle(
-        kind="result", run_id="r", tables={"attempts": [{"at": moment, "data": data, "text": text}]}
-    )
+    bundle = Bundle(kind="result", run_id="r", tables={"attempts": [{"at": moment, "data": data, "text": text}]})
     line = to_line(bundle)
     assert "\n" not in line
     (row,) = from_line(line).tables["attempts"]

@@ -37,9 +37,7 @@ def rows(database, sql):
 
 def test_a_run_comes_back_as_it_was_recorded(database):
     run = make_run()
-    assignment = make_assignment(
-        run, "test/test_a.py", case="TestX::test_y[1]", clamped=("cpus lowered to 2",)
-    )
+    assignment = make_assignment(run, "test/test_a.py", case="TestX::test_y[1]", clamped=("cpus lowered to 2",))
     first = make_attempt(assignment, Outcome.FAILED, exit_code=None, signal=11, cases=(), violations=())
     second = make_attempt(replace(assignment, attempt=2))
     database.begin_run(run, [assignment], owner="me")
@@ -118,13 +116,11 @@ def test_each_repetition_has_a_result_of_its_own(database):
 def test_an_unmeasured_figure_is_null_and_not_zero(database):
     run = make_run()
     database.begin_run(run, [])
-    usage = make_usage(
-        cpu_seconds=None, memory_peak_bytes=None, sources={}, missing={"cpu_seconds": "no cgroup"}
-    )
+    usage = make_usage(cpu_seconds=None, memory_peak_bytes=None, sources={}, missing={"cpu_seconds": "no cgroup"})
     database.record(run.id, make_result(run, usage=usage, attestation=None, samples=()))
-    assert rows(
-        database, "SELECT cpu_seconds, memory_peak_bytes, oom_kills, container_name FROM attempts"
-    ) == [(None, None, 0, None)]
+    assert rows(database, "SELECT cpu_seconds, memory_peak_bytes, oom_kills, container_name FROM attempts") == [
+        (None, None, 0, None)
+    ]
     (attempt,) = load_run(database, "latest").attempts
     assert attempt.usage == usage
     assert attempt.attestation is None

@@ -18,6 +18,8 @@ from orchestrator.engine.hardening import (
     Surroundings,
     container_spec,
     order,
+)
+from orchestrator.engine.hardening import (
     test_env as env_of,
 )
 from orchestrator.model import Network

@@ -35,9 +35,7 @@ def rich_summary(build):
         build.of(first, second, verb="UNDERSIZED"),
         unmeasured,
         not_run=("c.py",),
-        ledger=m.Ledger(
-            expected_containers=3, created_containers=3, removed_containers=2, left=("container x",)
-        ),
+        ledger=m.Ledger(expected_containers=3, created_containers=3, removed_containers=2, left=("container x",)),
     )
 
 
@@ -67,9 +65,7 @@ def test_the_document_has_the_designs_shape_and_obeys_its_schema(build, validato
     assert [a["signal"] for a in test["attempts"]] == [9, None]
     assert test["usage"]["source"] == "kernel"
     assert test["violations"][0]["kind"] == "child-oom"
-    assert test["cases"] == [
-        {"name": "test_a", "outcome": "failed", "duration_seconds": None, "message": "no"}
-    ]
+    assert test["cases"] == [{"name": "test_a", "outcome": "failed", "duration_seconds": None, "message": "no"}]
     assert test["leftovers"] == [{"pid": 7, "command_line": "sleep 1"}]
 
 

@@ -48,9 +48,7 @@ def shape(testcase):
 
 
 def test_a_test_without_cases_is_one_testcase(build, written):
-    root = written(
-        build.result("test/test_a.sh"), build.result("test/test_b.sh", "failed", message="exit code 1")
-    )
+    root = written(build.result("test/test_a.sh"), build.result("test/test_b.sh", "failed", message="exit code 1"))
     assert dict(root.items()) == {
         "name": "orch run b0b38ba7",
         "tests": "2",
@@ -139,9 +137,7 @@ def test_failed_retries_are_reruns_of_the_first_failure(build, written):
 
 def test_a_flaky_test_that_policy_fails_is_a_failure(build, written):
     first = build.attempt(outcome="failed", cases=(case("a", "failed", "no"),))
-    (suite,) = written(
-        build.of(first, build.attempt(attempt=2, cases=(case("a"),)), flaky=True, outcome="failed")
-    )
+    (suite,) = written(build.of(first, build.attempt(attempt=2, cases=(case("a"),)), flaky=True, outcome="failed"))
     assert suite.get("failures") == "1"
 
 
@@ -208,7 +204,5 @@ def test_any_text_and_any_bytes_stay_legal(build, written, text, data):
 
 def test_names_and_output_of_any_size_are_bounded(build, written, tmp_path):
     huge = "x" * 10_000_000
-    written(
-        build.result(huge, "failed", message=huge, stdout=huge.encode(), cases=(case(huge, "failed", huge),))
-    )
+    written(build.result(huge, "failed", message=huge, stdout=huge.encode(), cases=(case(huge, "failed", huge),)))
     assert (tmp_path / "junit.xml").stat().st_size < 200_000

@@ -32,9 +32,7 @@ def mixed(build):
 
 
 def test_the_counts_are_the_designs(mixed):
-    assert count_line(mixed) == (
-        "   Summary [ 12.4s] 14 run: 12 passed (1 flaky), 2 failed (1 oom), 3 violations"
-    )
+    assert count_line(mixed) == ("   Summary [ 12.4s] 14 run: 12 passed (1 flaky), 2 failed (1 oom), 3 violations")
 
 
 def test_every_kind_of_end_is_counted(build):

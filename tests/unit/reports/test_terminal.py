@@ -73,9 +73,7 @@ def test_graver_violations_are_remarked_first(build):
 
 
 def test_a_flaky_pass_says_how_often_it_failed(build):
-    flaky = build.of(
-        build.attempt(outcome="failed", message="exit code 1"), build.attempt(attempt=2), flaky=True
-    )
+    flaky = build.of(build.attempt(outcome="failed", message="exit code 1"), build.attempt(attempt=2), flaky=True)
     assert line(flaky).endswith("    failed 1 of 2 attempts: exit code 1")
 
 
@@ -85,9 +83,7 @@ def test_undersized_advises_the_profile_that_was_enough(build):
     undersized = build.of(first, build.attempt(attempt=2, profile=large), verb="UNDERSIZED")
     assert remarks(undersized) == ("needs standard: oom under fast, passed with 61M in 0.412s",)
     second = build.attempt(outcome="oom", attempt=2, profile=large, message="killed")
-    assert remarks(build.of(first, second, verb="RUNAWAY"))[0].startswith(
-        "oom under fast, oom under standard too"
-    )
+    assert remarks(build.of(first, second, verb="RUNAWAY"))[0].startswith("oom under fast, oom under standard too")
 
 
 def test_a_truncated_log_and_a_missing_witness_are_remarked(build):
@@ -154,9 +150,7 @@ def test_a_silent_test_says_so(build):
 
 def test_truncated_output_says_how_much_was_kept(build):
     log = build.log(b"end\n", total=5 << 20, kept=1 << 20)
-    assert (
-        output_lines(build.attempt(stdout=log))[0] == "  stdout (the last 1 line of 5M, truncated: 1M kept):"
-    )
+    assert output_lines(build.attempt(stdout=log))[0] == "  stdout (the last 1 line of 5M, truncated: 1M kept):"
 
 
 # ---------------------------------------------------------------- running tests

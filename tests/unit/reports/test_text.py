@@ -68,10 +68,7 @@ def test_a_hundred_percent_means_that_the_limit_was_reached(ratio, shown):
 
 
 def test_control_characters_become_visible():
-    assert (
-        text.visible("a\x1b[31mred\x07\r\x9b\u202eevil\n\tok")
-        == "a\\x1b[31mred\\x07\\r\\x9b\\u202eevil\n\tok"
-    )
+    assert text.visible("a\x1b[31mred\x07\r\x9b\u202eevil\n\tok") == "a\\x1b[31mred\\x07\\r\\x9b\\u202eevil\n\tok"
 
 
 def test_undecodable_bytes_become_the_replacement_character():

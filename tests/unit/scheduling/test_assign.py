@@ -99,9 +99,7 @@ def test_precedence_forced_rule_comment_suite_default():
 )
 def test_all_conditions_of_a_rule_must_hold(rule, expected):
     test = a_test(case="TestX::test_y", markers=frozenset({"db"}))
-    (result,) = plan(
-        test, rules=(Rule(profile="slow", match=rule.match, marker=rule.marker, suite=rule.suite),)
-    )
+    (result,) = plan(test, rules=(Rule(profile="slow", match=rule.match, marker=rule.marker, suite=rule.suite),))
     assert (result.profile.name == "slow") is expected
 
 

@@ -10,9 +10,7 @@ BUDGET = Budget(cpus=4.0, memory_bytes=400, slots=4)
 
 
 def waiting(rank, memory_bytes, seconds, **need):
-    return Waiting(
-        rank=rank, need=Need(cpus=0.0, memory_bytes=memory_bytes, **need), expected_seconds=seconds
-    )
+    return Waiting(rank=rank, need=Need(cpus=0.0, memory_bytes=memory_bytes, **need), expected_seconds=seconds)
 
 
 def running(memory_bytes, expected_end):

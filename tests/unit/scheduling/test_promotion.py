@@ -69,9 +69,7 @@ def test_a_promoted_test_gets_limits_and_nothing_else(make, profiles):
     assert promoted.profile.name == "intensive"
     assert promoted.profile.limits.memory_bytes == 4096 * MIB
     assert promoted.profile.limits.cpus == 4.0
-    assert promoted.profile.limits.timeout_seconds == 600, (
-        "a rule had given it more than the next profile has"
-    )
+    assert promoted.profile.limits.timeout_seconds == 600, "a rule had given it more than the next profile has"
     assert promoted.profile.network is Network.NONE
     assert promoted.profile.reuse == 1
     assert promoted.attempt == 2

@@ -14,8 +14,7 @@ from orchestrator.scheduling.shards import Shard, ShardBy, parse_shard, select
 )
 def test_each_test_is_in_exactly_one_shard_whatever_the_plans_order(make, seconds, count, by, random):
     plan = [
-        make.assignment(f"t{n}", history=None if s is None else make.history(s))
-        for n, s in enumerate(seconds)
+        make.assignment(f"t{n}", history=None if s is None else make.history(s)) for n, s in enumerate(seconds)
     ]
     parts = [select(plan, Shard(number=n, count=count), by) for n in range(1, count + 1)]
     assert sorted(str(a.test.id) for part in parts for a in part) == sorted(str(a.test.id) for a in plan)
@@ -24,9 +23,7 @@ def test_each_test_is_in_exactly_one_shard_whatever_the_plans_order(make, second
     shuffled = list(plan)
     random.shuffle(shuffled)
     again = [select(shuffled, Shard(number=n, count=count), by) for n in range(1, count + 1)]
-    assert [{str(a.test.id) for a in part} for part in again] == [
-        {str(a.test.id) for a in part} for part in parts
-    ]
+    assert [{str(a.test.id) for a in part} for part in again] == [{str(a.test.id) for a in part} for part in parts]
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=40), st.integers(1, 7))

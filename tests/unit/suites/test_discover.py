@@ -61,9 +61,7 @@ def test_paths_are_files_folders_and_cases_relative_to_the_working_directory(roo
     assert ids(discover([UNIT], ["../test/c/test_c.py", str(root / "test/c")], root)) == ["test/c/test_c.py"]
     case = "c/test_c.py::TestX::test_y[a::b c]"
     assert ids(discover([UNIT], [case, "a/test_a.py"], root)) == ["test/a/test_a.py", f"test/{case}"]
-    assert ids(discover([UNIT], ["c/test_c.py::test_a", "c"], root)) == [
-        "test/c/test_c.py"
-    ]  # the file has it
+    assert ids(discover([UNIT], ["c/test_c.py::test_a", "c"], root)) == ["test/c/test_c.py"]  # the file has it
 
 
 @pytest.mark.parametrize(
@@ -118,9 +116,7 @@ def test_links_inside_are_followed_once_and_never_outside(root, tmp_path):
 def test_a_project_reached_through_a_link(root, tmp_path):
     write(root, "test/test_a.py")
     (tmp_path / "link").symlink_to(root)
-    assert ids(discover([UNIT], [str(tmp_path / "link/test/test_a.py")], tmp_path / "link")) == [
-        "test/test_a.py"
-    ]
+    assert ids(discover([UNIT], [str(tmp_path / "link/test/test_a.py")], tmp_path / "link")) == ["test/test_a.py"]
     assert ids(discover([UNIT], [str(root / "test")], tmp_path / "link")) == ["test/test_a.py"]
 
 
@@ -224,9 +220,7 @@ def test_an_executable_with_a_shebang_is_started_by_itself(root):
     (root / "test/a.test.sh").chmod(0o755)
     write(root, "test/b.test.sh", text="no shebang\n")
     (root / "test/b.test.sh").chmod(0o755)
-    suite = Suite(
-        name="s", match=SHELL.match, runner=Runner.SHELL, command=("--all",), results=ResultsFormat.TAP
-    )
+    suite = Suite(name="s", match=SHELL.match, runner=Runner.SHELL, command=("--all",), results=ResultsFormat.TAP)
     first, second = discover([suite], [], root)
     assert first.command.argv == ("test/a.test.sh", "--all")
     assert second.command.argv == ("sh", "test/b.test.sh", "--all")

@@ -97,9 +97,7 @@ def test_any_text_is_a_filter_or_a_usage_error(text):
         st.sampled_from(["all()", "none()"]),
         lambda inner: st.one_of(
             inner.map(lambda text: f"(not {text})"),
-            st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(
-                lambda parts: "({} {} {})".format(*parts)
-            ),
+            st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda parts: "({} {} {})".format(*parts)),
         ),
     )
 )

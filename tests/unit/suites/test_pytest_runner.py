@@ -161,9 +161,7 @@ def test_the_process_ended_in_the_middle_is_no_pass(project, tmp_path):
 
 
 def test_a_run_ended_early_with_exit_code_0_is_no_pass(project, tmp_path):
-    text = (
-        "import pytest\ndef test_a(): pass\ndef test_b(): pytest.exit('enough', 0)\ndef test_c(): assert 0\n"
-    )
+    text = "import pytest\ndef test_a(): pass\ndef test_b(): pytest.exit('enough', 0)\ndef test_c(): assert 0\n"
     code, report = attempt(project, tmp_path, text)
     assert (code, [case.name for case in report.cases]) == (0, ["test_a"])
     assert "ended early" in (report.problem or "")

@@ -120,9 +120,7 @@ def test_utf_16_hides_no_doctype(tmp_path):
 
 
 def test_a_doctype_in_the_text_of_a_failure_is_text(tmp_path):
-    text = (
-        "<testsuite><testcase name='a'><failure><![CDATA[<!DOCTYPE html>]]></failure></testcase></testsuite>"
-    )
+    text = "<testsuite><testcase name='a'><failure><![CDATA[<!DOCTYPE html>]]></failure></testcase></testsuite>"
     assert junit(tmp_path, text, exit_code=1).cases[0].message == "<!DOCTYPE html>"
 
 
@@ -323,15 +321,11 @@ TOKENS = [
     b"Bail out!",
     b"9" * 5000,
 ]
-TAGS = (
-    b"<testsuite> </testsuite> <testcase> </testcase> <failure/> &#0; <!-- --> <? ?> <![CDATA[ ]]> <!".split()
-)
+TAGS = b"<testsuite> </testsuite> <testcase> </testcase> <failure/> &#0; <!-- --> <? ?> <![CDATA[ ]]> <!".split()
 
 
 @settings(max_examples=200)
-@given(
-    st.lists(st.sampled_from(TOKENS) | st.binary(max_size=5)).map(b"".join), st.sampled_from([0, 1, 2, None])
-)
+@given(st.lists(st.sampled_from(TOKENS) | st.binary(max_size=5)).map(b"".join), st.sampled_from([0, 1, 2, None]))
 def test_no_output_whatever_raises(data, exit_code):
     report = tap(data, exit_code)
     assert len(report.cases) <= data.count(b"ok") + 1
