@@ -133,6 +133,11 @@ def orch() -> None:
     is_flag=True,
     help="Where no registry answers, build on a Debian base made from this machine's package mirror.",
 )
+@click.option(
+    "--allow-unenforced",
+    is_flag=True,
+    help="Run although the engine ignores limits (rootless without delegation); every result says so.",
+)
 @click.option("--preset", metavar="NAME", help="A bundle of flags from profiles.yaml, such as ci.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.pass_context

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import say
 from orchestrator.commands.session import load, seccomp_text
+from orchestrator.engine import limits, parents
 from orchestrator.engine.docker import candidate_addresses, open_engine
 from orchestrator.engine.local import can_share_fifos
-from orchestrator.engine.meter import can_own_cgroups
 from orchestrator.engine.reaper import find_orphans
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.measure.processes import host_info, owner_alive
@@ -100,30 +100,39 @@ def _engine_checks(info: EngineInfo) -> Iterator[Check]:
         health=Health.OK,
         finding=f"version {info.cgroup_version}, driver {info.cgroup_driver}, kernel {info.kernel}",
     )
-    limits = {"memory": info.memory_limit, "cpus": info.cpu_limit, "pids": info.pids_limit}
-    missing = [name for name, there in limits.items() if not there]
+    missing = limits.unenforced(info)
     if missing:
         yield Check(
             name="limits",
             health=Health.FAILED,
             finding=f"the engine cannot limit {', '.join(missing)}: tests would run without",
-            remedy="delegate these controllers to your user (systemd Delegate=), or use a rootful engine",
+            remedy=limits.remedy(info),
         )
     else:
         yield Check(name="limits", health=Health.OK, finding="memory, cpus and pids are enforced")
-    if can_own_cgroups(info):
-        yield Check(name="figures", health=Health.OK, finding="kernel counters of each slot's own parent cgroup")
-    else:
-        yield Check(
-            name="figures",
-            health=Health.NOTE,
-            finding="kernel counters read inside the container (end records); no samples from this side",
-            remedy="as root on a local engine with the cgroupfs driver, a slot's counters outlive its container",
-        )
+    yield _figures(info)
     streams = "FIFOs" if can_share_fifos(info) else "the engine's attach call (the engine is elsewhere)"
     yield Check(name="streams", health=Health.OK, finding=streams)
     for warning in info.warnings:
         yield Check(name="engine", health=Health.NOTE, finding=warning)
+
+
+def _figures(info: EngineInfo) -> Check:
+    match parents.parent_kind(info):
+        case parents.ParentKind.OWN:
+            finding = "kernel counters of each slot's own parent cgroup"
+        case parents.ParentKind.LEASED:
+            finding = (
+                "kernel counters of this user's parent cgroups, by difference; peaks from inside the container"
+            )
+        case parents.ParentKind.NONE:
+            return Check(
+                name="figures",
+                health=Health.NOTE,
+                finding="kernel counters read inside the container (end records)",
+                remedy="with Docker as root on this machine, a slot's counters outlive its container",
+            )
+    return Check(name="figures", health=Health.OK, finding=finding)
 
 
 def _disk_checks(info: EngineInfo, config: Config | None) -> Iterator[Check]:

@@ -60,6 +60,7 @@ class RunOptions(Selection):
     output_format: str = "table"
     junit: Path | None = None
     offline_base: bool = False
+    allow_unenforced: bool = False
     preset: str | None = None
     dry_run: bool = False
 

@@ -25,6 +25,7 @@ from orchestrator.database.store import Database
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
 from orchestrator.engine.labels import Owner
+from orchestrator.engine.limits import require_enforced
 from orchestrator.engine.local import LocalExecutor
 from orchestrator.engine.reaper import Reaper
 from orchestrator.errors import ExitCode, OrchError
@@ -66,6 +67,7 @@ def run(options: RunOptions) -> int:
         if options.dry_run:
             return output.plan(plan, budget(config, host, plan))
         engine = open_engine(options.engine_url)
+        plan = marked(plan, require_enforced(engine.info, allow=options.allow_unenforced))
         images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
         this = describe(run_id, config, engine, host, images)
         with ended_whatever_happens(run_id, database):
@@ -192,6 +194,13 @@ def pin_images(
     """Image name -> ID for what the plan needs. A promoted test keeps its image."""
     specs = specs_of(config, {a.profile.image for a in plan})
     return ensure_images(engine, specs, offline_base=offline_base, on_line=output.building)
+
+
+def marked(plan: tuple[Assignment, ...], notice: str | None) -> tuple[Assignment, ...]:
+    """The plan with a notice about its limits on each test; it is stored and shown with the result."""
+    if notice is None:
+        return plan
+    return tuple(replace(assignment, clamped=(*assignment.clamped, notice)) for assignment in plan)
 
 
 def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str]) -> Run:

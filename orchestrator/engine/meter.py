@@ -6,53 +6,59 @@ Joins what `measure` parses; a figure's best source wins there.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.parents import can_own_cgroups, parent_of_slot
 from orchestrator.measure import cgroups, processes, usage
 from orchestrator.measure.series import SeriesReader
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.engine.reading import SlotRun
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model import EngineInfo, Sample, Usage
 
-CGROUP_PREFIX = "orch-"
-"""Slots' cgroups stand side by side at the top: a common one above them could not be removed by one run without
-breaking the start of another's container.
-"""
-
-
-def can_own_cgroups(info: EngineInfo) -> bool:
-    """True where a slot can have a parent cgroup that we may read and remove: the engine's kernel is ours, we
-    are root, and the engine makes cgroups by path. Elsewhere the agent's record has the same counters.
-    """
-    return info.local and not info.rootless and os.geteuid() == 0 and info.cgroup_driver == "cgroupfs"
+__all__ = ["Meter", "can_own_cgroups"]
 
 
 class Meter:
     """One slot's figures. Made before its container, closed after its removal."""
 
     def __init__(self, info: EngineInfo, sampler: Sampler, run_id: str, number: int) -> None:
+        self._info = info
         self._version = info.cgroup_version or 1
-        self._local = info.local
         self._sampler = sampler
-        self.parent: str | None = f"/{CGROUP_PREFIX}{run_id[:8]}-{number}" if can_own_cgroups(info) else None
+        self._slot_parent = parent_of_slot(info, run_id, number)
+        self._leased = self._slot_parent is not None and self._slot_parent.lease is not None
         self._paths: cgroups.CgroupPaths | None = None
         self._own: cgroups.CgroupPaths | None = None
         self._start: cgroups.Counters | None = None
         self._last: cgroups.Counters | None = None
         self._key: str | None = None
+        if self._leased:  # what earlier tests left in it, should this one start with its container
+            self._start = self._read_parent()
+
+    @property
+    def parent(self) -> str | None:
+        """What the engine is told as the container's cgroup parent."""
+        return None if self._slot_parent is None else self._slot_parent.name
+
+    def _read_parent(self) -> cgroups.Counters | None:
+        if self._paths is None and self._slot_parent is not None:
+            self._paths = self._slot_parent.locate()
+        return None if self._paths is None else cgroups.read(self._paths)
 
     def begin(self, container_id: str, key: str, *, running: bool = False) -> None:
         """A test starts: from here on everything that is counted is its own. `key` names its samples.
         `running`: it has started with its container, whose start-up is counted with it then.
         """
-        if not self._local:
+        if not self._info.local:
             return
-        if self.parent is not None:
-            self._paths = cgroups.locate(self.parent, self._version)
-            if self._paths is not None and not running:
-                self._start = cgroups.read(self._paths)
+        now = self._read_parent()
+        if not running:
+            self._start = now
         self._own = self._locate_own(container_id)
         self._last = None
         seen = self._own or self._paths
@@ -67,10 +73,8 @@ class Meter:
 
     def _locate_own(self, container_id: str) -> cgroups.CgroupPaths | None:
         """The container's own cgroup, by the engines' ways to name it."""
-        parents = [f"{self.parent}/"] if self.parent else ["/docker/", "/system.slice/docker-"]
-        for parent in parents:
-            end = ".scope" if parent.endswith("docker-") else ""
-            found = cgroups.locate(f"{parent}{container_id}{end}", self._version)
+        for name in own_names(self._info, self.parent, container_id):
+            found = cgroups.locate(name, self._version)
             if found is not None:
                 return found
         return None
@@ -89,12 +93,16 @@ class Meter:
 
     def usage(self, run: SlotRun | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
         """What the test used; `reason`: why there may be nothing to see."""
-        kernel = cgroups.read(self._paths) if self._paths is not None else None
+        kernel = self._read_parent()
         begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
         end = cgroups.parse_agent(run.end_counters) if run and run.end_counters else None
         if reason is None and (run is None or run.record is None):
             reason = "the container ended without the agent's record"
-        return usage.combine(
+        only_parent = self._last is None and end is None
+        if self._leased and kernel is not None and not only_parent:
+            # its peaks may be another test's, or hold page cache that another test has left to it
+            kernel = replace(kernel, memory_peak_bytes=None, swap_peak_bytes=None, pids_peak=None)
+        found = usage.combine(
             kernel=kernel,
             kernel_start=self._start,
             container=self._last,
@@ -104,11 +112,34 @@ class Meter:
             samples=samples,
             reason=reason,
         )
+        if self._leased and only_parent and found.memory_peak_bytes is not None:
+            found = replace(found, memory_peak_is_upper_bound=True)
+        return found
 
     def close(self) -> None:
-        """Remove the cgroup; the container must be gone."""
+        """Remove the cgroup or give it back; the container must be gone."""
         self.samples()
-        if self._paths is None and self.parent is not None:
-            self._paths = cgroups.locate(self.parent, self._version)
-        if self._paths is not None and self.parent is not None:
-            cgroups.remove(self._paths)
+        if self._slot_parent is not None:
+            self._slot_parent.close()
+            self._slot_parent = None
+
+
+def own_names(info: EngineInfo, parent: str | None, container_id: str) -> Iterator[str]:
+    """Where a container's own cgroup may be, by engine and driver."""
+    if info.name == "podman":
+        scope = f"libpod-{container_id}.scope"
+        user = os.geteuid()
+        if info.rootless:
+            manager = f"/user.slice/user-{user}.slice/user@{user}.service"
+            yield f"{manager}/user.slice/{scope}"
+        yield f"/machine.slice/{scope}"
+        yield f"/libpod_parent/libpod-{container_id}"
+        return
+    scope = f"docker-{container_id}.scope"
+    if info.rootless:
+        user = os.geteuid()
+        yield f"/user.slice/user-{user}.slice/user@{user}.service/user.slice/{scope}"
+    if info.cgroup_driver == "systemd":
+        yield f"/{(parent or 'system.slice').strip('/')}/{scope}"
+    else:
+        yield f"{parent or '/docker'}/{container_id}"

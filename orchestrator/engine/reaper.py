@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from orchestrator.engine import labels
-from orchestrator.engine.meter import CGROUP_PREFIX
+from orchestrator.engine import labels, parents
 from orchestrator.errors import EngineError
-from orchestrator.measure import cgroups
 from orchestrator.measure.processes import owner_is_of_this_boot
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ def sweep_run(engine: ContainerEngine, run_id: str, *, place: str | None) -> Swe
     """Remove everything that a run made: containers, volumes, networks, cgroups, its temporary folder."""
     found = tuple(f for f in engine.find(labels.run_filter(run_id)) if labels.is_ours(f))
     swept = remove_all(engine, found)
-    remove_cgroups(run_id)
+    parents.remove_of_run(run_id)
     if place is not None:
         remove_place(place)
     return swept
@@ -63,15 +61,6 @@ def remove_all(engine: ContainerEngine, found: tuple[FoundObject, ...]) -> Swept
         except EngineError as error:
             left.append(f"{item.kind} {item.name}: {error.message}")
     return Swept(removed=tuple(removed), left=tuple(left))
-
-
-def remove_cgroups(run_id: str, root: Path = Path("/sys/fs/cgroup")) -> None:
-    """Remove the slots' cgroups of a run, in all hierarchies."""
-    name = f"{CGROUP_PREFIX}{run_id[:8]}-*"
-    with suppress(OSError):
-        folders = {folder.resolve() for pattern in (name, f"*/{name}") for folder in root.glob(pattern)}
-        if folders:
-            cgroups.remove(cgroups.CgroupPaths(cgroups.detect_version(root) or 1, tuple(sorted(folders))))
 
 
 def remove_place(place: str) -> None:
@@ -121,9 +110,9 @@ def remove_orphans(
     """Remove what `find_orphans` and `stale_places` found, and the cgroups of those runs."""
     swept = remove_all(engine, found)
     for run_id in {f.labels[labels.RUN] for f in found}:
-        remove_cgroups(run_id)
+        parents.remove_of_run(run_id)
     for place in places:
-        remove_cgroups(Path(place).name.removeprefix(PLACE_PREFIX))
+        parents.remove_of_run(Path(place).name.removeprefix(PLACE_PREFIX))
     for place in {*(f.labels.get(labels.PLACE, "") for f in found), *places} - {""}:
         remove_place(place)
     return swept

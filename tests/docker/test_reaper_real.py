@@ -34,7 +34,7 @@ CLEAN_SECONDS = 10.0
 def traces(engine: Engine, run_id: str, place: Path) -> list[str]:
     """What is left of a run: labelled objects, cgroups, its temporary folder."""
     found = [f"{f.kind} {f.name}" for f in engine.find({labels.RUN: run_id})]
-    cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/orch-{run_id[:8]}*")]
+    cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/orch[-_]{run_id[:8]}*")]
     return [*found, *cgroups, *([str(place)] if place.exists() else [])]
 
 

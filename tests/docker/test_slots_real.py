@@ -77,7 +77,7 @@ class Bench:
 
     def traces(self) -> list[str]:
         """Everything that is left of this run."""
-        cgroups = [str(path) for path in CGROUPS.glob(f"**/orch-{self.run_id[:8]}*")]
+        cgroups = [str(path) for path in CGROUPS.glob(f"**/orch[-_]{self.run_id[:8]}*")]
         return [*self.containers(), *cgroups, *(str(path) for path in self.work.iterdir())]
 
 

@@ -15,7 +15,6 @@ from orchestrator.engine.hardening import Surroundings, container_spec
 from orchestrator.engine.labels import Owner, labels_of_helper
 from orchestrator.engine.reaper import (
     find_orphans,
-    remove_cgroups,
     remove_orphans,
     remove_place,
     sweep_run,
@@ -127,18 +126,3 @@ def test_a_place_is_removed_only_if_it_is_ours(tmp_path: Path) -> None:
     assert not ours.exists()
     assert (named_otherwise / "file").exists()
     assert (target / "file").exists()
-
-
-@pytest.mark.parametrize("hierarchies", [("",), ("memory", "pids")], ids=["v2", "v1"])
-def test_cgroups_of_the_run_go_with_what_is_in_them(tmp_path: Path, hierarchies: tuple[str, ...]) -> None:
-    if hierarchies == ("",):
-        (tmp_path / "cgroup.controllers").write_text("cpu memory")
-    made = []
-    for hierarchy in hierarchies:
-        for name in (f"orch-{RUN[:8]}-1/abc", f"orch-{RUN[:8]}-12", f"orch-{OTHER[:8]}-1", f"orch-{RUN[:8]}"):
-            folder = tmp_path / hierarchy / name
-            folder.mkdir(parents=True)
-            made.append(folder)
-    remove_cgroups(RUN, root=tmp_path)
-    left = {folder.name for folder in made if folder.exists()}
-    assert left == {f"orch-{OTHER[:8]}-1", f"orch-{RUN[:8]}"}
