@@ -101,7 +101,7 @@ def test_what_may_not_be_read_is_none(tmp_path: Path, monkeypatch: pytest.Monkey
     assert read(paths).memory_peak_bytes is None
     assert read(paths).pids_peak == 20
     monkeypatch.setattr(cgroups, "_READ_BYTES", 7)  # a file longer than one read is read to its end
-    assert read(paths).memory_pressure_ratio == 0.0127
+    assert read(paths).memory_pressure_ratio == 0.0048
 
 
 def test_process_ids(tmp_path: Path) -> None:

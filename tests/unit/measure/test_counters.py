@@ -68,32 +68,43 @@ def test_v1_io_sums_devices_and_prefers_the_recursive_file() -> None:
     assert parse_v1({"blkio.throttle.io_service_bytes": own}).read_bytes == 1
 
 
-def test_v2_container_as_documented() -> None:
+def test_v2_container_as_recorded() -> None:
     assert parse_v2(recorded("v2/container")) == Counters(
-        cpu_seconds=0.996875,
-        cpu_user_seconds=0.81269,
-        cpu_system_seconds=0.184185,
-        memory_bytes=15130624,
+        cpu_seconds=15.903489,
+        cpu_user_seconds=7.329089,
+        cpu_system_seconds=8.574399,
+        memory_bytes=16752640,
         memory_peak_bytes=67108864,
-        anon_bytes=94208,
-        file_bytes=14102528,
+        anon_bytes=1974272,
+        file_bytes=12591104,
         shmem_bytes=8388608,
         swap_peak_bytes=0,
-        pids=16,
+        pids=20,
         pids_peak=20,
         oom_kills=1,
-        pids_limit_hits=5,
-        throttled_periods=18,
-        throttled_seconds=0.932109,
-        read_bytes=4546560,
-        write_bytes=8388608,
-        memory_pressure_ratio=0.0127,
+        pids_limit_hits=1,
+        throttled_periods=215,
+        throttled_seconds=9.673713,
+        read_bytes=0,
+        write_bytes=4194304,
+        memory_pressure_ratio=0.0048,
     )
 
 
-def test_v2_parent_has_its_childrens_events() -> None:
+def test_v2_parent_outlives_its_container_and_has_its_events_but_not_its_throttling() -> None:
     parent = parse_v2(recorded("v2/parent"))
-    assert (parent.oom_kills, parent.events_are_local, parent.memory_peak_bytes) == (1, False, 67371008)
+    assert (parent.cpu_seconds, parent.memory_peak_bytes, parent.pids_peak) == (16.156215, 67121152, 20)
+    assert (parent.anon_bytes, parent.pids, parent.write_bytes) == (0, 0, 4194304)
+    assert (parent.oom_kills, parent.pids_limit_hits, parent.events_are_local) == (1, 1, False)
+    assert (parent.throttled_periods, parent.throttled_seconds) == (0, 0.0)
+
+
+def test_v2_io_sums_devices_and_passes_over_one_without_counters() -> None:
+    text = (
+        "254:0 rbytes=4542464 wbytes=8388608 rios=37 wios=12 dbytes=0 dios=0\n"
+        "254:16 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n7:0 \n"
+    )
+    assert (parse_v2({"io.stat": text}).read_bytes, parse_v2({"io.stat": text}).write_bytes) == (4546560, 8388608)
 
 
 def test_v2_without_io_is_a_measured_zero_and_garbage_is_not() -> None:

@@ -167,8 +167,8 @@ def test_series_reader_is_complete_first_and_then_every_tenth_time(
     readings = [reader() for _ in range(DETAIL_FIRST + 16)]
     complete = [n for n, reading in enumerate(readings, 1) if reading.anon_bytes is not None]
     assert complete == [1, 2, 3, 4, 5, 10, 20]
-    assert {(r.cpu_seconds, r.memory_bytes, r.pids) for r in readings} == {(0.996875, 15130624, 16)}
-    assert readings[9].memory_pressure_ratio == 0.0127
+    assert {(r.cpu_seconds, r.memory_bytes, r.pids) for r in readings} == {(15.903489, 16752640, 20)}
+    assert readings[9].memory_pressure_ratio == 0.0048
     assert bool(reader._open) is keep
     reader.close()
     reader.close()
@@ -180,7 +180,7 @@ def test_series_reader_keeps_no_more_than_its_allowance(monkeypatch: pytest.Monk
     paths = locate("container", 2, RECORDED / "v2")
     assert paths is not None
     readers = [SeriesReader(paths) for _ in range(3)]
-    assert {reader().anon_bytes for reader in readers} == {94208}
+    assert {reader().anon_bytes for reader in readers} == {1974272}
     assert sum(len(reader._open) for reader in readers) == 2
     for reader in readers:
         reader.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.measure.counters import Counters, parse_v1
+from orchestrator.measure.counters import Counters, parse_v1, parse_v2
 from orchestrator.measure.usage import combine, parse_stats
 from orchestrator.model import Sample, Source, Usage
 
@@ -40,7 +40,19 @@ def combined(
 
 
 def recorded(name: str) -> Counters:
-    return parse_v1({file.name: file.read_text() for file in (RECORDED / name).iterdir()})
+    parse = parse_v1 if name.startswith("v1/") else parse_v2
+    return parse({file.name: file.read_text() for file in (RECORDED / name).iterdir()})
+
+
+def test_the_recorded_container_on_v2() -> None:
+    usage = combined(kernel=recorded("v2/parent"), container=recorded("v2/container"))
+    assert (usage.cpu_seconds, usage.memory_peak_bytes, usage.swap_peak_bytes) == (16.156215, 67121152, 0)
+    assert (usage.oom_kills, usage.pids_limit_hits) == (1, 1)
+    assert (usage.throttled_periods, usage.throttled_seconds) == (215, 9.673713)  # the parent says 0 to both
+    assert usage.write_bytes == 4194304
+    parent_alone = combined(kernel=recorded("v2/parent"))
+    assert (parent_alone.oom_kills, parent_alone.pids_limit_hits) == (1, 1)
+    assert parent_alone.throttled_seconds is None
 
 
 def test_the_recorded_container_on_v1() -> None:
@@ -187,7 +199,16 @@ def test_stats_of_v1_as_recorded() -> None:
     assert counters.read_bytes is None
 
 
-def test_stats_of_v2() -> None:
+def test_stats_of_v2_as_recorded() -> None:
+    counters = parse_stats(json.loads((RECORDED / "v2/stats.json").read_text()))
+    container = recorded("v2/container")
+    for name in ("cpu_seconds", "memory_bytes", "anon_bytes", "file_bytes", "shmem_bytes", "pids", "write_bytes"):
+        assert getattr(counters, name) == getattr(container, name), name
+    assert (counters.throttled_periods, counters.throttled_seconds) == (215, 9.673713)
+    assert (counters.memory_peak_bytes, counters.oom_kills) == (None, None)  # it does not tell these on v2
+
+
+def test_stats_of_v2_sum_the_devices() -> None:
     reply = {
         "memory_stats": {"usage": 4096, "limit": 8192, "stats": {"anon": 1024, "file": 2048, "shmem": 0}},
         "cpu_stats": {"cpu_usage": {"total_usage": 3_000_000_000}, "throttling_data": {"throttled_time": 5}},
