@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.engine import parents
 from orchestrator.measure.cgroups import (
     AGENT_FILES_V1,
     AGENT_FILES_V2,
@@ -23,7 +24,6 @@ from orchestrator.measure.cgroups import (
     parse_agent,
     process_ids,
     read,
-    remove,
 )
 from orchestrator.measure.processes import count
 from orchestrator.measure.sampler import Sampler
@@ -81,7 +81,8 @@ class Running:
 def running(image: str, script: str, *options: str) -> Iterator[Running]:
     driver, version = docker("info", "-f", "{{.CgroupDriver}} {{.CgroupVersion}}").split()
     name = f"orch-measure-test-{os.getpid()}"
-    parent = f"{name}.slice" if driver == "systemd" else f"/{name}"
+    # no dash in a slice's name: systemd would nest it in slices that stay
+    parent = f"{name.replace('-', '_')}.slice" if driver == "systemd" else f"/{name}"
     command = ["docker", "run", "-i", "--name", name, f"--cgroup-parent={parent}", "--network=none", *options]
     script = f"{script}\necho ready\nread line\nexit 7"
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -110,7 +111,7 @@ def running(image: str, script: str, *options: str) -> Iterator[Running]:
         process.kill()
         process.communicate()
         paths = paths or locate(parent, int(version))
-        assert paths is None or remove(paths)
+        assert paths is None or parents.remove(paths)
         assert locate(parent, None) is None, "a cgroup is left"
 
 

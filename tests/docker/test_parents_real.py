@@ -1,0 +1,163 @@
+"""What a slot's figures are on this engine, whichever it is: cgroup v1 or v2, the cgroupfs or the systemd driver,
+as root, as an ordinary user of the docker group, or rootless. `scripts/test-cgroup2` runs it on all of v2.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.engine import labels, parents
+from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.limits import unenforced
+from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.parents import ParentKind, parent_kind
+from orchestrator.measure import cgroups
+from orchestrator.measure.processes import owner_token
+from orchestrator.measure.sampler import Sampler
+from orchestrator.model import Source
+from orchestrator.stopping import StopFlag
+from tests.handmade import OPEN_SECCOMP, make_assignment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from orchestrator.engine.base import Engine
+    from orchestrator.model import Evidence
+
+pytestmark = pytest.mark.docker
+MIB = 1 << 20
+BURN = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done"
+FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills")
+
+
+class Bench:
+    """A run of its own on the real engine."""
+
+    def __init__(self, engine: Engine, image: str, folder: Path, sampler: Sampler) -> None:
+        self.engine, self.folder, self.run_id = engine, folder, str(uuid.uuid4())
+        for name in ("project", "work"):
+            (folder / name).mkdir()
+        version = engine.info.cgroup_version
+        self.executor = LocalExecutor(
+            engine,
+            around=Surroundings(
+                project_root=folder / "project",
+                state_dir=None,
+                seccomp=OPEN_SECCOMP,
+                counters=cgroups.AGENT_FILES_V2 if version == 2 else cgroups.AGENT_FILES_V1,
+            ),
+            owner=labels.Owner(run_id=self.run_id, token=owner_token(), place=str(folder / "work")),
+            images={"tiny": image},
+            sampler=sampler,
+            stop=StopFlag(),
+            work_dir=folder / "work",
+        )
+        self.count = 0
+
+    def sh(self, text: str, **changes: Any) -> Evidence:
+        self.count += 1
+        place = self.folder / f"attempt-{self.count}"
+        place.mkdir()
+        changes = {"timeout_seconds": 120.0, "run_id": self.run_id, "attempt": self.count, **changes}
+        return self.executor.run(make_assignment("sh", "-c", text, **changes), 0.0, place)
+
+
+@pytest.fixture
+def bench(engine: Engine, busybox_image: str, tmp_path: Path) -> Iterator[Bench]:
+    with Sampler() as sampler:
+        yield Bench(engine, busybox_image, tmp_path, sampler)
+
+
+@pytest.fixture
+def kind(engine: Engine) -> ParentKind:
+    return parent_kind(engine.info)
+
+
+def leased_left() -> list[str]:
+    """This user's own fixed parents that exist, of either driver."""
+    return sorted({p.name for p in parents.CGROUP_ROOT.glob(f"**/orch[-_]u{os.geteuid()}[-_]*")})
+
+
+def check(evidence: Evidence, kind: ParentKind) -> None:
+    """Complete, and from the source that this kind of parent promises."""
+    usage = evidence.usage
+    assert evidence.engine_failure is None
+    assert [name for name in FIGURES if getattr(usage, name) is None] == [], usage.missing
+    cpu_source = Source.AGENT if kind is ParentKind.NONE else Source.KERNEL
+    if evidence.agent is not None:
+        assert usage.sources["cpu_seconds"] is cpu_source
+        if kind is not ParentKind.OWN:
+            assert usage.sources["memory_peak_bytes"] is Source.AGENT
+
+
+def test_limits_are_enforced_here(engine: Engine) -> None:
+    assert unenforced(engine.info) == ()
+
+
+def test_figures_of_a_pass_and_samples(bench: Bench, kind: ParentKind) -> None:
+    evidence = bench.sh(f"{BURN}; x=$(head -c {12 * MIB} /dev/zero | tr '\\0' x); sleep 0.3")
+    check(evidence, kind)
+    usage = evidence.usage
+    assert evidence.agent is not None
+    assert evidence.agent.exit_code == 0
+    assert usage.cpu_seconds is not None
+    assert usage.cpu_seconds > 0.02
+    assert usage.memory_peak_bytes is not None
+    assert 12 * MIB <= usage.memory_peak_bytes <= 64 * MIB
+    assert not usage.memory_peak_is_upper_bound
+    assert usage.oom_kills == 0
+    assert evidence.samples, "the container's own cgroup was not found"
+    assert max(s.memory_bytes or 0 for s in evidence.samples) > MIB
+    if bench.engine.info.cgroup_version == 2:
+        assert usage.swap_peak_bytes == 0
+        assert usage.throttled_periods is not None
+
+
+def test_an_oom_killed_test(bench: Bench, kind: ParentKind) -> None:
+    evidence = bench.sh("tail /dev/zero; exit 3", memory_bytes=32 * MIB)
+    check(evidence, kind)
+    assert evidence.usage.oom_kills == 1
+    assert evidence.usage.memory_peak_bytes is not None
+    assert 31 * MIB <= evidence.usage.memory_peak_bytes <= 36 * MIB
+
+
+def test_a_test_that_is_killed_with_its_agent_still_has_its_figures(bench: Bench, kind: ParentKind) -> None:
+    """It stops what would end it, so the engine's KILL takes the whole container: no end record."""
+    evidence = bench.sh(f"trap '' TERM; {BURN}; while :; do sleep 0.2; done", timeout_seconds=6.0)
+    assert evidence.timed_out
+    check(evidence, kind)
+    assert evidence.usage.cpu_seconds is not None
+    assert evidence.usage.cpu_seconds > 0.02
+
+
+def test_the_next_test_is_not_charged_for_the_one_before(bench: Bench, kind: ParentKind) -> None:
+    first = bench.sh(f"{BURN}; {BURN}; x=$(head -c {24 * MIB} /dev/zero | tr '\\0' x); (tail /dev/zero)")
+    second = bench.sh("true")
+    check(second, kind)
+    assert first.usage.cpu_seconds is not None
+    assert first.usage.memory_peak_bytes is not None
+    assert second.usage.cpu_seconds is not None
+    assert second.usage.memory_peak_bytes is not None
+    assert first.usage.oom_kills == 1
+    assert second.usage.oom_kills == 0
+    assert second.usage.cpu_seconds < first.usage.cpu_seconds / 2
+    assert second.usage.memory_peak_bytes < first.usage.memory_peak_bytes / 2
+    if kind is ParentKind.LEASED:
+        # only with the cgroups of the slots that ran at once: here there was one
+        assert len(leased_left()) == 1, leased_left()
+        assert not parents.lease_folder().exists()
+
+
+def test_nothing_is_left(bench: Bench, kind: ParentKind) -> None:
+    before = leased_left()
+    bench.sh("true")
+    left = list(parents.CGROUP_ROOT.glob(f"**/orch[-_]{bench.run_id[:8]}*"))
+    assert left == []
+    assert bench.engine.find(labels.run_filter(bench.run_id)) == ()
+    if kind is ParentKind.LEASED and before:
+        assert leased_left() == before
