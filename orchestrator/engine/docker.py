@@ -98,9 +98,17 @@ def candidate_addresses(url: str | None, env: Mapping[str, str]) -> tuple[str, .
         "/run/podman/podman.sock",
     ):
         address = f"unix://{path}"
-        if address not in found and Path(path).exists():
+        if address not in found and _is_there(path):
             found.append(address)
     return tuple(found)
+
+
+def _is_there(path: str) -> bool:
+    """False also where the folder is closed to this user, as a rootful Podman's is: not a place to try then."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return False
 
 
 def _context_address(env: Mapping[str, str]) -> str | None:

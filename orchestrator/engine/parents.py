@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
-import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.engine import systemd
 from orchestrator.measure import cgroups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from orchestrator.model import EngineInfo
 
 CGROUP_PREFIX = "orch-"
@@ -33,9 +30,6 @@ SLICE_PREFIX = "orch_"
 """For the same reason without a dash: systemd puts `a-b.slice` into `a.slice`, which nobody would then remove."""
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 MAX_NUMBERS = 1024
-STOP_SECONDS = 30.0
-_SYSTEMD_RUNS = Path("/run/systemd/system")
-"""Exists where systemd is the init system, says sd_booted(3)."""
 
 
 class ParentKind(StrEnum):
@@ -72,7 +66,7 @@ def _can_remove(info: EngineInfo) -> bool:
     hierarchy = CGROUP_ROOT if info.cgroup_version == 2 else CGROUP_ROOT / "memory"
     if not os.access(hierarchy, os.W_OK):
         return False
-    return info.cgroup_driver == "cgroupfs" or (_SYSTEMD_RUNS.is_dir() and shutil.which("systemctl") is not None)
+    return info.cgroup_driver == "cgroupfs" or systemd.BOOTED.is_dir()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,23 +125,8 @@ def remove(paths: cgroups.CgroupPaths) -> bool:
     """Remove a cgroup; True if nothing of it is left. A slice belongs to systemd, and is stopped."""
     slices = {folder.name for folder in paths.folders if folder.name.endswith(".slice")}
     if slices:
-        stop_slices(slices)
+        systemd.stop_slices(slices)
     return cgroups.remove(paths)
-
-
-def stop_slices(names: Iterable[str]) -> None:
-    """Have systemd stop and forget these slices, with what runs in them. It is asked by its own program: a client
-    of its bus would be a dependency, and one call serves any number of slices.
-    """
-    with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(
-            ["systemctl", "--quiet", "stop", *sorted(names)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-            timeout=STOP_SECONDS,
-        )
 
 
 def remove_of_run(run_id: str, root: Path = CGROUP_ROOT) -> None:
@@ -212,10 +191,10 @@ def _try_lease(folder: Path, number: int) -> Lease | None:
     while True:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        status = folder.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            raise PermissionError(f"{folder} is not this user's folder")
         try:
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+                raise PermissionError(f"{folder} is not this user's folder")
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
             continue  # the last lease was released just now, and the folder went with it

@@ -79,7 +79,7 @@ def test_root_that_cannot_write_the_hosts_cgroups_has_none(
     assert parent_kind(info(cgroup_driver="cgroupfs")) is ParentKind.NONE
     monkeypatch.setattr(parents, "CGROUP_ROOT", tmp_path)
     assert parent_kind(info(cgroup_driver="cgroupfs")) is ParentKind.OWN
-    monkeypatch.setattr(parents, "_SYSTEMD_RUNS", tmp_path / "absent")
+    monkeypatch.setattr(parents.systemd, "BOOTED", tmp_path / "absent")
     assert parent_kind(info(cgroup_driver="systemd")) is ParentKind.NONE  # nobody to stop a slice
 
 
@@ -173,7 +173,7 @@ def test_cgroups_of_the_run_go_with_what_is_in_them(
     tmp_path: Path, hierarchies: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped: list[str] = []
-    monkeypatch.setattr(parents, "stop_slices", stopped.extend)
+    monkeypatch.setattr(parents.systemd, "stop_slices", stopped.extend)
     if hierarchies == ("",):
         (tmp_path / "cgroup.controllers").write_text("cpu memory")
     ours = [f"orch-{RUN[:8]}-1/abc", f"orch-{RUN[:8]}-12", f"orch_{RUN[:8]}_3.slice"]
