@@ -1,0 +1,2 @@
+trap '' TERM
+while :; do sleep 0.2; done
