@@ -99,14 +99,14 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group(context_settings=CONTEXT, no_args_is_help=True)
 @click.version_option(__version__, prog_name="orch")
 def orch() -> None:
-    r"""Run tests in containers, each inside its own limits, and know what each one used.
+    """Run tests in containers, each inside its own limits, and know what each one used.
 
     \b
       orch run test/                      run the tests below test/, each under the profile it maps to
       orch run --profile standard test/   all of them under one profile
       orch offenders                      which tests cost most
       orch doctor                         whether this machine can do it
-    """
+    """  # noqa: D301 - click wants the character itself, which a raw docstring has not
 
 
 @orch.command()

@@ -78,12 +78,22 @@ class ConflictError(EngineError):
     """The engine refuses because of the object's state (name taken, removal in progress)."""
 
 
+class NoShellError(EngineError):
+    """The image has no /bin/sh, so the agent cannot run in it."""
+
+
 class ImageError(EngineError):
     """An image is missing or could not be built."""
 
 
 class DatabaseError(OrchError):
     """The resource database cannot be read or written."""
+
+    exit_code = ExitCode.INFRA
+
+
+class StateError(OrchError):
+    """What a run leaves on the disk cannot be written."""
 
     exit_code = ExitCode.INFRA
 

@@ -598,6 +598,8 @@ class HostInfo:
     """Memory this process is granted."""
     kernel: str
     python: str
+    nofile: int = 1 << 20
+    """Open files that a process can be allowed at most; an engine on this machine can grant no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import say
-from orchestrator.commands.session import load
+from orchestrator.commands.session import load, specs_of
 from orchestrator.engine.context import context_report
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
@@ -45,7 +45,9 @@ def build(
                 f" in {context.files_without_ignore})"
             )
         began = time.monotonic()
-        ids = ensure_images(engine, [spec], offline_base=offline_base, on_line=_quiet if quiet else _line)
+        ids = ensure_images(
+            engine, specs_of(config, [name]), offline_base=offline_base, on_line=_quiet if quiet else _line
+        )
         seconds = time.monotonic() - began
         size = format_bytes(engine.image_bytes(ids[name]))
         say(f"{name}: {ids[name]} {size}, {format_duration(seconds)}")

@@ -6,6 +6,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import StateError
 from orchestrator.model import Attempt, ResultsFormat
 from orchestrator.reports.jsonrun import attempt_document
 from orchestrator.suites.results import read_cases
@@ -26,7 +27,16 @@ class Execute:
         self._folder = folder
 
     def __call__(self, assignment: Assignment, queue_seconds: float) -> Attempt:
-        """One attempt, from the container's creation to the verdict."""
+        """One attempt, from the container's creation to the verdict. StateError: its files cannot be written."""
+        try:
+            return self._attempt(assignment, queue_seconds)
+        except OSError as error:
+            raise StateError(
+                f"cannot keep what {assignment.test.id} left: {error}",
+                remedy="make room or set state_dir in profiles.yaml; what was finished is recorded",
+            ) from error
+
+    def _attempt(self, assignment: Assignment, queue_seconds: float) -> Attempt:
         place = self._folder.of_attempt(assignment)
         evidence = self._executor.run(assignment, queue_seconds, place)
         command = assignment.test.command

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
 from orchestrator.commands.reporting import Output
 from orchestrator.commands.selecting import make_plan, nothing_selected, project_name
-from orchestrator.commands.session import git_state, load, make_place, surroundings
+from orchestrator.commands.session import git_state, load, make_place, specs_of, surroundings
 from orchestrator.commands.signals import Signals
 from orchestrator.database.store import Database
 from orchestrator.engine.docker import open_engine
@@ -26,7 +27,7 @@ from orchestrator.engine.images import ensure_images
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.local import LocalExecutor
 from orchestrator.engine.reaper import Reaper
-from orchestrator.errors import ExitCode
+from orchestrator.errors import ExitCode, OrchError
 from orchestrator.measure.processes import host_info, owner_alive, owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Ledger, Outcome, Run, RunStatus, RunSummary, Severity
@@ -37,7 +38,7 @@ from orchestrator.scheduling.policy import Policy
 from orchestrator.stopping import StopFlag, StopLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.commands.options import RunOptions
     from orchestrator.config.settings import Config
@@ -67,7 +68,8 @@ def run(options: RunOptions) -> int:
         engine = open_engine(options.engine_url)
         images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
         this = describe(run_id, config, engine, host, images)
-        summary = carry_out(this, plan, config=config, engine=engine, database=database, output=output)
+        with ended_whatever_happens(run_id, database):
+            summary = carry_out(this, plan, config=config, engine=engine, database=database, output=output)
         database.finish_run(
             run_id,
             status=summary.status,
@@ -79,6 +81,37 @@ def run(options: RunOptions) -> int:
         remove_old_runs(old_runs(config.state_dir, config.retention))
         database.prune(config.retention)
     return summary.exit_code
+
+
+@contextmanager
+def ended_whatever_happens(run_id: str, database: Database) -> Iterator[None]:
+    """A run that an error ended (a reader that went away, a full disk) is recorded as interrupted."""
+    began = time.monotonic()
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OrchError):  # the first error is the one to be told
+            database.finish_run(
+                run_id,
+                status=RunStatus.INTERRUPTED,
+                exit_code=_code_of(error),
+                duration_seconds=time.monotonic() - began,
+                ledger=Ledger(),
+            )
+        raise
+
+
+def _code_of(error: BaseException) -> int:
+    """What `cli.main` will exit with."""
+    match error:
+        case OrchError():
+            return error.exit_code
+        case BrokenPipeError():
+            return 128 + signal.SIGPIPE
+        case KeyboardInterrupt():
+            return 128 + signal.SIGINT
+        case _:
+            return ExitCode.DEFECT
 
 
 def carry_out(
@@ -156,9 +189,8 @@ def policy(config: Config) -> Policy:
 def pin_images(
     engine: Engine, config: Config, plan: Sequence[Assignment], *, offline_base: bool, output: Output
 ) -> Mapping[str, str]:
-    """Image name -> ID for what the plan needs, and for the profiles that tests may be promoted to."""
-    needed = {a.profile.image for a in plan}
-    specs = [config.images[name] for name in sorted(needed)]
+    """Image name -> ID for what the plan needs. A promoted test keeps its image."""
+    specs = specs_of(config, {a.profile.image for a in plan})
     return ensure_images(engine, specs, offline_base=offline_base, on_line=output.building)
 
 

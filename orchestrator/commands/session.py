@@ -15,8 +15,10 @@ from orchestrator.errors import ConfigError, UsageError
 from orchestrator.measure import cgroups
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.config.settings import Config
-    from orchestrator.model import EngineInfo
+    from orchestrator.model import EngineInfo, ImageSpec
 
 
 def load(config_path: Path | None, overrides: dict[str, str]) -> Config:
@@ -64,6 +66,19 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
         seccomp=seccomp_text(config),
         counters=tuple(counters),
     )
+
+
+def specs_of(config: Config, names: Iterable[str]) -> list[ImageSpec]:
+    """The images of these names, and those that they are built on."""
+    wanted: dict[str, ImageSpec] = {}
+    pending = sorted(names)
+    while pending:
+        name = pending.pop()
+        spec = config.images[name]
+        if name not in wanted and spec.base is not None:
+            pending.append(spec.base)
+        wanted[name] = spec
+    return [wanted[name] for name in sorted(wanted)]
 
 
 def make_place(run_id: str, token: str) -> Path:

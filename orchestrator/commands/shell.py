@@ -13,7 +13,7 @@ import sys
 import uuid
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.session import load, make_place, surroundings
+from orchestrator.commands.session import load, make_place, specs_of, surroundings
 from orchestrator.engine import hardening, labels
 from orchestrator.engine.cliform import run_words
 from orchestrator.engine.docker import open_engine
@@ -44,7 +44,7 @@ def shell(
     for text in notices:
         _note(text)
     engine = open_engine(engine_url)
-    images = ensure_images(engine, [config.images[chosen.image]], offline_base=offline_base, on_line=_note)
+    images = ensure_images(engine, specs_of(config, [chosen.image]), offline_base=offline_base, on_line=_note)
     run_id = str(uuid.uuid4())
     token = owner_token()
     place = make_place(run_id, token)

@@ -199,9 +199,7 @@ def _seccomp(settings: Settings, root: Path) -> Iterator[Problem]:
     path = root / str(setting.value)
     try:
         profile = json.loads(path.read_bytes())
-        reason = (
-            None if isinstance(profile, dict) and "defaultAction" in profile else "it has no defaultAction"
-        )
+        reason = None if isinstance(profile, dict) and "defaultAction" in profile else "it has no defaultAction"
         if reason is None and profile["defaultAction"] == "SCMP_ACT_ALLOW" and not profile.get("syscalls"):
             reason = "it allows everything"
     except OSError as error:

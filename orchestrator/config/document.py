@@ -29,12 +29,8 @@ class ThresholdsPart(_Part):
         None, description="Peak number of tasks above this share of the limit, 0 to 1."
     )
     cpu: f.DurationOrOff = Field(None, description="Budget of CPU time for one test.")
-    throttled: f.RatioOrOff = Field(
-        None, description="Throttled time above this share of the duration, 0 to 1."
-    )
-    log: f.SizeOrOff = Field(
-        None, description="Output above this size is a flood; off: only a truncated log is."
-    )
+    throttled: f.RatioOrOff = Field(None, description="Throttled time above this share of the duration, 0 to 1.")
+    log: f.SizeOrOff = Field(None, description="Output above this size is a flood; off: only a truncated log is.")
 
 
 class ProfilePart(_Part):
@@ -42,14 +38,10 @@ class ProfilePart(_Part):
 
     section = True
     description: f.Text = Field("", description="One line for people.")
-    inherits: f.Name | None = Field(
-        None, description="Profile that gives every key which this one leaves out."
-    )
+    inherits: f.Name | None = Field(None, description="Profile that gives every key which this one leaves out.")
     cpus: f.Cpus = Field(1.0, description="CPUs at a time; fractions are allowed.")
     memory: f.Memory = Field(0, description="Memory and swap together; /tmp counts towards it.")
-    timeout: f.Duration = Field(
-        0.0, description="Time one test may take; queueing and start-up do not count."
-    )
+    timeout: f.Duration = Field(0.0, description="Time one test may take; queueing and start-up do not count.")
     tmpfs: f.Size = Field(0, description="Size of /tmp; at most `memory`.")
     tmpfs_inodes: f.Inodes = Field(0, description="Number of files that /tmp holds.")
     outputs: f.Size = Field(0, description="Size of $ORCH_OUTPUT_DIR, whose files come back.")
@@ -114,9 +106,7 @@ class ImagePart(_Part):
     context: f.Text | None = Field(None, description="Build context; the Dockerfile's folder if not given.")
     reference: f.Text | None = Field(None, description="A tag or digest that the engine has or can pull.")
     build_args: dict[f.EnvName, f.EnvValue] = Field({}, description="Arguments of the build.")
-    base: f.Name | None = Field(
-        None, description="Image of this file that is built first and becomes BASE_IMAGE."
-    )
+    base: f.Name | None = Field(None, description="Image of this file that is built first and becomes BASE_IMAGE.")
 
 
 class RunPart(_Part):
@@ -125,9 +115,7 @@ class RunPart(_Part):
     section = True
     jobs: f.CountOrAuto = Field(None, description="Tests at a time; auto: as many as the machine holds.")
     retries: f.Retries = Field(0, description="Times a failed test is run again.")
-    flaky_result: f.PassFail = Field(
-        "pass", description="What a test counts that failed first and passed later."
-    )
+    flaky_result: f.PassFail = Field("pass", description="What a test counts that failed first and passed later.")
     max_fail: f.CountOrOff = Field(None, description="Stop after this many failures.")
     timeout: f.DurationOrOff = Field(None, description="Time the whole run may take.")
     violations: f.OffWarnFail = Field("warn", description="What a broken budget does to a run.")
@@ -157,18 +145,12 @@ class Document(_Part):
     version: f.Version = Field(1, description="Version of this file's format.")
     default_profile: f.Name = Field("standard", description="Profile of tests that nothing else maps.")
     profiles: dict[f.Name, ProfilePart] = Field({}, description="Limits by name; added to the built-in four.")
-    rules: tuple[RulePart, ...] = Field(
-        (), description="Which tests run under which profile; first match wins."
-    )
-    suites: tuple[SuitePart, ...] = Field(
-        (), description="Which files are tests; replaces the built-in suites."
-    )
+    rules: tuple[RulePart, ...] = Field((), description="Which tests run under which profile; first match wins.")
+    suites: tuple[SuitePart, ...] = Field((), description="Which files are tests; replaces the built-in suites.")
     images: dict[f.Name, ImagePart] = Field({}, description="Images by name; added to isolation and full.")
     run: RunPart = Field(RunPart(), description="How a run behaves.")
     retention: RetentionPart = Field(RetentionPart(), description="How long results are kept.")
-    presets: dict[f.Name, tuple[f.Text, ...]] = Field(
-        {}, description="Named bundles of flags for `orch run`."
-    )
+    presets: dict[f.Name, tuple[f.Text, ...]] = Field({}, description="Named bundles of flags for `orch run`.")
     seccomp: f.Text | None = Field(None, description="Seccomp profile (JSON) instead of the shipped one.")
     state_dir: f.Text = Field(".orch", description="Folder of results, relative to the project's root.")
     database: f.Url | None = Field(None, description="SQLAlchemy URL of the resource database.")

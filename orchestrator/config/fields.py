@@ -12,9 +12,7 @@ from orchestrator.model import Granularity, Network, ResultsFormat, Runner
 
 
 def _text_schema(pattern: str | None = None, **more: object) -> WithJsonSchema:
-    return WithJsonSchema(
-        {"type": "string", **({"pattern": pattern} if pattern else {"minLength": 1}), **more}
-    )
+    return WithJsonSchema({"type": "string", **({"pattern": pattern} if pattern else {"minLength": 1}), **more})
 
 
 def _range_schema(kind: str, low: float, high: float) -> dict[str, Any]:
@@ -53,16 +51,12 @@ Url = Annotated[str, PlainValidator(r.read_url), _text_schema(r"^[a-z][a-z0-9+]*
 Flag = Annotated[bool, PlainValidator(r.read_flag), WithJsonSchema({"type": "boolean"})]
 
 Size = Annotated[int, PlainValidator(r.read_size()), WithJsonSchema(_SIZE_SCHEMA)]
-Memory = Annotated[
-    int, PlainValidator(r.read_size(at_least=r.MIN_MEMORY_BYTES)), WithJsonSchema(_SIZE_SCHEMA)
-]
+Memory = Annotated[int, PlainValidator(r.read_size(at_least=r.MIN_MEMORY_BYTES)), WithJsonSchema(_SIZE_SCHEMA)]
 SizeOrOff = Annotated[
     int | None, PlainValidator(r.read_or(r.OFF, r.read_size())), _either_schema(_SIZE_SCHEMA, r.OFF)
 ]
 Duration = Annotated[float, PlainValidator(r.read_duration()), WithJsonSchema(_DURATION_SCHEMA)]
-DurationOrZero = Annotated[
-    float, PlainValidator(r.read_duration(zero=True)), WithJsonSchema(_DURATION_SCHEMA)
-]
+DurationOrZero = Annotated[float, PlainValidator(r.read_duration(zero=True)), WithJsonSchema(_DURATION_SCHEMA)]
 DurationOrOff = Annotated[
     float | None, PlainValidator(r.read_or(r.OFF, r.read_duration())), _either_schema(_DURATION_SCHEMA, r.OFF)
 ]

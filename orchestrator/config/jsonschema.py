@@ -26,9 +26,7 @@ def json_schema() -> dict[str, Any]:
 def _without_defaults(value: Any) -> Any:
     """Models are one layer: their defaults are not the ones that hold in the end."""
     if isinstance(value, dict):
-        cleaned = {
-            key: _without_defaults(item) for key, item in value.items() if key not in ("default", "title")
-        }
+        cleaned = {key: _without_defaults(item) for key, item in value.items() if key not in ("default", "title")}
         if "patternProperties" in cleaned:
             cleaned["additionalProperties"] = False
         return _nullable_removed(cleaned)

@@ -183,7 +183,5 @@ class _Inheritance:
         else:
             settings = self.resolve(parent, chain)
             inherited = {key: s for key, s in settings.items() if key not in ("description", "inherits")}
-            return {
-                key: replace(s, layer=Layer.INHERITS, owner=s.owner or parent) for key, s in inherited.items()
-            }
+            return {key: replace(s, layer=Layer.INHERITS, owner=s.owner or parent) for key, s in inherited.items()}
         return self._default(profile)

@@ -117,9 +117,7 @@ def _text(path: Path, name: str) -> str:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         message = f"{name}:1:1: cannot be read: {error.strerror}"
-        raise ConfigError(
-            message, remedy="`orch init` writes a profiles.yaml; --config names another"
-        ) from error
+        raise ConfigError(message, remedy="`orch init` writes a profiles.yaml; --config names another") from error
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{name}:1:1: larger than {MAX_FILE_BYTES >> 20} MiB; this is no profiles.yaml")
     try:

@@ -160,9 +160,7 @@ class _Converter:
             elif key in entries:
                 first = key_places[key]
                 self.problems.append(
-                    Problem(
-                        key_place, f"the key {shown(key)} was already given in line {first.line}; remove one"
-                    )
+                    Problem(key_place, f"the key {shown(key)} was already given in line {first.line}; remove one")
                 )
             else:
                 entries[key], key_places[key] = value, key_place

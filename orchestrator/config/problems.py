@@ -45,9 +45,7 @@ def raise_if_any(problems: Iterable[Problem]) -> None:
         return
     if len(lines) > _MAX_SHOWN:
         lines[_MAX_SHOWN:] = [f"and {len(lines) - _MAX_SHOWN} more"]
-    raise ConfigError(
-        "\n".join(lines), remedy="`orch schema` prints what is accepted; nothing has been started"
-    )
+    raise ConfigError("\n".join(lines), remedy="`orch schema` prints what is accepted; nothing has been started")
 
 
 def suggestion(word: str, accepted: Iterable[str]) -> str:

@@ -81,9 +81,7 @@ def read_size(*, at_least: int = 1) -> Callable[[object], int]:
             refuse(f"{error.message}; {error.remedy}")
         if size_bytes < at_least:
             least = (
-                f"at least {at_least >> 20}m, less than that no engine starts"
-                if at_least > 1
-                else "more than 0"
+                f"at least {at_least >> 20}m, less than that no engine starts" if at_least > 1 else "more than 0"
             )
             refuse(f"{shown(scalar.text)} is too small; expected {least}")
         return size_bytes
@@ -101,9 +99,7 @@ def read_duration(*, zero: bool = False) -> Callable[[object], float]:
         except UnitError as error:
             refuse(f"{error.message}; {error.remedy}")
         if not seconds and not zero:
-            refuse(
-                f"{shown(scalar.text)} is no time at all; expected more than 0, such as {DURATION_EXAMPLES}"
-            )
+            refuse(f"{shown(scalar.text)} is no time at all; expected more than 0, such as {DURATION_EXAMPLES}")
         return seconds
 
     return read
@@ -184,9 +180,7 @@ def read_name(value: object) -> str:
     """A name of a profile, suite, image or preset: it becomes part of labels and container names."""
     word = value if isinstance(value, str) else read_text(value, "a name")
     if not re.match(NAME_PATTERN.replace("$", r"\Z"), word):
-        refuse(
-            f"{shown(word)} is no name; expected letters, digits, `-` and `_`, at most 63, no `-` in front"
-        )
+        refuse(f"{shown(word)} is no name; expected letters, digits, `-` and `_`, at most 63, no `-` in front")
     return word
 
 

@@ -42,9 +42,7 @@ def parse_size(text: str) -> int:
         digits, unit = digits[:-1], digits[-1].lower()
     size_bytes = int(float(digits) * _FACTORS[unit])
     if size_bytes > _MAX_BYTES:
-        raise UnitError(
-            f"the size {shown(text)} is more than a machine can have", remedy=f"write {SIZE_EXAMPLES}"
-        )
+        raise UnitError(f"the size {shown(text)} is more than a machine can have", remedy=f"write {SIZE_EXAMPLES}")
     return size_bytes
 
 

@@ -168,7 +168,7 @@ def _sheet(kind: str, facts: Row) -> Row:
 def _container(attestation: Attestation | None) -> tuple[Row, Row | None]:
     if attestation is None:
         return dict.fromkeys(_CONTAINER_KEYS), None
-    facts = asdict(attestation)
+    facts = {f.name: getattr(attestation, f.name) for f in fields(attestation)}
     container = {key: facts.pop(key) for key in _CONTAINER_KEYS}
     facts["capabilities"] = list(attestation.capabilities)
     return container, _sheet("attestation", facts)

@@ -97,9 +97,7 @@ def is_corrupt(error: BaseException) -> bool:
     return error_code(error) in _CORRUPT_CODES
 
 
-def database_error(
-    error: SQLAlchemyError | sqlite3.Error | OSError, doing: str, place: object
-) -> DatabaseError:
+def database_error(error: SQLAlchemyError | sqlite3.Error | OSError, doing: str, place: object) -> DatabaseError:
     """The error for the user: what was being done, where, why, and what to do."""
     reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
     remedy = _REMEDIES.get(error_code(error) or -1, "run `orch doctor`")

@@ -48,7 +48,7 @@ def key_of_test(project: str, test_id: TestId) -> str:
 
 def pack(content: object) -> bytes:
     """JSON, compressed with zlib."""
-    return zlib.compress(json.dumps(content, separators=(",", ":")).encode(), level=6)
+    return zlib.compress(json.dumps(content, separators=(",", ":")).encode(), level=3)
 
 
 def unpack(data: bytes) -> object:

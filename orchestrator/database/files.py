@@ -17,9 +17,7 @@ from orchestrator.database.schema import APPLICATION_ID
 _MAGIC = b"SQLite format 3\x00"
 _WAL_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
-_NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "vboxsf", "afs"}
-)
+_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "vboxsf", "afs"})
 
 
 class FileKind(Enum):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WINDOW = timedelta(days=30)
 LAST_PASSES = 20
-_LOOK_BACK = 60
+_LOOK_BACK = 25
 """Newest attempts that are searched for the last 20 passes: bounds the work for a test that mostly fails."""
 
 _NEWEST = (
@@ -29,7 +29,7 @@ _NEWEST = (
         attempts.c.test_seconds,
         attempts.c.cpu_seconds,
         attempts.c.memory_peak_bytes,
-        attempts.c.started_at,
+        sa.type_coerce(attempts.c.started_at, sa.String).label("started_at"),  # for order only: not parsed
     )
     .where(attempts.c.test_id == sa.bindparam("test_id"), attempts.c.started_at >= sa.bindparam("since"))
     .where(attempts.c.outcome.not_in(["infra", "interrupted"]))  # they say nothing about the test

@@ -29,9 +29,7 @@ def list_runs(db: Database, limit: int = 20) -> tuple[RunRow, ...]:
     """The newest runs, newest first."""
     runs = schema.runs
     with db.reading() as connection:
-        ids = connection.execute(
-            sa.select(runs.c.id).order_by(runs.c.started_at.desc()).limit(limit)
-        ).scalars()
+        ids = connection.execute(sa.select(runs.c.id).order_by(runs.c.started_at.desc()).limit(limit)).scalars()
         return _run_rows(connection, ids.all())
 
 
@@ -47,9 +45,7 @@ def load_run(db: Database, name: str) -> RunRecord:
         run = _find(connection, name)
         attempts = _attempts(connection, run.id)
         planned = unpack_plan(
-            connection.execute(
-                sa.select(schema.runs.c.planned).where(schema.runs.c.id == run.id)
-            ).scalar_one()
+            connection.execute(sa.select(schema.runs.c.planned).where(schema.runs.c.id == run.id)).scalar_one()
         )
         return RunRecord(
             run=run,
@@ -63,9 +59,7 @@ def load_samples(db: Database, attempt_id: str) -> tuple[Sample, ...]:
     """The time series of an attempt; empty if none was stored."""
     samples = schema.samples
     with db.reading() as connection:
-        series = connection.execute(
-            sa.select(samples.c.series).where(samples.c.attempt_id == attempt_id)
-        ).scalar()
+        series = connection.execute(sa.select(samples.c.series).where(samples.c.attempt_id == attempt_id)).scalar()
     return () if series is None else unpack_samples(series)
 
 
@@ -170,6 +164,4 @@ def _ledger(connection: sa.Connection, run_id: str) -> Ledger | None:
 
 def _not_run(planned: Sequence[tuple[TestId, int]], attempts: Sequence[AttemptRow]) -> tuple[TestId, ...]:
     done = {(a.test_id, a.repetition) for a in attempts if a.final}
-    return tuple(
-        dict.fromkeys(test_id for test_id, repetition in planned if (test_id, repetition) not in done)
-    )
+    return tuple(dict.fromkeys(test_id for test_id, repetition in planned if (test_id, repetition) not in done))

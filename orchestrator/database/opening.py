@@ -156,9 +156,7 @@ def _inspect_log(path: Path, notices: list[str]) -> WalLog | None:
         return log
     kept = files.free_name(beside(path, "-wal"), "set-aside")
     beside(path, "-wal").rename(kept)
-    notices.append(
-        f"the write-ahead log of {path} is damaged: it is kept as {kept}; its last results are lost"
-    )
+    notices.append(f"the write-ahead log of {path} is damaged: it is kept as {kept}; its last results are lost")
     return log
 
 

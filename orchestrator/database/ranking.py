@@ -130,18 +130,14 @@ def usage_report(
         }
         found = connection.execution_options(yield_per=10_000).execute(query)
         rows = [
-            row
-            for key, group in groupby(found, key=itemgetter(0))
-            for row in _usage_rows(names[key], list(group))
+            row for key, group in groupby(found, key=itemgetter(0)) for row in _usage_rows(names[key], list(group))
         ]
     return tuple(sorted(rows, key=lambda row: str(row.test_id)))
 
 
 def _usage_rows(test: TestId, group: Sequence[Sequence[Any]]) -> Iterator[UsageRow]:
     _, memory, cpu, duration, limit = zip(*group, strict=True)
-    ratios = [
-        peak / most if peak is not None and most else None for peak, most in zip(memory, limit, strict=True)
-    ]
+    ratios = [peak / most if peak is not None and most else None for peak, most in zip(memory, limit, strict=True)]
     for (resource, unit), values in zip(RESOURCES, (memory, cpu, duration, ratios), strict=True):
         measured = sorted(value for value in values if value is not None)
         if measured:

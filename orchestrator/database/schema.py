@@ -158,9 +158,7 @@ attempts = sa.Table(
     count("read_bytes", "Bytes read from block devices.", nullable=True),
     count("write_bytes", "Bytes written to block devices.", nullable=True),
     flag("memory_peak_is_upper_bound", "True in a reused slot whose kernel cannot reset the peak."),
-    text(
-        "usage_sheet_id", "fact_sheets.id: source of each figure, reason of each missing one.", nullable=True
-    ),
+    text("usage_sheet_id", "fact_sheets.id: source of each figure, reason of each missing one.", nullable=True),
     text("container_name", "Name of the container; NULL: there was none.", nullable=True),
     text("container_id", "Engine's ID of the container.", nullable=True),
     text("image_id", "ID of the image it was made from.", nullable=True),

@@ -18,7 +18,7 @@ _INTRODUCTION = f"""\
 
 Schema {SCHEMA_VERSION}. By default a SQLite file, `.orch/resources.db`. Keys are UUIDs as text, times are
 UTC, durations are seconds, sizes are bytes; NULL means "not known", never zero. Values of environment
-variables are never stored. Open it with `sqlite3 -readonly .orch/resources.db` and begin with one of the views.
+variables are never stored. Open it with `sqlite3 -readonly .orch/resources.db` and begin with a view.
 """
 
 

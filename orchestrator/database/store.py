@@ -78,9 +78,11 @@ class Database:
             opened.notices += import_spools(opened.engine, folders)
             if owner_alive is not None:
                 database._interrupt_orphans(owner_alive)
-        except SQLAlchemyError as error:
+        except BaseException as error:
             opened.close()
-            raise database_error(error, "open", database.place) from error
+            if isinstance(error, SQLAlchemyError):
+                raise database_error(error, "open", database.place) from error
+            raise
         return database
 
     @property
@@ -117,7 +119,10 @@ class Database:
     # ---------------------------------------------------------------- writing
 
     def begin_run(self, run: Run, planned: Sequence[Assignment], *, owner: str | None = None) -> None:
-        """Store a run as `running`, with its plan; `owner` tells later opens whether it is still alive."""
+        """Store a run as `running`, with its plan.
+
+        `owner` tells later opens whether it is still alive; one without an owner counts as dead.
+        """
         self._projects[run.id] = run.project
         self._begun[run.id] = bundles.begin_bundle(run, planned, owner)
         self._store(self._begun[run.id])
@@ -154,9 +159,7 @@ class Database:
             try:
                 with write_connection(self._opened.engine) as connection, connection.begin():
                     stored = writing.write(connection, bundle, self._known)
-            except (
-                IntegrityError
-            ) as error:  # a run that was never begun: a mistake of the caller, not of the disk
+            except IntegrityError as error:  # a run that was never begun: a mistake of the caller, not of the disk
                 raise database_error(error, "write", self.place) from error
             except DBAPIError as error:
                 self._give_up(bundle, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -27,12 +28,19 @@ def write(connection: sa.Connection, bundle: Bundle, known: set[str]) -> bool:
             return _finish(connection, bundle)
 
 
+@cache
+def _insert(table: sa.Table, dialect_name: str) -> sa.Insert:
+    """Built once for each table: building takes as long as SQLite needs to execute it."""
+    dialect: Any = sqlite if dialect_name == "sqlite" else postgresql
+    statement: sa.Insert = dialect.insert(table).on_conflict_do_nothing()
+    return statement
+
+
 def _add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
     """Insert rows, leaving out those that clash with a key; returns how many went in (for one row only)."""
     if not rows:
         return 0
-    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(table).on_conflict_do_nothing()
+    statement = _insert(table, connection.dialect.name)
     if len(rows) == 1:
         return connection.execute(statement, rows[0]).rowcount
     connection.execute(statement, list(rows))

@@ -29,6 +29,7 @@ from orchestrator.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     ImageError,
+    NoShellError,
     NotFoundError,
 )
 
@@ -45,6 +46,8 @@ CONNECT_SECONDS = 2.0
 CALL_SECONDS = 60.0
 """Longest time between two bytes of an answer: an engine under full load took 11 s for a create."""
 REMOVE_SECONDS = 30.0
+BUILD_SILENCE_SECONDS = 1800
+"""Longest time between two lines of a build: a step that compiles may say nothing for long."""
 POOL_SIZE = 64
 """Connections kept; the SDK's own 10 make the eleventh thread open and close one for each call."""
 
@@ -173,9 +176,15 @@ class DockerEngine:
         return AttachChannel(raw, keep=stream)
 
     def start(self, container: str) -> None:
-        """Start a created container."""
-        with _translated(f"starting {container[:12]}"):
-            self._client.start(container)
+        """Start a created container. NoShellError: its program is /bin/sh, and the image has none."""
+        try:
+            with _translated(f"starting {container[:12]}"):
+                self._client.start(container)
+        except EngineError as error:
+            # runc and crun each have words of their own for it
+            if "/bin/sh" in error.message and "no such file" in error.message.lower():
+                raise NoShellError(error.message) from error
+            raise
 
     def inspect(self, container: str) -> Inspection:
         """State and settings."""
@@ -350,6 +359,7 @@ class DockerEngine:
                 network_mode=network,
                 rm=True,
                 forcerm=True,
+                timeout=BUILD_SILENCE_SECONDS,
                 decode=True,
             )
             for event in events:

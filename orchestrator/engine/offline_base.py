@@ -68,7 +68,7 @@ def ensure_offline_base(engine: ImageEngine, on_line: Callable[[str], None]) -> 
             return found
         sources = machine_sources(codename)
         _ensure_mmdebstrap(on_line)
-        on_line(f"making the offline base {reference} from this machine's package mirror; about a minute")
+        on_line(f"making the offline base {reference} from this machine's package mirror: a minute or two")
         return _make(engine, codename, sources, reference)
 
 

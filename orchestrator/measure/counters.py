@@ -26,9 +26,7 @@ _KEYED = re.compile(
     r"|anon|file|shmem|rss|cache|total_rss|total_cache|total_shmem) ([0-9]{1,20})[ \t\r]*$",
     re.MULTILINE,
 )
-_PRESSURE = re.compile(
-    r"^some (?:[^\n]* )?avg10=([0-9]{1,3}(?:\.[0-9]{1,4})?)(?: |$)", re.ASCII | re.MULTILINE
-)
+_PRESSURE = re.compile(r"^some (?:[^\n]* )?avg10=([0-9]{1,3}(?:\.[0-9]{1,4})?)(?: |$)", re.ASCII | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +81,7 @@ def _pressure(text: str | None) -> float | None:
         if words[:1] == ["some"]:
             for word in words[1:]:
                 whole, _, part = word.removeprefix("avg10=").partition(".")
-                if (
-                    word.startswith("avg10=")
-                    and _whole(whole) is not None
-                    and _whole(part or "0") is not None
-                ):
+                if word.startswith("avg10=") and _whole(whole) is not None and _whole(part or "0") is not None:
                     return min(float(f"{whole}.{part or 0}") / 100, 1.0)
     return None
 

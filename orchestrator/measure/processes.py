@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,14 @@ def host_info() -> HostInfo:
         memory_bytes=_granted_memory(own, _CGROUP_ROOT, psutil.virtual_memory().total),
         kernel=platform.release(),
         python=platform.python_version(),
+        nofile=_nofile(),
     )
+
+
+def _nofile() -> int:
+    """The hard limit, which processes inherit: the engine's is the same where nobody set another."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 def _host_id() -> str:

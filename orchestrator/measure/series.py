@@ -67,9 +67,7 @@ class SeriesReader:
         self._calls += 1
         if self._calls > DETAIL_FIRST and self._calls % DETAIL_EVERY:
             return self._quick()
-        files = {
-            name: text.decode("ascii", "replace") for name in self._path_of if (text := self._read(name))
-        }
+        files = {name: text.decode("ascii", "replace") for name in self._path_of if (text := self._read(name))}
         if "io.stat" in self._path_of:  # empty is a measured zero there
             files.setdefault("io.stat", "")
         if not any(files.values()):

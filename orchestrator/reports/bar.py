@@ -72,9 +72,7 @@ def painted(line: str) -> Text:
     text = Text(line)
     if found := _VERB.match(line):
         word = found.group(1)
-        text.stylize(
-            "bold" if word == "Summary" else f"bold {_STYLES.get(Verb(word), 'red')}", *found.span(1)
-        )
+        text.stylize("bold" if word == "Summary" else f"bold {_STYLES.get(Verb(word), 'red')}", *found.span(1))
     elif found := _TITLE.match(line):
         text.stylize("bold", *found.span(1))
     return text

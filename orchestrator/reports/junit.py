@@ -147,9 +147,7 @@ def _forbidden_flaky(result: TestResult) -> bool:
     return result.outcome not in _GOOD and result.final.outcome in _GOOD
 
 
-def _case(
-    result: TestResult, key: tuple[str, int], case: CaseResult, failed: Sequence[CaseResult]
-) -> ET.Element:
+def _case(result: TestResult, key: tuple[str, int], case: CaseResult, failed: Sequence[CaseResult]) -> ET.Element:
     element = _testcase(result, case.name or f"case {key[1] + 1}", case.duration_seconds)
     failures = [(c.outcome is CaseOutcome.ERROR, c.outcome.value, c.message, None) for c in failed]
     passed = case.outcome not in _FAILED_CASES and not _forbidden_flaky(result)

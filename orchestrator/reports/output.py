@@ -15,9 +15,7 @@ BAR = "    | "
 """In front of each line that a test printed, so that no test can forge a line of orch's own."""
 
 
-def tail_lines(
-    log: OutputLog, lines: int = TAIL_LINES, width: int = LINE_CHARACTERS
-) -> tuple[list[str], bool]:
+def tail_lines(log: OutputLog, lines: int = TAIL_LINES, width: int = LINE_CHARACTERS) -> tuple[list[str], bool]:
     """The last lines of a stream, control characters visible, and whether anything came before them."""
     text = decode(log.tail).removesuffix("\n")
     if not text:

@@ -115,9 +115,7 @@ class Progress:
         """A test has its final result."""
         with self._lock:
             self._running.pop(key_of(result.final.assignment), None)
-        lines = list(
-            result_lines(result, columns=self._printer.columns, profile_columns=self._profile_columns)
-        )
+        lines = list(result_lines(result, columns=self._printer.columns, profile_columns=self._profile_columns))
         when = self._failure_output if is_failure(result) else self._success_output
         if when is OutputWhen.IMMEDIATE:
             lines += output_lines(result.final)

@@ -41,13 +41,9 @@ def render(tables: Table | Sequence[Table], table_format: str, *, columns: int |
         case TableFormat.CSV:
             return "\r\n".join(map(csv_text, every))
         case TableFormat.MARKDOWN:
-            return "\n".join(
-                _titled(table, f"### {table.name}\n\n", every) + table_text(table) for table in every
-            )
+            return "\n".join(_titled(table, f"### {table.name}\n\n", every) + table_text(table) for table in every)
         case TableFormat.TABLE:
-            return "\n".join(
-                _titled(table, f"{table.name}:\n", every) + _plain(table, columns) for table in every
-            )
+            return "\n".join(_titled(table, f"{table.name}:\n", every) + _plain(table, columns) for table in every)
         case unreachable:
             assert_never(unreachable)
 

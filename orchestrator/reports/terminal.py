@@ -107,9 +107,7 @@ def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS, with_rem
     return f"{text}    {remark}" if remark else text
 
 
-def wrapped_lines(
-    result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS
-) -> tuple[str, ...]:
+def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> tuple[str, ...]:
     """A finished test for a terminal of `columns`: the id shortened in the middle, a long remark below."""
     remark = remark_of(result)
     text = bare_line(result, columns=columns, profile_columns=profile_columns)
@@ -181,9 +179,7 @@ def _story(result: TestResult) -> str:
         took = format_duration(final.evidence.timings.test_seconds)
         return f"needs {large}: {first.outcome} under {small}, passed with {peak} in {took}"
     if result.verb is Verb.RUNAWAY:
-        return (
-            f"{first.outcome} under {small}, {final.outcome} under {large} too: not a matter of its profile"
-        )
+        return f"{first.outcome} under {small}, {final.outcome} under {large} too: not a matter of its profile"
     if not result.flaky:
         return ""
     failed = [attempt for attempt in result.attempts if attempt.outcome is not Outcome.PASSED]

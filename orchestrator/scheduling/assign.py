@@ -170,6 +170,9 @@ def clamp(profile: Profile, host: HostInfo) -> tuple[Profile, tuple[str, ...]]:
         granted = _size(host.memory_bytes)
         notices.append(f"memory {_size(limits.memory_bytes)} -> {granted}: this host grants {granted}")
         limits = replace(limits, memory_bytes=host.memory_bytes)
+    if limits.nofile > host.nofile:
+        notices.append(f"nofile {limits.nofile} -> {host.nofile}: this host grants {host.nofile}")
+        limits = replace(limits, nofile=host.nofile)
     for name, label in (("tmpfs_bytes", "tmpfs"), ("outputs_bytes", "outputs"), ("shm_bytes", "shm")):
         wanted: int = getattr(limits, name)
         if wanted > limits.memory_bytes:  # a tmpfs is memory: a larger one is a promise that ends in an OOM kill

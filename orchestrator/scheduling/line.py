@@ -107,9 +107,7 @@ class Line:
         return None
 
 
-def _reserve(
-    need: Need, admission: Admission, running: Iterable[Running], now: float
-) -> tuple[float, Admission]:
+def _reserve(need: Need, admission: Admission, running: Iterable[Running], now: float) -> tuple[float, Admission]:
     """When a test that does not fit now is expected to, and what is taken then, itself included."""
     start_at = now
     for one in sorted(running, key=attrgetter("expected_end")):

@@ -152,9 +152,7 @@ class Schedule:
             job = self._jobs[waiting.rank]
             self._on_event(Started(assignment=job.assignment))
             self._admission = self._admission.take(waiting.need)
-            self._running[waiting.rank] = Running(
-                need=waiting.need, expected_end=now + waiting.expected_seconds
-            )
+            self._running[waiting.rank] = Running(need=waiting.need, expected_end=now + waiting.expected_seconds)
             self._workers.order(waiting.rank, job.assignment, job.waits_since)
 
     def _step(self) -> TestResult | None:

@@ -75,7 +75,9 @@ def settle(attempts: Sequence[Attempt], policy: Policy) -> TestResult:
 
 
 def verb_of(attempts: Sequence[Attempt]) -> Verb:
-    """The word in front of the test's line. Of several that would do: FLAKY, then LEAK, then SLOW."""
+    """The word in front of the test's line. Of several that would do: FLAKY, then OOM (of a child),
+    then LEAK, then SLOW.
+    """
     final = _deciding(attempts)
     if _is_promoted(final, attempts) and final.outcome in FAILING | {Outcome.PASSED}:
         return Verb.UNDERSIZED if final.outcome is Outcome.PASSED else Verb.RUNAWAY
@@ -84,6 +86,8 @@ def verb_of(attempts: Sequence[Attempt]) -> Verb:
     if any(attempt.outcome in FAILING for attempt in attempts):
         return Verb.FLAKY
     kinds = {violation.kind for violation in final.violations}
+    if ViolationKind.CHILD_OOM in kinds:
+        return Verb.OOM  # it passed, but not silently: the kernel killed a part of it
     if kinds & {ViolationKind.PROCESS_LEAK, ViolationKind.OBJECT_LEAK}:
         return Verb.LEAK
     return Verb.SLOW if ViolationKind.TIME_NEAR in kinds else Verb.PASS

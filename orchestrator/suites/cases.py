@@ -26,9 +26,7 @@ CONFIG_FILES = (
     "setup.cfg",
 )
 # Decorators of parameterized, ddt and their like make new names and take the written one away.
-_RENAMING = frozenset(
-    {"expand", "parameterized", "parameterized_class", "ddt", "data", "file_data", "named_data"}
-)
+_RENAMING = frozenset({"expand", "parameterized", "parameterized_class", "ddt", "data", "file_data", "named_data"})
 _PLAIN_BASES = frozenset({"object", "TestCase", "IsolatedAsyncioTestCase"})
 
 
@@ -118,9 +116,7 @@ def _check_nothing_hidden(scope: ast.Module | ast.ClassDef) -> None:
             continue
         hidden = next((name for name in names if _is_test_name(name)), None)
         if hidden:
-            raise CannotListError(
-                f"line {node.lineno}: whether {hidden!r} is a test is known at run time only"
-            )
+            raise CannotListError(f"line {node.lineno}: whether {hidden!r} is a test is known at run time only")
 
 
 def _is_test_name(name: str) -> bool:

@@ -74,9 +74,7 @@ class _Finder:
             relative = self._relative(typed, place)
             if os.path.isdir(f"{self.root}/{relative}"):  # noqa: PTH112 - text all the way, for speed
                 if case is not None:
-                    raise UsageError(
-                        f"{typed!r}: a folder has no cases", remedy="name a file before the `::`"
-                    )
+                    raise UsageError(f"{typed!r}: a folder has no cases", remedy="name a file before the `::`")
                 found = files_below(self.root, relative, self.notice)
                 whole.update(path for path in found if self._matcher(path) and self._can_be_named(path))
             elif self._is_test(relative, typed):
@@ -184,9 +182,7 @@ class _Finder:
         try:
             return read_source(f"{self.root}/{path}", python=matcher.suite.runner is Runner.PYTEST)
         except OSError as error:
-            self.notice(
-                f"{path!r} cannot be read ({error.strerror or error}): its hint and markers are unknown"
-            )
+            self.notice(f"{path!r} cannot be read ({error.strerror or error}): its hint and markers are unknown")
             return Source()
 
 

@@ -85,9 +85,7 @@ class _Parser:
         terms = [self._term(depth)]
         while self._operator("or", "|"):
             terms.append(self._term(depth))
-        return (
-            terms[0] if len(terms) == 1 else lambda test, profile: any(term(test, profile) for term in terms)
-        )
+        return terms[0] if len(terms) == 1 else lambda test, profile: any(term(test, profile) for term in terms)
 
     def _term(self, depth: int) -> Predicate:
         factors = [self._factor(depth)]
@@ -138,9 +136,7 @@ class _Parser:
         if self.text.startswith("/", self.at):
             return self._regex()
         argument = self._argument()
-        kind, value = (
-            (argument[0], argument[1:].strip()) if argument[:1] in {"=", "#", "~"} else ("", argument)
-        )
+        kind, value = (argument[0], argument[1:].strip()) if argument[:1] in {"=", "#", "~"} else ("", argument)
         if not value and kind != "=":
             raise self.error(f"{name}() needs an argument", start)
         if kind == "=":

@@ -65,9 +65,7 @@ def read_tap(stdout: bytes) -> TapReport:
 
 def _add_result(report: TapReport, result: Result) -> None:
     report.total += 1
-    if result.number not in {None, report.total} and not any(
-        "out of order" in text for text in report.problems
-    ):
+    if result.number not in {None, report.total} and not any("out of order" in text for text in report.problems):
         report.problems.append(f"TAP numbers are out of order: {result.number} where {report.total} was due")
     if report.total > MAX_CASES:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.model import CaseOutcome, Outcome
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _KILLED = 128 + signal.SIGKILL
 _SIGNALS = range(1, 65)
+_START_LAG = timedelta(seconds=30)
+# The engine writes down the start when the runtime has answered, the end when the kernel has spoken: a program
+# of a few milliseconds has ended "before" it started (seen on Docker 20.10), by as much as the engine is behind.
 _FIRST_SANE_YEAR = 2000
 """Engines write "never" as year 1, and an unset clock says 1970."""
 _SHELL_CODES = {126: "the command could not be executed", 127: "the command was not found"}
@@ -48,9 +52,7 @@ def decide(
 
     `cases_problem`: why the runner's results could not be read; exit code 0 without them is no pass.
     """
-    outcome, message = (
-        _stopped(evidence) or _doubted(evidence) or _ended(evidence, command, cases, cases_problem)
-    )
+    outcome, message = _stopped(evidence) or _doubted(evidence) or _ended(evidence, command, cases, cases_problem)
     code = _exit_code(evidence)
     return Decision(
         outcome=outcome,
@@ -123,7 +125,7 @@ def _state_problem(engine: EngineState) -> str | None:
     started, finished = engine.started_at, engine.finished_at
     if started is None or finished is None or min(started.year, finished.year) < _FIRST_SANE_YEAR:
         return f"the engine does not say when the container started and ended{detail}"
-    if finished < started:
+    if finished < started - _START_LAG:
         return f"by the engine's clock the container ended before it started{detail}"
     return None
 
@@ -177,7 +179,9 @@ def _exited_zero(
 
 
 def _case_message(case: CaseResult) -> str:
-    return f"{case.name}: {case.message or case.outcome.value}"
+    """The case and the first line of what it says; the whole of it stands in the output and in the results."""
+    first = next((line for line in case.message.splitlines() if line.strip()), "")
+    return f"{case.name}: {first or case.outcome.value}"
 
 
 def _signal_name(number: int) -> str:

@@ -101,9 +101,7 @@ def _memory_peak(evidence: Evidence, profile: Profile, peak: int, *, killed: boo
         message = f"memory reached its limit: {size_text(peak)} of {size_text(limit)}"
         kind = ViolationKind.MEMORY_OVER
     elif near is not None and peak >= near * limit:
-        message = (
-            f"memory came to {_percent(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
-        )
+        message = f"memory came to {_percent(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
         kind = ViolationKind.MEMORY_NEAR
         cached = cached and held is not None and held + (evidence.usage.file_peak_bytes or 0) >= 0.8 * peak
     else:
@@ -129,8 +127,7 @@ def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             measured=usage.cpu_seconds,
             limit=budget,
             unit="seconds",
-            message=f"used {seconds_text(usage.cpu_seconds)} of CPU time, "
-            f"its budget is {seconds_text(budget)}",
+            message=f"used {seconds_text(usage.cpu_seconds)} of CPU time, its budget is {seconds_text(budget)}",
         )
     duration, throttled = evidence.timings.test_seconds, usage.throttled_seconds
     if thresholds.throttled_ratio is None or throttled is None or duration <= 0:
@@ -161,9 +158,7 @@ def _time(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Vi
         )
     else:
         return
-    yield Violation(
-        kind=kind, severity=severity, measured=duration, limit=limit, unit="seconds", message=message
-    )
+    yield Violation(kind=kind, severity=severity, measured=duration, limit=limit, unit="seconds", message=message)
 
 
 def _pids(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
@@ -210,9 +205,7 @@ def _output(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
     threshold = profile.thresholds.log_bytes
     total = evidence.stdout.total_bytes + evidence.stderr.total_bytes
     cut = [
-        (name, log)
-        for name, log in (("stdout", evidence.stdout), ("stderr", evidence.stderr))
-        if log.truncated
+        (name, log) for name, log in (("stdout", evidence.stdout), ("stderr", evidence.stderr)) if log.truncated
     ]
     for name, log in cut:
         yield _bytes(
@@ -241,22 +234,17 @@ def _leaked_objects(evidence: Evidence) -> Iterator[Violation]:
             measured=count,
             limit=0,
             unit="count",
-            message=f"left {count} engine object{'s' if count > 1 else ''}: "
-            f"{_listed(evidence.leaked_objects)}",
+            message=f"left {count} engine object{'s' if count > 1 else ''}: {_listed(evidence.leaked_objects)}",
         )
 
 
 def _bytes(kind: ViolationKind, severity: Severity, measured: float, limit: float, message: str) -> Violation:
-    return Violation(
-        kind=kind, severity=severity, measured=measured, limit=limit, unit="bytes", message=message
-    )
+    return Violation(kind=kind, severity=severity, measured=measured, limit=limit, unit="bytes", message=message)
 
 
 def _listed(items: list[str] | tuple[str, ...]) -> str:
     """The first few, each on one line and bounded, and how many more."""
     lines = [one_line(item) for item in items[:_SHOWN]]
-    shown = [
-        line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…" for line in lines
-    ]
+    shown = [line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…" for line in lines]
     more = len(items) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")

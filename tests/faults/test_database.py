@@ -9,44 +9,60 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "unit" / "database"))
-
-from database_examples import finish, make_result, make_run
 
 from orchestrator.database import schema
 from orchestrator.database.queries import load_run
 from orchestrator.database.store import Database
 from orchestrator.errors import DatabaseError
+from tests.unit.database.database_examples import finish, make_result, make_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KILLS = 1000 if os.environ.get("ORCH_FAULTS") == "all" else 50
 
-WRITER = """
-import sys
-from pathlib import Path
-sys.path[:0] = {paths!r}
-from database_examples import make_assignment, make_result, make_run
-from orchestrator.database.store import Database
-run = make_run()
-with Database.open(None, state_dir=Path({state!r})) as database:
-    database.begin_run(run, [], owner="writer")
-    print("run", run.id, *database.notices, flush=True)
-    for number in range(1_000_000):
-        database.record(run.id, make_result(run, f"test/{{number}}.py"))
-        print(number, flush=True)
-"""
 
+class Writer:
+    """A process of its own that records results until it is killed, and says what has been committed."""
 
-def writer(state: Path) -> subprocess.Popen[str]:
-    program = WRITER.format(paths=[str(ROOT), str(ROOT / "tests/unit/database")], state=str(state))
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    def __init__(self, state: Path) -> None:
+        read, write = os.pipe()
+        self.pid = os.fork()  # forked, not started: a thousand of them need no thousand imports
+        if self.pid == 0:
+            os.close(read)
+            self._work(state, write)
+        os.close(write)
+        self.said = os.fdopen(read)
+
+    @staticmethod
+    def _work(state: Path, pipe: int) -> None:
+        try:
+            run = make_run()
+            with Database.open(None, state_dir=state) as database:
+                database.begin_run(run, [], owner="writer")
+                os.write(pipe, f"{run.id}\n".encode())
+                for number in range(1_000_000):
+                    database.record(run.id, make_result(run, f"test/{number}.py"))
+                    os.write(pipe, f"{number}\n".encode())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the parent must read it
+            os.write(pipe, f"{error!r}\n".encode())
+        finally:
+            os._exit(1)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> list[str]:
+        """All lines said before the end, which must have come by our kill."""
+        with self.said:
+            lines = self.said.read().splitlines()
+        assert os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]) == -signal.SIGKILL, lines[-1:]
+        return lines
 
 
 def integrity(path: Path) -> str:
@@ -73,7 +89,8 @@ def tmpfs(folder: Path, size: str):
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # Lazy: a traceback that pytest keeps may hold a cursor, and with it the file.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
@@ -87,13 +104,11 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a
 def test_d1_kill_of_the_writer_loses_no_committed_result(tmp_path):
     state, acknowledged = tmp_path / "state", {}
     for _ in range(KILLS):
-        process = writer(state)
-        kill_at = random.uniform(0, 0.15)
-        run_id = process.stdout.readline().split()[1]
-        threading.Timer(kill_at, process.send_signal, [signal.SIGKILL]).start()
-        lines = [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
-        assert process.wait() == -signal.SIGKILL
-        acknowledged[run_id] = len(lines)
+        process = Writer(state)
+        run_id = process.said.readline().strip()
+        time.sleep(random.uniform(0, 0.1))
+        process.kill()
+        acknowledged[run_id] = len(process.wait())
     assert sum(acknowledged.values()) > KILLS, "the writers did write"
     with Database.open(None, state_dir=state, owner_alive=lambda _: False) as database:
         assert not [n for n in database.notices if "damaged" in n or "imported" in n]
@@ -107,15 +122,15 @@ def test_d1_kill_of_the_writer_loses_no_committed_result(tmp_path):
 
 
 def test_d1_kill_during_creation_leaves_nothing_half_made(tmp_path):
-    for attempt in range(12):
+    for attempt in range(30):
         state = tmp_path / str(attempt)
-        process = writer(state)
+        process = Writer(state)
         deadline = time.monotonic() + 30
         while not state.exists() and time.monotonic() < deadline:
             time.sleep(0.0005)
-        time.sleep(attempt * 0.002)
+        time.sleep(attempt * 0.001)
         process.kill()
-        process.communicate()
+        process.wait()
         with Database.open(None, state_dir=state) as database:
             assert database.notices == ()
         assert integrity(state / "resources.db") == "ok"
@@ -126,12 +141,11 @@ def test_d1_kill_during_creation_leaves_nothing_half_made(tmp_path):
 
 @pytest.mark.parametrize("held_seconds", [30 if os.environ.get("ORCH_FAULTS") == "all" else 6])
 def test_d2_a_foreign_write_lock_is_waited_for(filled, held_seconds):
-    holder = subprocess.Popen(
-        [sys.executable, "-c",
-         f"import sqlite3, time; c = sqlite3.connect({str(filled)!r}, isolation_level=None);"
-         f"c.execute('BEGIN IMMEDIATE'); print(flush=True); time.sleep({held_seconds}); c.execute('COMMIT')"],
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
+    program = (
+        f"import sqlite3, time; c = sqlite3.connect({str(filled)!r}, isolation_level=None);"
+        f"c.execute('BEGIN IMMEDIATE'); print(flush=True); time.sleep({held_seconds}); c.execute('COMMIT')"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     holder.stdout.readline()
     started = time.monotonic()
     run = make_run()
@@ -284,11 +298,14 @@ def test_d4_a_damaged_schema_is_set_aside(filled):
 
 
 def test_d4_damage_found_in_mid_run_spools_and_the_next_open_sets_aside(filled):
-    size = filled.stat().st_size
     run = make_run()
-    with filled.open("r+b") as file:  # every page but the first, which has the schema's root
-        file.seek(4096 * 8)
-        file.write(os.urandom(size - 4096 * 8))
+    with sqlite3.connect(filled) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'attempts'"
+        (page,) = connection.execute(query).fetchone()
+    connection.close()
+    with filled.open("r+b") as file:
+        file.seek(4096 * (page - 1))
+        file.write(os.urandom(4096))
     with Database.open(None, state_dir=filled.parent) as database:
         database.begin_run(run, [])
         database.record(run.id, make_result(run))

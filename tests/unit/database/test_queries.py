@@ -2,7 +2,6 @@ import json
 import sqlite3
 
 import pytest
-from database_examples import days_ago, finish, make_assignment, make_result, make_run, make_usage
 
 from orchestrator.database.queries import (
     diff_runs,
@@ -15,6 +14,14 @@ from orchestrator.database.queries import (
 )
 from orchestrator.errors import NothingFoundError, UsageError
 from orchestrator.model import Outcome, RunStatus, TestId
+from tests.unit.database.database_examples import (
+    days_ago,
+    finish,
+    make_assignment,
+    make_result,
+    make_run,
+    make_usage,
+)
 
 MIB = 2**20
 

@@ -3,17 +3,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pytest
-from database_examples import (
-    LEDGER,
-    NOW,
-    days_ago,
-    finish,
-    make_assignment,
-    make_attempt,
-    make_result,
-    make_run,
-    make_usage,
-)
 
 from orchestrator.database.queries import load_run, load_samples
 from orchestrator.database.store import Database
@@ -27,6 +16,17 @@ from orchestrator.model import (
     TestId,
     TestResult,
     Verb,
+)
+from tests.unit.database.database_examples import (
+    LEDGER,
+    NOW,
+    days_ago,
+    finish,
+    make_assignment,
+    make_attempt,
+    make_result,
+    make_run,
+    make_usage,
 )
 
 
@@ -48,8 +48,8 @@ def test_a_run_comes_back_as_it_was_recorded(database):
 
     record = load_run(database, run.short_id)
     stored = record.run
-    for name in ("id", "started_at", "argv", "project", "config_digest", "orch_version", "engine", "host", "images",
-                 "revision", "branch", "dirty"):  # fmt: skip
+    same = "id started_at argv project config_digest orch_version engine host images revision branch dirty"
+    for name in same.split():
         assert getattr(stored, name) == getattr(run, name), name
     assert (stored.status, stored.exit_code, stored.duration_seconds) == (RunStatus.FINISHED, 0, 1.5)
     assert stored.counts["tests"] == stored.counts["passed"] == stored.counts["flaky"] == 1

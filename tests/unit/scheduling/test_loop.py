@@ -355,7 +355,7 @@ def test_an_exception_of_the_consumer_ends_what_runs_before_it_is_handled(make, 
     run = start(plan_of(make, 9), new_executor(seconds=0.03, stop=stop), stop=stop, slots=3)
     try:
         for _result in run:
-            raise KeyboardInterrupt  # noqa: TRY301 - where it strikes is the point
+            raise KeyboardInterrupt
     except KeyboardInterrupt:
         alive = [t.name for t in threading.enumerate() if t.name.startswith("orch-slot")]
     assert alive == []

@@ -14,9 +14,7 @@ def upgrade() -> None:
         "fact_sheets",
         sa.Column("id", sa.Text(), nullable=False, comment="UUID made from the content."),
         sa.Column("kind", sa.Text(), nullable=False, comment="usage (sources and missing) or attestation."),
-        sa.Column(
-            "facts", sa.JSON(none_as_null=True), nullable=False, comment="The facts, as a JSON object."
-        ),
+        sa.Column("facts", sa.JSON(none_as_null=True), nullable=False, comment="The facts, as a JSON object."),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_fact_sheets")),
         comment="Facts that are the same for a great many attempts, kept once.",
     )
@@ -40,9 +38,7 @@ def upgrade() -> None:
             nullable=False,
             comment="CPUs that orch was granted there (affinity and cgroup quota).",
         ),
-        sa.Column(
-            "memory_bytes", sa.BigInteger(), nullable=False, comment="Memory that orch was granted there."
-        ),
+        sa.Column("memory_bytes", sa.BigInteger(), nullable=False, comment="Memory that orch was granted there."),
         sa.Column("kernel", sa.Text(), nullable=False, comment="Kernel release."),
         sa.Column("python", sa.Text(), nullable=False, comment="Version of the Python that ran orch."),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hosts")),
@@ -88,9 +84,7 @@ def upgrade() -> None:
             comment="The command line as typed, passwords and tokens replaced by ***.",
         ),
         sa.Column("project", sa.Text(), nullable=False, comment="The project whose tests these are."),
-        sa.Column(
-            "config_digest", sa.Text(), nullable=False, comment="Digest of the effective configuration."
-        ),
+        sa.Column("config_digest", sa.Text(), nullable=False, comment="Digest of the effective configuration."),
         sa.Column("orch_version", sa.Text(), nullable=False, comment="Version of orch."),
         sa.Column("host_id", sa.Text(), nullable=False, comment="The machine orch ran on."),
         sa.Column("engine_name", sa.Text(), nullable=False, comment="docker or podman."),
@@ -136,9 +130,7 @@ def upgrade() -> None:
             nullable=True,
             comment="Tests per outcome, and tests, flaky, violations; NULL until the run ended.",
         ),
-        sa.ForeignKeyConstraint(
-            ["host_id"], ["hosts.id"], name=op.f("fk_runs_host_id_hosts"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_runs_host_id_hosts"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         comment="One row for each call of `orch run`.",
     )
@@ -184,9 +176,7 @@ def upgrade() -> None:
             nullable=False,
             comment="How many independent witnesses agreed on the end.",
         ),
-        sa.Column(
-            "started_at", sa.DateTime(timezone=True), nullable=False, comment="When the test was released."
-        ),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, comment="When the test was released."),
         sa.Column("queue_seconds", sa.Double(), nullable=False, comment="Waiting for a place."),
         sa.Column("create_seconds", sa.Double(), nullable=False, comment="Creating the container."),
         sa.Column("start_seconds", sa.Double(), nullable=False, comment="Starting the container."),
@@ -196,9 +186,7 @@ def upgrade() -> None:
             nullable=False,
             comment="The test itself, without queueing and start-up: its duration.",
         ),
-        sa.Column(
-            "teardown_seconds", sa.Double(), nullable=False, comment="Ending and removing the container."
-        ),
+        sa.Column("teardown_seconds", sa.Double(), nullable=False, comment="Ending and removing the container."),
         sa.Column("limit_cpus", sa.Double(), nullable=False, comment="Effective limit of CPUs."),
         sa.Column(
             "limit_memory_bytes",
@@ -209,17 +197,13 @@ def upgrade() -> None:
         sa.Column("limit_timeout_seconds", sa.Double(), nullable=False, comment="Effective deadline."),
         sa.Column("limit_tmpfs_bytes", sa.BigInteger(), nullable=False, comment="Size of /tmp."),
         sa.Column("limit_tmpfs_inodes", sa.BigInteger(), nullable=False, comment="Files that fit in /tmp."),
-        sa.Column(
-            "limit_outputs_bytes", sa.BigInteger(), nullable=False, comment="Size of the output folder."
-        ),
+        sa.Column("limit_outputs_bytes", sa.BigInteger(), nullable=False, comment="Size of the output folder."),
         sa.Column("limit_shm_bytes", sa.BigInteger(), nullable=False, comment="Size of /dev/shm."),
         sa.Column(
             "limit_pids", sa.BigInteger(), nullable=False, comment="Effective limit of processes and threads."
         ),
         sa.Column("limit_nofile", sa.BigInteger(), nullable=False, comment="Effective limit of open files."),
-        sa.Column(
-            "limit_log_bytes", sa.BigInteger(), nullable=False, comment="Kept bytes of each output stream."
-        ),
+        sa.Column("limit_log_bytes", sa.BigInteger(), nullable=False, comment="Kept bytes of each output stream."),
         sa.Column(
             "cpu_seconds",
             sa.Double(),
@@ -231,9 +215,7 @@ def upgrade() -> None:
         sa.Column(
             "memory_peak_bytes", sa.BigInteger(), nullable=True, comment="Highest memory charged to the test."
         ),
-        sa.Column(
-            "anon_peak_bytes", sa.BigInteger(), nullable=True, comment="Highest anonymous memory seen."
-        ),
+        sa.Column("anon_peak_bytes", sa.BigInteger(), nullable=True, comment="Highest anonymous memory seen."),
         sa.Column("file_peak_bytes", sa.BigInteger(), nullable=True, comment="Highest page cache seen."),
         sa.Column(
             "shmem_peak_bytes",
@@ -249,9 +231,7 @@ def upgrade() -> None:
             nullable=True,
             comment="Processes the kernel killed for want of memory.",
         ),
-        sa.Column(
-            "pids_limit_hits", sa.BigInteger(), nullable=True, comment="Forks refused by the pids limit."
-        ),
+        sa.Column("pids_limit_hits", sa.BigInteger(), nullable=True, comment="Forks refused by the pids limit."),
         sa.Column(
             "throttled_periods",
             sa.BigInteger(),
@@ -290,13 +270,9 @@ def upgrade() -> None:
             comment="fact_sheets.id: what was read back of the container.",
         ),
         sa.Column("stdout_bytes", sa.BigInteger(), nullable=False, comment="Bytes the test wrote to stdout."),
-        sa.Column(
-            "stdout_kept_bytes", sa.BigInteger(), nullable=False, comment="Bytes of them that were kept."
-        ),
+        sa.Column("stdout_kept_bytes", sa.BigInteger(), nullable=False, comment="Bytes of them that were kept."),
         sa.Column("stderr_bytes", sa.BigInteger(), nullable=False, comment="Bytes the test wrote to stderr."),
-        sa.Column(
-            "stderr_kept_bytes", sa.BigInteger(), nullable=False, comment="Bytes of them that were kept."
-        ),
+        sa.Column("stderr_kept_bytes", sa.BigInteger(), nullable=False, comment="Bytes of them that were kept."),
         sa.Column(
             "outputs_count",
             sa.BigInteger(),
@@ -327,9 +303,7 @@ def upgrade() -> None:
             nullable=True,
             comment="Whether the test passed and failed in this run; NULL unless final.",
         ),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["runs.id"], name=op.f("fk_attempts_run_id_runs"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_attempts_run_id_runs"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["test_id"], ["tests.id"], name=op.f("fk_attempts_test_id_tests"), ondelete="CASCADE"
         ),
@@ -373,9 +347,7 @@ def upgrade() -> None:
         sa.Column(
             "image_id", sa.Text(), nullable=False, comment="ID the name was pinned to when the run started."
         ),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["runs.id"], name=op.f("fk_images_run_id_runs"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_images_run_id_runs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "name", name=op.f("pk_images")),
         comment="Images that runs were pinned to.",
     )
@@ -388,12 +360,8 @@ def upgrade() -> None:
             nullable=False,
             comment="Containers that the run was expected to create.",
         ),
-        sa.Column(
-            "created_containers", sa.BigInteger(), nullable=False, comment="Containers that it created."
-        ),
-        sa.Column(
-            "removed_containers", sa.BigInteger(), nullable=False, comment="Containers that it removed."
-        ),
+        sa.Column("created_containers", sa.BigInteger(), nullable=False, comment="Containers that it created."),
+        sa.Column("removed_containers", sa.BigInteger(), nullable=False, comment="Containers that it removed."),
         sa.Column(
             "left_objects",
             sa.JSON(none_as_null=True),
@@ -406,18 +374,14 @@ def upgrade() -> None:
             nullable=False,
             comment="Objects nobody asked for, with the test they belong to.",
         ),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["runs.id"], name=op.f("fk_ledger_run_id_runs"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_ledger_run_id_runs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", name=op.f("pk_ledger")),
         comment="What each run made, and what was left of it.",
     )
     op.create_table(
         "cases",
         sa.Column("attempt_id", sa.Text(), nullable=False, comment="The attempt."),
-        sa.Column(
-            "position", sa.BigInteger(), nullable=False, comment="Place in the runner's report, from 0."
-        ),
+        sa.Column("position", sa.BigInteger(), nullable=False, comment="Place in the runner's report, from 0."),
         sa.Column("name", sa.Text(), nullable=False, comment="Name as the runner reported it."),
         sa.Column("outcome", sa.Text(), nullable=False, comment="passed, failed, error, skipped or xfailed."),
         sa.Column(
@@ -441,8 +405,8 @@ def upgrade() -> None:
             "series",
             sa.LargeBinary(),
             nullable=False,
-            comment='Zlib-compressed JSON: {"at_seconds": […], "memory_bytes": […], …}, one list a figure, all '
-            "of samples_count values; figures that were never measured are left out.",
+            comment='Zlib-compressed JSON: {"at_seconds": […], "memory_bytes": […], …}, one list a figure, '
+            "all of samples_count values; figures that were never measured are left out.",
         ),
         sa.ForeignKeyConstraint(
             ["attempt_id"], ["attempts.id"], name=op.f("fk_samples_attempt_id_attempts"), ondelete="CASCADE"

@@ -1,0 +1,123 @@
+"""scripts/setup-engine: leaves a running engine alone, and starts and stops one of its own.
+
+The engine of its own lives in namespaces of its own (mounts, network, processes), so that the one that
+everybody uses is neither seen nor touched.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.docker
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "setup-engine"
+
+
+def setup_engine(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPT, *words], capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **env}
+    )
+
+
+def daemons() -> set[str]:
+    names = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                names[entry.name] = (entry / "comm").read_text().strip()
+            except OSError:
+                continue  # ended meanwhile
+    return {pid for pid, name in names.items() if name == "dockerd"}
+
+
+@pytest.mark.parametrize("verb", ["status", "start"])
+def test_an_engine_that_answers_is_used(verb, tmp_path):
+    before = daemons()
+    done = setup_engine(verb, ORCH_ENGINE_STATE=str(tmp_path / "state"))
+    assert done.returncode == 0, done.stderr
+    assert "answers at" in done.stderr
+    assert daemons() == before
+    assert not (tmp_path / "state").exists()
+
+
+def test_an_address_that_is_not_the_usual_one_is_printed(tmp_path):
+    link = tmp_path / "engine.sock"
+    link.symlink_to("/var/run/docker.sock")
+    done = setup_engine("status", DOCKER_HOST=f"unix://{link}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"DOCKER_HOST=unix://{link}\n"
+
+
+def test_a_wrong_address_is_said_and_nothing_is_started():
+    before = daemons()
+    done = setup_engine(DOCKER_HOST="unix:///nonexistent.sock")
+    assert done.returncode == 1
+    assert "unset DOCKER_HOST" in done.stderr
+    assert done.stdout == ""
+    assert daemons() == before
+
+
+def test_stop_leaves_alone_what_it_did_not_start(tmp_path):
+    before = daemons()
+    done = setup_engine("stop", ORCH_ENGINE_STATE=str(tmp_path))
+    assert done.returncode == 0
+    assert "nothing to stop" in done.stderr
+    # the pid of a process that began at another time is somebody else's
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        (tmp_path / "dockerd.pid").write_text(f"{sleeper.pid} 1 {boot}\n")
+        assert "nothing to stop" in setup_engine("stop", ORCH_ENGINE_STATE=str(tmp_path)).stderr
+        assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert daemons() == before
+
+
+def test_an_unknown_verb_prints_the_usage():
+    done = setup_engine("frobnicate")
+    assert done.returncode == 2
+    assert "setup-engine status" in done.stderr
+
+
+OWN = """
+set -eu
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/lib/docker
+export ORCH_ENGINE_STATE=/run/orch-state
+unset DOCKER_HOST
+"$1" status && exit 90
+"$1"
+read -r pid _ </run/orch-state/dockerd.pid
+[ "$(cat /proc/$pid/comm)" = dockerd ]
+"$1" 2>&1 | grep 'answers at'
+[ "$(pgrep -cx dockerd)" = 1 ]
+"$1" stop
+"$1" status && exit 91
+[ ! -e /proc/$pid ]
+echo all done
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("dockerd") or Path("/run/systemd/system").exists(),
+    reason="needs root, an installed dockerd, and no systemd that would start the machine's own engine",
+)
+def test_it_starts_an_engine_and_stops_it():
+    before = daemons()
+    done = subprocess.run(
+        ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "sh", "-c", OWN, "sh", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("all done\n")
+    assert daemons() == before
