@@ -42,7 +42,9 @@ class Orch:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ORCH_")}
         return {**kept, "PYTHONPATH": str(CHECKOUT), "NO_COLOR": "1", "COLUMNS": "120", **self.env}
 
-    def __call__(self, *words: str, expect: int | None = 0, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, expect: int | None = 0, seconds: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Run to the end; the exit code must be `expect` (None: any)."""
         done = subprocess.run(
             self.command(*words),
@@ -56,7 +58,9 @@ class Orch:
         )
         if expect is not None:
             said = f"\n-- stdout\n{done.stdout}\n-- stderr\n{done.stderr}"
-            assert done.returncode == expect, f"orch {' '.join(words)} exited {done.returncode}, not {expect}{said}"
+            assert done.returncode == expect, (
+                f"orch {' '.join(words)} exited {done.returncode}, not {expect}{said}"
+            )
         return done
 
     def start(self, *words: str) -> subprocess.Popen[str]:
