@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -112,11 +112,10 @@ def objects_of(run_id: str) -> list[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Both shipped images are there before any test runs; seconds where they are, minutes where not."""
     project = tmp_path_factory.mktemp("images")
     Orch(project=project)("build", "--offline-base", "--quiet", seconds=900)
-    yield
 
 
 @pytest.fixture

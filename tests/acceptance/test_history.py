@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -164,5 +163,4 @@ def test_the_database_is_where_it_says(past: Past, tmp_path: Path) -> None:
     elsewhere = tmp_path / "other.db"
     past.orch("run", "test/good.test.sh", "--db", f"sqlite:///{elsewhere}")
     assert elsewhere.stat().st_size > 0
-    mode = os.stat(elsewhere).st_mode & 0o777
-    assert mode & 0o022 == 0
+    assert elsewhere.stat().st_mode & 0o022 == 0

@@ -1,4 +1,4 @@
-"""A run that is stopped: by Ctrl-C once and twice, TERM, HUP, a reader that goes away, kill -9. Nothing is left."""
+"""A run that is stopped: Ctrl-C once and twice, TERM, HUP, a reader that goes away, kill -9. Nothing is left."""
 
 from __future__ import annotations
 
