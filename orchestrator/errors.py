@@ -78,6 +78,10 @@ class ConflictError(EngineError):
     """The engine refuses because of the object's state (name taken, removal in progress)."""
 
 
+class NoShellError(EngineError):
+    """The image has no /bin/sh, so the agent cannot run in it."""
+
+
 class ImageError(EngineError):
     """An image is missing or could not be built."""
 

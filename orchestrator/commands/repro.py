@@ -81,16 +81,13 @@ def _words(config: Config, engine: Engine, recorded: AttemptRow) -> list[str]:
         cgroup_parent=None,
     )
     command = assignment.test.command
-    folder = hardening.PROJECT_DIR
-    if command.working_dir not in ("", "."):
-        folder += f"/{command.working_dir}"
     return run_words(
         spec,
         hardening.argv_inside(command),
         program=client_program(engine.info),
         seccomp_file=str(_seccomp_file(config)),
         env={**hardening.BASE_ENV, **hardening.test_env(assignment)},
-        working_dir=folder,
+        working_dir=hardening.work_folder(command),
     )
 
 

@@ -112,9 +112,7 @@ def _selected(context: Path, dockerfile: Path) -> tuple[str, ...]:
     ignore = context / ".dockerignore"
     lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
     patterns = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    inside = (
-        dockerfile.relative_to(context).as_posix() if dockerfile.is_relative_to(context) else ".dockerignore"
-    )
+    inside = dockerfile.relative_to(context).as_posix() if dockerfile.is_relative_to(context) else ".dockerignore"
     return tuple(sorted(exclude_paths(str(context), patterns, dockerfile=inside)))
 
 

@@ -29,6 +29,7 @@ from orchestrator.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     ImageError,
+    NoShellError,
     NotFoundError,
 )
 
@@ -175,9 +176,15 @@ class DockerEngine:
         return AttachChannel(raw, keep=stream)
 
     def start(self, container: str) -> None:
-        """Start a created container."""
-        with _translated(f"starting {container[:12]}"):
-            self._client.start(container)
+        """Start a created container. NoShellError: its program is /bin/sh, and the image has none."""
+        try:
+            with _translated(f"starting {container[:12]}"):
+                self._client.start(container)
+        except EngineError as error:
+            # runc and crun each have words of their own for it
+            if "/bin/sh" in error.message and "no such file" in error.message.lower():
+                raise NoShellError(error.message) from error
+            raise
 
     def inspect(self, container: str) -> Inspection:
         """State and settings."""

@@ -35,12 +35,16 @@ class Ending:
         grace_seconds: float,
         *,
         before_kill: Callable[[], None] = lambda: None,
+        inside: bool = True,
     ) -> None:
-        """`before_kill` is called when the engine is about to end the container: the last chance to read it."""
+        """`before_kill` is called when the engine is about to end the container: the last chance to read it.
+        `inside` False: nothing can be run in there, so TERM too is the engine's to send.
+        """
         self._engine = engine
         self._container = container
         self._grace = grace_seconds
         self._before_kill = before_kill
+        self._inside = inside
         self._begun = self._at_once = False
         self._next: list[tuple[float, str]] = []
         self._given_up_at = float("inf")
@@ -56,6 +60,8 @@ class Ending:
         elif not self._begun:
             kill_at = now + self._grace
             self._next = [(now, "TERM"), (kill_at, "KILL"), (kill_at + AFTER_KILL_SECONDS, "engine")]
+            if not self._inside:
+                self._next = [(now, "TERM"), (kill_at, "engine")]
         else:
             return
         self._begun = True
@@ -75,6 +81,8 @@ class Ending:
             if action == "engine":
                 self._before_kill()
                 self._engine.kill(self._container)
+            elif not self._inside:
+                self._engine.kill(self._container, action)
             else:
                 argv = ("/bin/sh", "-c", f"kill -{action} -1")
                 self._engine.run_inside(self._container, argv, INSIDE_SECONDS)

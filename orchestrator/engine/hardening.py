@@ -6,7 +6,7 @@ What each item is for, and what proves it: docs/design/hardening.md.
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -143,6 +143,25 @@ def test_env(assignment: Assignment) -> dict[str, str]:
     }
 
 
+def without_agent(spec: ContainerSpec, assignment: Assignment) -> ContainerSpec:
+    """The same container with the test in place of the agent, for an image without a shell."""
+    argv = argv_inside(assignment.test.command)
+    return replace(
+        spec,
+        entrypoint=(argv[0],),
+        argv=tuple(argv[1:]),
+        env={**BASE_ENV, **test_env(assignment)},
+        working_dir=work_folder(assignment.test.command),
+        mounts=tuple(mount for mount in spec.mounts if mount.target != STREAMS_DIR),
+        stdin_open=False,
+    )
+
+
+def work_folder(command: Command) -> str:
+    """A test's working directory inside the container."""
+    return PROJECT_DIR if command.working_dir in ("", ".") else f"{PROJECT_DIR}/{command.working_dir}"
+
+
 def argv_inside(command: Command) -> list[str]:
     """A test's words as they are inside the container."""
     return [word.replace("{output_dir}", OUTPUT_DIR) for word in command.argv]
@@ -151,10 +170,9 @@ def argv_inside(command: Command) -> list[str]:
 def order(assignment: Assignment, nonce: str, *, keep: bool) -> bytes:
     """What the agent is sent to run one test; see agent.sh."""
     command = assignment.test.command
-    folder = PROJECT_DIR if command.working_dir in ("", ".") else f"{PROJECT_DIR}/{command.working_dir}"
     words = [
         "keep" if keep else "last",
-        folder,
+        work_folder(command),
         *(f"{name}={value}" for name, value in test_env(assignment).items()),
         "--",
         *argv_inside(command),

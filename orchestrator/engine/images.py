@@ -124,9 +124,7 @@ class _Work:
             content = _digest_of(context)
             recipe = _digest(content, dockerfile, _settings(spec))
             tag = f"{repository(spec.name)}:recipe-{recipe}"
-            with named_lock(
-                tag, lambda: self.on_line(f"another orch is building image {spec.name}: waiting")
-            ):
+            with named_lock(tag, lambda: self.on_line(f"another orch is building image {spec.name}: waiting")):
                 base = self._base(spec, tag)
                 if isinstance(base, str):
                     return base
@@ -159,9 +157,7 @@ class _Work:
                     remedy="orch build --offline-base builds it on a Debian base made from this machine's "
                     "own package mirror; or name an image the engine has in the build argument BASE_IMAGE",
                 ) from error
-            self.on_line(
-                f"no registry answers for {reference}: building {spec.name} on a Debian base instead"
-            )
+            self.on_line(f"no registry answers for {reference}: building {spec.name} on a Debian base instead")
             return _Base(id=offline.ensure_offline_base(self.engine, self.on_line), offline=True)
 
     def _build(self, spec: ImageSpec, context: BinaryIO, dockerfile: str, base: _Base, recipe: str) -> str:
@@ -173,9 +169,7 @@ class _Work:
         stages = _Stages(self.on_line)
         labels = {IMAGE_LABEL: spec.name, DIGEST_LABEL: digest, RECIPE_LABEL: recipe}
         if base.offline:
-            labels[offline.LABEL] = (
-                "inherited"  # an image that copies its base from a stage has lost its labels
-            )
+            labels[offline.LABEL] = "inherited"  # an image that copies its base from a stage has lost its labels
         context.seek(0)
         image_id = self.engine.build(
             context=context,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
 from orchestrator.engine.meter import Meter
-from orchestrator.engine.slot import Slot
-from orchestrator.errors import EngineError
+from orchestrator.engine.slot import PlainSlot, Slot
+from orchestrator.errors import EngineError, NoShellError
 from orchestrator.model import Attestation, EngineState, Evidence, OutputLog, Timings
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import ContainerEngine, ContainerSpec, Inspection
     from orchestrator.engine.hardening import Surroundings
     from orchestrator.engine.labels import Owner
-    from orchestrator.engine.slot import SlotRun
+    from orchestrator.engine.reading import SlotRun
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model import Assignment, EngineInfo
     from orchestrator.stopping import StopFlag
 
+NO_AGENT = "the image has no shell for the agent, which reads this figure"
 NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
 
 
@@ -74,6 +75,7 @@ class LocalExecutor:
         self._numbers = itertools.count(1)
         self._fifos = can_share_fifos(engine.info)
         self._lock = threading.Lock()
+        self._shell_less: set[str] = set()
         self.tally = Tally()
 
     def run(self, assignment: Assignment, queue_seconds: float, folder: Path) -> Evidence:
@@ -82,21 +84,30 @@ class LocalExecutor:
         meter = Meter(self._engine.info, self._sampler, self._owner.run_id, number)
         streams_dir = self._work_dir / f"slot-{number}" if self._fifos else None
         spec = self.spec(assignment, streams_dir=streams_dir, cgroup_parent=meter.parent)
-        slot = Slot(self._engine, spec, streams_dir=streams_dir)
         run: SlotRun | None = None
         inspection: Inspection | None = None
         failure: str | None = None
+        plain = False
         began = datetime.now(UTC)
         self._count(expected=1)
+        slot = self._slot(spec, assignment, streams_dir)
         try:
-            slot.open()
+            try:
+                slot.open()
+            except NoShellError:
+                # the container never ran; its place is taken by one that has the test as its own process
+                slot.close()
+                self._shell_less.add(spec.image_id)
+                slot = self._slot(spec, assignment, streams_dir)
+                slot.open()
+            plain = isinstance(slot, PlainSlot)
             self._count(created=1)
             run = slot.run(
                 assignment,
                 keep=False,
                 folder=folder,
                 stop=self._stop,
-                on_release=lambda: meter.begin(slot.container_id or "", assignment.key),
+                on_release=lambda: meter.begin(slot.container_id or "", assignment.key, running=plain),
                 before_kill=meter.look,
             )
             inspection = slot.finish()
@@ -108,11 +119,12 @@ class LocalExecutor:
             ended = time.monotonic()
             try:
                 samples = meter.samples()
-                used = meter.usage(run, samples, reason=failure)
+                used = meter.usage(run, samples, reason=failure or (NO_AGENT if plain else None))
             finally:
                 self._clear_up(slot, meter)
         return Evidence(
             agent=run.record if run else None,
+            agent_expected=spec.image_id not in self._shell_less,
             engine=inspection.state if inspection else EngineState(status="gone") if run else None,
             timed_out=run is not None and run.timed_out,
             interrupted=run is not None and run.interrupted,
@@ -133,6 +145,11 @@ class LocalExecutor:
             started_at=run.started_at if run else began,
             attestation=attestation(inspection) if inspection else None,
         )
+
+    def _slot(self, spec: ContainerSpec, assignment: Assignment, streams_dir: Path | None) -> Slot:
+        if spec.image_id in self._shell_less:
+            return PlainSlot(self._engine, hardening.without_agent(spec, assignment))
+        return Slot(self._engine, spec, streams_dir=streams_dir)
 
     def spec(
         self, assignment: Assignment, *, streams_dir: Path | None, cgroup_parent: str | None

@@ -12,7 +12,7 @@ from orchestrator.measure import cgroups, processes, usage
 from orchestrator.measure.series import SeriesReader
 
 if TYPE_CHECKING:
-    from orchestrator.engine.slot import SlotRun
+    from orchestrator.engine.reading import SlotRun
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model import EngineInfo, Sample, Usage
 
@@ -43,13 +43,16 @@ class Meter:
         self._last: cgroups.Counters | None = None
         self._key: str | None = None
 
-    def begin(self, container_id: str, key: str) -> None:
-        """A test starts: from here on everything that is counted is its own. `key` names its samples."""
+    def begin(self, container_id: str, key: str, *, running: bool = False) -> None:
+        """A test starts: from here on everything that is counted is its own. `key` names its samples.
+        `running`: it has started with its container, whose start-up is counted with it then.
+        """
         if not self._local:
             return
         if self.parent is not None:
             self._paths = cgroups.locate(self.parent, self._version)
-            self._start = cgroups.read(self._paths) if self._paths is not None else None
+            if self._paths is not None and not running:
+                self._start = cgroups.read(self._paths)
         self._own = self._locate_own(container_id)
         self._last = None
         seen = self._own or self._paths
@@ -89,7 +92,7 @@ class Meter:
         kernel = cgroups.read(self._paths) if self._paths is not None else None
         begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
         end = cgroups.parse_agent(run.end_counters) if run and run.end_counters else None
-        if reason is None and end is None:
+        if reason is None and (run is None or run.record is None):
             reason = "the container ended without the agent's record"
         return usage.combine(
             kernel=kernel,

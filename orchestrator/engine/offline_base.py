@@ -169,9 +169,7 @@ def _ensure_mmdebstrap(on_line: Callable[[str], None]) -> None:
     if shutil.which("mmdebstrap"):
         return
     if os.geteuid() != 0:
-        raise ImageError(
-            "mmdebstrap is needed to make the offline base", remedy="sudo apt-get install mmdebstrap"
-        )
+        raise ImageError("mmdebstrap is needed to make the offline base", remedy="sudo apt-get install mmdebstrap")
     on_line("installing mmdebstrap")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     install = ("apt-get", "install", "-y", "-q", "--no-install-recommends", "mmdebstrap")

@@ -103,9 +103,7 @@ def find_orphans(
     return tuple(orphans)
 
 
-def stale_places(
-    *, owner_alive: Callable[[str], bool], older_than_seconds: float = 0.0
-) -> tuple[str, ...]:
+def stale_places(*, owner_alive: Callable[[str], bool], older_than_seconds: float = 0.0) -> tuple[str, ...]:
     """Temporary folders of runs whose orch is dead."""
     stale = []
     for path in sorted(Path(tempfile.gettempdir()).glob(f"{PLACE_PREFIX}*-*-*-*-*")):

@@ -7,18 +7,15 @@ many tests a slot takes is the caller's number.
 
 from __future__ import annotations
 
-import secrets
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, records
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.fifos import FifoChannel
-from orchestrator.engine.outputs import ArchiveSink
+from orchestrator.engine.reading import TICK_SECONDS, AgentReading, PlainReading
 from orchestrator.errors import EngineError, NotFoundError
-from orchestrator.model import AgentRecord, EngineState
+from orchestrator.model import EngineState
 from orchestrator.stopping import StopLevel
 
 if TYPE_CHECKING:
@@ -26,35 +23,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.engine.base import Channel, ContainerEngine, ContainerSpec, Inspection
-    from orchestrator.model import Assignment, OutputLog
+    from orchestrator.engine.reading import Reading, SlotRun
+    from orchestrator.model import Assignment
     from orchestrator.stopping import StopFlag
 
 READY_SECONDS = 60.0
-TICK_SECONDS = 0.2
-"""How often a silent test's deadline and the stop flag are looked at."""
 SILENCE_SECONDS = 15.0
 """After so long without output the engine is asked whether the container still runs."""
-RETURN_SECONDS = 60.0
-"""For the record and the outputs, after the test's end."""
 END_SECONDS = 15.0
 """For the engine to notice that a container whose agent has ended is exited."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotRun:
-    """What came out of a slot for one test."""
-
-    record: AgentRecord | None
-    begin_counters: str
-    end_counters: str
-    timed_out: bool
-    interrupted: bool
-    started_at: datetime
-    test_seconds: float
-    stdout: OutputLog
-    stderr: OutputLog
-    outputs: tuple[str, ...]
-    outputs_notes: tuple[str, ...]
 
 
 class Slot:
@@ -119,18 +96,21 @@ class Slot:
         """
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
         on_release()
-        reading = _Reading(assignment, folder)
+        reading = AgentReading(assignment, folder)
         grace = assignment.profile.grace_seconds
         ending = Ending(self._engine, self.container_id, grace, before_kill=before_kill)
         try:
             self._channel.write(hardening.order(assignment, reading.nonce, keep=keep))
-            self._silent_since = time.monotonic()
-            timed_out, interrupted = self._drain(self._channel, reading, ending, stop)
-            return reading.result(timed_out=timed_out, interrupted=interrupted)
+            return self._read_to_end(self._channel, reading, ending, stop)
         finally:
             reading.close()
 
-    def _drain(self, channel: Channel, reading: _Reading, ending: Ending, stop: StopFlag) -> tuple[bool, bool]:
+    def _read_to_end(self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag) -> SlotRun:
+        self._silent_since = time.monotonic()
+        timed_out, interrupted = self._drain(channel, reading, ending, stop)
+        return reading.result(timed_out=timed_out, interrupted=interrupted)
+
+    def _drain(self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag) -> tuple[bool, bool]:
         """Read until the end of the test or of the streams. (timed out, interrupted)."""
         timed_out = interrupted = False
         while not reading.complete:
@@ -192,93 +172,39 @@ class Slot:
         return found.id if self._spec.labels.items() <= found.labels.items() else None
 
 
-class _Reading:
-    """The streams of one test, sorted into what they mean."""
+class PlainSlot(Slot):
+    """For an image without a shell: the test is the container's own process. One test, one witness; what it
+    writes comes back, files do not.
+    """
 
-    def __init__(self, assignment: Assignment, folder: Path) -> None:
-        limits = assignment.profile.limits
-        self.nonce = secrets.token_hex(16)
-        self._folder = folder
-        self._cap = limits.outputs_bytes
-        self.started_at = datetime.now(UTC)
-        self._started = time.monotonic()
-        self._ended: float | None = None
-        self.deadline = self._started + limits.timeout_seconds
-        self._logs = {
-            name: records.LogSink(folder / name, limits.log_bytes, self._started) for name in ("stdout", "stderr")
-        }
-        self._begin, self._record, self._reset = records.TextSink(), records.TextSink(), records.TextSink()
-        self._archive = ArchiveSink(self._cap)
-        sinks = (
-            records.TextSink(),
-            self._begin,
-            self._logs["stdout"],
-            self._record,
-            self._archive,
-            self._reset,
-        )
-        self._streams = {
-            "stdout": records.Sections(self.nonce, records.OUT_MARKS, sinks),
-            "stderr": records.Sections(self.nonce, records.ERR_MARKS, (self._logs["stderr"],)),
-        }
-        self._open = {"stdout", "stderr"}
+    def __init__(self, engine: ContainerEngine, spec: ContainerSpec) -> None:
+        super().__init__(engine, spec, streams_dir=None)
 
-    @property
-    def complete(self) -> bool:
-        """Both streams came to the test's end, or ended."""
-        return all(self._streams[name].complete for name in self._open)
+    def open(self) -> None:
+        """Create and attach; the test starts with its container."""
+        began = time.monotonic()
+        self.container_id = self._engine.create(self._spec)
+        self._channel = self._engine.attach(self.container_id)
+        self.create_seconds = time.monotonic() - began
 
-    @property
-    def test_ended(self) -> bool:
-        """The agent has reported the test's end."""
-        return self._ended is not None
-
-    def past_deadline(self, now: float) -> bool:
-        """The test runs longer than it may."""
-        return self._ended is None and now >= self.deadline
-
-    def patience(self, now: float) -> float:
-        """How long to wait for output: to the deadline, at most a tick."""
-        return min(TICK_SECONDS, max(0.002, self.deadline - now)) if now < self.deadline else TICK_SECONDS / 4
-
-    def overdue(self, now: float) -> bool:
-        """The test has ended, and bringing back its outputs takes too long."""
-        return self._ended is not None and now - self._ended > RETURN_SECONDS
-
-    def feed(self, stream: str, data: bytes) -> None:
-        """The next piece of a stream; empty: it ended."""
-        if not data:
-            self._open.discard(stream)
-            return
-        sections = self._streams[stream]
-        sections.feed(data)
-        if self._ended is None and stream == "stdout" and sections.passed > records.OUT_MARKS.index("end"):
-            self._ended = time.monotonic()
-
-    def result(self, *, timed_out: bool, interrupted: bool) -> SlotRun:
-        """Everything, once no more is to come."""
-        for sections in self._streams.values():
-            sections.flush()
-        parsed = None
-        if self._streams["stdout"].complete and self._streams["stderr"].complete:
-            parsed = records.parse_record(self._record.text, self._reset.text)
-        outputs, notes = self._archive.extract(self._folder / "outputs", self._cap)
-        return SlotRun(
-            record=parsed[0] if parsed else None,
-            begin_counters=self._begin.text,
-            end_counters=parsed[1] if parsed else "",
-            timed_out=timed_out,
-            interrupted=interrupted,
-            started_at=self.started_at,
-            test_seconds=(self._ended or time.monotonic()) - self._started,
-            stdout=self._logs["stdout"].close(),
-            stderr=self._logs["stderr"].close(),
-            outputs=outputs,
-            outputs_notes=notes,
-        )
-
-    def close(self) -> None:
-        """Release the files."""
-        for log in self._logs.values():
-            log.close()
-        self._archive.close()
+    def run(
+        self,
+        assignment: Assignment,
+        *,
+        keep: bool,  # noqa: ARG002 - the slot ends with its test
+        folder: Path,
+        stop: StopFlag,
+        on_release: Callable[[], None] = lambda: None,
+        before_kill: Callable[[], None] = lambda: None,
+    ) -> SlotRun:
+        """Run the test. `on_release` is called once it runs: before that it has no cgroup."""
+        assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
+        reading = PlainReading(assignment, folder)
+        grace = assignment.profile.grace_seconds
+        ending = Ending(self._engine, self.container_id, grace, before_kill=before_kill, inside=False)
+        try:
+            self._engine.start(self.container_id)
+            on_release()
+            return self._read_to_end(self._channel, reading, ending, stop)
+        finally:
+            reading.close()

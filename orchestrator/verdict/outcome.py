@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.model import CaseOutcome, Outcome
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _KILLED = 128 + signal.SIGKILL
 _SIGNALS = range(1, 65)
+_START_LAG = timedelta(seconds=30)
+# The engine writes down the start when the runtime has answered, the end when the kernel has spoken: a program
+# of a few milliseconds has ended "before" it started (seen on Docker 20.10), by as much as the engine is behind.
 _FIRST_SANE_YEAR = 2000
 """Engines write "never" as year 1, and an unset clock says 1970."""
 _SHELL_CODES = {126: "the command could not be executed", 127: "the command was not found"}
@@ -121,7 +125,7 @@ def _state_problem(engine: EngineState) -> str | None:
     started, finished = engine.started_at, engine.finished_at
     if started is None or finished is None or min(started.year, finished.year) < _FIRST_SANE_YEAR:
         return f"the engine does not say when the container started and ended{detail}"
-    if finished < started:
+    if finished < started - _START_LAG:
         return f"by the engine's clock the container ended before it started{detail}"
     return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.hardening import Surroundings
@@ -19,17 +20,27 @@ from orchestrator.measure.sampler import Sampler
 from orchestrator.stopping import StopFlag
 from tests.handmade import OPEN_SECCOMP, make_assignment
 
+if TYPE_CHECKING:
+    from orchestrator.model import Assignment
+
+
+def run(executor: LocalExecutor, assignment: Assignment, kept: Path) -> None:
+    """Ends before its time only if something is wrong: say what."""
+    print(executor.run(assignment, 0.0, kept), file=sys.stderr)
+
 
 def main(image_id: str, run_id: str, folder: Path) -> None:
     place = folder / f"orch-{run_id}"
     place.mkdir()
+    project = folder / "project"  # the folder itself is for our user alone
+    project.mkdir(mode=0o755)
     owner = Owner(run_id=run_id, token=owner_token(), place=str(place))
     engine = open_engine()
     with Reaper(engine, owner) as reaper, Sampler() as sampler:
         assert reaper._watchdog is not None
         executor = LocalExecutor(
             engine,
-            around=Surroundings(project_root=folder, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
+            around=Surroundings(project_root=project, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
             owner=owner,
             images={"tiny": image_id},
             sampler=sampler,
@@ -41,7 +52,7 @@ def main(image_id: str, run_id: str, folder: Path) -> None:
             kept = folder / f"attempt-{number}"
             kept.mkdir()
             assignment = make_assignment("sleep", "60", run_id=run_id, path=f"tests/{number}.sh", timeout_seconds=90.0)
-            threads.append(threading.Thread(target=executor.run, args=(assignment, 0.0, kept)))
+            threads.append(threading.Thread(target=run, args=(executor, assignment, kept)))
             threads[-1].start()
         print(reaper._watchdog.pid, flush=True)
         for thread in threads:
