@@ -79,6 +79,7 @@ class Orch:
 
 def write_files(root: Path, files: Mapping[str, str]) -> Path:
     """A project's folder."""
+    root.mkdir()
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -144,7 +144,8 @@ def test_the_printed_repro_command_gives_the_same_exit_code(past: Past) -> None:
 
 
 def test_history_orders_and_predicts(past: Past) -> None:
-    assert "4 with history" in past.orch("plan").stdout
+    # of a test that never passed nothing is known: a failure says little about what a pass needs
+    assert "4 tests, 2 with history" in past.orch("plan").stdout
 
 
 def test_prune_gives_up_old_run_folders(past: Past) -> None:
