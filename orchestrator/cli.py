@@ -126,7 +126,7 @@ def orch() -> None:
       orch run --profile standard test/   all of them under one profile
       orch offenders                      which tests cost most
       orch doctor                         whether this machine can do it
-    """  # noqa: D301 - click wants the character that \b stands for
+    """  # noqa: D301 - click wants the character itself, which a raw docstring has not
 
 
 @orch.command()

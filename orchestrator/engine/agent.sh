@@ -5,7 +5,8 @@
 #
 # From orch, for each test: a line with a secret nonce, lines of shell that end in a call of orch_test, and the
 # nonce once more. To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
-#   begin, counters before, run, <the test's stdout>, end, the record, tar, <archive of the outputs>, done
+#   begin, counters before, run, <the test's stdout>, end, the record, tar, <archive of the outputs>,
+#   reset, what could not be emptied, over
 # and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022

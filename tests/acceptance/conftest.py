@@ -38,8 +38,8 @@ class Orch:
         return [sys.executable, "-m", "orchestrator", *words]
 
     def environment(self) -> dict[str, str]:
-        """As a user's, without settings of orch that this machine may have."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ORCH_")}
+        """As a user's, without settings of orch and Python that this machine may have."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORCH_", "PYTHON"))}
         return {**kept, "PYTHONPATH": str(CHECKOUT), "NO_COLOR": "1", "COLUMNS": "120", **self.env}
 
     def __call__(

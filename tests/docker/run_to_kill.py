@@ -51,7 +51,9 @@ def main(image_id: str, run_id: str, folder: Path) -> None:
         for number in (1, 2):
             kept = folder / f"attempt-{number}"
             kept.mkdir()
-            assignment = make_assignment("sleep", "60", run_id=run_id, path=f"tests/{number}.sh", timeout_seconds=90.0)
+            assignment = make_assignment(
+                "sleep", "60", run_id=run_id, path=f"tests/{number}.sh", timeout_seconds=90.0
+            )
             threads.append(threading.Thread(target=run, args=(executor, assignment, kept)))
             threads[-1].start()
         print(reaper._watchdog.pid, flush=True)

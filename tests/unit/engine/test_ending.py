@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.engine import ending
+from orchestrator.engine.ending import Ending
+from orchestrator.engine.fake import FakeEngine
+from orchestrator.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Clock:
+    """Monotonic time that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(ending, "time", made)
+    return made
+
+
+class Calls(FakeEngine):
+    """Notes what is sent, in order; nothing of it has an effect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[str] = []
+
+    def run_inside(self, container: str, argv: tuple[str, ...], timeout_seconds: float) -> int:
+        assert (container, timeout_seconds) == ("c", ending.INSIDE_SECONDS)
+        self.sent.append(argv[-1])
+        raise EngineError("cannot start a process")
+
+    def kill(self, container: str, signal_name: str = "KILL") -> None:
+        self.sent.append(f"engine {signal_name}")
+
+
+def settle(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_nothing_is_sent_before_it_begins(clock: Clock) -> None:
+    engine = Calls()
+    made = Ending(engine, "c", 2.0)
+    clock.now += 1e9
+    made.step()
+    assert engine.sent == []
+
+
+def test_term_then_kill_then_the_engine(clock: Clock) -> None:
+    engine, looked = Calls(), list[int]()
+    made = Ending(engine, "c", 2.0, before_kill=lambda: looked.append(len(engine.sent)))
+    made.begin()
+    expected = ["kill -TERM -1"]
+    for wait, then in ((1.99, None), (0.02, "kill -KILL -1"), (1.9, None), (0.2, "engine KILL")):
+        made.step()
+        settle(lambda: engine.sent == expected)
+        made.begin()  # further calls change nothing
+        clock.now += wait
+        made.step()
+        expected = [*expected, then] if then else expected
+    settle(lambda: engine.sent == expected)
+    assert looked == [2], "the last look comes right before the engine's kill, and only then"
+    clock.now += ending.GIVE_UP_SECONDS - 1
+    made.step()
+    clock.now += 2
+    with pytest.raises(EngineError, match="could not end container c"):
+        made.step()
+
+
+def test_at_once_goes_to_the_engine(clock: Clock) -> None:
+    engine = Calls()
+    made = Ending(engine, "c", 2.0)
+    made.begin(at_once=True)
+    made.step()
+    settle(lambda: engine.sent == ["engine KILL"])
+    made.begin()
+    made.begin(at_once=True)
+    clock.now += 10
+    made.step()
+    assert engine.sent == ["engine KILL"]
+
+
+def test_at_once_shortens_what_is_under_way(clock: Clock) -> None:
+    engine = Calls()
+    made = Ending(engine, "c", 60.0)
+    made.begin()
+    made.step()
+    settle(lambda: engine.sent == ["kill -TERM -1"])
+    made.begin(at_once=True)
+    made.step()
+    settle(lambda: engine.sent == ["kill -TERM -1", "engine KILL"])

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.engine.records import (
+    ERR_MARKS,
+    MAX_CHUNKS,
+    MAX_LEFTOVERS,
+    MAX_TEXT_BYTES,
+    OUT_MARKS,
+    TAIL_BYTES,
+    LogSink,
+    Sections,
+    TextSink,
+    parse_record,
+)
+
+NONCE = "0123456789abcdef" * 2
+OTHER = "fedcba9876543210" * 2
+
+
+class ListSink:
+    def __init__(self) -> None:
+        self.data = b""
+
+    def feed(self, data: bytes) -> None:
+        self.data += data
+
+
+# content that looks like what it must not be taken for: newlines, halves of marks, marks of another nonce
+FRAGMENTS = st.sampled_from(
+    [
+        b"\n",
+        NONCE.encode(),
+        f"\n{NONCE[:20]}".encode(),
+        f"\n{OTHER} end\n".encode(),
+        b"end\n",
+        b" tar\n",
+        b"\0\0",
+        b"\xff",
+    ]
+)
+CONTENT = st.lists(st.one_of(st.binary(max_size=40), FRAGMENTS), max_size=8).map(b"".join)
+
+
+def holds_a_mark(content: bytes) -> bool:
+    return any(f"\n{NONCE} {mark}\n".encode() in content for mark in OUT_MARKS)
+
+
+def pieces_of(stream: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
+    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+@given(st.lists(CONTENT, min_size=len(OUT_MARKS), max_size=len(OUT_MARKS)), st.lists(st.integers(0), max_size=30))
+def test_any_split_gives_the_same_sections(contents: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(
+        content + f"\n{NONCE} {mark}\n".encode() for content, mark in zip(contents, OUT_MARKS, strict=True)
+    )
+    # a fragment may by chance complete the real mark earlier, together with what follows it
+    starts = [stream.find(f"\n{NONCE} {mark}\n".encode()) for mark in OUT_MARKS]
+    if holds_a_mark(b"|".join(contents)) or sorted(starts) != starts:
+        return
+    sinks = [ListSink() for _ in OUT_MARKS]
+    sections = Sections(NONCE, OUT_MARKS, sinks)
+    for piece in pieces_of(stream, cuts):
+        assert sections.feed(piece) == b""
+    assert sections.complete
+    assert [sink.data for sink in sinks] == contents
+
+
+@given(CONTENT, st.lists(st.integers(0), max_size=30))
+def test_without_a_mark_everything_is_content_and_little_is_held_back(content: bytes, cuts: list[int]) -> None:
+    if holds_a_mark(content):
+        return
+    sink = ListSink()
+    sections = Sections(NONCE, ERR_MARKS, [sink])
+    fed = 0
+    for piece in pieces_of(content, cuts):
+        sections.feed(piece)
+        fed += len(piece)
+        assert fed - len(sink.data) < len(f"\n{NONCE} end\n")
+    sections.flush()
+    assert sink.data == content
+    assert not sections.complete
+
+
+def test_byte_by_byte() -> None:
+    sinks = [ListSink(), ListSink()]
+    sections = Sections(NONCE, ("a", "b"), sinks)
+    for byte in f"x\n\n{NONCE} a\n\n{NONCE} a\ny\n{NONCE} b\nrest".encode():
+        sections.feed(bytes([byte]))
+    assert [sink.data for sink in sinks] == [b"x\n", f"\n{NONCE} a\ny".encode()]
+    assert sections.passed == 2
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        f"\n{OTHER} end\n",
+        f"{NONCE} end\n",
+        f"\n{NONCE} end",
+        f"\n{NONCE}  end\n",
+        f"\n{NONCE} END\n",
+        f"\r{NONCE} end\r",
+    ],
+)
+def test_a_forged_mark_is_content(forged: str) -> None:
+    sink = ListSink()
+    sections = Sections(NONCE, ERR_MARKS, [sink])
+    sections.feed(b"before" + forged.encode() + b"after")
+    sections.flush()
+    assert sink.data == b"before" + forged.encode() + b"after"
+    assert not sections.complete
+
+
+def test_what_follows_the_last_mark_is_returned() -> None:
+    sections = Sections(NONCE, ERR_MARKS, [ListSink()])
+    assert sections.feed(f"x\n{NONCE} end\nnext".encode()) == b"next"
+    assert sections.feed(b"more") == b"more"
+
+
+def test_a_text_sink_is_bounded() -> None:
+    sink = TextSink()
+    for _ in range(20):
+        sink.feed(b"x" * 100_000)
+    assert len(sink.text) == MAX_TEXT_BYTES
+    odd = TextSink()
+    odd.feed(b"a\xff\0b")
+    assert odd.text == "a\ufffd\0b"
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20), st.integers(0, 1000))
+def test_a_log_keeps_the_first_bytes_and_counts_all(pieces: list[bytes], cap: int) -> None:
+    sink = LogSink(None, cap, time.monotonic())
+    for piece in pieces:
+        sink.feed(piece)
+    log, whole = sink.close(), b"".join(pieces)
+    assert (log.total_bytes, log.kept_bytes) == (len(whole), min(cap, len(whole)))
+    assert log.truncated == (len(whole) > cap)
+    assert log.tail == whole[-TAIL_BYTES:]
+    assert [chunk.offset for chunk in log.chunks] == sorted({chunk.offset for chunk in log.chunks})
+
+
+def test_a_logs_file_holds_the_kept_bytes_unchanged(tmp_path: Path) -> None:
+    sink = LogSink(tmp_path / "stdout", 10, time.monotonic())
+    for piece in (b"\0\xff\x1b[2J", b"", b"12345678", b"more"):
+        sink.feed(piece)
+    log = sink.close()
+    assert (tmp_path / "stdout").read_bytes() == b"\0\xff\x1b[2J1234"
+    assert log == sink.close()
+    assert (log.total_bytes, log.kept_bytes, len(log.chunks)) == (18, 10, 3)
+
+
+def test_a_flood_of_small_pieces_keeps_its_timestamps_bounded() -> None:
+    sink = LogSink(None, 5, time.monotonic())
+    for _ in range(MAX_CHUNKS + 500):
+        sink.feed(b"x")
+    log = sink.close()
+    assert len(log.chunks) == MAX_CHUNKS
+    assert log.total_bytes == MAX_CHUNKS + 500
+
+
+def test_a_full_disk_is_an_error_that_the_caller_sees() -> None:
+    sink = LogSink(Path("/dev/full"), 10, time.monotonic())
+    with pytest.raises(OSError, match="No space left"):
+        sink.feed(b"x")
+    assert sink.close().kept_bytes == 0
+
+
+def test_a_whole_record() -> None:
+    text = "code 7\nleftover 12 sleep 99 \nleftover 13 ?\ndirty processes\n@/sys/x\n1\ncode 0\n@/sys/y\nleftover 2 z\n"
+    parsed = parse_record(text, "dirty /tmp\nnonsense\n")
+    assert parsed is not None
+    record, counters = parsed
+    assert record.exit_code == 7
+    assert [(left.pid, left.command_line) for left in record.leftovers] == [(12, "sleep 99"), (13, "?")]
+    assert record.dirty == ("processes", "/tmp")
+    assert counters.startswith("@/sys/x\n1\ncode 0\n@/sys/y")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "code\n", "code x\n", "code -1\n", "code 256\n", "code ²\n", "code 1" + "0" * 5000, "exit 0"]
+)
+def test_what_is_no_record(text: str) -> None:
+    assert parse_record(text, "") is None
+
+
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_a_command_line_with_other_line_separators_forges_nothing(separator: str) -> None:
+    parsed = parse_record(f"code 5\nleftover 9 x{separator}code 0{separator}dirty /x{separator}@/y\ncode 0\n", "")
+    assert parsed is not None
+    assert parsed[0].exit_code == 5
+    assert len(parsed[0].leftovers) == 1
+    assert parsed[0].dirty == ()
+    assert parsed[1] == ""
+
+
+def test_leftovers_are_bounded() -> None:
+    parsed = parse_record("code 0\n" + "leftover 5 x\n" * 5000, "")
+    assert parsed is not None
+    assert len(parsed[0].leftovers) == MAX_LEFTOVERS
+
+
+@given(st.text(), st.text())
+def test_any_text_is_read_or_refused(text: str, reset: str) -> None:
+    parsed = parse_record(text, reset)
+    assert parsed is None or 0 <= parsed[0].exit_code <= 255

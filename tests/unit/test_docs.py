@@ -1,0 +1,76 @@
+"""The pages of docs/ that are made from code say what the code says, and what the others link to is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from orchestrator.cli import orch
+from orchestrator.config.document import Document
+from orchestrator.errors import ExitCode
+from scripts import docs_pages
+
+ROOT = Path(__file__).parents[2]
+WRITTEN = [
+    path
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"))
+    if not {".orch", ".venv"} & set(path.relative_to(ROOT).parts)
+]
+
+
+def ids(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("name", sorted(docs_pages.PAGES))
+def test_a_generated_page_is_current(name):
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert page == docs_pages.PAGES[name](), "run: python scripts/docs_pages.py"
+
+
+def test_every_command_and_option_is_on_the_page():
+    page = docs_pages.cli_page()
+    assert "`orch runs diff`" in page
+    run = orch.commands["run"]
+    for parameter in run.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.opts[-1] in page, parameter.name
+
+
+def test_every_key_has_its_row_and_its_meaning():
+    page = docs_pages.configuration_page()
+    for key in Document.model_fields:
+        assert re.search(rf"^\| `{key}` \| [^|]+ \| [^|]+ \| \S", page, re.MULTILINE), key
+    assert "| `memory` | size | `512m` |" in page
+    assert "| `memory` | `128m` | `512m` | `1g` | `4g` |" in page
+    assert not re.search(r"^\|.*\|  \|$", page, re.MULTILINE), "a key without a meaning"
+
+
+def test_help_keeps_its_example_lines():
+    with click.Context(orch) as context:
+        assert "\n    orch offenders  " in orch.get_help(context)
+
+
+def test_the_readme_lists_every_exit_code():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for code in ExitCode:
+        assert f"| {code.value} |" in readme, code
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=ids)
+def test_links_lead_somewhere(path):
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        assert "://" not in target, f"{target}: documents name no network hosts"
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=ids)
+def test_files_that_are_named_exist(path):
+    """A path in backticks that begins with a folder of this repository."""
+    folders = "orchestrator|docs|scripts|tests|docker|examples|requirements|bench"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", path.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() or (path.parent / name).exists(), name
