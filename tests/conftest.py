@@ -59,7 +59,8 @@ def _no_network_for_unit_tests(request: pytest.FixtureRequest, monkeypatch: pyte
     if "unit" not in request.path.relative_to(Path(__file__).parent).parts[:1]:
         return
 
-    def refuse(_: socket.socket, address: Any) -> None:
+    def refuse(connecting: socket.socket, address: Any) -> None:
+        connecting.close()
         pytest.fail(f"a unit test connected to {address!r}", pytrace=True)
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
