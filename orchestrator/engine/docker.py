@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from orchestrator.model import EngineInfo
 
 CONNECT_SECONDS = 2.0
-"""A socket that exists answers at once; a wrong address must not hold a user for longer."""
+"""A socket that exists answers at once; a wrong address must not hold a user for longer. ORCH_CONNECT_SECONDS says
+otherwise: Podman starts three programs to tell its version, which an emulated machine does in 3 s.
+"""
 CALL_SECONDS = 60.0
 """Longest time between two bytes of an answer: an engine under full load took 11 s for a create."""
 REMOVE_SECONDS = 30.0
@@ -413,6 +415,13 @@ class DockerEngine:
             return
 
 
+def _connect_seconds(env: Mapping[str, str]) -> float:
+    try:
+        return max(0.1, float(env.get("ORCH_CONNECT_SECONDS", CONNECT_SECONDS)))
+    except ValueError as error:
+        raise EngineUnavailableError(f"ORCH_CONNECT_SECONDS is no number of seconds: {error}") from error
+
+
 def _connect(address: str, env: Mapping[str, str]) -> Any:
     """A client whose first call, the version's negotiation, has answered."""
     tls: docker.tls.TLSConfig | bool = False
@@ -426,7 +435,7 @@ def _connect(address: str, env: Mapping[str, str]) -> Any:
     try:
         # connecting and asking for the version are one call here; the longer deadline is set when it answered
         client = docker.api.APIClient(
-            base_url=address, version="auto", timeout=CONNECT_SECONDS, tls=tls, max_pool_size=POOL_SIZE
+            base_url=address, version="auto", timeout=_connect_seconds(env), tls=tls, max_pool_size=POOL_SIZE
         )
     except (
         docker.errors.DockerException,
@@ -469,4 +478,8 @@ def _remedy(error: BaseException) -> str:
         )
     if isinstance(root, FileNotFoundError | ConnectionRefusedError):
         return "start Docker or Podman, or run scripts/setup-engine"
+    if isinstance(root, TimeoutError):
+        return (
+            f"see whether it works at all; if it is only slow, set ORCH_CONNECT_SECONDS (now {CONNECT_SECONDS:g})"
+        )
     return "check DOCKER_HOST and --engine; orch doctor tells more"
