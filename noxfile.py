@@ -5,7 +5,7 @@ from __future__ import annotations
 import nox
 
 PYTHONS = ("3.11", "3.12", "3.13")
-SCRIPTS = ("demo", "test", "lock", "setup-engine", "docker-test.sh", "lib.sh")
+SCRIPTS = ("demo", "test", "test-cgroup2", "lock", "setup-engine", "docker-test.sh", "lib.sh")
 
 nox.needs_version = ">=2025.10"
 nox.options.sessions = ["lint", "types", "unit"]
@@ -53,6 +53,13 @@ def docker(session: nox.Session) -> None:
     install(session)
     session.run("scripts/setup-engine", external=True)
     session.run("python", "-m", "pytest", "tests/contract", "tests/docker", "tests/faults", *session.posargs)
+
+
+@nox.session
+def cgroup2(session: nox.Session) -> None:
+    """Figures on cgroup v2, by driver and user, in a virtual machine: 20 minutes where it is emulated."""
+    install(session)
+    session.run("scripts/test-cgroup2", *session.posargs, external=True)
 
 
 @nox.session

@@ -6,7 +6,10 @@ its requests are the engine's own, so nothing happens that this file does not sh
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
+import threading
 import time
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -20,9 +23,10 @@ import docker.tls
 import requests
 import urllib3.exceptions
 
+from orchestrator.engine import labels
 from orchestrator.engine.attach import AttachChannel
 from orchestrator.engine.base import FoundObject
-from orchestrator.engine.wire import container_config, describe, inspection, name_and_tag
+from orchestrator.engine.wire import container_config, describe, inspection, name_and_tag, with_seccomp_file
 from orchestrator.errors import (
     ConflictError,
     EngineError,
@@ -105,6 +109,20 @@ def candidate_addresses(url: str | None, env: Mapping[str, str]) -> tuple[str, .
     return tuple(found)
 
 
+def _seccomp_file(spec: ContainerSpec) -> Path:
+    """The profile as a file in the run's own folder, which goes with it. EngineError: it cannot be written."""
+    folder = Path(spec.labels.get(labels.PLACE) or tempfile.gettempdir())
+    path = folder / f"orch-seccomp-{hashlib.sha256(spec.seccomp.encode()).hexdigest()[:16]}.json"
+    try:
+        if not path.exists():
+            unfinished = path.with_suffix(f".{threading.get_ident()}")
+            unfinished.write_text(spec.seccomp, encoding="utf-8")
+            unfinished.replace(path)
+    except OSError as error:
+        raise EngineError(f"writing the seccomp profile for Podman to {path}: {error.strerror}") from error
+    return path
+
+
 def _is_there(path: str) -> bool:
     """False also where the folder is closed to this user, as a rootful Podman's is: not a place to try then."""
     try:
@@ -172,8 +190,11 @@ class DockerEngine:
 
     def create(self, spec: ContainerSpec) -> str:
         """Create, not start; the id."""
+        config = container_config(spec)
+        if self._info.name == "podman":
+            config = with_seccomp_file(config, _seccomp_file(spec))
         with _translated(f"creating container {spec.name}"):
-            reply = self._client.create_container_from_config(container_config(spec), spec.name)
+            reply = self._client.create_container_from_config(config, spec.name)
         return str(reply["Id"])
 
     def attach(self, container: str) -> Channel:

@@ -11,6 +11,7 @@ from orchestrator.model import EngineInfo, EngineState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from orchestrator.engine.base import ContainerSpec
 
@@ -102,6 +103,15 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
             ],
         },
     }
+
+
+def with_seccomp_file(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The same container for Podman, whose API takes the profile's path where Docker's takes its text (5.4.2:
+    `opening seccomp profile failed: open {"defaultAction"…`).
+    """
+    host = dict(config["HostConfig"])
+    host["SecurityOpt"] = [f"seccomp={path}" if o.startswith("seccomp=") else o for o in host["SecurityOpt"]]
+    return {**config, "HostConfig": host}
 
 
 def _moment(text: str | None) -> datetime | None:

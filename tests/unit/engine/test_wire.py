@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from orchestrator.engine.wire import describe, inspection, name_and_tag
+from orchestrator.engine.wire import describe, inspection, name_and_tag, with_seccomp_file
 
 
 @pytest.mark.parametrize(
@@ -131,3 +132,13 @@ def test_a_pid_means_something_only_where_the_engine_is() -> None:
     assert inspection(reply(Pid=5), local=True).pid == 5
     assert inspection(reply(Pid=5), local=False).pid is None
     assert inspection(reply(Pid=0), local=True).pid is None
+
+
+def test_podman_gets_the_seccomp_profiles_path_and_docker_its_text() -> None:
+    options = ["no-new-privileges", 'seccomp={"defaultAction":"SCMP_ACT_ERRNO"}']
+    config = {"Image": "i", "HostConfig": {"SecurityOpt": options, "Memory": 1}}
+    changed = with_seccomp_file(config, Path("/run/place/profile.json"))
+    assert changed["HostConfig"]["SecurityOpt"] == ["no-new-privileges", "seccomp=/run/place/profile.json"]
+    assert (changed["Image"], changed["HostConfig"]["Memory"]) == ("i", 1)
+    assert config["HostConfig"]["SecurityOpt"] is options
+    assert options[1].startswith("seccomp={")
