@@ -142,13 +142,20 @@ def carry_out(
         signals = stack.enter_context(Signals(stop, progress.running_lines))
         database.begin_run(this, plan, owner=owner.token)
         progress.start(this, plan)
+        profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
         going = schedule(
             plan,
-            Execute(executor, folder),
+            Execute(
+                executor,
+                folder,
+                profiles=profiles,
+                default_profile=config.default_profile,
+                judge_budgets=config.run.violations != "off",
+            ),
             budget=budget(config, this.host, plan),
             policy=policy(config),
             stop=stop,
-            profiles={name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()},
+            profiles=profiles,
             on_event=progress.event,
         )
         for result in going:

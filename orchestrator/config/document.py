@@ -140,7 +140,10 @@ class RunPart(_Part):
     flaky_result: f.PassFail = Field("pass", description="What a test counts that failed first and passed later.")
     max_fail: f.CountOrOff = Field(None, description="Stop after this many failures.")
     timeout: f.DurationOrOff = Field(None, description="Time the whole run may take.")
-    violations: f.OffWarnFail = Field("warn", description="What a broken budget does to a run.")
+    violations: f.OffWarnFail = Field(
+        "warn",
+        description="Broken budgets: not looked for (off), told (warn), or exit code 3 if not mere notices (fail).",
+    )
     strict_limits: f.Flag = Field(
         False, description="Refuse a profile larger than the host instead of clamping it."
     )

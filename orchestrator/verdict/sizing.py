@@ -29,14 +29,14 @@ def oversized(
 ) -> Iterator[Violation]:
     """A notice with the next smaller of `others`, if a test that passed needs so little that it would fit into
     that one with room to spare. Open files and the network of a test are not known: only a profile with the
-    same image, network and capabilities is a smaller one.
+    same image, network and capabilities is a smaller one. A peak that is an upper bound will do.
     """
     ratio, usage = profile.thresholds.oversized_ratio, evidence.usage
     peak, duration = usage.memory_peak_bytes, evidence.timings.test_seconds
     smaller = _next_smaller(profile, others)
     if ratio is None or outcome is not Outcome.PASSED or smaller is None or peak is None or duration <= 0:
         return
-    if usage.memory_peak_is_upper_bound or usage.cpu_seconds is None or usage.pids_peak is None:
+    if usage.cpu_seconds is None or usage.pids_peak is None:
         return
     limits = smaller.limits
     share = max(
