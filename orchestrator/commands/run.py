@@ -24,7 +24,7 @@ from orchestrator.commands.signals import Signals
 from orchestrator.database.store import Database
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
-from orchestrator.engine.labels import Owner
+from orchestrator.engine.labels import TEST, Owner
 from orchestrator.engine.local import LocalExecutor
 from orchestrator.engine.reaper import Reaper
 from orchestrator.errors import ExitCode, OrchError
@@ -247,7 +247,9 @@ def _slim_log(log: OutputLog, *, keep_tail: bool) -> OutputLog:
 def ledger_of(executor: LocalExecutor, reaper: Reaper) -> Ledger:
     """What was expected, created and left. Whatever the last sweep still found had not been removed in time."""
     tally = executor.tally
-    names = tuple(f"{f.kind} {f.name}" for f in reaper.swept.removed)
+    names = tuple(
+        f"{f.kind} {f.name}" + (f" of {f.labels[TEST]}" if TEST in f.labels else "") for f in reaper.swept.removed
+    )
     return Ledger(
         expected_containers=tally.expected,
         created_containers=tally.created,

@@ -142,7 +142,7 @@ class RunPart(_Part):
     timeout: f.DurationOrOff = Field(None, description="Time the whole run may take.")
     violations: f.OffWarnFail = Field(
         "warn",
-        description="Broken budgets: not looked for (off), told (warn), or exit code 3 if not mere notices (fail).",
+        description="Broken budgets: not looked for (off), told (warn), or exit code 3, save for notices (fail).",
     )
     strict_limits: f.Flag = Field(
         False, description="Refuse a profile larger than the host instead of clamping it."
