@@ -136,7 +136,11 @@ def orch() -> None:
 @click.option("--flaky-result", type=click.Choice(["pass", "fail"]), help="What a flaky pass counts as.")
 @click.option("--max-fail", type=click.IntRange(1), metavar="N", help="Start nothing new after N failures.")
 @click.option("--timeout", metavar="DURATION", help="Longest time of the whole run, e.g. 10m.")
-@click.option("--violations", type=click.Choice(["off", "warn", "fail"]), help="What broken budgets do.")
+@click.option(
+    "--violations",
+    type=click.Choice(["off", "warn", "fail"]),
+    help="Broken budgets: not looked for, told, or exit code 3 for all but notices.",
+)
 @click.option("--success-output", type=OUTPUT_WHEN, help="When to print a passed test's output.")
 @click.option("--failure-output", type=OUTPUT_WHEN, help="When to print a failed test's output.")
 @click.option(

@@ -14,17 +14,34 @@ from orchestrator.verdict.outcome import decide
 from orchestrator.verdict.violations import violations
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.commands.folders import RunFolder
     from orchestrator.engine.local import LocalExecutor
-    from orchestrator.model import Assignment, Evidence
+    from orchestrator.model import Assignment, Evidence, Outcome, Profile, Violation
 
 
 class Execute:
     """What the scheduler calls, from many threads."""
 
-    def __init__(self, executor: LocalExecutor, folder: RunFolder) -> None:
+    def __init__(
+        self,
+        executor: LocalExecutor,
+        folder: RunFolder,
+        *,
+        profiles: Mapping[str, Profile] | None = None,
+        default_profile: str | None = None,
+        judge_budgets: bool = True,
+    ) -> None:
+        """`profiles`: what a test could be given instead of its own, with this host's limits; of one that has
+        `default_profile`, which nobody chose for it, it is not said that a smaller one would do.
+        `judge_budgets` False: no violation is looked for.
+        """
         self._executor = executor
         self._folder = folder
+        self._profiles = tuple((profiles or {}).values())
+        self._default_profile = default_profile
+        self._judge_budgets = judge_budgets
 
     def __call__(self, assignment: Assignment, queue_seconds: float) -> Attempt:
         """One attempt, from the container's creation to the verdict. StateError: its files cannot be written."""
@@ -53,7 +70,7 @@ class Execute:
             exit_code=decision.exit_code,
             signal=decision.signal,
             evidence=evidence,
-            violations=violations(evidence, profile=assignment.profile, outcome=decision.outcome),
+            violations=self._violations(evidence, assignment.profile, decision.outcome),
             cases=report.cases,
             witnesses=decision.witnesses,
             folder=place,
@@ -61,6 +78,12 @@ class Execute:
         document = attempt_document(attempt, samples=True)
         (place / "metrics.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         return attempt
+
+    def _violations(self, evidence: Evidence, profile: Profile, outcome: Outcome) -> tuple[Violation, ...]:
+        if not self._judge_budgets:
+            return ()
+        others = () if profile.name == self._default_profile else self._profiles
+        return violations(evidence, profile=profile, outcome=outcome, others=others)
 
 
 def _code(evidence: Evidence) -> int | None:

@@ -24,7 +24,7 @@ from orchestrator.commands.signals import Signals
 from orchestrator.database.store import Database
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
-from orchestrator.engine.labels import Owner
+from orchestrator.engine.labels import TEST, Owner
 from orchestrator.engine.limits import require_enforced
 from orchestrator.engine.local import LocalExecutor
 from orchestrator.engine.reaper import Reaper
@@ -144,13 +144,20 @@ def carry_out(
         signals = stack.enter_context(Signals(stop, progress.running_lines))
         database.begin_run(this, plan, owner=owner.token)
         progress.start(this, plan)
+        profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
         going = schedule(
             plan,
-            Execute(executor, folder),
+            Execute(
+                executor,
+                folder,
+                profiles=profiles,
+                default_profile=config.default_profile,
+                judge_budgets=config.run.violations != "off",
+            ),
             budget=budget(config, this.host, plan),
             policy=policy(config),
             stop=stop,
-            profiles={name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()},
+            profiles=profiles,
             on_event=progress.event,
         )
         for result in going:
@@ -249,7 +256,9 @@ def _slim_log(log: OutputLog, *, keep_tail: bool) -> OutputLog:
 def ledger_of(executor: LocalExecutor, reaper: Reaper) -> Ledger:
     """What was expected, created and left. Whatever the last sweep still found had not been removed in time."""
     tally = executor.tally
-    names = tuple(f"{f.kind} {f.name}" for f in reaper.swept.removed)
+    names = tuple(
+        f"{f.kind} {f.name}" + (f" of {f.labels[TEST]}" if TEST in f.labels else "") for f in reaper.swept.removed
+    )
     return Ledger(
         expected_containers=tally.expected,
         created_containers=tally.created,

@@ -135,6 +135,7 @@ class LocalExecutor:
             stderr=run.stderr if run else NO_OUTPUT,
             outputs=run.outputs if run else (),
             outputs_notes=run.outputs_notes if run else (),
+            leaked_objects=slot.leaked,
             timings=Timings(
                 queue_seconds=queue_seconds,
                 create_seconds=slot.create_seconds,

@@ -46,6 +46,8 @@ class Slot:
         self.container_id: str | None = None
         self.create_seconds = 0.0
         self.start_seconds = 0.0
+        self.leaked: tuple[str, ...] = ()
+        """What `close` could not remove."""
 
     def open(self) -> None:
         """Create, start, wait for the agent. Raises EngineError; `close` cleans up what was made by then."""
@@ -167,6 +169,9 @@ class Slot:
             made = self.container_id or self._late_container()
             if made is not None:
                 self._engine.remove(made)
+        except EngineError:
+            self.leaked = (f"container {self._spec.name}",) if self.container_id is not None else ()
+            raise
         finally:
             if self._channel is not None:
                 self._channel.close()

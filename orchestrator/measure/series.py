@@ -1,7 +1,7 @@
 """Reads one cgroup again and again, ten times a second for 64 slots, at 1 to 2 % of a core.
 
 Measured: opening a cgroup file costs 10 µs, reading an open one 1.5 µs, `memory.stat` 10 µs even then. So
-files stay open, and the dear ones are read only every `DETAIL_EVERY`th time after the first few.
+files stay open, and the dear ones are read ever more seldom, in the end every `DETAIL_EVERY`th time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from orchestrator.measure.cgroups import CgroupPaths
 
 DETAIL_EVERY = 10
-DETAIL_FIRST = 5
-"""The first readings are all complete: most tests are short."""
+DETAIL_SHARE = 8
+"""A complete reading is due after an eighth as many readings as there were: all of the first 15, because most
+tests are short, and enough to see a trend in a test of 2 s.
+"""
 _READ_BYTES = 8192
 _USAGE_USEC = b"usage_usec "
 _CPU = {1: "cpuacct.usage", 2: "cpu.stat"}
@@ -59,14 +61,16 @@ class SeriesReader:
         self._paths = paths
         self._open: dict[str, int] = {}
         self._calls = 0
+        self._detail_at = 1
         self._path_of = dict(paths.series_files)
         self._cpu, self._memory = _CPU[paths.version], _MEMORY[paths.version]
 
     def __call__(self) -> Counters:
-        """A complete reading the first times and at every tenth, else CPU, memory and pids alone."""
+        """A complete reading the first times and at every tenth in the end, else CPU, memory and pids alone."""
         self._calls += 1
-        if self._calls > DETAIL_FIRST and self._calls % DETAIL_EVERY:
+        if self._calls < self._detail_at:
             return self._quick()
+        self._detail_at = self._calls + min(max(self._calls // DETAIL_SHARE, 1), DETAIL_EVERY)
         files = {name: text.decode("ascii", "replace") for name in self._path_of if (text := self._read(name))}
         if "io.stat" in self._path_of:  # empty is a measured zero there
             files.setdefault("io.stat", "")

@@ -74,6 +74,17 @@ def settle(attempts: Sequence[Attempt], policy: Policy) -> TestResult:
     )
 
 
+_LEAKS = frozenset(
+    {
+        ViolationKind.FD_LEAK,
+        ViolationKind.THREAD_LEAK,
+        ViolationKind.PROCESS_LEAK,
+        ViolationKind.IPC_LEAK,
+        ViolationKind.OBJECT_LEAK,
+    }
+)
+
+
 def verb_of(attempts: Sequence[Attempt]) -> Verb:
     """The word in front of the test's line. Of several that would do: FLAKY, then OOM (of a child),
     then LEAK, then SLOW.
@@ -88,7 +99,7 @@ def verb_of(attempts: Sequence[Attempt]) -> Verb:
     kinds = {violation.kind for violation in final.violations}
     if ViolationKind.CHILD_OOM in kinds:
         return Verb.OOM  # it passed, but not silently: the kernel killed a part of it
-    if kinds & {ViolationKind.PROCESS_LEAK, ViolationKind.OBJECT_LEAK}:
+    if kinds & _LEAKS:
         return Verb.LEAK
     return Verb.SLOW if ViolationKind.TIME_NEAR in kinds else Verb.PASS
 

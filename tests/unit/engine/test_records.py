@@ -203,6 +203,31 @@ def test_a_command_line_with_other_line_separators_forges_nothing(separator: str
     assert parsed[1] == ""
 
 
+def test_what_was_left_besides_processes() -> None:
+    text = (
+        "code 0\nname /tmp a b\nname /tmp .c\nleft /tmp 9\nname /dev/shm sem.x\nleft /dev/shm 1\n"
+        "ipc shm 32768 4096\nipc sem 0 \nipc mqueue a b\n"
+        "space /tmp 100 60 1000 991 4096\nspace /dev/shm 100 60\n@/sys/x\nleft /tmp 3\n"
+    )
+    parsed = parse_record(text, "")
+    assert parsed is not None
+    tmp, shm = parsed[0].places
+    assert (tmp.place, tmp.entries, tmp.names) == ("/tmp", 9, ("a b", ".c"))
+    assert (tmp.used_bytes, tmp.size_bytes, tmp.used_inodes, tmp.size_inodes) == (163840, 409600, 9, 1000)
+    assert (shm.place, shm.entries, shm.names, shm.used_bytes, shm.size_inodes) == (
+        "/dev/shm",
+        1,
+        ("sem.x",),
+        None,
+        None,
+    )
+    assert [(left.kind, left.name, left.amount) for left in parsed[0].ipc] == [
+        ("shm", "32768", 4096),
+        ("sem", "0", None),
+        ("mqueue", "a b", None),
+    ]
+
+
 def test_leftovers_are_bounded() -> None:
     parsed = parse_record("code 0\n" + "leftover 5 x\n" * 5000, "")
     assert parsed is not None

@@ -1,0 +1,2 @@
+# time-near: ends just before its time limit of 4 s.
+sleep 3.7

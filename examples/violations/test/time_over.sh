@@ -1,0 +1,2 @@
+# time-over: does not end.
+sleep 600
