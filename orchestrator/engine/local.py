@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
+from orchestrator.engine.attest import attest
 from orchestrator.engine.meter import Meter
 from orchestrator.engine.slot import PlainSlot, Slot
 from orchestrator.errors import EngineError, NoShellError
-from orchestrator.model import Attestation, EngineState, Evidence, OutputLog, Timings
+from orchestrator.model import EngineState, Evidence, OutputLog, Timings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +144,11 @@ class LocalExecutor:
                 teardown_seconds=time.monotonic() - ended,
             ),
             started_at=run.started_at if run else began,
-            attestation=attestation(inspection) if inspection else None,
+            attestation=attest(
+                inspection, asked=slot.spec, begin=run.begin_counters if run else "", info=self._engine.info
+            )
+            if inspection
+            else None,
         )
 
     def _slot(self, spec: ContainerSpec, assignment: Assignment, streams_dir: Path | None) -> Slot:
@@ -184,21 +189,3 @@ class LocalExecutor:
             self.tally.expected += expected
             self.tally.created += created
             self.tally.removed += removed
-
-
-def attestation(inspection: Inspection) -> Attestation:
-    """What the container really was."""
-    effective = inspection.effective
-    return Attestation(
-        container_name=inspection.name,
-        container_id=inspection.id,
-        image_id=effective.image_id or "",
-        effective_memory_bytes=effective.memory_bytes,
-        effective_cpus=effective.cpus,
-        effective_pids=effective.pids,
-        network=effective.network,
-        capabilities=effective.capabilities_added,
-        seccomp=effective.seccomp,
-        read_only_root=effective.read_only_root,
-        user=effective.user,
-    )
