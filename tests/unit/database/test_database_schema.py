@@ -1,5 +1,4 @@
 import re
-import sqlite3
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,6 +11,7 @@ from orchestrator.database.connect import WRITE, make_engine
 from orchestrator.database.schema_page import schema_markdown
 from orchestrator.database.store import Database
 from orchestrator.database.views import VIEWS
+from tests.handmade import plain_sqlite
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,7 +20,7 @@ def ddl(path):
     """Name -> DDL; the order of columns and constraints inside a table does not matter: one that was added later
     stands at the end.
     """
-    with sqlite3.connect(path) as connection:
+    with plain_sqlite(path) as connection:
         found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         marks = [connection.execute(f"PRAGMA {p}").fetchone() for p in ("user_version", "application_id")]
     parts = {name: re.split(r",?\s*\n\s*|, (?=\w+ BIGINT)", re.sub(r"[ \t]+", " ", sql)) for name, sql in found}
