@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
+from orchestrator.commands.calibrating import calibrated
 from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
 from orchestrator.commands.reporting import Output
@@ -145,6 +146,15 @@ def carry_out(
         database.begin_run(this, plan, owner=owner.token)
         progress.start(this, plan)
         profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
+        executor.calibrations = calibrated(
+            executor.apart(),
+            plan,
+            images=this.images,
+            info=engine.info,
+            state_dir=config.state_dir,
+            place=place,
+            stop=stop,
+        )
         going = schedule(
             plan,
             Execute(

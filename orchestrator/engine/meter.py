@@ -10,12 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.parents import can_own_cgroups, parent_of_slot
+from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure import cgroups, processes, usage
+from orchestrator.measure.peaks import FreshPeak
 from orchestrator.measure.series import SeriesReader
+from orchestrator.model import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.engine.base import ContainerEngine
     from orchestrator.engine.reading import SlotRun
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model import EngineInfo, Sample, Usage
@@ -26,8 +30,11 @@ __all__ = ["Meter", "can_own_cgroups"]
 class Meter:
     """One slot's figures. Made before its container, closed after its removal."""
 
-    def __init__(self, info: EngineInfo, sampler: Sampler, run_id: str, number: int) -> None:
+    def __init__(self, engine: ContainerEngine, sampler: Sampler, run_id: str, number: int) -> None:
+        info = engine.info
         self._info = info
+        self._engine = engine
+        self._feed: StatsFeed | None = None
         self._version = info.cgroup_version or 1
         self._sampler = sampler
         self._slot_parent = parent_of_slot(info, run_id, number)
@@ -37,6 +44,8 @@ class Meter:
         self._start: cgroups.Counters | None = None
         self._last: cgroups.Counters | None = None
         self._key: str | None = None
+        self._fresh: FreshPeak | None = None
+        self._own_fresh: FreshPeak | None = None
         if self._leased:  # what earlier tests left in it, should this one start with its container
             self._start = self._read_parent()
 
@@ -54,22 +63,28 @@ class Meter:
         """A test starts: from here on everything that is counted is its own. `key` names its samples.
         `running`: it has started with its container, whose start-up is counted with it then.
         """
-        if not self._info.local:
-            return
+        self._last = None
+        if self._info.local:
+            self._begin_cgroups(container_id, running=running)
+        seen = self._own or self._paths
+        own = self._own
+        self._key = key
+        if seen is None:
+            self._feed = StatsFeed(self._engine, container_id)
+            self._sampler.add(key, self._feed)
+        else:
+            count = None if own is None else lambda: processes.count(cgroups.process_ids(own))
+            self._sampler.add(key, SeriesReader(seen), count)
+
+    def _begin_cgroups(self, container_id: str, *, running: bool) -> None:
         now = self._read_parent()
         if not running:
             self._start = now
+            if self._paths is not None and not self._leased:
+                self._fresh = FreshPeak.start(self._paths)
         self._own = self._locate_own(container_id)
-        self._last = None
-        seen = self._own or self._paths
-        if seen is not None:
-            own = self._own
-            self._key = key
-            self._sampler.add(
-                key,
-                SeriesReader(seen),
-                None if own is None else lambda: processes.count(cgroups.process_ids(own)),
-            )
+        if self._own is not None and not running:
+            self._own_fresh = FreshPeak.start(self._own)
 
     def _locate_own(self, container_id: str) -> cgroups.CgroupPaths | None:
         """The container's own cgroup, by the engines' ways to name it."""
@@ -81,10 +96,12 @@ class Meter:
 
     def look(self) -> None:
         """Read the container's own cgroup before a kill takes it away: throttling and v1's OOM kills are only
-        there.
+        there. Where it cannot be read, the engine is asked.
         """
         if self._own is not None:
             self._last = cgroups.read(self._own)
+        elif self._feed is not None:
+            self._feed.one_shot()
 
     def samples(self) -> tuple[Sample, ...]:
         """The series of the test that has ended."""
@@ -94,6 +111,8 @@ class Meter:
     def usage(self, run: SlotRun | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
         """What the test used; `reason`: why there may be nothing to see."""
         kernel = self._read_parent()
+        if kernel is not None and self._fresh is not None:
+            kernel = replace(kernel, memory_peak_bytes=self._fresh.read())
         begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
         end = cgroups.parse_agent(run.end_counters) if run and run.end_counters else None
         if reason is None and (run is None or run.record is None):
@@ -105,10 +124,13 @@ class Meter:
         found = usage.combine(
             kernel=kernel,
             kernel_start=self._start,
+            peaks_reset=(self._fresh is not None, self._own_fresh is not None and self._own_fresh.shared),
+            archived=bool(run and (run.outputs or run.outputs_notes)),
             container=self._last,
             agent_start=begin,
             agent_end=end,
-            stats=None,
+            stats=None if self._feed is None else self._feed.newest,
+            samples_source=Source.KERNEL if self._feed is None else Source.STATS,
             samples=samples,
             reason=reason,
         )
@@ -119,6 +141,9 @@ class Meter:
     def close(self) -> None:
         """Remove the cgroup or give it back; the container must be gone."""
         self.samples()
+        for fresh in (self._fresh, self._own_fresh):
+            if fresh is not None:
+                fresh.close()
         if self._slot_parent is not None:
             self._slot_parent.close()
             self._slot_parent = None
