@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,18 @@ def dash_image(engine: Engine) -> Iterator[str]:
     archive = io.BytesIO(busybox_rootfs(shell=Path("/bin/dash")))
     image_id = engine.import_rootfs(archive, reference, {TEST_LABEL: str(os.getpid())})
     yield image_id
+    engine.remove_image(reference)
+
+
+@pytest.fixture(scope="session")
+def shell_less_image(engine: Engine) -> Iterator[str]:
+    """One static program and nothing else; called by this name, busybox runs the applet that is its argument."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(Path("/bin/busybox").resolve(), arcname="busybox")
+    archive.seek(0)
+    reference = f"orch-test-shell-less:{os.getpid()}"
+    yield engine.import_rootfs(archive, reference, {})
     engine.remove_image(reference)
 
 

@@ -61,7 +61,7 @@ def prepare(name: str, folder: Path) -> str:
         raise PrepareError(f"no project is called {name!r}", f"there are {', '.join(names())}")
     recipe = RECIPES / name
     wanted = f"{name} {digest_of(recipe)}\n"
-    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would replace a link by its target
+    folder = Path(os.path.abspath(folder))
     stamp = folder / STAMP
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return f"{folder} is up to date"

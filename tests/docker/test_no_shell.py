@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import os
-import tarfile
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,22 +19,11 @@ from tests.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from orchestrator.engine.base import Engine
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture(scope="module")
-def shell_less_image(engine: Engine) -> Iterator[str]:
-    """One static program and nothing else; called by this name, busybox runs the applet that is its argument."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.add(Path("/bin/busybox").resolve(), arcname="busybox")
-    archive.seek(0)
-    reference = f"orch-test-shell-less:{os.getpid()}"
-    yield engine.import_rootfs(archive, reference, {})
-    engine.remove_image(reference)
 
 
 @pytest.fixture

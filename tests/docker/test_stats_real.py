@@ -14,7 +14,6 @@ from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Source
 from orchestrator.stopping import StopLevel
-from tests.docker.test_no_shell import shell_less_image  # noqa: F401 - a fixture
 from tests.docker.test_slots_real import Bench
 from tests.handmade import make_assignment
 
