@@ -1,6 +1,6 @@
 """CPU seconds that sampling costs for each second in which 64 slots are sampled, on this kernel's cgroups.
 
-    python bench/sampler.py [SECONDS] [SLOTS]     the goal: under 0.01, 1 % of one core
+    PYTHONPATH=. python bench/sampler.py [SECONDS] [SLOTS]     the goal: under 0.01, 1 % of one core
 
 Makes empty cgroups of its own if it may, else reads the root's over and over; removes what it made.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from orchestrator.measure.cgroups import CgroupPaths, locate, read, remove
@@ -32,23 +33,21 @@ def make_slots(name: str, slots: int) -> CgroupPaths | None:
     return locate(name, None)
 
 
-def measure(title: str, slots: list[CgroupPaths], seconds: float, *, kept_open: bool) -> None:
+def measure(title: str, slots: list[CgroupPaths], seconds: float, *, kept_open: bool) -> str:
+    """A sentence with the cost."""
     with Sampler(interval_seconds=0.1) as sampler:
         for key, paths in enumerate(slots):
-            sampler.add(
-                str(key), SeriesReader(paths) if kept_open else lambda paths=paths: read(paths, series=True)
-            )
+            sampler.add(str(key), SeriesReader(paths) if kept_open else partial(read, paths, series=True))
         time.sleep(1.0)  # past the dense start
         before, started = time.process_time(), time.monotonic()
         time.sleep(seconds)
         cost = (time.process_time() - before) / (time.monotonic() - started)
         taken = [len(sampler.take(str(key))) for key in range(len(slots))]
-    print(f"{title:32} {cost:.4f} CPU s per s, {len(slots)} slots, {min(taken)} to {max(taken)} samples each")
+    return f"{title}: {cost:.4f} CPU s per s, {len(slots)} slots, {min(taken)} to {max(taken)} samples each"
 
 
-def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
-    slots = int(sys.argv[2]) if len(sys.argv) > 2 else 64
+def costs(seconds: float, slots: int) -> list[str]:
+    """Both ways to read."""
     name = f"orch-bench-{os.getpid()}"
     parent = make_slots(name, slots)
     try:
@@ -56,12 +55,15 @@ def main() -> None:
         paths = [path for path in found if path is not None]
         if len(paths) < slots:
             paths = [CgroupPaths(2 if (ROOT / "cgroup.controllers").exists() else 1, (ROOT,))] * slots
-        measure("SeriesReader (files kept open)", paths, seconds, kept_open=True)
-        measure("read() (opened each time)", paths, seconds, kept_open=False)
+        return [
+            measure("SeriesReader (files kept open)", paths, seconds, kept_open=True),
+            measure("read() (opened each time)", paths, seconds, kept_open=False),
+        ]
     finally:
         if parent is not None:
             remove(parent)
 
 
 if __name__ == "__main__":
-    main()
+    given = [float(word) for word in sys.argv[1:]] + [5.0, 64.0][len(sys.argv) - 1 :]
+    print("\n".join(costs(seconds=given[0], slots=int(given[1]))))
