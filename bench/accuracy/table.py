@@ -121,7 +121,7 @@ def _rest(table: Sequence[Row]) -> list[str]:
         if free:
             low, high = min(free, key=lambda row: row.median or 0), max(free, key=lambda row: row.worst or 0)
             lines.append(
-                f"- {tool}, programs without a known truth: lowest median {_shown(low, low.median)} ({low.program}),"
+                f"- {tool}, without a known truth: lowest median {_shown(low, low.median)} ({low.program}),"
                 f" highest figure {_shown(high, high.worst)} ({high.program}), of one that does nothing"
                 f" {_shown(low, low.floor)}; missing in {sum(row.missing for row in mine)} runs"
             )
