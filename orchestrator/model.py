@@ -79,6 +79,22 @@ class Thresholds:
     """Throttled seconds over the test's duration."""
     log_bytes: int | None = None
     """Output above this is a flood; None: only a truncated log is."""
+    memory_growth_ratio: float | None = 0.25
+    """Anonymous memory that keeps growing by more than this share of the limit; see `verdict.trend`."""
+    oversized_ratio: float | None = 0.5
+    """A chosen profile is too large for a test that needs at most this share of the next smaller one."""
+    tmpfs_near_ratio: float | None = 0.9
+    """Used share of the bytes or the inodes of /tmp, /dev/shm or the outputs."""
+    open_files_growth: int | None = 20
+    """Open files by which one process must keep growing."""
+    threads_growth: int | None = 8
+    """Threads by which one process must keep growing."""
+    files_left: int | None = 16
+    """Entries left in /tmp."""
+    files_left_bytes: int | None = 16 << 20
+    """Bytes left in /tmp."""
+    disk_write_bytes: int | None = 16 << 20
+    """Written to block devices; a test has no writable place on one, save a volume of its image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +284,14 @@ class Sample:
     pids: int | None = None
     """Tasks: processes and threads, as the kernel's pids controller counts them."""
     processes: int | None = None
+    threads: int | None = None
+    """Of all processes together."""
     open_files: int | None = None
+    """Descriptors of all processes together."""
+    process_threads_max: int | None = None
+    """Of the process that has the most."""
+    process_open_files_max: int | None = None
+    """Of the process that has the most."""
     read_bytes: int | None = None
     write_bytes: int | None = None
     throttled_seconds: float | None = None
@@ -346,6 +369,34 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceLeft:
+    """What a test left in one of its writable places, by the agent's look at the test's end."""
+
+    place: str
+    entries: int
+    """At its top level."""
+    names: tuple[str, ...] = ()
+    """The first few, as far as they stand on one line."""
+    used_bytes: int | None = None
+    size_bytes: int | None = None
+    used_inodes: int | None = None
+    """All files and folders in it, at any depth."""
+    size_inodes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IpcLeft:
+    """A System V object or POSIX message queue that a test left."""
+
+    kind: str
+    """shm, sem, msg or mqueue."""
+    name: str
+    """The kernel's id; of a queue its name."""
+    amount: int | None = None
+    """Bytes of a segment, semaphores of a set, bytes waiting in a queue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRecord:
     """The end record of agent.sh: the first witness. Present only when its nonce was right."""
 
@@ -354,6 +405,9 @@ class AgentRecord:
     leftovers: tuple[Leftover, ...] = ()
     dirty: tuple[str, ...] = ()
     """Writable places that could not be emptied; the slot is thrown away."""
+    places: tuple[PlaceLeft, ...] = ()
+    """Writable places that were not empty at the test's end."""
+    ipc: tuple[IpcLeft, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,13 +517,21 @@ class ViolationKind(StrEnum):
 
     MEMORY_NEAR = "memory-near"
     MEMORY_OVER = "memory-over"
+    MEMORY_GROWTH = "memory-growth"
     CHILD_OOM = "child-oom"
     CPU_BUDGET = "cpu-budget"
     CPU_THROTTLED = "cpu-throttled"
     TIME_NEAR = "time-near"
     TIME_OVER = "time-over"
+    OVERSIZED = "oversized"
     PIDS_LIMIT = "pids-limit"
+    FD_LEAK = "fd-leak"
+    THREAD_LEAK = "thread-leak"
     PROCESS_LEAK = "process-leak"
+    FILE_LEAK = "file-leak"
+    IPC_LEAK = "ipc-leak"
+    TMPFS_FULL = "tmpfs-full"
+    DISK_WRITE = "disk-write"
     OUTPUT_FLOOD = "output-flood"
     OBJECT_LEAK = "object-leak"
 

@@ -25,16 +25,15 @@ def clean(*, engine_url: str | None, older_than: str | None, dry_run: bool) -> i
         say(f"{'would remove' if dry_run else 'removing'} {_named(item)}")
     for place in places:
         say(f"{'would remove' if dry_run else 'removing'} folder {place}")
+    if not found and not places:
+        say("nothing to clean")
+        return ExitCode.OK
     if dry_run:
         return ExitCode.OK
     swept = remove_orphans(engine, found, places=places)
     for problem in swept.left:
         say(f"left: {problem}")
-    say(
-        f"{len(swept.removed)} objects and {len(places)} folders removed"
-        if found or places
-        else "nothing to clean"
-    )
+    say(f"{len(swept.removed)} objects and {len(places)} folders removed")
     return ExitCode.INFRA if swept.left else ExitCode.OK
 
 

@@ -38,12 +38,13 @@ A test's profile is, in this order: --profile; the first rule of profiles.yaml t
 orch profiles show lists them, orch plan says which test gets which and why, orch init writes a profiles.yaml.""",
     "output": """\
 PASS        passed                               TIMEOUT     ended at its profile's timeout
-FAIL        failed                               OOM         killed by the kernel for its memory
+FAIL        failed                               OOM         killed for its memory, or a child was
 FLAKY       failed, then passed                  CRASH       ended by a signal
 SLOW        passed, near its timeout             LEAK        passed, and left something running
 UNDERSIZED  passes in the next profile up        RUNAWAY     does not pass there either
 INFRA       the engine failed: nothing is known  SKIP        skipped itself
-A line: verb, time, peak memory against limit, CPU time, profile, test, remark.
+OOM on a test that passed: the kernel killed a child of it. It counts as passed, and is a violation.
+A line: verb, time, peak memory against limit (≤: an upper bound), CPU time, profile, test, remark.
 Reports go to stdout, logs to stderr. kill -USR1 asks a run what is running.""",
     "environment": """\
 A test sees its project read-only at the working directory, a writable /tmp, and a writable $ORCH_OUTPUT_DIR

@@ -30,6 +30,7 @@ class Output:
         self._config = config
         self._folder: RunFolder | None = None
         self._progress: RunProgress | None = None
+        self._in_step = False
 
     def notice(self, text: str) -> None:
         """One line to stderr."""
@@ -41,8 +42,11 @@ class Output:
             self.notice(text)
 
     def building(self, line: str) -> None:
-        """A line of an image's build."""
-        print(f"  {line}", file=sys.stderr)
+        """A line of an image's build: its steps are shown, what they print is not (a failed one's tail is)."""
+        is_step = line.startswith("Step ")
+        self._in_step = is_step or (self._in_step and not line.startswith("Successfully built"))
+        if is_step or not self._in_step:
+            print(f"  {line}", file=sys.stderr)
 
     def plan(self, plan: Sequence[Assignment], budget: Budget) -> int:
         """Print what would run."""

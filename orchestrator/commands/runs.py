@@ -67,6 +67,8 @@ def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool)
     for run in old:
         say(f"{'would remove' if dry_run else 'removed'} {run.path} ({format_bytes(run.bytes)}): {run.reason}")
     if dry_run:
+        if not old:
+            say("no run folder would be removed")
         return ExitCode.OK
     remove_old_runs(old)
     with opened(config_path, database) as db:

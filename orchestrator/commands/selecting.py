@@ -76,6 +76,10 @@ def _not_passed(tests: tuple[Test, ...], run_id: str, database: Database) -> tup
     from orchestrator.database.queries import failed_tests
 
     failed = {str(test_id) for test_id in failed_tests(database, run_id)}
+    if not failed:
+        raise NoTestsError(
+            f"run {run_id} has nothing to run again: all of it passed", remedy="orch run runs everything"
+        )
     return tuple(t for t in tests if str(t.id) in failed)
 
 

@@ -110,6 +110,14 @@ def _profile(name: str, values: Mapping[str, Any]) -> Profile:
         cpu_seconds=own["thresholds.cpu"],
         throttled_ratio=own["thresholds.throttled"],
         log_bytes=own["thresholds.log"],
+        memory_growth_ratio=own["thresholds.memory_growth"],
+        oversized_ratio=own["thresholds.oversized"],
+        tmpfs_near_ratio=own["thresholds.tmpfs_near"],
+        open_files_growth=own["thresholds.open_files_growth"],
+        threads_growth=own["thresholds.threads_growth"],
+        files_left=own["thresholds.files_left"],
+        files_left_bytes=own["thresholds.files_left_size"],
+        disk_write_bytes=own["thresholds.disk_write"],
     )
     return Profile(
         name=name,

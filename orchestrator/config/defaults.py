@@ -27,6 +27,14 @@ _COMMON = {
         "cpu": "off",
         "throttled": "0.25",
         "log": "off",
+        "memory_growth": "0.25",
+        "oversized": "0.5",
+        "tmpfs_near": "0.9",
+        "open_files_growth": "20",
+        "threads_growth": "8",
+        "files_left": "16",
+        "files_left_size": "16m",
+        "disk_write": "16m",
     },
 }
 

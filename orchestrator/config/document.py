@@ -31,6 +31,28 @@ class ThresholdsPart(_Part):
     cpu: f.DurationOrOff = Field(None, description="Budget of CPU time for one test.")
     throttled: f.RatioOrOff = Field(None, description="Throttled time above this share of the duration, 0 to 1.")
     log: f.SizeOrOff = Field(None, description="Output above this size is a flood; off: only a truncated log is.")
+    memory_growth: f.RatioOrOff = Field(
+        None, description="Anonymous memory that keeps growing by more than this share of the limit, 0 to 1."
+    )
+    oversized: f.RatioOrOff = Field(
+        None,
+        description="A rule's or suite's profile is too large for a test that needs at most this share of the "
+        "next smaller one's memory, time and tasks, 0 to 1.",
+    )
+    tmpfs_near: f.RatioOrOff = Field(
+        None, description="Used share, in bytes or files, of /tmp, /dev/shm or the outputs, 0 to 1."
+    )
+    open_files_growth: f.CountOrOff = Field(
+        None, description="Open files by which one process keeps growing to its end."
+    )
+    threads_growth: f.CountOrOff = Field(
+        None, description="Threads by which one process keeps growing to its end."
+    )
+    files_left: f.CountOrOff = Field(None, description="More entries than this left in /tmp.")
+    files_left_size: f.SizeOrOff = Field(None, description="More than this size left in /tmp.")
+    disk_write: f.SizeOrOff = Field(
+        None, description="More than this size written to disk, which only a volume of the image allows."
+    )
 
 
 class ProfilePart(_Part):

@@ -64,12 +64,24 @@ def profile_texts(profile: Profile) -> Mapping[str, str]:
         "thresholds.pids_near": _or_off(thresholds.pids_near_ratio),
         "thresholds.cpu": _OFF if thresholds.cpu_seconds is None else format_duration(thresholds.cpu_seconds),
         "thresholds.throttled": _or_off(thresholds.throttled_ratio),
-        "thresholds.log": _OFF if thresholds.log_bytes is None else format_size(thresholds.log_bytes),
+        "thresholds.log": _size_or_off(thresholds.log_bytes),
+        "thresholds.memory_growth": _or_off(thresholds.memory_growth_ratio),
+        "thresholds.oversized": _or_off(thresholds.oversized_ratio),
+        "thresholds.tmpfs_near": _or_off(thresholds.tmpfs_near_ratio),
+        "thresholds.open_files_growth": _or_off(thresholds.open_files_growth),
+        "thresholds.threads_growth": _or_off(thresholds.threads_growth),
+        "thresholds.files_left": _or_off(thresholds.files_left),
+        "thresholds.files_left_size": _size_or_off(thresholds.files_left_bytes),
+        "thresholds.disk_write": _size_or_off(thresholds.disk_write_bytes),
     }
 
 
 def _or_off(number: float | None) -> str:
     return _OFF if number is None else f"{number:g}"
+
+
+def _size_or_off(size_bytes: int | None) -> str:
+    return _OFF if size_bytes is None else format_size(size_bytes)
 
 
 def _run(config: Config) -> dict[str, str]:

@@ -15,6 +15,8 @@ if [ "$1" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$1/in" 8>"$1/out" 9>"$1/
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
 
+newline='
+'
 mark() { printf '\n%s %s\n' "$nonce" "$1"; }
 
 # Adds the kernel's counters to $record; no fork.
@@ -78,6 +80,61 @@ end_leftovers() {
     [ -z "$live" ] || dirty processes
 }
 
+# Adds to $record how many entries a writable place holds, and the first names, up to a newline: what follows
+# one could pretend to be a line of the record. Adds the place to $filled. No fork.
+list_place() {
+    place=$1 total=0 shown=0
+    for pattern in '*' '.[!.]*' '..?*'; do
+        # shellcheck disable=SC2086 # to be expanded
+        set -- "$place"/$pattern
+        if [ ! -e "$1" ] && [ ! -L "$1" ]; then continue; fi
+        total=$((total + $#))
+        for entry do
+            [ "$shown" -lt 5 ] || break
+            shown=$((shown + 1)) entry=${entry#"$place/"}
+            record="${record}name $place ${entry%%"$newline"*}
+"
+        done
+    done
+    [ "$total" != 0 ] || return 0
+    filled="$filled $place"
+    record="${record}left $place $total
+"
+}
+
+# Adds to $record the System V objects and the message queues that are there; no fork.
+list_ipc() {
+    count=0
+    for table in shm sem msg; do
+        while read -r key id _ amount _; do
+            if [ "$key" = key ] || [ "$count" -ge 100 ]; then continue; fi
+            count=$((count + 1))
+            record="${record}ipc $table $id $amount
+"
+        done <"/proc/sysvipc/$table"
+    done
+    for entry in /dev/mqueue/*; do
+        if [ ! -e "$entry" ] || [ "$count" -ge 100 ]; then break; fi
+        count=$((count + 1)) entry=${entry#/dev/mqueue/}
+        record="${record}ipc mqueue ${entry%%"$newline"*}
+"
+    done
+}
+
+# Adds to $record what the test left besides processes. One fork, and only if it left files: how full their
+# places are.
+list_left() {
+    filled=
+    for place in /tmp /dev/shm "$ORCH_OUTPUT_DIR"; do list_place "$place"; done
+    list_ipc
+    [ -n "$filled" ] || return 0
+    text=
+    # shellcheck disable=SC2016 # expanded by eval
+    try 'text=$(exec stat -f -c "space %n %b %f %c %d %S" $filled)'
+    record="$record$text
+"
+}
+
 dirty() {
     record="${record}dirty $1
 "
@@ -121,7 +178,11 @@ orch_test() {
     record="code $code
 "
     end_leftovers
-    counters
+    head=$record record=
+    counters # before the listing, which is no work of the test
+    tail=$record record=$head
+    list_left
+    record=$record$tail
     mark end >&9
     { mark end; printf '%s' "$record"; mark tar; } >&8
     for entry in "$ORCH_OUTPUT_DIR"/* "$ORCH_OUTPUT_DIR"/.[!.]* "$ORCH_OUTPUT_DIR"/..?*; do

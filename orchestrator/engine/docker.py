@@ -449,7 +449,8 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _cause(error: BaseException) -> str:
     root = _root_cause(error)
-    return root.strerror if isinstance(root, OSError) and root.strerror else str(root) or type(root).__name__
+    text = root.strerror if isinstance(root, OSError) and root.strerror else str(root) or type(root).__name__
+    return " ".join(text.split())[:300]  # whatever answered there may have said anything
 
 
 def _remedy(error: BaseException) -> str:

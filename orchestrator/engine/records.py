@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.model import AgentRecord, Leftover, OutputChunk, OutputLog
+from orchestrator.model import AgentRecord, IpcLeft, Leftover, OutputChunk, OutputLog, PlaceLeft
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,7 @@ MAX_CHUNKS = 10_000
 """Timestamps kept of one stream; output after that is kept without its time."""
 MAX_TEXT_BYTES = 1 << 20
 MAX_LEFTOVERS = 100
+MAX_NAMES = 5
 
 
 class Sink(Protocol):
@@ -155,6 +156,7 @@ def parse_record(text: str, reset: str) -> tuple[AgentRecord, str] | None:
     leftovers: list[Leftover] = []
     dirty: list[str] = []
     counters: list[str] = []
+    left: list[tuple[str, str]] = []
     for line in text.split("\n"):  # not splitlines: a leftover's command line may hold its other separators
         word, _, rest = line.partition(" ")
         if counters or line.startswith("@"):
@@ -167,10 +169,65 @@ def parse_record(text: str, reset: str) -> tuple[AgentRecord, str] | None:
                 leftovers.append(Leftover(pid=int(pid), command_line=command.strip()))
         elif word == "dirty":
             dirty.append(rest)
+        elif word in _LEFT_WORDS:
+            left.append((word, rest))
     dirty += [line.partition(" ")[2] for line in reset.split("\n") if line.startswith("dirty ")]
     if code is None or not 0 <= code <= 255:
         return None
-    return AgentRecord(exit_code=code, leftovers=tuple(leftovers), dirty=tuple(dirty)), "\n".join(counters)
+    record = AgentRecord(
+        exit_code=code,
+        leftovers=tuple(leftovers),
+        dirty=tuple(dirty),
+        places=_places(left),
+        ipc=tuple(_ipc(rest) for word, rest in left if word == "ipc")[:MAX_LEFTOVERS],
+    )
+    return record, "\n".join(counters)
+
+
+_LEFT_WORDS = frozenset({"left", "name", "space", "ipc"})
+
+
+def _places(lines: Sequence[tuple[str, str]]) -> tuple[PlaceLeft, ...]:
+    """From `left PLACE ENTRIES`, `name PLACE NAME` and `space PLACE BLOCKS FREE INODES FREE BLOCKSIZE`."""
+    places = []
+    for word, rest in lines:
+        place, _, entries = rest.partition(" ")
+        if word != "left" or not _is_number(entries):
+            continue
+        own = [(word, text) for word, line in lines for at, _, text in (line.partition(" "),) if at == place]
+        names = [text for word, text in own if word == "name"]
+        space = next((text.split() for word, text in own if word == "space"), [])
+        numbers = [int(number) for number in space if _is_number(number)]
+        blocks, free, inodes, free_inodes, block = numbers if len(numbers) == 5 else (None,) * 5
+        places.append(
+            PlaceLeft(
+                place=place,
+                entries=int(entries),
+                names=tuple(names[:MAX_NAMES]),
+                used_bytes=_product(_difference(blocks, free), block),
+                size_bytes=_product(blocks, block),
+                used_inodes=_difference(inodes, free_inodes),
+                size_inodes=inodes,
+            )
+        )
+    return tuple(places)
+
+
+def _difference(total: int | None, free: int | None) -> int | None:
+    return None if total is None or free is None or free > total else total - free
+
+
+def _product(number: int | None, size: int | None) -> int | None:
+    return None if number is None or size is None else number * size
+
+
+def _ipc(text: str) -> IpcLeft:
+    """From `KIND ID AMOUNT`, of a message queue `mqueue NAME`."""
+    kind, _, rest = text.partition(" ")
+    if kind == "mqueue":
+        return IpcLeft(kind=kind, name=rest)
+    name, _, amount = rest.partition(" ")
+    return IpcLeft(kind=kind, name=name, amount=int(amount) if _is_number(amount) else None)
 
 
 def _is_number(word: str) -> bool:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _DENSE_START = (0.1, 0.3, 0.6)
 """Offsets of the first samples, in intervals: a short test deserves more than its two ends."""
 _PROCESSES_SECONDS = 1.0
-"""Counting processes costs a hundred times what the kernel's counters cost."""
+"""Counting processes costs more than the kernel's counters, the more the more there are."""
+_PROCESSES_SHARE = 1 / 8
+"""Of a test's age, between two counts until they are a second apart: some 15 in the first 2 s, 27 in 8 s."""
 _NOTHING = (None, None, None)
 
 
@@ -92,7 +94,8 @@ class _Series:
             point = self._point()
             now = time.monotonic()
             if self._processes is not None and now >= self._processes_due and _says_something(point):
-                self._processes_due = now + max(_PROCESSES_SECONDS, self._interval_seconds)
+                gap = min((now - self._started) * _PROCESSES_SHARE, _PROCESSES_SECONDS)
+                self._processes_due = now + max(gap, self._interval_seconds / 2)
                 count = self._processes()
         except OSError:
             return time.monotonic()
@@ -223,7 +226,10 @@ def _sample(at_seconds: float, now: Counters, start: Counters, count: ProcessCou
         cpu_seconds=_since(now.cpu_seconds, start.cpu_seconds),
         pids=now.pids,
         processes=count.processes if count else None,
+        threads=count.threads if count else None,
         open_files=count.open_files if count else None,
+        process_threads_max=count.threads_max if count else None,
+        process_open_files_max=count.open_files_max if count else None,
         read_bytes=_since_whole(now.read_bytes, start.read_bytes),
         write_bytes=_since_whole(now.write_bytes, start.write_bytes),
         throttled_seconds=_since(now.throttled_seconds, start.throttled_seconds),
@@ -243,8 +249,9 @@ def _since_whole(now: int | None, start: int | None) -> int | None:
 
 
 def _thinned(points: list[_Point]) -> list[_Point]:
-    """Every second one dropped, of two neighbours the one with less memory, so that peaks stay in sight. The
-    first, where the counters are 0, always stays.
+    """Every second one dropped, of two neighbours the one with less memory, so that peaks stay in sight; a
+    count of processes is handed to the neighbour that stays, an interval away at most. The first, where the
+    counters are 0, always stays.
     """
 
     def weight(point: _Point) -> tuple[int, int]:
@@ -254,4 +261,11 @@ def _thinned(points: list[_Point]) -> list[_Point]:
         return (-1 if seen.anon_bytes is None else seen.anon_bytes, seen.memory_bytes or 0)
 
     rest = points[1:]
-    return [points[0], *(max(rest[i : i + 2], key=weight) for i in range(0, len(rest), 2))]
+    pairs = [rest[i : i + 2] for i in range(0, len(rest), 2)]
+    return [points[0], *(_with_count(max(pair, key=weight), pair) for pair in pairs)]
+
+
+def _with_count(kept: _Point, pair: list[_Point]) -> _Point:
+    if kept[2] is not None:
+        return kept
+    return kept[0], kept[1], next((count for _, _, count in pair if count is not None), None)

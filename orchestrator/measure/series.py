@@ -1,7 +1,7 @@
 """Reads one cgroup again and again, ten times a second for 64 slots, at 1 to 2 % of a core.
 
 Measured: opening a cgroup file costs 10 µs, reading an open one 1.5 µs, `memory.stat` 10 µs even then. So
-files stay open, and the dear ones are read only every `DETAIL_EVERY`th time after the first few.
+files stay open, and the dear ones are read ever more seldom, in the end every `DETAIL_EVERY`th time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from orchestrator.measure.cgroups import CgroupPaths
 
 DETAIL_EVERY = 10
-DETAIL_FIRST = 5
-"""The first readings are all complete: most tests are short."""
+DETAIL_SHARE = 8
+"""A complete reading is due after an eighth as many readings as there were: all of the first 15, because most
+tests are short, and enough to see a trend in a test of 2 s.
+"""
 _READ_BYTES = 8192
 _QUICK_BYTES = 64
 _USAGE_USEC = b"usage_usec "
@@ -66,6 +68,7 @@ class SeriesReader:
         self._paths = paths
         self._open: dict[str, int] = {}
         self._calls = 0
+        self._detail_at = 1
         self._path_of = dict(paths.series_files)
         self._quick_files = (_CPU[paths.version], _MEMORY[paths.version], "pids.current")
         self._descriptors: tuple[int, int, int] | None = None
@@ -80,24 +83,25 @@ class SeriesReader:
         return Counters(cpu_seconds=cpu_seconds, memory_bytes=memory_bytes, pids=pids)
 
     def point(self) -> Counters | Quick:
-        """A complete reading the first times and at every tenth, else CPU, memory and pids alone."""
+        """A complete reading the first times and at every tenth in the end, else CPU, memory and pids alone."""
         self._calls += 1
-        if self._calls <= DETAIL_FIRST or not self._calls % DETAIL_EVERY:
+        if self._calls >= self._detail_at:
+            self._detail_at = self._calls + min(max(self._calls // DETAIL_SHARE, 1), DETAIL_EVERY)
             return self._complete()
         if self._descriptors is not None:
-            cpu, memory, pids = self._descriptors
             try:
-                text = os.pread(cpu, _QUICK_BYTES, 0)
-                cpu_seconds = (
-                    int(text[len(_USAGE_USEC) : text.index(b"\n")])
-                    / MICROSECONDS  # the first line, `usage_usec N`
-                    if self._keyed_cpu
-                    else int(text) / NANOSECONDS
-                )
-                return (cpu_seconds, int(os.pread(memory, _QUICK_BYTES, 0)), int(os.pread(pids, _QUICK_BYTES, 0)))
+                return self._quickest(*self._descriptors)
             except (OSError, ValueError):  # going, or not what it should be: file by file then
                 pass
         return self._quick()
+
+    def _quickest(self, cpu: int, memory: int, pids: int) -> Quick:
+        text = os.pread(cpu, _QUICK_BYTES, 0)
+        if self._keyed_cpu:  # its first line is `usage_usec N`
+            cpu_seconds = int(text[len(_USAGE_USEC) : text.index(b"\n")]) / MICROSECONDS
+        else:
+            cpu_seconds = int(text) / NANOSECONDS
+        return cpu_seconds, int(os.pread(memory, _QUICK_BYTES, 0)), int(os.pread(pids, _QUICK_BYTES, 0))
 
     def _complete(self) -> Counters:
         files = {name: text.decode("ascii", "replace") for name in self._path_of if (text := self._read(name))}

@@ -9,58 +9,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome, Severity, Violation, ViolationKind
-from orchestrator.verdict.outcome import one_line
+from orchestrator.verdict.leaks import full_places, leaked_objects, leaks
+from orchestrator.verdict.phrases import counted, percent, seconds_text, size_text
+from orchestrator.verdict.sizing import oversized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from orchestrator.model import Evidence, Profile
 
-_SHOWN = 3
-_SHOWN_CHARACTERS = 80
+_ORDER = {kind: place for place, kind in enumerate(ViolationKind)}
 _RECLAIMABLE_RATIO = 0.75
 """Up to this share of the limit in memory that cannot be given back, the rest must have been page cache."""
 _UNSEEN = frozenset({Outcome.INFRA, Outcome.INTERRUPTED})
 """Nothing is known of these tests' use: their figures say no more than how far they came."""
 
 
-def violations(evidence: Evidence, *, profile: Profile, outcome: Outcome) -> tuple[Violation, ...]:
-    """All broken budgets, in the order of `ViolationKind`. `profile` with the limits that were in effect."""
+def violations(
+    evidence: Evidence, *, profile: Profile, outcome: Outcome, others: Iterable[Profile] = ()
+) -> tuple[Violation, ...]:
+    """All broken budgets, in the order of `ViolationKind`. `profile` with the limits that were in effect;
+    `others`: the profiles that the test could be given instead, none if nobody chose this one for it.
+    """
     found: list[Violation] = []
     if outcome not in _UNSEEN:
         found += _memory(evidence, profile, outcome)
         found += _cpu(evidence, profile)
         found += _time(evidence, profile, outcome)
+        found += oversized(evidence, profile, outcome, others)
         found += _pids(evidence, profile)
-        found += _leaked_processes(evidence, outcome)
+        found += leaks(evidence, profile, outcome)
+        found += full_places(evidence, profile)
+        found += _disk(evidence, profile)
         found += _output(evidence, profile)
-    found += _leaked_objects(evidence)
-    return tuple(found)
-
-
-def size_text(size_bytes: float) -> str:
-    """`61 MiB`, `1.5 GiB`, `512 B`: at most one decimal, none from 100 on."""
-    value, unit = float(size_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1023.95:  # what would be shown as 1024 is one of the next unit
-            break
-        value, unit = value / 1024, larger
-    text = f"{value:.0f}" if value >= 100 or unit == "B" else f"{value:.1f}".removesuffix(".0")
-    return f"{text} {unit}"
-
-
-def seconds_text(seconds: float) -> str:
-    """`12 ms`, `1.25 s`, `5 min 3 s`."""
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 99.995:
-        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
-
-
-def _percent(ratio: float) -> str:
-    return f"{ratio * 100:.0f} %"
+    found += leaked_objects(evidence)
+    return tuple(sorted(found, key=lambda violation: _ORDER[violation.kind]))
 
 
 def _memory(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Violation]:
@@ -76,7 +59,7 @@ def _memory(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[
         )
         return
     if usage.oom_kills:
-        processes = "1 process" if usage.oom_kills == 1 else f"{usage.oom_kills} processes"
+        processes = counted(usage.oom_kills, "process", "processes")
         yield Violation(
             kind=ViolationKind.CHILD_OOM,
             severity=Severity.ERROR,
@@ -101,7 +84,7 @@ def _memory_peak(evidence: Evidence, profile: Profile, peak: int, *, killed: boo
         message = f"memory reached its limit: {size_text(peak)} of {size_text(limit)}"
         kind = ViolationKind.MEMORY_OVER
     elif near is not None and peak >= near * limit:
-        message = f"memory came to {_percent(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
+        message = f"memory came to {percent(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
         kind = ViolationKind.MEMORY_NEAR
         cached = cached and held is not None and held + (evidence.usage.file_peak_bytes or 0) >= 0.8 * peak
     else:
@@ -153,7 +136,7 @@ def _time(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Vi
     elif near is not None and duration >= near * limit:
         kind, severity = ViolationKind.TIME_NEAR, Severity.WARNING
         message = (
-            f"took {_percent(duration / limit)} of its time limit: {seconds_text(duration)} of "
+            f"took {percent(duration / limit)} of its time limit: {seconds_text(duration)} of "
             f"{seconds_text(limit)}"
         )
     else:
@@ -166,7 +149,7 @@ def _pids(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
     usage, limit, near = evidence.usage, profile.limits.pids, profile.thresholds.pids_near_ratio
     if usage.pids_limit_hits:
         severity, measured = Severity.ERROR, max(usage.pids_peak or 0, limit)
-        forks = "1 time" if usage.pids_limit_hits == 1 else f"{usage.pids_limit_hits} times"
+        forks = counted(usage.pids_limit_hits, "time")
         message = f"was refused a new process or thread {forks} at its limit of {limit}"
     elif near is not None and usage.pids_peak is not None and usage.pids_peak >= near * limit:
         severity, measured = Severity.WARNING, usage.pids_peak
@@ -180,23 +163,6 @@ def _pids(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
         limit=limit,
         unit="count",
         message=message,
-    )
-
-
-def _leaked_processes(evidence: Evidence, outcome: Outcome) -> Iterator[Violation]:
-    """A test that was ended by us had no chance to end what it started: then it is no leak."""
-    leftovers = evidence.agent.leftovers if evidence.agent else ()
-    if not leftovers or outcome is Outcome.TIMEOUT or evidence.timed_out:
-        return
-    lines = [f"{leftover.command_line or '(no name)'} (pid {leftover.pid})" for leftover in leftovers]
-    processes = "1 process" if len(leftovers) == 1 else f"{len(leftovers)} processes"
-    yield Violation(
-        kind=ViolationKind.PROCESS_LEAK,
-        severity=Severity.WARNING,
-        measured=len(leftovers),
-        limit=0,
-        unit="count",
-        message=f"left {processes} running: {_listed(lines)}",
     )
 
 
@@ -225,26 +191,18 @@ def _output(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
         )
 
 
-def _leaked_objects(evidence: Evidence) -> Iterator[Violation]:
-    if evidence.leaked_objects:
-        count = len(evidence.leaked_objects)
-        yield Violation(
-            kind=ViolationKind.OBJECT_LEAK,
-            severity=Severity.ERROR,
-            measured=count,
-            limit=0,
-            unit="count",
-            message=f"left {count} engine object{'s' if count > 1 else ''}: {_listed(evidence.leaked_objects)}",
+def _disk(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
+    """All that a test may write to is in memory, save a volume of its image."""
+    written, threshold = evidence.usage.write_bytes, profile.thresholds.disk_write_bytes
+    if written is not None and threshold is not None and written > threshold:
+        yield _bytes(
+            ViolationKind.DISK_WRITE,
+            Severity.WARNING,
+            written,
+            threshold,
+            f"wrote {size_text(written)} to disk, {size_text(threshold)} is the threshold",
         )
 
 
 def _bytes(kind: ViolationKind, severity: Severity, measured: float, limit: float, message: str) -> Violation:
     return Violation(kind=kind, severity=severity, measured=measured, limit=limit, unit="bytes", message=message)
-
-
-def _listed(items: list[str] | tuple[str, ...]) -> str:
-    """The first few, each on one line and bounded, and how many more."""
-    lines = [one_line(item) for item in items[:_SHOWN]]
-    shown = [line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…" for line in lines]
-    more = len(items) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")

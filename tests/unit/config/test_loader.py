@@ -93,7 +93,7 @@ def test_the_projects_own_file_is_valid() -> None:
     config = load_config(path=ROOT / "profiles.yaml", start=ROOT, env={})
     assert list(config.profiles) == ["fast", "standard", "slow", "intensive"]
     assert [s.match for s in config.suites] == [("test/**/test_*.py",), ("test/**/*.test.sh",)]
-    assert config.images["full"].context == ROOT / "docker"
+    assert config.images["full"].context == ROOT
 
 
 def test_settings_can_be_imported_without_yaml_or_pydantic() -> None:

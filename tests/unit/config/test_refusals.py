@@ -65,7 +65,7 @@ def _problems(folder: Path, text: str) -> list[str]:
         ("thresholds: {memory_nere: 0.5}", 14, "did you mean `memory_near`?"),
         ("thresholds: {memory_near: 90}", 27, "a number from 0.001 to 1"),
         ("thresholds: {cpu: 5}", 19, "did you mean `5s`?"),
-        ("thresholds: 1", 13, "expected keys with values: cpu, log, memory_near"),
+        ("thresholds: 1", 13, "expected keys with values: cpu, disk_write, files_left, "),
         ("description: 2.0", 14, "is a number in YAML; expected a text: put it in quotes"),
         ("description: ''", 14, "not an empty one"),
         ("tmpfs: 1g", 8, "tmpfs (1g) is above memory (512m)"),

@@ -44,6 +44,7 @@ class Calls(FakeEngine):
         raise EngineError("cannot start a process")
 
     def kill(self, container: str, signal_name: str = "KILL") -> None:
+        assert container == "c"
         self.sent.append(f"engine {signal_name}")
 
 
@@ -69,7 +70,7 @@ def test_term_then_kill_then_the_engine(clock: Clock) -> None:
     expected = ["kill -TERM -1"]
     for wait, then in ((1.99, None), (0.02, "kill -KILL -1"), (1.9, None), (0.2, "engine KILL")):
         made.step()
-        settle(lambda: engine.sent == expected)
+        settle(lambda sent=expected: engine.sent == sent)  # type: ignore[misc]  # bound here
         made.begin()  # further calls change nothing
         clock.now += wait
         made.step()

@@ -99,6 +99,6 @@ def test_a_folder_that_is_there_already_stays(place: Path) -> None:
 
 
 def test_no_descriptor_is_left(place: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     FifoChannel(place).close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def holds_a_mark(content: bytes) -> bool:
 
 def pieces_of(stream: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @given(st.lists(CONTENT, min_size=len(OUT_MARKS), max_size=len(OUT_MARKS)), st.lists(st.integers(0), max_size=30))
@@ -174,7 +175,8 @@ def test_a_full_disk_is_an_error_that_the_caller_sees() -> None:
 
 
 def test_a_whole_record() -> None:
-    text = "code 7\nleftover 12 sleep 99 \nleftover 13 ?\ndirty processes\n@/sys/x\n1\ncode 0\n@/sys/y\nleftover 2 z\n"
+    counted = "@/sys/x\n1\ncode 0\n@/sys/y\nleftover 2 z\n"
+    text = f"code 7\nleftover 12 sleep 99 \nleftover 13 ?\ndirty processes\n{counted}"
     parsed = parse_record(text, "dirty /tmp\nnonsense\n")
     assert parsed is not None
     record, counters = parsed

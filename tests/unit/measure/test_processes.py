@@ -119,5 +119,10 @@ def test_count() -> None:
     assert alone.threads >= 2
     assert alone.open_files is not None
     assert alone.open_files >= 3
+    assert alone.threads_max == alone.threads
+    assert alone.open_files_max == alone.open_files
     assert both.processes == 2
+    assert both.threads is not None
+    assert both.threads_max is not None
+    assert alone.threads <= both.threads_max <= both.threads - 1
     assert count([]).processes == 0

@@ -14,7 +14,7 @@ from orchestrator.measure.cgroups import locate
 from orchestrator.measure.counters import Counters
 from orchestrator.measure.processes import ProcessCount
 from orchestrator.measure.sampler import Sampler
-from orchestrator.measure.series import DETAIL_FIRST, SeriesReader
+from orchestrator.measure.series import SeriesReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,20 +121,45 @@ def test_a_defect_in_one_reader_leaves_the_others_sampled() -> None:
         assert len(sampler.take("good")) > 5
 
 
-def test_processes_are_counted_seldom() -> None:
+def test_processes_are_counted_ever_more_seldom() -> None:
     asked: list[float] = []
 
     def processes() -> ProcessCount:
         asked.append(time.monotonic())
-        return ProcessCount(processes=3, threads=5, open_files=8)
+        return ProcessCount(processes=3, threads=5, open_files=8, threads_max=4, open_files_max=6)
 
     reader = Growing()
     with Sampler(interval_seconds=0.01) as sampler:
         sampler.add("a", reader, processes)
-        wait_until(lambda: reader.calls > 20)
+        wait_until(lambda: reader.calls > 60)
         samples = sampler.take("a")
-    assert len(asked) == 1
-    assert [(s.processes, s.open_files) for s in samples if s.processes is not None] == [(3, 8)]
+    assert 5 <= len(asked) < reader.calls / 2
+    gaps = [b - a for a, b in pairwise(asked)]
+    assert gaps[-1] > 3 * gaps[0]
+    counts = [s for s in samples if s.processes is not None]
+    assert len(counts) == len(asked)
+    assert {(s.processes, s.threads, s.open_files) for s in counts} == {(3, 5, 8)}
+    assert {(s.process_threads_max, s.process_open_files_max) for s in counts} == {(4, 6)}
+
+
+def test_a_count_of_processes_outlives_the_thinning() -> None:
+    """The samples with a count have the least memory, so that their neighbours are kept."""
+    counted = [0]
+
+    def read() -> Counters:
+        return Counters(memory_bytes=100 - counted[0] % 2)
+
+    def processes() -> ProcessCount:
+        counted[0] += 1
+        return ProcessCount(processes=1, open_files=counted[0], open_files_max=counted[0])
+
+    with Sampler(interval_seconds=0.002, max_samples=8) as sampler:
+        sampler.add("a", read, processes)
+        time.sleep(0.3)
+        samples = sampler.take("a")
+    kept = [sample.open_files for sample in samples if sample.open_files is not None]
+    assert len(kept) >= 4
+    assert kept == sorted(kept)
 
 
 def test_keys_are_used_once_at_a_time() -> None:
@@ -156,7 +181,7 @@ def test_nonsense_settings_are_refused() -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_series_reader_is_complete_first_and_then_every_tenth_time(
+def test_series_reader_is_complete_first_and_then_ever_more_seldom(
     monkeypatch: pytest.MonkeyPatch, keep: bool
 ) -> None:
     if not keep:
@@ -164,9 +189,10 @@ def test_series_reader_is_complete_first_and_then_every_tenth_time(
     paths = locate("container", 2, RECORDED / "v2")
     assert paths is not None
     reader = SeriesReader(paths)
-    readings = [reader() for _ in range(DETAIL_FIRST + 16)]
+    readings = [reader() for _ in range(120)]
     complete = [n for n, reading in enumerate(readings, 1) if reading.anon_bytes is not None]
-    assert complete == [1, 2, 3, 4, 5, 10, 20]
+    assert complete[:20] == [*range(1, 17), 18, 20, 22, 24]
+    assert complete[-3:] == [91, 101, 111]
     assert {(r.cpu_seconds, r.memory_bytes, r.pids) for r in readings} == {(0.996875, 15130624, 16)}
     assert readings[9].memory_pressure_ratio == 0.0127
     assert bool(reader._open) is keep

@@ -21,7 +21,8 @@ from orchestrator.model import (
     Violation,
     ViolationKind,
 )
-from orchestrator.verdict.violations import seconds_text, size_text, violations
+from orchestrator.verdict.phrases import seconds_text, size_text
+from orchestrator.verdict.violations import violations
 
 MIB = 1 << 20
 LOG = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
@@ -98,7 +99,7 @@ def test_a_modest_test_breaks_nothing() -> None:
         ),
         (
             Usage(memory_peak_bytes=128 * MIB, anon_peak_bytes=MIB, oom_kills=1),
-            ["child-oom error", "memory-over warning"],
+            ["memory-over warning", "child-oom error"],
         ),
         # near the limit no reclaim proves what it was: only cache that was seen does
         (Usage(memory_peak_bytes=120 * MIB, anon_peak_bytes=MIB), ["memory-near warning"]),
