@@ -52,8 +52,10 @@ def populate(name: str, slots: int) -> list[subprocess.Popen[bytes]]:
     return started
 
 
-def measure(title: str, slots: list[CgroupPaths], seconds: float, *, kept_open: bool, counted: bool) -> str:
-    """A sentence with the cost, that of making the samples at the end included."""
+def measure(
+    title: str, slots: list[CgroupPaths], seconds: float, *, age: float = 0.0, kept_open: bool, counted: bool
+) -> str:
+    """A sentence with the cost from an age of all tests on; that of making the samples at the end is in it."""
     with Sampler(interval_seconds=0.1) as sampler:
         for key, paths in enumerate(slots):
             sampler.add(
@@ -61,11 +63,13 @@ def measure(title: str, slots: list[CgroupPaths], seconds: float, *, kept_open: 
                 SeriesReader(paths) if kept_open else partial(read, paths, series=True),
                 partial(count_processes, paths) if counted else None,
             )
-        time.sleep(1.0)  # past the dense start
+        time.sleep(age)
         before, started = time.process_time(), time.monotonic()
         time.sleep(seconds)
+        reading, passed = time.process_time() - before, time.monotonic() - started
         taken = [len(sampler.take(str(key))) for key in range(len(slots))]
-        cost = (time.process_time() - before) / (time.monotonic() - started)
+        making = time.process_time() - before - reading
+        cost = reading / passed + making / (age + passed)
     return f"{title}: {cost:.4f} CPU s per s, {len(slots)} slots, {min(taken)} to {max(taken)} samples each"
 
 
@@ -85,9 +89,11 @@ def costs(seconds: float, slots: int) -> list[str]:
             paths = [CgroupPaths(2 if (ROOT / "cgroup.controllers").exists() else 1, (ROOT,))] * slots
         else:
             inside = populate(name, slots)
+        kept = partial(measure, slots=paths, seconds=seconds, kept_open=True)
         return [
-            measure("kernel's counters", paths, seconds, kept_open=True, counted=False),
-            measure("and processes, threads, open files", paths, seconds, kept_open=True, counted=True),
+            kept("tests 10 s old, kernel's counters", age=10.0, counted=False),
+            kept("tests 10 s old, processes and open files too", age=10.0, counted=True),
+            kept("tests that all start at once, the same", counted=True),
             measure("counters, files opened each time", paths, seconds, kept_open=False, counted=False),
         ]
     finally:
