@@ -307,6 +307,9 @@ class Usage:
     cpu_user_seconds: float | None = None
     cpu_system_seconds: float | None = None
     memory_peak_bytes: int | None = None
+    """All that was charged to the container, as its limit counts it: the floor is in it."""
+    memory_floor_bytes: int | None = None
+    """Charged when the test was released: the agent, and what the runtime's start left."""
     anon_peak_bytes: int | None = None
     file_peak_bytes: int | None = None
     shmem_peak_bytes: int | None = None
@@ -324,7 +327,29 @@ class Usage:
     missing: Mapping[str, str] = field(default_factory=dict)
     """Figure's field name -> reason, for each figure that is None."""
     memory_peak_is_upper_bound: bool = False
-    """True in a reused slot whose kernel cannot reset the peak."""
+    """True where it was as high before the test (runtime's start, an earlier test) and could not be reset."""
+    upper_bounds: tuple[str, ...] = ()
+    """Names of the peaks of which that is true."""
+    disagreements: Mapping[str, str] = field(default_factory=dict)
+    """Figure's field name -> sentence, where two sources differ by more than they may."""
+    overheads: Mapping[str, float] = field(default_factory=dict)
+    """Figure's field name -> what a test that does nothing costs here, subtracted from the figure."""
+    before_test: Mapping[str, float] = field(default_factory=dict)
+    """Figure's field name -> what the container had used when the test was released; not in the figure."""
+
+
+USAGE_NOTES = frozenset(
+    {
+        "sources",
+        "missing",
+        "memory_peak_is_upper_bound",
+        "upper_bounds",
+        "disagreements",
+        "overheads",
+        "before_test",
+    }
+)
+"""Names of Usage's fields that are no figures, but say something about them."""
 
 
 class Outcome(StrEnum):
@@ -467,6 +492,8 @@ class Attestation:
     container_name: str
     container_id: str
     image_id: str
+    limits_from_kernel: bool = False
+    """The effective limits are the kernel's, read by the agent; False: the engine's word."""
     effective_memory_bytes: int | None = None
     effective_cpus: float | None = None
     effective_pids: int | None = None
@@ -475,6 +502,19 @@ class Attestation:
     seccomp: str | None = None
     read_only_root: bool | None = None
     user: str | None = None
+    capabilities_effective: str | None = None
+    """CapEff of the shell that starts the test: a hexadecimal mask, as the kernel writes it."""
+    capabilities_bounding: str | None = None
+    """CapBnd: what no program inside can ever get beyond."""
+    no_new_privileges: bool | None = None
+    seccomp_mode: int | None = None
+    """The kernel's: 0 none, 1 strict, 2 filter."""
+    engine: str | None = None
+    """Name and version."""
+    kernel: str | None = None
+    cgroup_version: int | None = None
+    mismatches: tuple[str, ...] = ()
+    """A sentence for each setting that is not what was asked for: the attempt is `infra` then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.calibrating import key_of
 from orchestrator.commands.printing import say
 from orchestrator.commands.session import load, seccomp_text
 from orchestrator.engine.docker import candidate_addresses, open_engine
@@ -16,6 +17,7 @@ from orchestrator.engine.local import can_share_fifos
 from orchestrator.engine.meter import can_own_cgroups
 from orchestrator.engine.reaper import find_orphans
 from orchestrator.errors import ExitCode, OrchError
+from orchestrator.measure import calibration
 from orchestrator.measure.processes import host_info, owner_alive
 from orchestrator.reports.jsonrun import to_json
 from orchestrator.reports.text import format_bytes
@@ -183,6 +185,24 @@ def _config_checks(config: Config, engine: Engine) -> Iterator[Check]:
         else:
             size = format_bytes(engine.image_bytes(found))
             yield Check(name="image", health=Health.OK, finding=f"{name}: {found[:19]} {size}")
+            yield _calibration(config, engine.info, name, found)
+
+
+def _calibration(config: Config, info: EngineInfo, name: str, image_id: str) -> Check:
+    known = calibration.load(config.state_dir).get(key_of(info, image_id))
+    if known is None:
+        finding = f"{name}: not measured here since the last boot; the next run does"
+        return Check(name="calibration", health=Health.NOTE, finding=finding)
+    start = (
+        "?" if known.start_cpu_seconds is None else f"{known.start_cpu_seconds * 1000:.1f} ms",
+        format_bytes(known.start_memory_peak_bytes),
+    )
+    finding = (
+        f"{name}: a test that does nothing costs {known.cpu_seconds * 1000:.1f} ms of CPU (subtracted,"
+        f" ±{known.cpu_spread_seconds * 500:.1f} ms), floor {format_bytes(known.memory_floor_bytes)};"
+        f" the runtime's start {start[0]}, peak {start[1]} (kept apart)"
+    )
+    return Check(name="calibration", health=Health.OK, finding=finding)
 
 
 def _leftovers(engine: Engine) -> Iterator[Check]:

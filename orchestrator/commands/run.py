@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
+from orchestrator.commands.calibrating import calibrated
 from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
 from orchestrator.commands.reporting import Output
@@ -142,6 +143,15 @@ def carry_out(
         signals = stack.enter_context(Signals(stop, progress.running_lines))
         database.begin_run(this, plan, owner=owner.token)
         progress.start(this, plan)
+        executor.calibrations = calibrated(
+            executor.apart(),
+            plan,
+            images=this.images,
+            info=engine.info,
+            state_dir=config.state_dir,
+            place=place,
+            stop=stop,
+        )
         going = schedule(
             plan,
             Execute(executor, folder),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.database.encode import clean, content_id, key_of_test, pack_plan, pack_samples, redact
-from orchestrator.model import Limits, TestId, Timings, Usage
+from orchestrator.model import USAGE_NOTES, Limits, TestId, Timings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,9 +31,7 @@ Row = dict[str, Any]
 
 LIMITS = tuple(f.name for f in fields(Limits))
 TIMINGS = tuple(f.name for f in fields(Timings))
-FIGURES = tuple(
-    f.name for f in fields(Usage) if f.name not in {"sources", "missing", "memory_peak_is_upper_bound"}
-)
+FIGURES = tuple(f.name for f in fields(Usage) if f.name not in USAGE_NOTES)
 """Names of the figures in a Usage, which are columns of `attempts` too."""
 
 _NAME_CHARACTERS = 1_000
@@ -124,8 +122,7 @@ def _verdict(result: TestResult, *, final: bool) -> Row:
 
 def _attempt_row(run_id: str, test_key: str, attempt: Attempt) -> tuple[Row, list[Row]]:
     assignment, evidence, usage = attempt.assignment, attempt.evidence, attempt.evidence.usage
-    origins = {"sources": {k: v.value for k, v in usage.sources.items()}, "missing": dict(usage.missing)}
-    sheets = [_sheet("usage", origins)]
+    sheets = [_sheet("usage", _origins(usage))]
     container, attestation_sheet = _container(evidence.attestation)
     if attestation_sheet is not None:
         sheets.append(attestation_sheet)
@@ -161,6 +158,17 @@ def _attempt_row(run_id: str, test_key: str, attempt: Attempt) -> tuple[Row, lis
     return row, sheets
 
 
+def _origins(usage: Usage) -> Row:
+    """What is the same for most attempts of a run; what was counted before each test is in its metrics.json."""
+    facts: Row = {"sources": {k: v.value for k, v in usage.sources.items()}, "missing": dict(usage.missing)}
+    notes: Row = {
+        "upper_bounds": list(usage.upper_bounds),
+        "disagreements": {name: clean(text) for name, text in usage.disagreements.items()},
+        "overheads": dict(usage.overheads),
+    }
+    return facts | {name: note for name, note in notes.items() if note}
+
+
 def _sheet(kind: str, facts: Row) -> Row:
     return {"id": content_id(kind, facts), "kind": kind, "facts": facts}
 
@@ -171,6 +179,7 @@ def _container(attestation: Attestation | None) -> tuple[Row, Row | None]:
     facts = {f.name: getattr(attestation, f.name) for f in fields(attestation)}
     container = {key: facts.pop(key) for key in _CONTAINER_KEYS}
     facts["capabilities"] = list(attestation.capabilities)
+    facts["mismatches"] = [clean(mismatch) for mismatch in attestation.mismatches]
     return container, _sheet("attestation", facts)
 
 

@@ -59,10 +59,12 @@ def _test(db: Database, attempts: list[AttemptRow], *, samples: bool) -> dict[st
 
 def _attempt(attempt: AttemptRow) -> dict[str, Any]:
     usage = asdict(attempt.usage)
+    usage["upper_bounds"] = list(usage["upper_bounds"])
     usage["source"] = {figure: source.value for figure, source in usage.pop("sources").items()}
     attestation = None if attempt.attestation is None else asdict(attempt.attestation)
     if attestation is not None:
-        attestation["capabilities"] = list(attestation["capabilities"])
+        for name in ("capabilities", "mismatches"):
+            attestation[name] = list(attestation[name])
     return {
         "profile": attempt.profile,
         "reason": attempt.reason,

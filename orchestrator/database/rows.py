@@ -120,6 +120,9 @@ def _usage(row: Columns, sheet: Columns) -> Usage:
         sources={name: Source(source) for name, source in sheet.get("sources", {}).items()},
         missing=dict(sheet.get("missing", {})),
         memory_peak_is_upper_bound=row["memory_peak_is_upper_bound"],
+        upper_bounds=tuple(sheet.get("upper_bounds", ())),
+        disagreements=dict(sheet.get("disagreements", {})),
+        overheads=dict(sheet.get("overheads", {})),
     )
 
 
@@ -127,7 +130,8 @@ def _attestation(row: Columns, sheets: Mapping[str, Columns]) -> Attestation | N
     if row["attestation_sheet_id"] is None:
         return None
     facts = dict(sheets.get(row["attestation_sheet_id"], {}))
-    facts["capabilities"] = tuple(facts.get("capabilities", ()))
+    for name in ("capabilities", "mismatches"):
+        facts[name] = tuple(facts.get(name, ()))
     known = {f.name for f in fields(Attestation)}
     return Attestation(
         container_name=row["container_name"],

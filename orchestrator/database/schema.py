@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from orchestrator.database.columns import blob, count, flag, json, moment, real, reference, text, uuid_key
 
-SCHEMA_VERSION = 2
-"""Number of the newest revision; `alembic_version` holds it as `0002`, SQLite's user_version as 2."""
+SCHEMA_VERSION = 3
+"""Number of the newest revision; `alembic_version` holds it as `0003`, SQLite's user_version as 3."""
 
 APPLICATION_ID = 0x6F726368
 """SQLite's application_id of our files: "orch" in ASCII. How they are told from other programs' databases."""
@@ -100,7 +100,7 @@ fact_sheets = sa.Table(
     "fact_sheets",
     metadata,
     uuid_key("UUID made from the content."),
-    text("kind", "usage (sources and missing) or attestation."),
+    text("kind", "usage (sources, missing, bounds, overheads, disagreements) or attestation."),
     json("facts", "The facts, as a JSON object.", nullable=False),
     comment="Facts that are the same for a great many attempts, kept once.",
 )
@@ -146,6 +146,11 @@ attempts = sa.Table(
     real("cpu_user_seconds", "CPU time in user mode.", nullable=True),
     real("cpu_system_seconds", "CPU time in the kernel.", nullable=True),
     count("memory_peak_bytes", "Highest memory charged to the test.", nullable=True),
+    count(
+        "memory_floor_bytes",
+        "Of the peak, what was charged before the test was released: the agent, the runtime's start.",
+        nullable=True,
+    ),
     count("anon_peak_bytes", "Highest anonymous memory seen.", nullable=True),
     count("file_peak_bytes", "Highest page cache seen.", nullable=True),
     count("shmem_peak_bytes", "Highest shared memory and tmpfs seen.", nullable=True),
@@ -157,7 +162,7 @@ attempts = sa.Table(
     real("throttled_seconds", "Time the test was held back by its CPU limit.", nullable=True),
     count("read_bytes", "Bytes read from block devices.", nullable=True),
     count("write_bytes", "Bytes written to block devices.", nullable=True),
-    flag("memory_peak_is_upper_bound", "True in a reused slot whose kernel cannot reset the peak."),
+    flag("memory_peak_is_upper_bound", "True where it was as high before the test and could not be reset."),
     text("usage_sheet_id", "fact_sheets.id: source of each figure, reason of each missing one.", nullable=True),
     text("container_name", "Name of the container; NULL: there was none.", nullable=True),
     text("container_id", "Engine's ID of the container.", nullable=True),

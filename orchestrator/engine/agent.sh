@@ -5,7 +5,7 @@
 #
 # From orch, for each test: a line with a secret nonce, lines of shell that end in a call of orch_test, and the
 # nonce once more. To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
-#   begin, counters before, run, <the test's stdout>, end, the record, tar, <archive of the outputs>,
+#   begin, what the kernel holds us to and counters before, run, <the test's stdout>, end, the record, tar, <archive of the outputs>,
 #   reset, what could not be emptied, over
 # and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
@@ -17,6 +17,17 @@ cd / || exit 125
 
 newline='
 '
+# What the kernel holds this container to, as lines "key value"; read once, in no test's time; no fork.
+held=
+for file in $ORCH_LIMITS; do
+    [ -r "$file" ] && IFS= read -r text <"$file" && held="$held${file##*/} $text
+"
+done
+while read -r key text; do
+    case $key in CapEff: | CapBnd: | NoNewPrivs: | Seccomp:) held="$held${key%:} $text
+" ;; esac
+done </proc/self/status
+
 mark() { printf '\n%s %s\n' "$nonce" "$1"; }
 
 # Adds the kernel's counters to $record; no fork.
@@ -159,7 +170,7 @@ reset_places() {
 
 # orch_test last|keep FOLDER NAME=VALUE... -- COMMAND...
 orch_test() {
-    keep=$1 folder=$2 record=
+    keep=$1 folder=$2 record=$held
     shift 2
     counters
     { mark begin; printf '%s' "$record"; mark run; } >&8
@@ -171,7 +182,7 @@ orch_test() {
         # shellcheck disable=SC2163 # the word is NAME=VALUE
         while [ "$1" != -- ]; do export "$1"; shift; done
         shift
-        unset ORCH_COUNTERS ORCH_OUTPUT_CAP
+        unset ORCH_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
         exec "$@" >&8 2>&9 7<&- 8>&- 9>&-
     )
     code=$?

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.attest import LIMIT_FILES
 from orchestrator.engine.base import ContainerSpec, Mount
 from orchestrator.engine.outputs import archive_cap_bytes
 
@@ -78,6 +79,7 @@ def container_spec(
         env={
             **BASE_ENV,
             "ORCH_COUNTERS": " ".join(around.counters),
+            "ORCH_LIMITS": " ".join(LIMIT_FILES),
             "ORCH_OUTPUT_CAP": str(archive_cap_bytes(limits.outputs_bytes)),
         },
         labels=labels,

@@ -6,6 +6,7 @@ engine is evidence too (`engine_failure`), never an exception: nothing is known 
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import threading
@@ -15,10 +16,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
+from orchestrator.engine.attest import attest
 from orchestrator.engine.meter import Meter
 from orchestrator.engine.slot import PlainSlot, Slot
 from orchestrator.errors import EngineError, NoShellError
-from orchestrator.model import Attestation, EngineState, Evidence, OutputLog, Timings
+from orchestrator.measure.calibration import corrected
+from orchestrator.model import EngineState, Evidence, OutputLog, Timings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.hardening import Surroundings
     from orchestrator.engine.labels import Owner
     from orchestrator.engine.reading import SlotRun
+    from orchestrator.measure.calibration import Calibration
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model import Assignment, EngineInfo
     from orchestrator.stopping import StopFlag
@@ -77,6 +81,14 @@ class LocalExecutor:
         self._lock = threading.Lock()
         self._shell_less: set[str] = set()
         self.tally = Tally()
+        self.calibrations: Mapping[str, Calibration] = {}
+        """Image ID -> what a test that does nothing costs in it; figures are corrected by it."""
+
+    def apart(self) -> LocalExecutor:
+        """The same executor with a tally of its own, for containers that are no test's."""
+        other = copy.copy(self)
+        other.tally = Tally()
+        return other
 
     def run(self, assignment: Assignment, queue_seconds: float, folder: Path) -> Evidence:
         """One attempt in a fresh slot. `folder` exists and receives stdout, stderr and outputs/."""
@@ -120,6 +132,7 @@ class LocalExecutor:
             try:
                 samples = meter.samples()
                 used = meter.usage(run, samples, reason=failure or (NO_AGENT if plain else None))
+                used = corrected(used, self._calibration(run, spec.image_id))
             finally:
                 self._clear_up(slot, meter)
         return Evidence(
@@ -143,8 +156,16 @@ class LocalExecutor:
                 teardown_seconds=time.monotonic() - ended,
             ),
             started_at=run.started_at if run else began,
-            attestation=attestation(inspection) if inspection else None,
+            attestation=attest(
+                inspection, asked=slot.spec, begin=run.begin_counters if run else "", info=self._engine.info
+            )
+            if inspection
+            else None,
         )
+
+    def _calibration(self, run: SlotRun | None, image_id: str) -> Calibration | None:
+        """None also for a test whose agent did not come to its end: it did not cost what a null test's did."""
+        return self.calibrations.get(image_id) if run is not None and run.record is not None else None
 
     def _slot(self, spec: ContainerSpec, assignment: Assignment, streams_dir: Path | None) -> Slot:
         if spec.image_id in self._shell_less:
@@ -184,21 +205,3 @@ class LocalExecutor:
             self.tally.expected += expected
             self.tally.created += created
             self.tally.removed += removed
-
-
-def attestation(inspection: Inspection) -> Attestation:
-    """What the container really was."""
-    effective = inspection.effective
-    return Attestation(
-        container_name=inspection.name,
-        container_id=inspection.id,
-        image_id=effective.image_id or "",
-        effective_memory_bytes=effective.memory_bytes,
-        effective_cpus=effective.cpus,
-        effective_pids=effective.pids,
-        network=effective.network,
-        capabilities=effective.capabilities_added,
-        seccomp=effective.seccomp,
-        read_only_root=effective.read_only_root,
-        user=effective.user,
-    )

@@ -6,9 +6,11 @@ Joins what `measure` parses; a figure's best source wins there.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.measure import cgroups, processes, usage
+from orchestrator.measure.peaks import FreshPeak
 from orchestrator.measure.series import SeriesReader
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Meter:
         self._start: cgroups.Counters | None = None
         self._last: cgroups.Counters | None = None
         self._key: str | None = None
+        self._fresh: FreshPeak | None = None
+        self._own_fresh: FreshPeak | None = None
 
     def begin(self, container_id: str, key: str, *, running: bool = False) -> None:
         """A test starts: from here on everything that is counted is its own. `key` names its samples.
@@ -53,7 +57,10 @@ class Meter:
             self._paths = cgroups.locate(self.parent, self._version)
             if self._paths is not None and not running:
                 self._start = cgroups.read(self._paths)
+                self._fresh = FreshPeak.start(self._paths)
         self._own = self._locate_own(container_id)
+        if self._own is not None and not running:
+            self._own_fresh = FreshPeak.start(self._own)
         self._last = None
         seen = self._own or self._paths
         if seen is not None:
@@ -90,6 +97,8 @@ class Meter:
     def usage(self, run: SlotRun | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
         """What the test used; `reason`: why there may be nothing to see."""
         kernel = cgroups.read(self._paths) if self._paths is not None else None
+        if kernel is not None and self._fresh is not None:
+            kernel = replace(kernel, memory_peak_bytes=self._fresh.read())
         begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
         end = cgroups.parse_agent(run.end_counters) if run and run.end_counters else None
         if reason is None and (run is None or run.record is None):
@@ -97,6 +106,8 @@ class Meter:
         return usage.combine(
             kernel=kernel,
             kernel_start=self._start,
+            peaks_reset=(self._fresh is not None, self._own_fresh is not None and self._own_fresh.shared),
+            archived=bool(run and (run.outputs or run.outputs_notes)),
             container=self._last,
             agent_start=begin,
             agent_end=end,
@@ -108,6 +119,9 @@ class Meter:
     def close(self) -> None:
         """Remove the cgroup; the container must be gone."""
         self.samples()
+        for fresh in (self._fresh, self._own_fresh):
+            if fresh is not None:
+                fresh.close()
         if self._paths is None and self.parent is not None:
             self._paths = cgroups.locate(self.parent, self._version)
         if self._paths is not None and self.parent is not None:

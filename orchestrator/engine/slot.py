@@ -39,7 +39,7 @@ class Slot:
 
     def __init__(self, engine: ContainerEngine, spec: ContainerSpec, *, streams_dir: Path | None) -> None:
         self._engine = engine
-        self._spec = spec
+        self.spec = spec
         self._streams_dir = streams_dir
         self._channel: Channel | None = None
         self._silent_since = 0.0
@@ -52,7 +52,7 @@ class Slot:
         began = time.monotonic()
         if self._streams_dir is not None:
             self._channel = FifoChannel(self._streams_dir)
-        self.container_id = self._engine.create(self._spec)
+        self.container_id = self._engine.create(self.spec)
         created = time.monotonic()
         self.create_seconds = created - began
         if self._channel is None:
@@ -79,7 +79,7 @@ class Slot:
                     break
         state = self.state()
         why = state.error or f"its state is {state.status}, exit code {state.exit_code}"
-        raise EngineError(f"the container {self._spec.name} came up without its agent: {why}")
+        raise EngineError(f"the container {self.spec.name} came up without its agent: {why}")
 
     def run(
         self,
@@ -157,7 +157,7 @@ class Slot:
     def state(self) -> EngineState:
         """What the engine says now; status `gone` when it does not know the container."""
         try:
-            return self._engine.inspect(self.container_id or self._spec.name).state
+            return self._engine.inspect(self.container_id or self.spec.name).state
         except NotFoundError:
             return EngineState(status="gone")
 
@@ -175,10 +175,10 @@ class Slot:
     def _late_container(self) -> str | None:
         """Id of the container of our name, if its labels say that it is ours: the name may have been taken."""
         try:
-            found = self._engine.inspect(self._spec.name)
+            found = self._engine.inspect(self.spec.name)
         except NotFoundError:
             return None
-        return found.id if self._spec.labels.items() <= found.labels.items() else None
+        return found.id if self.spec.labels.items() <= found.labels.items() else None
 
 
 class PlainSlot(Slot):
@@ -192,7 +192,7 @@ class PlainSlot(Slot):
     def open(self) -> None:
         """Create and attach; the test starts with its container."""
         began = time.monotonic()
-        self.container_id = self._engine.create(self._spec)
+        self.container_id = self._engine.create(self.spec)
         self._channel = self._engine.attach(self.container_id)
         self.create_seconds = time.monotonic() - began
 

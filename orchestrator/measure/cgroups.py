@@ -83,6 +83,7 @@ AGENT_FILES_V1 = (
     "/sys/fs/cgroup/cpuacct/cpuacct.usage_user",
     "/sys/fs/cgroup/cpuacct/cpuacct.usage_sys",
     "/sys/fs/cgroup/cpu/cpu.stat",
+    "/sys/fs/cgroup/memory/memory.usage_in_bytes",
     "/sys/fs/cgroup/memory/memory.max_usage_in_bytes",
     "/sys/fs/cgroup/memory/memory.oom_control",
     "/sys/fs/cgroup/pids/pids.peak",
@@ -91,6 +92,7 @@ AGENT_FILES_V1 = (
 )
 AGENT_FILES_V2 = (
     "/sys/fs/cgroup/cpu.stat",
+    "/sys/fs/cgroup/memory.current",
     "/sys/fs/cgroup/memory.peak",
     "/sys/fs/cgroup/memory.swap.peak",
     "/sys/fs/cgroup/memory.events",

@@ -1,16 +1,18 @@
 """From several readings to one `Usage`: each figure from the best source that has it, or the reason why none.
 
 Rules, each from a measurement (see `counters`): running counters are differences between two readings of the
-same cgroup. Peaks are the parent's if they rose while the test ran. OOM kills and refused forks are the
-highest that any cgroup saw, because a parent on v1 does not see its children's. Throttling is
-never the parent's.
+same cgroup. CPU time is the agent's where it has a record: its two readings enclose the test alone, while the
+parent's second one includes the packing of outputs and the container's end. Peaks are the parent's if they rose
+while the test ran. OOM kills and refused forks are the highest that any cgroup saw, because a parent on v1 does
+not see its children's. Throttling is never the parent's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from orchestrator.measure import crosscheck
 from orchestrator.measure.counters import NANOSECONDS, Counters
 from orchestrator.model import Source, Usage
 
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
 
     from orchestrator.model import Sample
 
-_RUNNING = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds", "read_bytes", "write_bytes")
+_CPU = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
+_RUNNING = (*_CPU, "read_bytes", "write_bytes")
 _LOCAL = ("throttled_periods", "throttled_seconds")
 _EVENTS = ("oom_kills", "pids_limit_hits")
 _PEAKS = ("memory_peak_bytes", "swap_peak_bytes", "pids_peak")
 _PRESENT = {"memory_peak_bytes": "memory_bytes", "pids_peak": "pids"}
+_FLOOR = "memory_floor_bytes"
 _KINDS = {"anon_peak_bytes": "anon_bytes", "file_peak_bytes": "file_bytes", "shmem_peak_bytes": "shmem_bytes"}
 _REASONS = {
     "anon_peak_bytes": "no sample was taken while the test ran",
@@ -32,6 +36,7 @@ _REASONS = {
     "read_bytes": "the kernel counted no I/O of this cgroup",
     "write_bytes": "the kernel counted no I/O of this cgroup",
 }
+_FLOOR_REASON = "nothing was read when the test was released"
 _LOCAL_REASON = "it is counted in the container's own cgroup, which was gone before it could be read"
 
 
@@ -42,12 +47,21 @@ class _Span:
     source: Source
     start: Counters | None
     end: Counters | None
+    peak_reset: bool = False
+    """The memory peak at the end began with the test; the one at the start is of what came before."""
 
     def last(self, name: str) -> float | None:
         return None if self.end is None else getattr(self.end, name)
 
     def first(self, name: str) -> float | None:
         return None if self.start is None else getattr(self.start, name)
+
+    def risen(self, name: str) -> bool:
+        """Whether a peak at the end is the test's own."""
+        first, last = self.first(name), self.last(name)
+        if last is None or (name == "memory_peak_bytes" and self.peak_reset):
+            return last is not None
+        return first is None or last > first
 
     def growth(self, name: str) -> float | None:
         """None also where it shrank: then the two readings are not of one cgroup."""
@@ -69,29 +83,61 @@ def combine(
     reason: str | None,
     samples: Sequence[Sample] = (),
     samples_source: Source = Source.KERNEL,
+    peaks_reset: tuple[bool, bool] = (False, False),
+    archived: bool = False,
 ) -> Usage:
     """What the test used. `kernel` and `kernel_start`: the slot's parent cgroup at the end and when the test
     was released (None: the parent was new). `container`: the last reading of the container's own cgroup, the
     one that the agent reads too. `samples` give the peaks by kind of memory, of which the kernel keeps none.
-    `reason`: why a figure without any source is missing, if the caller knows better.
+    `peaks_reset`: whether the memory peak of the parent, and of the container's own cgroup, began with the test.
+    `reason`: why a figure without any source is
+    missing, if the caller knows better. `archived`: outputs were packed after the test.
     """
-    parent = _Span(Source.KERNEL, kernel_start, kernel)
-    own = _Span(Source.KERNEL, agent_start, container)
-    agent = _Span(Source.AGENT, agent_start, agent_end)
-    engine = _Span(Source.STATS, None, stats)
+    parent = _Span(Source.KERNEL, kernel_start, kernel, peaks_reset[0])
+    own = _Span(Source.KERNEL, agent_start, container, peaks_reset[1])
+    agent = _Span(Source.AGENT, agent_start, agent_end, peaks_reset[1])
+    engine = _Span(Source.STATS, agent_start, stats)
     found: dict[str, tuple[float, Source]] = {}
     for name in _RUNNING:
-        _keep(found, name, ((span.growth(name), span.source) for span in (parent, own, agent, engine)))
+        spans = (agent, parent, own, engine) if name in _CPU else (parent, own, agent, engine)
+        _keep(found, name, ((span.growth(name), span.source) for span in spans))
     for name in (*_LOCAL, *_EVENTS):
         _keep(found, name, _highest(_counted(name, parent, (own, agent, engine))))
-    upper_bound = False
+    upper_bounds = tuple(name for name in _PEAKS if _peak(found, name, (parent, own, agent)))
     for name in _PEAKS:
-        bounded = _peak(found, name, (parent, own, agent))
-        upper_bound = upper_bound or (bounded and name == "memory_peak_bytes")
         _keep(found, name, _seen(name, stats, samples, samples_source))
+    _keep(found, _FLOOR, ((span.first("memory_bytes"), span.source) for span in (parent, agent)))
     for name, kind in _KINDS.items():
         _keep(found, name, _by_kind(kind, (own, agent, parent, engine), samples, samples_source))
-    return _usage(found, reason, upper_bound=upper_bound, local=bool(kernel and kernel.events_are_local))
+    usage = _usage(found, reason, local=bool(kernel and kernel.events_are_local))
+    return replace(
+        usage,
+        memory_peak_is_upper_bound="memory_peak_bytes" in upper_bounds,
+        upper_bounds=upper_bounds,
+        disagreements=crosscheck.disagreements(
+            parent=_comparable(parent),
+            agent=_comparable(agent),
+            stats=_comparable(engine),
+            samples=samples if samples_source is Source.KERNEL else (),
+            archived=archived,
+        ),
+        before_test=_before(parent, agent),
+    )
+
+
+def _comparable(span: _Span) -> dict[str, float]:
+    """What a source says of the test; without peaks that may be of what came before it."""
+    found = {"cpu_seconds": span.growth("cpu_seconds")}
+    for name in ("memory_peak_bytes", "pids_peak"):
+        found[name] = span.last(name) if span.risen(name) else None
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _before(*spans: _Span) -> dict[str, float]:
+    """What was counted before the test was released, from the best source."""
+    names = ("cpu_seconds", "memory_peak_bytes", "pids_peak")
+    values = ((name, (value for span in spans if (value := span.first(name)) is not None)) for name in names)
+    return {name: value for name, known in values if (value := next(known, None)) is not None}
 
 
 def _keep(
@@ -127,8 +173,7 @@ def _peak(found: dict[str, tuple[float, Source]], name: str, spans: tuple[_Span,
     """Store a peak; True if it is only an upper bound: as high when the test began, by an earlier one."""
     known = [(last, span) for span in spans if (last := span.last(name)) is not None]
     for value, span in known:
-        first = span.first(name)
-        if first is None or value > first:
+        if span.risen(name):
             found[name] = (value, span.source)
             return False
     if known:
@@ -161,14 +206,12 @@ def _by_kind(
     yield from _highest(iter(seen))
 
 
-def _usage(
-    found: Mapping[str, tuple[float, Source]], reason: str | None, *, upper_bound: bool, local: bool
-) -> Usage:
-    figures = (*_RUNNING, *_LOCAL, *_EVENTS, *_PEAKS, *_KINDS)
+def _usage(found: Mapping[str, tuple[float, Source]], reason: str | None, *, local: bool) -> Usage:
+    figures = (*_RUNNING, *_LOCAL, *_EVENTS, *_PEAKS, _FLOOR, *_KINDS)
     values = {name: value for name, (value, _) in found.items()}
     whole = {name: value if name.endswith("_seconds") else int(value) for name, value in values.items()}
     reasons = dict(_REASONS)
-    reasons |= dict.fromkeys(_LOCAL, _LOCAL_REASON)
+    reasons |= dict.fromkeys(_LOCAL, _LOCAL_REASON) | {_FLOOR: _FLOOR_REASON}
     if local:
         reasons |= dict.fromkeys(_EVENTS, _LOCAL_REASON)
         reasons["swap_peak_bytes"] = "cgroup v1 keeps no peak of swap"
@@ -177,17 +220,22 @@ def _usage(
         **whole,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
         sources={name: source for name, (_, source) in found.items()},
         missing={name: reason or reasons.get(name, default) for name in figures if name not in found},
-        memory_peak_is_upper_bound=upper_bound,
     )
 
 
 # ---------------------------------------------------------------- the engine's stats
 
 
+_NEVER = "0001-01-01"
+"""When an engine read the counters of a container that does not run: its zeros are no figures."""
+
+
 def parse_stats(reply: Mapping[str, object]) -> Counters:
     """Counters from one answer of the Engine's stats API, in the shapes it has on v1 and v2. What is missing,
     or is not what it should be, is None.
     """
+    if str(reply.get("read", "")).startswith(_NEVER):
+        return Counters()
     memory, stats = _part(reply, "memory_stats"), _part(reply, "memory_stats", "stats")
     cpu = _part(reply, "cpu_stats", "cpu_usage")
     throttling = _part(reply, "cpu_stats", "throttling_data")

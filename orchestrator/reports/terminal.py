@@ -151,6 +151,7 @@ def remarks(result: TestResult) -> tuple[str, ...]:
             )
     if final.witnesses < 2 and final.outcome is Outcome.PASSED:
         found.append("one witness only: the image has no shell for the agent")
+    found += [f"sources disagree: {text}" for text in final.evidence.usage.disagreements.values()]
     found += [*final.assignment.clamped, *final.evidence.outputs_notes]
     return tuple(dict.fromkeys(remark for remark in found if remark))
 

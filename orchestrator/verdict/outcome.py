@@ -84,6 +84,8 @@ def _stopped(evidence: Evidence) -> tuple[Outcome, str] | None:
         return Outcome.INTERRUPTED, "stopped before it had ended"
     if evidence.engine_failure is not None:
         return Outcome.INFRA, evidence.engine_failure
+    if evidence.attestation is not None and evidence.attestation.mismatches:
+        return Outcome.INFRA, f"the container was not as asked for: {'; '.join(evidence.attestation.mismatches)}"
     if evidence.timed_out:
         if _exit_code(evidence) == _KILLED and (evidence.usage.oom_kills or 0) > 0:
             return Outcome.OOM, "killed for lack of memory; the rest was ended at the time limit"

@@ -150,8 +150,11 @@ def test_strict_limits_refuse_a_profile_larger_than_the_host(make_project: Calla
 def test_no_engine_is_36_at_once_with_one_remedy(make_project: Callable[..., Orch], address: str) -> None:
     orch = make_project({"test/good.test.sh": PASSES})
     began = time.monotonic()
+    orch("list")  # what Python and the discovery take on this machine today is not the engine's doing
+    without_engine_seconds = time.monotonic() - began
+    began = time.monotonic()
     refused = orch("run", "--engine", address, expect=36)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 + without_engine_seconds
     assert address in refused.stderr
     assert len(refused.stderr.splitlines()) == 2
     assert not (orch.project / ".orch/runs").exists()

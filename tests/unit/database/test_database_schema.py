@@ -17,12 +17,15 @@ ROOT = Path(__file__).parents[3]
 
 
 def ddl(path):
-    """Name -> DDL; the order of constraints inside a table does not matter."""
+    """Name -> DDL; the order of columns and constraints inside a table does not matter: one that was added later
+    stands at the end.
+    """
     with plain_sqlite(path) as connection:
         found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         marks = [connection.execute(f"PRAGMA {p}").fetchone() for p in ("user_version", "application_id")]
-    tables = {name: sorted(re.split(r",?\s*\n\s*", re.sub(r"[ \t]+", " ", sql))) for name, sql in found}
-    return tables, marks
+    parts = {name: re.split(r",?\s*\n\s*|, (?=\w+ BIGINT)", re.sub(r"[ \t]+", " ", sql)) for name, sql in found}
+    tables = {name: sorted(part.removesuffix(")").strip() for part in texts) for name, texts in parts.items()}
+    return {name: [part for part in texts if part] for name, texts in tables.items()}, marks
 
 
 def upgraded(path):

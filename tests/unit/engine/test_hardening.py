@@ -126,7 +126,7 @@ def test_a_state_folder_elsewhere_is_not_hidden(state: Path | None) -> None:
 
 def test_the_environment_is_a_list_of_its_own() -> None:
     spec = spec_of(make_profile())
-    assert set(spec.env) == {*BASE_ENV, "ORCH_COUNTERS", "ORCH_OUTPUT_CAP"}
+    assert set(spec.env) == {*BASE_ENV, "ORCH_COUNTERS", "ORCH_LIMITS", "ORCH_OUTPUT_CAP"}
     assert spec.env["ORCH_COUNTERS"] == "/sys/fs/cgroup/a /sys/fs/cgroup/b"
 
 

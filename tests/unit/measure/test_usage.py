@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from orchestrator.measure.counters import Counters, parse_v1
 from orchestrator.measure.usage import combine, parse_stats
-from orchestrator.model import Sample, Source, Usage
+from orchestrator.model import USAGE_NOTES, Sample, Source, Usage
 
 RECORDED = Path(__file__).parent / "recorded"
-FIGURES = [f.name for f in fields(Usage) if f.name not in {"sources", "missing", "memory_peak_is_upper_bound"}]
+FIGURES = [f.name for f in fields(Usage) if f.name not in USAGE_NOTES]
 
 
 def combined(
@@ -26,6 +26,8 @@ def combined(
     stats: Counters | None = None,
     reason: str | None = None,
     samples: tuple[Sample, ...] = (),
+    peaks_reset: tuple[bool, bool] = (False, False),
+    archived: bool = False,
 ) -> Usage:
     return combine(
         kernel=kernel,
@@ -36,6 +38,8 @@ def combined(
         stats=stats,
         reason=reason,
         samples=samples,
+        peaks_reset=peaks_reset,
+        archived=archived,
     )
 
 
@@ -70,11 +74,47 @@ def test_a_v2_parent_knows_of_kills_but_its_zero_of_refused_forks_says_nothing()
     assert combined(kernel=Counters(pids_limit_hits=4)).pids_limit_hits == 4
 
 
-def test_the_kernel_is_kept_where_the_agent_says_the_same_figure() -> None:
-    kernel, agent = Counters(cpu_seconds=2.0, pids_peak=9), Counters(cpu_seconds=1.5, pids_peak=8)
+def test_the_agents_two_readings_enclose_the_test_and_its_peaks_are_the_parents() -> None:
+    kernel, agent = Counters(cpu_seconds=1.51, pids_peak=9), Counters(cpu_seconds=1.5, pids_peak=8)
     usage = combined(kernel=kernel, agent_end=agent, stats=Counters(cpu_seconds=1.0))
-    assert (usage.cpu_seconds, usage.pids_peak) == (2.0, 9)
-    assert usage.sources == {"cpu_seconds": Source.KERNEL, "pids_peak": Source.KERNEL}
+    assert (usage.cpu_seconds, usage.pids_peak) == (1.5, 9)
+    assert usage.sources == {"cpu_seconds": Source.AGENT, "pids_peak": Source.KERNEL}
+    assert usage.disagreements == {}
+
+
+def test_sources_that_disagree_are_reported_and_only_beyond_what_is_known_to_differ() -> None:
+    kernel, agent = Counters(cpu_seconds=2.0, pids_peak=9), Counters(cpu_seconds=1.5, pids_peak=8)
+    usage = combined(kernel=kernel, agent_end=agent)
+    assert usage.disagreements == {
+        "cpu_seconds": "2.000 s in the slot's parent cgroup, 1.500 s in the agent's record"
+    }
+    assert combined(kernel=kernel, agent_end=agent, archived=True).disagreements == {}
+
+
+def test_a_peak_that_was_reset_is_the_tests_own_and_its_floor_is_told() -> None:
+    usage = combined(
+        kernel=Counters(memory_peak_bytes=900, pids_peak=6),
+        kernel_start=Counters(memory_peak_bytes=3000, memory_bytes=800, pids_peak=6, cpu_seconds=0.02),
+        agent_start=Counters(memory_peak_bytes=850, memory_bytes=790),
+        agent_end=Counters(memory_peak_bytes=890),
+        peaks_reset=(True, True),
+    )
+    assert (usage.memory_peak_bytes, usage.memory_floor_bytes) == (900, 800)
+    assert (usage.memory_peak_is_upper_bound, usage.upper_bounds) == (False, ("pids_peak",))
+    assert usage.before_test == {"cpu_seconds": 0.02, "memory_peak_bytes": 3000, "pids_peak": 6}
+
+
+def test_without_a_reset_the_runtimes_own_peak_is_an_upper_bound() -> None:
+    usage = combined(
+        agent_start=Counters(memory_peak_bytes=3000, memory_bytes=700), agent_end=Counters(memory_peak_bytes=3000)
+    )
+    assert (usage.memory_peak_bytes, usage.memory_floor_bytes) == (3000, 700)
+    assert (usage.memory_peak_is_upper_bound, usage.upper_bounds) == (True, ("memory_peak_bytes",))
+
+
+def test_stats_of_a_container_that_does_not_run_are_no_figures() -> None:
+    reply = {"read": "0001-01-01T00:00:00Z", "cpu_stats": {"cpu_usage": {"total_usage": 0}}}
+    assert parse_stats(reply) == Counters()
 
 
 def test_a_kill_that_only_the_agent_saw_counts() -> None:

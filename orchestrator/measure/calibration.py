@@ -1,0 +1,169 @@
+"""What a test that does nothing costs on this host, engine and image, so that it can be kept apart. Pure but for
+the file that remembers it.
+
+Measured with null tests, `sh -c :`, in containers like those of real tests. CPU time is subtracted, because it
+adds up; peaks are not, because two peaks of different moments do not (docs/design/calibration.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from orchestrator.model import Source, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from orchestrator.model import EngineInfo
+
+NULL_TESTS = 5
+FILE = "calibration.json"
+KEPT = 100
+"""Calibrations remembered at most; the oldest go first."""
+SUBTRACTED = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_VERSION = 1
+"""Part of every key: a change of the agent or of what is measured here makes older calibrations worthless."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Medians over null tests. None: not measured on this host."""
+
+    runs: int
+    source: Source
+    """Of the CPU figures; those of another source are not corrected."""
+    cpu_seconds: float
+    """Of the agent and of a shell that does nothing, inside the test's two readings."""
+    cpu_user_seconds: float | None
+    cpu_system_seconds: float | None
+    cpu_spread_seconds: float
+    """Highest less lowest: what a corrected figure can be off by."""
+    memory_floor_bytes: int | None
+    memory_rise_bytes: int | None
+    """Peak above the floor."""
+    start_cpu_seconds: float | None
+    """The runtime's start inside the cgroup, before the test's release."""
+    start_memory_peak_bytes: int | None
+    start_pids_peak: int | None
+
+
+def key_of(info: EngineInfo, image_id: str, *, agent: str, channel: str) -> str:
+    """Names what a calibration holds for: engine, kernel, boot, image (its shell) and agent. `channel`: how
+    the container's streams are read.
+    """
+    boot = _boot_id() if info.local else ""
+    parts = (
+        _VERSION,
+        info.name,
+        info.version,
+        info.kernel,
+        boot,
+        info.cgroup_version,
+        info.cgroup_driver,
+        info.rootless,
+        os.geteuid() == 0,
+        image_id,
+        agent,
+        channel,
+    )
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def calibrate(usages: Sequence[Usage]) -> Calibration | None:
+    """From the figures of null tests; None: they have no CPU time of one source."""
+    sources = {usage.sources.get("cpu_seconds") for usage in usages}
+    source = sources.pop() if len(sources) == 1 else None
+    cpu = [usage.cpu_seconds for usage in usages if usage.cpu_seconds is not None]
+    if source is None or len(cpu) < len(usages):
+        return None
+    rises = [
+        max(0, usage.memory_peak_bytes - usage.memory_floor_bytes)
+        for usage in usages
+        if usage.memory_peak_bytes is not None
+        and usage.memory_floor_bytes is not None
+        and not usage.memory_peak_is_upper_bound
+    ]
+    before = [usage.before_test for usage in usages]
+    return Calibration(
+        runs=len(usages),
+        source=source,
+        cpu_seconds=median(cpu),
+        cpu_user_seconds=_median(usage.cpu_user_seconds for usage in usages),
+        cpu_system_seconds=_median(usage.cpu_system_seconds for usage in usages),
+        cpu_spread_seconds=max(cpu) - min(cpu),
+        memory_floor_bytes=_whole(usage.memory_floor_bytes for usage in usages),
+        memory_rise_bytes=_whole(rises),
+        start_cpu_seconds=_median(start.get("cpu_seconds") for start in before),
+        start_memory_peak_bytes=_whole(start.get("memory_peak_bytes") for start in before),
+        start_pids_peak=_whole(start.get("pids_peak") for start in before),
+    )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _whole(values: Iterable[float | None]) -> int | None:
+    found = _median(values)
+    return None if found is None else int(found)
+
+
+def corrected(usage: Usage, calibration: Calibration | None) -> Usage:
+    """A test's figures less what doing nothing costs; never below zero. `overheads` says what was taken off."""
+    if calibration is None:
+        return usage
+    changes: dict[str, float] = {}
+    overheads: dict[str, float] = {}
+    for name in SUBTRACTED:
+        value, cost = getattr(usage, name), getattr(calibration, name)
+        if value is not None and cost and usage.sources.get(name) is calibration.source:
+            changes[name] = max(0.0, value - cost)
+            overheads[name] = cost
+    return replace(usage, **changes, overheads=overheads)  # type: ignore[arg-type]  # names of Usage's floats
+
+
+# ---------------------------------------------------------------- remembered
+
+
+def load(state_dir: Path) -> dict[str, Calibration]:
+    """By key; empty where there is no file, or one that is not understood: then it is measured again."""
+    try:
+        entries = json.loads((state_dir / FILE).read_text(encoding="utf-8"))["calibrations"]
+        return {str(key): _entry(value) for key, value in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _entry(value: Mapping[str, object]) -> Calibration:
+    """TypeError, ValueError: not one of ours."""
+    names = {field.name for field in fields(Calibration)}
+    numbers = {name: number for name, number in value.items() if name != "source"}
+    if set(value) != names or not all(n is None or isinstance(n, int | float) for n in numbers.values()):
+        raise ValueError("not a calibration")
+    return Calibration(source=Source(value["source"]), **numbers)  # type: ignore[arg-type]  # checked above
+
+
+def store(state_dir: Path, found: Mapping[str, Calibration]) -> None:
+    """Add to the file, whole or not at all. What cannot be written is measured again next time: OSError."""
+    entries = {**load(state_dir), **found}
+    kept = dict(list(entries.items())[-KEPT:])
+    document = {"calibrations": {key: asdict(value) for key, value in kept.items()}}
+    state_dir.mkdir(parents=True, exist_ok=True)
+    partial = state_dir / f".{FILE}.{os.getpid()}"
+    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    partial.replace(state_dir / FILE)

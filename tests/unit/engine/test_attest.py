@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.engine.attest import attest, parse_held
+from orchestrator.engine.base import ContainerSpec, Effective, Inspection
+from orchestrator.engine.hardening import Surroundings, container_spec
+from orchestrator.model import EngineInfo, EngineState
+from tests.handmade import make_profile
+
+V1 = """\
+memory.limit_in_bytes 67108864
+cpu.cfs_quota_us 50000
+cpu.cfs_period_us 100000
+pids.max 64
+CapEff 0000000000000000
+CapBnd 0000000000000000
+NoNewPrivs 1
+Seccomp 2
+@/sys/fs/cgroup/pids/pids.peak
+9
+"""
+V2 = "memory.max 67108864\ncpu.max 50000 100000\npids.max 64\nCapBnd 0000000000080000\n@/sys/fs/cgroup/x\n"
+INFO = EngineInfo(
+    name="docker",
+    version="20.10",
+    api_version="1.41",
+    address="unix:///x",
+    local=True,
+    cgroup_version=1,
+    cgroup_driver="cgroupfs",
+    rootless=False,
+    cpus=2,
+    memory_bytes=1 << 30,
+    kernel="6.18",
+    operating_system="",
+    architecture="x86_64",
+)
+
+
+def asked(**changes: Any) -> ContainerSpec:
+    around = Surroundings(project_root=Path("/p"), state_dir=None, seccomp="{}", counters=())
+    profile = make_profile(cpus=0.5, **changes)
+    return container_spec(
+        profile, around, name="n", image_id="sha256:1", labels={}, streams_dir=None, cgroup_parent=None
+    )
+
+
+def inspected(**effective: Any) -> Inspection:
+    return Inspection(
+        id="id",
+        name="n",
+        state=EngineState(status="exited"),
+        effective=Effective(image_id="sha256:1", **effective),
+    )
+
+
+def test_what_the_kernel_holds_is_stored() -> None:
+    found = attest(inspected(memory_bytes=67108864), asked=asked(), begin=V1, info=INFO)
+    assert found.mismatches == ()
+    assert found.limits_from_kernel
+    assert (found.effective_memory_bytes, found.effective_cpus, found.effective_pids) == (67108864, 0.5, 64)
+    assert (found.no_new_privileges, found.seccomp_mode) == (True, 2)
+    assert (found.engine, found.kernel, found.cgroup_version) == ("docker 20.10", "6.18", 1)
+
+
+def test_version_2_and_a_capability_given_back() -> None:
+    found = attest(inspected(), asked=asked(capabilities=("SYS_PTRACE",)), begin=V2, info=INFO)
+    assert (found.effective_cpus, found.effective_pids, found.mismatches) == (0.5, 64, ())
+    assert found.capabilities_effective is None
+    assert attest(inspected(), asked=asked(), begin=V2, info=INFO).mismatches == (
+        "capabilities: none asked, effective 0 and bounding 80000 in the kernel",
+    )
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "sentence"),
+    [
+        ("_in_bytes 67108864", "_in_bytes 9223372036854771712", "memory limit: 67108864 bytes asked, no limit"),
+        ("_in_bytes 67108864", "_in_bytes 67112960", "memory limit: 67108864 bytes asked, 67112960"),
+        ("quota_us 50000", "quota_us -1", "CPU limit: 0.5 CPUs asked, no limit"),
+        ("quota_us 50000", "quota_us 50002", "CPU limit: 0.5 CPUs asked, 0.50002"),
+        ("pids.max 64", "pids.max max", "pids limit: 64 asked, no limit"),
+        ("CapEff 0000000000000000", "CapEff 0000000000000001", "capabilities: none asked, effective 1"),
+        ("CapBnd 0000000000000000", "CapBnd 0000000000000400", "capabilities: none asked, effective 0 and bound"),
+        ("NoNewPrivs 1", "NoNewPrivs 0", "no-new-privileges asked, not set"),
+        ("Seccomp 2", "Seccomp 0", "a seccomp profile asked, seccomp mode 0"),
+    ],
+)  # fmt: skip
+def test_a_mismatch_is_a_sentence(was: str, becomes: str, sentence: str) -> None:
+    assert was in V1
+    found = attest(inspected(), asked=asked(), begin=V1.replace(was, becomes), info=INFO)
+    assert len(found.mismatches) == 1
+    assert found.mismatches[0].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "driver"),
+    [
+        ("_in_bytes 67108864", "_in_bytes 67043329", "cgroupfs"),  # whole pages of 64 KiB
+        ("quota_us 50000", "quota_us 50001", "cgroupfs"),
+        ("quota_us 50000", "quota_us 51000", "systemd"),  # whole percent
+    ],
+)
+def test_rounding_is_no_mismatch(was: str, becomes: str, driver: str) -> None:
+    info = replace(INFO, cgroup_driver=driver)
+    assert attest(inspected(), asked=asked(), begin=V1.replace(was, becomes), info=info).mismatches == ()
+
+
+@pytest.mark.parametrize(
+    "effective",
+    [
+        {"memory_bytes": 1 << 30},
+        {"pids": 65},
+        {"cpus": 1.0},
+        {"network": "bridge"},
+        {"read_only_root": False},
+        {"user": "0"},
+        {"seccomp": "unconfined"},
+    ],
+)
+def test_the_engines_word_counts_too(effective: dict[str, Any]) -> None:
+    assert len(attest(inspected(**effective), asked=asked(), begin=V1, info=INFO).mismatches) == 1
+
+
+def test_another_image_is_a_mismatch() -> None:
+    other = replace(asked(), image_id="sha256:2")
+    assert "image" in attest(inspected(), asked=other, begin=V1, info=INFO).mismatches[0]
+
+
+def test_silence_is_no_mismatch_and_no_figure() -> None:
+    found = attest(inspected(), asked=asked(), begin="", info=INFO)
+    assert found.mismatches == ()
+    assert (found.limits_from_kernel, found.effective_memory_bytes, found.seccomp_mode) == (False, None, None)
+
+
+@given(st.text(alphabet="memory.mxcpud CapEfBnd0123456789 -\n@", max_size=200))
+def test_any_text_is_read_without_an_error(text: str) -> None:
+    attest(inspected(), asked=asked(), begin=text, info=INFO)
+
+
+def test_what_comes_after_the_first_counter_is_not_a_limit() -> None:
+    assert parse_held("pids.max 64\n@/x\npids.max 7\nSeccomp 0\n").pids == 64
+    assert parse_held("@/x\nSeccomp 0\n").seccomp_mode is None
