@@ -120,12 +120,29 @@ def main() -> None:
         "runexec": about,
         "sampler": sampler,
         "unexpected": unexpected(taken, programs),
+        "disagreements": sum("disagreements" in m.notes for m in taken),
     }
     document["engine"] = {key: value for key, value in document["engine"].items() if key != "address"}
     page = markdown(document, table)
     document["rows"] = [asdict(row) for row in table]
-    document["measurements"] = [asdict(m) for m in taken]
+    document["measurements"] = [compact(m) for m in taken]
     write(arguments.results, page, document)
+
+
+def compact(measurement: Measurement) -> dict[str, Any]:
+    """Without what the rows say already, to 10 digits."""
+    plain = asdict(measurement)
+    figures = {name: value for name, value in plain["figures"].items() if value is not None}
+    plain["figures"] = {n: float(f"{v:.10g}") if isinstance(v, float) else v for n, v in figures.items()}
+    return {key: value for key, value in plain.items() if key != "sources" and value not in (None, {})}
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """Measurements a line each."""
+    lines = ",\n  ".join(json.dumps(m) for m in document["measurements"])
+    head = json.dumps({key: value for key, value in document.items() if key != "measurements"}, indent=1)
+    head = head.removesuffix("\n}")
+    return f'{head},\n "measurements": [\n  {lines}\n ]\n}}\n'
 
 
 def write(folder: Path, page: str, document: dict[str, Any]) -> None:
@@ -133,7 +150,7 @@ def write(folder: Path, page: str, document: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"accuracy-{document['began']['at'][:10]}.md"
     path.write_text(page)
-    path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+    path.with_suffix(".json").write_text(as_json(document))
     print(path)
 
 

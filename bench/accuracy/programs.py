@@ -68,7 +68,7 @@ def _alloc(mib: int, kind: str = "alloc") -> Program:
 
 
 PROGRAMS = (
-    Program(name=NULL, truth={"oom_kills": 0, "output_bytes": 0}),
+    Program(name=NULL, truth={"pids": 1, "oom_kills": 0, "output_bytes": 0}),
     _alloc(10),
     _alloc(100),
     _alloc(400),
@@ -113,6 +113,8 @@ class Measurement:
     sources: Mapping[str, str] = field(default_factory=dict)
     own_cpu_seconds: float | None = None
     """What the program said of itself; None where it was killed before it could."""
+    notes: Mapping[str, object] = field(default_factory=dict)
+    """What else the tool says of its figures."""
 
 
 def own_cpu_seconds(output: bytes) -> float | None:

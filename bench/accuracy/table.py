@@ -90,6 +90,7 @@ def _summary(document: Mapping[str, Any], table: Sequence[Row]) -> str:
                 lines.append(f"- {tool}: {_TITLES[name]} missing in {missing} runs")
     wrong = [f"{tool} {program}: {outcome} ({count})" for tool, program, outcome, count in document["unexpected"]]
     lines.append("- Outcomes other than expected: " + (", ".join(wrong) or "none"))
+    lines.append(f"- Runs of orch in which two sources disagreed: {document['disagreements']}")
     return "\n".join(lines)
 
 
@@ -129,7 +130,7 @@ def _rest(table: Sequence[Row]) -> list[str]:
 
 
 def _cells(row: Row) -> list[str]:
-    share = "" if row.error_ratio is None or abs(row.error_ratio) > 1 else f" ({row.error_ratio:+.1%})"
+    share = "" if row.error_ratio is None or abs(row.error_ratio) >= 1 else f" ({row.error_ratio:+.1%})"
     return [
         row.program,
         row.tool,

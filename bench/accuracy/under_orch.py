@@ -33,6 +33,7 @@ _FIGURES = {
     "open_files": "open_files_peak",
     "oom_kills": "oom_kills",
 }
+_NOTES = ("memory_floor_bytes", "upper_bounds", "overheads", "before_test", "disagreements")
 _PROFILES = f"""version: 1
 profiles:
   known: {{inherits: fast, cpus: 2.0, memory: {MEMORY_LIMIT_BYTES}b, timeout: 30s, pids: 128, tmpfs: 100m}}
@@ -97,6 +98,7 @@ def _measurement(test: dict[str, Any], number: int) -> Measurement:
         outcome=first["outcome"],
         figures=figures,
         sources=sources,
+        notes={name: usage[name] for name in _NOTES if usage.get(name)},
         own_cpu_seconds=own_cpu_seconds(Path(first["stderr"]["path"]).read_bytes()),
     )
 
