@@ -116,6 +116,16 @@ class Channel(Protocol):
         """Release what it holds. May be called twice."""
 
 
+class StatsStream(Protocol):
+    """The engine's statistics of one container, about once a second."""
+
+    def next(self) -> Mapping[str, object] | None:
+        """The next answer, as the engine gives it; None: no more are to come. Raises EngineError."""
+
+    def close(self) -> None:
+        """End it, from any thread; a `next` that waits returns. May be called twice."""
+
+
 class ContainerEngine(Protocol):
     """Containers, by id or by name."""
 
@@ -151,6 +161,9 @@ class ContainerEngine(Protocol):
 
     def stats(self, container: str) -> Mapping[str, object]:
         """One shot of the engine's own statistics, as it answers."""
+
+    def stats_stream(self, container: str) -> StatsStream:
+        """The same again and again, until the container is gone. NotFoundError: it does not exist."""
 
     def find(self, labels: Mapping[str, str]) -> tuple[FoundObject, ...]:
         """Containers (of any state), volumes and networks that carry all these labels."""

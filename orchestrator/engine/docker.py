@@ -22,6 +22,7 @@ import urllib3.exceptions
 
 from orchestrator.engine.attach import AttachChannel
 from orchestrator.engine.base import FoundObject
+from orchestrator.engine.statsanswers import StatsAnswers
 from orchestrator.engine.wire import container_config, describe, inspection, name_and_tag
 from orchestrator.errors import (
     ConflictError,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import BinaryIO
 
-    from orchestrator.engine.base import Channel, ContainerSpec, Engine, Inspection
+    from orchestrator.engine.base import Channel, ContainerSpec, Engine, Inspection, StatsStream
     from orchestrator.model import EngineInfo
 
 CONNECT_SECONDS = 2.0
@@ -252,6 +253,18 @@ class DockerEngine:
         """One shot of the engine's own statistics."""
         with _translated(f"reading statistics of {container[:12]}"):
             return cast("Mapping[str, object]", self._client.stats(container, stream=False, one_shot=True))
+
+    def stats_stream(self, container: str) -> StatsStream:
+        """The same about once a second."""
+        place = f"{self._client.base_url}/v{self._client.api_version}/containers/{container}/stats"
+        with _translated(f"following statistics of {container[:12]}"):
+            # the SDK's own stream cannot be closed while another thread reads it
+            response = self._client.get(place, params={"stream": "1"}, stream=True, timeout=CALL_SECONDS)
+            if response.status_code == 404:
+                response.close()
+                raise NotFoundError(f"following statistics of {container[:12]}: there is no such container")
+            response.raise_for_status()
+        return StatsAnswers(response)
 
     def find(self, labels: Mapping[str, str]) -> tuple[FoundObject, ...]:
         """Containers of any state, volumes and networks that carry all these labels."""

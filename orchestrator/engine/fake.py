@@ -15,7 +15,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.base import FoundObject, Inspection
-from orchestrator.engine.fake_container import FakeContainer, exit_at_once
+from orchestrator.engine.fake_container import FakeContainer, FakeStats, exit_at_once
 from orchestrator.engine.fake_images import FakeImages
 from orchestrator.errors import ConflictError, EngineError, EngineTimeoutError, NotFoundError
 from orchestrator.model import EngineInfo
@@ -23,7 +23,7 @@ from orchestrator.model import EngineInfo
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from orchestrator.engine.base import Channel, ContainerSpec
+    from orchestrator.engine.base import Channel, ContainerSpec, StatsStream
     from orchestrator.engine.fake_container import Behaviour
 
 INFO = EngineInfo(
@@ -242,6 +242,11 @@ class FakeEngine(FakeImages):
             "cpu_stats": {},
             "pids_stats": {},
         }
+
+    def stats_stream(self, container: str) -> StatsStream:
+        """The same answer again and again, until the container has ended."""
+        self._called("stats_stream", container)
+        return FakeStats(self._get(container), self.stats(container))
 
     def find(self, labels: Mapping[str, str]) -> tuple[FoundObject, ...]:
         """By labels; an empty value asks for the key alone."""

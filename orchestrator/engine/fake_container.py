@@ -173,3 +173,24 @@ class FakeContainer:
         return FoundObject(
             kind="container", id=self.id, name=self.spec.name, labels=self.labels, created_at=self.created_at
         )
+
+
+class FakeStats:
+    """Statistics of a container: one answer, then another each 50 ms while it runs."""
+
+    def __init__(self, container: FakeContainer, answer: Mapping[str, object]) -> None:
+        self._container = container
+        self._answer = answer
+        self._closed = threading.Event()
+        self._asked = False
+
+    def next(self) -> Mapping[str, object] | None:
+        """The next answer; None: the container has ended, or this was closed."""
+        if self._asked and self._closed.wait(0.05):
+            return None
+        self._asked = True
+        return self._answer if self._container.running and not self._closed.is_set() else None
+
+    def close(self) -> None:
+        """No more answers."""
+        self._closed.set()

@@ -93,7 +93,7 @@ class LocalExecutor:
     def run(self, assignment: Assignment, queue_seconds: float, folder: Path) -> Evidence:
         """One attempt in a fresh slot. `folder` exists and receives stdout, stderr and outputs/."""
         number = next(self._numbers)
-        meter = Meter(self._engine.info, self._sampler, self._owner.run_id, number)
+        meter = Meter(self._engine, self._sampler, self._owner.run_id, number)
         streams_dir = self._work_dir / f"slot-{number}" if self._fifos else None
         spec = self.spec(assignment, streams_dir=streams_dir, cgroup_parent=meter.parent)
         run: SlotRun | None = None

@@ -9,11 +9,14 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure import cgroups, processes, usage
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.measure.series import SeriesReader
+from orchestrator.model import Source
 
 if TYPE_CHECKING:
+    from orchestrator.engine.base import ContainerEngine
     from orchestrator.engine.reading import SlotRun
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model import EngineInfo, Sample, Usage
@@ -34,7 +37,10 @@ def can_own_cgroups(info: EngineInfo) -> bool:
 class Meter:
     """One slot's figures. Made before its container, closed after its removal."""
 
-    def __init__(self, info: EngineInfo, sampler: Sampler, run_id: str, number: int) -> None:
+    def __init__(self, engine: ContainerEngine, sampler: Sampler, run_id: str, number: int) -> None:
+        info = engine.info
+        self._engine = engine
+        self._feed: StatsFeed | None = None
         self._version = info.cgroup_version or 1
         self._local = info.local
         self._sampler = sampler
@@ -51,8 +57,20 @@ class Meter:
         """A test starts: from here on everything that is counted is its own. `key` names its samples.
         `running`: it has started with its container, whose start-up is counted with it then.
         """
-        if not self._local:
-            return
+        self._last = None
+        if self._local:
+            self._begin_cgroups(container_id, running=running)
+        seen = self._own or self._paths
+        own = self._own
+        self._key = key
+        if seen is None:
+            self._feed = StatsFeed(self._engine, container_id)
+            self._sampler.add(key, self._feed)
+        else:
+            count = None if own is None else lambda: processes.count(cgroups.process_ids(own))
+            self._sampler.add(key, SeriesReader(seen), count)
+
+    def _begin_cgroups(self, container_id: str, *, running: bool) -> None:
         if self.parent is not None:
             self._paths = cgroups.locate(self.parent, self._version)
             if self._paths is not None and not running:
@@ -61,16 +79,6 @@ class Meter:
         self._own = self._locate_own(container_id)
         if self._own is not None and not running:
             self._own_fresh = FreshPeak.start(self._own)
-        self._last = None
-        seen = self._own or self._paths
-        if seen is not None:
-            own = self._own
-            self._key = key
-            self._sampler.add(
-                key,
-                SeriesReader(seen),
-                None if own is None else lambda: processes.count(cgroups.process_ids(own)),
-            )
 
     def _locate_own(self, container_id: str) -> cgroups.CgroupPaths | None:
         """The container's own cgroup, by the engines' ways to name it."""
@@ -84,10 +92,12 @@ class Meter:
 
     def look(self) -> None:
         """Read the container's own cgroup before a kill takes it away: throttling and v1's OOM kills are only
-        there.
+        there. Where it cannot be read, the engine is asked.
         """
         if self._own is not None:
             self._last = cgroups.read(self._own)
+        elif self._feed is not None:
+            self._feed.one_shot()
 
     def samples(self) -> tuple[Sample, ...]:
         """The series of the test that has ended."""
@@ -111,7 +121,8 @@ class Meter:
             container=self._last,
             agent_start=begin,
             agent_end=end,
-            stats=None,
+            stats=None if self._feed is None else self._feed.newest,
+            samples_source=Source.KERNEL if self._feed is None else Source.STATS,
             samples=samples,
             reason=reason,
         )

@@ -214,6 +214,10 @@ def _run_count(row: RunRow, name: str) -> int | None:
     return sum(found) if found else None
 
 
+_STAGES = ("queue", "create", "start", "teardown")
+"""Where an attempt's time went besides its test, in the names of Timings."""
+
+
 def attempts_table(rows: Sequence[AttemptRow]) -> Table:
     """The attempts of one run."""
     columns = (_TEST, _count("attempt", "try"), _PROFILE, _OUTCOME, _DURATION, _MEMORY, _LIMIT, _CPU_IF_WIDE)
@@ -222,6 +226,7 @@ def attempts_table(rows: Sequence[AttemptRow]) -> Table:
         columns=(
             *columns,
             _count("violations", optional=True),
+            *(_count(f"{name}_seconds", name, optional=True) for name in _STAGES),
             Column(key="message", title="message", flexible=True),
         ),
         rows=tuple(
@@ -235,6 +240,7 @@ def attempts_table(rows: Sequence[AttemptRow]) -> Table:
                 _bytes(row.limits.memory_bytes),
                 _seconds(row.usage.cpu_seconds),
                 _number(len(row.violations)),
+                *(_seconds(getattr(row.timings, f"{name}_seconds")) for name in _STAGES),
                 row.message,
             )
             for row in rows

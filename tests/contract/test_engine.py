@@ -194,6 +194,15 @@ def test_remove_takes_a_running_one_and_is_harmless_afterwards(maker: Maker) -> 
     assert maker.engine.find({LABEL: maker.mark}) == ()
 
 
+def test_statistics_come_again_and_again_until_they_are_closed(maker: Maker) -> None:
+    stream = maker.engine.stats_stream(maker.start())
+    assert stream.next() is not None
+    assert stream.next() is not None
+    stream.close()
+    stream.close()
+    assert stream.next() is None
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -203,8 +212,9 @@ def test_remove_takes_a_running_one_and_is_harmless_afterwards(maker: Maker) -> 
         lambda engine: engine.attach("no-such-container"),
         lambda engine: engine.run_inside("no-such-container", ("true",), 1),
         lambda engine: engine.stats("no-such-container"),
+        lambda engine: engine.stats_stream("no-such-container"),
     ],
-    ids=["inspect", "start", "wait", "attach", "run_inside", "stats"],
+    ids=["inspect", "start", "wait", "attach", "run_inside", "stats", "stats_stream"],
 )
 def test_what_does_not_exist_is_not_found(maker: Maker, call: Callable[[Engine], object]) -> None:
     with pytest.raises(NotFoundError):

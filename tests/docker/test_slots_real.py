@@ -77,7 +77,9 @@ class Bench:
 
     def traces(self) -> list[str]:
         """Everything that is left of this run."""
-        cgroups = [str(path) for path in CGROUPS.glob(f"**/orch-{self.run_id[:8]}*")]
+        # at the top of a hierarchy; deeper down, cgroups of others come and go while they are walked through
+        name = f"orch-{self.run_id[:8]}*"
+        cgroups = [str(path) for pattern in (name, f"*/{name}") for path in CGROUPS.glob(pattern)]
         return [*self.containers(), *cgroups, *(str(path) for path in self.work.iterdir())]
 
 

@@ -1,0 +1,78 @@
+"""The engine's own statistics, for slots whose cgroup files cannot be read here: one stream a slot, no more.
+
+The engine answers once a second, so a test that lives shorter has no stream. Only the newest answer is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import EngineError
+from orchestrator.measure.counters import Counters
+from orchestrator.measure.usage import parse_stats
+
+if TYPE_CHECKING:
+    from orchestrator.engine.base import ContainerEngine, StatsStream
+
+DELAY_SECONDS = 1.0
+"""A stream costs the engine as much as a look at the container each second: not for tests that end before that."""
+CLOSE_SECONDS = 2.0
+
+
+class StatsFeed:
+    """A callable for `Sampler.add`, which closes it. Without a new answer it says nothing."""
+
+    def __init__(self, engine: ContainerEngine, container: str, *, delay_seconds: float = DELAY_SECONDS) -> None:
+        self._engine = engine
+        self._container = container
+        self._delay_seconds = delay_seconds
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._stream: StatsStream | None = None
+        self._unseen = Counters()
+        self.newest: Counters | None = None
+        """The last answer; None: there was none."""
+        self._thread = threading.Thread(target=self._follow, name="orch-stats", daemon=True)
+        self._thread.start()
+
+    def __call__(self) -> Counters:
+        """The newest answer, once; nothing until the next."""
+        with self._lock:
+            found, self._unseen = self._unseen, Counters()
+        return found
+
+    def one_shot(self) -> None:
+        """Ask now: the container is about to be killed. An engine that does not answer says nothing."""
+        with suppress(EngineError):
+            self._take(parse_stats(self._engine.stats(self._container)))
+
+    def close(self) -> None:
+        """End the stream and its thread. May be called twice."""
+        self._closing.set()
+        with self._lock:
+            stream = self._stream
+        if stream is not None:
+            stream.close()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _follow(self) -> None:
+        if self._closing.wait(self._delay_seconds):
+            return
+        with suppress(EngineError):  # the container is gone, or the engine: what was seen by then stays
+            stream = self._engine.stats_stream(self._container)
+            with self._lock:
+                self._stream = stream
+            try:
+                while not self._closing.is_set() and (answer := stream.next()) is not None:
+                    self._take(parse_stats(answer))
+            finally:
+                stream.close()
+
+    def _take(self, counters: Counters) -> None:
+        """A container that does not run (any more) is answered for without figures."""
+        if counters.cpu_seconds is None and counters.memory_bytes is None:
+            return
+        with self._lock:
+            self._unseen = self.newest = counters

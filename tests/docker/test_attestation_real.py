@@ -1,0 +1,136 @@
+"""What a container is held to, read back from the kernel; an engine that gives something else is found out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.measure.calibration import calibrate, corrected
+from orchestrator.measure.sampler import Sampler
+from orchestrator.model import Outcome
+from orchestrator.verdict.outcome import decide
+from tests.docker.test_slots_real import Bench
+from tests.handmade import make_assignment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from orchestrator.engine.base import ContainerSpec, Engine
+    from orchestrator.model import Evidence
+
+pytestmark = pytest.mark.docker
+MIB = 1 << 20
+
+
+class Disobedient:
+    """The real engine, but the container is not the one that was asked for."""
+
+    def __init__(self, engine: Engine, change: Callable[[ContainerSpec], ContainerSpec]) -> None:
+        self._engine = engine
+        self._change = change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def create(self, spec: ContainerSpec) -> str:
+        return self._engine.create(self._change(spec))
+
+
+@pytest.fixture
+def sampler() -> Iterator[Sampler]:
+    with Sampler() as started:
+        yield started
+
+
+def made_by(engine: Any, image: str, folder: Path, sampler: Sampler) -> Bench:
+    return Bench(engine, image, folder, sampler)
+
+
+def outcome_of(evidence: Evidence) -> tuple[Outcome, str]:
+    command = make_assignment("sh").test.command
+    decision = decide(evidence, command=command, cases=(), cases_problem=None)
+    return decision.outcome, decision.message
+
+
+@pytest.mark.parametrize("shell", ["busybox_image", "dash_image"])
+@pytest.mark.parametrize("streams", ["fifos", "attach"])
+def test_limits_are_the_kernels(
+    engine: Engine,
+    tmp_path: Path,
+    sampler: Sampler,
+    shell: str,
+    streams: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ORCH_STREAMS", streams)
+    image = request.getfixturevalue(shell)
+    bench = made_by(engine, image, tmp_path, sampler)
+    evidence = bench.sh("env", cpus=0.5, memory_bytes=48 * MIB + 4096, pids=33)
+    found = evidence.attestation
+    assert found is not None
+    assert found.limits_from_kernel
+    assert (found.effective_memory_bytes, found.effective_cpus) == (48 * MIB + 4096, 0.5)
+    assert (found.effective_pids, found.image_id, found.network) == (33, image, "none")
+    assert (found.capabilities_effective, found.capabilities_bounding) == ("0" * 16, "0" * 16)
+    assert (found.no_new_privileges, found.seccomp_mode) == (True, 2)
+    assert found.engine == f"{engine.info.name} {engine.info.version}"
+    assert (found.kernel, found.cgroup_version) == (engine.info.kernel, engine.info.cgroup_version)
+    assert outcome_of(evidence) == (Outcome.PASSED, "")
+    assert b"ORCH_LIMITS" not in evidence.stdout.tail
+    assert bench.traces() == []
+
+
+def test_a_capability_given_back_is_in_the_bounding_set(
+    engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    evidence = made_by(engine, busybox_image, tmp_path, sampler).sh("true", capabilities=("SYS_PTRACE",))
+    assert evidence.attestation is not None
+    assert evidence.attestation.mismatches == ()
+    assert evidence.attestation.capabilities_bounding == f"{1 << 19:016x}"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"memory_bytes": 96 * MIB}, f"memory limit: {64 * MIB} bytes asked, {96 * MIB} in the kernel"),
+        ({"cpus": 0.75}, "CPU limit: 1 CPUs asked, 0.75 in the kernel"),
+        ({"pids": 65}, "pids limit: 64 asked, 65 in the kernel"),
+        ({"capabilities": ("NET_RAW",)}, "capabilities: none asked, effective 0 and bounding 2000 in the kernel"),
+        ({"seccomp": "unconfined"}, "a seccomp profile asked, seccomp mode 0 in the kernel"),
+        ({"user": "1002:1002"}, "user: 1001:1001 asked, 1002:1002 by the engine's inspect"),
+        ({"read_only_root": False}, "read-only root: True asked, False by the engine's inspect"),
+    ],
+    ids=["memory", "cpus", "pids", "capabilities", "seccomp", "user", "root"],
+)
+def test_a_container_that_is_not_what_was_asked_for_is_infra(
+    engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler, change: dict[str, Any], sentence: str
+) -> None:
+    disobedient = Disobedient(engine, lambda spec: replace(spec, **change))
+    evidence = made_by(disobedient, busybox_image, tmp_path, sampler).sh("true")
+    outcome, message = outcome_of(evidence)
+    assert outcome is Outcome.INFRA
+    assert message.startswith("the container was not as asked for: ")
+    assert sentence in message
+
+
+def test_a_test_that_does_nothing_shows_about_nothing(
+    engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    bench = made_by(engine, busybox_image, tmp_path, sampler)
+    found = calibrate([bench.sh(":").usage for _ in range(3)])
+    assert found is not None
+    assert found.start_cpu_seconds is not None
+    assert found.start_cpu_seconds > found.cpu_seconds  # the runtime's start is the larger part, and kept apart
+    usage = corrected(bench.sh(":").usage, found)
+    assert usage.cpu_seconds is not None
+    assert usage.cpu_seconds < 0.005
+    assert usage.overheads["cpu_seconds"] == found.cpu_seconds
+    assert usage.memory_peak_bytes is not None
+    assert usage.memory_floor_bytes is not None
+    if not usage.memory_peak_is_upper_bound:  # else the kernel, or this user, cannot reset a peak
+        assert usage.memory_peak_bytes - usage.memory_floor_bytes < MIB
+    assert usage.disagreements == {}

@@ -1,0 +1,135 @@
+"""An engine that is elsewhere: its own statistics are what is left where no agent's record comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.stats import StatsFeed
+from orchestrator.measure.sampler import Sampler
+from orchestrator.model import Source
+from orchestrator.stopping import StopLevel
+from tests.docker.test_no_shell import shell_less_image  # noqa: F401 - a fixture
+from tests.docker.test_slots_real import Bench
+from tests.handmade import make_assignment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from orchestrator.engine.base import Engine
+    from orchestrator.model import Evidence
+
+pytestmark = pytest.mark.docker
+BURN = "while :; do :; done"
+
+
+@pytest.fixture
+def remote(engine: Engine) -> Iterator[Engine]:  # noqa: ARG001 - fails with one line where no engine answers
+    """The real engine, pretending to share neither kernel nor files with us."""
+    opened = open_engine()
+    opened._info = replace(opened.info, local=False)  # type: ignore[attr-defined]  # noqa: SLF001 - the pretence
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sampler() -> Iterator[Sampler]:
+    with Sampler(0.1) as started:
+        yield started
+
+
+@pytest.fixture
+def bench(remote: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler) -> Iterator[Bench]:
+    made = Bench(remote, busybox_image, tmp_path, sampler)
+    yield made
+    assert made.traces() == []
+
+
+def stats_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "orch-stats"]
+
+
+def test_a_short_test_has_the_agents_figures_and_no_stream(bench: Bench) -> None:
+    evidence = bench.sh("exit 3")
+    assert evidence.agent is not None
+    assert evidence.usage.sources["cpu_seconds"] is Source.AGENT
+    assert evidence.usage.sources["memory_peak_bytes"] is Source.AGENT
+    assert evidence.samples == ()
+    assert stats_threads() == []
+
+
+def test_a_long_test_has_samples_from_one_stream_that_ends_with_it(bench: Bench) -> None:
+    evidence = bench.sh(f"timeout 5 sh -c '{BURN}'; true", timeout_seconds=30.0)
+    assert evidence.agent is not None
+    assert 2 <= len(evidence.samples) <= 8
+    assert evidence.samples[-1].memory_bytes is not None
+    seconds = [sample.cpu_seconds for sample in evidence.samples if sample.cpu_seconds is not None]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] > 0.1
+    assert evidence.usage.sources["cpu_seconds"] is Source.AGENT
+    assert evidence.usage.disagreements == {}
+    assert stats_threads() == []
+
+
+def check_engine_figures(evidence: Evidence) -> None:
+    usage = evidence.usage
+    assert evidence.agent is None
+    assert usage.cpu_seconds is not None
+    assert usage.cpu_seconds > 0.1
+    assert usage.sources["cpu_seconds"] is Source.STATS
+    assert usage.memory_peak_bytes is not None
+    assert usage.sources["memory_peak_bytes"] is Source.STATS
+    assert stats_threads() == []
+
+
+def test_a_container_that_the_engine_had_to_kill_has_the_engines_figures(bench: Bench) -> None:
+    # at once, by the engine: the agent goes with its test and writes no record
+    timer = threading.Timer(2.5, bench.stop.set, (StopLevel.KILL, "test"))
+    timer.start()
+    evidence = bench.sh(BURN, timeout_seconds=30.0)
+    timer.join()
+    assert evidence.interrupted
+    check_engine_figures(evidence)
+
+
+def test_a_test_without_an_agent_has_the_engines_figures(
+    remote: Engine, shell_less_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    bench = Bench(remote, shell_less_image, tmp_path, sampler)
+    place = tmp_path / "attempt"
+    place.mkdir()
+    assignment = make_assignment("/busybox", "sh", "-c", BURN, run_id=bench.run_id, timeout_seconds=2.5)
+    evidence = bench.executor.run(assignment, 0.0, place)
+    assert evidence.timed_out
+    assert not evidence.agent_expected
+    check_engine_figures(evidence)
+    assert bench.traces() == []
+
+
+def test_closing_wakes_a_reader(remote: Engine, bench: Bench) -> None:
+    closed: list[float] = []
+
+    def look() -> None:
+        deadline = time.monotonic() + 20
+        while not (names := bench.containers()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        feed = StatsFeed(remote, names[0], delay_seconds=0.0)
+        while feed.newest is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        began = time.monotonic()
+        feed.close()
+        closed.append(time.monotonic() - began)
+        assert not feed._thread.is_alive()  # noqa: SLF001 - what is tested
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    bench.sh("sleep 6", timeout_seconds=30.0)
+    watcher.join(20)
+    assert closed
+    assert closed[0] < 0.5
