@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from dataclasses import asdict
 from functools import partial
@@ -52,18 +53,25 @@ def build(folder: Path) -> Path:
 
 
 def measure(
-    rounds: int, project: OrchProject, runexec: Runexec | None, programs: tuple[Program, ...]
+    rounds: int, minutes: float, project: OrchProject, runexec: Runexec | None, programs: tuple[Program, ...]
 ) -> list[Measurement]:
-    """All rounds. The tools go first in turn, and runexec's order differs each time; orch has its own."""
+    """Whole rounds, until there are enough, the time is up, or somebody presses Ctrl-C. The tools go first in
+    turn, and runexec's order differs each time; orch has its own.
+    """
     order = random.Random(3)
     taken: list[Measurement] = []
+    started = time.monotonic()
     for number in range(rounds):
+        if time.monotonic() - started > minutes * 60:
+            break
         shuffled = order.sample(programs, len(programs))
         turns: list[Callable[[], list[Measurement]]] = [partial(project.measure, number)]
         if runexec is not None:
             turns.append(partial(runexec.measure_all, shuffled, number))
-        for turn in turns if number % 2 == 0 else reversed(turns):
-            taken += turn()
+        try:
+            taken += [m for turn in (turns if number % 2 == 0 else reversed(turns)) for m in turn()]
+        except KeyboardInterrupt:
+            break
         print(f"round {number + 1} of {rounds}, load {load()['load'][0]}", file=sys.stderr)
     return taken
 
@@ -94,6 +102,7 @@ def find_runexec(command: str | None, binary: Path, folder: Path) -> tuple[Runex
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=60.0, help="start no round after so long")
     parser.add_argument("--smoke", action="store_true", help="two rounds")
     parser.add_argument("--only", action="append", metavar="PROGRAM", help="these, and the one that does nothing")
     parser.add_argument("--runexec", metavar="COMMAND")
@@ -108,13 +117,13 @@ def main() -> None:
         runexec, about = find_runexec(arguments.runexec, binary, folder)
         project = OrchProject(folder / "project", binary, programs)
         rounds = 2 if arguments.smoke else arguments.rounds
-        taken = measure(rounds, project, runexec, programs)
+        taken = measure(rounds, arguments.minutes, project, runexec, programs)
     table = rows(taken, programs)
     document: dict[str, Any] = {
         "schema": 1,
         "began": began,
         "ended": load(),
-        "rounds": rounds,
+        "rounds": len({m.round for m in taken}),
         "machine": describe(),
         **project.environment,
         "runexec": about,
