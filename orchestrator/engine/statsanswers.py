@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_ANSWER_BYTES = 1 << 20
+_ENDINGS = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    ValueError,
+    AttributeError,  # of urllib3, whose response was closed by the other thread
+)
 
 
 class StatsAnswers:
@@ -27,17 +34,19 @@ class StatsAnswers:
         self._response = response
         self._lines = response.iter_lines()
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = threading.Event()
 
     def next(self) -> Mapping[str, object] | None:
         """The next answer; None at the end."""
+        if self._closed.is_set():
+            return None
         try:
             line = next(self._lines, None)
-            if line is None or self._closed:
+            if line is None or self._closed.is_set():
                 return None
             answer = json.loads(line[:MAX_ANSWER_BYTES] or b"{}")
-        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            if self._closed:
+        except _ENDINGS as error:
+            if self._closed.is_set():
                 return None
             raise EngineError(f"following statistics: {error}") from error
         return answer if isinstance(answer, dict) else {}
@@ -45,9 +54,9 @@ class StatsAnswers:
     def close(self) -> None:
         """Shut the connection down, which wakes a reader; only closing it would not."""
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 return
-            self._closed = True
+            self._closed.set()
         response: Any = self._response
         with suppress(DockerException, OSError, AttributeError, UnboundLocalError):
             # AttributeError: the answer has ended by itself, and with it its connection

@@ -10,6 +10,7 @@ not see its children's. Throttling is never the parent's.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from orchestrator.measure import crosscheck
@@ -107,6 +108,9 @@ def combine(
     for name in _PEAKS:
         _keep(found, name, _seen(name, stats, samples, samples_source))
     _keep(found, _FLOOR, ((span.first("memory_bytes"), span.source) for span in (parent, agent)))
+    if _FLOOR in found and "memory_peak_bytes" in found:
+        # the floor is read a moment before the peak begins, and memory of the runtime's start is given back late
+        found[_FLOOR] = min(found[_FLOOR], (found["memory_peak_bytes"][0], found[_FLOOR][1]), key=itemgetter(0))
     for name, kind in _KINDS.items():
         _keep(found, name, _by_kind(kind, (own, agent, parent, engine), samples, samples_source))
     usage = _usage(found, reason, local=bool(kernel and kernel.events_are_local))

@@ -48,6 +48,12 @@ def test_packing_outputs_costs_the_parent_only() -> None:
     assert "cpu_seconds" in found({"cpu_seconds": 1.0}, {"cpu_seconds": 3.0}, archived=True)
 
 
+def test_freeing_much_memory_costs_the_parent_too() -> None:
+    parent, agent = {"cpu_seconds": 1.2, "memory_peak_bytes": 500.0 * MIB}, {"cpu_seconds": 1.0}
+    assert found(parent, agent) == {}
+    assert "cpu_seconds" in found({**parent, "memory_peak_bytes": 100.0 * MIB}, agent)
+
+
 def test_statistics_may_lag_but_not_lead() -> None:
     assert found({"cpu_seconds": 1.0}, None, {"cpu_seconds": 0.2}) == {}
     text = found({"cpu_seconds": 1.0}, None, {"cpu_seconds": 1.2})["cpu_seconds"]
