@@ -1,20 +1,28 @@
 """CPU seconds that sampling costs for each second in which 64 slots are sampled, on this kernel's cgroups.
 
-    python bench/sampler.py [SECONDS] [SLOTS]     the goal: under 0.01, 1 % of one core
+    PYTHONPATH=. python bench/sampler.py [SECONDS] [SLOTS]     the goal: under 0.01, 1 % of one core
 
 Makes empty cgroups of its own if it may, else reads the root's over and over; removes what it made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from orchestrator.measure.cgroups import CgroupPaths, locate, read, remove
+from orchestrator.measure import processes
+from orchestrator.measure.cgroups import CgroupPaths, locate, process_ids, read, remove
 from orchestrator.measure.sampler import Sampler
 from orchestrator.measure.series import SeriesReader
+
+if TYPE_CHECKING:
+    from orchestrator.measure.processes import ProcessCount
 
 ROOT = Path("/sys/fs/cgroup")
 
@@ -32,36 +40,70 @@ def make_slots(name: str, slots: int) -> CgroupPaths | None:
     return locate(name, None)
 
 
-def measure(title: str, slots: list[CgroupPaths], seconds: float, *, kept_open: bool) -> None:
+def populate(name: str, slots: int) -> list[subprocess.Popen[bytes]]:
+    """A process in each slot, so that there is something to count. Ended by `costs`."""
+    started = []
+    for slot in range(slots):
+        process = subprocess.Popen(["sleep", "600"])
+        started.append(process)
+        for folder in (locate(f"{name}/{slot}", None) or CgroupPaths(2, ())).folders:
+            with contextlib.suppress(OSError):  # cpuset takes none before it has CPUs
+                (folder / "cgroup.procs").write_text(str(process.pid))
+    return started
+
+
+def measure(
+    title: str, slots: list[CgroupPaths], seconds: float, *, age: float = 0.0, kept_open: bool, counted: bool
+) -> str:
+    """A sentence with the cost from an age of all tests on; that of making the samples at the end is in it."""
     with Sampler(interval_seconds=0.1) as sampler:
         for key, paths in enumerate(slots):
             sampler.add(
-                str(key), SeriesReader(paths) if kept_open else lambda paths=paths: read(paths, series=True)
+                str(key),
+                SeriesReader(paths) if kept_open else partial(read, paths, series=True),
+                partial(count_processes, paths) if counted else None,
             )
-        time.sleep(1.0)  # past the dense start
+        time.sleep(age)
         before, started = time.process_time(), time.monotonic()
         time.sleep(seconds)
-        cost = (time.process_time() - before) / (time.monotonic() - started)
+        reading, passed = time.process_time() - before, time.monotonic() - started
         taken = [len(sampler.take(str(key))) for key in range(len(slots))]
-    print(f"{title:32} {cost:.4f} CPU s per s, {len(slots)} slots, {min(taken)} to {max(taken)} samples each")
+        making = time.process_time() - before - reading
+        cost = reading / passed + making / (age + passed)
+    return f"{title}: {cost:.4f} CPU s per s, {len(slots)} slots, {min(taken)} to {max(taken)} samples each"
 
 
-def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
-    slots = int(sys.argv[2]) if len(sys.argv) > 2 else 64
+def count_processes(paths: CgroupPaths) -> ProcessCount:
+    return processes.count(process_ids(paths))
+
+
+def costs(seconds: float, slots: int) -> list[str]:
+    """As runs read, with and without counting processes, and as they would without keeping files open."""
     name = f"orch-bench-{os.getpid()}"
     parent = make_slots(name, slots)
+    inside: list[subprocess.Popen[bytes]] = []
     try:
         found = [locate(f"{name}/{slot}", None) for slot in range(slots)]
         paths = [path for path in found if path is not None]
         if len(paths) < slots:
             paths = [CgroupPaths(2 if (ROOT / "cgroup.controllers").exists() else 1, (ROOT,))] * slots
-        measure("SeriesReader (files kept open)", paths, seconds, kept_open=True)
-        measure("read() (opened each time)", paths, seconds, kept_open=False)
+        else:
+            inside = populate(name, slots)
+        kept = partial(measure, slots=paths, seconds=seconds, kept_open=True)
+        return [
+            kept("tests 10 s old, kernel's counters", age=10.0, counted=False),
+            kept("tests 10 s old, processes and open files too", age=10.0, counted=True),
+            kept("tests that all start at once, the same", counted=True),
+            measure("counters, files opened each time", paths, seconds, kept_open=False, counted=False),
+        ]
     finally:
+        for process in inside:
+            process.kill()
+            process.wait()
         if parent is not None:
             remove(parent)
 
 
 if __name__ == "__main__":
-    main()
+    given = [float(word) for word in sys.argv[1:]] + [5.0, 64.0][len(sys.argv) - 1 :]
+    print("\n".join(costs(seconds=given[0], slots=int(given[1]))))

@@ -1,8 +1,9 @@
 """Ends a test that must stop: TERM to all it started, the grace, KILL, and the container itself at last.
 
-The signals are sent from inside (`kill -TERM -1` spares process 1), so the agent lives to write its end record
-and the outputs come back. What cannot be signalled from inside (no process may be started, nothing answers) is
-ended by the engine. Each step runs beside the reader, which must go on draining the test's output.
+The signals spare process 1, so the agent lives to write its end record and the outputs come back. They are sent
+from outside where that can be done (see `outside`), else from inside (`kill -TERM -1`). What cannot be signalled
+from there either (no process may be started, nothing answers) is ended by the engine. Each step runs beside the
+reader, which must go on draining the test's output.
 """
 
 from __future__ import annotations
@@ -36,15 +37,18 @@ class Ending:
         *,
         before_kill: Callable[[], None] = lambda: None,
         inside: bool = True,
+        outside: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """`before_kill` is called when the engine is about to end the container: the last chance to read it.
-        `inside` False: nothing can be run in there, so TERM too is the engine's to send.
+        `inside` False: nothing can be run in there, so TERM too is the engine's to send. `outside` sends the
+        signal of that name without the engine; False: it could not.
         """
         self._engine = engine
         self._container = container
         self._grace = grace_seconds
         self._before_kill = before_kill
         self._inside = inside
+        self._outside = outside
         self._begun = self._at_once = False
         self._next: list[tuple[float, str]] = []
         self._given_up_at = float("inf")
@@ -83,7 +87,7 @@ class Ending:
                 self._engine.kill(self._container)
             elif not self._inside:
                 self._engine.kill(self._container, action)
-            else:
+            elif not self._outside(action):
                 argv = ("/bin/sh", "-c", f"kill -{action} -1")
                 self._engine.run_inside(self._container, argv, INSIDE_SECONDS)
         except EngineError:

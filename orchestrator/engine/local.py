@@ -121,6 +121,7 @@ class LocalExecutor:
                 stop=self._stop,
                 on_release=lambda: meter.begin(slot.container_id or "", assignment.key, running=plain),
                 before_kill=meter.look,
+                signal_outside=meter.signal,
             )
             inspection = slot.finish()
         except EngineError as error:

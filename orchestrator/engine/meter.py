@@ -9,6 +9,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.outside import signal_all
 from orchestrator.engine.parents import can_own_cgroups, parent_of_slot
 from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure import cgroups, processes, usage
@@ -93,6 +94,10 @@ class Meter:
             if found is not None:
                 return found
         return None
+
+    def signal(self, name: str) -> bool:
+        """Send TERM or KILL to the test's processes; False where they cannot be seen from here."""
+        return self._own is not None and signal_all(self._own, name)
 
     def look(self) -> None:
         """Read the container's own cgroup before a kill takes it away: throttling and v1's OOM kills are only

@@ -92,15 +92,16 @@ class Slot:
         stop: StopFlag,
         on_release: Callable[[], None] = lambda: None,
         before_kill: Callable[[], None] = lambda: None,
+        signal_outside: Callable[[str], bool] = lambda _: False,
     ) -> SlotRun:
         """Run one test. `folder` receives stdout, stderr and outputs/; `on_release` is called at its start,
-        `before_kill` before the engine ends the container.
+        `before_kill` before the engine ends the container; `signal_outside` see `Ending`.
         """
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
         on_release()
         reading = AgentReading(assignment, folder)
         grace = assignment.profile.grace_seconds
-        ending = Ending(self._engine, self.container_id, grace, before_kill=before_kill)
+        ending = Ending(self._engine, self.container_id, grace, before_kill=before_kill, outside=signal_outside)
         try:
             self._channel.write(hardening.order(assignment, reading.nonce, keep=keep))
             return self._read_to_end(self._channel, reading, ending, stop)
@@ -210,6 +211,7 @@ class PlainSlot(Slot):
         stop: StopFlag,
         on_release: Callable[[], None] = lambda: None,
         before_kill: Callable[[], None] = lambda: None,
+        signal_outside: Callable[[str], bool] = lambda _: False,  # noqa: ARG002 - it spares what is the test here
     ) -> SlotRun:
         """Run the test. `on_release` is called once it runs: before that it has no cgroup."""
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first

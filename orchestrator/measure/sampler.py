@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.measure.counters import Counters
 from orchestrator.model import Sample
 
 if TYPE_CHECKING:
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from orchestrator.measure.counters import Counters
     from orchestrator.measure.processes import ProcessCount
+    from orchestrator.measure.series import Quick
+
+    _Point = tuple[float, Counters | Quick, ProcessCount | None]
+    """Seconds since the start, what was read then, the processes if they were counted."""
 
 _DENSE_START = (0.1, 0.3, 0.6)
 """Offsets of the first samples, in intervals: a short test deserves more than its two ends."""
@@ -24,6 +27,7 @@ _PROCESSES_SECONDS = 1.0
 """Counting processes costs more than the kernel's counters, the more the more there are."""
 _PROCESSES_SHARE = 1 / 8
 """Of a test's age, between two counts until they are a second apart: some 15 in the first 2 s, 27 in 8 s."""
+_NOTHING = (None, None, None)
 
 
 class _Series:
@@ -40,11 +44,12 @@ class _Series:
     ) -> None:
         self.lock = threading.Lock()
         self._read = read
+        self._point: Callable[[], Counters | Quick] = getattr(read, "point", read)
         self._processes = processes
         self._interval_seconds = interval_seconds
         self._max_samples = max_samples
         self._start: Counters | None = None
-        self._samples: list[Sample] = []
+        self._points: list[_Point] = []
         self._started = time.monotonic()
         self._processes_due = self._started + interval_seconds
         self._dense = [self._started + interval_seconds * offset for offset in reversed(_DENSE_START)]
@@ -62,7 +67,7 @@ class _Series:
     @property
     def newest(self) -> Sample | None:
         """The last sample taken."""
-        return self._samples[-1] if self._samples else None
+        return self._sample_of(self._points[-1]) if self._points else None
 
     def finish(self) -> tuple[Sample, ...]:
         """Take the last sample; all of them. Raises what a reader raised, except an OSError."""
@@ -71,7 +76,7 @@ class _Series:
             self.close()
             if self._failure is not None:
                 raise self._failure
-            return tuple(self._samples)
+            return tuple(map(self._sample_of, self._points))
 
     def close(self) -> None:
         """Let the reader release what it holds."""
@@ -82,31 +87,39 @@ class _Series:
 
     def _take_one(self) -> float:
         """Read, and keep it if it says something; the time of it."""
-        now = time.monotonic()
         if self._failure is not None:
-            return now
+            return time.monotonic()
+        count = None
         try:
-            counters = self._read()
+            point = self._point()
             now = time.monotonic()
-            if counters.memory_bytes is None and counters.cpu_seconds is None and counters.pids is None:
-                return now  # the cgroup is gone: not a point of zero, no point at all
-            count = None
-            if self._processes is not None and now >= self._processes_due:
+            if self._processes is not None and now >= self._processes_due and _says_something(point):
                 gap = min((now - self._started) * _PROCESSES_SHARE, _PROCESSES_SECONDS)
                 self._processes_due = now + max(gap, self._interval_seconds / 2)
                 count = self._processes()
         except OSError:
-            return now
+            return time.monotonic()
         except Exception as error:  # noqa: BLE001 - a defect must reach the test's own thread, not end this one
             self._failure = error
-            return now
+            return time.monotonic()
+        if not _says_something(point):
+            return now  # the cgroup is gone: not a point of zero, no point at all
         if self._start is None:
-            self._start = counters
-        self._samples.append(_sample(now - self._started, counters, self._start, count))
-        if len(self._samples) > self._max_samples:
-            self._samples = _thinned(self._samples)
+            self._start = _counters(point)
+        self._points.append((now - self._started, point, count))
+        if len(self._points) > self._max_samples:
+            self._points = _thinned(self._points)
             self._interval_seconds *= 2
         return now
+
+    def _sample_of(self, point: _Point) -> Sample:
+        """Made late: of a long test's points only a few become samples."""
+        at_seconds, seen, count = point
+        if isinstance(seen, tuple) and count is None:
+            cpu_seconds, memory_bytes, pids = seen
+            used = _since(cpu_seconds, self._start.cpu_seconds if self._start else None)
+            return Sample(at_seconds=at_seconds, cpu_seconds=used, memory_bytes=memory_bytes, pids=pids)
+        return _sample(at_seconds, _counters(seen), self._start or Counters(), count)
 
     def _next_due(self, now: float) -> float:
         """The dense start, then ticks that all tests share: one wake-up of the thread serves them all."""
@@ -191,6 +204,18 @@ class Sampler:
                 series.sample()
 
 
+def _says_something(point: Counters | Quick) -> bool:
+    if isinstance(point, tuple):
+        return point != _NOTHING
+    return not (point.memory_bytes is None and point.cpu_seconds is None and point.pids is None)
+
+
+def _counters(point: Counters | Quick) -> Counters:
+    if isinstance(point, tuple):
+        return Counters(cpu_seconds=point[0], memory_bytes=point[1], pids=point[2])
+    return point
+
+
 def _sample(at_seconds: float, now: Counters, start: Counters, count: ProcessCount | None) -> Sample:
     return Sample(
         at_seconds=at_seconds,
@@ -223,29 +248,24 @@ def _since_whole(now: int | None, start: int | None) -> int | None:
     return None if difference is None or difference < 0 else difference
 
 
-def _thinned(samples: list[Sample]) -> list[Sample]:
+def _thinned(points: list[_Point]) -> list[_Point]:
     """Every second one dropped, of two neighbours the one with less memory, so that peaks stay in sight; a
     count of processes is handed to the neighbour that stays, an interval away at most. The first, where the
     counters are 0, always stays.
     """
 
-    def weight(sample: Sample) -> tuple[int, int]:
-        return (-1 if sample.anon_bytes is None else sample.anon_bytes, sample.memory_bytes or 0)
+    def weight(point: _Point) -> tuple[int, int]:
+        seen = point[1]
+        if isinstance(seen, tuple):
+            return (-1, seen[1] or 0)
+        return (-1 if seen.anon_bytes is None else seen.anon_bytes, seen.memory_bytes or 0)
 
-    rest = samples[1:]
+    rest = points[1:]
     pairs = [rest[i : i + 2] for i in range(0, len(rest), 2)]
-    return [samples[0], *(_with_count(max(pair, key=weight), pair) for pair in pairs)]
+    return [points[0], *(_with_count(max(pair, key=weight), pair) for pair in pairs)]
 
 
-def _with_count(kept: Sample, pair: list[Sample]) -> Sample:
-    counted = next((sample for sample in pair if sample.processes is not None), None)
-    if kept.processes is not None or counted is None:
+def _with_count(kept: _Point, pair: list[_Point]) -> _Point:
+    if kept[2] is not None:
         return kept
-    return replace(
-        kept,
-        processes=counted.processes,
-        threads=counted.threads,
-        open_files=counted.open_files,
-        process_threads_max=counted.process_threads_max,
-        process_open_files_max=counted.process_open_files_max,
-    )
+    return kept[0], kept[1], next((count for _, _, count in pair if count is not None), None)

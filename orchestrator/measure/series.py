@@ -23,6 +23,7 @@ DETAIL_SHARE = 8
 tests are short, and enough to see a trend in a test of 2 s.
 """
 _READ_BYTES = 8192
+_QUICK_BYTES = 64
 _USAGE_USEC = b"usage_usec "
 _CPU = {1: "cpuacct.usage", 2: "cpu.stat"}
 _MEMORY = {1: "memory.usage_in_bytes", 2: "memory.current"}
@@ -51,8 +52,14 @@ class _Allowance:
 _ALLOWANCE = _Allowance()
 
 
+Quick = tuple[float | None, int | None, int | None]
+"""CPU seconds, memory in bytes, pids: what most readings are. A tuple, because a `Counters` costs as much as
+two of the three files.
+"""
+
+
 class SeriesReader:
-    """A callable for `Sampler.add`; the sampler closes it. Calls must not overlap.
+    """A reader for `Sampler.add`; the sampler closes it. Calls must not overlap.
 
     Without a descriptor to keep (a low `ulimit -n`) it opens and closes each file each time.
     """
@@ -63,41 +70,66 @@ class SeriesReader:
         self._calls = 0
         self._detail_at = 1
         self._path_of = dict(paths.series_files)
-        self._cpu, self._memory = _CPU[paths.version], _MEMORY[paths.version]
+        self._quick_files = (_CPU[paths.version], _MEMORY[paths.version], "pids.current")
+        self._descriptors: tuple[int, int, int] | None = None
+        self._keyed_cpu = paths.version == 2
 
     def __call__(self) -> Counters:
+        """As `point`, as a `Counters` in any case."""
+        point = self.point()
+        if isinstance(point, Counters):
+            return point
+        cpu_seconds, memory_bytes, pids = point
+        return Counters(cpu_seconds=cpu_seconds, memory_bytes=memory_bytes, pids=pids)
+
+    def point(self) -> Counters | Quick:
         """A complete reading the first times and at every tenth in the end, else CPU, memory and pids alone."""
         self._calls += 1
-        if self._calls < self._detail_at:
-            return self._quick()
-        self._detail_at = self._calls + min(max(self._calls // DETAIL_SHARE, 1), DETAIL_EVERY)
+        if self._calls >= self._detail_at:
+            self._detail_at = self._calls + min(max(self._calls // DETAIL_SHARE, 1), DETAIL_EVERY)
+            return self._complete()
+        if self._descriptors is not None:
+            try:
+                return self._quickest(*self._descriptors)
+            except (OSError, ValueError):  # going, or not what it should be: file by file then
+                pass
+        return self._quick()
+
+    def _quickest(self, cpu: int, memory: int, pids: int) -> Quick:
+        text = os.pread(cpu, _QUICK_BYTES, 0)
+        if self._keyed_cpu:  # its first line is `usage_usec N`
+            cpu_seconds = int(text[len(_USAGE_USEC) : text.index(b"\n")]) / MICROSECONDS
+        else:
+            cpu_seconds = int(text) / NANOSECONDS
+        return cpu_seconds, int(os.pread(memory, _QUICK_BYTES, 0)), int(os.pread(pids, _QUICK_BYTES, 0))
+
+    def _complete(self) -> Counters:
         files = {name: text.decode("ascii", "replace") for name in self._path_of if (text := self._read(name))}
         if "io.stat" in self._path_of:  # empty is a measured zero there
             files.setdefault("io.stat", "")
         if not any(files.values()):
             return Counters()
+        if self._descriptors is None and all(name in self._open for name in self._quick_files):
+            cpu, memory, pids = self._quick_files
+            self._descriptors = (self._open[cpu], self._open[memory], self._open[pids])
         return parse_v2(files) if self._paths.version == 2 else parse_v1(files)
 
     def close(self) -> None:
         """Give the descriptors back. May be called twice."""
+        self._descriptors = None
         while self._open:
             os.close(self._open.popitem()[1])
             _ALLOWANCE.give(1)
 
-    def _quick(self) -> Counters:
-        cpu = self._read(self._cpu)
-        if self._paths.version == 1:
-            cpu_seconds = _number(cpu, NANOSECONDS)
-        else:  # its first line is `usage_usec N`
-            line = cpu.partition(b"\n")[0]
-            found = line.startswith(_USAGE_USEC)
-            cpu_seconds = _number(line[len(_USAGE_USEC) :], MICROSECONDS) if found else None
-        memory, pids = self._read(self._memory), self._read("pids.current")
-        return Counters(
-            cpu_seconds=cpu_seconds,
-            memory_bytes=int(memory) if memory.strip().isdigit() else None,
-            pids=int(pids) if pids.strip().isdigit() else None,
-        )
+    def _quick(self) -> Quick:
+        """Each of the three on its own: one that cannot be had is None."""
+        cpu, memory, pids = (self._read(name) for name in self._quick_files)
+        if not self._keyed_cpu:
+            return _number(cpu, NANOSECONDS), _whole(memory), _whole(pids)
+        line = cpu.partition(b"\n")[0]
+        found = line.startswith(_USAGE_USEC)
+        cpu_seconds = _number(line[len(_USAGE_USEC) :], MICROSECONDS) if found else None
+        return cpu_seconds, _whole(memory), _whole(pids)
 
     def _read(self, name: str) -> bytes:
         """Content of a file; empty if it cannot be read (ENODEV: the cgroup is gone)."""
@@ -122,3 +154,7 @@ class SeriesReader:
 
 def _number(text: bytes, per_second: int) -> float | None:
     return int(text) / per_second if text.strip().isdigit() else None
+
+
+def _whole(text: bytes) -> int | None:
+    return int(text) if text.strip().isdigit() else None

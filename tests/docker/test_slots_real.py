@@ -228,6 +228,20 @@ def test_timeout_of_a_test_that_obeys_term(bench: Bench) -> None:
     check_two_witnesses(evidence, 143)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may signal a container's processes from outside")
+def test_a_timeout_starts_nothing_inside(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be charged to the test: 12 ms of CPU time and more."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("something was run inside")
+
+    monkeypatch.setattr(bench.engine, "run_inside", refused)
+    evidence = bench.sh("trap '' TERM; sleep 60 & while :; do sleep 60; done", timeout_seconds=0.5)
+    assert evidence.timed_out
+    check_two_witnesses(evidence, 137)
+    assert evidence.timings.test_seconds < 3
+
+
 def test_timeout_of_a_test_that_stops_itself(bench: Bench) -> None:
     evidence = bench.sh("kill -STOP $$; echo awake", timeout_seconds=1.0)
     assert evidence.timed_out

@@ -63,6 +63,23 @@ def test_nothing_is_sent_before_it_begins(clock: Clock) -> None:
     assert engine.sent == []
 
 
+def test_what_can_be_signalled_from_outside_is_not_from_inside(clock: Clock) -> None:
+    engine, sent = Calls(), list[str]()
+
+    def outside(name: str) -> bool:
+        sent.append(name)
+        return name == "TERM"
+
+    made = Ending(engine, "c", 2.0, outside=outside)
+    made.begin()
+    made.step()
+    settle(lambda: sent == ["TERM"])
+    clock.now += 2.0
+    made.step()
+    settle(lambda: engine.sent == ["kill -KILL -1"])  # it was not heard outside
+    assert sent == ["TERM", "KILL"]
+
+
 def test_term_then_kill_then_the_engine(clock: Clock) -> None:
     engine, looked = Calls(), list[int]()
     made = Ending(engine, "c", 2.0, before_kill=lambda: looked.append(len(engine.sent)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.measure import series
-from orchestrator.measure.cgroups import locate
+from orchestrator.measure.cgroups import CgroupPaths, locate
 from orchestrator.measure.counters import Counters
 from orchestrator.measure.processes import ProcessCount
 from orchestrator.measure.sampler import Sampler
@@ -217,3 +217,51 @@ def test_series_reader_of_a_cgroup_that_is_gone() -> None:
     assert paths is not None
     gone = type(paths)(2, (RECORDED / "nowhere",))
     assert SeriesReader(gone)() == Counters()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_quick_points_become_the_same_samples_as_complete_ones(version: int) -> None:
+    reader = SeriesReader(CgroupPaths(version, (RECORDED / f"v{version}" / "container",)))
+    with Sampler(interval_seconds=0.002) as sampler:
+        sampler.add("a", reader)
+        wait_until(lambda: reader._calls > 40)
+        newest = sampler.latest()["a"]
+        samples = sampler.take("a")
+    assert {sample.anon_bytes is None for sample in samples} == {True, False}
+    assert len({(sample.cpu_seconds, sample.memory_bytes, sample.pids) for sample in samples}) == 1
+    assert samples[0].cpu_seconds == 0
+    assert newest.memory_bytes == samples[0].memory_bytes
+    assert not reader._open
+
+
+def test_a_quick_reading_of_garbage_is_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").touch()
+    group = tmp_path / "group"
+    group.mkdir()
+    for name, text in {
+        "cpu.stat": "usage_usec 5000000\n",
+        "memory.current": "4096\n",
+        "pids.current": "2\n",
+    }.items():
+        (group / name).write_text(text)
+    paths = locate("group", 2, tmp_path)
+    assert paths is not None
+    reader = SeriesReader(paths)
+    while isinstance(reader.point(), Counters):
+        pass
+    (group / "memory.current").write_text("what\n")
+    points = [reader.point() for _ in range(3)]
+    reader.close()
+    assert (5.0, None, 2) in points
+    assert all(isinstance(point, Counters) or point[1] is None for point in points)
+
+
+def test_a_count_survives_thinning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.measure.sampler._PROCESSES_SHARE", 100)
+    monkeypatch.setattr("orchestrator.measure.sampler._PROCESSES_SECONDS", 100)
+    reader = Growing()
+    with Sampler(interval_seconds=0.002, max_samples=8) as sampler:
+        sampler.add("a", reader, lambda: ProcessCount(processes=3, threads=5, open_files=8))
+        wait_until(lambda: reader.calls > 24)
+        samples = sampler.take("a")
+    assert [sample.processes for sample in samples if sample.processes is not None] == [3]
