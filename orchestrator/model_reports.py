@@ -233,6 +233,7 @@ class BrokenBudget:
     """One violation of a test's deciding attempt, and where it was seen."""
 
     run_id: str
+    attempt_id: str
     test_id: TestId
     profile: str
     outcome: Outcome

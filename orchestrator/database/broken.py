@@ -47,6 +47,7 @@ def broken_budgets(
         return tuple(
             BrokenBudget(
                 run_id=row["run_id"],
+                attempt_id=row["attempt_id"],
                 test_id=rows.test_id(row),
                 profile=row["profile"],
                 outcome=Outcome(row["outcome"]),
