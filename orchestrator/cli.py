@@ -6,6 +6,7 @@ Nothing but click is imported until a command is known, so that `orch --help` is
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,26 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(context_settings=CONTEXT, no_args_is_help=True)
+class Program(click.Group):
+    """The group of all commands. A reader of stdout that goes away is a signal, as it is to other programs;
+    click itself would make exit code 1 of it, which is that of failed tests.
+    """
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command, and hand over what it printed while an error can still be told."""
+        try:
+            try:
+                return super().invoke(context)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            # Python would complain once more when it flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise Interrupted(signal.SIGPIPE) from None
+
+
+@click.group(cls=Program, context_settings=CONTEXT, no_args_is_help=True)
 @click.version_option(__version__, prog_name="orch")
 def orch() -> None:
     """Run tests in containers, each inside its own limits, and know what each one used.
@@ -469,10 +489,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if error.remedy:
             click.echo(f"      {error.remedy}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # the reader has gone; Python would complain once more when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(128 + 13)
     except Exception:  # noqa: BLE001 - the last line of defence: a defect is told apart from everything else
         _report_defect()
         sys.exit(ExitCode.DEFECT)

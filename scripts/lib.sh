@@ -32,9 +32,7 @@ ensure_venv() {
         if ! "$python" -m venv .venv >/dev/null 2>&1; then
             # Debian ships venv apart from Python
             rm -rf .venv
-            [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || die "needs the package python3-venv"
-            { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } >/dev/null 2>&1 ||
-                die "could not install the package python3-venv"
+            ensure_package python3-venv python3-venv # no program of that name: it is installed
             "$python" -m venv .venv || die "could not make a virtual environment"
         fi
     fi
@@ -50,6 +48,16 @@ ensure_venv() {
     printf '%s\n' "$wanted" >"$stamp"
     # a dev environment holds all that a run needs
     if [ "$1" = dev ]; then cat requirements/run.lock pyproject.toml | cksum >.venv/.orch-run; fi
+}
+
+# ensure_package PROGRAM PACKAGE: a program that tests need and that no Python package carries.
+ensure_package() {
+    command -v "$1" >/dev/null 2>&1 && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing the package $2"
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$2"; } >/dev/null 2>&1 && return
+    fi
+    die "needs the package $2"
 }
 
 # ensure_engine: an engine answers, and is stopped at the end if it was started here.

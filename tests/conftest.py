@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from orchestrator.errors import EngineUnavailableError
 from tests.handmade import busybox_rootfs
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.engine.base import Engine
+
+# The machines are noisy: how long an example took says nothing, and speed is the business of bench/.
+settings.register_profile("orch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("orch")
 
 TEST_LABEL = "io.orch-tests.pid"
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import subprocess
 import tarfile
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from orchestrator.model import Assignment, Command, Limits, Network, Profile, Test, TestId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BUSYBOX = Path("/bin/busybox")
 OPEN_SECCOMP = '{"defaultAction":"SCMP_ACT_ALLOW"}'
@@ -98,3 +103,16 @@ def make_assignment(*argv: str, **changes: Any) -> Assignment:
             id=TestId(path=path, case=case), suite="hand", command=Command(argv=argv or ("true",), **command)
         ),
     )
+
+
+@contextmanager
+def plain_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection beside orch's own: committed if all goes well, and closed, which sqlite3's own context
+    manager does not do.
+    """
+    connection = sqlite3.connect(path)
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()

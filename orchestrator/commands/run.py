@@ -173,7 +173,8 @@ def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget
     """What may run at once. A number of jobs that the user gave is believed over the count of CPUs."""
     memory = int(host.memory_bytes * MEMORY_SHARE)
     if config.run.jobs is not None:
-        return Budget(cpus=float("inf"), memory_bytes=memory, slots=config.run.jobs)
+        # no test is granted more than the host has, so that this lets as many run as were asked for
+        return Budget(cpus=host.cpus * config.run.jobs, memory_bytes=memory, slots=config.run.jobs)
     return Budget(cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan))))
 
 

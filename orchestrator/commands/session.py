@@ -59,10 +59,12 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
         root == Path(p) for p in ("/etc", "/var", "/usr", "/proc", "/sys", "/dev", "/run")
     ):
         raise UsageError(f"will not mount {root} into containers", remedy="run orch inside a project's folder")
+    # what hides the folder needs it to be there: the project is mounted read-only
+    state_dir = config.state_dir.resolve() if config.state_dir.is_dir() else None
     counters = cgroups.AGENT_FILES_V2 if info.cgroup_version == 2 else cgroups.AGENT_FILES_V1
     return Surroundings(
         project_root=root,
-        state_dir=config.state_dir.resolve(),
+        state_dir=state_dir,
         seccomp=seccomp_text(config),
         counters=tuple(counters),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -38,11 +38,13 @@ class Orch:
         return [sys.executable, "-m", "orchestrator", *words]
 
     def environment(self) -> dict[str, str]:
-        """As a user's, without settings of orch that this machine may have."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ORCH_")}
+        """As a user's, without settings of orch and Python that this machine may have."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORCH_", "PYTHON"))}
         return {**kept, "PYTHONPATH": str(CHECKOUT), "NO_COLOR": "1", "COLUMNS": "120", **self.env}
 
-    def __call__(self, *words: str, expect: int | None = 0, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, expect: int | None = 0, seconds: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Run to the end; the exit code must be `expect` (None: any)."""
         done = subprocess.run(
             self.command(*words),
@@ -56,7 +58,9 @@ class Orch:
         )
         if expect is not None:
             said = f"\n-- stdout\n{done.stdout}\n-- stderr\n{done.stderr}"
-            assert done.returncode == expect, f"orch {' '.join(words)} exited {done.returncode}, not {expect}{said}"
+            assert done.returncode == expect, (
+                f"orch {' '.join(words)} exited {done.returncode}, not {expect}{said}"
+            )
         return done
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -75,6 +79,7 @@ class Orch:
 
 def write_files(root: Path, files: Mapping[str, str]) -> Path:
     """A project's folder."""
+    root.mkdir()
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,11 +113,10 @@ def objects_of(run_id: str) -> list[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Both shipped images are there before any test runs; seconds where they are, minutes where not."""
     project = tmp_path_factory.mktemp("images")
     Orch(project=project)("build", "--offline-base", "--quiet", seconds=900)
-    yield
 
 
 @pytest.fixture

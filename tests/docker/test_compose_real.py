@@ -102,9 +102,7 @@ def test_another_project_and_its_whole_suite(project, tmp_path):
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "test_own.py").write_text("def test_own(): pass\n")
     tmp_path.chmod(0o755)
-    done = compose(
-        project, "run", "--rm", "-T", "test-isolation", ORCH_PROJECT=str(tmp_path), ORCH_TESTS="test"
-    )
+    done = compose(project, "run", "--rm", "-T", "test-isolation", ORCH_PROJECT=str(tmp_path), ORCH_TESTS="test")
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 

@@ -79,9 +79,7 @@ def test_an_image_is_closed(shipped, name):
     # as root, so that nothing is hidden from the search
     assert inside(image, "find / -xdev -type f -perm /6000", "--user=0:0") == ""
     assert inside(image, "find / -xdev -user 1001 ! -path /output", "--user=0:0") == ""
-    text = inside(
-        image, "cd /tmp; echo 'def test_it(tmp_path): pass' >test_it.py; python3 -m pytest -q", *CLOSED
-    )
+    text = inside(image, "cd /tmp; echo 'def test_it(tmp_path): pass' >test_it.py; python3 -m pytest -q", *CLOSED)
     assert "1 passed" in text
     assert inside(image, "tar -cf - /etc/passwd 2>/dev/null | tar -tf -", *CLOSED).strip() == "etc/passwd"
     (description,) = json.loads(docker("image", "inspect", image))
@@ -107,9 +105,7 @@ def test_the_health_check_tells_good_from_bad(shipped, name):
 
 
 def test_the_full_image_has_its_tools(shipped):
-    missing = inside(
-        shipped["full"], f"for t in {' '.join(TOOLS)}; do command -v $t >/dev/null || echo $t; done"
-    )
+    missing = inside(shipped["full"], f"for t in {' '.join(TOOLS)}; do command -v $t >/dev/null || echo $t; done")
     lacking = set(inside(shipped["full"], "cat /etc/orch-missing-tools").split())
     assert set(missing.split()) <= lacking
     if os.uname().machine == "x86_64":
@@ -117,24 +113,16 @@ def test_the_full_image_has_its_tools(shipped):
 
 
 def test_the_isolation_image_is_small_and_starts_pytest_from_byte_code(engine, shipped):
-    assert engine.image_bytes(shipped["isolation"]) < 100 * 2**20, (
-        "50 MB on Alpine, 71 MB on the offline base"
-    )
-    script = (
-        "cd /tmp; echo 'def test_it(): pass' >test_it.py; python3 -v -m pytest -q -p no:cacheprovider 2>&1"
-    )
-    loaded = [
-        line for line in inside(shipped["isolation"], script, *CLOSED).splitlines() if "code object" in line
-    ]
+    assert engine.image_bytes(shipped["isolation"]) < 100 * 2**20, "50 MB on Alpine, 71 MB on the offline base"
+    script = "cd /tmp; echo 'def test_it(): pass' >test_it.py; python3 -v -m pytest -q -p no:cacheprovider 2>&1"
+    loaded = [line for line in inside(shipped["isolation"], script, *CLOSED).splitlines() if "code object" in line]
     from_source = [line for line in loaded if line.endswith(".py") and "/usr/lib/" in line]
     assert len(loaded) > 100
     assert len(from_source) < 5
 
 
 def test_no_stage_is_left_without_a_name(shipped):
-    dangling = docker(
-        "images", "--filter=dangling=true", "--filter=label=io.orch.stage", "--quiet", "--no-trunc"
-    )
+    dangling = docker("images", "--filter=dangling=true", "--filter=label=io.orch.stage", "--quiet", "--no-trunc")
     assert dangling == ""
 
 
@@ -159,9 +147,7 @@ def test_a_project_image_on_top_is_built_once_by_many(engine, shipped, tmp_path)
     (tmp_path / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY data /data\n")
     (tmp_path / "data").write_text(os.urandom(8).hex())
     base = ImageSpec(name="isolation", dockerfile=ROOT / "docker" / "Dockerfile.test-isolation", context=ROOT)
-    mine = ImageSpec(
-        name="images-real", dockerfile=tmp_path / "Dockerfile", context=tmp_path, base="isolation"
-    )
+    mine = ImageSpec(name="images-real", dockerfile=tmp_path / "Dockerfile", context=tmp_path, base="isolation")
     built: list[str] = []
 
     def one(_: int) -> str:
@@ -180,9 +166,7 @@ def test_a_project_image_on_top_is_built_once_by_many(engine, shipped, tmp_path)
 
 @pytest.mark.slow
 def test_an_offline_base_is_made_from_the_machines_own_mirror(engine):
-    release = dict(
-        line.split("=", 1) for line in Path("/etc/os-release").read_text().split("\n") if "=" in line
-    )
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().split("\n") if "=" in line)
     codename = release["VERSION_CODENAME"]
     reference = "orch/offline-base:made-by-a-test"
     try:

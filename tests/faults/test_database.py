@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from orchestrator.database import schema
 from orchestrator.database.queries import load_run
 from orchestrator.database.store import Database
 from orchestrator.errors import DatabaseError
+from tests.handmade import plain_sqlite
 from tests.unit.database.database_examples import finish, make_result, make_run
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Writer:
 
 
 def integrity(path: Path) -> str:
-    with sqlite3.connect(path) as connection:
+    with plain_sqlite(path) as connection:
         return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
 
 
@@ -244,7 +244,7 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def make_foreign(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
+    with plain_sqlite(path) as connection:
         connection.execute("CREATE TABLE attempts (theirs)")
     connection.close()
 
@@ -299,7 +299,7 @@ def test_d4_a_damaged_schema_is_set_aside(filled):
 
 def test_d4_damage_found_in_mid_run_spools_and_the_next_open_sets_aside(filled):
     run = make_run()
-    with sqlite3.connect(filled) as connection:
+    with plain_sqlite(filled) as connection:
         query = "SELECT rootpage FROM sqlite_master WHERE name = 'attempts'"
         (page,) = connection.execute(query).fetchone()
     connection.close()
@@ -378,7 +378,7 @@ def test_d4_a_log_without_its_database_is_not_replayed_into_a_new_one(tmp_path):
 
 
 def test_d5_a_newer_schema_is_refused_unchanged(filled):
-    with sqlite3.connect(filled) as connection:
+    with plain_sqlite(filled) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.execute("PRAGMA user_version = 9999")
     connection.close()
@@ -390,7 +390,7 @@ def test_d5_a_newer_schema_is_refused_unchanged(filled):
 
 
 def test_d5_an_older_schema_is_migrated_after_a_backup(filled):
-    with sqlite3.connect(filled) as connection:  # back to revision 1, which had no views
+    with plain_sqlite(filled) as connection:  # back to revision 1, which had no views
         for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             connection.execute(f"DROP VIEW {view}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
@@ -405,7 +405,7 @@ def test_d5_an_older_schema_is_migrated_after_a_backup(filled):
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     backup = only(filled.parent, "resources.db.backup-*")
     assert str(backup) in notice
-    with sqlite3.connect(backup) as connection:
+    with plain_sqlite(backup) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
         assert connection.execute("SELECT count(*) FROM attempts").fetchone() == (20,)
     with Database.open(None, state_dir=filled.parent) as database:

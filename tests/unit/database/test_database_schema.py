@@ -1,5 +1,4 @@
 import re
-import sqlite3
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,13 +11,14 @@ from orchestrator.database.connect import WRITE, make_engine
 from orchestrator.database.schema_page import schema_markdown
 from orchestrator.database.store import Database
 from orchestrator.database.views import VIEWS
+from tests.handmade import plain_sqlite
 
 ROOT = Path(__file__).parents[3]
 
 
 def ddl(path):
     """Name -> DDL; the order of constraints inside a table does not matter."""
-    with sqlite3.connect(path) as connection:
+    with plain_sqlite(path) as connection:
         found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         marks = [connection.execute(f"PRAGMA {p}").fetchone() for p in ("user_version", "application_id")]
     tables = {name: sorted(re.split(r",?\s*\n\s*", re.sub(r"[ \t]+", " ", sql))) for name, sql in found}

@@ -1,5 +1,4 @@
 import json
-import sqlite3
 
 import pytest
 
@@ -14,6 +13,7 @@ from orchestrator.database.queries import (
 )
 from orchestrator.errors import NothingFoundError, UsageError
 from orchestrator.model import Outcome, RunStatus, TestId
+from tests.handmade import plain_sqlite
 from tests.unit.database.database_examples import (
     days_ago,
     finish,
@@ -178,7 +178,7 @@ def test_an_export_is_plain_json(database):
 def test_views_answer_at_the_sqlite_prompt(database, run):
     record_usage(database, run, "big.py", memory=100, cpu=1, seconds=9)
     record_usage(database, run, "small.py", memory=1, cpu=5, seconds=1)
-    with sqlite3.connect(database.path) as connection:
+    with plain_sqlite(database.path) as connection:
         first = {
             view: connection.execute(f"SELECT test, {column} FROM {view} LIMIT 1").fetchone()
             for view, column in {
@@ -198,7 +198,7 @@ def test_views_answer_at_the_sqlite_prompt(database, run):
 
 def test_the_window_queries_read_only_the_index_of_figures(database, run):
     record_usage(database, run, "a.py")
-    with sqlite3.connect(database.path) as connection:
+    with plain_sqlite(database.path) as connection:
         plan = connection.execute(
             "EXPLAIN QUERY PLAN SELECT test_id, max(memory_peak_bytes) FROM attempts"
             " WHERE outcome NOT IN ('infra') GROUP BY test_id"

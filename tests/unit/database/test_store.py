@@ -1,4 +1,3 @@
-import sqlite3
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,6 +16,7 @@ from orchestrator.model import (
     TestResult,
     Verb,
 )
+from tests.handmade import plain_sqlite
 from tests.unit.database.database_examples import (
     LEDGER,
     NOW,
@@ -31,7 +31,7 @@ from tests.unit.database.database_examples import (
 
 
 def rows(database, sql):
-    with sqlite3.connect(database.path) as connection:
+    with plain_sqlite(database.path) as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -91,13 +91,15 @@ def test_a_second_record_of_the_same_changes_nothing(database):
     run = make_run()
     database.begin_run(run, [make_assignment(run)])
     assert database.record(run.id, make_result(run)) is True
-    before = list(sqlite3.connect(database.path).iterdump())
+    with plain_sqlite(database.path) as connection:
+        before = list(connection.iterdump())
     assert database.record(run.id, make_result(run, outcome=Outcome.FAILED)) is False
     late = make_assignment(run, attempt=2)
     assert database.record(run.id, make_result(run, assignment=late)) is False, (
         "one deciding attempt per repetition"
     )
-    assert list(sqlite3.connect(database.path).iterdump()) == before
+    with plain_sqlite(database.path) as connection:
+        assert list(connection.iterdump()) == before
 
 
 def test_each_repetition_has_a_result_of_its_own(database):
