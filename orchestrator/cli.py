@@ -357,9 +357,12 @@ def db_path(**options: Any) -> None:
 @common
 @with_engine
 @click.argument("target", metavar="RUN:TEST")
-@click.option("--run", "run_it", is_flag=True, help="Run it again and compare.")
+@click.option("--run", "run_it", is_flag=True, help="Run it once more, recorded nowhere, and compare.")
 def repro(**options: Any) -> None:
-    """The exact engine command that runs a recorded test again."""
+    """The exact engine command that runs a recorded test again.
+
+    RUN is an id, the beginning of one, or latest; TEST a test's id, or the end of one.
+    """
     from orchestrator.commands.repro import repro as command
 
     sys.exit(command(**options))
