@@ -75,16 +75,17 @@ def _usage(options: ReportOptions, window: Window) -> int:
     show(table, options.output_format)
     if options.output_format == "table" and shown:
         say()
-        _explain(window, plural(len({row.test_id for row in shown}), "test"), more)
+        compared = any(row.trend is not None for row in shown)
+        _explain(window, plural(len({row.test_id for row in shown}), "test"), more, compared=compared)
     return ExitCode.OK
 
 
-def _explain(window: Window, what: str, more: int) -> None:
+def _explain(window: Window, what: str, more: int, *, compared: bool) -> None:
     """Below a table for people: of what it is, and what it leaves out."""
     rest = f", {more} more with a larger --limit" if more else ""
     say(f"{what}{rest}; {window.text}")
-    if window.since is not None:
-        say(f"trend: the median against {window.before}, where both have {MINIMUM_FOR_TREND} attempts or more")
+    if compared:
+        say(f"trend: the median against {window.before}, from {MINIMUM_FOR_TREND} runs in each on")
 
 
 def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:

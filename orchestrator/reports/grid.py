@@ -30,13 +30,14 @@ class Figure:
 
     value: float | None
     unit: str
-    """bytes, seconds, count, ratio, or change: a ratio less one, empty where there is nothing to compare."""
+    """bytes, seconds, count or ratio; change: a ratio less one, empty where there is nothing to compare with;
+    none: always empty, for people."""
     upper_bound: bool = False
     """The true value may be lower."""
 
     def __str__(self) -> str:
-        if self.unit == "change":
-            return format_change(self.value)
+        if self.unit in ("change", "none"):
+            return format_change(self.value) if self.unit == "change" else ""
         if self.value is None:
             return UNKNOWN
         if self.unit == "bytes":
@@ -90,13 +91,18 @@ class Table:
         return [[one_line(str(cell)) for cell in row] for row in self.rows]
 
 
+def filled_columns(table: Table, display: Sequence[Sequence[str]]) -> list[int]:
+    """Indexes of all columns but those that are optional and say nothing in any row."""
+    return [i for i, column in enumerate(table.columns) if not column.optional or any(row[i] for row in display)]
+
+
 def text_lines(table: Table, *, columns: int | None = None) -> list[str]:
     """Aligned columns; at most `columns` wide where flexible and optional ones can give way."""
     if not table.rows:
         return [table.empty]
     rows = [[column.title for column in table.columns], *table.display()]
     widths = [max(cells(row[index]) for row in rows) for index in range(len(table.columns))]
-    kept = [i for i, c in enumerate(table.columns) if not c.optional or any(row[i] for row in rows[1:])]
+    kept = filled_columns(table, rows[1:])
     if columns is not None:
         kept = _kept(table.columns, widths, kept, columns)
         widths = _narrowed(table.columns, widths, kept, columns)

@@ -128,7 +128,7 @@ def plain_message(text: str) -> str:
 
 def _location(test: TestId) -> Document:
     """The test's file; a budget has no line, and hosts that need one get the first."""
-    name = one_line(str(test), NAME_CHARACTERS)
+    name = one_line(str(test), NAME_CHARACTERS) or "(no name)"
     location: Document = {"logicalLocations": [{"fullyQualifiedName": name, "kind": "module"}]}
     if test.case is not None:
         location["logicalLocations"][0]["kind"] = "function"

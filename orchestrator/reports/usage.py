@@ -37,7 +37,7 @@ WIDE = (Resource.MEMORY, Resource.CPU, Resource.DURATION)
 
 SORTS = ("test", "runs", "maximum", "mean", "p50", "p95", "p99", "trend")
 _EMPTY = "no measured attempts in this window"
-_HISTORY = Column(key="history", title="history", optional=True, worth=6)
+_HISTORY = Column(key="history", title="history", optional=True, worth=4)
 _TREND = Column(key="trend", title="trend", right=True, optional=True, worth=5)
 
 
@@ -91,6 +91,11 @@ def _offender(row: OffenderRow) -> tuple[Cell, ...]:
 # ---------------------------------------------------------------- usage
 
 
+def _before(attempts: int) -> Figure:
+    """Nothing is shown where there is no window before, or nothing in it."""
+    return Figure(attempts, "count" if attempts else "none")
+
+
 def usage_table(rows: Sequence[UsageRow]) -> Table:
     """A row for each test and resource, with every figure."""
     several = len({row.resource for row in rows}) != 1
@@ -98,13 +103,18 @@ def usage_table(rows: Sequence[UsageRow]) -> Table:
         Column(key="resource", title="resource", optional=not several, worth=0 if several else -2),
         Column(key="unit", title="unit", optional=True, worth=-1),
     )
+    spread = (
+        count("maximum", "max"),
+        count("mean", optional=several, worth=3),
+        *(count(name) for name in ("p50", "p95", "p99")),
+    )
     before = (
         count("before_count", "before", optional=True),
         count("before_p50", "p50 before", optional=True, worth=-1),
     )
     return Table(
         name="usage",
-        columns=(TEST, *kinds, count("count", "runs"), *map(count, SPREAD), _TREND, *before, _HISTORY),
+        columns=(TEST, *kinds, count("count", "runs"), *spread, _TREND, *before, _HISTORY),
         rows=tuple(_usage(row) for row in rows),
         empty=_EMPTY,
     )
@@ -118,8 +128,8 @@ def _usage(row: UsageRow) -> tuple[Cell, ...]:
         number(row.count),
         *(Figure(getattr(row, name), row.unit) for name in SPREAD),
         Figure(row.trend, "change"),
-        number(row.before_count),
-        Figure(row.before_p50, row.unit if row.before_count else "change"),  # nothing was missed: no `?`
+        _before(row.before_count),
+        Figure(row.before_p50, row.unit if row.before_count else "none"),
         Spark(row.history),
     )
 
@@ -147,8 +157,8 @@ def _wide_columns(resource: Resource) -> tuple[Column, ...]:
     first = resource is WIDE[0]
     columns = (
         count(f"{resource.key}_maximum", f"max {title}"),
-        count(f"{resource.key}_p95", "p95", optional=True, worth=4 if first else 3),
-        count(f"{resource.key}_trend", "trend", optional=True, worth=5 if first else 2),
+        count(f"{resource.key}_p95", "p95", optional=True, worth=3 if first else 2),
+        count(f"{resource.key}_trend", "trend", optional=True, worth=5 if first else 1),
     )
     return (*columns, _HISTORY) if first else columns
 
@@ -157,7 +167,7 @@ def _wide(test: TestId, found: Mapping[str, UsageRow]) -> tuple[Cell, ...]:
     cells: list[Cell] = [
         str(test),
         number(max(row.count for row in found.values())),
-        number(max(row.before_count for row in found.values())),
+        _before(max(row.before_count for row in found.values())),
     ]
     for resource in WIDE:
         row = found.get(resource.key)
