@@ -17,18 +17,16 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from orchestrator.model_reports import Resource
-from tests.acceptance.conftest import docker, run_folders
+from tests.acceptance.conftest import Orch, docker, run_folders, write_files
 from tests.unit.reports.sarif_shape import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tests.acceptance.conftest import Orch
-
 PROFILES = """\
 version: 1
 profiles:
-  small: {cpus: 1, memory: 64m, timeout: 20s}
+  small: {cpus: 1, memory: 64m, tmpfs: 32m, timeout: 20s}
 default_profile: small
 suites:
   - {name: shell, match: ["test/**/*.test.sh"], runner: shell}
@@ -42,10 +40,10 @@ FILES = {
 }
 
 
-@pytest.fixture
-def orch(make_project: Callable[[Mapping[str, str]], Orch]) -> Orch:
-    """A project that has run three times."""
-    found = make_project(FILES)
+@pytest.fixture(scope="module")
+def orch(tmp_path_factory: pytest.TempPathFactory) -> Orch:
+    """A project that has run three times; no test here adds a run."""
+    found = Orch(project=write_files(tmp_path_factory.mktemp("reports") / "project", FILES))
     for _ in range(3):
         found("run", "--sarif", "out/orch.sarif", expect=1)
     return found
@@ -116,15 +114,22 @@ def test_a_recorded_test_runs_again_and_leaves_nothing(orch: Orch) -> None:
     assert orch("repro", "latest:test.sh", expect=2).stderr.startswith("orch: 'test.sh' is the end of several")
     assert json.loads(orch("runs", "list", "--format", "json").stdout)["runs"] == runs
     assert run_folders(orch) == folders
-    mine = f"label=io.orch.test=test/deep/fails.test.sh"
+    mine = "label=io.orch.test=test/deep/fails.test.sh"
     assert not set(docker("ps", "-aq", "--filter", mine)) - containers
 
 
-@pytest.mark.parametrize("words", [("report",), ("offenders",), ("report", "--violations"), ("run",)])
-def test_eighty_columns_are_enough(orch: Orch, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("words", [("report",), ("offenders", "--by", "all"), ("report", "--violations")])
+def test_eighty_columns_are_enough_for_reports(orch: Orch, words: tuple[str, ...]) -> None:
     text = on_a_terminal(orch, *words)
-    lines = [line.rstrip("\r") for line in text.splitlines() if not line.startswith("reproduce: ")]
-    assert max(len(line) for line in lines if "all of it: " not in line) <= 80, text
+    assert max(map(len, text.splitlines())) <= 80, text
+    assert "test/burns.test.sh" in text or "--violations" in words
+    assert "\x1b" not in text
+
+
+def test_eighty_columns_are_enough_for_a_run(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
+    text = on_a_terminal(make_project(FILES), "run", "--show-progress", "plain")
+    wide = [line for line in text.splitlines() if len(line) > 80]
+    assert [line for line in wide if not line.startswith(("reproduce: ", "  all of it: "))] == [], text
     assert "\x1b[3" not in text  # NO_COLOR
 
 
@@ -133,7 +138,6 @@ def on_a_terminal(orch: Orch, *words: str) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
     env = {name: value for name, value in orch.environment().items() if name != "COLUMNS"}
-    words = (*words, "--show-progress", "plain") if words == ("run",) else words
     with subprocess.Popen(orch.command(*words), cwd=orch.project, env={**env, "TERM": "xterm"}, stdout=theirs):
         os.close(theirs)
         said = b""

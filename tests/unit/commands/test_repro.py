@@ -61,5 +61,5 @@ def test_an_end_that_several_tests_have_is_refused_with_their_names(record):
 
 
 def test_a_test_that_did_not_run_is_not_found(record):
-    with pytest.raises(NothingFoundError, match="has no test 'test_gone.py'"):
+    with pytest.raises(NothingFoundError, match=r"has no test 'test_gone\.py'"):
         find_attempt(record, "test_gone.py")
