@@ -116,6 +116,7 @@ def assemble(recipe: Path, place: Path) -> Path:
     unpack(archives[0], fresh)
     image = fresh / ".image"
     install(recipe / "deps.txt", image / "deps")
+    forget_this_machine(image / "deps")
     shutil.copyfile(recipe / "Dockerfile", image / "Dockerfile")
     shutil.copyfile(recipe / "profiles.yaml", fresh / "profiles.yaml")
     let_everyone_read(fresh)
@@ -126,6 +127,15 @@ def install(requirements: Path, target: Path) -> None:
     """Wheels only: nothing is built and none of their code runs. No byte code: an image's content is its name."""
     wheels_only = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile"]
     pip(["install", *wheels_only, "--target", str(target), "-r", str(requirements)])
+
+
+def forget_this_machine(deps: Path) -> None:
+    """Programs name this Python's path, and lists of files the programs' sums: without them, the same packages
+    make the same image everywhere.
+    """
+    shutil.rmtree(deps / "bin", ignore_errors=True)
+    for record in deps.glob("*.dist-info/RECORD"):
+        record.unlink()
 
 
 def pip(words: list[str], **variables: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.hardening import USER, Surroundings
 from orchestrator.engine.reaper import OWNER_FILE, PLACE_PREFIX
 from orchestrator.errors import ConfigError, UsageError
 from orchestrator.measure import cgroups
@@ -61,6 +62,11 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
         raise UsageError(f"will not mount {root} into containers", remedy="run orch inside a project's folder")
     # what hides the folder needs it to be there: the project is mounted read-only
     state_dir = config.state_dir.resolve() if config.state_dir.is_dir() else None
+    if info.local and not enterable(root):
+        raise UsageError(
+            f"tests cannot read {root}: it is closed to other users, and containers run as user {USER}",
+            remedy=f"chmod o+rx {shlex.quote(str(root))}",
+        )
     counters = cgroups.AGENT_FILES_V2 if info.cgroup_version == 2 else cgroups.AGENT_FILES_V1
     return Surroundings(
         project_root=root,
@@ -81,6 +87,17 @@ def specs_of(config: Config, names: Iterable[str]) -> list[ImageSpec]:
             pending.append(spec.base)
         wanted[name] = spec
     return [wanted[name] for name in sorted(wanted)]
+
+
+def enterable(folder: Path) -> bool:
+    """True if the containers' user may read and enter it; what is above it does not matter to a mount."""
+    uid, gid = (int(number) for number in USER.split(":"))
+    status = folder.stat()
+    if status.st_uid == uid:
+        return status.st_mode & 0o500 == 0o500
+    if status.st_gid == gid:
+        return status.st_mode & 0o050 == 0o050
+    return status.st_mode & 0o005 == 0o005
 
 
 def make_place(run_id: str, token: str) -> Path:

@@ -150,8 +150,10 @@ def test_strict_limits_refuse_a_profile_larger_than_the_host(make_project: Calla
 def test_no_engine_is_36_at_once_with_one_remedy(make_project: Callable[..., Orch], address: str) -> None:
     orch = make_project({"test/good.test.sh": PASSES})
     began = time.monotonic()
+    orch("db", "path")  # as much work as a start is, on a machine that may be busy with other things
+    started = time.monotonic()
     refused = orch("run", "--engine", address, expect=36)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - started < max(2, 2 * (started - began))
     assert address in refused.stderr
     assert len(refused.stderr.splitlines()) == 2
     assert not (orch.project / ".orch/runs").exists()
@@ -191,10 +193,9 @@ def test_flaky_counts_as_told(make_project: Callable[..., Orch]) -> None:
 
 
 def test_the_whole_run_has_a_deadline(make_project: Callable[..., Orch]) -> None:
-    orch = make_project({f"test/{n}.test.sh": "#!/bin/sh\nsleep 8\n" for n in range(3)})
-    began = time.monotonic()
-    document = run_json(orch, "--timeout", "2s", "--jobs", "1", expect=1)
-    assert time.monotonic() - began < 8
+    orch = make_project({f"test/{n}.test.sh": "#!/bin/sh\nsleep 50\n" for n in range(3)})
+    document = run_json(orch, "--timeout", "2s", "--jobs", "1", "--profile", "slow", expect=1)
+    assert 2 <= document["run"]["duration_seconds"] < 30
     assert "passed" not in outcomes(document).values()
     assert objects_of(document["run"]["id"]) == []
 

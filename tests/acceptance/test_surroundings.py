@@ -106,3 +106,12 @@ def test_help_explains(make_project: Callable[..., Orch]) -> None:
     assert "exit-codes" in topics
     for topic in ("run", *topics):
         assert len(orch("help", topic).stdout.splitlines()) >= 4
+
+
+def test_a_project_closed_to_others_is_refused_with_the_remedy(make_project: Callable[..., Orch]) -> None:
+    orch = make_project({"test/good.test.sh": "true\n"})
+    orch.project.chmod(0o700)
+    refused = orch("run", expect=2)
+    assert "containers run as user 1001" in refused.stderr
+    assert "chmod o+rx" in refused.stderr
+    assert refused.stdout == ""
