@@ -21,6 +21,8 @@ from orchestrator.database.queries import list_runs, load_run, offenders, usage_
 from orchestrator.database.statistics import percentile
 from orchestrator.database.store import Database
 from orchestrator.model import Sample, TestId
+from orchestrator.model_reports import Resource
+from orchestrator.reports.usage import WIDE
 from tests.unit.database.database_examples import SAMPLES, finish, make_assignment, make_result, make_run
 
 if TYPE_CHECKING:
@@ -101,6 +103,8 @@ def questions(folder: Path, attempts: int) -> None:
         ask("offenders, 7 days", lambda: offenders(database, since=week, by="memory-ratio"))
         ask("usage report, 7 days", lambda: usage_report(database, since=week))
         ask("usage report, all time", lambda: usage_report(database))
+        ask("usage report, all time, as orch report shows it", lambda: usage_report(database, resources=WIDE))
+        ask("usage report, all time, pids", lambda: usage_report(database, resources=(Resource.PIDS,)))
         ask("list of runs", lambda: list_runs(database))
         database.begin_run(run, [])
         database.record(run.id, make_result(run))

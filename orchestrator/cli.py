@@ -15,12 +15,14 @@ import click
 
 from orchestrator import __version__
 from orchestrator.errors import ExitCode, Interrupted, OrchError
+from orchestrator.model_reports import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 OUTPUT_WHEN = click.Choice(["immediate", "final", "never"])
 FORMATS = click.Choice(["table", "json", "csv", "markdown"])
+RESOURCES = [resource.value for resource in Resource]
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -153,6 +155,9 @@ def orch() -> None:
     "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write JUnit XML (Jenkins dialect)."
 )
 @click.option(
+    "--sarif", metavar="FILE", type=click.Path(path_type=Path), help="Write broken budgets as SARIF 2.1.0."
+)
+@click.option(
     "--offline-base",
     is_flag=True,
     help="Where no registry answers, build on a Debian base made from this machine's package mirror.",
@@ -202,33 +207,64 @@ def list_(**options: Any) -> None:
     sys.exit(command(**options))
 
 
+SINCE = "How far back: 24h, 7d, 2w, all, or a date."
+UNTIL = "End of the window, likewise; default: now."
+
+
 @orch.command()
 @common
-@click.option(
-    "--since", metavar="WINDOW", default="7d", show_default=True, help="How far back: 24h, 7d, or a date."
-)
+@click.option("--since", metavar="WINDOW", help=f"{SINCE}  [default: 7d]")
+@click.option("--until", metavar="WHEN", help=UNTIL)
 @click.option("--run", "run_id", metavar="RUN", help="One run instead of a window.")
-@click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--violations", is_flag=True, help="The budgets that were broken, gravest first.")
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    type=click.Choice([*RESOURCES, "all"]),
+    help="All figures of this resource (repeatable; all: of each) instead of a few of several.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["test", "runs", "maximum", "mean", "p50", "p95", "p99", "trend"]),
+    default="test",
+    show_default=True,
+    help="By a figure of the first resource, largest first.",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice([*FORMATS.choices, "sarif"]),
+    default="table",
+    show_default=True,
+    help="sarif is for violations; json and csv have a row for each test and resource.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="Tests, or violations, shown."
+)
 def report(**options: Any) -> None:
-    """What each test used: runs, maximum, mean and percentiles over a window, or one run."""
+    """What each test used over a window or in one run: maximum, mean, percentiles, trend; what it broke."""
+    from orchestrator.commands.report import ReportOptions
     from orchestrator.commands.report import report as command
 
-    sys.exit(command(**options))
+    sys.exit(command(ReportOptions(**options)))
 
 
 @orch.command()
 @common
 @click.option(
-    "--by", type=click.Choice(["memory", "cpu", "duration", "memory-ratio"]), default="memory", show_default=True
+    "--by",
+    type=click.Choice([*RESOURCES, "all"]),
+    default="memory",
+    show_default=True,
+    help="What to rank by; ratios are of the limit; all: each of them.",
 )
-@click.option(
-    "--since", metavar="WINDOW", default="7d", show_default=True, help="How far back: 24h, 7d, or a date."
-)
+@click.option("--since", metavar="WINDOW", default="7d", show_default=True, help=SINCE)
+@click.option("--until", metavar="WHEN", help=UNTIL)
 @click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
 @click.option("--limit", type=click.IntRange(1), default=10, show_default=True)
 def offenders(**options: Any) -> None:
-    """The tests that cost most, by peak memory, CPU seconds, duration, or share of their limit."""
+    """The tests that cost most: by memory, CPU, duration, share of a limit, processes, throttling, I/O."""
     from orchestrator.commands.report import offenders as command
 
     sys.exit(command(**options))
@@ -330,9 +366,12 @@ def db_path(**options: Any) -> None:
 @common
 @with_engine
 @click.argument("target", metavar="RUN:TEST")
-@click.option("--run", "run_it", is_flag=True, help="Run it again and compare.")
+@click.option("--run", "run_it", is_flag=True, help="Run it once more, recorded nowhere, and compare.")
 def repro(**options: Any) -> None:
-    """The exact engine command that runs a recorded test again."""
+    """The exact engine command that runs a recorded test again.
+
+    RUN is an id, the beginning of one, or latest; TEST a test's id, or the end of one.
+    """
     from orchestrator.commands.repro import repro as command
 
     sys.exit(command(**options))

@@ -6,6 +6,7 @@ Units are in the names, a missing figure is `None`, times are timezone-aware UTC
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -28,11 +29,50 @@ if TYPE_CHECKING:
         Violation,
     )
 
-OffenderOrder = Literal["memory", "cpu", "duration", "memory-ratio"]
-"""What `offenders` ranks by."""
-
 Unit = Literal["bytes", "seconds", "count", "ratio"]
 """Unit of a figure whose name alone does not say it."""
+
+MINIMUM_FOR_TREND = 3
+"""Attempts that each of two windows must have before their figures are compared."""
+
+
+class Resource(StrEnum):
+    """What tests are ranked by and reported on, in the words of `--by` and `--resource`."""
+
+    MEMORY = "memory"
+    CPU = "cpu"
+    DURATION = "duration"
+    MEMORY_RATIO = "memory-ratio"
+    TIME_RATIO = "time-ratio"
+    PIDS = "pids"
+    THROTTLED = "throttled"
+    ANON = "anon"
+    SHMEM = "shmem"
+    READ = "read"
+    WRITE = "write"
+    OUTPUT = "output"
+
+    @property
+    def key(self) -> str:
+        """Its name in JSON and CSV."""
+        return "memory_peak" if self is Resource.MEMORY else self.value.replace("-", "_")
+
+    @property
+    def unit(self) -> Unit:
+        """Of its figures; ratios are of the limit."""
+        match self:
+            case Resource.CPU | Resource.DURATION | Resource.THROTTLED:
+                return "seconds"
+            case Resource.MEMORY_RATIO | Resource.TIME_RATIO:
+                return "ratio"
+            case Resource.PIDS:
+                return "count"
+            case _:
+                return "bytes"
+
+
+HEADLINES = (Resource.MEMORY, Resource.CPU, Resource.DURATION, Resource.MEMORY_RATIO)
+"""What is told of each test unless something else is asked for; the database answers these fastest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +172,42 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """What one test used of one resource over a window. Percentiles are values that really occurred."""
+
+    test_id: TestId
+    resource: str
+    """`Resource.key`: `memory_peak`, `cpu`, `duration`, `memory_ratio`, …"""
+    unit: Unit
+    count: int
+    """Attempts that have the figure."""
+    maximum: float
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    before_count: int = 0
+    """Attempts with the figure in the window of the same length before; 0 too where there is none."""
+    before_p50: float | None = None
+    history: tuple[float, ...] = ()
+    """The window's attempts in order of time, as the maxima of a few equal parts: a sparkline."""
+
+    @property
+    def trend(self) -> float | None:
+        """Change of the median since the window before: 0.25 is a quarter more. None: too few attempts."""
+        if min(self.count, self.before_count) < MINIMUM_FOR_TREND or not self.before_p50:
+            return None
+        return self.p50 / self.before_p50 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OffenderRow:
     """A test at its worst within a window: figures are those of the one attempt that made its rank."""
 
     rank: int
-    by: OffenderOrder
+    by: Resource
     value: float
-    """What it was ranked by: bytes, seconds or ratio, as `by` says."""
+    """What it was ranked by: bytes, seconds, a count or a ratio, as `by.unit` says."""
     test_id: TestId
     suite: str
     profile: str
@@ -155,23 +224,21 @@ class OffenderRow:
     run_id: str
     attempt_id: str
     started_at: datetime
+    usage: UsageRow | None = None
+    """The same resource over the whole window, with its trend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageRow:
-    """What one test used of one resource over a window. Percentiles are values that really occurred."""
+class BrokenBudget:
+    """One violation of a test's deciding attempt, and where it was seen."""
 
+    run_id: str
+    attempt_id: str
     test_id: TestId
-    resource: str
-    """`memory_peak`, `cpu`, `duration` or `memory_ratio`."""
-    unit: Unit
-    count: int
-    """Attempts that have the figure."""
-    maximum: float
-    mean: float
-    p50: float
-    p95: float
-    p99: float
+    profile: str
+    outcome: Outcome
+    started_at: datetime
+    violation: Violation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,7 @@ class RunOptions(Selection):
     show_progress: str = "auto"
     output_format: str = "table"
     junit: Path | None = None
+    sarif: Path | None = None
     offline_base: bool = False
     allow_unenforced: bool = False
     preset: str | None = None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
+from orchestrator.reports.spark import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +23,12 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 def say(text: str = "") -> None:
     """One line, or several, to stdout."""
-    print(text)
+    write(f"{text}\n")
+
+
+def write(text: str) -> None:
+    """Text as it is, but for what the stream's encoding lacks."""
+    sys.stdout.write(encodable(text, sys.stdout.encoding))
 
 
 def show(tables: Table | Sequence[Table], output_format: str) -> None:
@@ -29,7 +36,49 @@ def show(tables: Table | Sequence[Table], output_format: str) -> None:
     from orchestrator.reports.tables import render
 
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    sys.stdout.write(render(tables, output_format, columns=columns))
+    write(render(tables, output_format, columns=columns))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A span of time, and its name for people."""
+
+    since: datetime | None
+    until: datetime | None
+
+    @property
+    def text(self) -> str:
+        """`2026-11-14 09:30 to now (7 days)`, in UTC."""
+        end = "now" if self.until is None else _moment(self.until)
+        return f"all until {end}" if self.since is None else f"{_moment(self.since)} to {end} UTC ({self._length})"
+
+    @property
+    def before(self) -> str:
+        """The window before: `the 7 days before`."""
+        return f"the {self._length} before"
+
+    @property
+    def _length(self) -> str:
+        seconds = ((self.until or datetime.now(UTC)) - (self.since or datetime.now(UTC))).total_seconds()
+        for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+            if seconds >= 2 * size - 1:
+                return f"{seconds / size:.10g} {unit}" if seconds % size == 0 else f"{seconds / size:.0f} {unit}"
+        return f"{seconds:.0f} seconds"
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def parse_window(since: str | None, until: str | None) -> Window:
+    """Both as for `parse_since`; UsageError if the end is not after the beginning."""
+    window = Window(since=parse_since(since), until=None if until is None else parse_since(until))
+    if window.since is not None and (window.until or datetime.now(UTC)) <= window.since:
+        raise UsageError(
+            f"the window from {_moment(window.since)} on has nothing in it",
+            remedy="its beginning (--since) must be before its end (--until, else now)",
+        )
+    return window
 
 
 def parse_since(text: str | None) -> datetime | None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.printing import parse_since, show
+from orchestrator.commands.printing import Window, parse_window, say, show, write
 from orchestrator.commands.session import load
 from orchestrator.database import queries
 from orchestrator.database.store import Database
-from orchestrator.errors import ExitCode
+from orchestrator.errors import ExitCode, UsageError
 from orchestrator.measure.processes import owner_alive
-from orchestrator.reports import tables
+from orchestrator.model_reports import HEADLINES, MINIMUM_FOR_TREND, Resource
+from orchestrator.reports import sarif, tables, usage
+from orchestrator.reports.text import plural
+from orchestrator.reports.violations import troubles, violations_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from orchestrator.model_reports import OffenderOrder
+PEOPLE = ("table", "markdown")
+"""Formats that are read by people: they get fewer figures, and words below them."""
 
 
 @contextmanager
@@ -28,23 +34,81 @@ def opened(config_path: Path | None, database: str | None) -> Iterator[Database]
         yield db
 
 
-def report(
-    *,
-    config_path: Path | None,
-    database: str | None,
-    since: str,
-    run_id: str | None,
-    output_format: str,
-    limit: int,
-) -> int:
-    """Usage of each test over a window, or the tests of one run."""
-    with opened(config_path, database) as db:
-        if run_id is not None:
-            record = queries.load_run(db, run_id)
-            show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), output_format)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """What `orch report` was told."""
+
+    config_path: Path | None
+    database: str | None
+    since: str | None
+    until: str | None
+    run_id: str | None
+    violations: bool
+    resources: tuple[str, ...]
+    sort: str
+    output_format: str
+    limit: int
+
+
+def report(options: ReportOptions) -> int:
+    """Usage of each test over a window, the tests of one run, or the budgets that were broken."""
+    if options.run_id is not None and (options.since or options.until):
+        raise UsageError("--run is one run, --since and --until are a window", remedy="give one of them")
+    window = parse_window(options.since or "7d", options.until)
+    if options.violations or options.output_format == "sarif":
+        return _violations(options, window)
+    if options.run_id is None:
+        return _usage(options, window)
+    with opened(options.config_path, options.database) as db:
+        record = queries.load_run(db, options.run_id)
+    show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), options.output_format)
+    return ExitCode.OK
+
+
+def _usage(options: ReportOptions, window: Window) -> int:
+    people = options.output_format in PEOPLE
+    resources = _resources(options.resources, people=people)
+    with opened(options.config_path, options.database) as db:
+        rows = queries.usage_report(db, since=window.since, until=window.until, resources=resources)
+    shown, more = usage.chosen(rows, resource=resources[0], sort=options.sort, limit=options.limit)
+    table = usage.wide_table(shown) if people and not options.resources else usage.usage_table(shown)
+    show(table, options.output_format)
+    if options.output_format == "table" and shown:
+        say()
+        compared = any(row.trend is not None for row in shown)
+        _explain(window, plural(len({row.test_id for row in shown}), "test"), more, compared=compared)
+    return ExitCode.OK
+
+
+def _explain(window: Window, what: str, more: int, *, compared: bool) -> None:
+    """Below a table for people: of what it is, and what it leaves out."""
+    rest = f", {more} more with a larger --limit" if more else ""
+    say(f"{what}{rest}; {window.text}")
+    if compared:
+        say(f"trend: the median against {window.before}, from {MINIMUM_FOR_TREND} runs in each on")
+
+
+def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:
+    if "all" in names:
+        return tuple(Resource)
+    return tuple(Resource(name) for name in names) or (usage.WIDE if people else HEADLINES)
+
+
+def _violations(options: ReportOptions, window: Window) -> int:
+    config = load(options.config_path, {} if options.database is None else {"database": options.database})
+    with opened(options.config_path, options.database) as db:
+        if options.run_id is not None:
+            broken = queries.broken_budgets(db, run=options.run_id)
         else:
-            rows = queries.usage_report(db, since=parse_since(since))
-            show(tables.usage_table(rows[:limit]), output_format)
+            broken = queries.broken_budgets(db, since=window.since, until=window.until)
+    found = troubles(broken)
+    if options.output_format == "sarif":
+        write(sarif.sarif_text(found, project=config.project_root.resolve().name))
+        return ExitCode.OK
+    show(violations_table(found[: options.limit]), options.output_format)
+    left = len(found) - options.limit
+    if left > 0:
+        print(f"orch: {left} more with a larger --limit", file=sys.stderr)
     return ExitCode.OK
 
 
@@ -52,13 +116,22 @@ def offenders(
     *,
     config_path: Path | None,
     database: str | None,
-    by: OffenderOrder,
+    by: str,
     since: str,
+    until: str | None,
     output_format: str,
     limit: int,
 ) -> int:
-    """The tests that cost most."""
+    """The tests that cost most, by one resource or by each."""
+    window = parse_window(since, until)
+    chosen = tuple(Resource) if by == "all" else (Resource(by),)
     with opened(config_path, database) as db:
-        rows = queries.offenders(db, since=parse_since(since), by=by, limit=limit)
-        show(tables.offenders_table(rows), output_format)
+        found = [
+            (resource, queries.offenders(db, since=window.since, until=window.until, by=resource, limit=limit))
+            for resource in chosen
+        ]
+    if by == "all":
+        show([usage.offenders_table(rows, name=f"by_{r.key}") for r, rows in found], output_format)
+    else:
+        show(usage.offenders_table(found[0][1]), output_format)
     return ExitCode.OK

@@ -71,6 +71,11 @@ class Output:
         write_junit(summary, folder.path / "junit.xml")
         if self._options.junit is not None:
             write_junit(summary, self._options.junit)
+        if self._options.sarif is not None:
+            from orchestrator.reports.sarif import write_sarif
+            from orchestrator.reports.violations import of_summary, troubles
+
+            write_sarif(troubles(of_summary(summary)), self._options.sarif, project=summary.run.project)
         progress.summary(summary)
 
 

@@ -12,6 +12,7 @@ from orchestrator.database import queries
 from orchestrator.errors import ExitCode
 from orchestrator.reports import tables
 from orchestrator.reports.jsonrun import to_json
+from orchestrator.reports.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,10 +32,10 @@ def runs_show(*, config_path: Path | None, database: str | None, run_id: str, ou
     show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), output_format)
     if output_format == "table":
         for test_id in record.not_run:
-            say(f"not run: {test_id}")
+            say(f"not run: {one_line(str(test_id))}")
         for attempt in record.attempts:
             for violation in attempt.violations:
-                say(f"{violation.severity.value}: {attempt.test_id}: {violation.message}")
+                say(f"{violation.severity.value}: {one_line(f'{attempt.test_id}: {violation.message}')}")
     return ExitCode.OK
 
 

@@ -6,9 +6,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from orchestrator.database.loading import load_run
-from orchestrator.database.ranking import RESOURCES
 from orchestrator.model import Outcome
-from orchestrator.model_reports import OutcomeChange, RunDiff, UsageChange
+from orchestrator.model_reports import HEADLINES, OutcomeChange, Resource, RunDiff, UsageChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +21,12 @@ if TYPE_CHECKING:
 NOTEWORTHY_RATIO = 1.25
 """A figure that grew, or shrank, by less than this is the same."""
 
-_NOISE = {"memory_peak": 1024 * 1024, "cpu": 0.05, "duration": 0.1, "memory_ratio": 0.01}
+_NOISE = {
+    Resource.MEMORY: 1024 * 1024,
+    Resource.CPU: 0.05,
+    Resource.DURATION: 0.1,
+    Resource.MEMORY_RATIO: 0.01,
+}
 """Differences smaller than these say nothing, however large their ratio."""
 
 _GRAVEST_LAST = (
@@ -76,20 +80,20 @@ def _outcome_change(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) 
 
 
 def _figures(attempt: AttemptRow) -> tuple[float | None, ...]:
-    """In the order of RESOURCES."""
+    """In the order of HEADLINES."""
     peak, limit = attempt.usage.memory_peak_bytes, attempt.limits.memory_bytes
     ratio = peak / limit if peak is not None and limit else None
     return (peak, attempt.usage.cpu_seconds, attempt.timings.test_seconds, ratio)
 
 
 def _usage_changes(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) -> Iterator[UsageChange]:
-    for position, (resource, unit) in enumerate(RESOURCES):
+    for position, resource in enumerate(HEADLINES):
         before = max((f for a in old if (f := _figures(a)[position]) is not None), default=None)
         after = max((f for a in new if (f := _figures(a)[position]) is not None), default=None)
         if before is None or after is None or abs(after - before) < _NOISE[resource]:
             continue
         if max(before, after) >= NOTEWORTHY_RATIO * min(before, after):
-            yield UsageChange(test_id=test, resource=resource, unit=unit, before=before, after=after)
+            yield UsageChange(test_id=test, resource=resource.key, unit=resource.unit, before=before, after=after)
 
 
 def _largeness(change: UsageChange) -> float:

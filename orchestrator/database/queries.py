@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from orchestrator.database.broken import broken_budgets
 from orchestrator.database.compare import diff_runs
 from orchestrator.database.export import export_run
 from orchestrator.database.loading import failed_tests, find_run, list_runs, load_run, load_samples
-from orchestrator.database.ranking import offenders, usage_report
+from orchestrator.database.ranking import offenders
+from orchestrator.database.usage import usage_report
 
 __all__ = [
+    "broken_budgets",
     "diff_runs",
     "export_run",
     "failed_tests",

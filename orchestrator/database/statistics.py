@@ -1,14 +1,30 @@
-"""Percentiles of what was measured. Pure."""
+"""What is told of many measured values: maximum, mean, percentiles, a short history. Pure."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 N = TypeVar("N", int, float)
+
+HISTORY_PARTS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How measured values are spread; each but the mean is one of them."""
+
+    count: int
+    maximum: float
+    mean: float
+    p50: float
+    p95: float
+    p99: float
 
 
 def percentile(ordered: Sequence[N], ratio: float) -> N:
@@ -18,3 +34,23 @@ def percentile(ordered: Sequence[N], ratio: float) -> N:
     # The rounding undoes what binary fractions add: 0.95 * 20 must be rank 19, never 20.
     rank = math.ceil(round(ratio * len(ordered), 9))
     return ordered[min(max(rank, 1), len(ordered)) - 1]
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of values in any order. ValueError if there are none."""
+    ordered = sorted(values)
+    return Spread(
+        count=len(ordered),
+        p50=percentile(ordered, 0.5),
+        p95=percentile(ordered, 0.95),
+        p99=percentile(ordered, 0.99),
+        maximum=ordered[-1],
+        mean=sum(ordered) / len(ordered),
+    )
+
+
+def history(values: Sequence[float], parts: int = HISTORY_PARTS) -> tuple[float, ...]:
+    """Values in order of time as the maxima of at most `parts` runs of them, of nearly equal length."""
+    number = min(parts, len(values))
+    edges = [len(values) * part // number for part in range(number + 1)] if number else [0]
+    return tuple(max(values[start:end]) for start, end in pairwise(edges))

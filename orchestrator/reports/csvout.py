@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from orchestrator.reports.grid import Figure
+from orchestrator.reports.grid import Figure, Spark
 from orchestrator.reports.text import one_line
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def csv_text(table: Table) -> str:
 def _raw(cell: Cell) -> str | float:
     if isinstance(cell, Figure):
         return "" if cell.value is None else cell.value
+    if isinstance(cell, Spark):
+        return " ".join(map(repr, cell.values))
     return guarded(cell)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.reports.spark import sparkline
 from orchestrator.reports.text import (
     UNKNOWN,
     cells,
     format_bytes,
+    format_change,
     format_duration,
     format_ratio,
     one_line,
@@ -28,21 +30,34 @@ class Figure:
 
     value: float | None
     unit: str
-    """bytes, seconds, count or ratio."""
+    """bytes, seconds, count or ratio; change: a ratio less one, empty where there is nothing to compare with;
+    none: always empty, for people."""
     upper_bound: bool = False
     """The true value may be lower."""
 
     def __str__(self) -> str:
+        if self.unit in ("change", "none"):
+            return format_change(self.value) if self.unit == "change" else ""
         if self.value is None:
             return UNKNOWN
         if self.unit == "bytes":
             return ("≤" if self.upper_bound else "") + format_bytes(self.value)
         if self.unit == "seconds":
             return format_duration(self.value)
-        return format_ratio(self.value) if self.unit == "ratio" else f"{self.value:g}"
+        return format_ratio(self.value) if self.unit == "ratio" else f"{self.value:.10g}"
 
 
-Cell = str | Figure
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """The course of a figure, in order of time."""
+
+    values: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return sparkline(self.values)
+
+
+Cell = str | Figure | Spark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +70,9 @@ class Column:
     flexible: bool = False
     """Shortened in the middle where the terminal is narrow."""
     optional: bool = False
-    """Left out where the terminal is narrower still; the rightmost goes first."""
+    """Left out where it is empty in all rows, or the terminal is narrower still: the least worth goes first."""
+    worth: int = 0
+    """Among optional columns; of equal ones the rightmost goes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,24 +91,29 @@ class Table:
         return [[one_line(str(cell)) for cell in row] for row in self.rows]
 
 
+def filled_columns(table: Table, display: Sequence[Sequence[str]]) -> list[int]:
+    """Indexes of all columns but those that are optional and say nothing in any row."""
+    return [i for i, column in enumerate(table.columns) if not column.optional or any(row[i] for row in display)]
+
+
 def text_lines(table: Table, *, columns: int | None = None) -> list[str]:
     """Aligned columns; at most `columns` wide where flexible and optional ones can give way."""
     if not table.rows:
         return [table.empty]
     rows = [[column.title for column in table.columns], *table.display()]
     widths = [max(cells(row[index]) for row in rows) for index in range(len(table.columns))]
-    kept = list(range(len(table.columns)))
+    kept = filled_columns(table, rows[1:])
     if columns is not None:
-        kept = _kept(table.columns, widths, columns)
+        kept = _kept(table.columns, widths, kept, columns)
         widths = _narrowed(table.columns, widths, kept, columns)
     return [_joined([(table.columns[i], row[i], widths[i]) for i in kept]) for row in rows]
 
 
-def _kept(columns: Sequence[Column], widths: Sequence[int], limit: int) -> list[int]:
-    """Indexes of the columns that are shown."""
+def _kept(columns: Sequence[Column], widths: Sequence[int], filled: Sequence[int], limit: int) -> list[int]:
+    """Indexes of the columns that are shown, of those that have anything in them."""
     least = [min(w, _MIN_TEXT_COLUMNS) if c.flexible else w for c, w in zip(columns, widths, strict=True)]
-    kept = list(range(len(columns)))
-    for index in reversed(range(len(columns))):
+    kept = list(filled)
+    for index in sorted(filled, key=lambda i: (columns[i].worth, -i)):
         if columns[index].optional and _width([least[i] for i in kept]) > limit:
             kept.remove(index)
     return kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from orchestrator.reports.grid import filled_columns
 from orchestrator.reports.text import one_line
 
 if TYPE_CHECKING:
@@ -32,9 +33,12 @@ def table_text(table: Table) -> str:
     """The table with figures for people, numbers right-aligned; one sentence if it is empty."""
     if not table.rows:
         return escaped(table.empty) + "\n"
+    display = table.display()
+    kept = filled_columns(table, display)
+    columns = [table.columns[index] for index in kept]
     lines = [
-        [escaped(column.title) for column in table.columns],
-        ["--:" if column.right else ":--" for column in table.columns],
-        *([escaped(cell) for cell in row] for row in table.display()),
+        [escaped(column.title) for column in columns],
+        ["--:" if column.right else ":--" for column in columns],
+        *([escaped(row[index]) for index in kept] for row in display),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

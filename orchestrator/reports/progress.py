@@ -103,7 +103,7 @@ class Progress:
     def start(self, run: Run, plan: Sequence[Assignment]) -> None:
         """The run begins."""
         self._profile_columns = max((len(a.profile.name) for a in plan), default=PROFILE_COLUMNS)
-        self._printer.write([header_line(run, len(plan))])
+        self._printer.write([header_line(run, len(plan), columns=self._printer.columns)])
 
     def started(self, assignment: Assignment) -> None:
         """A test was released, for the first time or again."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Outcome, RunStatus, Verb
+from orchestrator.model import Outcome, RunStatus, Severity, Verb
 from orchestrator.reports.output import output_lines
 from orchestrator.reports.terminal import (
     PROFILE_COLUMNS,
@@ -16,6 +16,7 @@ from orchestrator.reports.terminal import (
     VERB_COLUMNS,
     bare_line,
     by_gravity,
+    gravity_of,
     key_of,
     line,
     remarks,
@@ -139,8 +140,9 @@ def violation_lines(results: Sequence[TestResult], *, columns: int | None = None
     if not found:
         return []
     lines = ["", "Violations:"]
+    width = max(13, *(len(violation.kind.value) for _, violation in found[:MAX_LISTED]))
     for result, violation in found[:MAX_LISTED]:
-        front = f"  {violation.severity.value:<7}  {violation.kind.value:<13}  "
+        front = f"  {violation.severity.value:<7}  {violation.kind.value:<{width}}  "
         name = one_line(key_of(result.final.assignment))
         message = one_line(violation.message, REMARK_CHARACTERS)
         if columns is None:
@@ -191,18 +193,26 @@ def _kinds(results: Sequence[TestResult], kind_of: Callable[[TestResult], str | 
 
 
 def closing_lines(summary: RunSummary, *, columns: int | None) -> list[str]:
-    """The worst by memory share, CPU and duration; how to run the first failure (else the worst) again."""
+    """The worst by memory share, CPU and duration; how to run what went wrong again, where anything did."""
     worst = worst_of(summary.results)
+    reproduce = _reproduce(summary)
     if not worst:
-        return []
+        return reproduce
     labels = [f"{_short_key(result, columns)} {figure}" for result, figure in worst]
-    failed = next((result for result in summary.results if is_failure(result)), worst[0][0])
-    reproduce = reproduce_line(summary.run, failed)
     first = f"worst: {labels[0]}"
     rest = [f"       {label}" for label in labels[1:]]
-    if columns is None or cells(first) + 6 + cells(reproduce) <= columns:
-        return [f"{first}      {reproduce}", *rest]
-    return [first, *rest, reproduce]
+    if reproduce and (columns is None or cells(first) + 6 + cells(reproduce[0]) <= columns):
+        return [f"{first}      {reproduce[0]}", *rest]
+    return [first, *rest, *reproduce]
+
+
+def _reproduce(summary: RunSummary) -> list[str]:
+    """For the first failure, else for the gravest broken budget; nothing went wrong: no line."""
+    failed = next((result for result in summary.results if is_failure(result)), None)
+    if failed is None:
+        broken = [(v, r) for r in summary.results for v in r.violations if v.severity is not Severity.NOTICE]
+        failed = min(broken, key=lambda pair: gravity_of(pair[0]), default=(None, None))[1]
+    return [] if failed is None else [reproduce_line(summary.run, failed)]
 
 
 def _short_key(result: TestResult, columns: int | None) -> str:

@@ -1,20 +1,35 @@
-"""What the database answers, as tables: offenders, usage, runs, attempts, what changed between two runs."""
+"""Tables in each format, and those of runs: runs, attempts, what changed between two runs."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
+from orchestrator.reports.columns import (
+    CPU_IF_WIDE,
+    DURATION,
+    LIMIT,
+    MEMORY,
+    OUTCOME,
+    PROFILE,
+    RUN,
+    TEST,
+    as_ratio,
+    count,
+    in_bytes,
+    in_seconds,
+    number,
+    time_text,
+)
 from orchestrator.reports.csvout import csv_text
-from orchestrator.reports.grid import Column, Figure, Table, text_lines
+from orchestrator.reports.grid import Column, Figure, Spark, Table, text_lines
 from orchestrator.reports.jsonrun import to_json
 from orchestrator.reports.markdown import table_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
-    from orchestrator.model_reports import AttemptRow, OffenderRow, RunDiff, RunRow, UsageRow
+    from orchestrator.model_reports import AttemptRow, RunDiff, RunRow
     from orchestrator.reports.grid import Cell
 
 TABLES_SCHEMA_VERSION = 1
@@ -56,128 +71,31 @@ def _plain(table: Table, columns: int | None) -> str:
     return "".join(f"{line}\n" for line in text_lines(table, columns=columns))
 
 
-def raw_rows(table: Table) -> list[dict[str, str | float | None]]:
+def raw_rows(table: Table) -> list[dict[str, str | float | list[float] | None]]:
     """Rows as objects of column key -> raw value, unrounded; null for what was not measured."""
     return [
-        {
-            column.key: cell.value if isinstance(cell, Figure) else cell
-            for column, cell in zip(table.columns, row, strict=True)
-        }
-        for row in table.rows
+        {column.key: _raw(cell) for column, cell in zip(table.columns, row, strict=True)} for row in table.rows
     ]
 
 
-# ---------------------------------------------------------------- columns and cells
-
-_TEST = Column(key="test", title="test", flexible=True)
-_PROFILE = Column(key="profile", title="profile", optional=True)
-_OUTCOME = Column(key="outcome", title="outcome")
-_OUTCOME_IF_WIDE = Column(key="outcome", title="outcome", optional=True)
-_MEMORY = Column(key="memory_peak_bytes", title="memory", right=True)
-_LIMIT = Column(key="limit_memory_bytes", title="limit", right=True, optional=True)
-_RATIO = Column(key="memory_ratio", title="of limit", right=True)
-_CPU = Column(key="cpu_seconds", title="cpu", right=True)
-_CPU_IF_WIDE = Column(key="cpu_seconds", title="cpu", right=True, optional=True)
-_DURATION = Column(key="duration_seconds", title="duration", right=True)
-_RUN = Column(key="run", title="run")
-_RUN_IF_WIDE = Column(key="run", title="run", optional=True)
-
-
-def _count(key: str, title: str | None = None, *, optional: bool = False) -> Column:
-    return Column(key=key, title=title or key, right=True, optional=optional)
-
-
-def _bytes(value: float | None) -> Figure:
-    return Figure(value, "bytes")
-
-
-def _seconds(value: float | None) -> Figure:
-    return Figure(value, "seconds")
-
-
-def _ratio(value: float | None) -> Figure:
-    return Figure(value, "ratio")
-
-
-def _number(value: float | None) -> Figure:
-    return Figure(value, "count")
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%MZ")
+def _raw(cell: Cell) -> str | float | list[float] | None:
+    match cell:
+        case Figure():
+            return cell.value
+        case Spark():
+            return list(cell.values)
+        case str():
+            return cell
 
 
 # ---------------------------------------------------------------- tables
-
-
-def offenders_table(rows: Sequence[OffenderRow]) -> Table:
-    """The worst tests first, each at its worst within the window."""
-    columns = (
-        _count("rank", "#"),
-        _TEST,
-        _PROFILE,
-        _OUTCOME_IF_WIDE,
-        _MEMORY,
-        _LIMIT,
-        _RATIO,
-        _CPU,
-        _DURATION,
-    )
-    return Table(
-        name="offenders",
-        columns=(*columns, _count("attempts", optional=True), _RUN_IF_WIDE),
-        rows=tuple(_offender(row) for row in rows),
-        empty="no measured attempts in this window",
-    )
-
-
-def _offender(row: OffenderRow) -> tuple[Cell, ...]:
-    return (
-        _number(row.rank),
-        str(row.test_id),
-        row.profile,
-        row.outcome.value,
-        Figure(row.memory_peak_bytes, "bytes", row.memory_peak_is_upper_bound),
-        _bytes(row.limit_memory_bytes),
-        _ratio(row.memory_ratio),
-        _seconds(row.cpu_seconds),
-        _seconds(row.duration_seconds),
-        _number(row.attempts),
-        row.run_id[:8],
-    )
-
-
-def usage_table(rows: Sequence[UsageRow]) -> Table:
-    """What each test used of each resource over a window."""
-    figures = ("maximum", "mean", "p50", "p95", "p99")
-    columns = (
-        _TEST,
-        Column(key="resource", title="resource"),
-        Column(key="unit", title="unit"),
-        _count("count"),
-    )
-    return Table(
-        name="usage",
-        columns=(*columns, *map(_count, figures)),
-        rows=tuple(
-            (
-                str(row.test_id),
-                row.resource,
-                row.unit,
-                _number(row.count),
-                *(Figure(getattr(row, name), row.unit) for name in figures),
-            )
-            for row in rows
-        ),
-        empty="no measured attempts in this window",
-    )
 
 
 def runs_table(rows: Sequence[RunRow]) -> Table:
     """Stored runs."""
     counts = ("tests", "passed", "failed", "flaky", "violations")
     columns = (
-        _RUN,
+        RUN,
         Column(key="started_at", title="started"),
         Column(key="status", title="status", optional=True),
     )
@@ -185,19 +103,19 @@ def runs_table(rows: Sequence[RunRow]) -> Table:
         name="runs",
         columns=(
             *columns,
-            _count("exit_code", "exit"),
-            _DURATION,
-            *(_count(name, optional=name == "flaky") for name in counts),
+            count("exit_code", "exit"),
+            DURATION,
+            *(count(name, optional=name == "flaky") for name in counts),
             Column(key="engine", title="engine", optional=True),
         ),
         rows=tuple(
             (
                 row.short_id,
-                _time(row.started_at),
+                time_text(row.started_at),
                 row.status.value,
-                _number(row.exit_code),
-                _seconds(row.duration_seconds),
-                *(_number(_run_count(row, name)) for name in counts),
+                number(row.exit_code),
+                in_seconds(row.duration_seconds),
+                *(number(_run_count(row, name)) for name in counts),
                 f"{row.engine.name} {row.engine.version}",
             )
             for row in rows
@@ -220,27 +138,27 @@ _STAGES = ("queue", "create", "start", "teardown")
 
 def attempts_table(rows: Sequence[AttemptRow]) -> Table:
     """The attempts of one run."""
-    columns = (_TEST, _count("attempt", "try"), _PROFILE, _OUTCOME, _DURATION, _MEMORY, _LIMIT, _CPU_IF_WIDE)
+    columns = (TEST, count("attempt", "try"), PROFILE, OUTCOME, DURATION, MEMORY, LIMIT, CPU_IF_WIDE)
     return Table(
         name="attempts",
         columns=(
             *columns,
-            _count("violations", optional=True),
-            *(_count(f"{name}_seconds", name, optional=True) for name in _STAGES),
+            count("violations", optional=True),
+            *(count(f"{name}_seconds", name, optional=True) for name in _STAGES),
             Column(key="message", title="message", flexible=True),
         ),
         rows=tuple(
             (
                 str(row.test_id),
-                _number(row.attempt),
+                number(row.attempt),
                 row.profile,
                 row.outcome.value,
-                _seconds(row.timings.test_seconds),
+                in_seconds(row.timings.test_seconds),
                 Figure(row.usage.memory_peak_bytes, "bytes", row.usage.memory_peak_is_upper_bound),
-                _bytes(row.limits.memory_bytes),
-                _seconds(row.usage.cpu_seconds),
-                _number(len(row.violations)),
-                *(_seconds(getattr(row.timings, f"{name}_seconds")) for name in _STAGES),
+                in_bytes(row.limits.memory_bytes),
+                in_seconds(row.usage.cpu_seconds),
+                number(len(row.violations)),
+                *(in_seconds(getattr(row.timings, f"{name}_seconds")) for name in _STAGES),
                 row.message,
             )
             for row in rows
@@ -255,7 +173,7 @@ def diff_tables(diff: RunDiff) -> tuple[Table, ...]:
     outcomes = Table(
         name="outcome_changes",
         columns=(
-            _TEST,
+            TEST,
             Column(key="before", title=before),
             Column(key="after", title=after),
             Column(key="message", title="message", flexible=True),
@@ -270,12 +188,12 @@ def _usage_changes(diff: RunDiff) -> Table:
     return Table(
         name="usage_changes",
         columns=(
-            _TEST,
+            TEST,
             Column(key="resource", title="resource"),
             Column(key="unit", title="unit"),
-            _count("before", diff.before.short_id),
-            _count("after", diff.after.short_id),
-            _count("ratio"),
+            count("before", diff.before.short_id),
+            count("after", diff.after.short_id),
+            count("ratio"),
         ),
         rows=tuple(
             (
@@ -284,7 +202,7 @@ def _usage_changes(diff: RunDiff) -> Table:
                 change.unit,
                 Figure(change.before, change.unit),
                 Figure(change.after, change.unit),
-                _ratio(change.ratio),
+                as_ratio(change.ratio),
             )
             for change in diff.usage_changes
         ),
@@ -297,7 +215,7 @@ def _only(diff: RunDiff) -> Table:
     one_sided += [(test_id, diff.after) for test_id in diff.only_after]
     return Table(
         name="in_one_run_only",
-        columns=(_TEST, _RUN),
+        columns=(TEST, RUN),
         rows=tuple((str(test_id), run.short_id) for test_id, run in one_sided),
         empty="both runs have the same tests",
     )

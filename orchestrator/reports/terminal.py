@@ -48,8 +48,10 @@ def key_of(assignment: Assignment) -> str:
     return assignment.key
 
 
-def header_line(run: Run, tests: int) -> str:
-    """`Run b0b38ba7   14 tests   docker 20.10  cgroup v1: kernel counters   2 cpus 22 GiB`."""
+def header_line(run: Run, tests: int, *, columns: int | None = None) -> str:
+    """`Run b0b38ba7   14 tests   docker 20.10  cgroup v1: kernel counters   2 cpus 22 GiB`; closer where a
+    terminal is narrow.
+    """
     engine, host = run.engine, run.host
     version = ".".join(engine.version.split(".")[:2])
     group = "cgroup" if engine.cgroup_version is None else f"cgroup v{engine.cgroup_version}"
@@ -61,7 +63,10 @@ def header_line(run: Run, tests: int) -> str:
         f"Run {run.short_id}   {plural(tests, 'test')}   {'  '.join(parts)}"
         f"   {host.cpus:g} cpus {host.memory_bytes / 2**30:.0f} GiB"
     )
-    return one_line(f"{line}   not enforced: {', '.join(ignored)}" if ignored else line)
+    line = one_line(f"{line}   not enforced: {', '.join(ignored)}" if ignored else line)
+    if columns is not None and cells(line) > columns:
+        line = line.replace("   ", "  ").replace(" counters", "")
+    return line
 
 
 def columns_of(
@@ -158,7 +163,12 @@ def remarks(result: TestResult) -> tuple[str, ...]:
 
 def by_gravity(violations: Iterable[Violation]) -> list[Violation]:
     """Worst first; equally grave ones in the order in which they were found."""
-    return sorted(violations, key=lambda violation: _GRAVITY[violation.severity])
+    return sorted(violations, key=gravity_of)
+
+
+def gravity_of(violation: Violation) -> int:
+    """0 for the gravest."""
+    return _GRAVITY[violation.severity]
 
 
 def _leftovers(attempt: Attempt) -> list[str]:

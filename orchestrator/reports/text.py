@@ -170,6 +170,16 @@ def format_ratio(ratio: float | None) -> str:
     return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.1f} %"
 
 
+def format_change(change: float | None) -> str:
+    """A change against before: `+12 %`, `-3 %`, `±0 %`, `x25`; None is empty."""
+    if change is None:
+        return ""
+    percent = round(change * 100)
+    if percent >= 1000:
+        return f"x{change + 1:.0f}"
+    return f"{percent:+d} %" if percent else "±0 %"
+
+
 def plural(count: int, noun: str) -> str:
     """`1 violation`, `3 violations`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

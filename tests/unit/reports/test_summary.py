@@ -107,6 +107,21 @@ def test_the_worst_and_the_way_to_reproduce_are_on_one_line_where_it_fits(mixed)
     assert narrow[-1] == "reproduce: orch repro b0b3:test/test_x.py"
 
 
+def test_a_run_without_trouble_has_nothing_to_reproduce(build):
+    notice = build.violation(kind="memory-near", severity="notice")
+    quiet = summary_lines(build.summary(build.result("a.py"), build.result("b.py", violations=(notice,))))
+    assert any(line.startswith("worst: ") for line in quiet)
+    assert not any("reproduce" in line for line in quiet)
+
+
+def test_a_broken_budget_can_be_reproduced_when_nothing_failed(build):
+    warned = build.result("warned.py", violations=(build.violation(severity="warning"),))
+    grave = build.result("grave.py", violations=(build.violation(severity="error"),))
+    lines = summary_lines(build.summary(build.result("a.py"), warned, grave), columns=80)
+    (line,) = [line for line in lines if "reproduce: " in line]
+    assert line.endswith("reproduce: orch repro b0b3:grave.py")
+
+
 def test_everything_but_output_fits_eighty_columns(build):
     name = "test/" + "very/" * 20 + "test_index.py"
     long = build.violation(message="over " * 30 + "its limit"), build.violation(message="溢" * 60)

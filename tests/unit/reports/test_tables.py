@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator import model as m
 from orchestrator import model_reports as r
-from orchestrator.reports import tables
+from orchestrator.reports import tables, usage
 from orchestrator.reports.csvout import csv_text, guarded
 from orchestrator.reports.grid import Column, Figure, Table
 from orchestrator.reports.markdown import escaped, table_text
@@ -20,7 +20,7 @@ from orchestrator.reports.text import cells
 def offender(build, name="test/test_index.py", **changes):
     fields = {
         "rank": 1,
-        "by": "memory",
+        "by": r.Resource.MEMORY,
         "value": float(512 << 20),
         "test_id": m.TestId(path=name),
         "suite": "unit",
@@ -77,15 +77,15 @@ def text(*found, **options):
 
 def test_offenders_for_people(build):
     rows = [offender(build), offender(build, "a.py", rank=2, memory_peak_bytes=None, memory_ratio=None)]
-    lines = text(tables.offenders_table(rows)).splitlines()
-    assert words(lines[0]) == "# test profile outcome memory limit of limit cpu duration attempts run"
-    assert words(lines[1]) == "1 test/test_index.py standard oom 512M 512M 100 % 1.700s 1.902s 3 b0b38ba7"
+    lines = text(usage.offenders_table(rows)).splitlines()
+    assert words(lines[0]) == "# test profile outcome memory limit of limit cpu duration p95 memory attempts run"
+    assert words(lines[1]) == "1 test/test_index.py standard oom 512M 512M 100 % 1.700s 1.902s ? 3 b0b38ba7"
     assert lines[2].split()[4] == "?"
 
 
 def test_json_has_raw_figures_and_null(build):
     rows = [offender(build, cpu_seconds=None)]
-    document = json.loads(tables.render(tables.offenders_table(rows), "json"))
+    document = json.loads(tables.render(usage.offenders_table(rows), "json"))
     assert document["schema"] == 1
     (row,) = document["offenders"]
     assert row["memory_peak_bytes"] == 512 << 20
@@ -94,7 +94,7 @@ def test_json_has_raw_figures_and_null(build):
 
 
 def test_csv_has_raw_figures_and_guards_formulas(build):
-    rendered = tables.render(tables.offenders_table([offender(build, "=cmd()|x", cpu_seconds=None)]), "csv")
+    rendered = tables.render(usage.offenders_table([offender(build, "=cmd()|x", cpu_seconds=None)]), "csv")
     (row,) = csv.DictReader(io.StringIO(rendered, newline=""))
     assert row["test"] == "'=cmd()|x"
     assert row["memory_peak_bytes"] == str(512 << 20)
@@ -102,7 +102,7 @@ def test_csv_has_raw_figures_and_guards_formulas(build):
 
 
 def test_markdown_aligns_numbers_right(build):
-    lines = tables.render(tables.offenders_table([offender(build)]), "markdown").splitlines()
+    lines = tables.render(usage.offenders_table([offender(build)]), "markdown").splitlines()
     assert lines[1].startswith("| --: | :-- | :-- | :-- | --: |")
     assert r"| test/test\_index.py | standard | oom | 512M |" in lines[2]
 
@@ -122,7 +122,7 @@ def test_usage_keeps_each_rows_unit():
         )
         for name, unit in (("memory_peak", "bytes"), ("duration", "seconds"), ("memory_ratio", "ratio"))
     ]
-    lines = text(tables.usage_table(rows)).splitlines()
+    lines = text(usage.usage_table(rows)).splitlines()
     assert [line.split()[4] for line in lines[1:]] == ["4B", "4.000s", "400"]
 
 
@@ -196,7 +196,7 @@ def test_a_diff_shows_outcomes_usage_and_one_sided_tests(build):
 def test_a_narrow_terminal_shortens_the_test_and_keeps_the_figures(build, columns):
     name = "test/" + "very/" * 30 + "test_index.py"
     bound = offender(build, name, memory_peak_is_upper_bound=True)
-    for found in (tables.runs_table([run_row(build)]), tables.offenders_table([bound])):
+    for found in (tables.runs_table([run_row(build)]), usage.offenders_table([bound])):
         lines = text(found, columns=columns).splitlines()
         assert all(cells(line) <= columns for line in lines)
     assert "  ≤512M  " in lines[1]
@@ -206,7 +206,7 @@ def test_a_narrow_terminal_shortens_the_test_and_keeps_the_figures(build, column
 
 def test_an_unknown_format_is_refused(build):
     with pytest.raises(ValueError, match="xml"):
-        tables.render(tables.offenders_table([]), "xml")
+        tables.render(usage.offenders_table([]), "xml")
 
 
 # ---------------------------------------------------------------- hostile text

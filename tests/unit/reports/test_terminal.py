@@ -24,6 +24,15 @@ def test_the_header_names_engine_counters_and_host(build):
     )
 
 
+@pytest.mark.parametrize("tests", [1, 14, 4067])
+def test_the_header_fits_eighty_columns(build, tests):
+    assert header_line(build.run, tests, columns=83) == header_line(build.run, tests) or tests == 4067
+    header = header_line(build.run, tests, columns=80)
+    assert cells(header) <= 80
+    assert "cgroup v1: kernel" in header
+    assert header.endswith("  2 cpus 22 GiB")
+
+
 def test_the_header_says_which_limits_the_engine_ignores(build):
     engine = build.replace(build.run.engine, rootless=True, memory_limit=False, pids_limit=False)
     header = header_line(build.replace(build.run, engine=engine), 1)

@@ -1,0 +1,45 @@
+"""Each resource as an expression over a row of `attempts`, and which attempts count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from orchestrator.database.schema import attempts
+from orchestrator.model import Outcome
+from orchestrator.model_reports import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+_UNJUDGED = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
+"""Ends that say nothing about what the test itself uses."""
+
+MEMORY_RATIO = attempts.c.memory_peak_bytes * 1.0 / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
+EXPRESSIONS: Mapping[Resource, sa.ColumnElement[Any]] = {
+    Resource.MEMORY: attempts.c.memory_peak_bytes,
+    Resource.CPU: attempts.c.cpu_seconds,
+    Resource.DURATION: attempts.c.test_seconds,
+    Resource.MEMORY_RATIO: MEMORY_RATIO,
+    Resource.TIME_RATIO: attempts.c.test_seconds / sa.func.nullif(attempts.c.limit_timeout_seconds, 0),
+    Resource.PIDS: attempts.c.pids_peak,
+    Resource.THROTTLED: attempts.c.throttled_seconds,
+    Resource.ANON: attempts.c.anon_peak_bytes,
+    Resource.SHMEM: attempts.c.shmem_peak_bytes,
+    Resource.READ: attempts.c.read_bytes,
+    Resource.WRITE: attempts.c.write_bytes,
+    Resource.OUTPUT: attempts.c.stdout_bytes + attempts.c.stderr_bytes,
+}
+
+
+def window(since: datetime | None, until: datetime | None = None) -> sa.ColumnElement[bool]:
+    """Attempts that were judged and started within [since, until); None: without that bound."""
+    # Not `NOT IN`: SQLAlchemy writes that anew for each execution, and SQLite builds a table for it.
+    conditions: list[sa.ColumnElement[bool]] = [attempts.c.outcome != outcome for outcome in _UNJUDGED]
+    if since is not None:
+        conditions.append(attempts.c.started_at >= since)
+    if until is not None:
+        conditions.append(attempts.c.started_at < until)
+    return sa.and_(*conditions)

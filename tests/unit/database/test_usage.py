@@ -1,0 +1,198 @@
+"""Usage of tests over windows: statistics, trends, histories, any resource."""
+
+import sqlite3
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.database.queries import broken_budgets, offenders, usage_report
+from orchestrator.database.statistics import history, spread
+from orchestrator.errors import DatabaseError
+from orchestrator.model import Outcome, Severity, TestResult, Verb
+from orchestrator.model_reports import Resource
+from tests.unit.database.database_examples import (
+    LIMITS,
+    VIOLATION,
+    days_ago,
+    make_assignment,
+    make_attempt,
+    make_result,
+    make_run,
+    make_usage,
+)
+
+MIB = 2**20
+
+
+@pytest.fixture
+def run(database):
+    found = make_run(started_at=days_ago(30))
+    database.begin_run(found, [])
+    return found
+
+
+def store(database, run, name, number, *, days=0.0, seconds=1.0, outcome=Outcome.PASSED, **usage):
+    assignment = make_assignment(run, name, repetition=number)
+    database.record(
+        run.id,
+        make_result(
+            run,
+            outcome=outcome,
+            assignment=assignment,
+            started_at=days_ago(days),
+            test_seconds=seconds,
+            usage=make_usage(**usage),
+        ),
+    )
+
+
+def one(database, resource=Resource.MEMORY, **window):
+    (row,) = usage_report(database, resources=(resource,), **window)
+    return row
+
+
+def test_a_trend_compares_medians_with_the_window_before(database, run):
+    for number, (days, mib) in enumerate([(1, 30), (2, 30), (3, 90), (8, 20), (9, 20), (13, 10), (15, 99)], 1):
+        store(database, run, "a.py", number, days=days, memory_peak_bytes=mib * MIB)
+    row = one(database, since=days_ago(7))
+    assert (row.count, row.p50, row.maximum) == (3, 30 * MIB, 90 * MIB)
+    assert (row.before_count, row.before_p50, row.trend) == (3, 20 * MIB, 0.5)
+    assert row.history == (90 * MIB, 30 * MIB, 30 * MIB)
+
+
+def test_a_window_with_an_end_is_compared_with_one_as_long(database, run):
+    for number, days in enumerate([1, 5, 6, 7, 9, 10, 11, 13], 1):
+        store(database, run, "a.py", number, days=days, memory_peak_bytes=MIB)
+    row = one(database, since=days_ago(8), until=days_ago(4))
+    assert (row.count, row.before_count) == (3, 3)
+
+
+def test_there_is_no_trend_of_all_time_or_from_two_attempts(database, run):
+    for number, days in enumerate([1, 2, 3, 8, 9], 1):
+        store(database, run, "a.py", number, days=days, memory_peak_bytes=MIB)
+    assert one(database).before_count == 0
+    assert one(database).trend is None
+    assert one(database, since=days_ago(7)).before_count == 2
+    assert one(database, since=days_ago(7)).trend is None
+
+
+def test_infrastructure_failures_say_nothing_about_a_test(database, run):
+    store(database, run, "a.py", 1, memory_peak_bytes=MIB)
+    store(database, run, "a.py", 2, memory_peak_bytes=900 * MIB, outcome=Outcome.INFRA)
+    assert one(database).maximum == MIB
+
+
+@pytest.mark.parametrize(
+    ("resource", "value"),
+    [
+        (Resource.MEMORY, 64 * MIB),
+        (Resource.CPU, 0.5),
+        (Resource.DURATION, 2.5),
+        (Resource.MEMORY_RATIO, 64 * MIB / LIMITS.memory_bytes),
+        (Resource.TIME_RATIO, 0.25),
+        (Resource.PIDS, 7),
+        (Resource.THROTTLED, 0.125),
+        (Resource.ANON, 50 * MIB),
+        (Resource.SHMEM, 3 * MIB),
+        (Resource.READ, 111),
+        (Resource.WRITE, 222),
+        (Resource.OUTPUT, 2003),
+    ],
+)
+def test_each_resource_is_reported_and_ranked(database, run, resource, value):
+    figures = {"memory_peak_bytes": 64 * MIB, "cpu_seconds": 0.5, "pids_peak": 7, "throttled_seconds": 0.125}
+    figures |= {"shmem_peak_bytes": 3 * MIB, "read_bytes": 111, "write_bytes": 222}
+    store(database, run, "a.py", 1, seconds=2.5, **figures)
+    row = one(database, resource)
+    assert (row.maximum, row.unit, row.resource) == (value, resource.unit, resource.key)
+    (worst,) = offenders(database, by=resource)
+    assert (worst.value, worst.by) == (value, resource)
+    assert worst.usage == row
+
+
+def test_every_resource_has_a_test_above():
+    parameters = test_each_resource_is_reported_and_ranked.pytestmark[0].args[1]
+    assert {resource for resource, _ in parameters} == set(Resource)
+
+
+def test_a_test_that_used_nothing_of_a_resource_is_no_offender(database, run):
+    store(database, run, "idle.py", 1, throttled_seconds=0.0)
+    store(database, run, "held.py", 1, throttled_seconds=0.2)
+    store(database, run, "blind.py", 1, throttled_seconds=None)
+    assert [row.test_id.path for row in offenders(database, by="throttled")] == ["held.py"]
+
+
+def test_a_figure_that_was_never_measured_has_no_row(database, run):
+    store(database, run, "a.py", 1, swap_peak_bytes=None, read_bytes=None)
+    assert usage_report(database, resources=(Resource.READ,)) == ()
+
+
+def test_offenders_end_where_the_window_does(database, run):
+    store(database, run, "a.py", 1, days=1, memory_peak_bytes=900 * MIB)
+    store(database, run, "a.py", 2, days=5, memory_peak_bytes=5 * MIB)
+    (row,) = offenders(database, since=days_ago(7), until=days_ago(3))
+    assert (row.value, row.attempts, row.usage.maximum) == (5 * MIB, 1, 5 * MIB)
+
+
+def test_a_damaged_file_is_an_error_for_the_user(database, run):
+    for number in range(1, 200):
+        store(database, run, f"{number}.py", 1)
+    with sqlite3.connect(database.path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET rootpage = 2 WHERE name = 'ix_attempts_figures'")
+    with pytest.raises(DatabaseError):
+        usage_report(type(database).open(None, state_dir=database.path.parent))
+
+
+# ---------------------------------------------------------------- broken budgets
+
+
+def test_broken_budgets_are_those_of_deciding_attempts(database, run):
+    grave = replace(VIOLATION, severity=Severity.ERROR, message="the last word")
+    first = make_attempt(make_assignment(run, attempt=1), Outcome.FAILED, started_at=days_ago(2))
+    last = make_attempt(
+        make_assignment(run, attempt=2), started_at=days_ago(2), violations=(grave, VIOLATION), message=""
+    )
+    database.record(
+        run.id, TestResult(attempts=(first, last), outcome=Outcome.PASSED, verb=Verb.FLAKY, flaky=True)
+    )
+    found = broken_budgets(database)
+    assert [b.violation for b in found] == [grave, VIOLATION]
+    assert {(b.run_id, b.attempt_id, b.outcome) for b in found} == {(run.id, last.id, Outcome.PASSED)}
+    assert broken_budgets(database, run=run.id[:8]) == broken_budgets(database, since=days_ago(3)) == found
+    assert broken_budgets(database, since=days_ago(1)) == broken_budgets(database, until=days_ago(3)) == ()
+
+
+def test_broken_budgets_of_another_run_stay_out(database, run):
+    other = make_run()
+    database.begin_run(other, [])
+    store(database, run, "a.py", 1)
+    store(database, other, "b.py", 1)
+    assert [b.test_id.path for b in broken_budgets(database, run="latest")] == ["b.py"]
+
+
+# ---------------------------------------------------------------- statistics
+
+
+@given(st.lists(st.floats(0, 1e15), min_size=1, max_size=60))
+def test_a_history_keeps_order_ends_and_the_maximum(values):
+    parts = history(values)
+    assert len(parts) == min(12, len(values))
+    assert max(parts) == max(values)
+    if len(values) <= 12:
+        assert parts == tuple(values)
+
+
+@given(st.lists(st.floats(0, 1e15), min_size=1))
+def test_a_spread_is_of_values_that_occurred(values):
+    found = spread(values)
+    assert {found.p50, found.p95, found.p99, found.maximum} <= set(values)
+    assert found.p50 <= found.p95 <= found.p99 <= found.maximum == max(values)
+    assert found.mean == pytest.approx(sum(values) / len(values))
+
+
+def test_nothing_has_no_history():
+    assert history([]) == ()
