@@ -114,13 +114,14 @@ list_place() {
 "
 }
 
-# Adds to $record the System V objects and the message queues that are there; no fork.
+# Adds to $record the System V objects and the message queues that are there, to $ipc_places where; no fork.
 list_ipc() {
-    count=0
+    count=0 ipc_places=
     for table in shm sem msg; do
         while read -r key id _ amount _; do
             if [ "$key" = key ] || [ "$count" -ge 100 ]; then continue; fi
             count=$((count + 1))
+            ipc_places="${ipc_places% /proc/sysvipc/"$table"} /proc/sysvipc/$table"
             record="${record}ipc $table $id $amount
 "
         done <"/proc/sysvipc/$table"
@@ -128,6 +129,7 @@ list_ipc() {
     for entry in /dev/mqueue/*; do
         if [ ! -e "$entry" ] || [ "$count" -ge 100 ]; then break; fi
         count=$((count + 1)) entry=${entry#/dev/mqueue/}
+        ipc_places="${ipc_places% /dev/mqueue} /dev/mqueue"
         record="${record}ipc mqueue ${entry%%"$newline"*}
 "
     done
@@ -161,12 +163,7 @@ reset_places() {
             if [ -e "$entry" ] || [ -L "$entry" ]; then dirty "$place" && break; fi
         done
     done
-    for table in /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg; do
-        { read -r _ && read -r text && dirty "$table"; } <"$table"
-    done
-    for entry in /dev/mqueue/*; do
-        [ -e "$entry" ] && dirty /dev/mqueue && break
-    done
+    for table in $ipc_places; do dirty "$table"; done # nobody is there to have removed it since
 }
 
 # orch_test last|keep FOLDER NAME=VALUE... -- COMMAND...
