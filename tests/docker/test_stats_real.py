@@ -14,7 +14,7 @@ from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Source
 from orchestrator.stopping import StopLevel
-from tests.docker.test_no_shell import shell_less_image  # noqa: F401 - a fixture
+from tests.docker import test_no_shell
 from tests.docker.test_slots_real import Bench
 from tests.handmade import make_assignment
 
@@ -30,12 +30,15 @@ BURN = "while :; do :; done"
 
 
 @pytest.fixture
-def remote(engine: Engine) -> Iterator[Engine]:  # noqa: ARG001 - fails with one line where no engine answers
+def remote(engine: Engine) -> Iterator[Engine]:
     """The real engine, pretending to share neither kernel nor files with us."""
     opened = open_engine()
-    opened._info = replace(opened.info, local=False)  # type: ignore[attr-defined]  # noqa: SLF001 - the pretence
+    opened._info = replace(opened.info, local=False)  # type: ignore[attr-defined]
     yield opened
     opened.close()
+
+
+shell_less_image = test_no_shell.shell_less_image
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ def test_closing_wakes_a_reader(remote: Engine, bench: Bench) -> None:
         began = time.monotonic()
         feed.close()
         closed.append(time.monotonic() - began)
-        assert not feed._thread.is_alive()  # noqa: SLF001 - what is tested
+        assert not feed._thread.is_alive()
 
     watcher = threading.Thread(target=look)
     watcher.start()
