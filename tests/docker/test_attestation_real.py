@@ -45,8 +45,9 @@ def sampler() -> Iterator[Sampler]:
         yield started
 
 
-def made_by(engine: Any, image: str, folder: Path, sampler: Sampler) -> Bench:
-    return Bench(engine, image, folder, sampler)
+@pytest.fixture
+def bench_of(tmp_path: Path, sampler: Sampler) -> Callable[[Any, str], Bench]:
+    return lambda engine, image: Bench(engine, image, tmp_path, sampler)
 
 
 def outcome_of(evidence: Evidence) -> tuple[Outcome, str]:
@@ -59,16 +60,14 @@ def outcome_of(evidence: Evidence) -> tuple[Outcome, str]:
 @pytest.mark.parametrize("streams", ["fifos", "attach"])
 def test_limits_are_the_kernels(
     engine: Engine,
-    tmp_path: Path,
-    sampler: Sampler,
+    bench_of: Callable[[Any, str], Bench],
     shell: str,
     streams: str,
     request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("ORCH_STREAMS", streams)
+    request.getfixturevalue("monkeypatch").setenv("ORCH_STREAMS", streams)
     image = request.getfixturevalue(shell)
-    bench = made_by(engine, image, tmp_path, sampler)
+    bench = bench_of(engine, image)
     evidence = bench.sh("env", cpus=0.5, memory_bytes=48 * MIB + 4096, pids=33)
     found = evidence.attestation
     assert found is not None
@@ -85,9 +84,9 @@ def test_limits_are_the_kernels(
 
 
 def test_a_capability_given_back_is_in_the_bounding_set(
-    engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler
+    engine: Engine, busybox_image: str, bench_of: Callable[[Any, str], Bench]
 ) -> None:
-    evidence = made_by(engine, busybox_image, tmp_path, sampler).sh("true", capabilities=("SYS_PTRACE",))
+    evidence = bench_of(engine, busybox_image).sh("true", capabilities=("SYS_PTRACE",))
     assert evidence.attestation is not None
     assert evidence.attestation.mismatches == ()
     assert evidence.attestation.capabilities_bounding == f"{1 << 19:016x}"
@@ -107,10 +106,14 @@ def test_a_capability_given_back_is_in_the_bounding_set(
     ids=["memory", "cpus", "pids", "capabilities", "seccomp", "user", "root"],
 )
 def test_a_container_that_is_not_what_was_asked_for_is_infra(
-    engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler, change: dict[str, Any], sentence: str
+    engine: Engine,
+    busybox_image: str,
+    bench_of: Callable[[Any, str], Bench],
+    change: dict[str, Any],
+    sentence: str,
 ) -> None:
     disobedient = Disobedient(engine, lambda spec: replace(spec, **change))
-    evidence = made_by(disobedient, busybox_image, tmp_path, sampler).sh("true")
+    evidence = bench_of(disobedient, busybox_image).sh("true")
     outcome, message = outcome_of(evidence)
     assert outcome is Outcome.INFRA
     assert message.startswith("the container was not as asked for: ")
@@ -118,9 +121,9 @@ def test_a_container_that_is_not_what_was_asked_for_is_infra(
 
 
 def test_a_test_that_does_nothing_shows_about_nothing(
-    engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler
+    engine: Engine, busybox_image: str, bench_of: Callable[[Any, str], Bench]
 ) -> None:
-    bench = made_by(engine, busybox_image, tmp_path, sampler)
+    bench = bench_of(engine, busybox_image)
     found = calibrate([bench.sh(":").usage for _ in range(3)])
     assert found is not None
     assert found.start_cpu_seconds is not None

@@ -257,7 +257,7 @@ def test_a_quick_reading_of_garbage_is_no_figure(tmp_path: Path) -> None:
 
 
 def test_a_count_survives_thinning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.measure.sampler._PROCESSES_SHARE", 100)
+    monkeypatch.setattr("orchestrator.measure.sampler._PROCESSES_SHARE", 1e9)
     monkeypatch.setattr("orchestrator.measure.sampler._PROCESSES_SECONDS", 100)
     reader = Growing()
     with Sampler(interval_seconds=0.002, max_samples=8) as sampler:
