@@ -26,7 +26,7 @@ import urllib3.exceptions
 from orchestrator.engine import labels
 from orchestrator.engine.attach import AttachChannel
 from orchestrator.engine.base import FoundObject
-from orchestrator.engine.wire import container_config, describe, inspection, name_and_tag, for_podman
+from orchestrator.engine.wire import container_config, describe, for_podman, inspection, name_and_tag
 from orchestrator.errors import (
     ConflictError,
     EngineError,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine.wire import describe, inspection, name_and_tag, for_podman
+from orchestrator.engine.wire import describe, for_podman, inspection, name_and_tag
 
 
 @pytest.mark.parametrize(
