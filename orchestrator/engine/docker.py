@@ -27,7 +27,13 @@ from orchestrator.engine import labels
 from orchestrator.engine.attach import AttachChannel
 from orchestrator.engine.base import FoundObject
 from orchestrator.engine.statsanswers import StatsAnswers
-from orchestrator.engine.wire import container_config, describe, inspection, name_and_tag, with_seccomp_file
+from orchestrator.engine.wire import (
+    container_config,
+    describe,
+    for_podman,
+    inspection,
+    name_and_tag,
+)
 from orchestrator.errors import (
     ConflictError,
     EngineError,
@@ -193,7 +199,7 @@ class DockerEngine:
         """Create, not start; the id."""
         config = container_config(spec)
         if self._info.name == "podman":
-            config = with_seccomp_file(config, _seccomp_file(spec))
+            config = for_podman(config, _seccomp_file(spec))
         with _translated(f"creating container {spec.name}"):
             reply = self._client.create_container_from_config(config, spec.name)
         return str(reply["Id"])

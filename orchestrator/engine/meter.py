@@ -159,10 +159,10 @@ def own_names(info: EngineInfo, parent: str | None, container_id: str) -> Iterat
     if info.name == "podman":
         scope = f"libpod-{container_id}.scope"
         user = os.geteuid()
-        if info.rootless:
-            manager = f"/user.slice/user-{user}.slice/user@{user}.service"
-            yield f"{manager}/user.slice/{scope}"
-        yield f"/machine.slice/{scope}"
+        slices = [f"/user.slice/user-{user}.slice/user@{user}.service/user.slice"] if info.rootless else []
+        for above in (*slices, "/machine.slice"):
+            yield f"{above}/{scope}/container"  # crun's, where the processes are
+            yield f"{above}/{scope}"
         yield f"/libpod_parent/libpod-{container_id}"
         return
     scope = f"docker-{container_id}.scope"

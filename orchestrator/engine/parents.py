@@ -44,7 +44,7 @@ class ParentKind(StrEnum):
 
 
 def parent_kind(info: EngineInfo) -> ParentKind:
-    """What this process can have on this engine. Podman puts its monitor process beside the container, into the
+    """What this process can have on this engine. Podman may put its monitor process beside the container, into the
     parent, where it would be measured too: no parent there.
     """
     if not info.local or info.rootless or info.name != "docker":

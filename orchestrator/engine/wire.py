@@ -105,12 +105,22 @@ def container_config(spec: ContainerSpec) -> dict[str, Any]:
     }
 
 
-def with_seccomp_file(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The same container for Podman, whose API takes the profile's path where Docker's takes its text (5.4.2:
-    `opening seccomp profile failed: open {"defaultAction"…`).
+_PODMAN_REFUSES = ("nr_inodes=", "uid=", "gid=")
+
+
+def for_podman(config: Mapping[str, Any], seccomp_file: Path) -> dict[str, Any]:
+    """The same container in Podman's words (5.4.2). Its API takes the seccomp profile's path where Docker's takes
+    its text, and knows fewer options of a tmpfs: there the memory limit bounds the number of files, each of which
+    is charged to it, and mode 1777 lets the user in.
     """
     host = dict(config["HostConfig"])
-    host["SecurityOpt"] = [f"seccomp={path}" if o.startswith("seccomp=") else o for o in host["SecurityOpt"]]
+    host["SecurityOpt"] = [
+        f"seccomp={seccomp_file}" if o.startswith("seccomp=") else o for o in host["SecurityOpt"]
+    ]
+    host["Tmpfs"] = {
+        place: ",".join(o for o in options.split(",") if not o.startswith(_PODMAN_REFUSES))
+        for place, options in host["Tmpfs"].items()
+    }
     return {**config, "HostConfig": host}
 
 

@@ -193,7 +193,16 @@ def test_cgroups_of_the_run_go_with_what_is_in_them(
         ({}, None, "/system.slice/docker-ID.scope"),
         ({"cgroup_driver": "cgroupfs"}, "/orch-1-1", "/orch-1-1/ID"),
         ({"cgroup_driver": "cgroupfs"}, None, "/docker/ID"),
+        ({"name": "podman"}, None, "/machine.slice/libpod-ID.scope/container"),
+        (
+            {"name": "podman", "rootless": True},
+            None,
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
+        ),
     ],
 )
-def test_where_a_containers_own_cgroup_is(changes: dict[str, Any], parent: str | None, first: str) -> None:
+def test_where_a_containers_own_cgroup_is(
+    changes: dict[str, Any], parent: str | None, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert next(own_names(info(**changes), parent, "ID")) == first

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine.wire import describe, inspection, name_and_tag, with_seccomp_file
+from orchestrator.engine.wire import describe, for_podman, inspection, name_and_tag
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,13 @@ def test_a_pid_means_something_only_where_the_engine_is() -> None:
     assert inspection(reply(Pid=0), local=True).pid is None
 
 
-def test_podman_gets_the_seccomp_profiles_path_and_docker_its_text() -> None:
+def test_podman_gets_the_seccomp_profiles_path_and_no_tmpfs_option_that_it_refuses() -> None:
     options = ["no-new-privileges", 'seccomp={"defaultAction":"SCMP_ACT_ERRNO"}']
-    config = {"Image": "i", "HostConfig": {"SecurityOpt": options, "Memory": 1}}
-    changed = with_seccomp_file(config, Path("/run/place/profile.json"))
+    tmpfs = {"/tmp": "rw,nosuid,nr_inodes=10,mode=1777,uid=1001,gid=1001,exec,size=9"}
+    config = {"Image": "i", "HostConfig": {"SecurityOpt": options, "Memory": 1, "Tmpfs": tmpfs}}
+    changed = for_podman(config, Path("/run/place/profile.json"))
     assert changed["HostConfig"]["SecurityOpt"] == ["no-new-privileges", "seccomp=/run/place/profile.json"]
+    assert changed["HostConfig"]["Tmpfs"] == {"/tmp": "rw,nosuid,mode=1777,exec,size=9"}
     assert (changed["Image"], changed["HostConfig"]["Memory"]) == ("i", 1)
-    assert config["HostConfig"]["SecurityOpt"] is options
+    assert config["HostConfig"] == {"SecurityOpt": options, "Memory": 1, "Tmpfs": tmpfs}
     assert options[1].startswith("seccomp={")

@@ -1,0 +1,104 @@
+"""A user's leased parent: running counters by difference, peaks from elsewhere."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.engine import meter as meter_module
+from orchestrator.engine.meter import Meter
+from orchestrator.engine.parents import Lease, SlotParent
+from orchestrator.engine.reading import SlotRun
+from orchestrator.measure import cgroups
+from orchestrator.measure.sampler import Sampler
+from orchestrator.model import OutputLog, Source
+from tests.unit.engine.test_parents import info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cgroup of a parent that an earlier test has used: 9 s of CPU time, a peak of 500 MiB, one OOM kill."""
+    folder = tmp_path / "cgroup" / "orch_u1000_1.slice"
+    folder.mkdir(parents=True)
+    write(folder, cpu=9_000_000, peak=500 * MIB, kills=1)
+    locate = cgroups.locate
+    monkeypatch.setattr(cgroups, "locate", lambda name, version: locate(name, version, tmp_path / "cgroup"))
+    return folder
+
+
+def write(folder: Path, *, cpu: int, peak: int, kills: int) -> None:
+    (folder / "cpu.stat").write_text(f"usage_usec {cpu}\n")
+    (folder / "memory.peak").write_text(f"{peak}\n")
+    (folder / "pids.peak").write_text("40\n")
+    (folder / "memory.events").write_text(f"oom_kill {kills}\n")
+
+
+@pytest.fixture
+def meter(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
+    lock = tmp_path / "lock"
+    lock.touch()
+    lease = Lease(number=1, path=lock, descriptor=os.open(lock, os.O_RDWR))
+    taken = SlotParent(name=parent.name, version=2, lease=lease)
+    monkeypatch.setattr(meter_module, "parent_of_slot", lambda *_: taken)
+    with Sampler() as sampler:
+        made = Meter(info(), sampler, "1", 1)
+        yield made
+        made.close()
+    assert not lock.exists()
+    assert parent.exists()  # it is not ours to remove
+
+
+def run_with(agent: str) -> SlotRun:
+    log = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
+    return SlotRun(
+        record=None,
+        begin_counters="",
+        end_counters=agent,
+        timed_out=False,
+        interrupted=False,
+        started_at=datetime.now(UTC),
+        test_seconds=1.0,
+        stdout=log,
+        stderr=log,
+        outputs=(),
+        outputs_notes=(),
+    )
+
+
+AGENT = "@/sys/fs/cgroup/memory.peak\n6291456\n@/sys/fs/cgroup/pids.peak\n3\n"
+
+
+def test_what_earlier_tests_used_is_not_counted_again(meter: Meter, parent: Path) -> None:
+    meter.begin("id", "key")
+    write(parent, cpu=9_250_000, peak=600 * MIB, kills=1)
+    usage = meter.usage(run_with(AGENT), (), reason=None)
+    assert (usage.cpu_seconds, usage.sources["cpu_seconds"]) == (0.25, Source.KERNEL)
+    assert usage.oom_kills == 0
+    assert (usage.memory_peak_bytes, usage.pids_peak) == (6 * MIB, 3)  # the parent's rose, but may hold leftovers
+    assert usage.sources["memory_peak_bytes"] is Source.AGENT
+    assert not usage.memory_peak_is_upper_bound
+
+
+def test_a_test_that_starts_with_its_container_is_counted_from_before_it(meter: Meter, parent: Path) -> None:
+    write(parent, cpu=9_100_000, peak=500 * MIB, kills=1)  # its container starts
+    meter.begin("id", "key", running=True)
+    write(parent, cpu=9_400_000, peak=500 * MIB, kills=2)
+    usage = meter.usage(run_with(AGENT), (), reason=None)
+    assert usage.cpu_seconds == pytest.approx(0.4)
+    assert usage.oom_kills == 1
+
+
+def test_without_an_agent_the_parents_peak_is_an_upper_bound(meter: Meter, parent: Path) -> None:
+    meter.begin("id", "key")
+    write(parent, cpu=9_100_000, peak=600 * MIB, kills=1)
+    usage = meter.usage(run_with(""), (), reason="gone")
+    assert (usage.memory_peak_bytes, usage.memory_peak_is_upper_bound) == (600 * MIB, True)
