@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.engine import meter as meter_module
+from orchestrator.engine.fake import FakeEngine
 from orchestrator.engine.meter import Meter
 from orchestrator.engine.parents import Lease, SlotParent
 from orchestrator.engine.reading import SlotRun
@@ -50,7 +51,7 @@ def meter(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     taken = SlotParent(name=parent.name, version=2, lease=lease)
     monkeypatch.setattr(meter_module, "parent_of_slot", lambda *_: taken)
     with Sampler() as sampler:
-        made = Meter(info(), sampler, "1", 1)
+        made = Meter(FakeEngine(info=info()), sampler, "1", 1)
         yield made
         made.close()
     assert not lock.exists()
