@@ -35,7 +35,7 @@ from orchestrator.reports.text import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from orchestrator.model import Ledger, Run, RunSummary, TestResult
+    from orchestrator.model import Ledger, Run, RunSummary, TestResult, Violation
 
 # What is listed at the end stays readable, and in memory, when all of 10,000 tests fail.
 MAX_OUTPUTS = 30
@@ -135,23 +135,35 @@ def result_lines(
 
 
 def violation_lines(results: Sequence[TestResult], *, columns: int | None = None) -> list[str]:
-    """Each broken budget: severity, kind, test, sentence; the sentence on lines of its own on a terminal."""
-    found = [(result, violation) for result in results for violation in by_gravity(result.violations)]
-    if not found:
+    """Each broken budget: severity, kind, test, sentence; the sentence on lines of its own on a terminal. Of
+    notices one of each kind, with the number of the others: advice must not bury what is grave.
+    """
+    every = [(result, violation) for result in results for violation in by_gravity(result.violations)]
+    found = [(r, v, 0) for r, v in every if v.severity is not Severity.NOTICE]
+    hidden = len(found) - MAX_LISTED
+    found = found[:MAX_LISTED]
+    notices: dict[str, list[tuple[TestResult, Violation]]] = {}
+    for result, violation in every:
+        if violation.severity is Severity.NOTICE:
+            notices.setdefault(violation.kind, []).append((result, violation))
+    shown = [*found, *((*of_kind[0], len(of_kind) - 1) for of_kind in notices.values())]
+    if not shown:
         return []
+    width = max(13, *(len(violation.kind.value) for _, violation, _ in shown))
     lines = ["", "Violations:"]
-    width = max(13, *(len(violation.kind.value) for _, violation in found[:MAX_LISTED]))
-    for result, violation in found[:MAX_LISTED]:
+    for result, violation, others in shown:
         front = f"  {violation.severity.value:<7}  {violation.kind.value:<{width}}  "
         name = one_line(key_of(result.final.assignment))
         message = one_line(violation.message, REMARK_CHARACTERS)
+        if others:
+            message += f" (and {plural(others, 'other test')})"
         if columns is None:
             lines.append(f"{front}{name}    {message}")
         else:
             lines.append(front + shorten_middle(name, max(columns - len(front), 20)))
             lines += _folded(f"           {message}", columns)
-    if len(found) > MAX_LISTED:
-        lines.append(f"  and {len(found) - MAX_LISTED} more")
+    if hidden > 0:
+        lines.append(f"  and {hidden} more")
     return lines
 
 
@@ -167,8 +179,12 @@ def count_line(summary: RunSummary) -> str:
     parts += [f"{counts[name]} {name}" for name in others if counts[name]]
     if summary.not_run:
         parts.append(f"{len(summary.not_run)} not run")
-    if counts["violations"]:
-        parts.append(plural(counts["violations"], "violation"))
+    severities = [violation.severity for result in results for violation in result.violations]
+    noticed = severities.count(Severity.NOTICE)
+    if len(severities) > noticed:
+        parts.append(plural(len(severities) - noticed, "violation"))
+    if noticed:
+        parts.append(plural(noticed, "notice"))
     front = f"{'Summary':>{VERB_COLUMNS}} [{summary.duration_seconds:5.1f}s]"
     stopped = " interrupted," if summary.status is RunStatus.INTERRUPTED else ""
     return f"{front}{stopped} {len(results)} run: {', '.join(parts)}"

@@ -96,6 +96,19 @@ def test_violations_are_listed_with_severity_kind_test_and_sentence(mixed):
     assert len([line for line in lines if line.startswith("  error ")]) == 3
 
 
+def test_notices_come_after_what_is_grave_one_of_each_kind(build):
+    advice = build.violation("oversized", "smaller would do", "notice")
+    results = [build.result(f"t{n}.py", violations=(advice,)) for n in range(40)]
+    grave = build.violation("child-oom", "a child was killed", "error")
+    lines = summary_lines(build.summary(*results, build.result("z.py", violations=(advice, grave))))
+    start = lines.index("Violations:")
+    assert lines[start + 1 : start + 3] == [
+        "  error    child-oom      z.py    a child was killed",
+        "  notice   oversized      t0.py    smaller would do (and 40 other tests)",
+    ]
+    assert any(line.endswith("41 run: 41 passed, 1 violation, 41 notices") for line in lines)
+
+
 def test_the_worst_and_the_way_to_reproduce_are_on_one_line_where_it_fits(mixed):
     lines = summary_lines(mixed)
     assert lines[-3:] == [
