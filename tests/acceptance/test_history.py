@@ -106,7 +106,9 @@ def test_runs_export(past: Past, tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", ["memory", "cpu", "duration", "memory-ratio"])
 def test_offenders(past: Past, by: str) -> None:
     rows = json.loads(past.orch("offenders", "--by", by, "--format", "json").stdout)["offenders"]
-    assert {row["test"] for row in rows} == set(FILES)
+    # above the calibrated floor a shell test of a millisecond may have used nothing, and is no offender then
+    idle = {name for name in FILES if name.endswith(".sh")} if by == "cpu" else set()
+    assert set(FILES) - idle <= {row["test"] for row in rows} <= set(FILES)
     key = {"memory": "memory_peak_bytes", "cpu": "cpu_seconds", "duration": "duration_seconds"}.get(
         by, "memory_ratio"
     )
@@ -118,7 +120,8 @@ def test_offenders(past: Past, by: str) -> None:
 
 def test_offenders_of_a_window_and_a_limit(past: Past) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
-    assert json.loads(past.orch("offenders", "--since", tomorrow, "--format", "json").stdout)["offenders"] == []
+    refused = past.orch("offenders", "--since", tomorrow, "--format", "json", expect=2)
+    assert "has nothing in it" in refused.stderr
     assert len(json.loads(past.orch("offenders", "--limit", "1", "--format", "json").stdout)["offenders"]) == 1
     assert "cannot read the window" in past.orch("offenders", "--since", "yesteryear", expect=2).stderr
 
@@ -135,8 +138,8 @@ def test_the_printed_repro_command_gives_the_same_exit_code(past: Past) -> None:
     command = past.orch("repro", f"{past.first_id[:8]}:{ODD_NAME}").stdout
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd="/", timeout=60, check=False)
     assert (done.returncode, done.stdout) == (3, "went wrong\n")
-    again = past.orch("repro", "--run", f"latest:{Path(ODD_NAME).name}", expect=3)
-    assert "exit code 3; recorded: failed, exit code 3" in again.stdout
+    again = past.orch("repro", "--run", f"latest:{Path(ODD_NAME).name}", expect=1)  # as a run would exit
+    assert ["exit", "code", "3", "3", "same"] in [line.split() for line in again.stdout.splitlines()]
     passing = past.orch("repro", f"{past.first_id}:test/test_large.py").stdout
     done = subprocess.run(["sh", "-c", passing], capture_output=True, text=True, cwd="/", timeout=60, check=False)
     assert done.returncode == 0, done.stderr
