@@ -1,6 +1,5 @@
 """Usage of tests over windows: statistics, trends, histories, any resource."""
 
-import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -12,6 +11,7 @@ from orchestrator.database.statistics import history, spread
 from orchestrator.errors import DatabaseError
 from orchestrator.model import Outcome, Severity, TestResult, Verb
 from orchestrator.model_reports import Resource
+from tests.handmade import plain_sqlite
 from tests.unit.database.database_examples import (
     LIMITS,
     VIOLATION,
@@ -139,7 +139,7 @@ def test_offenders_end_where_the_window_does(database, run):
 def test_a_damaged_file_is_an_error_for_the_user(database, run):
     for number in range(1, 200):
         store(database, run, f"{number}.py", 1)
-    with sqlite3.connect(database.path) as connection:
+    with plain_sqlite(database.path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("UPDATE sqlite_master SET rootpage = 2 WHERE name = 'ix_attempts_figures'")
