@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import say
-from orchestrator.commands.session import load, specs_of
+from orchestrator.commands.session import load_with_database, specs_of
 from orchestrator.engine.context import context_report
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
@@ -28,7 +28,7 @@ def build(
     engine_url: str | None,
 ) -> int:
     """Build what is missing; print each image's context, ID, size and time."""
-    config = load(config_path, {} if database is None else {"database": database})
+    config = load_with_database(config_path, database)
     unknown = [name for name in names if name not in config.images]
     if unknown:
         known = ", ".join(config.images)

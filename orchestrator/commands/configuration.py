@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands.printing import say, show
-from orchestrator.commands.session import load
+from orchestrator.commands.session import load_with_database
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.reports.grid import Column, Figure, Table
 from orchestrator.reports.jsonrun import to_json
@@ -46,7 +46,7 @@ def profiles_show(
     *, config_path: Path | None, database: str | None, names: tuple[str, ...], output_format: str
 ) -> int:
     """Print profiles with their limits."""
-    config = load(config_path, {} if database is None else {"database": database})
+    config = load_with_database(config_path, database)
     from orchestrator.scheduling.assign import known_profile
 
     for name in names:
@@ -89,7 +89,7 @@ def _profiles_table(profiles: list[Profile]) -> Table:
 
 def show_config(*, config_path: Path | None, database: str | None, origin: bool, output_format: str) -> int:
     """Print every setting in effect, with its layer and place if asked."""
-    config = load(config_path, {} if database is None else {"database": database})
+    config = load_with_database(config_path, database)
     settings = dict(_settings(config))
     if output_format == "json":
         document: dict[str, Any] = {"schema": 1, "settings": settings}

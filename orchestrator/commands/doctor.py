@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.calibrating import key_of
 from orchestrator.commands.printing import say
-from orchestrator.commands.session import load, seccomp_text
+from orchestrator.commands.session import load_with_database, seccomp_text
 from orchestrator.engine import limits, parents
 from orchestrator.engine.docker import candidate_addresses, open_engine
 from orchestrator.engine.local import can_share_fifos
@@ -68,7 +68,7 @@ def doctor(*, config_path: Path | None, database: str | None, engine_url: str | 
 def _checks(config_path: Path | None, database: str | None, engine_url: str | None) -> Iterator[Check]:
     config: Config | None = None
     try:
-        config = load(config_path, {} if database is None else {"database": database})
+        config = load_with_database(config_path, database)
         where = str(config.path) if config.path else "no profiles.yaml; built-in defaults"
         yield Check(name="config", health=Health.OK, finding=where)
     except OrchError as error:

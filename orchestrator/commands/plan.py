@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands.options import Selection
-from orchestrator.commands.printing import say, show
+from orchestrator.commands.printing import note, say, show
 from orchestrator.commands.selecting import make_plan, nothing_selected
 from orchestrator.commands.session import load
 from orchestrator.errors import ExitCode
@@ -57,24 +57,19 @@ def list_tests(*, output_format: str, **options: Any) -> int:
 
 
 def _assignments(selection: Selection, *, history: bool = True) -> tuple[tuple[Assignment, ...], Any, Any]:
-    import sys
-
-    def notice(text: str) -> None:
-        print(f"orch: {text}", file=sys.stderr)
-
     config = load(selection.config_path, selection.overrides())
     host = host_info()
     run_id = str(uuid.uuid4())
     database_file = config.state_dir / "resources.db"
     if selection.rerun is None and (not history or (config.database_url is None and not database_file.exists())):
-        found = make_plan(selection, config, host=host, run_id=run_id, database=None, notice=notice)
+        found = make_plan(selection, config, host=host, run_id=run_id, database=None, notice=note)
     else:
         from orchestrator.database.store import Database
 
         with Database.open(config.database_url, state_dir=config.state_dir) as database:
-            found = make_plan(selection, config, host=host, run_id=run_id, database=database, notice=notice)
+            found = make_plan(selection, config, host=host, run_id=run_id, database=database, notice=note)
     if not found:
-        nothing_selected(config, notice)
+        nothing_selected(config, note)
     return found, config, host
 
 

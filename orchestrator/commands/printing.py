@@ -31,6 +31,11 @@ def write(text: str) -> None:
     sys.stdout.write(encodable(text, sys.stdout.encoding))
 
 
+def note(text: str) -> None:
+    """One line to stderr, beside the answer."""
+    print(f"orch: {text}", file=sys.stderr)
+
+
 def show(tables: Table | Sequence[Table], output_format: str) -> None:
     """Tables as table, json, csv or markdown; as wide as the terminal where there is one."""
     from orchestrator.reports.tables import render

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.printing import Window, parse_window, say, show, write
-from orchestrator.commands.session import load
+from orchestrator.commands.printing import Window, note, parse_window, say, show, write
+from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
 from orchestrator.database.store import Database
 from orchestrator.errors import ExitCode, UsageError
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from orchestrator.config.settings import Config
+
 PEOPLE = ("table", "markdown")
 """Formats that are read by people: they get fewer figures, and words below them."""
 
@@ -29,9 +30,13 @@ PEOPLE = ("table", "markdown")
 @contextmanager
 def opened(config_path: Path | None, database: str | None) -> Iterator[Database]:
     """The project's resource database."""
-    config = load(config_path, {} if database is None else {"database": database})
-    with Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive) as db:
+    with open_database(load_with_database(config_path, database)) as db:
         yield db
+
+
+def open_database(config: Config) -> Database:
+    """The resource database of a configuration that is loaded already."""
+    return Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +100,8 @@ def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:
 
 
 def _violations(options: ReportOptions, window: Window) -> int:
-    config = load(options.config_path, {} if options.database is None else {"database": options.database})
-    with opened(options.config_path, options.database) as db:
+    config = load_with_database(options.config_path, options.database)
+    with open_database(config) as db:
         if options.run_id is not None:
             broken = queries.broken_budgets(db, run=options.run_id)
         else:
@@ -108,7 +113,7 @@ def _violations(options: ReportOptions, window: Window) -> int:
     show(violations_table(found[: options.limit]), options.output_format)
     left = len(found) - options.limit
     if left > 0:
-        print(f"orch: {left} more with a larger --limit", file=sys.stderr)
+        note(f"{left} more with a larger --limit")
     return ExitCode.OK
 
 

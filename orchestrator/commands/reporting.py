@@ -6,6 +6,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.printing import note
 from orchestrator.reports import jsonrun
 from orchestrator.reports.progress import Progress, open_progress
 
@@ -34,7 +35,7 @@ class Output:
 
     def notice(self, text: str) -> None:
         """One line to stderr."""
-        print(f"orch: {text}", file=sys.stderr)
+        note(text)
 
     def notices(self, texts: Iterable[str]) -> None:
         """Several lines to stderr."""

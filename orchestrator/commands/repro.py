@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.printing import say
-from orchestrator.commands.session import git_state, load, surroundings
+from orchestrator.commands.printing import note, say
+from orchestrator.commands.session import git_state, load_with_database, surroundings
 from orchestrator.commands.shell import client_program
 from orchestrator.engine import hardening, labels
 from orchestrator.engine.cliform import run_words, shell_text
@@ -29,14 +28,14 @@ def repro(
     *, config_path: Path | None, database: str | None, engine_url: str | None, target: str, run_it: bool
 ) -> int:
     """Print the command; with `run_it`, run the test once more and compare it with what was recorded."""
-    from orchestrator.commands.report import opened
+    from orchestrator.commands.report import open_database
     from orchestrator.database import queries
 
     run_name, colon, test_name = target.partition(":")
     if not run_name or not colon or not test_name:
         raise UsageError(f"cannot read {target!r}", remedy="write RUN:TEST, e.g. latest:test/test_parse.py")
-    config = load(config_path, {} if database is None else {"database": database})
-    with opened(config_path, database) as db:
+    config = load_with_database(config_path, database)
+    with open_database(config) as db:
         record = queries.load_run(db, run_name)
     recorded = find_attempt(record, test_name)
     engine = open_engine(engine_url)
@@ -90,7 +89,7 @@ def _warn_of_other_sources(config: Config, record: RunRecord) -> None:
         was = "the sources have, or had, changes that no revision holds"
     else:
         return
-    print(f"orch: {was}: differences may come from there", file=sys.stderr)
+    note(f"{was}: differences may come from there")
 
 
 def _words(config: Config, engine: Engine, assignment: Assignment, image_id: str) -> list[str]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.folders import old_runs, remove_old_runs
 from orchestrator.commands.printing import say, show
-from orchestrator.commands.report import opened
-from orchestrator.commands.session import load
+from orchestrator.commands.report import open_database, opened
+from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
 from orchestrator.errors import ExitCode
 from orchestrator.reports import tables
@@ -63,7 +63,7 @@ def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool)
     """Remove what retention gives up."""
     from orchestrator.reports.text import format_bytes
 
-    config = load(config_path, {} if database is None else {"database": database})
+    config = load_with_database(config_path, database)
     old = old_runs(config.state_dir, config.retention)
     for run in old:
         say(f"{'would remove' if dry_run else 'removed'} {run.path} ({format_bytes(run.bytes)}): {run.reason}")
@@ -72,7 +72,7 @@ def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool)
             say("no run folder would be removed")
         return ExitCode.OK
     remove_old_runs(old)
-    with opened(config_path, database) as db:
+    with open_database(config) as db:
         count = db.prune(config.retention)
     say(f"{len(old)} run folders and the records of {count} runs removed")
     return ExitCode.OK

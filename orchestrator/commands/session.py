@@ -29,6 +29,11 @@ def load(config_path: Path | None, overrides: dict[str, str]) -> Config:
     return load_config(path=config_path, start=Path.cwd(), env=os.environ, overrides=overrides)
 
 
+def load_with_database(config_path: Path | None, database: str | None) -> Config:
+    """The configuration for a command whose only setting on the command line is `--db`."""
+    return load(config_path, {} if database is None else {"database": database})
+
+
 def seccomp_text(config: Config) -> str:
     """The seccomp profile's JSON, checked: a broken one is refused, never replaced by none."""
     import json

@@ -13,7 +13,8 @@ import sys
 import uuid
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.session import load, make_place, specs_of, surroundings
+from orchestrator.commands.printing import note
+from orchestrator.commands.session import load_with_database, make_place, specs_of, surroundings
 from orchestrator.engine import hardening, labels
 from orchestrator.engine.cliform import run_words
 from orchestrator.engine.docker import open_engine
@@ -39,12 +40,12 @@ def shell(
     argv: tuple[str, ...],
 ) -> int:
     """Run a command, by default a shell, on this terminal; its exit code."""
-    config = load(config_path, {} if database is None else {"database": database})
+    config = load_with_database(config_path, database)
     chosen, notices = clamp(known_profile(profile, config.profiles, "--profile"), host_info())
     for text in notices:
-        _note(text)
+        note(text)
     engine = open_engine(engine_url)
-    images = ensure_images(engine, specs_of(config, [chosen.image]), offline_base=offline_base, on_line=_note)
+    images = ensure_images(engine, specs_of(config, [chosen.image]), offline_base=offline_base, on_line=note)
     run_id = str(uuid.uuid4())
     token = owner_token()
     place = make_place(run_id, token)
@@ -87,7 +88,3 @@ def client_env(info: EngineInfo) -> dict[str, str]:
     """Environment that leads the engine's command line to the same engine."""
     variable = "CONTAINER_HOST" if info.name == "podman" else "DOCKER_HOST"
     return {**os.environ, variable: info.address}
-
-
-def _note(text: str) -> None:
-    print(f"orch: {text}", file=sys.stderr)
