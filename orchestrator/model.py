@@ -48,6 +48,17 @@ class Granularity(StrEnum):
     CASE = "case"
 
 
+class Preload(StrEnum):
+    """How far a runner may be started once for many tests, each of which is then forked from it."""
+
+    OFF = "off"
+    """Each test starts a program of its own."""
+    START = "start"
+    """The interpreter, the runner and its plugins are there; a test is collected after the fork."""
+    COLLECT = "collect"
+    """The tests are collected too: their modules have been imported before the fork."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a container may use. In an Attempt these are the effective ones."""
@@ -143,6 +154,8 @@ class Suite:
     results: ResultsFormat | None = None
     """None: the runner's own (pytest: junit, shell and command: exit-code)."""
     granularity: Granularity = Granularity.FILE
+    preload: Preload = Preload.OFF
+    """Only where a profile's slots are reused, and only for pytest."""
     env: Mapping[str, str] = field(default_factory=dict)
     pass_env: tuple[str, ...] = ()
     """Names of host variables that are handed through."""
@@ -203,6 +216,8 @@ class Command:
     """Relative to the output folder; JUnit there, or None: TAP on stdout."""
     skip_exit_codes: frozenset[int] = frozenset()
     """Exit codes that mean "nothing was run" (pytest 5, automake's 77)."""
+    preload: Preload = Preload.OFF
+    """What a slot that is reused may do once for all its tests of this kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -517,6 +532,26 @@ class Attestation:
     """A sentence for each setting that is not what was asked for: the attempt is `infra` then."""
 
 
+class Launch(StrEnum):
+    """How a test was started inside its container."""
+
+    PROCESS = "process"
+    """As a program of its own."""
+    FORKED = "forked"
+    """From a runner that the slot had started before (`Preload`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotUse:
+    """How a test ran: alone in a new container, or after others."""
+
+    position: int = 1
+    """1 for the first test of its container, 2 for the second, …"""
+    launch: Launch = Launch.PROCESS
+    note: str | None = None
+    """Why it was not forked although it could have been."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All that was seen of one attempt, before anyone judges it. Input of `verdict`."""
@@ -542,6 +577,7 @@ class Evidence:
     attestation: Attestation | None = None
     leaked_objects: tuple[str, ...] = ()
     """Engine objects (container, volume, network) that the test left."""
+    slot: SlotUse = field(default_factory=SlotUse)
 
 
 class Severity(StrEnum):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Limits,
         Outcome,
         RunStatus,
+        SlotUse,
         TestId,
         Timings,
         Usage,
@@ -128,6 +129,8 @@ class AttemptRow:
     exit_code: int | None
     signal: int | None
     witnesses: int
+    slot: SlotUse
+    """Without its note, which is in metrics.json."""
     started_at: datetime
     timings: Timings
     limits: Limits

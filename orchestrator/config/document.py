@@ -113,6 +113,11 @@ class SuitePart(_Part):
     )
     results: f.ResultsWord | None = Field(None, description="Where the cases inside a test come from.")
     granularity: f.GranularityWord = Field("file", description="What gets a container of its own.")
+    preload: f.PreloadWord = Field(
+        "start",
+        description="Of a pytest suite in reused containers: off starts a pytest for each test; start forks each "
+        "test from a pytest that has its plugins loaded; collect from one that has collected the tests too.",
+    )
     env: dict[f.EnvName, f.EnvValue] = Field({}, description="Variables set for the tests.")
     pass_env: tuple[f.EnvName, ...] = Field((), description="Variables of the host that are handed through.")
     profile: f.Name | None = Field(None, description="Profile of the tests where no rule matches.")

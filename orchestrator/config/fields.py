@@ -8,7 +8,7 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from orchestrator.config import readers as r
 from orchestrator.config.units import DURATION_PATTERN, SIZE_PATTERN
-from orchestrator.model import Granularity, Network, ResultsFormat, Runner
+from orchestrator.model import Granularity, Network, Preload, ResultsFormat, Runner
 
 
 def _text_schema(pattern: str | None = None, **more: object) -> WithJsonSchema:
@@ -38,6 +38,7 @@ _NETWORKS = tuple(n.value for n in Network)
 _RUNNERS = tuple(r.value for r in Runner)
 _RESULTS = tuple(r.value for r in ResultsFormat)
 _GRANULARITIES = tuple(g.value for g in Granularity)
+_PRELOADS = tuple(p.value for p in Preload)
 _MAX_COUNT = 1_000_000
 
 Text = Annotated[str, PlainValidator(r.read_text), _text_schema()]
@@ -112,6 +113,7 @@ NetworkWord = Annotated[str, PlainValidator(r.read_word(_NETWORKS)), _words_sche
 RunnerWord = Annotated[str, PlainValidator(r.read_word(_RUNNERS)), _words_schema(_RUNNERS)]
 ResultsWord = Annotated[str, PlainValidator(r.read_word(_RESULTS)), _words_schema(_RESULTS)]
 GranularityWord = Annotated[str, PlainValidator(r.read_word(_GRANULARITIES)), _words_schema(_GRANULARITIES)]
+PreloadWord = Annotated[str, PlainValidator(r.read_word(_PRELOADS)), _words_schema(_PRELOADS)]
 CapabilityWord = Annotated[
     str, PlainValidator(r.read_word(r.ALLOWED_CAPABILITIES)), _words_schema(r.ALLOWED_CAPABILITIES)
 ]

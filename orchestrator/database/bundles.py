@@ -147,6 +147,8 @@ def _attempt_row(run_id: str, test_key: str, attempt: Attempt) -> tuple[Row, lis
         **{name: getattr(usage, name) for name in FIGURES},
         "memory_peak_is_upper_bound": usage.memory_peak_is_upper_bound,
         "usage_sheet_id": sheets[0]["id"],
+        "slot_position": evidence.slot.position,
+        "launch": evidence.slot.launch.value,
         **container,
         "attestation_sheet_id": None if attestation_sheet is None else attestation_sheet["id"],
         "stdout_bytes": evidence.stdout.total_bytes,

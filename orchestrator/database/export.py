@@ -73,6 +73,8 @@ def _attempt(attempt: AttemptRow) -> dict[str, Any]:
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
         "witnesses": attempt.witnesses,
+        "slot_position": attempt.slot.position,
+        "launch": attempt.slot.launch.value,
         "started_at": attempt.started_at.isoformat(),
         "duration_seconds": attempt.timings.test_seconds,
         **{k: v for k, v in asdict(attempt.timings).items() if k != "test_seconds"},

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from orchestrator.database.columns import blob, count, flag, json, moment, real, reference, text, uuid_key
 
-SCHEMA_VERSION = 3
-"""Number of the newest revision; `alembic_version` holds it as `0003`, SQLite's user_version as 3."""
+SCHEMA_VERSION = 4
+"""Number of the newest revision; `alembic_version` holds it as `0004`, SQLite's user_version as 4."""
 
 APPLICATION_ID = 0x6F726368
 """SQLite's application_id of our files: "orch" in ASCII. How they are told from other programs' databases."""
@@ -164,6 +164,20 @@ attempts = sa.Table(
     count("write_bytes", "Bytes written to block devices.", nullable=True),
     flag("memory_peak_is_upper_bound", "True where it was as high before the test and could not be reset."),
     text("usage_sheet_id", "fact_sheets.id: source of each figure, reason of each missing one.", nullable=True),
+    sa.Column(
+        "slot_position",
+        sa.BigInteger,
+        nullable=False,
+        server_default="1",
+        comment="1 for the first test of its container, 2 for the second, …",
+    ),
+    sa.Column(
+        "launch",
+        sa.Text,
+        nullable=False,
+        server_default="process",
+        comment="process: the test was a program of its own; forked: from a runner started before.",
+    ),
     text("container_name", "Name of the container; NULL: there was none.", nullable=True),
     text("container_id", "Engine's ID of the container.", nullable=True),
     text("image_id", "ID of the image it was made from.", nullable=True),

@@ -211,6 +211,7 @@ def _attempt_body(attempt: Attempt) -> Document:
         "violations": attempt.violations,
         "cases": attempt.cases,
         "witnesses": attempt.witnesses,
+        "slot": evidence.slot,
         "leftovers": evidence.agent.leftovers if evidence.agent else (),
         "leaked_objects": evidence.leaked_objects,
         "stdout": _log_document(evidence.stdout),

@@ -44,6 +44,7 @@ def build_command(suite: Suite, path: str, case: str | None, env: Mapping[str, s
         results=results,
         results_file=RESULTS_FILE if results is ResultsFormat.JUNIT else None,
         skip_exit_codes=SKIP_EXIT_CODES,
+        preload=suite.preload,
     )
 
 
