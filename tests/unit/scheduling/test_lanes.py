@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.model import Outcome, SlotUse, Verb
 from orchestrator.scheduling.admission import need_of
-from orchestrator.scheduling.loop import Budget, Policy, Started, schedule
+from orchestrator.scheduling.loop import Budget, Finished, Policy, Started, schedule
 from orchestrator.stopping import StopFlag, StopLevel
 
 MIB = 1024**2
@@ -350,3 +350,30 @@ def test_the_budget_holds_every_promise_is_kept_and_every_test_is_accounted_for(
         groups = [n.group for n in needs if n.group]
         assert len(groups) == len(set(groups))
     assert all(position == 1 for _, a, position, _ in execute.runs if a.attempt > 1), "tried again fresh"
+
+
+def test_a_failure_is_confirmed_also_while_the_run_drains(make, slots):
+    """Reuse may never cost a false failure: that a run ends early changes nothing in it."""
+    stop, events = StopFlag(), []
+    execute = slots(script={"t3": [F, P], "t4": [F, F]})
+
+    def on_event(event):
+        events.append(event)
+        if isinstance(event, Finished) and event.attempt.outcome is F:
+            stop.set(StopLevel.DRAIN, "enough")
+
+    run = start(plan_of(make, 30, retries=3), execute, stop=stop, count=1, on_event=on_event)
+    results = {name(r.final.assignment): r for r in run}
+    assert results["t3"].verb is Verb.PASS
+    assert [a.outcome for a in results["t3"].attempts] == [F, P]
+    assert results["t4"].verb is Verb.FAIL if "t4" in results else "t4.py" in run.not_run
+    assert len(run.not_run) > 20
+    (told,) = [e.next for e in events if isinstance(e, Finished) and name(e.attempt.assignment) == "t3" and e.next]
+    assert "confirming in a fresh container what failed as test 4 of a reused one" in told.reason
+
+
+def test_max_fail_does_not_count_a_failure_that_was_not_confirmed(make, slots):
+    execute = slots(script={f"t{n}": [F, P] for n in (1, 2, 3)})
+    run = start(plan_of(make, 20), execute, policy=Policy(max_fail=1), count=1)
+    assert {r.verb for r in run} == {Verb.PASS}
+    assert run.not_run == ()
