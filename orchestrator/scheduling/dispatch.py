@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 FOLLOWERS = 4
 """Ordered ahead for each lane: at 5 ms a test, 20 ms in which a result can be recorded."""
 
+BRIEF_SECONDS = 0.05
+"""Only behind tests that are expected to take less than this may a follower need more than they do: it makes the
+lane hold more than it uses, which costs long tests more than a wait for the scheduler (docs/design/followers.md).
+"""
+
 _NOTHING = Need(cpus=0.0, memory_bytes=0)
 
 
@@ -155,13 +160,15 @@ class Dispatch:
     def _takes(self, lane: LaneState, waiting: Waiting) -> bool:
         """The lane can be told of it now: the same slot will do, and so will its share and what is free."""
         current = lane.current
-        if len(lane.followers) >= FOLLOWERS or lane.slot is None or current is None or current.need.exclusive:
+        if current is None or not current.follows or len(lane.followers) >= FOLLOWERS:
             return False
         if lane.slot is not waiting.slot and lane.slot != waiting.slot:
             return False
         need, share = waiting.need, lane.share
         if need is share:
             return True
+        if current.expected_seconds > BRIEF_SECONDS:
+            return need.millicpus <= share.millicpus and need.memory_bytes <= share.memory_bytes
         millicpus, memory_bytes = self.admission.room
         return (
             need.millicpus <= share.millicpus + max(millicpus, 0)

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
     from orchestrator.model import Assignment, Attempt, Profile, TestResult
     from orchestrator.scheduling.dispatch import LaneState
-    from orchestrator.scheduling.workers import Call, Execute
+    from orchestrator.scheduling.workers import Call, Execute, Hands
 
 __all__ = ["Budget", "Event", "Finished", "Policy", "Schedule", "Started", "schedule"]
 
+FOLLOW_SECONDS = 0.25
+"""A test that is known to take longer is no follower and has none: it gains nothing by it, and the budget is used
+better by whichever test fits when it ends (docs/design/followers.md).
+"""
 HINTED = 8
 """So many tests at the front of the line are named to the executor, so that it can start slots ahead."""
 
@@ -77,17 +81,20 @@ class Schedule:
     def __init__(
         self,
         plan: Sequence[Assignment],
-        workers: Workers,
+        workers: Hands,
         *,
         budget: Budget,
         policy: Policy,
         stop: StopFlag,
         profiles: Mapping[str, Profile],
         on_event: Callable[[Event], None],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
+        """`workers` and `clock` can be others than threads and the real time: a simulation's."""
         self._budget, self._policy, self._stop = budget, policy, stop
         self._profiles, self._on_event = profiles, on_event
         self._workers = workers
+        self._clock = clock
         self._jobs = dict(enumerate(_Job(assignment, 0.0) for assignment in order(plan)))
         """Rank -> each test that has no result yet."""
         waiting = (_waiting(rank, job.assignment) for rank, job in self._jobs.items())
@@ -142,7 +149,7 @@ class Schedule:
 
     def _begin(self) -> None:
         """Start the clocks."""
-        now = monotonic()
+        now = self._clock()
         for job in self._jobs.values():
             job.waits_since = now
         if self._policy.deadline_seconds is not None:
@@ -155,7 +162,7 @@ class Schedule:
             self._drain()
         if level >= StopLevel.TERMINATE:
             return
-        now = monotonic()
+        now = self._clock()
         while self._stop.level is level:
             if (lane := self._dispatch.start(now)) is not None:
                 assert lane.current is not None  # noqa: S101 - it was just given one
@@ -205,7 +212,7 @@ class Schedule:
         if done is None:
             return None
         lane = self._dispatch.lanes[done.lane]
-        follower = self._dispatch.ended(lane, monotonic())
+        follower = self._dispatch.ended(lane, self._clock())
         if done.attempt is None:
             assert done.error is not None  # noqa: S101 - for the type checker; Done says it
             raise done.error
@@ -219,7 +226,7 @@ class Schedule:
         """The next answer of a worker; None: nothing yet, or the deadline has passed."""
         if self._deadline is None:
             return self._workers.answer(HEARTBEAT_SECONDS)
-        remaining = self._deadline - monotonic()
+        remaining = self._deadline - self._clock()
         if remaining > 0:
             return self._workers.answer(remaining)
         self._deadline = None
@@ -244,7 +251,7 @@ class Schedule:
         self._on_event(Finished(attempt=attempt, will_retry=following is not None, next=following))
         if following is None:
             return self._finish(rank)
-        job.assignment, job.waits_since = following, monotonic()
+        job.assignment, job.waits_since = following, self._clock()
         self._dispatch.add(_waiting(rank, following))
         return None
 
@@ -282,11 +289,12 @@ class Schedule:
 
 
 def _waiting(rank: int, assignment: Assignment) -> Waiting:
-    reused = assignment.profile.reuse > 1
+    reused, seconds = assignment.profile.reuse > 1, expected_seconds(assignment)
+    own_place = assignment.exclusive or assignment.group is not None or assignment.attempt > 1
     return Waiting(
         rank=rank,
         need=need_of(assignment),
-        expected_seconds=expected_seconds(assignment),
+        expected_seconds=seconds,
         slot=assignment.profile if reused else None,
-        follows=reused and assignment.attempt == 1 and not assignment.exclusive and assignment.group is None,
+        follows=reused and not own_place and (assignment.history is None or seconds <= FOLLOW_SECONDS),
     )
