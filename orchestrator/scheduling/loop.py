@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.admission import Budget, need_of
-from orchestrator.scheduling.dispatch import Dispatch
-from orchestrator.scheduling.line import Waiting
-from orchestrator.scheduling.order import expected_seconds, order
+from orchestrator.scheduling.admission import Budget
+from orchestrator.scheduling.dispatch import Dispatch, waiting_of
+from orchestrator.scheduling.order import order
 from orchestrator.scheduling.policy import Event, Finished, Policy, Started
 from orchestrator.scheduling.settle import FAILING, follow_up, is_unconfirmed, settle
 from orchestrator.scheduling.workers import HEARTBEAT_SECONDS, Done, Workers
@@ -24,14 +23,11 @@ if TYPE_CHECKING:
 
     from orchestrator.model import Assignment, Attempt, Profile, TestResult
     from orchestrator.scheduling.dispatch import LaneState
+    from orchestrator.scheduling.line import Waiting
     from orchestrator.scheduling.workers import Call, Execute, Hands
 
 __all__ = ["Budget", "Event", "Finished", "Policy", "Schedule", "Started", "schedule"]
 
-FOLLOW_SECONDS = 0.25
-"""A test that is known to take longer is no follower and has none: it gains nothing by it, and the budget is used
-better by whichever test fits when it ends (docs/design/followers.md).
-"""
 HINTED = 8
 """So many tests at the front of the line are named to the executor, so that it can start slots ahead."""
 
@@ -97,7 +93,7 @@ class Schedule:
         self._clock = clock
         self._jobs = dict(enumerate(_Job(assignment, 0.0) for assignment in order(plan)))
         """Rank -> each test that has no result yet."""
-        waiting = (_waiting(rank, job.assignment) for rank, job in self._jobs.items())
+        waiting = (waiting_of(rank, job.assignment) for rank, job in self._jobs.items())
         self._dispatch = Dispatch(budget, waiting)
         self._hinted: tuple[Assignment, ...] = ()
         self._draining = False
@@ -252,7 +248,7 @@ class Schedule:
         if following is None:
             return self._finish(rank)
         job.assignment, job.waits_since = following, self._clock()
-        self._dispatch.add(_waiting(rank, following))
+        self._dispatch.add(waiting_of(rank, following))
         return None
 
     def _finish(self, rank: int) -> TestResult:
@@ -286,15 +282,3 @@ class Schedule:
             raise interrupt
         if left_because is None and self._workers.error is not None:
             raise self._workers.error
-
-
-def _waiting(rank: int, assignment: Assignment) -> Waiting:
-    reused, seconds = assignment.profile.reuse > 1, expected_seconds(assignment)
-    own_place = assignment.exclusive or assignment.group is not None or assignment.attempt > 1
-    return Waiting(
-        rank=rank,
-        need=need_of(assignment),
-        expected_seconds=seconds,
-        slot=assignment.profile if reused else None,
-        follows=reused and not own_place and (assignment.history is None or seconds <= FOLLOW_SECONDS),
-    )
