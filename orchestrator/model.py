@@ -587,6 +587,8 @@ class Evidence:
     leaked_objects: tuple[str, ...] = ()
     """Engine objects (container, volume, network) that the test left."""
     slot: SlotUse = field(default_factory=SlotUse)
+    kept: bool = False
+    """The container was to live on for another test: the second witness's word is that it runs."""
 
 
 class Severity(StrEnum):
