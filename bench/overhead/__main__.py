@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.accuracy.machine import describe, load
+from bench.overhead.bare import LABEL
 from bench.overhead.comparing import RowError, judge, judge_cpu, turns
 from bench.overhead.place import Place
 from bench.overhead.rows import makespan, pytests, shell
@@ -119,6 +121,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few tests, two rounds: does it work?")
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that things are cleaned up
     rounds = min(arguments.rounds, 2) if arguments.quick else arguments.rounds
     document: dict[str, Any] = {
         "schema": 1,
@@ -132,13 +135,23 @@ def main() -> int:
     results: list[RowResult] = []
     with tempfile.TemporaryDirectory(prefix="orch-overhead-") as folder:
         place = Place(folder=Path(folder), quick=arguments.quick)
-        for name in arguments.rows:
-            results.append(measure(name, place, rounds))
-            write(arguments.results, {**document, "ended": load()}, results)
+        try:
+            for name in arguments.rows:
+                results.append(measure(name, place, rounds))
+                write(arguments.results, {**document, "ended": load()}, results)
+        finally:
+            sweep(place.token)
     for result in results:
         if result.failure is not None:
             say(f"FAILED {result.name}: {result.failure}")
     return 1 if any(result.failure is not None for result in results) else 0
+
+
+def sweep(token: str) -> None:
+    """Remove containers that a turn that was cut short left."""
+    engine = open_engine()
+    for found in engine.find({LABEL: token}):
+        engine.remove_object(found)
 
 
 def engine_described() -> dict[str, str | None]:

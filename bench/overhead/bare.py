@@ -14,7 +14,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from bench.overhead.comparing import RowError, Timing
 
@@ -47,12 +46,6 @@ class BareEngine:
         if code != 0 or b"ok " not in output:
             raise RowError(f"a container of the bare sequence ended with {code}, and wrote {output[-200:]!r}")
         return time.monotonic() - began
-
-    def sweep(self, token: str) -> None:
-        """Remove what a run that was cut short left."""
-        query = urlencode({"all": "1", "filters": json.dumps({"label": [f"{LABEL}={token}"]})})
-        for found in self._call("GET", f"/containers/json?{query}"):
-            self._call("DELETE", f"/containers/{found['Id']}?v=1&force=1")
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         connection = getattr(self._local, "connection", None)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.overhead.comparing import RowError, Timing
 
 if TYPE_CHECKING:
+    import resource
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Any
@@ -64,13 +67,9 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=out if keep_output else subprocess.DEVNULL,
             stderr=err,
+            start_new_session=True,
         )
-        guard = threading.Timer(LONGEST_SECONDS, process.kill)
-        guard.start()
-        try:
-            _, status, used = os.wait4(process.pid, 0)
-        finally:
-            guard.cancel()
+        status, used = _wait(process)
         wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
@@ -87,6 +86,26 @@ def run(
         said = (ended.stderr[-1000:] or ended.stdout[-1000:]).decode(errors="replace").strip()
         raise RowError(f"{' '.join(words[:6])} ...: exit code {ended.code}: {said}")
     return ended
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:
+    """Status and what it used. Whatever ends this wait early ends the process and its children too."""
+    guard = threading.Timer(LONGEST_SECONDS, _end, [process.pid, signal.SIGTERM])
+    guard.start()
+    try:
+        _, status, used = os.wait4(process.pid, 0)
+    except BaseException:
+        _end(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
+    finally:
+        guard.cancel()
+    return status, used
+
+
+def _end(group: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
 
 
 def clean_environment() -> dict[str, str]:

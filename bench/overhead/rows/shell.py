@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from bench.overhead.place import Place
 
 _JOBS = (1, 2, 3, 4, 6, 8)
+_FEW = 48
+"""Containers by which the best parallelism is found."""
+_FRESH = ("--profile", "fresh")
 
 
 def reused(place: Place) -> Row:
@@ -59,19 +62,15 @@ def fresh(place: Place) -> Row:
     tests = place.size(300, 24)
     project = place.folder / "fresh-shell"
     listed = write_shell_tests(project, tests, place.shell.loops)
-    options = ("--profile", "fresh")
-    default = Orch("orch", project, place.sub("fresh-state"), *options, tests=tests)
+    state = place.sub("fresh-state")
+    default = Orch("orch", project, state, *_FRESH, tests=tests)
     document = default.warm_up()
     facts = [_about(place)]
     configs = bare_configs(project, document, place.token)
-    tuned = _tuned_orch(place, project, options, tests, facts)
+    tuned = _tuned_orch(place, state, tests, facts)
     engine = BareEngine(_socket_of(document))
-    try:
-        bare = _best_bare(engine, configs, facts)
-        docker = _best_docker(place, project, listed, configs[0], facts)
-    except BaseException:
-        engine.sweep(place.token)
-        raise
+    bare = _best_bare(engine, configs, facts)
+    docker = _best_docker(place, project, listed, configs[0], facts)
     orchs = (Contender(name=default.name, run=default.measure), Contender(name=tuned.name, run=tuned.measure))
     return Row(
         name="fresh-shell",
@@ -102,17 +101,20 @@ def _xargs(name: str, words: Sequence[str], project: Path) -> Timing:
 # ---------------------------------------------------------------- the best of several parallelisms, tried once
 
 
-def _tuned_orch(place: Place, project: Path, options: tuple[str, ...], tests: int, facts: list[str]) -> Orch:
-    """orch at its best number of jobs. Each has a state folder of its own, that it keeps."""
+def _tuned_orch(place: Place, state: Path, tests: int, facts: list[str]) -> Orch:
+    """orch at the number of jobs that was best for some of the tests, with the history that there is."""
+    few = min(tests, _FEW)
+    project = place.folder / "fresh-few" / "fresh-shell"
+    write_shell_tests(project, few, place.shell.loops)
+    tried_state = place.sub("fresh-few-state")
 
     def candidate(jobs: int) -> Orch:
-        state = place.sub(f"fresh-state-j{jobs}")
-        orch = Orch(f"orch -j {jobs}", project, state, *options, "-j", str(jobs), tests=tests)
-        orch.warm_up()
-        return orch
+        return Orch(f"orch -j {jobs}", project, tried_state, *_FRESH, "-j", str(jobs), tests=few)
 
-    found = {jobs: candidate(jobs) for jobs in place_jobs(place)}
-    return found[_best({jobs: orch.measure().wall_seconds for jobs, orch in found.items()}, "orch -j", facts)]
+    candidate(2).warm_up()
+    seconds = {jobs: candidate(jobs).measure().wall_seconds for jobs in place_jobs(place)}
+    best = _best(seconds, f"{few} tests by orch -j", facts)
+    return Orch(f"orch -j {best}", place.folder / "fresh-shell", state, *_FRESH, "-j", str(best), tests=tests)
 
 
 def place_jobs(place: Place) -> tuple[int, ...]:
@@ -121,8 +123,8 @@ def place_jobs(place: Place) -> tuple[int, ...]:
 
 
 def _best_bare(engine: BareEngine, configs: Sequence[dict[str, Any]], facts: list[str]) -> Contender:
-    seconds = {n: run_all(engine, configs[:60], n, "try").wall_seconds for n in _JOBS}
-    best = _best(seconds, f"bare API, {len(configs[:60])} containers, at once", facts)
+    seconds = {n: run_all(engine, configs[:_FEW], n, "try").wall_seconds for n in _JOBS}
+    best = _best(seconds, f"bare API, {len(configs[:_FEW])} containers, at once", facts)
     name = f"bare API, {best} at once"
     return Contender(name=name, run=partial(run_all, engine, configs, best, name))
 
@@ -133,9 +135,10 @@ def _best_docker(place: Place, project: Path, listed: Path, config: dict[str, An
     seccomp.write_text(next(o.removeprefix("seccomp=") for o in options if o.startswith("seccomp=")))
     words = docker_run_words(config, place.token, seccomp)
     few = place.folder / "fresh-few.list"
-    few.write_text("".join(listed.read_text().splitlines(keepends=True)[:40]))
+    lines = listed.read_text().splitlines(keepends=True)[:_FEW]
+    few.write_text("".join(lines))
     seconds = {n: run(xargs(few, n, *words), folder=project, keep_output=False).wall_seconds for n in (2, 4, 8)}
-    best = _best(seconds, "docker run --rm, 40 containers or fewer, xargs -P", facts)
+    best = _best(seconds, f"docker run --rm, {len(lines)} containers, xargs -P", facts)
     name = f"docker run --rm, xargs -P{best}"
     return Contender(name=name, run=partial(_xargs, name, xargs(listed, best, *words), project))
 
