@@ -141,10 +141,9 @@ def main() -> int:
                 write(arguments.results, {**document, "ended": load()}, results)
         finally:
             sweep(place.token)
-    for result in results:
-        if result.failure is not None:
-            say(f"FAILED {result.name}: {result.failure}")
-    return 1 if any(result.failure is not None for result in results) else 0
+    failed = [f"FAILED {result.name}: {result.failure}" for result in results if result.failure is not None]
+    say("\n".join(failed))
+    return 1 if failed else 0
 
 
 def sweep(token: str) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import resource
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from typing import Any
+    from typing import IO, Any
 
 LONGEST_SECONDS = 1800.0
 _LEFT_OUT = ("PYTEST_", "COV_", "ORCH_", "PYTHON", "VIRTUAL_ENV")
@@ -29,7 +29,6 @@ _LEFT_OUT = ("PYTEST_", "COV_", "ORCH_", "PYTHON", "VIRTUAL_ENV")
 class Ended:
     """A program's end."""
 
-    code: int
     wall_seconds: float
     cpu_seconds: float
     load: float
@@ -54,12 +53,10 @@ def run(
     folder: Path,
     env: Mapping[str, str] | None = None,
     keep_output: bool = True,
-    good: Sequence[int] = (0,),
 ) -> Ended:
-    """Run to the end. `keep_output` False: standard output goes to /dev/null. RowError: another exit code."""
-    load = os.getloadavg()[0]
+    """Run to the end. `keep_output` False: standard output goes to /dev/null. RowError: an exit code other than 0."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        began = time.monotonic()
+        load, began = os.getloadavg()[0], time.monotonic()
         process = subprocess.Popen(
             words,
             cwd=folder,
@@ -72,20 +69,17 @@ def run(
         status, used = _wait(process)
         wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        ended = Ended(
-            code=process.returncode,
-            wall_seconds=wall,
-            cpu_seconds=used.ru_utime + used.ru_stime,
-            load=load,
-            stdout=out.read(),
-            stderr=err.read(),
-        )
-    if ended.code not in good:
-        said = (ended.stderr[-1000:] or ended.stdout[-1000:]).decode(errors="replace").strip()
-        raise RowError(f"{' '.join(words[:6])} ...: exit code {ended.code}: {said}")
-    return ended
+        stdout, stderr = (_whole(file) for file in (out, err))
+    if process.returncode != 0:
+        said = (stderr[-1000:] or stdout[-1000:]).decode(errors="replace").strip()
+        raise RowError(f"{' '.join(words[:6])} ...: exit code {process.returncode}: {said}")
+    cpu = used.ru_utime + used.ru_stime
+    return Ended(wall_seconds=wall, cpu_seconds=cpu, load=load, stdout=stdout, stderr=stderr)
+
+
+def _whole(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:

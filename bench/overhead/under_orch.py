@@ -34,6 +34,7 @@ class Orch:
 
     def warm_up(self) -> dict[str, Any]:
         """A run that is not measured: builds images, calibrates, makes history. Its run.json."""
+        print(f"{self.name}: warming up", file=sys.stderr, flush=True)
         self._once("--offline-base")
         return self.last
 

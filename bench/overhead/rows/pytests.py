@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.overhead.comparing import Timing
     from bench.overhead.place import Place
 
+_EACH, _ONE = "pytest a file, xargs -P", "one pytest"
 # name, PYTHONPATH of a plain run, files of tests
 PROJECTS = (
     ("toolz", ".image/deps", 15),
@@ -31,54 +32,56 @@ PROJECTS = (
 def small_files(place: Place) -> Row:
     """200 files, preloaded at start-up and after collection."""
     files = place.size(200, 20)
-    contenders: list[Contender] = []
-    orchs: list[Orch] = []
-    for preload in ("start", "collect"):
-        project = place.folder / f"pytest-{preload}"
-        write_pytest_files(project, files, preload)
-        for jobs in (1, 2) if preload == "start" else (2,):
-            name = f"orch -j {jobs}, preload {preload}"
-            state = place.sub(f"pytest-state-{preload}-{jobs}")
-            orch = Orch(name, project, state, "-j", str(jobs), tests=files)
-            _check_cases(orch, files)
-            orchs.append(orch)
-    # natively from a copy of its own, where byte code is kept as it is for anybody
-    native = place.folder / "pytest-native"
-    listed = write_pytest_files(native, files, "start")
-    python = [str(place.pytest_python), "-m", "pytest", "-q"]
-    for jobs in (1, 2):
-        words = xargs(listed, jobs, *python)
-        contenders.append(
-            Contender(
-                name=f"pytest a file, xargs -P{jobs}",
-                run=partial(_native, f"pytest a file, xargs -P{jobs}", words, native),
-            )
-        )
-    one = Contender(
-        name="one pytest",
-        run=partial(_native, "one pytest", [*python, "tests"], native, {"passed": files * CASES_A_FILE}),
-    )
-    one.run()  # once before: byte code, page cache
-    contenders = [*(Contender(name=o.name, run=o.measure) for o in orchs), *contenders, one]
+    orchs = _preloaded(place, files)
+    for orch in orchs:
+        _check_cases(orch, files)
     return Row(
         name="pytest-files",
         title=f"{files} small pytest files, reused and preloaded",
-        contenders=tuple(contenders),
+        contenders=(*(Contender(name=o.name, run=o.measure) for o in orchs), *_natively(place, files)),
         comparisons=_small_comparisons(),
         cpu_figures=tuple(CpuFigure(title="orch's own CPU", contender=o.name, tests=files) for o in orchs),
         facts=[place.python_fact, "one `pytest` for all runs on one core, orch -j 2 on both"],
     )
 
 
+def _preloaded(place: Place, files: int) -> list[Orch]:
+    """A project for each way to preload, since it stands in the suite's settings."""
+    found = []
+    for preload, all_jobs in (("start", (1, 2)), ("collect", (2,))):
+        project = place.folder / f"pytest-{preload}"
+        write_pytest_files(project, files, preload)
+        for jobs in all_jobs:
+            state = place.sub(f"pytest-state-{preload}-{jobs}")
+            name = f"orch -j {jobs}, preload {preload}"
+            found.append(Orch(name, project, state, "-j", str(jobs), tests=files))
+    return found
+
+
+def _natively(place: Place, files: int) -> list[Contender]:
+    """From a copy of their own, where byte code is kept as it is for anybody."""
+    native = place.folder / "pytest-native"
+    listed = write_pytest_files(native, files, "start")
+    python = [str(place.pytest_python), "-m", "pytest", "-q"]
+    all_cases = {"passed": files * CASES_A_FILE}
+    one = Contender(name=_ONE, run=partial(_native, _ONE, [*python, "tests"], native, all_cases))
+    one.run()  # once before: byte code, page cache
+    names = {jobs: f"{_EACH}{jobs}" for jobs in (1, 2)}
+    each = [
+        Contender(name=name, run=partial(_native, name, xargs(listed, jobs, *python), native))
+        for jobs, name in names.items()
+    ]
+    return [*each, one]
+
+
 def _small_comparisons() -> tuple[Comparison, ...]:
     first, second, collect = "orch -j 1, preload start", "orch -j 2, preload start", "orch -j 2, preload collect"
-    each = "pytest a file, xargs -P"
     return (
-        Comparison(title="a process a file, 1 at once", ours=first, theirs=f"{each}1", target=0.10),
-        Comparison(title="a process a file, 2 at once", ours=second, theirs=f"{each}2", target=0.10),
-        Comparison(title="the same, forked after collection", ours=collect, theirs=f"{each}2"),
-        Comparison(title="one pytest for all", ours=second, theirs="one pytest", target=4.0),
-        Comparison(title="the same, forked after collection", ours=collect, theirs="one pytest"),
+        Comparison(title="a process a file, 1 at once", ours=first, theirs=f"{_EACH}1", target=0.10),
+        Comparison(title="a process a file, 2 at once", ours=second, theirs=f"{_EACH}2", target=0.10),
+        Comparison(title="the same, forked after collection", ours=collect, theirs=f"{_EACH}2"),
+        Comparison(title="one pytest for all", ours=second, theirs=_ONE, target=4.0),
+        Comparison(title="the same, forked after collection", ours=collect, theirs=_ONE),
     )
 
 
