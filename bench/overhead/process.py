@@ -54,7 +54,7 @@ def run(
     env: Mapping[str, str] | None = None,
     keep_output: bool = True,
 ) -> Ended:
-    """Run to the end. `keep_output` False: standard output goes to /dev/null. RowError: an exit code other than 0."""
+    """Run to the end. `keep_output` False: output goes to /dev/null. RowError: an exit code other than 0."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         load, began = os.getloadavg()[0], time.monotonic()
         process = subprocess.Popen(
