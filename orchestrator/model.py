@@ -553,7 +553,7 @@ class SlotUse:
     """1 for the first test of its container, 2 for the second, …"""
     launch: Launch = Launch.PROCESS
     note: str | None = None
-    """Why it was not forked although it could have been."""
+    """Why it was not forked although it could have been, or why its container was given up after it."""
 
     @property
     def reused(self) -> bool:
