@@ -40,9 +40,10 @@ from orchestrator.scheduling.policy import Policy
 from orchestrator.stopping import StopFlag, StopLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.commands.options import RunOptions
+    from orchestrator.commands.reporting import RunProgress
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
     from orchestrator.model import Assignment, Attempt, HostInfo, OutputLog, TestResult
@@ -170,11 +171,8 @@ def carry_out(
             profiles=profiles,
             on_event=progress.event,
         )
-        for result in going:
-            database.record(this.id, result)
-            folder.file_by_status(result)
-            results.append(slim(result))
-            progress.finished(result)
+        for result in keep(going, this.id, database=database, folder=folder, progress=progress):
+            results.append(result)  # one by one: an interrupt leaves those that came before it
         progress.close()
     ledger = ledger_of(executor, reaper)
     return RunSummary(
@@ -186,6 +184,17 @@ def carry_out(
         exit_code=exit_code(results, going, config=config, signal_number=signals.received, ledger=ledger),
         ledger=ledger,
     )
+
+
+def keep(
+    going: Iterable[TestResult], run_id: str, *, database: Database, folder: RunFolder, progress: RunProgress
+) -> Iterator[TestResult]:
+    """Record, file and tell each result; what is needed of it for the summary comes out."""
+    for result in going:
+        database.record(run_id, result)
+        folder.file_by_status(result)
+        progress.finished(result)
+        yield slim(result)
 
 
 def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget:

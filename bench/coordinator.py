@@ -1,0 +1,405 @@
+"""CPU seconds that orch itself spends on a test, outside the engine, and whether its memory stays flat.
+
+    PYTHONPATH=. python bench/coordinator.py [TESTS] [--stages] [--folder PLACE]
+
+Passing tests without output go through the coordinator's own code (the schedule, the verdict, folders, events,
+lines to a pipe, the database on disk), with an executor in place of the containers that hands out the evidence of
+a reused slot. `--stages` measures each stage by its thread's clock, which itself costs 1 to 2 µs a stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.commands import execute, reporting, run
+from orchestrator.commands.options import RunOptions
+from orchestrator.config.loader import load_config
+from orchestrator.database.store import Database
+from orchestrator.measure import usage
+from orchestrator.measure.calibration import Calibration, corrected
+from orchestrator.measure.counters import parse_agent, parse_v1
+from orchestrator.model import (
+    AgentRecord,
+    Assignment,
+    Attestation,
+    Command,
+    EngineInfo,
+    EngineState,
+    Evidence,
+    HostInfo,
+    Ledger,
+    OutputLog,
+    Run,
+    RunStatus,
+    RunSummary,
+    Sample,
+    SlotUse,
+    Source,
+    Test,
+    TestId,
+    Timings,
+)
+from orchestrator.scheduling import loop
+from orchestrator.scheduling.admission import Budget
+from orchestrator.scheduling.policy import Policy
+from orchestrator.stopping import StopFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from orchestrator.measure.sampler import Sampler
+    from orchestrator.model import TestResult, Usage
+
+GOAL_SECONDS = 0.35e-3
+FIRST = 1000
+"""Memory is compared between this many tests and all of them."""
+SLOTS = 2
+_KERNEL = {
+    "cpuacct.usage": "{cpu}",
+    "cpuacct.stat": "user 1\nsystem 1\n",
+    "cpu.stat": "nr_periods 3\nnr_throttled 0\nthrottled_time 0\nnr_bursts 0\nburst_time 0\n",
+    "memory.usage_in_bytes": "1310720\n",
+    "memory.max_usage_in_bytes": "2519040\n",
+    "memory.stat": "cache 4096\nrss 131072\nrss_huge 0\nshmem 0\nmapped_file 0\ndirty 0\n"
+    + "".join(f"of_no_interest_{n} {n}\n" for n in range(20))
+    + "total_cache 4096\ntotal_rss 131072\ntotal_shmem 0\n",
+    "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+    "pids.current": "2\n",
+    "pids.peak": "4\n",
+    "pids.events": "max 0\n",
+    "blkio.throttle.io_service_bytes_recursive": "Total 0\n",
+}
+"""A slot's cgroup v1 as the host reads it."""
+_OF_CONTROLLER = {
+    "cpuacct": ("cpuacct.usage",),
+    "cpu": ("cpu.stat",),
+    "memory": ("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"),
+    "pids": ("pids.peak", "pids.events"),
+    "blkio": ("blkio.throttle.io_service_bytes_recursive",),
+}
+"""What the agent reads of it."""
+_CALIBRATION = Calibration(
+    runs=5,
+    source=Source.AGENT,
+    cpu_seconds=0.0004,
+    cpu_user_seconds=None,
+    cpu_system_seconds=None,
+    cpu_spread_seconds=0.0001,
+    memory_floor_bytes=1310720,
+    memory_rise_bytes=65536,
+    start_cpu_seconds=0.02,
+    start_memory_peak_bytes=9_000_000,
+    start_pids_peak=6,
+)
+_HOST = HostInfo(id="ab12", cpus=2.0, memory_bytes=8 << 30, kernel="6.18", python="3.12")
+_ENGINE = EngineInfo(
+    name="docker",
+    version="20.10.24",
+    api_version="1.41",
+    address="unix:///run/docker.sock",
+    local=True,
+    cgroup_version=1,
+    cgroup_driver="cgroupfs",
+    rootless=False,
+    cpus=2,
+    memory_bytes=8 << 30,
+    kernel="6.18",
+    operating_system="Linux",
+    architecture="x86_64",
+)
+
+
+class Stages:
+    """CPU seconds of each stage, by its own thread's clock."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    def time(self, place: Any, name: str, stage: str) -> None:
+        """Replace a function by one that is measured."""
+        inner = getattr(place, name)
+
+        @functools.wraps(inner)
+        def measured(*arguments: Any, **named: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return inner(*arguments, **named)
+            finally:
+                self.seconds[stage] += time.thread_time() - began
+
+        setattr(place, name, measured)
+
+
+class ReadyExecutor:
+    """In place of `LocalExecutor`: evidence as a reused slot gives it, with its counters parsed and combined."""
+
+    def __init__(self) -> None:
+        self._attestations: dict[int, Attestation] = {}
+        self._positions: Counter[int] = Counter()
+
+    def run(self, assignment: Assignment, queue_seconds: float, folder: Path) -> Evidence:
+        """A passing test without output."""
+        thread = int.from_bytes(os.urandom(1)) % SLOTS
+        self._positions[thread] += 1
+        position = self._positions[thread]
+        began = datetime.now(UTC)
+        samples = tuple(
+            Sample(
+                at_seconds=0.0002 + 0.003 * n,
+                memory_bytes=1310720 + 4096 * n,
+                anon_bytes=131072,
+                file_bytes=4096,
+                shmem_bytes=0,
+                cpu_seconds=0.0001 + 0.002 * n,
+                pids=2 + n,
+                throttled_seconds=0.0,
+            )
+            for n in range(2)
+        )
+        used = self.figures(position, samples)
+        for name in ("stdout", "stderr"):
+            (folder / name).touch()
+        return Evidence(
+            agent=AgentRecord(exit_code=0),
+            engine=EngineState(
+                status="exited", exit_code=0, oom_killed=False, started_at=began, finished_at=began
+            ),
+            usage=used,
+            samples=samples,
+            stdout=OutputLog(path=folder / "stdout", total_bytes=0, kept_bytes=0, tail=b""),
+            stderr=OutputLog(path=folder / "stderr", total_bytes=0, kept_bytes=0, tail=b""),
+            timings=Timings(queue_seconds=queue_seconds, test_seconds=0.004 + position % 10 / 10_000),
+            started_at=began,
+            attestation=self.attested(thread, position),
+            slot=SlotUse(position=position),
+        )
+
+    def attested(self, thread: int, position: int) -> Attestation:
+        """A new value for each test, as an executor that reads it back each time would make."""
+        name = f"orch-4886ef27-slot-{thread}-{position // 100}"
+        return Attestation(
+            container_name=name,
+            container_id=name.encode().hex(),
+            image_id="sha256:" + "a6" * 32,
+            limits_from_kernel=True,
+            effective_memory_bytes=134217728,
+            effective_cpus=1.0,
+            effective_pids=64,
+            network="none",
+            seccomp="profile",
+            read_only_root=True,
+            user="1001:1001",
+            capabilities_effective="0000000000000000",
+            capabilities_bounding="0000000000000000",
+            no_new_privileges=True,
+            seccomp_mode=2,
+            engine="docker 20.10.24",
+            kernel="6.18",
+            cgroup_version=1,
+        )
+
+    def figures(self, position: int, samples: tuple[Sample, ...]) -> Usage:
+        """Both ends of a test, by the slot's cgroup and by the agent's record, in one figure each."""
+        cpu = 20_000_000 + 3_000_000 * position
+        end = cpu + 2_500_000 + position % 7 * 100_000
+        return corrected(
+            usage.combine(
+                kernel=parse_v1(_files(end)),
+                kernel_start=parse_v1(_files(cpu)),
+                container=None,
+                agent_start=parse_agent(_agent(cpu)),
+                agent_end=parse_agent(_agent(end)),
+                stats=None,
+                reason=None,
+                samples=samples,
+                peaks_reset=(True, True),
+            ),
+            _CALIBRATION,
+        )
+
+
+def _files(cpu: int) -> dict[str, str]:
+    return {**_KERNEL, "cpuacct.usage": f"{cpu}\n"}
+
+
+def _agent(cpu: int) -> str:
+    files = _files(cpu)
+    return "".join(
+        f"@/sys/fs/cgroup/{controller}/{name}\n{files[name]}"
+        for controller, names in _OF_CONTROLLER.items()
+        for name in names
+    )
+
+
+def plan_of(run_id: str, tests: int, folder: Path) -> tuple[tuple[Assignment, ...], Any]:
+    """Shell tests, all under the profile `fast`; and the configuration."""
+    config = load_config(path=None, start=folder, env={})
+    profile = config.profiles["fast"]
+    plan = tuple(
+        Assignment(
+            run_id=run_id,
+            test=Test(
+                id=TestId(path=f"test/group_{n % 40}/test_number_{n}.test.sh"),
+                suite="shell",
+                command=Command(argv=("sh", f"test/group_{n % 40}/test_number_{n}.test.sh")),
+                size_bytes=100,
+            ),
+            profile=profile,
+            reason="rule profiles.yaml:12 (match test/**)",
+        )
+        for n in range(tests)
+    )
+    return plan, replace(config, state_dir=folder / ".orch")
+
+
+@contextmanager
+def into_a_pipe() -> Iterator[None]:
+    """Stdout to a program that reads it all and drops it."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as reader:
+        assert reader.stdin is not None  # noqa: S101 - for the type checker
+        with redirect_stdout(reader.stdin):
+            yield
+
+
+def resident_bytes() -> int:
+    """What this process holds of memory now."""
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[1]) * resource.getpagesize()
+
+
+def watch(stages: Stages) -> None:
+    """Put a clock around each stage."""
+    stages.time(ReadyExecutor, "run", "(making the evidence)")
+    stages.time(ReadyExecutor, "figures", "of it: counters and usage")
+
+
+def watch_each(stages: Stages) -> None:
+    """And around the stages that are measured by themselves."""
+    from orchestrator.commands import folders
+    from orchestrator.database import bundles
+
+    for place, name, stage in (
+        (folders.RunFolder, "of_attempt", "folder of the attempt"),
+        (folders.RunFolder, "file_by_status", "by-status"),
+        (execute, "read_cases", "cases"),
+        (execute, "decide", "verdict"),
+        (execute, "violations", "violations"),
+        (execute, "attempt_document", "attempt as a document"),
+        (execute.Execute, "_attempt", "(attempt, all)"),
+        (Database, "record", "database.record, all"),
+        (bundles, "result_bundle", "of it: bundle"),
+        (run, "slim", "slim"),
+        (reporting.RunProgress, "event", "events of attempts"),
+        (reporting.RunProgress, "finished", "event and line of the result"),
+        (loop.Schedule, "_fill", "fill (with its event)"),
+    ):
+        stages.time(place, name, stage)
+
+
+def go(tests: int, folder: Path) -> dict[str, float]:
+    """Run them all; figures of the whole."""
+    run_id = str(uuid.uuid4())
+    plan, config = plan_of(run_id, tests, folder)
+    this = Run(
+        id=run_id,
+        started_at=datetime.now(UTC),
+        argv=("run",),
+        project="bench",
+        config_digest="0",
+        orch_version="0",
+        engine=_ENGINE,
+        host=_HOST,
+    )
+    sampler: Any = SimpleNamespace(latest=dict)
+    figures: dict[str, float] = {}
+    results: list[TestResult] = []
+    with Database.open(None, state_dir=config.state_dir) as database, into_a_pipe():
+        kept = run.RunFolder(config.state_dir, this)
+        output = reporting.Output(RunOptions(), config)
+        progress = output.progress(kept, sampler)
+        database.begin_run(this, plan)
+        progress.start(this, plan)
+        executor: Any = ReadyExecutor()
+        began, wall = time.process_time(), time.monotonic()
+        going = loop.schedule(
+            plan,
+            execute.Execute(executor, kept, profiles=config.profiles, default_profile=config.default_profile),
+            budget=Budget(cpus=SLOTS, memory_bytes=8 << 30, slots=SLOTS),
+            policy=Policy(),
+            stop=StopFlag(),
+            profiles=config.profiles,
+            on_event=progress.event,
+        )
+        for result in run.keep(going, run_id, database=database, folder=kept, progress=progress):
+            results.append(result)
+            if len(results) == min(FIRST, tests):
+                figures["resident_first"] = resident_bytes()
+        figures["loop_cpu"] = time.process_time() - began
+        figures["loop_wall"] = time.monotonic() - wall
+        figures["resident_end"] = resident_bytes()
+        began = time.process_time()
+        summary = RunSummary(
+            run=this,
+            status=RunStatus.FINISHED,
+            results=tuple(results),
+            duration_seconds=figures["loop_wall"],
+            exit_code=0,
+        )
+        database.finish_run(run_id, status=summary.status, exit_code=0, duration_seconds=1.0, ledger=Ledger())
+        output.summary(summary)
+        figures["end_cpu"] = time.process_time() - began
+    if {result.outcome for result in results} != {"passed"} or len(results) != tests:
+        raise SystemExit("not all of them passed: the figures say nothing")
+    figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tests", type=int, nargs="?", default=2000)
+    parser.add_argument("--stages", action="store_true")
+    parser.add_argument("--switch-interval", type=float)
+    parser.add_argument("--folder", type=Path, help="on the disk that is to be used; default: the temporary one")
+    arguments = parser.parse_args()
+    if arguments.switch_interval:
+        sys.setswitchinterval(arguments.switch_interval)
+    stages = Stages()
+    watch(stages)
+    if arguments.stages:
+        watch_each(stages)
+    tests = arguments.tests
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        figures = go(tests, Path(folder))
+    own = stages.seconds["(making the evidence)"] - stages.seconds["of it: counters and usage"]
+    total = figures["loop_cpu"] - own
+    print(f"{tests} tests, CPU ms a test: {total / tests * 1e3:.3f} (goal {GOAL_SECONDS * 1e3:.2f})", end="")
+    print(f", summary and reports {figures['end_cpu'] / tests * 1e3:.3f}, wall {figures['loop_wall']:.2f} s")
+    print(f"  {'bench: making the evidence, not counted':45} {own / tests * 1e3:7.4f}")
+    for stage, seconds in sorted(stages.seconds.items(), key=lambda item: -item[1]):
+        if stage != "(making the evidence)":
+            print(f"  {stage:45} {seconds / tests * 1e3:7.4f}")
+    growth = (figures["resident_end"] - figures["resident_first"]) / max(tests - FIRST, 1)
+    print(
+        f"  memory: {figures['resident_first'] / 2**20:.1f} MiB at {FIRST} tests, "
+        f"{figures['resident_end'] / 2**20:.1f} at {tests}: {growth:.0f} bytes a test; "
+        f"peak with reports {figures['peak'] / 2**20:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
