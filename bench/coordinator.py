@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,9 +26,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.commands import execute, reporting, run
+from orchestrator.commands import execute, folders, reporting, run
 from orchestrator.commands.options import RunOptions
 from orchestrator.config.loader import load_config
+from orchestrator.database import bundles
 from orchestrator.database.store import Database
 from orchestrator.measure import usage
 from orchestrator.measure.calibration import Calibration, corrected
@@ -60,9 +61,8 @@ from orchestrator.scheduling.policy import Policy
 from orchestrator.stopping import StopFlag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
-    from orchestrator.measure.sampler import Sampler
     from orchestrator.model import TestResult, Usage
 
 GOAL_SECONDS = 0.35e-3
@@ -128,7 +128,7 @@ class Stages:
     """CPU seconds of each stage, by its own thread's clock."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def time(self, place: Any, name: str, stage: str) -> None:
         """Replace a function by one that is measured."""
@@ -152,7 +152,7 @@ class ReadyExecutor:
         self._attestations: dict[int, Attestation] = {}
         self._positions: Counter[int] = Counter()
 
-    def run(self, assignment: Assignment, queue_seconds: float, folder: Path) -> Evidence:
+    def run(self, _assignment: Assignment, queue_seconds: float, _folder: Path) -> Evidence:
         """A passing test without output."""
         thread = int.from_bytes(os.urandom(1)) % SLOTS
         self._positions[thread] += 1
@@ -172,8 +172,6 @@ class ReadyExecutor:
             for n in range(2)
         )
         used = self.figures(position, samples)
-        for name in ("stdout", "stderr"):
-            (folder / name).touch()
         return Evidence(
             agent=AgentRecord(exit_code=0),
             engine=EngineState(
@@ -181,8 +179,8 @@ class ReadyExecutor:
             ),
             usage=used,
             samples=samples,
-            stdout=OutputLog(path=folder / "stdout", total_bytes=0, kept_bytes=0, tail=b""),
-            stderr=OutputLog(path=folder / "stderr", total_bytes=0, kept_bytes=0, tail=b""),
+            stdout=OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b""),
+            stderr=OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b""),
             timings=Timings(queue_seconds=queue_seconds, test_seconds=0.004 + position % 10 / 10_000),
             started_at=began,
             attestation=self.attested(thread, position),
@@ -271,7 +269,7 @@ def plan_of(run_id: str, tests: int, folder: Path) -> tuple[tuple[Assignment, ..
 def into_a_pipe() -> Iterator[None]:
     """Stdout to a program that reads it all and drops it."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as reader:
-        assert reader.stdin is not None  # noqa: S101 - for the type checker
+        assert reader.stdin is not None
         with redirect_stdout(reader.stdin):
             yield
 
@@ -290,18 +288,16 @@ def watch(stages: Stages) -> None:
 
 def watch_each(stages: Stages) -> None:
     """And around the stages that are measured by themselves."""
-    from orchestrator.commands import folders
-    from orchestrator.database import bundles
-
     for place, name, stage in (
         (folders.RunFolder, "of_attempt", "folder of the attempt"),
         (folders.RunFolder, "file_by_status", "by-status"),
         (execute, "read_cases", "cases"),
         (execute, "decide", "verdict"),
         (execute, "violations", "violations"),
-        (execute, "attempt_document", "attempt as a document"),
+        (folders.RunFolder, "keep_metrics", "metrics"),
         (execute.Execute, "_attempt", "(attempt, all)"),
-        (Database, "record", "database.record, all"),
+        (Database, "record_soon", "database, all"),
+        (Database, "_flush", "of it: writing (its thread's too)"),
         (bundles, "result_bundle", "of it: bundle"),
         (run, "slim", "slim"),
         (reporting.RunProgress, "event", "events of attempts"),
@@ -329,7 +325,7 @@ def go(tests: int, folder: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
     results: list[TestResult] = []
     with Database.open(None, state_dir=config.state_dir) as database, into_a_pipe():
-        kept = run.RunFolder(config.state_dir, this)
+        kept = folders.RunFolder(config.state_dir, this)
         output = reporting.Output(RunOptions(), config)
         progress = output.progress(kept, sampler)
         database.begin_run(this, plan)

@@ -477,6 +477,7 @@ class OutputLog:
     """One output stream of a test. The kept bytes are in `path` unchanged."""
 
     path: Path | None
+    """None: nothing was written, or nothing is kept."""
     total_bytes: int
     kept_bytes: int
     tail: bytes
@@ -643,7 +644,7 @@ class Attempt:
     cases: tuple[CaseResult, ...] = ()
     witnesses: int = 2
     folder: Path | None = None
-    """Where stdout, stderr, metrics.json and outputs/ are."""
+    """Where stdout, stderr, metrics.json and outputs/ are. None: it passed in silence, see passed.jsonl."""
 
 
 class Verb(StrEnum):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
+from orchestrator.model import Outcome
+from orchestrator.reports.jsonrun import attempt_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.config.settings import Retention
-    from orchestrator.model import Assignment, Run, TestResult
+    from orchestrator.model import Assignment, Attempt, Run, TestResult
 
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
@@ -37,6 +41,8 @@ class RunFolder:
     def __init__(self, state_dir: Path, run: Run) -> None:
         moment = run.started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.path = state_dir / "runs" / f"{moment}-{run.short_id}"
+        self._lock = threading.Lock()
+        self._passed: int | None = None
         try:
             (self.path / "tests").mkdir(parents=True)
             _point(state_dir / "latest", self.path)
@@ -50,20 +56,47 @@ class RunFolder:
             ) from error
 
     def of_attempt(self, assignment: Assignment) -> Path:
-        """The folder of one attempt, made here. The first attempt's has the test's plain name."""
+        """The folder of one attempt; whoever has something to keep makes it. The first attempt's has the test's
+        plain name.
+        """
         name = safe_name(str(assignment.test.id))
         if assignment.repetition > 1:
             name += f".r{assignment.repetition}"
         if assignment.attempt > 1:
             name += f".a{assignment.attempt}"
-        folder = self.path / "tests" / name
-        folder.mkdir()
-        return folder
+        return self.path / "tests" / name
+
+    def keep_metrics(self, attempt: Attempt) -> None:
+        """What was measured in an attempt: metrics.json in its folder, or, for one without a folder, a line of
+        passed.jsonl. From many threads; OSError if there is no room.
+        """
+        text = f"{attempt_text(attempt, samples=True)}\n".encode("ascii")
+        if attempt.folder is None:
+            self._add_line(text)
+            return
+        attempt.folder.mkdir(parents=True, exist_ok=True)
+        (attempt.folder / "metrics.json").write_bytes(text)
+
+    def _add_line(self, text: bytes) -> None:
+        """One write, so that lines of several threads stay whole."""
+        with self._lock:
+            if self._passed is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._passed = os.open(self.path / "passed.jsonl", flags, 0o666)
+            written = os.write(self._passed, text)
+        if written < len(text):
+            raise OSError(errno.ENOSPC, "no room for a whole line", str(self.path / "passed.jsonl"))
+
+    def close(self) -> None:
+        """All attempts have ended."""
+        if self._passed is not None:
+            os.close(self._passed)
+            self._passed = None
 
     def file_by_status(self, result: TestResult) -> None:
-        """A link from by-status/OUTCOME to the deciding attempt's folder."""
+        """A link from by-status/OUTCOME to the deciding attempt's folder, for what did not simply pass."""
         folder = result.final.folder
-        if folder is None:
+        if folder is None or result.outcome is Outcome.PASSED:
             return
         link = self.path / "by-status" / result.outcome.value / folder.name
         with suppress(OSError):  # a file system without links: the folder itself is still there

@@ -137,6 +137,7 @@ def carry_out(
     place = make_place(this.id, token)
     owner = Owner(run_id=this.id, token=token, place=str(place))
     with ExitStack() as stack:
+        stack.callback(folder.close)
         reaper = stack.enter_context(Reaper(engine, owner))
         sampler = stack.enter_context(Sampler())
         executor = LocalExecutor(
@@ -172,7 +173,7 @@ def carry_out(
             on_event=progress.event,
         )
         for result in keep(going, this.id, database=database, folder=folder, progress=progress):
-            results.append(result)  # one by one: an interrupt leaves those that came before it
+            results.append(result)  # noqa: PERF402 - an error in the loop must leave what came before it
         progress.close()
     ledger = ledger_of(executor, reaper)
     return RunSummary(
@@ -191,7 +192,7 @@ def keep(
 ) -> Iterator[TestResult]:
     """Record, file and tell each result; what is needed of it for the summary comes out."""
     for result in going:
-        database.record(run_id, result)
+        database.record_soon(run_id, result)
         folder.file_by_status(result)
         progress.finished(result)
         yield slim(result)

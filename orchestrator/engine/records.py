@@ -13,6 +13,7 @@ from orchestrator.model import AgentRecord, IpcLeft, Leftover, OutputChunk, Outp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from io import FileIO
     from pathlib import Path
 
 READY = b"\norch-agent ready\n"
@@ -53,12 +54,14 @@ class TextSink:
 
 
 class LogSink:
-    """One output stream of a test: the first bytes to a file unchanged, the last ones kept for display."""
+    """One output stream of a test: the first bytes to a file unchanged, the last ones kept for display. File and
+    folder are made at the first byte.
+    """
 
     def __init__(self, path: Path | None, cap_bytes: int, started: float) -> None:
         """`started`: monotonic time of the test's release."""
         self._path = path
-        self._file = None if path is None else path.open("wb", buffering=0)
+        self._file: FileIO | None = None
         self._cap = cap_bytes
         self._started = started
         self._total = 0
@@ -80,6 +83,9 @@ class LogSink:
         self._tail = (self._tail + data)[-TAIL_BYTES:]
 
     def _keep(self, data: bytes) -> None:
+        if self._path is not None and self._file is None:  # most tests are silent: no file for them
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb", buffering=0)
         view = memoryview(data)
         while view:
             written = len(view) if self._file is None else self._file.write(view)
@@ -91,7 +97,7 @@ class LogSink:
         if self._file is not None:
             self._file.close()
         return OutputLog(
-            path=self._path,
+            path=None if self._file is None else self._path,
             total_bytes=self._total,
             kept_bytes=self._kept,
             tail=self._tail,

@@ -129,7 +129,7 @@ def test_passwords_in_arguments_are_not_printed(build):
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=st.text(st.characters()))
 def test_an_event_is_one_line_whatever_a_test_says(build, message):
-    line = jsonrun.event_line(jsonrun.test_finished_event(build.result(outcome="failed", message=message)))
+    line = jsonrun.test_finished_line(build.result(outcome="failed", message=message))
     assert len(line.splitlines()) == 1
     assert line.isascii()
     assert json.loads(line)["event"] == "test-finished"
@@ -139,13 +139,13 @@ def test_the_events_of_a_run_tell_it_from_start_to_end(build):
     summary = rich_summary(build)
     attempt = summary.results[0].attempts[0]
     events = [
-        jsonrun.run_started_event(summary.run, [attempt.assignment]),
-        jsonrun.test_started_event(attempt.assignment),
-        jsonrun.attempt_finished_event(attempt, will_retry=True),
-        jsonrun.test_finished_event(summary.results[0]),
-        jsonrun.run_finished_event(summary),
+        jsonrun.run_started_line(summary.run, [attempt.assignment]),
+        jsonrun.test_started_line(attempt.assignment),
+        jsonrun.attempt_finished_line(attempt, will_retry=True),
+        jsonrun.test_finished_line(summary.results[0]),
+        jsonrun.run_finished_line(summary),
     ]
-    parsed = [json.loads(jsonrun.event_line(event)) for event in events]
+    parsed = [json.loads(line) for line in events]
     assert [event["event"] for event in parsed] == [
         "run-started",
         "test-started",
