@@ -12,6 +12,7 @@ import uuid
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
@@ -32,7 +33,7 @@ from orchestrator.engine.reaper import Reaper
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.measure.processes import host_info, owner_alive, owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Ledger, Outcome, Run, RunStatus, RunSummary, Severity
+from orchestrator.model import Ledger, Outcome, OutputLog, Run, RunStatus, RunSummary, Severity, TestResult
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.assign import clamp
 from orchestrator.scheduling.loop import schedule
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.reporting import RunProgress
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
-    from orchestrator.model import Assignment, Attempt, HostInfo, OutputLog, TestResult
+    from orchestrator.model import Assignment, Attempt, Attestation, HostInfo
     from orchestrator.scheduling.loop import Schedule
 
 MAX_AUTO_SLOTS = 64
@@ -251,9 +252,14 @@ def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images
 
 
 def slim(result: TestResult) -> TestResult:
-    """The result without what is on the disk already: memory stays flat over many tests."""
-    passed = result.outcome is Outcome.PASSED
-    return replace(result, attempts=tuple(_slim_attempt(a, keep_tail=not passed) for a in result.attempts))
+    """The result without what is on the disk already: a test takes as much memory as it has figures."""
+    tail = result.outcome is not Outcome.PASSED
+    return TestResult(
+        attempts=tuple([_slim_attempt(a, keep_tail=tail) for a in result.attempts]),
+        outcome=result.outcome,
+        verb=result.verb,
+        flaky=result.flaky,
+    )
 
 
 def _slim_attempt(attempt: Attempt, *, keep_tail: bool) -> Attempt:
@@ -265,12 +271,22 @@ def _slim_attempt(attempt: Attempt, *, keep_tail: bool) -> Attempt:
             samples=(),
             stdout=_slim_log(evidence.stdout, keep_tail=keep_tail),
             stderr=_slim_log(evidence.stderr, keep_tail=keep_tail),
+            attestation=_shared(evidence.attestation),
         ),
     )
 
 
+@lru_cache(maxsize=256)
+def _shared(value: Attestation | None) -> Attestation | None:
+    """The first of equal values: the tests of a slot have one attestation."""
+    return value
+
+
 def _slim_log(log: OutputLog, *, keep_tail: bool) -> OutputLog:
-    return replace(log, chunks=(), tail=log.tail if keep_tail else b"")
+    return replace(log, chunks=(), tail=log.tail if keep_tail else b"") if log.total_bytes else SILENT
+
+
+SILENT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
 
 
 def ledger_of(executor: LocalExecutor, reaper: Reaper) -> Ledger:

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from operator import attrgetter
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.model import Source
+from orchestrator.model import Source, Usage
 from orchestrator.reports.files import write_atomically
 from orchestrator.reports.text import redacted
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-    from orchestrator.model import Assignment, Attempt, OutputLog, Run, RunSummary, TestResult, Usage
+    from orchestrator.model import Assignment, Attempt, Attestation, Limits, OutputLog, Run, RunSummary, TestResult
 
 SCHEMA_VERSION = 1
 
@@ -255,7 +255,7 @@ class _Bodies:
         for known, text in tuple(self._recent):
             if known is attempt:
                 return text
-        text = compact(_attempt_body(attempt))
+        text = _body_text(attempt)
         self._recent.append((attempt, text))
         return text
 
@@ -266,6 +266,47 @@ _BODIES = _Bodies(8)
 
 def _attempt_body(attempt: Attempt) -> Document:
     """What a test and each of its attempts have in common."""
+    return {
+        **_own_part(attempt),
+        "usage": _usage(attempt.evidence.usage),
+        "limits": attempt.assignment.profile.limits,
+        "attestation": attempt.evidence.attestation,
+    }
+
+
+def _body_text(attempt: Attempt) -> str:
+    """`_attempt_body` as JSON, with the text of what is the same for many tests made once for them all."""
+    evidence = attempt.evidence
+    usage = evidence.usage
+    origins = _origins_text(
+        tuple(usage.sources.items()), tuple(usage.missing.items()), tuple(usage.overheads.items())
+    )
+    figures = dict(zip(_OWN_USAGE, _OWN_USAGE_OF(usage), strict=True))
+    return (
+        f"{compact(_own_part(attempt))[:-1]}, "
+        f'"usage": {compact(figures)[:-1]}, "source": {compact(_weakest(usage))}, {origins}}}, '
+        f'"limits": {_shared_text(attempt.assignment.profile.limits)}, '
+        f'"attestation": {_shared_text(evidence.attestation)}}}'
+    )
+
+
+_SHARED_USAGE = ("sources", "missing", "overheads")
+_OWN_USAGE = tuple(field.name for field in fields(Usage) if field.name not in _SHARED_USAGE)
+_OWN_USAGE_OF = attrgetter(*_OWN_USAGE)
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@lru_cache(maxsize=256)
+def _origins_text(*values: Pairs) -> str:
+    return compact({name: dict(pairs) for name, pairs in zip(_SHARED_USAGE, values, strict=True)})[1:-1]
+
+
+@lru_cache(maxsize=256)
+def _shared_text(value: Limits | Attestation | None) -> str:
+    return compact(value)
+
+
+def _own_part(attempt: Attempt) -> Document:
     evidence = attempt.evidence
     timings = evidence.timings
     return {
@@ -278,13 +319,11 @@ def _attempt_body(attempt: Attempt) -> Document:
         "create_seconds": timings.create_seconds,
         "start_seconds": timings.start_seconds,
         "teardown_seconds": timings.teardown_seconds,
-        "usage": _usage(evidence.usage),
-        "limits": attempt.assignment.profile.limits,
         "clamped": attempt.assignment.clamped,
         "violations": attempt.violations,
         "cases": attempt.cases,
         "witnesses": attempt.witnesses,
-        "slot": evidence.slot,
+        "slot": _fields(evidence.slot),
         "leftovers": evidence.agent.leftovers if evidence.agent else (),
         "leaked_objects": evidence.leaked_objects,
         "stdout": _log_document(evidence.stdout),
@@ -292,15 +331,20 @@ def _attempt_body(attempt: Attempt) -> Document:
         "outputs": evidence.outputs,
         "outputs_notes": evidence.outputs_notes,
         "folder": attempt.folder,
-        "attestation": evidence.attestation,
     }
 
 
 def _usage(usage: Usage) -> Document:
     """All figures; `source` is the weakest source among the headline ones, `sources` has each one's own."""
-    ranking = list(Source)
+    return {**_fields(usage), "source": _weakest(usage)}
+
+
+def _weakest(usage: Usage) -> Source | None:
     used = [usage.sources[name] for name in _HEADLINE_FIGURES if name in usage.sources]
-    return {**_fields(usage), "source": max(used, key=ranking.index) if used else None}
+    return max(used, key=_RANKING.index) if used else None
+
+
+_RANKING = list(Source)
 
 
 def _log_document(log: OutputLog) -> Document:
