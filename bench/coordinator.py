@@ -280,6 +280,17 @@ def resident_bytes() -> int:
     return int(fields[1]) * resource.getpagesize()
 
 
+def reference_seconds() -> float:
+    """CPU seconds of a fixed piece of Python. Neighbours on the machine slow it as they slow the rest, so that
+    figures of different moments can be compared by it.
+    """
+    began = time.process_time()
+    for _ in range(200):
+        table = {str(n): n for n in range(1000)}
+        sorted(table, reverse=True)
+    return (time.process_time() - began) / 200
+
+
 def watch(stages: Stages) -> None:
     """Put a clock around each stage."""
     stages.time(ReadyExecutor, "run", "(making the evidence)")
@@ -380,7 +391,9 @@ def main() -> None:
         watch_each(stages)
     tests = arguments.tests
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        before = reference_seconds()
         figures = go(tests, Path(folder))
+        reference = (before + reference_seconds()) / 2
     own = stages.seconds["(making the evidence)"] - stages.seconds["of it: counters and usage"]
     total = figures["loop_cpu"] - own
     print(f"{tests} tests, CPU ms a test: {total / tests * 1e3:.3f} (goal {GOAL_SECONDS * 1e3:.2f})", end="")
@@ -389,6 +402,7 @@ def main() -> None:
     for stage, seconds in sorted(stages.seconds.items(), key=lambda item: -item[1]):
         if stage != "(making the evidence)":
             print(f"  {stage:45} {seconds / tests * 1e3:7.4f}")
+    print(f"  reference: {reference * 1e3:.3f} ms for a fixed piece of Python")
     growth = (figures["resident_end"] - figures["resident_first"]) / max(tests - FIRST, 1)
     print(
         f"  memory: {figures['resident_first'] / 2**20:.1f} MiB at {FIRST} tests, "
