@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.resources import HEADLINES as HEADLINES
-from orchestrator.resources import Resource as Resource
-from orchestrator.resources import Unit as Unit
+from orchestrator.resources import HEADLINES as HEADLINES  # noqa: PLC0414 - these three are exported again
+from orchestrator.resources import Resource as Resource  # noqa: PLC0414, TC001
+from orchestrator.resources import Unit as Unit  # noqa: PLC0414, TC001
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
