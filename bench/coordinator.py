@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
+import itertools
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,9 +31,9 @@ from orchestrator.commands.options import RunOptions
 from orchestrator.config.loader import load_config
 from orchestrator.database import bundles
 from orchestrator.database.store import Database
-from orchestrator.measure import usage
 from orchestrator.measure.calibration import Calibration, corrected
 from orchestrator.measure.counters import parse_agent, parse_v1
+from orchestrator.measure.turns import Look, turn_usage
 from orchestrator.model import (
     AgentRecord,
     Assignment,
@@ -48,7 +48,6 @@ from orchestrator.model import (
     Run,
     RunStatus,
     RunSummary,
-    Sample,
     SlotUse,
     Source,
     Test,
@@ -61,7 +60,7 @@ from orchestrator.scheduling.policy import Policy
 from orchestrator.stopping import StopFlag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from orchestrator.model import TestResult, Usage
 
@@ -69,30 +68,18 @@ GOAL_SECONDS = 0.35e-3
 FIRST = 1000
 """Memory is compared between this many tests and all of them."""
 SLOTS = 2
-_KERNEL = {
-    "cpuacct.usage": "{cpu}",
-    "cpuacct.stat": "user 1\nsystem 1\n",
+_SLOT = {
+    "cpuacct.usage_user": "{cpu}",
+    "cpuacct.usage_sys": "{cpu}",
     "cpu.stat": "nr_periods 3\nnr_throttled 0\nthrottled_time 0\nnr_bursts 0\nburst_time 0\n",
     "memory.usage_in_bytes": "1310720\n",
     "memory.max_usage_in_bytes": "2519040\n",
-    "memory.stat": "cache 4096\nrss 131072\nrss_huge 0\nshmem 0\nmapped_file 0\ndirty 0\n"
-    + "".join(f"of_no_interest_{n} {n}\n" for n in range(20))
-    + "total_cache 4096\ntotal_rss 131072\ntotal_shmem 0\n",
     "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
-    "pids.current": "2\n",
     "pids.peak": "4\n",
     "pids.events": "max 0\n",
     "blkio.throttle.io_service_bytes_recursive": "Total 0\n",
 }
-"""A slot's cgroup v1 as the host reads it."""
-_OF_CONTROLLER = {
-    "cpuacct": ("cpuacct.usage",),
-    "cpu": ("cpu.stat",),
-    "memory": ("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"),
-    "pids": ("pids.peak", "pids.events"),
-    "blkio": ("blkio.throttle.io_service_bytes_recursive",),
-}
-"""What the agent reads of it."""
+"""A slot's cgroup v1, as it is looked at between two tests."""
 _CALIBRATION = Calibration(
     runs=5,
     source=Source.AGENT,
@@ -146,46 +133,54 @@ class Stages:
 
 
 class ReadyExecutor:
-    """In place of `LocalExecutor`: evidence as a reused slot gives it, with its counters parsed and combined."""
+    """In place of `LocalExecutor`."""
 
     def __init__(self) -> None:
-        self._attestations: dict[int, Attestation] = {}
-        self._positions: Counter[int] = Counter()
+        self._numbers = itertools.count(1)
 
-    def run(self, _assignment: Assignment, queue_seconds: float, _folder: Path) -> Evidence:
+    def lane(self) -> ReadyLane:
+        """A lane with a slot of its own."""
+        return ReadyLane(next(self._numbers))
+
+
+class ReadyLane:
+    """In place of `LocalLane`: evidence as a reused slot gives it, with its counters parsed and combined."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._position = 0
+        self._before = Look(parse_v1(_files(0)), None)
+
+    def run(
+        self,
+        assignment: Assignment,
+        waits_since: float,
+        folder_of: Callable[[Assignment], Path],
+        upcoming: Callable[[], Assignment | None],
+    ) -> Evidence:
         """A passing test without output."""
-        thread = int.from_bytes(os.urandom(1)) % SLOTS
-        self._positions[thread] += 1
-        position = self._positions[thread]
+        folder_of(assignment)
+        self._position = position = self._position + 1
         began = datetime.now(UTC)
-        samples = tuple(
-            Sample(
-                at_seconds=0.0002 + 0.003 * n,
-                memory_bytes=1310720 + 4096 * n,
-                anon_bytes=131072,
-                file_bytes=4096,
-                shmem_bytes=0,
-                cpu_seconds=0.0001 + 0.002 * n,
-                pids=2 + n,
-                throttled_seconds=0.0,
-            )
-            for n in range(2)
-        )
-        used = self.figures(position, samples)
+        used = self.figures(position)
+        upcoming()
         return Evidence(
             agent=AgentRecord(exit_code=0),
-            engine=EngineState(
-                status="exited", exit_code=0, oom_killed=False, started_at=began, finished_at=began
-            ),
+            engine=EngineState(status="running"),
+            kept=True,
             usage=used,
-            samples=samples,
             stdout=OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b""),
             stderr=OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b""),
-            timings=Timings(queue_seconds=queue_seconds, test_seconds=0.004 + position % 10 / 10_000),
+            timings=Timings(
+                queue_seconds=time.monotonic() - waits_since, test_seconds=0.004 + position % 10 / 10_000
+            ),
             started_at=began,
-            attestation=self.attested(thread, position),
+            attestation=self.attested(self._number, position),
             slot=SlotUse(position=position),
         )
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def attested(self, thread: int, position: int) -> Attestation:
         """A new value for each test, as an executor that reads it back each time would make."""
@@ -211,37 +206,28 @@ class ReadyExecutor:
             cgroup_version=1,
         )
 
-    def figures(self, position: int, samples: tuple[Sample, ...]) -> Usage:
-        """Both ends of a test, by the slot's cgroup and by the agent's record, in one figure each."""
+    def figures(self, position: int) -> Usage:
+        """Between two looks at the slot's cgroup, one of them taken now, and two readings of the agent."""
         cpu = 20_000_000 + 3_000_000 * position
-        end = cpu + 2_500_000 + position % 7 * 100_000
+        before, self._before = self._before, Look(parse_v1(_files(cpu)), 2_519_040)
         return corrected(
-            usage.combine(
-                kernel=parse_v1(_files(end)),
-                kernel_start=parse_v1(_files(cpu)),
-                container=None,
-                agent_start=parse_agent(_agent(cpu)),
-                agent_end=parse_agent(_agent(end)),
-                stats=None,
-                reason=None,
-                samples=samples,
-                peaks_reset=(True, True),
+            turn_usage(
+                before,
+                self._before,
+                cpu_before=parse_agent(_agent(cpu - 2_500_000)).cpu_seconds,
+                cpu_after=parse_agent(_agent(cpu)).cpu_seconds,
+                samples=(),
             ),
             _CALIBRATION,
         )
 
 
 def _files(cpu: int) -> dict[str, str]:
-    return {**_KERNEL, "cpuacct.usage": f"{cpu}\n"}
+    return {**_SLOT, "cpuacct.usage_user": f"{cpu // 2}\n", "cpuacct.usage_sys": f"{cpu // 2}\n"}
 
 
 def _agent(cpu: int) -> str:
-    files = _files(cpu)
-    return "".join(
-        f"@/sys/fs/cgroup/{controller}/{name}\n{files[name]}"
-        for controller, names in _OF_CONTROLLER.items()
-        for name in names
-    )
+    return f"@/sys/fs/cgroup/cpuacct/cpuacct.usage\n{cpu}\n"
 
 
 def plan_of(run_id: str, tests: int, folder: Path) -> tuple[tuple[Assignment, ...], Any]:
@@ -293,8 +279,8 @@ def reference_seconds() -> float:
 
 def watch(stages: Stages) -> None:
     """Put a clock around each stage."""
-    stages.time(ReadyExecutor, "run", "(making the evidence)")
-    stages.time(ReadyExecutor, "figures", "of it: counters and usage")
+    stages.time(ReadyLane, "run", "(making the evidence)")
+    stages.time(ReadyLane, "figures", "of it: counters and usage")
 
 
 def watch_each(stages: Stages) -> None:
@@ -306,7 +292,7 @@ def watch_each(stages: Stages) -> None:
         (execute, "decide", "verdict"),
         (execute, "violations", "violations"),
         (folders.RunFolder, "keep_metrics", "metrics"),
-        (execute.Execute, "_attempt", "(attempt, all)"),
+        (execute.Execute, "judge", "the attempt, all after its end"),
         (Database, "record_soon", "database, all"),
         (Database, "_flush", "of it: writing (its thread's too)"),
         (bundles, "result_bundle", "of it: bundle"),

@@ -224,3 +224,20 @@ def test_a_run_without_tests_is_a_report_too(build, tmp_path):
     write_junit(build.summary(), tmp_path / "junit.xml")
     root = ET.fromstring((tmp_path / "junit.xml").read_bytes())
     assert (root.tag, root.get("tests"), len(root)) == ("testsuites", "0", 0)
+
+
+def test_a_pass_in_a_fresh_slot_after_a_failure_in_a_reused_one_is_an_ordinary_pass(build, written):
+    slot = m.SlotUse(position=9)
+    first = build.attempt(outcome="failed", message="exit code 1", slot=slot)
+    (suite,) = written(build.of(first, build.attempt(attempt=2)))
+    assert [shape(testcase) for testcase in suite.iter("testcase")] == [[]]
+    assert suite.find(".//property[@name='orch.flaky']").get("value") == "false"
+
+
+def test_a_confirmed_failure_is_the_fresh_one_alone(build, written):
+    slot = m.SlotUse(position=9)
+    first = build.attempt(outcome="failed", message="as the ninth", slot=slot)
+    (suite,) = written(build.of(first, build.attempt(outcome="failed", message="alone", attempt=2)))
+    (testcase,) = suite.iter("testcase")
+    assert shape(testcase) == [("failure", "failed")]
+    assert testcase.find("failure").get("message") == "alone"
