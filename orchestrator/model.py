@@ -655,7 +655,7 @@ class Attempt:
     cases: tuple[CaseResult, ...] = ()
     witnesses: int = 2
     folder: Path | None = None
-    """Where stdout, stderr, metrics.json and outputs/ are. None: it passed in silence, see passed.jsonl."""
+    """Where stdout, stderr, metrics.json and outputs/ are. None: it passed in silence."""
 
 
 class Verb(StrEnum):

@@ -90,7 +90,8 @@ class Execute:
 
 def is_silent(attempt: Attempt) -> bool:
     """True for a test of a reused slot that passed and left nothing to look at: no folder is made for it. Making
-    one with its files costs up to a fifth of what such a test takes (docs/design/coordinator.md).
+    one with its files costs up to a fifth of what such a test takes. What metrics.json would say stands in
+    events.jsonl and the database (docs/design/coordinator.md).
     """
     evidence = attempt.evidence
     written = evidence.stdout.total_bytes or evidence.stderr.total_bytes or evidence.outputs

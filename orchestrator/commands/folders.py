@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,8 +39,6 @@ class RunFolder:
     def __init__(self, state_dir: Path, run: Run) -> None:
         moment = run.started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.path = state_dir / "runs" / f"{moment}-{run.short_id}"
-        self._lock = threading.Lock()
-        self._passed: int | None = None
         try:
             (self.path / "tests").mkdir(parents=True)
             _point(state_dir / "latest", self.path)
@@ -67,31 +63,11 @@ class RunFolder:
         return self.path / "tests" / name
 
     def keep_metrics(self, attempt: Attempt) -> None:
-        """What was measured in an attempt: metrics.json in its folder, or, for one without a folder, a line of
-        passed.jsonl. From many threads; OSError if there is no room.
-        """
-        text = f"{attempt_text(attempt, samples=True)}\n".encode("ascii")
-        if attempt.folder is None:
-            self._add_line(text)
-            return
-        attempt.folder.mkdir(parents=True, exist_ok=True)
-        (attempt.folder / "metrics.json").write_bytes(text)
-
-    def _add_line(self, text: bytes) -> None:
-        """One write, so that lines of several threads stay whole."""
-        with self._lock:
-            if self._passed is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self._passed = os.open(self.path / "passed.jsonl", flags, 0o666)
-            written = os.write(self._passed, text)
-        if written < len(text):
-            raise OSError(errno.ENOSPC, "no room for a whole line", str(self.path / "passed.jsonl"))
-
-    def close(self) -> None:
-        """All attempts have ended."""
-        if self._passed is not None:
-            os.close(self._passed)
-            self._passed = None
+        """metrics.json of an attempt that has a folder. From many threads; OSError if there is no room."""
+        if attempt.folder is not None:
+            attempt.folder.mkdir(parents=True, exist_ok=True)
+            text = f"{attempt_text(attempt, samples=True)}\n"
+            (attempt.folder / "metrics.json").write_text(text, encoding="ascii")
 
     def file_by_status(self, result: TestResult) -> None:
         """A link from by-status/OUTCOME to the deciding attempt's folder, for what did not simply pass."""

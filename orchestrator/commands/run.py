@@ -138,7 +138,6 @@ def carry_out(
     place = make_place(this.id, token)
     owner = Owner(run_id=this.id, token=token, place=str(place))
     with ExitStack() as stack:
-        stack.callback(folder.close)
         reaper = stack.enter_context(Reaper(engine, owner))
         sampler = stack.enter_context(Sampler())
         executor = LocalExecutor(
