@@ -448,7 +448,8 @@ def test_d5_an_older_schema_is_migrated_after_a_backup(filled):
     with plain_sqlite(filled) as connection:  # back to revision 1, which had no views and no floor of memory
         for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             connection.execute(f"DROP VIEW {view}")
-        connection.execute("ALTER TABLE attempts DROP COLUMN memory_floor_bytes")
+        for column in ("memory_floor_bytes", "slot_position", "launch"):
+            connection.execute(f"ALTER TABLE attempts DROP COLUMN {column}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
         connection.execute("PRAGMA user_version = 1")
     connection.close()

@@ -191,3 +191,14 @@ def test_a_large_run_is_written_quickly_and_the_same(build):
 def test_a_type_that_json_does_not_know_is_a_defect():
     with pytest.raises(TypeError, match="object"):
         jsonrun.plain({"x": object()})
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=st.text(st.characters()), seconds=st.floats())
+def test_the_quick_text_of_a_result_says_what_the_document_says(build, message, seconds):
+    result = build.result(outcome="failed", message=message, seconds=seconds)
+    assert json.loads(jsonrun.result_text(result)) == jsonrun.result_document(result)
+    attempt = result.final
+    assert json.loads(jsonrun.attempt_text(attempt, samples=True)) == jsonrun.attempt_document(
+        attempt, samples=True
+    )
