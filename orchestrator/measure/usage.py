@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.measure import crosscheck
 from orchestrator.measure.counters import NANOSECONDS, Counters
@@ -41,6 +41,8 @@ _REASONS = {
 _FLOOR_REASON = "nothing was read when the test was released"
 _LOCAL_REASON = "it is counted in the container's own cgroup, which was gone before it could be read"
 _FIGURES = (*_CPU, *_IO, *_LOCAL, *_EVENTS, *_PEAKS, _FLOOR, *_KINDS)
+
+_NOTHING: Mapping[str, Any] = {}
 
 Candidate = tuple[float | None, Source]
 Found = dict[str, tuple[float, Source]]
@@ -252,9 +254,9 @@ def _usage(
     reason: str | None,
     *,
     local: bool,
-    upper_bounds: tuple[str, ...],
-    disagreements: Mapping[str, str],
-    before_test: Mapping[str, float],
+    upper_bounds: tuple[str, ...] = (),
+    disagreements: Mapping[str, str] = _NOTHING,
+    before_test: Mapping[str, float] = _NOTHING,
 ) -> Usage:
     whole = {name: value if name.endswith("_seconds") else int(value) for name, (value, _) in found.items()}
     return Usage(
