@@ -25,6 +25,7 @@ from orchestrator.engine.base import FoundObject
 from orchestrator.engine.direct import DirectCalls, UnixTransport
 from orchestrator.engine.docker_connect import CALL_SECONDS, SdkTransport, connect, translated
 from orchestrator.engine.docker_images import DockerImages
+from orchestrator.engine.netproof import has_own_network
 from orchestrator.engine.statsanswers import StatsAnswers
 from orchestrator.engine.wire import (
     container_config,
@@ -152,6 +153,8 @@ class DockerEngine(DockerImages):
         if address.startswith("unix://"):
             transport = UnixTransport(address.removeprefix("unix://"))
         self._direct = DirectCalls(transport, self._client.api_version)
+        self._own_network: bool | None = None  # what the first container without network set-up has shown
+        self._to_prove: set[str] = set()
 
     def _call(
         self,
@@ -184,6 +187,8 @@ class DockerEngine(DockerImages):
             config = container_config(spec, hosts_file=self._hosts_file(spec))
         doing = f"creating container {spec.name}"
         reply = self._call(doing, "POST", f"/containers/create?name={quote(spec.name)}", body=config)
+        if config.get("NetworkDisabled") and not self._own_network:
+            self._to_prove.add(str(reply["Id"]))
         return str(reply["Id"])
 
     def _hosts_file(self, spec: ContainerSpec) -> Path | None:
@@ -191,7 +196,9 @@ class DockerEngine(DockerImages):
         engine that shares our files can mount it, and it goes with the run's folder.
         """
         place = spec.labels.get(labels.PLACE)
-        if spec.network != "none" or not self._info.local or place is None or not Path(place).is_dir():
+        if spec.network != "none" or not self._info.local or self._own_network is False:
+            return None
+        if place is None or not Path(place).is_dir():
             return None
         return _file_of_run(Path(place), "hosts", HOSTS)
 
@@ -213,6 +220,24 @@ class DockerEngine(DockerImages):
             if "/bin/sh" in error.message and "no such file" in error.message.lower():
                 raise NoShellError(error.message) from error
             raise
+        if container in self._to_prove:
+            self._to_prove.discard(container)
+            self._prove_own_network(container)
+
+    def _prove_own_network(self, container: str) -> None:
+        """Look at the first container without network set-up. Where that cannot be, the engine sets up later ones.
+        EngineError: it sees this machine's network; it is killed.
+        """
+        seen = self.inspect(container)
+        if seen.pid is None:
+            return  # it has ended already: the next one will tell
+        own = has_own_network(container, seen.pid)
+        if own is None and self.inspect(container).state.status != "running":
+            return
+        self._own_network = own is True
+        if own is False:
+            self.kill(container)
+            raise EngineError(f"container {container[:12]} came up with this machine's network")
 
     def inspect(self, container: str) -> Inspection:
         """State and settings."""

@@ -206,3 +206,16 @@ def test_the_output_folder_is_put_in() -> None:
     assert "--out=/output/r.xml" in text
     assert re.match(r"n{32}\norch_test last /work ", text)
     assert text.endswith("\n" + "n" * 32 + "\n")
+
+
+def test_a_hosts_file_takes_the_place_of_network_set_up() -> None:
+    spec = spec_of(make_profile(), streams=None)
+    plain = wire.container_config(spec)
+    assert plain["NetworkDisabled"] is False
+    assert [m["Target"] for m in plain["HostConfig"]["Mounts"]] == [PROJECT_DIR]
+    bare = wire.container_config(spec, hosts_file=Path("/run/place/hosts"))
+    assert bare["NetworkDisabled"] is True
+    assert bare["HostConfig"]["NetworkMode"] == "none"
+    assert [(m["Source"], m["Target"], m["ReadOnly"]) for m in bare["HostConfig"]["Mounts"]][1:] == [
+        ("/run/place/hosts", "/etc/hosts", True)
+    ]
