@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.engine import hardening, labels
 from orchestrator.engine.docker import HOSTS, DockerEngine
+from orchestrator.engine.netproof import has_own_network
 from tests.handmade import OPEN_SECCOMP, make_profile
 
 if TYPE_CHECKING:
@@ -119,4 +120,21 @@ def test_a_container_that_sees_the_machines_network_is_killed(
         fresh_engine.remove(made)
     text, _ = output_of(fresh_engine, spec_in(tmp_path, busybox_image, SHOW))
     assert "eth" not in text.partition("HOSTS\n")[0]
-    assert not text.partition("HOSTS\n")[2].startswith(HOSTS)  # the engine's own file again
+    hosts = text.partition("HOSTS\n")[2].partition("NAMES\n")[0]
+    assert "localhost" in hosts
+    assert hosts != HOSTS  # the engine's own file again
+
+
+def test_a_container_on_the_machines_network_is_told_apart(
+    engine: Engine, busybox_image: str, tmp_path: Path
+) -> None:
+    if engine.info.name != "docker" or not engine.info.local:
+        pytest.skip("this engine always sets the network up")
+    for network, own in (("host", False), ("none", True)):
+        spec = replace(spec_in(tmp_path, busybox_image, "sleep 60"), network=network, labels={})
+        made = engine.create(spec)
+        try:
+            engine.start(made)
+            assert has_own_network(made, engine.inspect(made).pid or 0) is own
+        finally:
+            engine.remove(made)
