@@ -135,12 +135,12 @@ def compare_pool(config: Config, pooled: Pooled, count: int, rounds: int) -> Non
     _network("none")(naive)
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
-        for threads in (3, 4):
+        for threads in (4,):
             name = f"bare, network none, {threads} at once"
             found.setdefault(name, []).append(in_threads(lambda _: bare.one(naive), count, threads))
             name = f"bare, same settings, {threads} at once"
             found.setdefault(name, []).append(in_threads(lambda _: bare.one(config), count, threads))
-        for lanes, ahead, starters, removers in ((2, 2, 2, 1), (2, 3, 3, 1), (3, 3, 3, 2), (4, 2, 3, 2)):
+        for lanes, ahead, starters, removers in ((2, 3, 3, 1), (3, 3, 3, 2), (4, 4, 4, 2)):
             name = f"pool: lanes {lanes} ahead {ahead} starters {starters} removers {removers}"
             pool = SlotPool(pooled.open, pooled.close, ahead=ahead, starters=starters, removers=removers)
             found.setdefault(name, []).append(_drive(pooled, pool, count, lanes))

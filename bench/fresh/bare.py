@@ -17,14 +17,19 @@ from orchestrator.engine.direct import DirectCalls, UnixTransport
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SOCKET = "/var/run/docker.sock"
+SOCKET = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
 API = "1.41"
 LABEL = "io.orch-bench.pid"
 TICK = os.sysconf("SC_CLK_TCK")
 
 
 def busy_seconds() -> float:
-    """CPU seconds that this machine has spent on anything."""
+    """CPU seconds of the engine, if ORCH_BENCH_CPUACCT names the `cpuacct.usage` of a cgroup that it is in with
+    nothing else; other work on the machine does not count then. Else those of the whole machine.
+    """
+    alone = os.environ.get("ORCH_BENCH_CPUACCT")
+    if alone:
+        return int(Path(alone).read_text()) / 1e9
     with Path("/proc/stat").open() as file:
         fields = [int(field) for field in file.readline().split()[1:9]]
     return (sum(fields) - fields[3] - fields[4]) / TICK
@@ -84,13 +89,18 @@ def in_threads(work: Callable[[int], None], count: int, threads: int) -> tuple[f
     numbers: Iterator[int] = iter(range(count))
     lock = threading.Lock()
 
+    problems: list[Exception] = []
+
     def lane() -> None:
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            work(number)
+        try:
+            while not problems:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                work(number)
+        except Exception as error:  # noqa: BLE001 - raised below, in the thread that asked
+            problems.append(error)
 
     began, busy = time.monotonic(), busy_seconds()
     lanes = [threading.Thread(target=lane) for _ in range(threads)]
@@ -98,4 +108,6 @@ def in_threads(work: Callable[[int], None], count: int, threads: int) -> tuple[f
         thread.start()
     for thread in lanes:
         thread.join()
+    if problems:
+        raise problems[0]
     return (time.monotonic() - began) * 1000 / count, (busy_seconds() - busy) * 1000 / count

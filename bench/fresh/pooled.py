@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-import uuid
-from dataclasses import dataclass
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.fresh.bare import LABEL
 from orchestrator.engine import hardening, labels
-from orchestrator.engine.fifos import FifoChannel
+from orchestrator.engine.slot import Slot, Watch
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
+from orchestrator.stopping import StopFlag
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestrator.engine.base import ContainerSpec, Engine
     from orchestrator.engine.pool import SlotPool
     from orchestrator.model import Assignment
-
-
-@dataclass
-class Opened:
-    container: str
-    channel: FifoChannel
 
 
 class Pooled:
@@ -33,6 +26,7 @@ class Pooled:
         self.engine = engine
         self.image = image
         self.folder = folder
+        self.stop = StopFlag()
         counters = AGENT_FILES_V2 if engine.info.cgroup_version == 2 else AGENT_FILES_V1
         self.around = hardening.Surroundings(
             project_root=project, state_dir=project / ".orch", seccomp=seccomp, counters=counters
@@ -50,29 +44,24 @@ class Pooled:
             cgroup_parent=None,
         )
 
-    def open(self, assignment: Assignment) -> Opened:
+    def open(self, assignment: Assignment) -> Slot:
         streams = self.folder / labels.container_name(assignment)
-        channel = FifoChannel(streams)
-        container = self.engine.create(self.spec(assignment, streams))
-        self.engine.start(container)
-        return Opened(container, channel)
+        slot = Slot(self.engine, self.spec(assignment, streams), streams_dir=streams)
+        slot.open()
+        return slot
 
-    def close(self, slot: Opened) -> None:
-        self.engine.remove(slot.container)
-        slot.channel.close()
+    def close(self, slot: Slot) -> None:
+        slot.close()
 
-    def run(self, pool: SlotPool[Opened], assignment: Assignment) -> None:
+    def run(self, pool: SlotPool[Slot], assignment: Assignment) -> None:
         slot = pool.take(assignment)
         try:
-            nonce = uuid.uuid4().hex
-            slot.channel.write(hardening.order(assignment, nonce, keep=False))
-            ended, seen = 0, b""
-            while ended < 2:
-                piece = slot.channel.read(10)
-                assert piece is not None, seen
-                seen += piece[1]
-                ended += not piece[1]
-            assert f"{nonce} over".encode() in seen
-            assert self.engine.wait(slot.container, 15) == 0
+            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+                reading = slot.release(assignment, folder=Path(folder), keep=False, first=True)
+                ran = slot.read(reading, assignment, stop=self.stop, watch=Watch())
+            seen = slot.finish()
+            assert ran.record is not None
+            assert seen is not None
+            assert ran.record.exit_code == seen.state.exit_code == 0
         finally:
             pool.retire(slot)
