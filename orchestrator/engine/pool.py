@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Key = tuple[str, int]
 
+IN_FLIGHT_PER_CPU = 2
+"""Openings and removals together. Measured on 2 CPUs: ms a container at 1, 2, 3, 4, 6, 8 in flight 417, 258, 200,
+184, 226, 215. One alone leaves the engine idle between its steps; above 4 the calls only wait for each other.
+"""
+OPENINGS_PER_REMOVAL = 6
+"""A start takes the engine 130 to 190 ms, the removal of a container that has ended 10 to 30."""
 RETIRED_PER_REMOVER = 4
 """Items that may wait for each remover; who retires more waits, or containers would pile up."""
 TAKEN_KEPT = 1024
@@ -212,6 +218,13 @@ class SlotPool(Generic[T]):
                 self._close_slot(item)
             except Exception:  # noqa: BLE001, S112 - its trouble is its own; the next one must still be closed
                 continue
+
+
+def workers(cpus: int) -> tuple[int, int]:
+    """How many (starters, removers) an engine with so many CPUs can use; 0: it did not say."""
+    together = max(2, IN_FLIGHT_PER_CPU * cpus)
+    removers = max(1, together // (OPENINGS_PER_REMOVAL + 1))
+    return together - removers, removers
 
 
 def _key(assignment: Assignment) -> Key:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.engine.pool import RETIRED_PER_REMOVER, SlotPool
+from orchestrator.engine.pool import RETIRED_PER_REMOVER, SlotPool, workers
 from orchestrator.errors import EngineError
 from tests.handmade import make_assignment
 
@@ -293,6 +293,13 @@ def test_a_slot_that_is_needed_now_goes_before_those_ahead(works: Works) -> None
     until(lambda: len(works.opened) == 3)
     assert works.opened == ["a 1", "now 1", "b 1"]
     pool.close()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "expected"), [(0, (1, 1)), (1, (1, 1)), (2, (3, 1)), (8, (14, 2)), (64, (110, 18))]
+)
+def test_workers_grow_with_the_engines_cpus(cpus: int, expected: tuple[int, int]) -> None:
+    assert workers(cpus) == expected
 
 
 @settings(max_examples=25)
