@@ -24,6 +24,7 @@ def recorded(build):
         exit_code=137,
         signal=9,
         witnesses=2,
+        slot=m.SlotUse(),
         started_at=build.started,
         timings=m.Timings(test_seconds=2.0),
         limits=build.limits(),

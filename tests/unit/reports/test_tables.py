@@ -149,6 +149,7 @@ def test_attempts_of_a_run(build):
         exit_code=1,
         signal=None,
         witnesses=2,
+        slot=m.SlotUse(),
         started_at=build.started,
         timings=attempt.evidence.timings,
         limits=build.limits(),
