@@ -4,7 +4,7 @@
 #   sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
 #
 # From orch, for each test: a line with a secret nonce, lines of shell that end in a call of orch_test, and the
-# nonce once more. To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
+# nonce once more. Before that call there may be one of orch_server, and a request= for what it has started. To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
 #   begin, what the kernel holds us to and counters before, run, <the test's stdout>, end, the record, tar, <archive of the outputs>,
 #   reset, what could not be emptied, over
 # and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
@@ -14,6 +14,7 @@ unset nonce # an image's variable of this name would be exported, with our secre
 if [ "$1" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$1/in" 8>"$1/out" 9>"$1/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
+server_pids='' request=
 
 newline='
 '
@@ -44,12 +45,12 @@ counters() {
     done
 }
 
-# Sets $live to the processes besides this one that are not zombies.
+# Sets $live to the processes besides this one and the server's that are not zombies.
 find_live() {
     live=
     for entry in /proc/[0-9]*; do
         pid=${entry#/proc/}
-        [ "$pid" = 1 ] && continue
+        case " 1 $server_pids " in *" $pid "*) continue ;; esac
         while read -r key value _; do
             [ "$key" = State: ] || continue
             [ "$value" = Z ] || [ "$value" = X ] || live="$live $pid"
@@ -166,25 +167,67 @@ reset_places() {
     for table in $ipc_places; do dirty "$table"; done # nobody is there to have removed it since
 }
 
+# orch_server FOLDER NAME=VALUE... -- COMMAND...   starts what tests are forked from, in place of one that there is:
+# requests come to it on fd 0, answers go out on fd 1; see preload_server.py
+orch_server() {
+    if [ -n "$server_pids" ]; then kill -KILL -1; jobs; fi
+    server_pids='' folder=$1
+    shift
+    mkfifo /tmp/.orch-ask /tmp/.orch-answer || return
+    # opened for both directions nobody waits; that the answers' other end is the server's alone makes its end seen
+    exec 5<>/tmp/.orch-ask 4<>/tmp/.orch-answer 6</tmp/.orch-answer
+    rm -f /tmp/.orch-ask /tmp/.orch-answer
+    (
+        echo 500 >/proc/self/oom_score_adj
+        cd "$folder" || exit 126
+        # shellcheck disable=SC2163 # the word is NAME=VALUE
+        while [ "$1" != -- ]; do export "$1"; shift; done
+        shift
+        unset ORCH_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
+        exec "$@" <&5 >&4 4>&- 5>&- 6<&- 7<&-
+    ) &
+    server_pids=$!
+    exec 4>&-
+}
+
+# Has the server run the test in $request, and sets $code; no fork. False: it has not, and why.
+ask_server() {
+    line=$request request=
+    if [ -z "$line" ]; then return 1; fi
+    if [ -z "$server_pids" ]; then launch='refused no server could be started'; return 1; fi
+    printf '%s\n' "$line" >&5
+    launch=forked
+    if ! IFS= read -r line <&6; then server_pids='' code=137 && return 0; fi
+    jobs # reaps what the test has left to us
+    pids=${line%%:*}
+    server_pids=${pids#* }
+    if [ "${line%% *}" != exit ]; then launch="refused ${line#*: }"; return 1; fi
+    code=${server_pids%% *} server_pids=${server_pids#* }
+}
+
 # orch_test last|keep FOLDER NAME=VALUE... -- COMMAND...
 orch_test() {
     keep=$1 folder=$2 record=$held
     shift 2
     counters
     { mark begin; printf '%s' "$record"; mark run; } >&8
+    launch=process
     # In the foreground: a shell lets its background children ignore SIGINT. The memory killer takes the test
     # before the agent, which lives to tell.
-    (
-        echo 1000 >/proc/self/oom_score_adj
-        cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
-        # shellcheck disable=SC2163 # the word is NAME=VALUE
-        while [ "$1" != -- ]; do export "$1"; shift; done
-        shift
-        unset ORCH_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
-        exec "$@" >&8 2>&9 7<&- 8>&- 9>&-
-    )
-    code=$?
+    ask_server || {
+        (
+            echo 1000 >/proc/self/oom_score_adj
+            cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
+            # shellcheck disable=SC2163 # the word is NAME=VALUE
+            while [ "$1" != -- ]; do export "$1"; shift; done
+            shift
+            unset ORCH_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
+            exec "$@" >&8 2>&9 5>&- 6<&- 7<&- 8>&- 9>&-
+        )
+        code=$?
+    }
     record="code $code
+launch $launch
 "
     end_leftovers
     head=$record record=

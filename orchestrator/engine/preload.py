@@ -5,11 +5,14 @@ The program that does it runs inside the container: preload_server.py.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import posixpath
 import shlex
+import zlib
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -19,13 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PYTEST_WORDS = ("python3", "-m", "pytest")
-PROGRAM = "import sys; exec(compile(sys.argv.pop(1), 'orch', 'exec'), {'__name__': 'orch_preload'})"
+PROGRAM = (
+    "import sys, zlib, binascii; text = zlib.decompress(binascii.a2b_base64(sys.argv.pop(1))); "
+    "exec(compile(text, 'orch', 'exec'), {'__name__': 'orch_preload'})"
+)
 OWN_NAMES = frozenset({"ORCH_TEST_ID", "ORCH_ATTEMPT"})
 """Environment that differs from test to test of a slot: not there while pytest is configured."""
 MAX_REQUEST_BYTES = 32 << 10
 """A FIFO holds 64 KiB: the agent never waits to write one, even where the server has died."""
+MAX_NOTE_CHARS = 300
 
-_REPORT = "--junitxml="
 _SUITE_NAME = "junit_suite_name="
 
 
@@ -35,6 +41,8 @@ class Preloading:
 
     key: str
     """Tests with the same key can be forked from the same server."""
+    server: tuple[str, ...]
+    """How it is started: folder, NAME=VALUE..., --, the program's words."""
     request: str
     """One line of ASCII; see preload_server.py."""
 
@@ -64,4 +72,29 @@ def preloading(
     if len(request) > MAX_REQUEST_BYTES:
         return None
     digest = hashlib.blake2b(json.dumps([mode, shared]).encode(), digest_size=8).hexdigest()
-    return Preloading(key=digest, request=request)
+    names = (f"{name}={value}" for name, value in env.items() if name not in own)
+    return Preloading(key=digest, server=(folder, *names, "--", *server_argv()), request=request)
+
+
+def prelude(plan: Preloading, running: str | None) -> str:
+    """The lines of shell before the test's own call of `orch_test`; `running`: the key of the slot's server.
+
+    A server with another key is replaced: tests with the same key belong one after another.
+    """
+    start = "" if plan.key == running else f"orch_server {shlex.join(plan.server)}\n"
+    return f"{start}request={shlex.quote(plan.request)}\n"
+
+
+def launch(words: str) -> tuple[Launch, str | None]:
+    """How a test was started and why it was not forked, from what follows `launch ` in the agent's record."""
+    word, _, why = words.partition(" ")
+    if word == "forked":
+        return Launch.FORKED, None
+    return Launch.PROCESS, why[:MAX_NOTE_CHARS] or None
+
+
+@cache
+def server_argv() -> tuple[str, ...]:
+    """The server's words. Its text is packed: the agent reads its orders byte by byte."""
+    text = files("orchestrator.engine").joinpath("preload_server.py").read_bytes()
+    return ("python3", "-c", PROGRAM, base64.b64encode(zlib.compress(text, 9)).decode())

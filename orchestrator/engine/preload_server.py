@@ -1,6 +1,6 @@
 """Starts pytest once in a container and forks a process for each test. Runs inside: nothing of orch is there.
 
-    python3 -c PROGRAM TEXT        fd 0: requests, fd 1: answers, fds 8 and 9: the tests' stdout and stderr
+    python3 -c PROGRAM TEXT      fd 0: requests, fd 1: answers, fds 8 and 9: the tests' stdout and stderr
 
 Standard library and the image's own pytest (>= 7) on Python >= 3.8. Three kinds of process: the *server* has
 imported pytest; a *template*, one for each folder of tests, has pytest's configuration for it (plugins, ini,
@@ -124,19 +124,22 @@ class Server:
     def _start(self, folder: str, request: dict) -> None:
         while len(self._templates) >= MAX_TEMPLATES:
             self._end(next(iter(self._templates)))
-        to_read, to_write = os.pipe(), os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            for _, other in self._templates.values():
-                other.close()
-            self._agent.close()
-            channel = Channel(to_read[0], to_write[1])
-            for descriptor in (*to_read, *to_write):
-                os.close(descriptor)
-            end_process(Template(channel, self._streams, self._inherited, request).run)
-        self._templates[folder] = pid, Channel(to_write[0], to_read[1])
-        for descriptor in (*to_read, *to_write):
+        requests, answers = os.pipe(), os.pipe()
+        theirs, ours = Channel(requests[0], answers[1]), Channel(answers[0], requests[1])
+        for descriptor in (*requests, *answers):
             os.close(descriptor)
+        try:
+            pid = fork()
+        except RefusedError:
+            theirs.close()
+            ours.close()
+            raise
+        if pid == 0:
+            for channel in (self._agent, ours, *(channel for _, channel in self._templates.values())):
+                channel.close()
+            end_process(Template(theirs, self._streams, self._inherited, request).run)
+        theirs.close()
+        self._templates[folder] = pid, ours
 
     def _end(self, folder: str) -> None:
         pid, channel = self._templates.pop(folder)
@@ -179,7 +182,8 @@ class Template:
         sys.argv = ["-m", *self._request["argv"]]
         if hasattr(sys, "orig_argv"):
             sys.orig_argv = ["python3", "-m", "pytest", *self._request["argv"]]
-        vars(sys.modules["__main__"]).pop("sys", None)  # PROGRAM's
+        for name in ("sys", "zlib", "binascii", "text"):  # PROGRAM's
+            vars(sys.modules["__main__"]).pop(name, None)
         code = exit_code_of(lambda: runpy._run_module_as_main("pytest"))  # type: ignore[attr-defined]
         if not self._is_test:
             self._channel.read()
@@ -215,9 +219,9 @@ class Template:
                 if request["collect"] or not checked:
                     self._check()
                     checked = True
+                pid = fork()
             except RefusedError as why:
                 self._refuse(str(why))
-            pid = os.fork()
             if pid == 0:
                 self._become_test(handlers)
                 return
@@ -340,6 +344,14 @@ class Compiled:
                 code = self._compile(loader, data, path)
                 if not seen:  # else each import is to warn
                     self._known[path] = data, code
+
+
+def fork() -> int:
+    """RefusedError where the limits allow no more processes."""
+    try:
+        return os.fork()
+    except OSError as error:
+        raise RefusedError(f"fork: {error.strerror}") from None
 
 
 def adapt(config, known: dict, request: dict) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
