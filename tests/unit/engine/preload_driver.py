@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PYTHON = os.environ.get("ORCH_TEST_PRELOAD_PYTHON", sys.executable)
 """Whose pytest is compared: another version's can be named."""
-PLAIN = ("-p", "no:cacheprovider", "-p", "no:randomly")
+PLAIN = ("-p", "no:cacheprovider")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def environment(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
     """The same for both ways."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     (folder / "tmp").mkdir(exist_ok=True)
+    kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what a case is about is named in it
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder / "tmp"), **env}
 
 

@@ -15,6 +15,7 @@ from tests.unit.engine.preload_driver import PLAIN, PYTHON, Preloaded, run_plain
 if TYPE_CHECKING:
     from pathlib import Path
 
+PLUGINS = {"hypothesis": "_hypothesis_pytestplugin", "xdist": "xdist.plugin", "pytest_cov": "pytest_cov.plugin"}
 OK = "def test_ok():\n    pass\n"
 
 
@@ -125,7 +126,7 @@ SCENARIOS = {
                             "def test_a(x):\n    assert x < 1000\n"}, needs="hypothesis"),
     "mock": Scenario({"test_x.py": "import os\ndef test_a(mocker):\n    mocker.patch('os.getcwd', return_value='x')\n    assert os.getcwd() == 'x'\n"}, needs="pytest_mock"),
     "randomly": Scenario({"test_x.py": "import random\n" + "".join(f"def test_{i}():\n    print(random.random())\n    assert {i} % 2\n" for i in range(6))},
-                         arguments=("-p", "randomly", "-p", "no:cacheprovider", "-p", "randomly_seed=3"), needs=None, refused="pytest could not be configured"),
+                         arguments=("--randomly-seed=3",), needs="pytest_randomly"),
     "xdist": Scenario({"pytest.ini": "[pytest]\naddopts = -n 2 --dist loadfile\n", "test_x.py": OK + "def test_no():\n    assert 0\n"}, needs="xdist"),
     "coverage": Scenario({"mod.py": "def f(x):\n    if x:\n        return 1\n    return 2\n", "test_x.py": "import mod\ndef test_a():\n    assert mod.f(1) == 1\n"},
                          arguments=("--cov=mod", "--cov-branch", "--cov-report=term-missing"), needs="pytest_cov"),
@@ -148,12 +149,14 @@ def test_same_as_a_pytest_of_its_own(tmp_path: Path, name: str) -> None:
     scenario = SCENARIOS[name]
     if scenario.needs is not None and not can_import(scenario.needs):
         pytest.skip(f"{PYTHON} has no {scenario.needs}")
+    plugin = () if scenario.needs is None else ("-p", PLUGINS.get(scenario.needs, scenario.needs))
+    arguments = (*PLAIN, *plugin, *scenario.arguments)
     first = os.path.join(os.path.dirname(scenario.target), "test_first.py")
     make_project(tmp_path, {**scenario.files, first: "import os\ndef test_first(capfd):\n    os.write(1, b'left')\n    os._exit(0)\n"})
-    argv = words(tmp_path, scenario.target, (*PLAIN, *scenario.arguments))
+    argv = words(tmp_path, scenario.target, arguments)
     plain = run_plain(tmp_path, argv, scenario.env)
     with Preloaded(tmp_path, scenario.env) as server:
-        server.ask(words(tmp_path, first, (*PLAIN, *scenario.arguments)))
+        server.ask(words(tmp_path, first, arguments))
         forked = [server.ask(argv) for _ in range(2)]
     if scenario.refused is not None:
         assert forked == [None, None]
