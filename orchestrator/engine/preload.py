@@ -6,31 +6,30 @@ The program that does it runs inside the container: preload_server.py.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import posixpath
 import shlex
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Launch, Preload
+from orchestrator.engine import hardening
+from orchestrator.model import Preload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from orchestrator.model import Assignment
 
 PYTEST_WORDS = ("python3", "-m", "pytest")
 PROGRAM = (
     "import sys, zlib, binascii; text = zlib.decompress(binascii.a2b_base64(sys.argv.pop(1))); "
     "exec(compile(text, 'orch', 'exec'), {'__name__': 'orch_preload'})"
 )
-OWN_NAMES = frozenset({"ORCH_TEST_ID", "ORCH_ATTEMPT"})
-"""Environment that differs from test to test of a slot: not there while pytest is configured."""
 MAX_REQUEST_BYTES = 32 << 10
 """A FIFO holds 64 KiB: the agent never waits to write one, even where the server has died."""
-MAX_NOTE_CHARS = 300
 
 _SUITE_NAME = "junit_suite_name="
 
@@ -41,60 +40,59 @@ class Preloading:
 
     key: str
     """Tests with the same key can be forked from the same server."""
-    server: tuple[str, ...]
-    """How it is started: folder, NAME=VALUE..., --, the program's words."""
+    folder: str
+    """The working directory."""
     request: str
     """One line of ASCII; see preload_server.py."""
 
 
-def preloading(
-    mode: Preload, argv: Sequence[str], folder: str, env: Mapping[str, str]
-) -> Preloading | None:
-    """None where the test is no pytest that can be forked.
+def plan(assignment: Assignment) -> Preloading | None:
+    """None where the test is to be a program of its own: it asks for no more, or is in a slot that is used once."""
+    command = assignment.test.command
+    if command.preload is Preload.OFF or assignment.profile.reuse < 2:
+        return None
+    own = {name: text for name, text in hardening.own_env(assignment).items() if name not in command.env}
+    folder = hardening.work_folder(command)
+    found = preloading(command.preload, hardening.argv_inside(command), folder, own)
+    return found and replace(found, key=f"{found.key} {hardening.environment(assignment)}")
 
-    `argv`: the words as they are inside the container, the target last; `folder`: the working directory.
+
+def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str, str]) -> Preloading | None:
+    """None where `argv` is no pytest that can be forked.
+
+    `argv`: words as they are inside the container, the target last; `own`: environment of this test alone, which
+    is not there yet while pytest is configured.
     """
-    if mode is Preload.OFF or tuple(argv[:3]) != PYTEST_WORDS or len(argv) < 4:
+    if tuple(argv[:3]) != PYTEST_WORDS or len(argv) < 4:
         return None
     words, target = list(argv[3:]), argv[-1]
-    suite_name = next((w for w in reversed(words) if w.startswith(_SUITE_NAME)), None)
-    common = [word for word in words[:-1] if word != suite_name]
-    own = {name: value for name, value in env.items() if name in OWN_NAMES}
-    shared = [folder, common, sorted((name, value) for name, value in env.items() if name not in own)]
-    request = json.dumps({
+    name = next((word for word in reversed(words) if word.startswith(_SUITE_NAME)), None)
+    request = {
         "argv": words,
         "target": target,
-        "suite_name": None if suite_name is None else suite_name.removeprefix(_SUITE_NAME),
-        "env": own,
+        "suite_name": name and name.removeprefix(_SUITE_NAME),
+        "env": dict(own),
         "folder": posixpath.dirname(target.partition("[")[0].partition("::")[0]),
         "collect": mode is Preload.COLLECT,
-    })
-    if len(request) > MAX_REQUEST_BYTES:
+    }
+    line = json.dumps(request)
+    if len(line) > MAX_REQUEST_BYTES:
         return None
-    digest = hashlib.blake2b(json.dumps([mode, shared]).encode(), digest_size=8).hexdigest()
-    names = (f"{name}={value}" for name, value in env.items() if name not in own)
-    return Preloading(key=digest, server=(folder, *names, "--", *server_argv()), request=request)
+    return Preloading(
+        key=json.dumps([mode, folder, [word for word in words[:-1] if word != name]]), folder=folder, request=line
+    )
 
 
 def prelude(plan: Preloading, running: str | None) -> str:
-    """The lines of shell before the test's own call of `orch_test`; `running`: the key of the slot's server.
-
-    A server with another key is replaced: tests with the same key belong one after another.
+    """The agent's lines before the test's own, and after those of its environment. `running`: the key of the slot's
+    server; one with another key is replaced, so tests with the same key belong one after another.
     """
-    start = "" if plan.key == running else f"orch_server {shlex.join(plan.server)}\n"
+    start = "" if plan.key == running else f"orch_server {shlex.join((plan.folder, *server_argv()))}\n"
     return f"{start}request={shlex.quote(plan.request)}\n"
-
-
-def launch(words: str) -> tuple[Launch, str | None]:
-    """How a test was started and why it was not forked, from what follows `launch ` in the agent's record."""
-    word, _, why = words.partition(" ")
-    if word == "forked":
-        return Launch.FORKED, None
-    return Launch.PROCESS, why[:MAX_NOTE_CHARS] or None
 
 
 @cache
 def server_argv() -> tuple[str, ...]:
-    """The server's words. Its text is packed: the agent reads its orders byte by byte."""
+    """The server's words. Its text is packed: an agent without a folder reads its orders byte by byte."""
     text = files("orchestrator.engine").joinpath("preload_server.py").read_bytes()
     return ("python3", "-c", PROGRAM, base64.b64encode(zlib.compress(text, 9)).decode())

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from orchestrator.engine.preload import preloading
+from orchestrator.engine.preload import preloading, server_argv
 from orchestrator.model import Preload
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Preloaded:
         self._files = [(self.folder / name).open("w+b", buffering=0) for name in ("stdout", "stderr")]
         plan = preloading(self.mode, words(self.folder, "x"), str(self.folder), {})
         assert plan is not None
-        *_, program, text = plan.server
+        *_, program, text = server_argv()
         script = 'exec 8>>"$1" 9>>"$2"; shift 2; exec "$@"'
         streams = [str(self.folder / name) for name in ("stdout", "stderr")]
         self._process = subprocess.Popen(

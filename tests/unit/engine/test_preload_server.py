@@ -152,7 +152,13 @@ def test_same_as_a_pytest_of_its_own(tmp_path: Path, name: str) -> None:
     plugin = () if scenario.needs is None else ("-p", PLUGINS.get(scenario.needs, scenario.needs))
     arguments = (*PLAIN, *plugin, *scenario.arguments)
     first = os.path.join(os.path.dirname(scenario.target), "test_first.py")
-    make_project(tmp_path, {**scenario.files, first: "import os\ndef test_first(capfd):\n    os.write(1, b'left')\n    os._exit(0)\n"})
+    make_project(
+        tmp_path,
+        {
+            **scenario.files,
+            first: "import os\ndef test_first(capfd):\n    os.write(1, b'left')\n    os._exit(0)\n",
+        },
+    )
     argv = words(tmp_path, scenario.target, arguments)
     plain = run_plain(tmp_path, argv, scenario.env)
     with Preloaded(tmp_path, scenario.env) as server:
