@@ -124,7 +124,7 @@ class ExecuteLane:
         self._lane.close()
 
     def _place_of(self, assignment: Assignment) -> Path:
-        """Its folder, made at the first call: a test that is let in again after its container was lost keeps it."""
+        """Its folder, made at the first call: a test whose container was lost under it is let in again."""
         key = assignment.key, assignment.attempt
         place = self._places.get(key)
         if place is None:

@@ -278,7 +278,7 @@ orch_test() {
         printf '\n%s begin\n%s\n%s run\n' "$nonce" "$record" "$nonce" >&8
     fi
     ask_server || launch "$@"
-    left=
+    record=
     end_leftovers
     left=$record record="code $code$how
 "
