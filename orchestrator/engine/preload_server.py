@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import fnmatch
 import gc
 import importlib
 import importlib.machinery
@@ -23,6 +24,7 @@ import io
 import json
 import mmap
 import os
+import pathlib
 import runpy
 import signal
 import stat
@@ -41,6 +43,10 @@ SPARED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 class RefusedError(Exception):
     """The test must be started as a program of its own; says why."""
+
+
+class SpoiledError(Exception):
+    """A template that has imported what it should not have; says what."""
 
 
 class Channel:
@@ -89,6 +95,7 @@ class Server:
         self._inherited = frozenset(map(int, os.listdir("/proc/self/fd")))
         self._templates: dict[str, tuple[int, Channel]] = {}
         self._refused: dict[str, str] = {}
+        self._start_only: set[str] = set()
 
     def run(self) -> None:
         """Answer until the agent is gone."""
@@ -107,6 +114,9 @@ class Server:
         folder = request["folder"]
         if folder in self._refused:
             raise RefusedError(self._refused[folder])
+        if folder in self._start_only and request["collect"]:
+            request = {**request, "collect": False}
+            line = json.dumps(request)
         if folder not in self._templates:
             self._start(folder, request)
         pid, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
@@ -116,6 +126,9 @@ class Server:
         if word == "exit":
             return int(rest)
         self._end(folder)
+        if word == "spoiled":
+            self._start_only.add(folder)
+            return self._hand_on(request, line)
         if word == "lost":  # the test has ended its parent, and nobody knows how it went on
             return 128 + signal.SIGKILL
         self._refused[folder] = rest
@@ -209,19 +222,23 @@ class Template:
         gc.collect()
         gc.freeze()  # else the first collection in each test would touch, and so copy, all there is
         checked = False
+        ahead = Ahead(config)
         for line in iter(self._channel.read, None):
             request = json.loads(line)
             try:
                 adapt(config, known, request)
                 known = request
                 if request["collect"]:
-                    import_ahead(config, request["target"])
+                    ahead.take(request["target"])
                 if request["collect"] or not checked:
                     self._check()
                     checked = True
                 pid = fork()
             except RefusedError as why:
                 self._refuse(str(why))
+            except SpoiledError:
+                self._channel.write("spoiled")
+                os._exit(1)
             if pid == 0:
                 self._become_test(handlers)
                 return
@@ -393,9 +410,50 @@ def rename_suite(config, old: str, new: str) -> None:  # type: ignore[no-untyped
         raise RefusedError("the report could not be named")
 
 
-def import_ahead(config, target: str) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
-    """Imports the module of `target` as collecting it would. RefusedError where that could be told."""
-    raise RefusedError("preload: collect is not supported yet")
+class Ahead:
+    """Imports test modules in a template (`preload: collect`), so that each test finds its own there."""
+
+    def __init__(self, config) -> None:  # type: ignore[no-untyped-def]
+        """`config`: pytest's."""
+        self._config = config
+        self._seen: set[str] = set()
+
+    def take(self, target: str) -> None:
+        """The module of `target`. SpoiledError where a test would notice: it warns, writes, fails or skips."""
+        path = pathlib.Path(os.path.abspath(target.partition("[")[0].partition("::")[0]))
+        named = any(fnmatch.fnmatch(path.name, pattern) for pattern in self._config.getini("python_files"))
+        if str(path) in self._seen or not named or not path.is_file():
+            return  # what is named on the command line only is rewritten in a session only
+        self._seen.add(str(path))
+        from _pytest.mark import MARK_GEN
+
+        before, MARK_GEN._config = self._written(), self._config
+        try:
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                self._import(path)
+        except BaseException as error:
+            raise SpoiledError(f"importing {path.name}: {type(error).__name__}") from None
+        finally:
+            MARK_GEN._config = None
+        if warned or self._written() != before:
+            raise SpoiledError(f"importing {path.name} warns or writes")
+        gc.collect()
+        gc.freeze()
+
+    def _import(self, path: pathlib.Path) -> None:
+        from _pytest.pathlib import import_path
+
+        options = {"mode": self._config.getoption("importmode"), "root": self._config.rootpath}
+        with contextlib.suppress(ValueError):  # an older pytest has no such setting
+            options["consider_namespace_packages"] = self._config.getini("consider_namespace_packages")
+        import_path(path, **options)
+
+    @staticmethod
+    def _written() -> tuple[int, int]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return os.fstat(1).st_size, os.fstat(2).st_size
 
 
 def reseed() -> None:

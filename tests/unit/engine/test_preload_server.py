@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -169,3 +172,82 @@ def test_same_as_a_pytest_of_its_own(tmp_path: Path, name: str) -> None:
         assert f": {scenario.refused}" in server.answer
     else:
         assert forked == [plain, plain]
+
+
+COLLECTED = {
+    "package under test": {"conftest.py": "import pytest\n@pytest.fixture\ndef a():\n    return [1]\n",
+                           "mod.py": "calls = []\n", "test_x.py": "import mod\ndef test_1(a):\n    mod.calls.append(1)\n"
+                           "    assert mod.calls == a\ndef test_2():\n    assert mod.calls == [2]\n"},
+    "unknown marker": {"pytest.ini": "[pytest]\naddopts = --strict-markers\n", "test_x.py": "import pytest\n@pytest.mark.no\n" + OK},
+    "registered marker": {"conftest.py": "def pytest_configure(config):\n    config.addinivalue_line('markers', 'yes: x')\n",
+                          "test_x.py": "import pytest\n@pytest.mark.yes\n" + OK},
+    "warns": {"test_x.py": "import warnings\nwarnings.warn('at import')\n" + OK},
+    "writes": {"test_x.py": "print('at import')\nassert 0\n"},
+    "skips": {"test_x.py": "import pytest\npytest.skip('all', allow_module_level=True)\n"},
+    "broken": {"test_x.py": "import nothing_of_this_name\n"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COLLECTED)
+def test_same_where_modules_are_imported_ahead(tmp_path: Path, name: str) -> None:
+    make_project(tmp_path, {**COLLECTED[name], "test_first.py": OK})
+    argv = words(tmp_path, "test_x.py")
+    plain = run_plain(tmp_path, argv, {})
+    with Preloaded(tmp_path, mode=Preload.COLLECT) as server:
+        assert server.ask(words(tmp_path, "test_first.py"))
+        assert [server.ask(argv) for _ in range(2)] == [plain, plain]
+
+
+def test_a_module_is_imported_once_for_all_its_cases(tmp_path: Path) -> None:
+    text = "import os\nopen('out/imports', 'a').write('x')\n" + OK + "def test_b():\n    pass\n"
+    make_project(tmp_path, {"test_x.py": text})
+    with Preloaded(tmp_path, mode=Preload.COLLECT) as server:
+        for case in ("ok", "b"):
+            seen = server.ask(words(tmp_path, f"test_x.py::test_{case}"))
+            assert seen is not None and seen.code == 0  # noqa: PT018
+    assert (tmp_path / "out" / "imports").read_text() == "x"
+
+
+def test_a_killed_parent_is_seen_and_the_next_test_runs(tmp_path: Path) -> None:
+    text = "import os, signal\ndef test_a():\n    os.kill(os.getppid(), signal.SIGKILL)\n"
+    make_project(tmp_path, {"test_x.py": text, "test_y.py": OK})
+    with Preloaded(tmp_path) as server:
+        lost = server.ask(words(tmp_path, "test_x.py"))
+        assert lost is not None and lost.code == 137  # noqa: PT018
+        after = server.ask(words(tmp_path, "test_y.py"))
+        assert after is not None and after.code == 0  # noqa: PT018
+
+
+def test_signals_to_all_end_the_test_and_not_the_server(tmp_path: Path) -> None:
+    text = "import os, time\ndef test_a():\n    open('out/runs', 'w').close()\n    time.sleep(60)\n"
+    make_project(tmp_path, {"test_x.py": text, "test_y.py": OK})
+    with Preloaded(tmp_path) as server:
+        assert server.ask(words(tmp_path, "test_y.py"))
+        pids = server.pids
+
+        def end_all() -> None:
+            while not (tmp_path / "out" / "runs").exists():
+                time.sleep(0.02)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                for pid in pids:
+                    os.kill(pid, number)
+            (child,) = Path(f"/proc/{pids[-1]}/task/{pids[-1]}/children").read_text().split()
+            os.kill(int(child), signal.SIGTERM)
+
+        thread = threading.Thread(target=end_all)
+        thread.start()
+        ended = server.ask(words(tmp_path, "test_x.py"))
+        thread.join()
+        assert ended is not None and ended.code == 143  # noqa: PT018
+        assert server.ask(words(tmp_path, "test_y.py")) is not None
+        assert server.pids == pids
+
+
+def test_a_helper_is_compiled_once_and_again_when_it_changes(tmp_path: Path) -> None:
+    make_project(tmp_path, {"helper.py": "x = 1\n", "test_x.py": "import helper\ndef test_a():\n    assert helper.x == 1\n"})
+    argv = words(tmp_path, "test_x.py")
+    with Preloaded(tmp_path) as server:
+        codes = [server.ask(argv), server.ask(argv)]
+        (tmp_path / "helper.py").write_text("x = 2\n")
+        codes.append(server.ask(argv))
+    assert [seen.code for seen in codes if seen] == [0, 0, 1]
