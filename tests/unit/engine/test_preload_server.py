@@ -15,9 +15,6 @@ import pytest
 from orchestrator.model import Preload
 from tests.unit.engine.preload_driver import PLAIN, PYTHON, Preloaded, run_plain, words
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 PLUGINS = {"hypothesis": "_hypothesis_pytestplugin", "xdist": "xdist.plugin", "pytest_cov": "pytest_cov.plugin"}
 OK = "def test_ok():\n    pass\n"
 
