@@ -47,7 +47,7 @@ class Preloading:
 
 
 def plan(assignment: Assignment) -> Preloading | None:
-    """None where the test is to be a program of its own: it asks for no more, or is in a slot that is used once."""
+    """None where the test is to be a program of its own: it asks for no more, or its slot is used once."""
     command = assignment.test.command
     if command.preload is Preload.OFF or assignment.profile.reuse < 2:
         return None
@@ -84,8 +84,8 @@ def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str
 
 
 def prelude(plan: Preloading, running: str | None) -> str:
-    """The agent's lines before the test's own, and after those of its environment. `running`: the key of the slot's
-    server; one with another key is replaced, so tests with the same key belong one after another.
+    """The agent's lines before the test's own, and after those of its environment. `running`: the key of the
+    slot's server; one with another key is replaced, so tests with the same key belong one after another.
     """
     start = "" if plan.key == running else f"orch_server {shlex.join((plan.folder, *server_argv()))}\n"
     return f"{start}request={shlex.quote(plan.request)}\n"

@@ -25,14 +25,22 @@ import json
 import mmap
 import os
 import pathlib
+import random
 import runpy
 import signal
 import stat
 import sys
 import tempfile
 import threading
-import types
 import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # else the oldest Python need not know of these
+    import types
+    from collections.abc import Callable
+    from typing import Any
+
+    Request = dict[str, Any]
 
 MAX_TEMPLATES = 4
 NOTES_BYTES = 1 << 16
@@ -109,7 +117,7 @@ class Server:
     def _pids(self) -> str:
         return " ".join(str(pid) for pid in (os.getpid(), *(pid for pid, _ in self._templates.values())))
 
-    def _hand_on(self, request: dict, line: str) -> int:
+    def _hand_on(self, request: Request, line: str) -> int:
         """The exit code of the test. RefusedError."""
         folder = request["folder"]
         if folder in self._refused:
@@ -119,7 +127,7 @@ class Server:
             line = json.dumps(request)
         if folder not in self._templates:
             self._start(folder, request)
-        pid, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
+        _, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
         with contextlib.suppress(OSError):  # it has ended: there will be no answer
             channel.write(line)
         word, _, rest = (channel.read() or "lost").partition(" ")
@@ -134,7 +142,7 @@ class Server:
         self._refused[folder] = rest
         raise RefusedError(rest)
 
-    def _start(self, folder: str, request: dict) -> None:
+    def _start(self, folder: str, request: Request) -> None:
         while len(self._templates) >= MAX_TEMPLATES:
             self._end(next(iter(self._templates)))
         requests, answers = os.pipe(), os.pipe()
@@ -165,7 +173,9 @@ class Server:
 class Template:
     """A pytest that is configured for one folder and waits, and the tests forked from it."""
 
-    def __init__(self, channel: Channel, streams: tuple[int, int], known: frozenset[int], request: dict) -> None:
+    def __init__(
+        self, channel: Channel, streams: tuple[int, int], known: frozenset[int], request: Request
+    ) -> None:
         """`known`: descriptors that are not pytest's. `request`: the first, whose words it is configured with."""
         self._channel = channel
         self._known = known | set(channel.descriptors)
@@ -178,14 +188,13 @@ class Template:
 
     def run(self) -> int:
         """Configure and serve; in a test: its exit code."""
-        import _pytest.config as pytest_config
-
+        pytest_config: Any = importlib.import_module("_pytest.config")
         self._stand_ins = (self._stand_in(1), self._stand_in(2))
         for number in SPARED:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         prepare = pytest_config._prepareconfig
 
-        def prepare_and_wait(*args, **kwargs):  # type: ignore[no-untyped-def] # noqa: ANN002, ANN003, ANN202
+        def prepare_and_wait(*args: Any, **kwargs: Any) -> Any:
             pytest_config._prepareconfig = prepare
             config = prepare(*args, **kwargs)
             self._serve(config)
@@ -214,7 +223,7 @@ class Template:
         self._channel.write(f"refuse {why}")
         os._exit(1)
 
-    def _serve(self, config) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+    def _serve(self, config: Any) -> None:
         """Forks a test for each request. Returns in the test only."""
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SPARED}
         known = self._request
@@ -274,13 +283,13 @@ class Template:
         elif not stat.S_ISCHR(info.st_mode):
             raise RefusedError(f"conftest files or plugins hold open {place}")
 
-    def _become_test(self, handlers: dict) -> None:
+    def _become_test(self, handlers: dict[signal.Signals, Any]) -> None:
         """In the new process: nothing that it has may be shared with those to come."""
         self._is_test = True
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for spared, handler in handlers.items():
+            signal.signal(spared, handler)
         self._channel.close()
         self._lead_on()
         for number, kind in self._shared:
@@ -325,7 +334,7 @@ class Compiled:
             return
         known, told, compile_source = self._known, self._told, self._compile
 
-        def source_to_code(self, data, path, **options):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN003, ANN202
+        def source_to_code(self: Any, data: Any, path: Any, **options: Any) -> Any:
             found = known.get(path)
             if found is not None and found[0] == data:
                 return found[1]
@@ -371,7 +380,7 @@ def fork() -> int:
         raise RefusedError(f"fork: {error.strerror}") from None
 
 
-def adapt(config, known: dict, request: dict) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def adapt(config: Any, known: Request, request: Request) -> None:
     """Puts the words of `request` where pytest has kept those of `known`. RefusedError where it has not."""
     old, new = known["target"], request["target"]
     arguments = [new if word == old else word for word in config.args]
@@ -393,7 +402,7 @@ def adapt(config, known: dict, request: dict) -> None:  # type: ignore[no-untype
     os.environ.update(request["env"])
 
 
-def rename_suite(config, old: str, new: str) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def rename_suite(config: Any, old: str, new: str) -> None:
     """`-o junit_suite_name=`, which pytest keeps in other places from version to version."""
     words = (f"junit_suite_name={old}", f"junit_suite_name={new}")
     for place, name in ((config.option, "override_ini"), (config.known_args_namespace, "override_ini"),
@@ -402,8 +411,7 @@ def rename_suite(config, old: str, new: str) -> None:  # type: ignore[no-untyped
             setattr(place, name, [words[1] if word == words[0] else word for word in getattr(place, name)])
     inicfg = getattr(config, "_inicfg", None)
     if inicfg and "junit_suite_name" in inicfg:
-        from _pytest.config import findpaths
-
+        findpaths = importlib.import_module("_pytest.config.findpaths")
         inicfg.update(findpaths.parse_override_ini([words[1]]))
     config._inicache.pop("junit_suite_name", None)
     if config.getini("junit_suite_name") != new:
@@ -413,7 +421,7 @@ def rename_suite(config, old: str, new: str) -> None:  # type: ignore[no-untyped
 class Ahead:
     """Imports test modules in a template (`preload: collect`), so that each test finds its own there."""
 
-    def __init__(self, config) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, config: Any) -> None:
         """`config`: pytest's."""
         self._config = config
         self._seen: set[str] = set()
@@ -425,9 +433,8 @@ class Ahead:
         if str(path) in self._seen or not named or not path.is_file():
             return  # what is named on the command line only is rewritten in a session only
         self._seen.add(str(path))
-        from _pytest.mark import MARK_GEN
-
-        before, MARK_GEN._config = self._written(), self._config
+        marks = importlib.import_module("_pytest.mark").MARK_GEN
+        before, marks._config = self._written(), self._config
         try:
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
@@ -435,19 +442,17 @@ class Ahead:
         except BaseException as error:
             raise SpoiledError(f"importing {path.name}: {type(error).__name__}") from None
         finally:
-            MARK_GEN._config = None
+            marks._config = None
         if warned or self._written() != before:
             raise SpoiledError(f"importing {path.name} warns or writes")
         gc.collect()
         gc.freeze()
 
     def _import(self, path: pathlib.Path) -> None:
-        from _pytest.pathlib import import_path
-
         options = {"mode": self._config.getoption("importmode"), "root": self._config.rootpath}
         with contextlib.suppress(ValueError):  # an older pytest has no such setting
             options["consider_namespace_packages"] = self._config.getini("consider_namespace_packages")
-        import_path(path, **options)
+        importlib.import_module("_pytest.pathlib").import_path(path, **options)
 
     @staticmethod
     def _written() -> tuple[int, int]:
@@ -461,10 +466,8 @@ def reseed() -> None:
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
-    randomly = sys.modules.get("pytest_randomly")
+    randomly: Any = sys.modules.get("pytest_randomly")
     if randomly is not None and hasattr(randomly, "default_seed"):
-        import random
-
         randomly.default_seed = random.Random().getrandbits(32)
 
 
@@ -488,7 +491,7 @@ def copy_file(number: int) -> None:
         os.dup2(own.fileno(), number, inheritable=inheritable)
 
 
-def exit_code_of(main) -> int:  # type: ignore[no-untyped-def] # noqa: ANN001
+def exit_code_of(main: Callable[[], object]) -> int:
     """Runs `main` as the interpreter runs a program: its exit code, with the same words on stderr."""
     try:
         main()
@@ -511,7 +514,7 @@ def exit_code_of(main) -> int:  # type: ignore[no-untyped-def] # noqa: ANN001
     return 0
 
 
-def end_process(main) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def end_process(main: Callable[[], int]) -> None:
     """Ends this process as the interpreter would, but for taking apart what the kernel frees anyway."""
     code = main()
     threading._shutdown()  # type: ignore[attr-defined]
@@ -544,11 +547,9 @@ def flush_files() -> None:
 
 
 def import_pytest() -> None:
-    """pytest and what it always loads as plugins."""
-    import pytest  # noqa: F401, PT013
-    from _pytest import config
-
-    for name in config.default_plugins:
+    """Of pytest, what it needs and what it always loads as plugins."""
+    importlib.import_module("pytest")
+    for name in importlib.import_module("_pytest.config").default_plugins:
         importlib.import_module(f"_pytest.{name}")
 
 
@@ -557,16 +558,16 @@ def main() -> None:
     for number in SPARED:
         signal.signal(number, signal.SIG_IGN)
     agent = Channel(0, 1)
-    streams = tuple(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 10) for number in (8, 9))
+    streams = (fcntl.fcntl(8, fcntl.F_DUPFD_CLOEXEC, 10), fcntl.fcntl(9, fcntl.F_DUPFD_CLOEXEC, 10))
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
-    for number, stream in zip((1, 2), streams):
-        os.dup2(stream, number)
+    for descriptor, stream in zip((1, 2), streams):
+        os.dup2(stream, descriptor)
     os.closerange(3, 10)
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = os.getcwd()
     import_pytest()
-    Server(agent, streams).run()  # type: ignore[arg-type]
+    Server(agent, streams).run()
     os._exit(0)
 
 

@@ -196,7 +196,8 @@ def test_same_where_modules_are_imported_ahead(tmp_path: Path, name: str) -> Non
 
 
 def test_a_module_is_imported_once_for_all_its_cases(tmp_path: Path) -> None:
-    text = "import os\nopen('out/imports', 'a').write('x')\n" + OK + "def test_b():\n    pass\n"
+    once = "p.write_text('x' + (p.read_text() if p.exists() else ''))"
+    text = f"import pathlib\np = pathlib.Path('out/imports')\n{once}\n" + OK + "def test_b():\n    pass\n"
     make_project(tmp_path, {"test_x.py": text})
     with Preloaded(tmp_path, mode=Preload.COLLECT) as server:
         for case in ("ok", "b"):
