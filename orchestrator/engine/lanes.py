@@ -17,6 +17,7 @@ from orchestrator.engine.attest import attest
 from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError
 from orchestrator.measure.calibration import corrected
+from orchestrator.measure.usage import not_measured
 from orchestrator.model import EngineState, Evidence, Launch, OutputLog, SlotUse, Timings, Usage
 
 if TYPE_CHECKING:
@@ -97,10 +98,11 @@ class LocalLane:
         seen = Seen()
         flight: Flight | None = None
         try:
-            flight = self._taken(assignment) or self._release(
-                assignment, folder_of, self._fitting(assignment, seen)
-            )
-            seen.began = flight.reading.started
+            flight = self._taken(assignment)
+            if flight is None:
+                flight = self._release(assignment, folder_of, self._fitting(assignment, seen))
+            else:
+                seen.began = flight.reading.started
             seen.run = self._read(flight, lambda: self._follow(flight, folder_of, upcoming))
         except EngineError as error:
             seen.failure = error.message
@@ -110,6 +112,8 @@ class LocalLane:
         held = self._held
         if held is not None:
             self._conclude(held, flight, seen)
+        else:
+            seen.usage = not_measured(seen.failure or "there was no container")
         return self._evidence(seen, held, flight, seen.began - waits_since)
 
     def close(self) -> None:
