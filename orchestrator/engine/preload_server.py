@@ -551,6 +551,8 @@ def import_pytest() -> None:
     importlib.import_module("pytest")
     for name in importlib.import_module("_pytest.config").default_plugins:
         importlib.import_module(f"_pytest.{name}")
+    for name in ("pdb", "faulthandler"):  # which it loads in each session
+        importlib.import_module(name)
 
 
 def main() -> None:
