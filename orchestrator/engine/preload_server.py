@@ -553,6 +553,8 @@ def import_pytest() -> None:
         importlib.import_module(f"_pytest.{name}")
     for name in ("pdb", "faulthandler"):  # which it loads in each session
         importlib.import_module(name)
+    with contextlib.suppress(Exception):  # the pattern of what XML cannot hold takes 10 ms to compile, and is kept
+        importlib.import_module("_pytest.junitxml").bin_xml_escape("")
 
 
 def main() -> None:
