@@ -1,5 +1,6 @@
 """Every kind of test file gives the same with a pytest of its own and forked from a preloaded one."""
 
+# ruff: noqa: E501 - a file of tests stays on a line, to be read as a table
 from __future__ import annotations
 
 import os
@@ -151,7 +152,7 @@ def test_same_as_a_pytest_of_its_own(tmp_path: Path, name: str) -> None:
         pytest.skip(f"{PYTHON} has no {scenario.needs}")
     plugin = () if scenario.needs is None else ("-p", PLUGINS.get(scenario.needs, scenario.needs))
     arguments = (*PLAIN, *plugin, *scenario.arguments)
-    first = os.path.join(os.path.dirname(scenario.target), "test_first.py")
+    first = str(Path(scenario.target).parent / "test_first.py")
     make_project(
         tmp_path,
         {
