@@ -131,6 +131,11 @@ class Slot:
         running, self._server = self._server, plan.key
         return preload.prelude(plan, running)
 
+    def go(self) -> None:
+        """The agent has cleaned the container and may take the next test."""
+        assert self._channel is not None  # noqa: S101 - open came first
+        self._channel.write(b"go\n")
+
     def read(self, reading: Reading, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotRun:
         """Read until the test's end record is whole, or until the streams end."""
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
