@@ -18,7 +18,7 @@ from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError
 from orchestrator.measure.calibration import corrected
 from orchestrator.measure.usage import not_measured
-from orchestrator.model import EngineState, Evidence, OutputLog, SlotUse, Timings, Usage
+from orchestrator.model import EngineState, Evidence, Launch, OutputLog, SlotUse, Timings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,6 +337,13 @@ class LocalLane:
             ),
             started_at=run.started_at if run else datetime.now(UTC),
             attestation=seen.attestation,
-            slot=SlotUse(position=flight.position, note=flight.doubt) if flight else SlotUse(),
+            slot=_slot_use(flight, run),
             kept=seen.kept,
         )
+
+
+def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:
+    if flight is None:
+        return SlotUse()
+    launch, note = run.launch if run else (Launch.PROCESS, None)
+    return SlotUse(position=flight.position, launch=launch, note=note or flight.doubt)
