@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import StateError
 from orchestrator.model import Attempt, Outcome, ResultsFormat, Severity
-from orchestrator.suites.results import read_cases
+from orchestrator.suites.results import CaseReport, read_cases
 from orchestrator.verdict.outcome import decide
 from orchestrator.verdict.violations import violations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.folders import RunFolder
     from orchestrator.engine.lanes import LocalLane
     from orchestrator.engine.local import LocalExecutor
-    from orchestrator.model import Assignment, Evidence, Profile, Violation
+    from orchestrator.model import Assignment, Command, Evidence, Profile, Violation
 
 
 class Execute:
@@ -59,10 +59,7 @@ class Execute:
     def judge(self, assignment: Assignment, place: Path, evidence: Evidence) -> Attempt:
         """The verdict on what was seen; it is filed in `place`."""
         command = assignment.test.command
-        stdout = b""
-        if command.results is ResultsFormat.TAP and evidence.stdout.path is not None:
-            stdout = evidence.stdout.path.read_bytes()  # at most the log's cap
-        report = read_cases(command, place / "outputs", stdout, _code(evidence))
+        report = _read_report(command, place, evidence)
         decision = decide(evidence, command=command, cases=report.cases, cases_problem=report.problem)
         attempt = Attempt(
             id=str(uuid.uuid4()),
@@ -87,6 +84,15 @@ class Execute:
             return ()
         others = () if profile.name == self._default_profile else self._profiles
         return violations(evidence, profile=profile, outcome=outcome, others=others)
+
+
+def _read_report(command: Command, place: Path, evidence: Evidence) -> CaseReport:
+    if command.results is ResultsFormat.EXIT_CODE:
+        return CaseReport()
+    stdout = b""
+    if command.results is ResultsFormat.TAP and evidence.stdout.path is not None:
+        stdout = evidence.stdout.path.read_bytes()  # at most the log's cap
+    return read_cases(command, place / "outputs", stdout, _code(evidence))
 
 
 def is_silent(attempt: Attempt) -> bool:

@@ -39,6 +39,7 @@ class RunFolder:
     def __init__(self, state_dir: Path, run: Run) -> None:
         moment = run.started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.path = state_dir / "runs" / f"{moment}-{run.short_id}"
+        self._tests = self.path / "tests"
         try:
             (self.path / "tests").mkdir(parents=True)
             _point(state_dir / "latest", self.path)
@@ -60,7 +61,7 @@ class RunFolder:
             name += f".r{assignment.repetition}"
         if assignment.attempt > 1:
             name += f".a{assignment.attempt}"
-        return self.path / "tests" / name
+        return self._tests / name
 
     def keep_metrics(self, attempt: Attempt) -> None:
         """metrics.json of an attempt that has a folder. From many threads; OSError if there is no room."""

@@ -15,7 +15,7 @@ from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure import cgroups, processes, usage
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.measure.series import SeriesReader
-from orchestrator.measure.turns import TurnReader, turn_usage
+from orchestrator.measure.turns import TurnReader, agent_cpu_seconds, turn_usage
 from orchestrator.model import Source
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class Meter:
         return turn_usage(
             before,
             after,
-            cpu_before=cgroups.parse_agent(agent_before).cpu_seconds,
-            cpu_after=cgroups.parse_agent(run.end_counters).cpu_seconds,
+            cpu_before=agent_cpu_seconds(agent_before),
+            cpu_after=agent_cpu_seconds(run.end_counters),
             samples=samples,
         )
 

@@ -108,7 +108,7 @@ class _Timed:
         self._ended: float | None = None
         self.deadline = self._started + limits.timeout_seconds
         self._logs = {
-            name: records.LogSink(folder / name, limits.log_bytes, self._started) for name in ("stdout", "stderr")
+            name: records.LogSink(folder, limits.log_bytes, self._started, name) for name in ("stdout", "stderr")
         }
         self._open = {"stdout", "stderr"}
         self._limit_seconds = limits.timeout_seconds
@@ -229,7 +229,10 @@ class AgentReading(_Timed):
         self._err.flush()
         ended = records.parse_end(self._end.text) if self._out.complete and self._err_complete else None
         record = None if ended is None else records.parse_left(ended[0], self._left.text, self._reset.text)
-        outputs, notes = self._archive.extract(self._folder / "outputs", self._cap)
+        outputs: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
+        if self._archive.size or self._archive.overflow:
+            outputs, notes = self._archive.extract(self._folder / "outputs", self._cap)
         return SlotRun(
             record=record,
             begin_counters=self._begin.text,

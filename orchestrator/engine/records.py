@@ -59,9 +59,10 @@ class TextSink:
 class LogSink:
     """One output stream of a test: the first bytes to a file unchanged, the last ones kept for display."""
 
-    def __init__(self, path: Path | None, cap_bytes: int, started: float) -> None:
-        """`started`: monotonic time of the test's release."""
+    def __init__(self, path: Path | None, cap_bytes: int, started: float, name: str = "") -> None:
+        """`started`: monotonic time of the test's release. `name`: of the file, if `path` is its folder."""
         self._path = path
+        self._name = name
         self._file: IO[bytes] | None = None
         self._cap = cap_bytes
         self._started = started
@@ -93,6 +94,8 @@ class LogSink:
     def _opened(self, path: Path) -> IO[bytes]:
         """The file; a test that writes nothing has none."""
         if self._file is None:
+            if self._name:  # joined only now: most tests of a reused slot write nothing
+                path = self._path = path / self._name
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("wb", buffering=0)
         return self._file

@@ -63,6 +63,9 @@ class Slot:
         self._silent_since = 0.0
         self._spill = b""
         self._environment = ""
+        """What the agent has."""
+        self._last: Assignment | None = None
+        self._last_environment = ""
         self._server: str | None = None
         self.container_id: str | None = None
         self.create_seconds = 0.0
@@ -113,7 +116,7 @@ class Slot:
         marked = self._streams_dir is None
         reading = AgentReading(assignment, folder, first=first, marked_stderr=marked)
         script = self._prelude(assignment) + hardening.order(assignment, first=first, keep=keep)
-        environment = hardening.environment(assignment)
+        environment = self._environment_of(assignment)
         if environment != self._environment:
             self._environment, script = environment, environment + script
         try:
@@ -122,6 +125,14 @@ class Slot:
             reading.close()
             raise
         return reading
+
+    def _environment_of(self, assignment: Assignment) -> str:
+        """Made anew only for a test that differs in what it depends on."""
+        command, known = assignment.test.command, self._last
+        if known is None or known.profile is not assignment.profile or known.test.command.env != command.env:
+            self._last_environment = hardening.environment(assignment)
+        self._last = assignment
+        return self._last_environment
 
     def _prelude(self, assignment: Assignment) -> str:
         """What lets the test be forked from a runner that this slot has started, or starts now."""

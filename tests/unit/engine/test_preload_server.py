@@ -243,7 +243,9 @@ def test_signals_to_all_end_the_test_and_not_the_server(tmp_path: Path) -> None:
 
 
 def test_a_helper_is_compiled_once_and_again_when_it_changes(tmp_path: Path) -> None:
-    make_project(tmp_path, {"helper.py": "x = 1\n", "test_x.py": "import helper\ndef test_a():\n    assert helper.x == 1\n"})
+    make_project(
+        tmp_path, {"helper.py": "x = 1\n", "test_x.py": "import helper\ndef test_a():\n    assert helper.x == 1\n"}
+    )
     argv = words(tmp_path, "test_x.py")
     with Preloaded(tmp_path) as server:
         codes = [server.ask(argv), server.ask(argv)]
