@@ -184,14 +184,14 @@ def test_views_answer_at_the_sqlite_prompt(database, run):
             for view, column in {
                 "worst_memory": "memory_peak_mib",
                 "worst_cpu": "cpu_seconds",
-                "slowest": "duration_seconds",
+                "slowest_tests": "duration_seconds",
             }.items()
         }
         flaky = connection.execute("SELECT * FROM flaky_tests").fetchall()
     assert first == {
         "worst_memory": ("big.py", 100.0),
         "worst_cpu": ("small.py", 5.0),
-        "slowest": ("big.py", 9.0),
+        "slowest_tests": ("big.py", 9.0),
     }
     assert flaky == []
 
