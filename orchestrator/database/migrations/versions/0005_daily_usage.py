@@ -152,11 +152,11 @@ def _add_origins() -> None:
     )
 
 
-def _count(name: str, comment: str) -> sa.Column:
+def _count(name: str, comment: str) -> "sa.Column[object]":
     return sa.Column(name, sa.BigInteger(), nullable=False, comment=comment)
 
 
-def _figure_columns(name: str, what: str) -> list[sa.Column]:
+def _figure_columns(name: str, what: str) -> "list[sa.Column[object]]":
     return [
         _count(f"{name}_count", f"Judged attempts with this figure: {what}."),
         sa.Column(f"{name}_sum", sa.Double(), comment="Sum over them; NULL: there are none."),
