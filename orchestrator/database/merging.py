@@ -8,6 +8,7 @@ end; of a time series, the one of more points; of a day, the sums that rest on m
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database import daily, schema, upkeep
+from orchestrator.database.files import read_header
 from orchestrator.database.opening import write_connection
 from orchestrator.database.sources import source
 from orchestrator.database.upserts import add_new
@@ -49,6 +51,11 @@ class Merged:
     version: int
     """Schema of the file; an older one was upgraded in a copy."""
 
+    @property
+    def was_older(self) -> bool:
+        """Whether it was."""
+        return self.version < schema.SCHEMA_VERSION
+
 
 def merge(db: Database, paths: Sequence[Path]) -> tuple[Merged, ...]:
     """Merge files into the database, one after the other; no file is changed.
@@ -59,15 +66,13 @@ def merge(db: Database, paths: Sequence[Path]) -> tuple[Merged, ...]:
     for path in paths:
         if db.path is not None and path.exists() and path.samefile(db.path):
             raise UsageError(f"{path} is the database that would be merged into", remedy="name the other ones")
-        with source(path):
-            pass
-    return tuple(_merge_file(db, path) for path in paths)
+    with ExitStack() as stack:
+        engines = [stack.enter_context(source(path)) for path in paths]
+        return tuple(_merge_file(db, path, engine) for path, engine in zip(paths, engines, strict=True))
 
 
-def _merge_file(db: Database, path: Path) -> Merged:
-    from orchestrator.database.files import read_header
-
-    with source(path) as engine, db.writing() as target, engine.connect() as reader, reader.begin():
+def _merge_file(db: Database, path: Path, engine: sa.Engine) -> Merged:
+    with db.writing() as target, engine.connect() as reader, reader.begin():
         merger = _Merger(reader, target)
         merger.shared()
         for run in merger.unknown_runs():
