@@ -90,8 +90,11 @@ def _open_server(url: URL) -> Opened:
         migrate.refuse_newer(version or 0, place)
         if version is not None and version < SCHEMA_VERSION:
             notices.append(migrate.upgrade(engine, None))
-    except SQLAlchemyError as error:
-        raise database_error(error, "open", place) from error
+    except BaseException as error:
+        engine.dispose()
+        if isinstance(error, SQLAlchemyError):
+            raise database_error(error, "open", place) from error
+        raise
     return Opened(engine=engine, path=None, notices=notices)
 
 
