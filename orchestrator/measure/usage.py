@@ -129,6 +129,11 @@ def combine(
     )
 
 
+def not_measured(reason: str) -> Usage:
+    """Of a test that did not come to run."""
+    return _usage({}, reason, local=False)
+
+
 def _comparable(span: _Span) -> dict[str, float]:
     """What a source says of the test; without peaks that may be of what came before it."""
     found = {"cpu_seconds": span.growth("cpu_seconds")}
