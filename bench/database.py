@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python bench/database.py [--results 2000] [--history 1000000]
 
-Prints the median and p99 of `record` in milliseconds, and, with --history, the time of each question: by the clock,
-and of this process, which is what a busy machine leaves comparable.
+Prints the median and p99 of `record` in milliseconds, and, with --history, the time of each question: by the clock
+and in CPU time, which a busy machine leaves comparable.
 """
 
 from __future__ import annotations
