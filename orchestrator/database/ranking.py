@@ -38,9 +38,8 @@ def offenders(
     with db.reading() as connection:
         ranked = _ranked(connection, resource, since=since, until=until)[:limit]
         reader = UsageReader(connection, since=since, until=until, resources=(resource,))
-        worst = [
-            _worst_attempt(connection, r.test_id, EXPRESSIONS[resource], window(since, until)) for r in ranked
-        ]
+        figure, within = EXPRESSIONS[resource], window(since, until)
+        worst = [_worst_attempt(connection, row, figure, within) for row in ranked]
         return tuple(
             _offender(attempt, rank=rank, by=resource, ranked=row, reader=reader)
             for rank, (row, attempt) in enumerate(zip(ranked, worst, strict=True), start=1)
@@ -93,14 +92,14 @@ def _by_day(resource: Resource, part: Stretch, kept: datetime | None) -> sa.Sele
 
 def _worst_attempt(
     connection: sa.Connection,
-    test_key: str,
+    ranked: _Ranked,
     figure: sa.ColumnElement[Any],
     within: sa.ColumnElement[bool],
 ) -> sa.RowMapping | None:
     query = (
         sa.select(attempts, tests.c.path, tests.c.case_name, MEMORY_RATIO.label("memory_ratio"))
         .join(tests, tests.c.id == attempts.c.test_id)
-        .where(attempts.c.test_id == test_key, figure.is_not(None), within)
+        .where(attempts.c.test_id == ranked.test_id, figure >= ranked.worst, within)
         .order_by(figure.desc(), attempts.c.started_at.desc())
         .limit(1)
     )

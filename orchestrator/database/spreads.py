@@ -130,6 +130,4 @@ def history_of(parts: Sequence[Part]) -> tuple[float, ...]:
 
 
 def _ordered(parts: Sequence[Part]) -> list[int]:
-    if len(parts) == 1:
-        return parts[0].buckets()
     return sorted(chain.from_iterable(part.buckets() for part in parts))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -135,7 +135,8 @@ class Database:
         with self._lock:
             spool, failure = self._spools.pop(run_id, None), self._failures.pop(run_id, None)
         if spool is None or failure is None:
-            self.sum_up(at_most=DAYS_AT_ONCE)
+            with suppress(DatabaseError):  # all results are stored: what could not be summed up waits
+                self.sum_up(at_most=DAYS_AT_ONCE)
             return
         places, lost = ", ".join(map(str, spool.paths)), spool.waiting
         spool.close()
