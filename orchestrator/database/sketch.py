@@ -10,7 +10,6 @@ import math
 import sys
 from array import array
 from collections import Counter
-from itertools import compress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,9 +49,10 @@ def buckets(sketches: Sequence[bytes]) -> list[int]:
     if len(numbers) != len(counts):
         raise ValueError("a sketch is cut short")
     found = list(numbers)
-    if counts and max(counts) > 1:  # mostly it is 1: few are worth a turn of a loop
-        for number, count in compress(zip(numbers, counts, strict=True), map((1).__lt__, counts)):
-            found += [number] * (count - 1)
+    if sum(counts) > len(counts):
+        for number, count in zip(numbers, counts, strict=True):
+            if count > 1:  # mostly it is 1
+                found += [number] * (count - 1)
     return found
 
 

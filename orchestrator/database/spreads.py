@@ -46,7 +46,7 @@ class Values:
         """The largest."""
         return max(self.values)
 
-    def buckets(self) -> list[int]:
+    def buckets(self) -> Sequence[int]:
         """As those of a sketch."""
         return [bucket(value) for value in self.values]
 
@@ -59,15 +59,14 @@ class Values:
 class Days:
     """A figure summed up by day, in order of time: each day's maximum, and all days' sketches."""
 
-    count: int
     total: float
     maxima: Sequence[float]
-    sketches: Sequence[bytes]
+    found: Sequence[int]
+    """Buckets of all sketches."""
 
     @classmethod
     def of(
         cls,
-        counts: Sequence[int],
         sums: Sequence[float | None],
         maxima: Sequence[float | None],
         sketches: Sequence[bytes | None],
@@ -81,16 +80,21 @@ class Days:
         if not sums:
             return None
         known = cast("Sequence[float]", maxima)
-        return cls(sum(counts), sum(cast("Sequence[float]", sums)), known, cast("Sequence[bytes]", sketches))
+        return cls(sum(cast("Sequence[float]", sums)), known, buckets(cast("Sequence[bytes]", sketches)))
 
     @property
     def maximum(self) -> float:
         """The largest."""
         return max(self.maxima)
 
-    def buckets(self) -> list[int]:
+    @property
+    def count(self) -> int:
+        """Attempts."""
+        return len(self.found)
+
+    def buckets(self) -> Sequence[int]:
         """Of all sketches."""
-        return buckets(self.sketches)
+        return self.found
 
     def points(self) -> Sequence[float]:
         """One for each day."""

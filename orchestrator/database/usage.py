@@ -93,7 +93,7 @@ class UsageReader:
     def _by_day(self, part: Stretch) -> sa.Select[Any]:
         columns = daily_usage.c
         names = [DAILY_NAMES[resource] for resource in self._resources]
-        figures = [columns[f"{name}_{sum_}"] for name in names for sum_ in ("count", "sum", "max", "sketch")]
+        figures = [columns[f"{name}_{sum_}"] for name in names for sum_ in ("sum", "max", "sketch")]
         query = sa.select(*figures).where(columns.test_id == sa.bindparam("test_id")).order_by(columns.day)
         if part.since is not None:
             query = query.where(columns.day >= part.since.date().isoformat())
@@ -110,7 +110,7 @@ class UsageReader:
                 continue
             for place, parts in enumerate(found):
                 part = (
-                    Days.of(*columns[4 * place : 4 * place + 4])
+                    Days.of(*columns[3 * place : 3 * place + 3])
                     if stretch.by_day
                     else Values.of(columns[place], days=stretch.days)
                 )

@@ -45,11 +45,10 @@ VIEWS = (
     ),
     View(
         name="slowest_tests",
-        comment="Tests by their longest duration, with the largest share of a deadline they ever took.",
+        comment="Tests by their longest duration.",
         query=(
             f"SELECT {_TEST}, count(*) AS attempts, max(a.test_seconds) AS duration_seconds, "
             "avg(a.test_seconds) AS duration_seconds_mean, "
-            "max(a.test_seconds / nullif(a.limit_timeout_seconds, 0)) AS time_ratio, "
             f"max(a.started_at) AS last_run_at {_FROM} "
             f"WHERE {_JUDGED} {_GROUP} ORDER BY 4 DESC"
         ),

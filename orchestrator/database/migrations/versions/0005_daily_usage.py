@@ -50,7 +50,6 @@ _VIEWS = {
     "slowest_tests": (
         f"SELECT {_TEST}, count(*) AS attempts, max(a.test_seconds) AS duration_seconds, "
         "avg(a.test_seconds) AS duration_seconds_mean, "
-        "max(a.test_seconds / nullif(a.limit_timeout_seconds, 0)) AS time_ratio, "
         f"max(a.started_at) AS last_run_at {_FROM} "
         f"WHERE {_JUDGED} {_GROUP} ORDER BY 4 DESC"
     ),
