@@ -5,7 +5,7 @@
 #   sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
 #
 # From orch, for each test, lines of shell that end in a call of orch_test. With a folder they stand in a file of it,
-# and the input has a line "NONCE FILE"; else the input has a line with the nonce, the lines, and the nonce once more.
+# and the input has a line "NONCE FILE" (and "go" after a cleaning); else the input has a line with the nonce, the lines, and the nonce once more.
 # To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
 #   (first only: begin, what the kernel holds us to and counters before, run,) <the test's stdout>, end, code and
 #   counters, rest, what the test left, tar, <archive of the outputs>, reset, what could not be emptied, over
@@ -18,6 +18,7 @@ place=$1
 if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
+server='' request='' # processes that tests are forked from; what they are asked for the next test
 
 newline='
 '
@@ -70,12 +71,12 @@ counters() {
     done
 }
 
-# Sets $live to the processes besides this one that are not zombies.
+# Sets $live to the processes besides this one and the server's that are not zombies.
 find_live() {
     live=
     for entry in /proc/[0-9]*; do
         pid=${entry#/proc/}
-        [ "$pid" = 1 ] && continue
+        case " 1 $server " in *" $pid "*) continue ;; esac
         while read -r key value _; do
             [ "$key" = State: ] || continue
             [ "$value" = Z ] || [ "$value" = X ] || live="$live $pid"
@@ -192,10 +193,22 @@ list_left() {
     list_ipc
     [ -n "$filled" ] || return 0
     text=
-    # shellcheck disable=SC2016 # expanded by eval
-    try 'text=$(exec stat -f -c "space %n %b %f %c %d %S" $filled)'
+    if [ -n "$server" ]; then
+        printf 'space%s\n' "$filled" >&5
+        for folder in $filled; do IFS= read -r line <&6 && text="$text$line$newline"; done
+    else
+        # shellcheck disable=SC2016 # expanded by eval
+        try 'text=$(exec stat -f -c "space %n %b %f %c %d %S" $filled)'
+    fi
     record="$record$text
 "
+}
+
+# Has the server do something that would take programs: `pack CAP FOLDER` to stdout, `empty FOLDER...`.
+chore() {
+    [ -n "$server" ] || return 1
+    printf '%s\n' "$*" >&5
+    IFS= read -r line <&6 && [ "$line" = "done" ]
 }
 
 dirty() {
@@ -205,6 +218,8 @@ dirty() {
 
 # Empties the writable places for the next test, and notes which could not be.
 reset_places() {
+    # shellcheck disable=SC2086
+    if chore empty $filled && is_empty; then return 0; fi
     for folder in $filled; do
         set -- "$folder"/* "$folder"/.[!.]* "$folder"/..?*
         rm -rf "$@"
@@ -224,9 +239,56 @@ launch() {
         environment
         own
         unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
-        exec "$@" >&8 2>&9 7<&- 8>&- 9>&-
+        exec "$@" >&8 2>&9 5>&- 6<&- 7<&- 8>&- 9>&-
     )
     code=$?
+}
+
+# orch_server FOLDER COMMAND...    after `environment`: starts what tests are forked from, in place of one there is. It
+# takes requests on fd 0 and answers on fd 1: preload_server.py. A line request=... asks it for the test that follows.
+orch_server() {
+    if [ -n "$server" ]; then kill -KILL -1; jobs; fi
+    server='' folder=$1
+    shift
+    mkfifo /tmp/.orch-ask /tmp/.orch-answer || return
+    # Opened for both directions nobody waits. The server is to be the only writer of answers, so that its end is seen.
+    exec 5<>/tmp/.orch-ask 4<>/tmp/.orch-answer 6</tmp/.orch-answer
+    rm -f /tmp/.orch-ask /tmp/.orch-answer
+    (
+        echo 500 >/proc/self/oom_score_adj
+        cd "$folder" || exit 126
+        environment
+        unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
+        exec "$@" <&5 >&4 4>&- 5>&- 6<&- 7<&-
+    ) &
+    server=$!
+    exec 4>&-
+}
+
+# Has the server run the test that $request describes, and sets $code; no fork. False: it has not; $how says why.
+ask_server() {
+    how=
+    [ -n "$request" ] || return 1
+    line=$request request='' how=' refused no server could be started'
+    [ -n "$server" ] || return 1
+    printf '%s\n' "$line" >&5
+    how=' forked' code=137
+    if ! IFS= read -r line <&6; then server='' && return 0; fi
+    jobs # reaps what the test has left to us
+    server=${line%%:*}
+    server=${server#* }
+    if [ "${line%% *}" != exit ]; then how=" refused ${line#*: }" && return 1; fi
+    code=${server%% *} server=${server#* }
+}
+
+# After a cleaning, waits until orch has set the memory peak back, which the cleaned files were part of. The next
+# order may stand before that word.
+await_go() {
+    while read -r word text <&7; do
+        if [ "$word" = go ]; then return 0; fi
+        order_nonce=$word order=$text
+    done
+    return 1
 }
 
 # orch_test first|next last|keep FOLDER COMMAND...    after `environment` and `own`, which export what the test is told.
@@ -239,10 +301,10 @@ orch_test() {
         counters "$measured"
         printf '\n%s begin\n%s\n%s run\n' "$nonce" "$record" "$nonce" >&8
     fi
-    launch "$@"
+    ask_server || launch "$@"
     record=
     end_leftovers
-    left=$record record="code $code
+    left=$record record="code $code$how
 "
     counters "$measured" # before the listing, which is no work of the test
     [ "$place" != - ] || mark end >&9
@@ -258,7 +320,8 @@ orch_test() {
     for entry in "$ORCH_OUTPUT_DIR"/* "$ORCH_OUTPUT_DIR"/.[!.]* "$ORCH_OUTPUT_DIR"/..?*; do
         if [ -e "$entry" ] || [ -L "$entry" ]; then
             # the cap holds against files with holes, which are larger than their place
-            tar -C "$ORCH_OUTPUT_DIR" -cf - . | head -c "$ORCH_OUTPUT_CAP" >&8
+            chore pack "$ORCH_OUTPUT_CAP" "$ORCH_OUTPUT_DIR" ||
+                tar -C "$ORCH_OUTPUT_DIR" -cf - . | head -c "$ORCH_OUTPUT_CAP" >&8
             break
         fi
     done
@@ -268,7 +331,7 @@ orch_test() {
         # what went into the cleaning is not the next test's
         [ -n "$record" ] || counters "$measured"
         printf '\n%s reset\n%s\n%s over\n' "$nonce" "$record" "$nonce" >&8
-        case $record in *dirty*) ;; *) return ;; esac
+        case $record in *dirty*) ;; *) await_go && return ;; esac
     else
         printf '\n%s reset\n\n%s over\n' "$nonce" "$nonce" >&8
     fi
@@ -276,8 +339,16 @@ orch_test() {
 }
 
 printf '\norch-agent ready\n' >&8
+next_order() {
+    if [ -n "$order" ]; then
+        nonce=$order_nonce file=$order order=''
+    else
+        read -r nonce file <&7
+    fi
+}
+order=
 if [ "$place" != - ]; then
-    while read -r nonce file <&7; do
+    while next_order; do
         # shellcheck disable=SC1090
         . "$place/$file"
     done

@@ -18,7 +18,7 @@ from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError
 from orchestrator.measure.calibration import corrected
 from orchestrator.measure.usage import not_measured
-from orchestrator.model import EngineState, Evidence, OutputLog, SlotUse, Timings, Usage
+from orchestrator.model import EngineState, Evidence, Launch, OutputLog, SlotUse, Timings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from orchestrator.engine.reading import Reading, SlotRun
     from orchestrator.measure.turns import Look
     from orchestrator.model import Assignment, Attestation, Sample
-    from orchestrator.stopping import StopFlag
 
 NO_AGENT = "the image has no shell for the agent, which reads this figure"
 NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
@@ -52,6 +51,8 @@ class Flight:
     look: Look | None = None
     """Before it; None: this container is not measured by looks."""
     after: Look | None = None
+    doubt: str | None = None
+    """Why its container is not used again, although the agent waits for another test."""
     agent_counters: str = ""
     """The agent's reading before it, where that was the one after another test."""
 
@@ -77,9 +78,13 @@ class Seen:
 class LocalLane:
     """Runs tests one after another; used by one thread. Close it."""
 
-    def __init__(self, executor: LocalExecutor, stop: StopFlag) -> None:
+    def __init__(
+        self, executor: LocalExecutor, *, take: Callable[[Assignment], Held], retire: Callable[[Held], None]
+    ) -> None:
+        """`take` opens a container for a test, `retire` removes one."""
         self._executor = executor
-        self._stop = stop
+        self._take = take
+        self._retire = retire
         self._held: Held | None = None
         self._flight: Flight | None = None
         """The next test, released before its `run` was called."""
@@ -137,7 +142,7 @@ class LocalLane:
         if held is not None and self._may_take(held, assignment):
             return held
         self._drop()
-        held = self._held = self._executor.open(assignment)
+        held = self._held = self._take(assignment)
         seen.create_seconds, seen.start_seconds = held.slot.create_seconds, held.slot.start_seconds
         return held
 
@@ -188,7 +193,7 @@ class LocalLane:
         watch = Watch(
             measured=lambda _: follow(), lasting=lasting, before_kill=before_kill, signal=held.meter.signal
         )
-        return held.slot.read(flight.reading, flight.assignment, stop=self._stop, watch=watch)
+        return held.slot.read(flight.reading, flight.assignment, stop=self._executor.stop, watch=watch)
 
     def _follow(
         self,
@@ -204,8 +209,8 @@ class LocalLane:
         held.agent_counters = flight.reading.counters
         if not flight.keep or flight.reading.exit_code != 0:
             return
-        if not self._is_sound(held, flight):
-            flight.keep = False
+        flight.doubt = self._doubt(held, flight)
+        if flight.doubt is not None:
             return
         following = upcoming() if held.turns else None
         if following is not None and self._may_take(held, following):
@@ -217,16 +222,18 @@ class LocalLane:
             flight.after = held.look = held.meter.look_between()
 
     @staticmethod
-    def _is_sound(held: Held, flight: Flight) -> bool:
-        """Whether the container may be used again, as far as can be seen from outside."""
+    def _doubt(held: Held, flight: Flight) -> str | None:
+        """Why the container may not be used again, as far as can be seen from outside."""
         if held.guard is None or not held.guard.unchanged:
-            return False
+            return "its container is not used again: limits, priority or affinity of process 1 have changed"
         if flight.after is None or flight.after.counters.memory_bytes is None:
-            return True
+            return None
         charged = flight.after.counters.memory_bytes
         if held.floor_bytes is None:
             held.floor_bytes = charged
-        return charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes
+        if charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes:
+            return None
+        return f"its container is not used again: {charged} bytes stay charged to it between tests"
 
     def _conclude(self, held: Held, flight: Flight | None, seen: Seen) -> None:
         """Measure, hear the second witness, keep the container or remove it."""
@@ -253,7 +260,7 @@ class LocalLane:
             )
         seen.attestation = held.attestation
         self._measure(held, flight, seen)
-        if seen.kept and run is not None:
+        if seen.kept and run is not None and flight is not None and flight.doubt is None:
             self._go_on(held, run)
         else:
             self._drop()
@@ -283,12 +290,16 @@ class LocalLane:
 
     def _go_on(self, held: Held, run: SlotRun) -> None:
         """The container waits for its next test, or has it already."""
-        if run.clean_counters:
+        flight = self._flight
+        if run.clean_counters:  # what went into the cleaning, and what was cleaned away, is not the next one's
             held.agent_counters = run.clean_counters
-        if self._flight is not None:
-            if run.clean_counters:
-                self._flight.agent_counters = run.clean_counters
-            self._flight.reading.restart()
+            if held.turns:
+                held.look = held.meter.look_between()
+            if flight is not None:
+                flight.agent_counters, flight.look = held.agent_counters, held.look
+            held.slot.go()
+        if flight is not None:
+            flight.reading.restart()
 
     def _drop(self) -> None:
         """Remove the held container, and forget what was let into it: it is run anew."""
@@ -297,7 +308,7 @@ class LocalLane:
             self._flight = None
         held, self._held = self._held, None
         if held is not None:
-            self._executor.close(held)
+            self._retire(held)
 
     # ------------------------------------------------------------ what was seen
 
@@ -326,6 +337,13 @@ class LocalLane:
             ),
             started_at=run.started_at if run else datetime.now(UTC),
             attestation=seen.attestation,
-            slot=SlotUse(position=flight.position) if flight else SlotUse(),
+            slot=_slot_use(flight, run),
             kept=seen.kept,
         )
+
+
+def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:
+    if flight is None:
+        return SlotUse()
+    launch, note = run.launch if run else (Launch.PROCESS, None)
+    return SlotUse(position=flight.position, launch=launch, note=note or flight.doubt)
