@@ -42,9 +42,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=list(PYTHONS))
 def unit(session: nox.Session) -> None:
-    """Unit tests: no engine, no network, seconds."""
+    """Unit tests: no engine, no server, no network, seconds."""
     install(session)
-    session.run("python", "-m", "pytest", "tests/unit", *session.posargs)
+    session.run("python", "-m", "pytest", "tests/unit", "-m", "not postgres", *session.posargs)
 
 
 @nox.session

@@ -2,12 +2,14 @@
 
     PYTHONPATH=. python bench/database.py [--results 2000] [--history 1000000]
 
-Prints the median and p99 of `record` in milliseconds, and, with --history, the time of each question.
+Prints the median and p99 of `record` in milliseconds, and, with --history, the time of each question: by the clock
+and in CPU time, which a busy machine leaves comparable.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sqlite3
 import tempfile
 import time
@@ -17,9 +19,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.database.queries import list_runs, load_run, offenders, usage_report
+from orchestrator.config.settings import Retention
+from orchestrator.database.queries import (
+    broken_budgets,
+    database_size,
+    diff_runs,
+    list_runs,
+    load_run,
+    offenders,
+    usage_report,
+)
 from orchestrator.database.statistics import percentile
 from orchestrator.database.store import Database
+from orchestrator.database.views import VIEWS
 from orchestrator.model import Sample, TestId
 from orchestrator.model_reports import Resource
 from orchestrator.reports.usage import WIDE
@@ -28,6 +40,7 @@ from tests.unit.database.database_examples import SAMPLES, finish, make_assignme
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+DAYS = 400
 SERIES = tuple(
     replace(SAMPLES[0], at_seconds=i / 10, memory_bytes=i * 4096, cpu_seconds=i / 30) for i in range(600)
 )
@@ -57,71 +70,157 @@ def record(folder: Path, number: int, label: str, samples: tuple[Sample, ...]) -
 
 
 def grow(path: Path, attempts: int) -> None:
-    """Multiply the attempts of the newest run, spread over a year: rows as they are, made by SQL."""
-    now = datetime.now(tz=UTC)
+    """Multiply the results of the newest run: 500 tests, as many runs a day as it takes, over 400 days. Rows are
+    made by SQL from recorded ones; figures wander, some attempts break a budget, some are flaky.
+    """
+    now, chance = datetime.now(tz=UTC), random.Random(0)
     with sqlite3.connect(path, isolation_level=None) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(attempts)")]
+        connection.execute("PRAGMA synchronous = OFF")
         (run_id,) = connection.execute("SELECT id FROM runs LIMIT 1").fetchone()
+        old = {
+            table: connection.execute(f"SELECT * FROM {table} WHERE {key}", (run_id,)).fetchone()
+            for table, key in (
+                ("runs", "id = ?"),
+                ("violations", "attempt_id IN (SELECT id FROM attempts WHERE run_id = ?)"),
+                ("cases", "attempt_id IN (SELECT id FROM attempts WHERE run_id = ?)"),
+                ("samples", "attempt_id IN (SELECT id FROM attempts WHERE run_id = ?)"),
+            )
+        }
         template = connection.execute(
             "SELECT * FROM attempts WHERE run_id = ? AND repetition = 1", (run_id,)
         ).fetchall()
-        place = {name: columns.index(name) for name in columns}
-        connection.execute("BEGIN")
-        statement = f"INSERT INTO attempts VALUES ({', '.join('?' * len(columns))})"
-        for batch in range(attempts // len(template)):
-            at = (now - timedelta(days=365 * batch * len(template) / attempts)).strftime("%Y-%m-%d %H:%M:%S.%f")
-            rows = []
-            for number, row in enumerate(template):
-                copy = list(row)
-                copy[place["id"]], copy[place["repetition"]] = str(uuid.uuid4()), 1000 + batch
-                copy[place["started_at"]] = at
-                copy[place["memory_peak_bytes"]] += (batch * 7919 + number) % 4096 * 1024
-                rows.append(copy)
-            connection.executemany(statement, rows)
-        connection.execute("COMMIT")
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(attempts)")]
+        place = {name: number for number, name in enumerate(columns)}
+        batches = attempts // len(template)
+        for batch in range(batches):
+            age = DAYS * (batches - batch) / batches
+            started = now - timedelta(days=age)
+            connection.execute("BEGIN")
+            _grow_run(connection, old, template, place, (started, age, chance))
+            connection.execute("COMMIT")
+        days = (now - timedelta(days=n) for n in range(DAYS + 1))
+        connection.executemany(
+            "INSERT OR IGNORE INTO stale_days VALUES (?)", [(d.date().isoformat(),) for d in days]
+        )
     connection.close()
 
 
+def _grow_run(connection, old, template, place, when) -> None:  # type: ignore[no-untyped-def]
+    started, age, chance = when
+    at = started.strftime("%Y-%m-%d %H:%M:%S.%f")
+    run_id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
+    run = list(old["runs"])
+    run[0], run[1], run[2] = run_id, at, "finished"
+    connection.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(run))})", run)
+    rows: dict[str, list[tuple[object, ...]]] = {"attempts": [], "violations": [], "cases": [], "samples": []}
+    for original in template:
+        row = list(original)
+        key = row[place["id"]] = str(uuid.UUID(int=chance.getrandbits(128), version=4))
+        row[place["run_id"]], row[place["repetition"]], row[place["started_at"]] = run_id, 1, at
+        row[place["memory_peak_bytes"]] += chance.randrange(4096) * 4096
+        row[place["cpu_seconds"]] *= chance.uniform(0.8, 1.4)
+        row[place["test_seconds"]] *= chance.uniform(0.8, 1.4)
+        row[place["throttled_seconds"]] = chance.choice((0.0, 0.0, 0.0, chance.random()))
+        row[place["pids_peak"]] = chance.randrange(2, 9)
+        row[place["is_flaky"]] = chance.random() < 0.01
+        rows["attempts"].append(tuple(row))
+        rows["cases"].append((key, *old["cases"][1:]))
+        if chance.random() < 0.05:
+            rows["violations"].append((key, *old["violations"][1:]))
+        if age < 90:  # older ones are gone, as retention has it
+            rows["samples"].append((key, *old["samples"][1:]))
+    for table, new in rows.items():
+        if new:
+            connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(new[0]))})", new)
+
+
 def ask(label: str, question: Callable[[], object]) -> None:
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     question()
-    print(f"{label}: {(time.perf_counter() - started) * 1000:.0f} ms")
+    taken, used = time.perf_counter() - started, time.process_time() - used
+    print(f"{label}: {taken * 1000:.0f} ms, of CPU {used * 1000:.0f} ms", flush=True)
 
 
 def questions(folder: Path, attempts: int) -> None:
+    started = time.perf_counter()
     grow(folder / "resources.db", attempts)
-    size = (folder / "resources.db").stat().st_size / 2**20
-    print(f"{attempts} attempts: {size:.0f} MiB")
-    week = datetime.now(tz=UTC) - timedelta(days=7)
+    print(f"{attempts} attempts over {DAYS} days made in {time.perf_counter() - started:.0f} s")
+    answer(folder)
+
+
+def answer(folder: Path) -> None:
+    now = datetime.now(tz=UTC)
+    week, month, long = (now - timedelta(days=n) for n in (7, 30, DAYS))
     run = make_run()
     started = time.perf_counter()
     with Database.open(None, state_dir=folder) as database:
         print(f"open: {(time.perf_counter() - started) * 1000:.1f} ms")
+        ask("usage report, 400 days, before any day is summed up", lambda: usage_report(database, since=long))
+        ask("sum up all days", database.sum_up)
+        for row in database_size(database).tables:
+            print(f"  {row.name}: {row.rows} rows, {0 if row.bytes is None else row.bytes / 2**20:.0f} MiB")
+        print(f"  all: {database_size(database).bytes / 2**20:.0f} MiB")
         ids = [TestId(path=f"test/{n}.py") for n in range(500)]
         ask("history of 500 tests", lambda: database.history(ids))
-        ask("offenders, all time", lambda: offenders(database))
-        ask("offenders, 7 days", lambda: offenders(database, since=week, by="memory-ratio"))
-        ask("usage report, 7 days", lambda: usage_report(database, since=week))
-        ask("usage report, all time", lambda: usage_report(database))
-        ask("usage report, all time, as orch report shows it", lambda: usage_report(database, resources=WIDE))
-        ask("usage report, all time, pids", lambda: usage_report(database, resources=(Resource.PIDS,)))
+        for label, since in (("7 days", week), ("30 days", month), ("400 days", long), ("all time", None)):
+            ask(f"usage report, {label}", lambda since=since: usage_report(database, since=since))
+            ask(
+                f"usage report, {label}, as shown",
+                lambda since=since: usage_report(database, since=since, resources=WIDE),
+            )
+            ask(
+                f"usage report, {label}, all resources",
+                lambda since=since: usage_report(database, since=since, resources=tuple(Resource)),
+            )
+            ask(f"offenders, {label}, memory", lambda since=since: offenders(database, since=since))
+            ask(f"offenders, {label}, pids", lambda since=since: offenders(database, since=since, by="pids"))
+            ask(
+                f"offenders, {label}, by all",
+                lambda since=since: [offenders(database, since=since, by=r) for r in Resource],
+            )
+            ask(f"violations, {label}", lambda since=since: broken_budgets(database, since=since))
         ask("list of runs", lambda: list_runs(database))
+        first, second = (row.id for row in list_runs(database, 2))
+        ask("diff of two runs", lambda: diff_runs(database, first, second))
+        for view in VIEWS:
+            ask(f"view {view.name}", lambda view=view: _read(folder / "resources.db", view.name))
+        ask("size of tables", lambda: database_size(database))
         database.begin_run(run, [])
-        database.record(run.id, make_result(run))
-        finish(database, run)
+        results = [make_result(run, f"test/{n}.py", samples=()) for n in range(500)]
+        taken = []
+        for result in results:
+            started = time.perf_counter()
+            database.record(run.id, result)
+            taken.append((time.perf_counter() - started) * 1000)
+        taken.sort()
+        print(f"record: median {percentile(taken, 0.5):.3f} ms, p99 {percentile(taken, 0.99):.3f} ms")
+        ask("end of a run", lambda: finish(database, run))
         ask("load the latest run", lambda: load_run(database, "latest"))
+        ask("prune with nothing to do", lambda: database.prune(Retention()))
+
+
+def _read(path: Path, view: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"SELECT * FROM {view}").fetchall()
+    connection.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=int, default=2000)
     parser.add_argument("--history", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="A folder for the large history, made if it is not there.")
     arguments = parser.parse_args()
+    if arguments.keep is not None and (arguments.keep / "resources.db").exists():
+        answer(arguments.keep)
+        return
     with tempfile.TemporaryDirectory() as folder:
         record(Path(folder), arguments.results, "no samples", ())
         record(Path(folder), arguments.results // 4, "600 samples", SERIES)
         if arguments.history:
-            questions(Path(folder), arguments.history)
+            place = arguments.keep or Path(folder) / "history"
+            record(place, 500, "the history's first run", SERIES[:32])
+            questions(place, arguments.history)
 
 
 if __name__ == "__main__":

@@ -357,7 +357,40 @@ def db() -> None:
 @common
 def db_path(**options: Any) -> None:
     """Where it is."""
-    from orchestrator.commands.runs import db_path as command
+    from orchestrator.commands.database import db_path as command
+
+    sys.exit(command(**options))
+
+
+@db.command("info")
+@common
+@click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
+def db_info(**options: Any) -> None:
+    """How large it is, table by table, and from when to when it reaches."""
+    from orchestrator.commands.database import db_info as command
+
+    sys.exit(command(**options))
+
+
+@db.command("vacuum")
+@common
+def db_vacuum(**options: Any) -> None:
+    """Give back the room of what was deleted; needs as much free disk meanwhile as the database has."""
+    from orchestrator.commands.database import db_vacuum as command
+
+    sys.exit(command(**options))
+
+
+@db.command("merge")
+@common
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+def db_merge(**options: Any) -> None:
+    """Bring all that other databases hold, such as those of shards, into this one.
+
+    In any order and as often as you like: what is there already stays. No FILE is changed; one of an older
+    orch is upgraded in a copy, one of a newer orch is refused.
+    """
+    from orchestrator.commands.database import db_merge as command
 
     sys.exit(command(**options))
 

@@ -244,3 +244,31 @@ class RunDiff:
     """Largest relative change first."""
     only_before: tuple[TestId, ...] = ()
     only_after: tuple[TestId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSize:
+    """One table of the resource database."""
+
+    name: str
+    rows: int
+    bytes: int | None
+    """With its indexes; None: this SQLite cannot tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSize:
+    """How large the resource database is, and from when to when it reaches."""
+
+    place: str
+    schema: int
+    bytes: int
+    free_bytes: int | None
+    """Of them, what `orch db vacuum` would give back at least; None: not known."""
+    oldest_run_at: datetime | None
+    newest_run_at: datetime | None
+    first_day: str | None
+    """The first day that is summed up, `2026-03-01`."""
+    days_not_summed_up: int
+    """Today, and days that await the end of a run or a prune."""
+    tables: tuple[TableSize, ...] = ()

@@ -60,6 +60,14 @@ ensure_package() {
     die "needs the package $2"
 }
 
+# ensure_postgres: the programs of a server; Debian keeps them off the PATH, and tests look there too.
+ensure_postgres() {
+    for program in /usr/lib/postgresql/*/bin/initdb; do
+        [ -x "$program" ] && return
+    done
+    ensure_package initdb postgresql
+}
+
 # ensure_engine: an engine answers, and is stopped at the end if it was started here.
 ensure_engine() {
     started=no

@@ -84,7 +84,7 @@ def run(options: RunOptions) -> int:
         )
         output.summary(summary)
         remove_old_runs(old_runs(config.state_dir, config.retention))
-        database.prune(config.retention)
+        database.prune(config.retention, thin_at_most=10)
     return summary.exit_code
 
 

@@ -1,4 +1,4 @@
-"""`orch runs ...` and `orch db path`: the runs of the past."""
+"""`orch runs ...`: the runs of the past."""
 
 from __future__ import annotations
 
@@ -75,11 +75,4 @@ def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool)
     with open_database(config) as db:
         count = db.prune(config.retention)
     say(f"{len(old)} run folders and the records of {count} runs removed")
-    return ExitCode.OK
-
-
-def db_path(*, config_path: Path | None, database: str | None) -> int:
-    """Print where the resource database is."""
-    with opened(config_path, database) as db:
-        say(db.place)
     return ExitCode.OK

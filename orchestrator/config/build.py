@@ -195,6 +195,8 @@ def _retention(values: Mapping[str, Any]) -> Retention:
     return Retention(
         records_days=values["retention.records"],
         rollups_days=values["retention.rollups"],
+        samples_days=values["retention.samples"],
+        samples_full_days=values["retention.samples_full"],
         runs_days=values["retention.runs"],
         runs_count=values["retention.runs_count"],
         runs_bytes=values["retention.runs_size"],

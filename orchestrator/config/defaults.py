@@ -98,6 +98,8 @@ DEFAULTS: dict[str, object] = {
     "retention": {
         "records": "400d",
         "rollups": "1200d",
+        "samples": "90d",
+        "samples_full": "7d",
         "runs": "30d",
         "runs_count": "100",
         "runs_size": "1g",

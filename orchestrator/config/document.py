@@ -163,6 +163,8 @@ class RetentionPart(_Part):
     section = True
     records: f.DaysOfRecords = Field(0, description="Resource records, in whole days; at least 7d.")
     rollups: f.DaysOfRecords = Field(0, description="Daily sums, in whole days; at least 7d.")
+    samples: f.Days = Field(0, description="Time series of attempts, in whole days.")
+    samples_full: f.Days = Field(0, description="Every point of them, in whole days; older ones are thinned.")
     runs: f.Days = Field(0, description="Run folders, in whole days.")
     runs_count: f.Count = Field(1, description="Run folders kept at most.")
     runs_size: f.Size = Field(0, description="Disk space of all run folders together.")

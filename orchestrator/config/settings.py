@@ -66,6 +66,10 @@ class Retention:
     """Resource records of single tests; never under 7."""
     rollups_days: int = 1200
     """Daily sums; never under 7."""
+    samples_days: int = 90
+    """Time series of attempts, thinned or not."""
+    samples_full_days: int = 7
+    """Every point of a time series; after that a few that keep its shape and its peaks."""
     runs_days: int = 30
     """Run folders under `.orch/runs`; whichever of the three is first."""
     runs_count: int = 100

@@ -104,6 +104,8 @@ def _retention(config: Config) -> dict[str, str]:
     return {
         "retention.records": f"{kept.records_days}d",
         "retention.rollups": f"{kept.rollups_days}d",
+        "retention.samples": f"{kept.samples_days}d",
+        "retention.samples_full": f"{kept.samples_full_days}d",
         "retention.runs": f"{kept.runs_days}d",
         "retention.runs_count": str(kept.runs_count),
         "retention.runs_size": format_size(kept.runs_bytes),

@@ -30,7 +30,7 @@ _REMEDIES = {
 
 def parse_url(url: str) -> URL:
     """A URL of a supported database, or UsageError."""
-    remedy = "write sqlite:////absolute/path.db or postgresql+psycopg://user@host/name"
+    remedy = "write sqlite:////absolute/path.db or postgresql://user@host/name"
     try:
         parsed = sa.make_url(url)
     except ArgumentError:
@@ -40,6 +40,8 @@ def parse_url(url: str) -> URL:
         raise UsageError(f"the database {backend!r} is not supported", remedy=remedy)
     if backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
         raise UsageError("a database in memory would keep nothing", remedy=remedy)
+    if parsed.drivername == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
     return parsed
 
 
@@ -53,10 +55,10 @@ def make_engine(url: URL) -> sa.Engine:
     """An engine whose SQLite connections wait for locks, keep foreign keys, and begin as they are told to."""
     try:
         if url.get_backend_name() != "sqlite":
-            return sa.create_engine(url)
+            return sa.create_engine(url, pool_pre_ping=True)
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     except (ModuleNotFoundError, ArgumentError) as error:
-        raise UsageError(f"no driver for the database: {error}", remedy="install it beside orch") from error
+        raise UsageError(f"no driver for the database: {error}", remedy="install orch[postgres]") from error
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
     return engine
@@ -85,6 +87,19 @@ def pragma(engine: sa.Engine, statement: str) -> list[Any]:
         raw.close()
 
 
+def outside_transaction(engine: sa.Engine, statement: str) -> None:
+    """Execute what no transaction may surround, such as VACUUM."""
+    if engine.dialect.name != "sqlite":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(statement)
+        return
+    raw = engine.raw_connection()  # SQLAlchemy would begin a transaction, `_begin` sees to that
+    try:
+        raw.cursor().execute(statement)
+    finally:
+        raw.close()
+
+
 def error_code(error: BaseException) -> int | None:
     """SQLite's primary result code of an error; None for others."""
     original = error.orig if isinstance(error, DBAPIError) else error
@@ -99,6 +114,8 @@ def is_corrupt(error: BaseException) -> bool:
 
 def database_error(error: SQLAlchemyError | sqlite3.Error | OSError, doing: str, place: object) -> DatabaseError:
     """The error for the user: what was being done, where, why, and what to do."""
-    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    reason = " ".join((str(error.orig) if isinstance(error, DBAPIError) else str(error)).split())
     remedy = _REMEDIES.get(error_code(error) or -1, "run `orch doctor`")
+    if "://" in str(place):
+        remedy = "see that the server answers, and that name, user and password are right"
     return DatabaseError(f"cannot {doing} the resource database {place}: {reason}", remedy=remedy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.connect import WRITE, make_engine, pragma
 from orchestrator.database.files import free_name
-from orchestrator.database.schema import APPLICATION_ID, SCHEMA_VERSION, metadata
+from orchestrator.database.schema import APPLICATION_ID, SCHEMA_VERSION, identity, metadata
 from orchestrator.database.views import VIEWS, create_statement
 from orchestrator.errors import DatabaseError
 
@@ -63,8 +64,9 @@ def create_schema(connection: sa.Connection) -> None:
     """All tables and views, and the mark of their version."""
     metadata.create_all(connection)
     for view in VIEWS:
-        connection.exec_driver_sql(create_statement(view))
+        connection.exec_driver_sql(create_statement(view, connection.dialect.name))
     connection.exec_driver_sql(_VERSION_TABLE)
+    connection.execute(identity.insert(), {"id": str(uuid.uuid4())})
     connection.execute(
         sa.text("INSERT INTO alembic_version (version_num) VALUES (:v)"), {"v": revision(SCHEMA_VERSION)}
     )
@@ -86,6 +88,14 @@ def stored_version(connection: sa.Connection) -> int | None:
     return int(str(found)) if str(found).isdecimal() else None
 
 
+def take_turns(connection: sa.Connection) -> None:
+    """Wait until no other orch makes or changes the schema, to the end of the transaction. SQLite's writers
+    take turns anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION_ID})")
+
+
 def refuse_newer(version: int, place: object) -> None:
     """DatabaseError if the schema is of a later orch."""
     if version > SCHEMA_VERSION:
@@ -105,6 +115,7 @@ def upgrade(engine: sa.Engine, path: Path | None) -> str:
             # Batch mode drops and re-creates tables; with foreign keys on that would delete rows by cascade.
             raw.execute("PRAGMA foreign_keys = OFF")
         with connection.begin():
+            take_turns(connection)
             version = stored_version(connection)
             if version != SCHEMA_VERSION:  # else another run was faster
                 run_alembic(connection)

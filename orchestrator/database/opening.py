@@ -83,14 +83,18 @@ def _open_server(url: URL) -> Opened:
     place = url.render_as_string(hide_password=True)
     try:
         with engine.connect() as connection, connection.begin():
+            migrate.take_turns(connection)
             version = migrate.stored_version(connection)
             if version is None:
                 migrate.create_schema(connection)
         migrate.refuse_newer(version or 0, place)
         if version is not None and version < SCHEMA_VERSION:
             notices.append(migrate.upgrade(engine, None))
-    except SQLAlchemyError as error:
-        raise database_error(error, "open", place) from error
+    except BaseException as error:
+        engine.dispose()
+        if isinstance(error, SQLAlchemyError):
+            raise database_error(error, "open", place) from error
+        raise
     return Opened(engine=engine, path=None, notices=notices)
 
 
@@ -218,6 +222,14 @@ def _suspect(path: Path) -> Path:
 def mark_suspect(path: Path) -> None:
     """Have the next open check the whole file: SQLite reported damage in the middle of a run."""
     _suspect(path).touch()
+
+
+def read_connection(engine: sa.Engine) -> sa.Connection:
+    """A connection whose transactions see one consistent state throughout, as SQLite's always do."""
+    connection = engine.connect()
+    if engine.dialect.name == "sqlite":
+        return connection
+    return connection.execution_options(isolation_level="REPEATABLE READ")
 
 
 def write_connection(engine: sa.Engine) -> sa.Connection:

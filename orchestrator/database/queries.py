@@ -7,10 +7,12 @@ from orchestrator.database.compare import diff_runs
 from orchestrator.database.export import export_run
 from orchestrator.database.loading import failed_tests, find_run, list_runs, load_run, load_samples
 from orchestrator.database.ranking import offenders
+from orchestrator.database.sizes import database_size
 from orchestrator.database.usage import usage_report
 
 __all__ = [
     "broken_budgets",
+    "database_size",
     "diff_runs",
     "export_run",
     "failed_tests",

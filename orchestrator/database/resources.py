@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.schema import attempts
+from orchestrator.database.schema import DAILY_FIGURES, attempts
 from orchestrator.model import Outcome
 from orchestrator.model_reports import Resource
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-_UNJUDGED = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
+UNJUDGED = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
 """Ends that say nothing about what the test itself uses."""
 
-MEMORY_RATIO = attempts.c.memory_peak_bytes * 1.0 / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
+MEMORY_RATIO = sa.cast(attempts.c.memory_peak_bytes, sa.Double) / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
 EXPRESSIONS: Mapping[Resource, sa.ColumnElement[Any]] = {
     Resource.MEMORY: attempts.c.memory_peak_bytes,
     Resource.CPU: attempts.c.cpu_seconds,
@@ -33,11 +33,14 @@ EXPRESSIONS: Mapping[Resource, sa.ColumnElement[Any]] = {
     Resource.OUTPUT: attempts.c.stdout_bytes + attempts.c.stderr_bytes,
 }
 
+DAILY_NAMES: Mapping[Resource, str] = dict(zip(EXPRESSIONS, DAILY_FIGURES, strict=True))
+"""Each resource -> beginning of its columns' names in `daily_usage`."""
+
 
 def window(since: datetime | None, until: datetime | None = None) -> sa.ColumnElement[bool]:
     """Attempts that were judged and started within [since, until); None: without that bound."""
     # Not `NOT IN`: SQLAlchemy writes that anew for each execution, and SQLite builds a table for it.
-    conditions: list[sa.ColumnElement[bool]] = [attempts.c.outcome != outcome for outcome in _UNJUDGED]
+    conditions: list[sa.ColumnElement[bool]] = [attempts.c.outcome != outcome for outcome in UNJUDGED]
     if since is not None:
         conditions.append(attempts.c.started_at >= since)
     if until is not None:

@@ -6,12 +6,14 @@ holds the two together.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from orchestrator.database.columns import blob, count, flag, json, moment, real, reference, text, uuid_key
 
-SCHEMA_VERSION = 4
-"""Number of the newest revision; `alembic_version` holds it as `0004`, SQLite's user_version as 4."""
+SCHEMA_VERSION = 5
+"""Number of the newest revision; `alembic_version` holds it as `0005`, SQLite's user_version as 5."""
 
 APPLICATION_ID = 0x6F726368
 """SQLite's application_id of our files: "orch" in ASCII. How they are told from other programs' databases."""
@@ -60,6 +62,14 @@ runs = sa.Table(
     count("exit_code", "What orch exited with; NULL until the run ended.", nullable=True),
     real("duration_seconds", "Length of the run; NULL until it ended.", nullable=True),
     json("counts", "Tests per outcome, and tests, flaky, violations; NULL until the run ended."),
+    text("origin", "identity.id of the database it was merged from; NULL: recorded here.", nullable=True),
+    sa.Column(
+        "samples_kept",
+        sa.Text,
+        nullable=False,
+        server_default="full",
+        comment="Of the time series of its attempts: full, thinned or none.",
+    ),
     sa.Index(None, "started_at"),
     comment="One row for each call of `orch run`.",
 )
@@ -257,3 +267,65 @@ samples = sa.Table(
     ),
     comment="Time series of an attempt, packed into one value.",
 )
+
+identity = sa.Table(
+    "identity",
+    metadata,
+    uuid_key("UUID: tells where runs and daily figures come from once databases are merged."),
+    comment="Which database this is: one row.",
+)
+
+stale_days = sa.Table(
+    "stale_days",
+    metadata,
+    text("day", "A day (UTC), `2026-03-01`.", primary_key=True),
+    comment="Days whose attempts are not all in daily_usage yet: today, and what came late.",
+)
+
+OUTCOMES = ("passed", "failed", "timeout", "oom", "crashed", "infra", "interrupted", "skipped")
+
+DAILY_FIGURES = {
+    "memory_bytes": "highest memory",
+    "cpu_seconds": "CPU time",
+    "test_seconds": "duration",
+    "memory_ratio": "memory over its limit",
+    "time_ratio": "duration over its limit",
+    "pids": "most processes and threads",
+    "throttled_seconds": "time held back by the CPU limit",
+    "anon_bytes": "highest anonymous memory",
+    "shmem_bytes": "highest shared memory and tmpfs",
+    "read_bytes": "bytes read from block devices",
+    "write_bytes": "bytes written to block devices",
+    "output_bytes": "bytes printed",
+}
+"""Figures that are summed by day: beginning of the columns' names -> what it is."""
+
+
+def _daily_columns() -> list[sa.Column[Any]]:
+    columns = [count(name, f"Attempts that ended as {name}.") for name in OUTCOMES]
+    for name, what in DAILY_FIGURES.items():
+        columns += [
+            count(f"{name}_count", f"Judged attempts with this figure: {what}."),
+            real(f"{name}_sum", "Sum over them; NULL: there are none.", nullable=True),
+            real(f"{name}_min", "Lowest of them.", nullable=True),
+            real(f"{name}_max", "Highest of them.", nullable=True),
+            blob(f"{name}_sketch", "How they are spread, within 0.05 % (see sketch.py)."),
+        ]
+    return columns
+
+
+daily_usage = sa.Table(
+    "daily_usage",
+    metadata,
+    reference("test_id", "tests.id", "The test.", primary_key=True),
+    text("day", "The day (UTC) its attempts began on, `2026-03-01`.", primary_key=True),
+    text("origin", "identity.id of the database that recorded them; empty: this one.", primary_key=True),
+    count("attempts", "Attempts of that day."),
+    count("flaky", "Results that passed and failed in one run."),
+    count("violations", "Budgets broken by deciding attempts."),
+    *_daily_columns(),
+    sa.Index(None, "day"),
+    comment="Each test's attempts of a day, summed up; kept when the attempts themselves are gone.",
+    sqlite_with_rowid=False,
+)
+"""Clustered by test: reports over a year read one test after the other."""

@@ -7,21 +7,20 @@ says so, and the next open imports it.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from orchestrator.database import bundles, history, writing
+from orchestrator.database import bundles, history, upkeep, writing
 from orchestrator.database.batches import Batches
-from orchestrator.database.connect import database_error, is_corrupt, pragma
+from orchestrator.database.connect import database_error, is_corrupt
 from orchestrator.database.importing import import_spools
-from orchestrator.database.opening import Opened, mark_suspect, open_database, write_connection
-from orchestrator.database.schema import attempts as attempts_table
-from orchestrator.database.schema import runs, tests
+from orchestrator.database.opening import Opened, mark_suspect, open_database, read_connection, write_connection
+from orchestrator.database.schema import runs
 from orchestrator.database.spool import Spool
 from orchestrator.errors import DatabaseError
 from orchestrator.model import Outcome
@@ -33,20 +32,14 @@ if TYPE_CHECKING:
     from typing import Self
 
     from orchestrator.database.bundles import Bundle
+    from orchestrator.database.upkeep import RecordsRetention
     from orchestrator.model import Assignment, History, Ledger, Run, RunStatus, TestId, TestResult
 
-MINIMUM_RECORDS_DAYS = 7
+DAYS_AT_ONCE = 7
+"""Days that the end of a run sums up at most: after an upgrade there may be hundreds."""
 BATCH_RESULTS = 50
 BATCH_SECONDS = 0.5
 """`record_soon` keeps at most so many results, and none for longer."""
-
-
-class RecordsRetention(Protocol):
-    """The part of the configuration's Retention that concerns the database."""
-
-    @property
-    def records_days(self) -> int:
-        """Days that runs and what belongs to them are kept."""
 
 
 class Database:
@@ -167,6 +160,8 @@ class Database:
         with self._lock:
             spool, failure = self._spools.pop(run_id, None), self._failures.pop(run_id, None)
         if spool is None or failure is None:
+            with suppress(DatabaseError):  # all results are stored: what could not be summed up waits
+                self.sum_up(at_most=DAYS_AT_ONCE)
             return
         places, lost = ", ".join(map(str, spool.paths)), spool.waiting
         spool.close()
@@ -260,7 +255,7 @@ class Database:
         """A connection that sees one consistent state; its errors become DatabaseError."""
         self._flush()
         try:
-            with self._opened.engine.connect() as connection, connection.begin():
+            with read_connection(self._opened.engine) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
             raise database_error(error, "read", self.place) from error
@@ -272,28 +267,38 @@ class Database:
 
     # ---------------------------------------------------------------- upkeep
 
-    def prune(self, retention: RecordsRetention) -> int:
-        """Delete runs older than `records_days` (never under 7) and all of theirs; returns how many."""
-        days = max(retention.records_days, MINIMUM_RECORDS_DAYS)
-        cutoff = datetime.now(tz=UTC) - timedelta(days=days)
-        old = sa.and_(runs.c.started_at < cutoff, runs.c.status != "running")
-        try:
-            with self._lock:
-                with self._opened.engine.connect() as connection, connection.begin():
-                    doomed = connection.execute(sa.select(runs.c.id).where(old)).scalars().all()
-                for run_id in doomed:  # one by one, so that the log stays small and others get their turn
-                    with write_connection(self._opened.engine) as connection, connection.begin():
-                        connection.execute(runs.delete().where(runs.c.id == run_id))
-                if doomed:
-                    self._forget_unused_tests()
-        except SQLAlchemyError as error:
-            raise database_error(error, "prune", self.place) from error
-        return len(doomed)
+    def prune(self, retention: RecordsRetention, *, thin_at_most: int | None = None) -> int:
+        """Delete runs older than `records_days` (never under 7) and all of theirs; returns how many.
 
-    def _forget_unused_tests(self) -> None:
-        used = sa.exists().where(attempts_table.c.test_id == tests.c.id)
-        with write_connection(self._opened.engine) as connection, connection.begin():
-            connection.execute(tests.delete().where(~used))
-        self._known.clear()
-        if self.path is not None:
-            pragma(self._opened.engine, "incremental_vacuum")
+        Their days stay summed up for `rollups_days`. Time series are thinned, then deleted, with age:
+        those of `thin_at_most` runs by one call (None: of all).
+        """
+        with self._upkeep("prune"):
+            count = upkeep.prune(self._opened.engine, retention, thin_at_most=thin_at_most)
+            self._known.clear()  # unused tests may be gone
+        return count
+
+    def sum_up(self, *, at_most: int | None = None) -> int:
+        """Sum up days that are over, the oldest `at_most` of them (None: all); returns how many."""
+        with self._upkeep("sum up days of"):
+            return upkeep.sum_up(self._opened.engine, at_most=at_most)
+
+    def vacuum(self) -> None:
+        """Rewrite the database without the room of what was deleted; SQLite needs as much free disk meanwhile."""
+        with self._upkeep("vacuum"):
+            upkeep.vacuum(self._opened.engine)
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Engine]:
+        """The engine for upkeep of other modules (`merging`), while nothing else of this process writes."""
+        with self._upkeep("write"):
+            yield self._opened.engine
+
+    @contextmanager
+    def _upkeep(self, doing: str) -> Iterator[None]:
+        with self._lock:
+            self._write_waiting()
+            try:
+                yield
+            except (SQLAlchemyError, sqlite3.Error) as error:
+                raise database_error(error, doing, self.place) from error

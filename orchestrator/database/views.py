@@ -1,7 +1,8 @@
-"""Views for people who open the database with `sqlite3`: `SELECT * FROM worst_memory LIMIT 10`."""
+"""Views for people who open the database with `sqlite3` or a browser: `SELECT * FROM worst_memory LIMIT 10`."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -12,12 +13,14 @@ class View:
     name: str
     comment: str
     query: str
+    """`COUNT_OF(name)` stands for an entry of `runs.counts`: engines differ in how they read JSON."""
 
 
 _TEST = "t.project, t.path || coalesce('::' || t.case_name, '') AS test"
 _FROM = "FROM attempts a JOIN tests t ON t.id = a.test_id"
 _JUDGED = "a.outcome NOT IN ('infra', 'interrupted', 'skipped')"
 _GROUP = "GROUP BY t.id, t.project, t.path, t.case_name"
+_COUNTS = ("tests", "passed", "failed", "timeout", "oom", "crashed", "infra", "skipped", "flaky", "violations")
 
 VIEWS = (
     View(
@@ -41,11 +44,12 @@ VIEWS = (
         ),
     ),
     View(
-        name="slowest",
+        name="slowest_tests",
         comment="Tests by their longest duration.",
         query=(
             f"SELECT {_TEST}, count(*) AS attempts, max(a.test_seconds) AS duration_seconds, "
-            f"avg(a.test_seconds) AS duration_seconds_mean, max(a.started_at) AS last_run_at {_FROM} "
+            "avg(a.test_seconds) AS duration_seconds_mean, "
+            f"max(a.started_at) AS last_run_at {_FROM} "
             f"WHERE {_JUDGED} {_GROUP} ORDER BY 4 DESC"
         ),
     ),
@@ -54,14 +58,60 @@ VIEWS = (
         comment="Tests that failed and passed within one run, most often first.",
         query=(
             f"SELECT {_TEST}, count(*) AS results, sum(CASE WHEN a.is_flaky THEN 1 ELSE 0 END) AS flaky, "
+            "round(100.0 * sum(CASE WHEN a.is_flaky THEN 1 ELSE 0 END) / count(*), 1) AS flaky_percent, "
             f"max(CASE WHEN a.is_flaky THEN a.started_at END) AS last_flaky_at {_FROM} "
             f"WHERE a.is_final {_GROUP} HAVING sum(CASE WHEN a.is_flaky THEN 1 ELSE 0 END) > 0 "
             "ORDER BY 4 DESC"
         ),
     ),
+    View(
+        name="failing_tests",
+        comment="Tests whose newest result is neither passed nor skipped.",
+        query=(
+            f"SELECT {_TEST}, a.test_outcome AS outcome, a.message, a.profile, a.started_at, "
+            f"substr(a.run_id, 1, 8) AS run {_FROM} "
+            "WHERE a.is_final AND a.test_outcome NOT IN ('passed', 'skipped') AND NOT EXISTS (SELECT 1 "
+            "FROM attempts later WHERE later.test_id = a.test_id AND later.started_at > a.started_at "
+            "AND later.is_final) ORDER BY a.started_at DESC"
+        ),
+    ),
+    View(
+        name="recent_violations",
+        comment="Budgets that deciding attempts broke, newest first.",
+        query=(
+            f"SELECT a.started_at, v.severity, v.kind, {_TEST}, v.measured, v.limit_value AS allowed, v.unit, "
+            "v.message, a.profile, substr(a.run_id, 1, 8) AS run "
+            "FROM attempts a JOIN violations v ON v.attempt_id = a.id JOIN tests t ON t.id = a.test_id "
+            "WHERE a.is_final ORDER BY a.started_at DESC"
+        ),
+    ),
+    View(
+        name="runs_overview",
+        comment="Runs, newest first, with their counts.",
+        query=(
+            "SELECT substr(r.id, 1, 8) AS run, r.started_at, r.status, r.exit_code, r.duration_seconds, "
+            "r.project, r.branch, r.revision, "
+            + ", ".join(f"COUNT_OF({name}) AS {name}" for name in _COUNTS)
+            + ", h.cpus AS host_cpus, h.memory_bytes AS host_memory_bytes, r.engine_name, r.engine_version "
+            "FROM runs r JOIN hosts h ON h.id = r.host_id ORDER BY r.started_at DESC"
+        ),
+    ),
+    View(
+        name="daily_totals",
+        comment="What each day cost, as far as it is summed up: its attempts, failures, CPU time, duration.",
+        query=(
+            "SELECT d.day, t.project, count(DISTINCT d.test_id) AS tests, sum(d.attempts) AS attempts, "
+            "sum(d.failed + d.timeout + d.oom + d.crashed) AS failed_attempts, sum(d.flaky) AS flaky, "
+            "sum(d.violations) AS violations, sum(d.cpu_seconds_sum) AS cpu_seconds, "
+            "sum(d.test_seconds_sum) AS duration_seconds, max(d.memory_bytes_max) AS memory_peak_bytes "
+            "FROM daily_usage d JOIN tests t ON t.id = d.test_id GROUP BY d.day, t.project ORDER BY d.day DESC"
+        ),
+    ),
 )
 
 
-def create_statement(view: View) -> str:
-    """The view's DDL."""
-    return f"CREATE VIEW {view.name} AS {view.query}"
+def create_statement(view: View, dialect: str) -> str:
+    """The view's DDL for `sqlite` or `postgresql`."""
+    entry = r"json_extract(r.counts, '$.\1')" if dialect == "sqlite" else r"(r.counts ->> '\1')::bigint"
+    query = re.sub(r"COUNT_OF[(](\w+)[)]", entry, view.query)
+    return f"CREATE VIEW {view.name} AS {query}"

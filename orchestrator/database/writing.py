@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.database import schema
+from orchestrator.database import daily, schema
 from orchestrator.model import Outcome
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _insert(table: sa.Table, dialect_name: str) -> sa.Insert:
     """Built once for each table: building takes as long as SQLite needs to execute it."""
     dialect: Any = sqlite if dialect_name == "sqlite" else postgresql
     statement: sa.Insert = dialect.insert(table).on_conflict_do_nothing()
-    return statement
+    return statement.execution_options(preserve_rowcount=True)  # else PostgreSQL's is lost
 
 
 def _add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
@@ -134,6 +134,7 @@ def _finish(connection: sa.Connection, bundle: Bundle) -> bool:
     done = connection.execute(runs.update().where(runs.c.id == bundle.run_id).values(**change)).rowcount
     if done:
         _add(connection, schema.ledger, bundle.tables["ledger"])
+        daily.mark_run(connection, bundle.run_id)
     return bool(done)
 
 
@@ -160,6 +161,7 @@ def interrupt(connection: sa.Connection, run_id: str) -> None:
     change = {"status": "interrupted", "counts": count_outcomes(connection, run_id)}
     still = sa.and_(runs.c.id == run_id, runs.c.status == "running")
     connection.execute(runs.update().where(still).values(**change))
+    daily.mark_run(connection, run_id)
 
 
 def running(connection: sa.Connection) -> list[tuple[str, str | None]]:

@@ -444,12 +444,23 @@ def test_d5_a_newer_schema_is_refused_unchanged(filled):
     assert {p.name: p.read_bytes() for p in filled.parent.iterdir()} == {"resources.db": content}
 
 
+LATER_COLUMNS = (
+    ("attempts", "memory_floor_bytes"),
+    ("attempts", "slot_position"),
+    ("attempts", "launch"),
+    ("runs", "origin"),
+    ("runs", "samples_kept"),
+)
+
+
 def test_d5_an_older_schema_is_migrated_after_a_backup(filled):
-    with plain_sqlite(filled) as connection:  # back to revision 1, which had no views and no floor of memory
+    with plain_sqlite(filled) as connection:  # back to revision 1, which had no views and fewer columns
         for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             connection.execute(f"DROP VIEW {view}")
-        for column in ("memory_floor_bytes", "slot_position", "launch"):
-            connection.execute(f"ALTER TABLE attempts DROP COLUMN {column}")
+        for table, column in LATER_COLUMNS:
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        for table in ("identity", "stale_days", "daily_usage"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
         connection.execute("PRAGMA user_version = 1")
     connection.close()

@@ -175,30 +175,11 @@ def test_an_export_is_plain_json(database):
     assert len(test["attempts"][0]["samples"]) == 5
 
 
-def test_views_answer_at_the_sqlite_prompt(database, run):
-    record_usage(database, run, "big.py", memory=100, cpu=1, seconds=9)
-    record_usage(database, run, "small.py", memory=1, cpu=5, seconds=1)
-    with plain_sqlite(database.path) as connection:
-        first = {
-            view: connection.execute(f"SELECT test, {column} FROM {view} LIMIT 1").fetchone()
-            for view, column in {
-                "worst_memory": "memory_peak_mib",
-                "worst_cpu": "cpu_seconds",
-                "slowest": "duration_seconds",
-            }.items()
-        }
-        flaky = connection.execute("SELECT * FROM flaky_tests").fetchall()
-    assert first == {
-        "worst_memory": ("big.py", 100.0),
-        "worst_cpu": ("small.py", 5.0),
-        "slowest": ("big.py", 9.0),
-    }
-    assert flaky == []
-
-
-def test_the_window_queries_read_only_the_index_of_figures(database, run):
-    record_usage(database, run, "a.py")
-    with plain_sqlite(database.path) as connection:
+def test_the_window_queries_read_only_the_index_of_figures(sqlite_database):
+    run = make_run()
+    sqlite_database.begin_run(run, [])
+    record_usage(sqlite_database, run, "a.py")
+    with plain_sqlite(sqlite_database.path) as connection:
         plan = connection.execute(
             "EXPLAIN QUERY PLAN SELECT test_id, max(memory_peak_bytes) FROM attempts"
             " WHERE outcome NOT IN ('infra') GROUP BY test_id"

@@ -1,9 +1,10 @@
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
 from orchestrator.database.queries import load_run, load_samples
+from orchestrator.database.schema import metadata
 from orchestrator.database.store import BATCH_RESULTS, Database
 from orchestrator.errors import DatabaseError, UsageError
 from orchestrator.model import (
@@ -16,7 +17,6 @@ from orchestrator.model import (
     TestResult,
     Verb,
 )
-from tests.handmade import plain_sqlite
 from tests.unit.database.database_examples import (
     LEDGER,
     NOW,
@@ -31,8 +31,13 @@ from tests.unit.database.database_examples import (
 
 
 def rows(database, sql):
-    with plain_sqlite(database.path) as connection:
-        return connection.execute(sql).fetchall()
+    with database.reading() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(sql)]
+
+
+def everything(database):
+    with database.reading() as connection:
+        return {t.name: sorted(map(repr, connection.execute(t.select()).all())) for t in metadata.sorted_tables}
 
 
 def test_a_run_comes_back_as_it_was_recorded(database):
@@ -91,15 +96,13 @@ def test_a_second_record_of_the_same_changes_nothing(database):
     run = make_run()
     database.begin_run(run, [make_assignment(run)])
     assert database.record(run.id, make_result(run)) is True
-    with plain_sqlite(database.path) as connection:
-        before = list(connection.iterdump())
+    before = everything(database)
     assert database.record(run.id, make_result(run, outcome=Outcome.FAILED)) is False
     late = make_assignment(run, attempt=2)
     assert database.record(run.id, make_result(run, assignment=late)) is False, (
         "one deciding attempt per repetition"
     )
-    with plain_sqlite(database.path) as connection:
-        assert list(connection.iterdump()) == before
+    assert everything(database) == before
 
 
 def test_each_repetition_has_a_result_of_its_own(database):
@@ -156,16 +159,16 @@ def test_hostile_text_is_stored_and_bounded(database):
     assert load_run(database, "latest").not_run == ()
 
 
-def test_runs_of_dead_owners_become_interrupted_at_open(tmp_path):
+def test_runs_of_dead_owners_become_interrupted_at_open(open_database):
     alive, dead, nameless = make_run(), make_run(), make_run()
-    with Database.open(None, state_dir=tmp_path) as database:
+    with open_database() as database:
         database.begin_run(alive, [], owner="alive")
         database.begin_run(dead, [], owner="dead")
         database.begin_run(nameless, [])
         database.record(dead.id, make_result(dead))
-    with Database.open(None, state_dir=tmp_path) as database:
+    with open_database() as database:
         assert load_run(database, dead.id).run.status is RunStatus.RUNNING, "nobody was asked"
-    with Database.open(None, state_dir=tmp_path, owner_alive=lambda token: token == "alive") as database:
+    with open_database(owner_alive=lambda token: token == "alive") as database:
         assert load_run(database, alive.id).run.status is RunStatus.RUNNING
         assert load_run(database, dead.id).run.status is RunStatus.INTERRUPTED
         assert load_run(database, dead.id).run.counts["passed"] == 1
@@ -219,6 +222,9 @@ def test_history_forgets_after_thirty_days_and_needs_a_pass(database):
 @dataclass(frozen=True)
 class Retention:
     records_days: int
+    rollups_days: int = 1200
+    samples_days: int = 90
+    samples_full_days: int = 7
 
 
 @pytest.mark.parametrize(("records_days", "left"), [(30, {"young", "week", "month"}), (1, {"young", "week"})])
@@ -267,8 +273,8 @@ def test_impossible_urls_are_usage_errors(tmp_path, url):
     assert "sqlite:////" in str(caught.value.remedy)
 
 
-def test_the_pragmas_hold_on_every_connection(database):
-    with database.reading() as first, database.reading() as second:
+def test_the_pragmas_hold_on_every_connection(sqlite_database):
+    with sqlite_database.reading() as first, sqlite_database.reading() as second:
         for connection in (first, second):
             values = [
                 connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -283,10 +289,10 @@ def test_output_sizes_and_times_are_stored_in_the_open(database):
     log = OutputLog(path=None, total_bytes=10, kept_bytes=4, tail=b"")
     database.record(run.id, make_result(run, stdout=log))
     ((started_at, total, kept),) = rows(
-        database, "SELECT started_at, stdout_bytes, stdout_kept_bytes FROM attempts"
+        database, "SELECT cast(started_at AS text), stdout_bytes, stdout_kept_bytes FROM attempts"
     )
     assert (total, kept) == (10, 4)
-    assert datetime.fromisoformat(started_at) == NOW.replace(tzinfo=None)
+    assert datetime.fromisoformat(started_at).replace(tzinfo=UTC) == NOW
 
 
 def test_results_recorded_soon_are_the_same_rows(tmp_path):
@@ -307,16 +313,22 @@ def test_results_recorded_soon_are_the_same_rows(tmp_path):
 TABLES = ("tests", "attempts", "cases", "violations", "samples", "fact_sheets")
 
 
+def committed(database):
+    """Number of attempts as another process sees it: `reading` would store what waits first."""
+    with database._opened.engine.connect() as connection:
+        return connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar()
+
+
 def test_passes_wait_for_their_batch_and_a_failure_for_nothing(database):
     run = make_run()
     database.begin_run(run, [])
     database.record_soon(run.id, make_result(run, "a.py"))
-    assert rows(database, "SELECT count(*) FROM attempts") == [(0,)]
+    assert committed(database) == 0
     database.record_soon(run.id, make_result(run, "b.py", outcome=Outcome.FAILED))
-    assert rows(database, "SELECT count(*) FROM attempts") == [(2,)]
+    assert committed(database) == 2
     for number in range(BATCH_RESULTS):
         database.record_soon(run.id, make_result(run, f"{number}.py"))
-    assert rows(database, "SELECT count(*) FROM attempts") == [(2 + BATCH_RESULTS,)]
+    assert committed(database) == 2 + BATCH_RESULTS
 
 
 def test_a_result_that_is_there_already_does_not_harm_its_batch(database):

@@ -136,7 +136,9 @@ def test_offenders_end_where_the_window_does(database, run):
     assert (row.value, row.attempts, row.usage.maximum) == (5 * MIB, 1, 5 * MIB)
 
 
-def test_a_damaged_file_is_an_error_for_the_user(database, run):
+def test_a_damaged_file_is_an_error_for_the_user(sqlite_database):
+    database, run = sqlite_database, make_run()
+    database.begin_run(run, [])
     for number in range(1, 200):
         store(database, run, f"{number}.py", 1)
     with plain_sqlite(database.path) as connection:
