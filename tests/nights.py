@@ -47,7 +47,18 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 AREAS = ("parser", "index", "storage", "net", "render", "query", "cache", "auth", "sched", "export")
-WORDS = ("round_trip", "empty", "large_input", "unicode", "limits", "errors", "order", "concurrent", "resume", "types")
+WORDS = (
+    "round_trip",
+    "empty",
+    "large_input",
+    "unicode",
+    "limits",
+    "errors",
+    "order",
+    "concurrent",
+    "resume",
+    "types",
+)
 HOSTILE = (
     "test/</script><script>document.title='owned'</script>.py",
     "test/<img src=x onerror=\"document.title='owned'\">.py",
@@ -139,7 +150,9 @@ class Night:
         db.begin_run(run, [])
         free = [0.0] * slots
         served = [0] * slots
-        for n in sorted(range(len(self.names)), key=lambda n: -self.busy[n] * self.profile[n].limits.timeout_seconds):
+        for n in sorted(
+            range(len(self.names)), key=lambda n: -self.busy[n] * self.profile[n].limits.timeout_seconds
+        ):
             place = min(range(slots), key=lambda s: free[s])
             served[place] += 1
             result = self._result(run, n, night, place, free[place], served[place], samples=samples)
@@ -235,7 +248,11 @@ class Night:
             stdout=OutputLog(path=None, total_bytes=2000, kept_bytes=2000, tail=b""),
             stderr=OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b""),
             timings=Timings(
-                queue_seconds=at, create_seconds=0.007, start_seconds=0.07, test_seconds=seconds, teardown_seconds=0.02
+                queue_seconds=at,
+                create_seconds=0.007,
+                start_seconds=0.07,
+                test_seconds=seconds,
+                teardown_seconds=0.02,
             ),
             started_at=run.started_at + timedelta(seconds=at + 0.08),
             attestation=Attestation(

@@ -220,9 +220,7 @@ def _cost(db: Database, since: datetime | None, end: datetime) -> Cost:
     with db.reading() as connection:
         count, cpu, length = connection.execute(sums).one()
         number, wall = connection.execute(lengths).one()
-    return Cost(
-        runs=number, attempts=count, wall_seconds=wall or 0.0, cpu_seconds=cpu, test_seconds=length or 0.0
-    )
+    return Cost(runs=number, attempts=count, wall_seconds=wall or 0.0, cpu_seconds=cpu, test_seconds=length or 0.0)
 
 
 def _nonzero(cost: Cost) -> Cost | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def is_flaky(test: NightTest) -> bool:
     if any(point.flaky for point in finals):
         return True
     good = [point.outcome in GOOD for point in finals]
-    return sum(a is not b for a, b in zip(good, good[1:], strict=False)) >= _SWITCHES
+    return sum(a is not b for a, b in itertools.pairwise(good)) >= _SWITCHES
 
 
 def cause(test: NightTest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,14 +37,23 @@ def _parts(values: Sequence[float]) -> Sequence[float]:
     if len(values) <= _PARTS:
         return values
     edges = [len(values) * part // _PARTS for part in range(_PARTS + 1)]
-    return [max(values[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [max(values[a:b]) for a, b in itertools.pairwise(edges)]
 
 
-def blocks_path(blocks: Iterable[tuple[float, float, float, float]]) -> str:
-    """Rectangles (x, y, width, height) as one path: thousands of them stay small."""
-    return "".join(
-        f"M{short(x)} {short(y)}h{short(width)}v{short(height)}h-{short(width)}z" for x, y, width, height in blocks
-    )
+def strokes_path(strokes: Iterable[tuple[float, float, float]]) -> str:
+    """Horizontal strokes (x, y, length), sorted by y and x, as one path: thousands of them stay small."""
+    parts: list[str] = []
+    line, pen = None, 0.0
+    for x, y, length in strokes:
+        width = max(round(length, 1), 0.6)
+        if y != line:
+            parts.append(f"M{short(x)} {short(y)}h{short(width)}")
+            line, pen = y, round(x, 1) + width
+        else:
+            step = round(x - pen, 1)
+            parts.append(f"m{short(step)} 0h{short(width)}")
+            pen += step + width
+    return "".join(parts)
 
 
 def steps_path(steps: Sequence[tuple[float, float]], *, end: float, base: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome
 from orchestrator.model_nightly import GOOD
-from orchestrator.reports.html.svg import blocks_path, steps_path
+from orchestrator.reports.html.svg import steps_path, strokes_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 WIDTH = 1000.0
 LANE_HEIGHT = 16.0
 WAITING_HEIGHT = 40.0
-_GAP = 3.0
 _SLACK_SECONDS = 0.005
 """Two clocks wrote the times: a start so little before an end is after it."""
 
@@ -57,17 +56,15 @@ class Timeline:
     @property
     def paths(self) -> dict[str, str]:
         """Class -> path of all its blocks; times run over WIDTH units."""
-        parts: dict[str, list[tuple[float, float, float, float]]] = {"good": [], "bad": [], "other": []}
+        parts: dict[str, list[tuple[float, float, float]]] = {"good": [], "bad": [], "other": []}
         scale = WIDTH / self.seconds
-        for block in self.blocks:
+        for block in sorted(self.blocks, key=lambda b: (b.lane, b.start)):
             outcome = block.attempt.outcome
             silent = outcome in (Outcome.SKIPPED, Outcome.INFRA, Outcome.INTERRUPTED)
             name = "other" if silent else "good" if outcome in GOOD else "bad"
-            width = max((block.end - block.start) * scale - 0.3, 0.6)
-            parts[name].append(
-                (block.start * scale, block.lane * LANE_HEIGHT + _GAP / 2, width, LANE_HEIGHT - _GAP)
-            )
-        return {name: blocks_path(found) for name, found in parts.items() if found}
+            length = (block.end - block.start) * scale - 0.3
+            parts[name].append((block.start * scale, (block.lane + 0.5) * LANE_HEIGHT, length))
+        return {name: strokes_path(found) for name, found in parts.items() if found}
 
     @property
     def waiting_most(self) -> int:
@@ -98,10 +95,10 @@ class Timeline:
 
 
 def _thinned(steps: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """One step a unit of width, the last there: more could not be seen."""
+    """One step in four units of width, the last there: more could hardly be seen."""
     kept: dict[int, tuple[float, float]] = {}
     for x, y in steps:
-        kept[int(x)] = (x, y)
+        kept[int(x / 4)] = (x, y)
     return list(kept.values())
 
 
@@ -123,7 +120,7 @@ def timeline(record: RunRecord) -> Timeline | None:
         end = start + attempt.timings.test_seconds
         blocks.append(Block(attempt=attempt, lane=lane, start=start, end=end, freed_by=freed_by))
         freed[lane] = blocks[-1]
-    seconds = max(max(block.end for block in blocks), 0.001)
+    seconds = max(*(block.end for block in blocks), 0.001)
     count = max(lanes.values()) + 1
     last = max(blocks, key=lambda block: block.end)
     waits = sorted((b for b in blocks if b.freed_by), key=lambda b: -b.attempt.timings.queue_seconds)
