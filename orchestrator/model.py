@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -380,6 +380,10 @@ class Outcome(StrEnum):
     SKIPPED = "skipped"
 
 
+FAILING = frozenset({Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED})
+"""Outcomes that are the test's own fault: retried, counted by `max_fail`."""
+
+
 class CaseOutcome(StrEnum):
     """Outcome of one case inside a test, in the words of JUnit and TAP."""
 
@@ -551,6 +555,11 @@ class SlotUse:
     note: str | None = None
     """Why it was not forked although it could have been."""
 
+    @property
+    def reused(self) -> bool:
+        """The test did not have a container all to itself, so that its failure may be another's fault."""
+        return self.position > 1 or self.launch is Launch.FORKED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -578,6 +587,8 @@ class Evidence:
     leaked_objects: tuple[str, ...] = ()
     """Engine objects (container, volume, network) that the test left."""
     slot: SlotUse = field(default_factory=SlotUse)
+    kept: bool = False
+    """The container was to live on for another test: the second witness's word is that it runs."""
 
 
 class Severity(StrEnum):
@@ -664,6 +675,16 @@ class Verb(StrEnum):
     STOPPED = "STOPPED"
 
 
+def counting(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+    """The attempts without a failure in a reused slot that was tried again: what came of the fresh one counts
+    in its place, and only that.
+    """
+    if len(attempts) > 1 and any(a.evidence.slot.reused for a in attempts):
+        first = attempts[:-1]
+        return (*(a for a in first if not (a.outcome in FAILING and a.evidence.slot.reused)), attempts[-1])
+    return attempts
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
     """The final word on one test of a run: its attempts, in order, and what they add up to."""
@@ -679,10 +700,16 @@ class TestResult:
     @property
     def final(self) -> Attempt:
         """The attempt that decided: the last one that passed or failed, else the last one. A retry that was
-        interrupted, skipped or lost to the engine says nothing about the test.
+        interrupted, skipped or lost to the engine says nothing about the test; a failure in a reused slot that
+        was tried again does not count.
         """
         silent = (Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED)
-        return next((a for a in reversed(self.attempts) if a.outcome not in silent), self.attempts[-1])
+        return next((a for a in reversed(counting(self.attempts)) if a.outcome not in silent), self.attempts[-1])
+
+    @property
+    def overruled(self) -> Attempt | None:
+        """The failure in a reused slot that did not count, because the test was tried again in a fresh one."""
+        return next((a for a in self.attempts if not any(a is one for one in counting(self.attempts))), None)
 
     @property
     def test(self) -> Test:

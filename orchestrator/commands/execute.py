@@ -14,9 +14,11 @@ from orchestrator.verdict.outcome import decide
 from orchestrator.verdict.violations import violations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from orchestrator.commands.folders import RunFolder
+    from orchestrator.engine.lanes import LocalLane
     from orchestrator.engine.local import LocalExecutor
     from orchestrator.model import Assignment, Evidence, Outcome, Profile, Violation
 
@@ -43,19 +45,19 @@ class Execute:
         self._default_profile = default_profile
         self._judge_budgets = judge_budgets
 
-    def __call__(self, assignment: Assignment, queue_seconds: float) -> Attempt:
-        """One attempt, from the container's creation to the verdict. StateError: its files cannot be written."""
-        try:
-            return self._attempt(assignment, queue_seconds)
-        except OSError as error:
-            raise StateError(
-                f"cannot keep what {assignment.test.id} left: {error}",
-                remedy="make room or set state_dir in profiles.yaml; what was finished is recorded",
-            ) from error
+    def lane(self) -> ExecuteLane:
+        """A place where tests run one after another."""
+        return ExecuteLane(self, self._executor.lane())
 
-    def _attempt(self, assignment: Assignment, queue_seconds: float) -> Attempt:
-        place = self._folder.of_attempt(assignment)
-        evidence = self._executor.run(assignment, queue_seconds, place)
+    def prepare(self, assignments: Sequence[Assignment]) -> None:
+        """These are likely to start next."""
+
+    def folder_of(self, assignment: Assignment) -> Path:
+        """Makes the attempt's folder."""
+        return self._folder.of_attempt(assignment)
+
+    def judge(self, assignment: Assignment, place: Path, evidence: Evidence) -> Attempt:
+        """The verdict on what was seen; it is filed in `place`."""
         command = assignment.test.command
         stdout = b""
         if command.results is ResultsFormat.TAP and evidence.stdout.path is not None:
@@ -91,3 +93,40 @@ def _code(evidence: Evidence) -> int | None:
     if evidence.agent is None or evidence.timed_out or evidence.interrupted:
         return None
     return evidence.agent.exit_code
+
+
+class ExecuteLane:
+    """One lane: from an assignment to its verdict. Used by one thread."""
+
+    def __init__(self, execute: Execute, lane: LocalLane) -> None:
+        self._execute = execute
+        self._lane = lane
+        self._places: dict[tuple[str, int], Path] = {}
+        """Folders of attempts that are let in and not judged yet: two at most."""
+
+    def run(
+        self, assignment: Assignment, waits_since: float, upcoming: Callable[[], Assignment | None]
+    ) -> Attempt:
+        """One attempt. StateError: its files cannot be written."""
+        try:
+            evidence = self._lane.run(assignment, waits_since, self._place_of, upcoming)
+            place = self._place_of(assignment)
+            del self._places[assignment.key, assignment.attempt]
+            return self._execute.judge(assignment, place, evidence)
+        except OSError as error:
+            raise StateError(
+                f"cannot keep what {assignment.test.id} left: {error}",
+                remedy="make room or set state_dir in profiles.yaml; what was finished is recorded",
+            ) from error
+
+    def close(self) -> None:
+        """Give up its container."""
+        self._lane.close()
+
+    def _place_of(self, assignment: Assignment) -> Path:
+        """Its folder, made at the first call: a test whose container was lost under it is let in again."""
+        key = assignment.key, assignment.attempt
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self._execute.folder_of(assignment)
+        return place

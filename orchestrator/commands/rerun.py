@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -75,8 +76,10 @@ def _attempt(config: Config, engine: Engine, assignment: Assignment, image_id: s
             stop=stop,
             work_dir=place,
         )
-        execute = Execute(executor, RunFolder(place / "state", this))
-        attempt = execute(replace(assignment, run_id=this.id, attempt=1, repetition=1), 0.0)
+        alone = replace(assignment.profile, reuse=1)
+        again = replace(assignment, run_id=this.id, attempt=1, repetition=1, profile=alone)
+        with closing(Execute(executor, RunFolder(place / "state", this)).lane()) as lane:
+            attempt = lane.run(again, time.monotonic(), lambda: None)
         return attempt, signals.received
 
 

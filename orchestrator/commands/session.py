@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from orchestrator.engine.hardening import USER, Surroundings
 from orchestrator.engine.reaper import OWNER_FILE, PLACE_PREFIX
 from orchestrator.errors import ConfigError, UsageError
-from orchestrator.measure import cgroups
+from orchestrator.measure import cgroups, turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,6 +78,7 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
         state_dir=state_dir,
         seccomp=seccomp_text(config),
         counters=tuple(counters),
+        next_counters=turns.AGENT_FILES_V2 if info.cgroup_version == 2 else turns.AGENT_FILES_V1,
     )
 
 

@@ -1,22 +1,35 @@
 # agent.sh: process 1 of every container. Runs tests one at a time, ends what they leave, reports each with an
-# end record that only it can write. POSIX sh only (dash, ash, bash), builtins wherever a fork can be saved.
+# end record that only it can write. POSIX sh only (dash, ash, bash), builtins wherever a fork can be saved, and few
+# bytes by `read`, which takes them one by one: docs/design/reused-slots.md has what each step costs.
 #
 #   sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
 #
-# From orch, for each test: a line with a secret nonce, lines of shell that end in a call of orch_test, and the
-# nonce once more. To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
-#   begin, what the kernel holds us to and counters before, run, <the test's stdout>, end, the record, tar, <archive of the outputs>,
-#   reset, what could not be emptied, over
-# and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
+# From orch, for each test, lines of shell that end in a call of orch_test. With a folder they stand in a file of it,
+# and the input has a line "NONCE FILE"; else the input has a line with the nonce, the lines, and the nonce once more.
+# To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
+#   (first only: begin, what the kernel holds us to and counters before, run,) <the test's stdout>, end, code and
+#   counters, rest, what the test left, tar, <archive of the outputs>, reset, what could not be emptied, over
+# and on the err stream: <the test's stderr>, and without a folder: end. With a folder all of the stderr is in its FIFO
+# when "end" is in the other. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
 unset nonce # an image's variable of this name would be exported, with our secret in it
-if [ "$1" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$1/in" 8>"$1/out" 9>"$1/err"; fi
+place=$1
+if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
 
 newline='
 '
+# Where tests may write. Names without a blank.
+writable="/tmp /dev/shm $ORCH_OUTPUT_DIR"
+# What an empty one looks like: a pattern that fits nothing stays as it is.
+# shellcheck disable=SC2086
+set -- /dev/mqueue/* /dev/mqueue/.*
+for folder in $writable; do set -- "$@" "$folder"/* "$folder"/.*; done
+nothing=$*
+sysv=
+[ -r /proc/sysvipc/msg ] && sysv=yes
 
 # What the kernel holds this container to, as lines "key value"; read once, in no test's time; no fork.
 held=
@@ -29,12 +42,25 @@ while read -r key text; do
 " ;; esac
 done </proc/self/status
 
+# Sets $files to those of the arguments that are there.
+readable() {
+    files=
+    for file do
+        if [ -r "$file" ]; then files="$files $file"; fi
+    done
+}
+# shellcheck disable=SC2086
+readable $ORCH_COUNTERS
+all_counters=$files
+# shellcheck disable=SC2086
+readable $ORCH_NEXT_COUNTERS
+next_counters=$files
+
 mark() { printf '\n%s %s\n' "$nonce" "$1"; }
 
-# Adds the kernel's counters to $record; no fork.
+# Adds the kernel's counters in the files $1 to $record; no fork.
 counters() {
-    for file in $ORCH_COUNTERS; do
-        [ -r "$file" ] || continue
+    for file in $1; do
         record="$record@$file
 "
         while IFS= read -r text; do
@@ -92,27 +118,50 @@ end_leftovers() {
     [ -z "$live" ] || dirty processes
 }
 
-# Adds to $record how many entries a writable place holds, and the first names, up to a newline: what follows
-# one could pretend to be a line of the record. Adds the place to $filled. No fork.
+# Adds to $record how many entries the writable place $folder holds, and the first names, up to a newline: what follows
+# one could pretend to be a line of the record. Adds it to $filled. No fork.
 list_place() {
-    place=$1 total=0 shown=0
+    total=0 shown=0
     for pattern in '*' '.[!.]*' '..?*'; do
         # shellcheck disable=SC2086 # to be expanded
-        set -- "$place"/$pattern
+        set -- "$folder"/$pattern
         if [ ! -e "$1" ] && [ ! -L "$1" ]; then continue; fi
         total=$((total + $#))
         for entry do
             [ "$shown" -lt 5 ] || break
-            shown=$((shown + 1)) entry=${entry#"$place/"}
-            record="${record}name $place ${entry%%"$newline"*}
+            shown=$((shown + 1)) entry=${entry#"$folder/"}
+            record="${record}name $folder ${entry%%"$newline"*}
 "
         done
     done
     [ "$total" != 0 ] || return 0
-    filled="$filled $place"
-    record="${record}left $place $total
+    filled="$filled $folder"
+    record="${record}left $folder $total
 "
 }
+
+# True if the writable places hold nothing and nobody made a System V object; no fork, and no listing.
+is_empty() {
+    # shellcheck disable=SC2086
+    set -- /dev/mqueue/* /dev/mqueue/.*
+    for folder in $writable; do set -- "$@" "$folder"/* "$folder"/.*; done
+    [ "$*" = "$nothing" ] || return 1
+    for folder in /dev/mqueue $writable; do
+        [ ! -e "$folder/*" ] || return 1 # a file of that name
+    done
+    # As a script, a table is read at once and not byte by byte: its head calls `key`, and each line below it, which
+    # has only numbers, a command that does not exist.
+    [ -z "$sysv" ] || {
+        saved=$PATH
+        # shellcheck disable=SC2123 # nothing shall be found
+        PATH=/dev/null
+        . /proc/sysvipc/shm && . /proc/sysvipc/sem && . /proc/sysvipc/msg
+        tables=$?
+        PATH=$saved
+        return "$tables"
+    }
+}
+key() { :; }
 
 # Adds to $record the System V objects and the message queues that are there, to $ipc_places where; no fork.
 list_ipc() {
@@ -139,7 +188,7 @@ list_ipc() {
 # places are.
 list_left() {
     filled=
-    for place in /tmp /dev/shm "$ORCH_OUTPUT_DIR"; do list_place "$place"; done
+    for folder in $writable; do list_place; done
     list_ipc
     [ -n "$filled" ] || return 0
     text=
@@ -156,44 +205,56 @@ dirty() {
 
 # Empties the writable places for the next test, and notes which could not be.
 reset_places() {
-    for place in /tmp /dev/shm "$ORCH_OUTPUT_DIR"; do
-        set -- "$place"/* "$place"/.[!.]* "$place"/..?*
+    for folder in $filled; do
+        set -- "$folder"/* "$folder"/.[!.]* "$folder"/..?*
         rm -rf "$@"
-        for entry in "$place"/* "$place"/.[!.]* "$place"/..?*; do
-            if [ -e "$entry" ] || [ -L "$entry" ]; then dirty "$place" && break; fi
-        done
     done
-    for table in $ipc_places; do dirty "$table"; done # nobody is there to have removed it since
+    if is_empty; then return 0; fi
+    list_left
+    record=
+    for folder in $filled $ipc_places; do dirty "$folder"; done # nobody is there to remove what is in tables
 }
 
-# orch_test last|keep FOLDER NAME=VALUE... -- COMMAND...
-orch_test() {
-    keep=$1 folder=$2 record=$held
-    shift 2
-    counters
-    { mark begin; printf '%s' "$record"; mark run; } >&8
-    # In the foreground: a shell lets its background children ignore SIGINT. The memory killer takes the test
-    # before the agent, which lives to tell.
+# Starts the test in the foreground: a shell lets its background children ignore SIGINT. The memory killer takes
+# the test before the agent, which lives to tell.
+launch() {
     (
         echo 1000 >/proc/self/oom_score_adj
         cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
-        # shellcheck disable=SC2163 # the word is NAME=VALUE
-        while [ "$1" != -- ]; do export "$1"; shift; done
-        shift
-        unset ORCH_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
+        environment
+        own
+        unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
         exec "$@" >&8 2>&9 7<&- 8>&- 9>&-
     )
     code=$?
-    record="code $code
-"
+}
+
+# orch_test first|next last|keep FOLDER COMMAND...    after `environment` and `own`, which export what the test is told.
+# `next`: the counters before are those after the test before; nothing is read twice.
+orch_test() {
+    turn=$1 keep=$2 folder=$3 record=$held measured=$next_counters
+    shift 3
+    if [ "$turn" = first ]; then
+        measured=$all_counters
+        counters "$measured"
+        printf '\n%s begin\n%s\n%s run\n' "$nonce" "$record" "$nonce" >&8
+    fi
+    launch "$@"
+    record=
     end_leftovers
-    head=$record record=
-    counters # before the listing, which is no work of the test
-    tail=$record record=$head
+    left=$record record="code $code
+"
+    counters "$measured" # before the listing, which is no work of the test
+    [ "$place" != - ] || mark end >&9
+    printf '\n%s end\n%s\n%s rest\n' "$nonce" "$record" "$nonce" >&8
+    if [ -z "$left" ] && is_empty; then
+        printf '\n%s tar\n\n%s reset\n\n%s over\n' "$nonce" "$nonce" "$nonce" >&8
+        if [ "$keep" = keep ] && [ "$code" = 0 ]; then return; fi
+        exit "$code"
+    fi
+    record=$left
     list_left
-    record=$record$tail
-    mark end >&9
-    { mark end; printf '%s' "$record"; mark tar; } >&8
+    printf '%s\n%s tar\n' "$record" "$nonce" >&8
     for entry in "$ORCH_OUTPUT_DIR"/* "$ORCH_OUTPUT_DIR"/.[!.]* "$ORCH_OUTPUT_DIR"/..?*; do
         if [ -e "$entry" ] || [ -L "$entry" ]; then
             # the cap holds against files with holes, which are larger than their place
@@ -202,12 +263,26 @@ orch_test() {
         fi
     done
     record=
-    if [ "$keep" = keep ]; then reset_places; fi
-    { mark reset; printf '%s' "$record"; mark over; } >&8
-    [ "$keep" = keep ] || exit "$code"
+    if [ "$keep" = keep ] && [ "$code" = 0 ] && [ -z "$left" ]; then
+        reset_places
+        # what went into the cleaning is not the next test's
+        [ -n "$record" ] || counters "$measured"
+        printf '\n%s reset\n%s\n%s over\n' "$nonce" "$record" "$nonce" >&8
+        case $record in *dirty*) ;; *) return ;; esac
+    else
+        printf '\n%s reset\n\n%s over\n' "$nonce" "$nonce" >&8
+    fi
+    exit "$code"
 }
 
 printf '\norch-agent ready\n' >&8
+if [ "$place" != - ]; then
+    while read -r nonce file <&7; do
+        # shellcheck disable=SC1090
+        . "$place/$file"
+    done
+    exit 0
+fi
 while IFS= read -r nonce <&7; do
     script=
     while IFS= read -r text <&7 && [ "$text" != "$nonce" ]; do

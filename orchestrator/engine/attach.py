@@ -43,6 +43,17 @@ class AttachChannel:
         except OSError as error:
             raise EngineError(f"writing to the container: {error}") from error
 
+    def order(self, nonce: str, script: str) -> None:
+        """Give the agent a test to run."""
+        self.write(f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape"))
+
+    def hide(self) -> None:
+        """Nothing of it can be seen inside."""
+
+    def waiting(self, stream: str) -> bytes:  # noqa: ARG002 - both streams come over one connection, in order
+        """Nothing: the end of each stream is marked in it."""
+        return b""
+
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
         """The next piece; empty bytes: that stream ended; None: nothing came, or both have ended."""
         while True:

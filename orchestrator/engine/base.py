@@ -107,6 +107,15 @@ class Channel(Protocol):
     def write(self, data: bytes) -> None:
         """Send to the container's standard input. Raises EngineError if it is closed."""
 
+    def order(self, nonce: str, script: str) -> None:
+        """Give the agent a test to run; see agent.sh. Raises EngineError."""
+
+    def hide(self) -> None:
+        """The agent is there: what only it needs may go out of sight."""
+
+    def waiting(self, stream: str) -> bytes:
+        """What has come on a stream and was not read yet, without waiting for more."""
+
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
         """The next piece of (`stdout` | `stderr`, bytes); empty bytes: that stream ended.
         None: nothing came in time, or both have ended.

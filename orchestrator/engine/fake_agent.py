@@ -29,6 +29,7 @@ class FakeTest:
     """What a played test is given, and what it may set."""
 
     container: FakeContainer
+    first: bool
     keep: bool
     folder: str
     env: dict[str, str]
@@ -72,30 +73,43 @@ def behave_as(test: Callable[[FakeTest], int | None]) -> Callable[[ContainerSpec
 
 def _agent(container: FakeContainer, play: Callable[[FakeTest], int | None]) -> int:
     streams = container.streams
+    environment: dict[str, str] = {}
     streams.send("stdout", records.READY)
     while (line := streams.read_line()) is not None:
         nonce = line.decode()
         script = []
         while (line := streams.read_line()) is not None and line.decode() != nonce:
             script.append(line.decode(errors="surrogateescape"))
-        test = _read_order(container, nonce, "\n".join(script))
+        test = _read_order(container, nonce, "\n".join(script), environment)
         code = _run(test, play)
-        if not test.keep:
+        if not test.keep or code != 0 or test.leftovers:
             return code
     return 0
 
 
-def _read_order(container: FakeContainer, nonce: str, script: str) -> FakeTest:
+def _read_order(container: FakeContainer, nonce: str, script: str, environment: dict[str, str]) -> FakeTest:
+    """`environment` is kept from one order to the next, as the agent's function of that name is."""
     words = shlex.split(script)
-    end = words.index("--")
+    if words[0] == "environment()":
+        environment.clear()
+        environment.update(_exported(words, "environment()"))
+    own = _exported(words, "own()")
+    words = words[words.index("orch_test") :]
     return FakeTest(
         container=container,
-        keep=words[1] == "keep",
-        folder=words[2],
-        env=dict(word.partition("=")[::2] for word in words[3:end]),
-        argv=tuple(words[end + 1 :]),
+        first=words[1] == "first",
+        keep=words[2] == "keep",
+        folder=words[3],
+        env={**environment, **own},
+        argv=tuple(words[4:]),
         nonce=nonce,
     )
+
+
+def _exported(words: list[str], function: str) -> dict[str, str]:
+    start = words.index(function) + 3
+    exported = [word.removesuffix(";") for word in words[start : words.index("}", start)]]
+    return dict(word.partition("=")[::2] for word in exported if "=" in word)
 
 
 def _run(test: FakeTest, play: Callable[[FakeTest], int | None]) -> int:
@@ -104,13 +118,15 @@ def _run(test: FakeTest, play: Callable[[FakeTest], int | None]) -> int:
     def mark(word: str, stream: str = "stdout") -> None:
         streams.send(stream, f"\n{test.nonce} {word}\n".encode())
 
-    mark("begin")
-    mark("run")
+    if test.first:
+        mark("begin")
+        mark("run")
     code = play(test) or 0
     mark("end", "stderr")
     mark("end")
-    lines = [f"code {code}", *(f"leftover {pid} {line}" for pid, line in test.leftovers)]
-    streams.send("stdout", ("\n".join(lines) + "\n" + test.counters).encode())
+    streams.send("stdout", f"code {code}\n{test.counters}".encode())
+    mark("rest")
+    streams.send("stdout", "".join(f"leftover {pid} {line}\n" for pid, line in test.leftovers).encode())
     mark("tar")
     streams.send("stdout", _archive(test.outputs) if test.archive is None else test.archive)
     mark("reset")

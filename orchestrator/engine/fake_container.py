@@ -47,6 +47,17 @@ class FakeChannel:
             raise EngineError("writing to the container: it has ended")
         self._in.put(data)
 
+    def order(self, nonce: str, script: str) -> None:
+        """Give the agent a test to run."""
+        self.write(f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape"))
+
+    def hide(self) -> None:
+        """Nothing to hide."""
+
+    def waiting(self, stream: str) -> bytes:  # noqa: ARG002 - the end of each stream is marked in it
+        """Nothing."""
+        return b""
+
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
         """The next piece."""
         with contextlib.suppress(Empty):

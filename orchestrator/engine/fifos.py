@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import EngineError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 16
 WRITE_SECONDS = 10.0
 _NAMES = ("in", "out", "err")
+_ORDERS = ("a", "b")
+"""Files that orders stand in, by turns: the agent may still read one when the next is written."""
 
 
 class FifoChannel:
@@ -30,6 +33,8 @@ class FifoChannel:
         self.folder = folder
         self._inputs: dict[int, str] = {}
         self._in = -1
+        self._orders: list[int] = []
+        self._turn = 0
         self._ready: list[int] = []
         self._poll = select.poll()
         made = False
@@ -53,6 +58,26 @@ class FifoChannel:
             descriptor = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._inputs[descriptor] = stream
             self._poll.register(descriptor, select.POLLIN)
+        for name in _ORDERS:
+            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            self._orders.append(descriptor)
+            os.fchmod(descriptor, 0o644)
+
+    def hide(self) -> None:
+        """Take the FIFOs' names away once the agent has them open, so that no test writes to them by mistake."""
+        for name in _NAMES:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def order(self, nonce: str, script: str) -> None:
+        """Give the agent a test to run. A script is read at once, input byte by byte."""
+        text = script.encode(errors="surrogateescape")
+        turn = self._turn = 1 - self._turn
+        try:
+            os.pwrite(self._orders[turn], text, 0)
+            os.ftruncate(self._orders[turn], len(text))
+        except OSError as error:
+            raise EngineError(f"writing an order for the agent: {error}") from error
+        self.write(f"{nonce} {_ORDERS[turn]}\n".encode())
 
     def write(self, data: bytes) -> None:
         """Send to the agent. A FIFO holds 64 KiB; longer messages are written as the agent reads."""
@@ -87,12 +112,22 @@ class FifoChannel:
             return stream, data
         return None
 
+    def waiting(self, stream: str) -> bytes:
+        """What has been written to a stream and not been read; never waits. Its end is left to `read`."""
+        pieces = []
+        for descriptor, name in self._inputs.items():
+            if name == stream:
+                with suppress(BlockingIOError):
+                    while data := os.read(descriptor, _READ_BYTES):
+                        pieces.append(data)
+        return b"".join(pieces)
+
     def close(self) -> None:
         """Close our ends and remove the folder."""
-        for descriptor in (*self._inputs, self._in):
+        for descriptor in (*self._inputs, *self._orders, self._in):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._inputs, self._ready, self._in = {}, [], -1
+        self._inputs, self._orders, self._ready, self._in = {}, [], [], -1
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -47,6 +47,8 @@ class Surroundings:
     """The profile's JSON text."""
     counters: tuple[str, ...]
     """Kernel files that the agent reads, as seen inside."""
+    next_counters: tuple[str, ...] = ()
+    """Those that it reads after each test of a reused slot, where the others are read from outside."""
 
 
 def agent_text() -> str:
@@ -79,6 +81,7 @@ def container_spec(
         env={
             **BASE_ENV,
             "ORCH_COUNTERS": " ".join(around.counters),
+            "ORCH_NEXT_COUNTERS": " ".join(around.next_counters),
             "ORCH_LIMITS": " ".join(LIMIT_FILES),
             "ORCH_OUTPUT_CAP": str(archive_cap_bytes(limits.outputs_bytes)),
         },
@@ -125,14 +128,24 @@ def _inside(folder: Path | None, root: Path) -> str | None:
 
 def test_env(assignment: Assignment) -> dict[str, str]:
     """What a test is told of its run: orch's names, and Bazel's for the same."""
+    return {**common_env(assignment), **own_env(assignment), **assignment.test.command.env}
+
+
+def own_env(assignment: Assignment) -> dict[str, str]:
+    """What is each test's own."""
+    return {
+        "ORCH_TEST_ID": str(assignment.test.id).encode(errors="replace").decode(),
+        "ORCH_ATTEMPT": str(assignment.attempt),
+    }
+
+
+def common_env(assignment: Assignment) -> dict[str, str]:
+    """What all tests of a run under one profile are told."""
     limits = assignment.profile.limits
-    test_id = str(assignment.test.id).encode(errors="replace").decode()
     return {
         "ORCH": "1",
         "ORCH_RUN_ID": assignment.run_id,
-        "ORCH_TEST_ID": test_id,
         "ORCH_PROFILE": assignment.profile.name,
-        "ORCH_ATTEMPT": str(assignment.attempt),
         "ORCH_MEMORY_LIMIT": str(limits.memory_bytes),
         "ORCH_CPU_LIMIT": f"{limits.cpus:g}",
         "TEST_TMPDIR": "/tmp",  # noqa: S108 - inside the container
@@ -141,7 +154,6 @@ def test_env(assignment: Assignment) -> dict[str, str]:
         "TEST_TOTAL_SHARDS": "1",
         "TEST_UNDECLARED_OUTPUTS_DIR": OUTPUT_DIR,
         "XML_OUTPUT_FILE": f"{OUTPUT_DIR}/junit.xml",
-        **assignment.test.command.env,
     }
 
 
@@ -169,15 +181,19 @@ def argv_inside(command: Command) -> list[str]:
     return [word.replace("{output_dir}", OUTPUT_DIR) for word in command.argv]
 
 
-def order(assignment: Assignment, nonce: str, *, keep: bool) -> bytes:
-    """What the agent is sent to run one test; see agent.sh."""
+def environment(assignment: Assignment) -> str:
+    """A line for the agent: what tests after this one have in common with it as long as it stays the same."""
+    return _exporting("environment", {**common_env(assignment), **assignment.test.command.env})
+
+
+def order(assignment: Assignment, *, first: bool, keep: bool) -> str:
+    """The lines for the agent to run one test, after those of `environment`; see agent.sh."""
     command = assignment.test.command
-    words = [
-        "keep" if keep else "last",
-        work_folder(command),
-        *(f"{name}={value}" for name, value in test_env(assignment).items()),
-        "--",
-        *argv_inside(command),
-    ]
-    text = f"{nonce}\norch_test {shlex.join(words)}\n{nonce}\n"
-    return text.encode(errors="surrogateescape")
+    own = {name: text for name, text in own_env(assignment).items() if name not in command.env}
+    words = ["first" if first else "next", "keep" if keep else "last", work_folder(command), *argv_inside(command)]
+    return f"{_exporting('own', own)}orch_test {shlex.join(words)}\n"
+
+
+def _exporting(function: str, env: Mapping[str, str]) -> str:
+    words = " ".join(f"{name}={shlex.quote(text)}" for name, text in env.items())
+    return f"{function}() {{ export {words}; }}\n" if words else f"{function}() {{ :; }}\n"

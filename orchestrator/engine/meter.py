@@ -15,6 +15,7 @@ from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure import cgroups, processes, usage
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.measure.series import SeriesReader
+from orchestrator.measure.turns import TurnReader, turn_usage
 from orchestrator.model import Source
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import ContainerEngine
     from orchestrator.engine.reading import SlotRun
     from orchestrator.measure.sampler import Sampler
+    from orchestrator.measure.turns import Look
     from orchestrator.model import EngineInfo, Sample, Usage
 
 __all__ = ["Meter", "can_own_cgroups"]
@@ -47,6 +49,7 @@ class Meter:
         self._key: str | None = None
         self._fresh: FreshPeak | None = None
         self._own_fresh: FreshPeak | None = None
+        self._turns: TurnReader | None = None
         if self._leased:  # what earlier tests left in it, should this one start with its container
             self._start = self._read_parent()
 
@@ -79,6 +82,9 @@ class Meter:
 
     def _begin_cgroups(self, container_id: str, *, running: bool) -> None:
         now = self._read_parent()
+        for fresh in (self._fresh, self._own_fresh):
+            if fresh is not None:
+                fresh.close()
         if not running:
             self._start = now
             if self._paths is not None and not self._leased:
@@ -94,6 +100,37 @@ class Meter:
             if found is not None:
                 return found
         return None
+
+    def begin_turns(self) -> bool:
+        """The container is to take more tests, measured by `look_between`. False: that cannot be done here."""
+        if self._own is not None and self._own_fresh is not None:
+            self._turns = TurnReader.start(self._own)
+        return self._turns is not None
+
+    def look_between(self) -> Look | None:
+        """One test has ended and the next has not begun: what was counted, which begins anew with this."""
+        return None if self._turns is None else self._turns.look()
+
+    def watch(self, key: str, started: float) -> None:
+        """A test that began at `started` (monotonic) lasts long enough to be sampled. `key` names its samples."""
+        own = self._own
+        if own is not None:
+            self._key = key
+            self._sampler.add(
+                key, SeriesReader(own), lambda: processes.count(cgroups.process_ids(own)), since=started
+            )
+
+    def turn_usage(
+        self, before: Look, after: Look, *, agent_before: str, run: SlotRun, samples: tuple[Sample, ...]
+    ) -> Usage:
+        """What a test used between two looks. `agent_before`: the agent's counters after the test before it."""
+        return turn_usage(
+            before,
+            after,
+            cpu_before=cgroups.parse_agent(agent_before).cpu_seconds,
+            cpu_after=cgroups.parse_agent(run.end_counters).cpu_seconds,
+            samples=samples,
+        )
 
     def signal(self, name: str) -> bool:
         """Send TERM or KILL to the test's processes; False where they cannot be seen from here."""
@@ -146,7 +183,7 @@ class Meter:
     def close(self) -> None:
         """Remove the cgroup or give it back; the container must be gone."""
         self.samples()
-        for fresh in (self._fresh, self._own_fresh):
+        for fresh in (self._fresh, self._own_fresh, self._turns):
             if fresh is not None:
                 fresh.close()
         if self._slot_parent is not None:

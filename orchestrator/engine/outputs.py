@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from io import RawIOBase
     from pathlib import Path
+    from typing import IO
 
 MAX_FILES = 10_000
 MAX_NOTES = 50
@@ -31,7 +32,7 @@ class ArchiveSink:
 
     def __init__(self, cap_bytes: int) -> None:
         self._cap = archive_cap_bytes(cap_bytes)
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the sink
+        self._held: IO[bytes] | None = None
         self.size = 0
         self.overflow = False
 
@@ -40,8 +41,17 @@ class ArchiveSink:
         if self.size + len(data) > self._cap:
             self.overflow = True
             return
+        if not data:
+            return
         self.size += len(data)
         self._file.write(data)
+
+    @property
+    def _file(self) -> IO[bytes]:
+        """Made when there is something to keep: most tests have no outputs."""
+        if self._held is None:
+            self._held = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the sink
+        return self._held
 
     def extract(self, folder: Path, cap_bytes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """(files that came back, notes on what did not); `folder` is made only if there is a file."""
@@ -83,7 +93,8 @@ class ArchiveSink:
 
     def close(self) -> None:
         """Forget it."""
-        self._file.close()
+        if self._held is not None:
+            self._held.close()
 
 
 class _FullError(Exception):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.2
 """How often a silent test's deadline and the stop flag are looked at."""
+LASTING_SECONDS = 0.015
+"""A test in a reused slot is sampled once it has run for so long: a sample costs 2 % of a shorter one."""
 RETURN_SECONDS = 60.0
 """For the record and the outputs, after the test's end."""
 
@@ -29,6 +31,8 @@ class SlotRun:
     record: AgentRecord | None
     begin_counters: str
     end_counters: str
+    clean_counters: str
+    """Once more where the slot had to be cleaned for its next test; else empty."""
     timed_out: bool
     interrupted: bool
     started_at: datetime
@@ -50,6 +54,28 @@ class Reading(Protocol):
     def test_ended(self) -> bool:
         """The test itself is over."""
 
+    @property
+    def measured(self) -> bool:
+        """The agent's reading after the test is there; never without an agent."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """The test's, once it is `measured`."""
+
+    @property
+    def counters(self) -> str:
+        """What the agent read after the test, once it is `measured`."""
+
+    @property
+    def started(self) -> float:
+        """Monotonic time of the test's release."""
+
+    def restart(self) -> None:
+        """The test begins only now: the one before it in the slot has come to its end."""
+
+    def feed_stderr(self, data: bytes) -> None:
+        """The last that the test wrote there, which had been read by when it is `measured`."""
+
     def past_deadline(self, now: float) -> bool:
         """The test runs longer than it may."""
 
@@ -59,8 +85,8 @@ class Reading(Protocol):
     def overdue(self, now: float) -> bool:
         """What follows the test's end takes too long."""
 
-    def feed(self, stream: str, data: bytes) -> None:
-        """The next piece of a stream; empty: it ended."""
+    def feed(self, stream: str, data: bytes) -> bytes:
+        """The next piece of a stream; empty: it ended. What belongs to the slot's next test is returned."""
 
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotRun:
         """Everything, once no more is to come."""
@@ -82,6 +108,20 @@ class _Timed:
             name: records.LogSink(folder / name, limits.log_bytes, self._started) for name in ("stdout", "stderr")
         }
         self._open = {"stdout", "stderr"}
+        self._limit_seconds = limits.timeout_seconds
+
+    def restart(self) -> None:
+        """The test begins only now: the one before it in the slot has come to its end."""
+        if self._ended is None:
+            self.started_at, self._started = datetime.now(UTC), time.monotonic()
+            self.deadline = self._started + self._limit_seconds
+            for log in self._logs.values():
+                log.restart(self._started)
+
+    @property
+    def started(self) -> float:
+        """Monotonic time of its release."""
+        return self._started
 
     @property
     def test_ended(self) -> bool:
@@ -113,53 +153,85 @@ class _Timed:
 class AgentReading(_Timed):
     """The streams of one test that the agent runs, sorted into what they mean."""
 
-    def __init__(self, assignment: Assignment, folder: Path) -> None:
+    def __init__(
+        self, assignment: Assignment, folder: Path, *, first: bool = True, marked_stderr: bool = True
+    ) -> None:
+        """`first`: the agent says what it is held to before the test. `marked_stderr`: the end of the test's
+        stderr is marked there; else `feed_stderr` brings the last of it.
+        """
         super().__init__(assignment, folder)
-        self.nonce = secrets.token_hex(16)
+        self.nonce = secrets.token_hex(12)
         self._folder = folder
         self._cap = assignment.profile.limits.outputs_bytes
-        self._begin, self._record, self._reset = records.TextSink(), records.TextSink(), records.TextSink()
+        self._begin, self._end = records.TextSink(), records.TextSink()
+        self._left, self._reset = records.TextSink(), records.TextSink()
         self._archive = ArchiveSink(self._cap)
-        sinks = (
-            records.TextSink(),
-            self._begin,
-            self._logs["stdout"],
-            self._record,
-            self._archive,
-            self._reset,
-        )
-        self._streams = {
-            "stdout": records.Sections(self.nonce, records.OUT_MARKS, sinks),
-            "stderr": records.Sections(self.nonce, records.ERR_MARKS, (self._logs["stderr"],)),
-        }
+        marks = (*records.BEGIN_MARKS, *records.OUT_MARKS) if first else records.OUT_MARKS
+        before: tuple[records.Sink, ...] = (records.TextSink(), self._begin) if first else ()
+        sinks = (*before, self._logs["stdout"], self._end, self._left, self._archive, self._reset)
+        self._ended_at, self._rest_at = marks.index("end"), marks.index("rest")
+        self._out = records.Sections(self.nonce, marks, sinks)
+        self._err = records.Sections(self.nonce, records.ERR_MARKS, (self._logs["stderr"],))
+        self._err_complete = False
+        self._marked_stderr = marked_stderr
 
     @property
     def complete(self) -> bool:
         """Both streams came to the test's end, or ended."""
-        return all(self._streams[name].complete for name in self._open)
+        out = self._out.complete or "stdout" not in self._open
+        return out and (self._err_complete or "stderr" not in self._open)
 
-    def feed(self, stream: str, data: bytes) -> None:
-        """The next piece of a stream; empty: it ended."""
+    @property
+    def measured(self) -> bool:
+        """The agent's reading after the test is there."""
+        return self._out.passed > self._rest_at
+
+    @property
+    def exit_code(self) -> int | None:
+        """Once it is `measured`."""
+        parsed = records.parse_end(self._end.text) if self.measured else None
+        return None if parsed is None else parsed[0]
+
+    @property
+    def counters(self) -> str:
+        """What the agent read after the test, once it is `measured`."""
+        parsed = records.parse_end(self._end.text)
+        return "" if parsed is None else parsed[1]
+
+    def feed(self, stream: str, data: bytes) -> bytes:
+        """The next piece of a stream; empty: it ended. What belongs to the slot's next test is returned."""
         if not data:
             self._open.discard(stream)
-            return
-        sections = self._streams[stream]
-        sections.feed(data)
-        if self._ended is None and stream == "stdout" and sections.passed > records.OUT_MARKS.index("end"):
+            return b""
+        if stream == "stderr":
+            if self._marked_stderr:
+                self._err.feed(data)
+                self._err_complete = self._err.complete
+            else:
+                self._logs["stderr"].feed(data)
+            return b""
+        rest = self._out.feed(data)
+        if self._ended is None and self._out.passed > self._ended_at:
             self._ended = time.monotonic()
+        return rest
+
+    def feed_stderr(self, data: bytes) -> None:
+        """The last that the test wrote there."""
+        self._logs["stderr"].feed(data)
+        self._err_complete = True
 
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotRun:
         """Everything, once no more is to come."""
-        for sections in self._streams.values():
-            sections.flush()
-        parsed = None
-        if self._streams["stdout"].complete and self._streams["stderr"].complete:
-            parsed = records.parse_record(self._record.text, self._reset.text)
+        self._out.flush()
+        self._err.flush()
+        ended = records.parse_end(self._end.text) if self._out.complete and self._err_complete else None
+        record = None if ended is None else records.parse_left(ended[0], self._left.text, self._reset.text)
         outputs, notes = self._archive.extract(self._folder / "outputs", self._cap)
         return SlotRun(
-            record=parsed[0] if parsed else None,
+            record=record,
             begin_counters=self._begin.text,
-            end_counters=parsed[1] if parsed else "",
+            end_counters=ended[1] if ended else "",
+            clean_counters=records.counters_of(self._reset.text),
             timed_out=timed_out,
             interrupted=interrupted,
             started_at=self.started_at,
@@ -179,19 +251,28 @@ class AgentReading(_Timed):
 class PlainReading(_Timed):
     """The streams of a test that is the container's own process: it ends when they end."""
 
+    measured = False
+    exit_code = None
+    counters = ""
+
     @property
     def complete(self) -> bool:
         """Both streams ended."""
         return not self._open
 
-    def feed(self, stream: str, data: bytes) -> None:
+    def feed(self, stream: str, data: bytes) -> bytes:
         """The next piece of a stream; empty: it ended."""
         if data:
             self._logs[stream].feed(data)
-            return
+            return b""
         self._open.discard(stream)
         if not self._open:
             self._ended = time.monotonic()
+        return b""
+
+    def feed_stderr(self, data: bytes) -> None:
+        """Not called: there is no agent."""
+        raise NotImplementedError
 
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotRun:
         """Everything; there is no record, and no way for outputs to come back."""
@@ -199,6 +280,7 @@ class PlainReading(_Timed):
             record=None,
             begin_counters="",
             end_counters="",
+            clean_counters="",
             timed_out=timed_out,
             interrupted=interrupted,
             started_at=self.started_at,

@@ -14,9 +14,12 @@ from orchestrator.model import AgentRecord, IpcLeft, Leftover, OutputChunk, Outp
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import IO
 
 READY = b"\norch-agent ready\n"
-OUT_MARKS = ("begin", "run", "end", "tar", "reset", "over")
+BEGIN_MARKS = ("begin", "run")
+"""Before the first test of a slot, and before each where the agent is the only one to read counters."""
+OUT_MARKS = ("end", "rest", "tar", "reset", "over")
 ERR_MARKS = ("end",)
 TAIL_BYTES = 1 << 16
 MAX_CHUNKS = 10_000
@@ -58,7 +61,7 @@ class LogSink:
     def __init__(self, path: Path | None, cap_bytes: int, started: float) -> None:
         """`started`: monotonic time of the test's release."""
         self._path = path
-        self._file = None if path is None else path.open("wb", buffering=0)
+        self._file: IO[bytes] | None = None
         self._cap = cap_bytes
         self._started = started
         self._total = 0
@@ -82,16 +85,26 @@ class LogSink:
     def _keep(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            written = len(view) if self._file is None else self._file.write(view)
+            written = len(view) if self._path is None else self._opened(self._path).write(view)
             self._kept += written
             view = view[written:]
+
+    def _opened(self, path: Path) -> IO[bytes]:
+        """The file; a test that writes nothing has none."""
+        if self._file is None:
+            self._file = path.open("wb", buffering=0)
+        return self._file
+
+    def restart(self, started: float) -> None:
+        """The test was released later than it seemed."""
+        self._started = started
 
     def close(self) -> OutputLog:
         """What was seen."""
         if self._file is not None:
             self._file.close()
         return OutputLog(
-            path=self._path,
+            path=None if self._file is None else self._path,
             total_bytes=self._total,
             kept_bytes=self._kept,
             tail=self._tail,
@@ -150,20 +163,25 @@ def _possible_start(data: bytes, mark: bytes) -> int:
     return len(data) - start if start >= 0 and mark.startswith(data[start:]) else 0
 
 
-def parse_record(text: str, reset: str) -> tuple[AgentRecord, str] | None:
-    """(record, counters' text), or None where it is not what agent.sh writes."""
-    code: int | None = None
+def parse_end(text: str) -> tuple[int, str] | None:
+    """(exit code, counters' text) of the section after `end`, or None where it is not what agent.sh writes."""
+    head, _, counters = text.partition("\n")
+    word, _, number = head.partition(" ")
+    if word != "code" or not _is_number(number) or int(number) > 255:
+        return None
+    return int(number), counters
+
+
+def parse_left(code: int, text: str, reset: str) -> AgentRecord:
+    """The record of a test from what it left (the section after `rest`) and from what could not be emptied."""
+    if not text and not reset.strip():
+        return AgentRecord(exit_code=code)
     leftovers: list[Leftover] = []
     dirty: list[str] = []
-    counters: list[str] = []
     left: list[tuple[str, str]] = []
     for line in text.split("\n"):  # not splitlines: a leftover's command line may hold its other separators
         word, _, rest = line.partition(" ")
-        if counters or line.startswith("@"):
-            counters.append(line)
-        elif word == "code" and code is None and _is_number(rest):
-            code = int(rest)
-        elif word == "leftover":
+        if word == "leftover":
             pid, _, command = rest.partition(" ")
             if _is_number(pid) and len(leftovers) < MAX_LEFTOVERS:
                 leftovers.append(Leftover(pid=int(pid), command_line=command.strip()))
@@ -172,16 +190,19 @@ def parse_record(text: str, reset: str) -> tuple[AgentRecord, str] | None:
         elif word in _LEFT_WORDS:
             left.append((word, rest))
     dirty += [line.partition(" ")[2] for line in reset.split("\n") if line.startswith("dirty ")]
-    if code is None or not 0 <= code <= 255:
-        return None
-    record = AgentRecord(
+    return AgentRecord(
         exit_code=code,
         leftovers=tuple(leftovers),
         dirty=tuple(dirty),
         places=_places(left),
         ipc=tuple(_ipc(rest) for word, rest in left if word == "ipc")[:MAX_LEFTOVERS],
     )
-    return record, "\n".join(counters)
+
+
+def counters_of(reset: str) -> str:
+    """Counters after the cleaning, where the agent had to clean; empty: those at the test's end still hold."""
+    at = reset.find("@")
+    return reset[at:] if at >= 0 else ""
 
 
 _LEFT_WORDS = frozenset({"left", "name", "space", "ipc"})

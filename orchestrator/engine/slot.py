@@ -7,13 +7,15 @@ many tests a slot takes is the caller's number.
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, records
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.fifos import FifoChannel
-from orchestrator.engine.reading import TICK_SECONDS, AgentReading, PlainReading
+from orchestrator.engine.reading import LASTING_SECONDS, TICK_SECONDS, AgentReading, PlainReading
 from orchestrator.errors import EngineError, NotFoundError
 from orchestrator.model import EngineState
 from orchestrator.stopping import StopLevel
@@ -34,8 +36,24 @@ END_SECONDS = 15.0
 """For the engine to notice that a container whose agent has ended is exited."""
 
 
+@dataclass(slots=True)
+class Watch:
+    """Who is told how a test gets on, in the reader's thread."""
+
+    measured: Callable[[Reading], None] = lambda _: None
+    """The agent has read the counters after the test, nothing of which lives any more; the agent is still busy."""
+    lasting: Callable[[], None] | None = None
+    """It has run for `LASTING_SECONDS`."""
+    before_kill: Callable[[], None] = lambda: None
+    """The engine is about to end the container."""
+    signal: Callable[[str], bool] = lambda _: False
+    """Sends a signal of that name without the engine; see `Ending`."""
+
+
 class Slot:
-    """Use as: open, run once or more, finish, and close whatever happened."""
+    """Use as: open, release and read once or more, finish, and close whatever happened."""
+
+    has_agent = True
 
     def __init__(self, engine: ContainerEngine, spec: ContainerSpec, *, streams_dir: Path | None) -> None:
         self._engine = engine
@@ -43,6 +61,8 @@ class Slot:
         self._streams_dir = streams_dir
         self._channel: Channel | None = None
         self._silent_since = 0.0
+        self._spill = b""
+        self._environment = ""
         self.container_id: str | None = None
         self.create_seconds = 0.0
         self.start_seconds = 0.0
@@ -76,6 +96,7 @@ class Slot:
             if stream == "stdout":
                 seen += data
                 if seen == records.READY:
+                    channel.hide()
                     return
                 if not records.READY.startswith(seen):
                     break
@@ -83,41 +104,62 @@ class Slot:
         why = state.error or f"its state is {state.status}, exit code {state.exit_code}"
         raise EngineError(f"the container {self.spec.name} came up without its agent: {why}")
 
-    def run(
-        self,
-        assignment: Assignment,
-        *,
-        keep: bool,
-        folder: Path,
-        stop: StopFlag,
-        on_release: Callable[[], None] = lambda: None,
-        before_kill: Callable[[], None] = lambda: None,
-        signal_outside: Callable[[str], bool] = lambda _: False,
-    ) -> SlotRun:
-        """Run one test. `folder` receives stdout, stderr and outputs/; `on_release` is called at its start,
-        `before_kill` before the engine ends the container; `signal_outside` see `Ending`.
+    def release(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> Reading:
+        """Let a test begin; `read` follows. `folder` receives what it writes. `keep`: another may come after it.
+        `first`: the agent reads all counters before it.
         """
-        assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
-        on_release()
-        reading = AgentReading(assignment, folder)
-        grace = assignment.profile.grace_seconds
-        ending = Ending(self._engine, self.container_id, grace, before_kill=before_kill, outside=signal_outside)
+        assert self._channel is not None  # noqa: S101 - open came first
+        marked = self._streams_dir is None
+        reading = AgentReading(assignment, folder, first=first, marked_stderr=marked)
+        script = hardening.order(assignment, first=first, keep=keep)
+        environment = hardening.environment(assignment)
+        if environment != self._environment:
+            self._environment, script = environment, environment + script
         try:
-            self._channel.write(hardening.order(assignment, reading.nonce, keep=keep))
-            return self._read_to_end(self._channel, reading, ending, stop)
+            self._channel.order(reading.nonce, script)
+        except BaseException:
+            reading.close()
+            raise
+        return reading
+
+    def read(self, reading: Reading, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotRun:
+        """Read until the test's end record is whole, or until the streams end."""
+        assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
+        ending = Ending(
+            self._engine,
+            self.container_id,
+            assignment.profile.grace_seconds,
+            before_kill=watch.before_kill,
+            inside=self.has_agent,
+            outside=watch.signal,
+        )
+        try:
+            return self._read_to_end(self._channel, reading, ending, stop, watch)
         finally:
             reading.close()
 
-    def _read_to_end(self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag) -> SlotRun:
+    def _read_to_end(
+        self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
+    ) -> SlotRun:
         self._silent_since = time.monotonic()
-        timed_out, interrupted = self._drain(channel, reading, ending, stop)
+        spill, self._spill = self._spill, b""
+        if spill:
+            self._feed(channel, reading, "stdout", spill, watch)
+        timed_out, interrupted = self._drain(channel, reading, ending, stop, watch)
         return reading.result(timed_out=timed_out, interrupted=interrupted)
 
-    def _drain(self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag) -> tuple[bool, bool]:
+    def _drain(
+        self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
+    ) -> tuple[bool, bool]:
         """Read until the end of the test or of the streams. (timed out, interrupted)."""
         timed_out = interrupted = False
+        lasting_at = reading.started + LASTING_SECONDS if watch.lasting is not None else math.inf
         while not reading.complete:
             now = time.monotonic()
+            if now >= lasting_at and watch.lasting is not None:
+                lasting_at = math.inf
+                if not reading.test_ended:
+                    watch.lasting()
             level = stop.level if not reading.test_ended else StopLevel.RUN
             if level >= StopLevel.TERMINATE:
                 interrupted = not timed_out
@@ -128,15 +170,23 @@ class Slot:
             elif reading.overdue(now):
                 ending.begin(at_once=True)
             ending.step()
-            piece = channel.read(reading.patience(now))
+            piece = channel.read(min(reading.patience(now), max(0.0, lasting_at - now)))
             if piece is not None:
                 self._silent_since = now
-                reading.feed(*piece)
+                self._feed(channel, reading, *piece, watch)
             elif self._streams_dir is None and now - self._silent_since > SILENCE_SECONDS:
                 self._silent_since = now
                 if self._has_ended():
                     break
         return timed_out, interrupted
+
+    def _feed(self, channel: Channel, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
+        known = reading.measured
+        self._spill += reading.feed(stream, data)
+        if reading.measured and not known:
+            if self._streams_dir is not None:
+                reading.feed_stderr(channel.waiting("stderr"))
+            watch.measured(reading)
 
     def _has_ended(self) -> bool:
         """Asked where the end of the streams may get lost: attached ones. An engine that does not answer says
@@ -192,6 +242,8 @@ class PlainSlot(Slot):
     writes comes back, files do not.
     """
 
+    has_agent = False
+
     def __init__(self, engine: ContainerEngine, spec: ContainerSpec) -> None:
         super().__init__(engine, spec, streams_dir=None)
 
@@ -202,25 +254,13 @@ class PlainSlot(Slot):
         self._channel = self._engine.attach(self.container_id)
         self.create_seconds = time.monotonic() - began
 
-    def run(
-        self,
-        assignment: Assignment,
-        *,
-        keep: bool,  # noqa: ARG002 - the slot ends with its test
-        folder: Path,
-        stop: StopFlag,
-        on_release: Callable[[], None] = lambda: None,
-        before_kill: Callable[[], None] = lambda: None,
-        signal_outside: Callable[[str], bool] = lambda _: False,  # noqa: ARG002 - it spares what is the test here
-    ) -> SlotRun:
-        """Run the test. `on_release` is called once it runs: before that it has no cgroup."""
-        assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
+    def release(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> Reading:  # noqa: ARG002 - the slot ends with its test
+        """Start the container."""
+        assert self.container_id is not None  # noqa: S101 - open came first
         reading = PlainReading(assignment, folder)
-        grace = assignment.profile.grace_seconds
-        ending = Ending(self._engine, self.container_id, grace, before_kill=before_kill, inside=False)
         try:
             self._engine.start(self.container_id)
-            on_release()
-            return self._read_to_end(self._channel, reading, ending, stop)
-        finally:
+        except BaseException:
             reading.close()
+            raise
+        return reading

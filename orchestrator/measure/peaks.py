@@ -7,6 +7,7 @@ cgroup v1: writing to `memory.max_usage_in_bytes` resets it for all readers; roo
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,12 @@ class FreshPeak:
                 return None
             return cls(descriptor, shared=paths.version == 1)
         return None
+
+    def reset(self) -> None:
+        """Begin again from now; nothing happens once the cgroup is gone."""
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.pwrite(self._descriptor, b"0", 0)
 
     def read(self) -> int | None:
         """Bytes; None: the cgroup is gone, or this was closed."""

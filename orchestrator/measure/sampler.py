@@ -41,6 +41,7 @@ class _Series:
         processes: Callable[[], ProcessCount] | None,
         interval_seconds: float,
         max_samples: int,
+        since: float | None = None,
     ) -> None:
         self.lock = threading.Lock()
         self._read = read
@@ -50,12 +51,13 @@ class _Series:
         self._max_samples = max_samples
         self._start: Counters | None = None
         self._points: list[_Point] = []
-        self._started = time.monotonic()
-        self._processes_due = self._started + interval_seconds
-        self._dense = [self._started + interval_seconds * offset for offset in reversed(_DENSE_START)]
+        now = time.monotonic()
+        self._started = now if since is None else since
+        self._processes_due = now + interval_seconds
+        self._dense = [now + interval_seconds * offset for offset in reversed(_DENSE_START)]
         self._failure: Exception | None = None
         self._finished = False
-        self.due = self._started
+        self.due = now
         self.sample()
 
     def sample(self) -> None:
@@ -164,13 +166,16 @@ class Sampler:
         key: str,
         read: Callable[[], Counters],
         processes: Callable[[], ProcessCount] | None = None,
+        *,
+        since: float | None = None,
     ) -> None:
         """Start a test's series now: its first sample is taken here, and its running counters count from it.
+        `since`: monotonic time at which the test began, if it was not now.
         A `read` with a `close` method is closed by `take`. ValueError: the key is in use.
         """
         if key in self._series:
             raise ValueError(f"{key} is being sampled already")
-        series = _Series(read, processes, self._interval_seconds, self._max_samples)
+        series = _Series(read, processes, self._interval_seconds, self._max_samples, since)
         with self._changed:
             self._series[key] = series
             if series.due < self._wake_at:

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from orchestrator.model import CaseOutcome, CaseResult, Outcome
+from orchestrator.model import CaseOutcome, CaseResult, Outcome, counting
 from orchestrator.reports.files import write_atomically
 from orchestrator.reports.output import tail_text
 from orchestrator.reports.text import bounded, one_line, visible
@@ -120,8 +120,10 @@ def _testcases(result: TestResult) -> list[ET.Element]:
 
 
 def _counted_attempts(result: TestResult) -> Sequence[Attempt]:
-    """Attempts that show as retries: a pass in a larger profile, or after the engine failed, is not flaky."""
-    return result.attempts if result.flaky or result.outcome not in _GOOD else result.attempts[-1:]
+    """Attempts that show as retries: a pass in a larger profile, or after the engine failed, is not flaky. A
+    failure in a reused slot that was tried again in a fresh one is none.
+    """
+    return counting(result.attempts) if result.flaky or result.outcome not in _GOOD else result.attempts[-1:]
 
 
 def _keyed(attempt: Attempt) -> Iterable[tuple[tuple[str, int], CaseResult]]:

@@ -193,6 +193,8 @@ def count_line(summary: RunSummary) -> str:
 def _passed_kind(result: TestResult) -> str | None:
     if result.flaky:
         return "flaky"
+    if result.overruled is not None and result.verb is not Verb.UNDERSIZED:
+        return "only in a fresh container"
     return "undersized" if result.verb is Verb.UNDERSIZED else None
 
 

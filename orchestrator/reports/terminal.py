@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Outcome, Severity, Verb, ViolationKind
+from orchestrator.model import FAILING, Outcome, Severity, SlotUse, Verb, ViolationKind, counting
 from orchestrator.reports.text import (
     cells,
     format_bytes,
@@ -157,7 +157,7 @@ def remarks(result: TestResult) -> tuple[str, ...]:
     if final.witnesses < 2 and final.outcome is Outcome.PASSED:
         found.append("one witness only: the image has no shell for the agent")
     found += [f"sources disagree: {text}" for text in final.evidence.usage.disagreements.values()]
-    found += [*final.assignment.clamped, *final.evidence.outputs_notes]
+    found += [*final.assignment.clamped, *final.evidence.outputs_notes, _confirmed(result)]
     return tuple(dict.fromkeys(remark for remark in found if remark))
 
 
@@ -183,7 +183,8 @@ def _story(result: TestResult) -> str:
     """What several attempts add up to."""
     if len(result.attempts) < 2:
         return ""
-    first, final = result.attempts[0], result.final
+    attempts = counting(result.attempts)
+    first, final = attempts[0], result.final
     small, large = first.assignment.profile.name, final.assignment.profile.name
     if result.verb is Verb.UNDERSIZED:
         peak = format_bytes(final.evidence.usage.memory_peak_bytes)
@@ -191,11 +192,31 @@ def _story(result: TestResult) -> str:
         return f"needs {large}: {first.outcome} under {small}, passed with {peak} in {took}"
     if result.verb is Verb.RUNAWAY:
         return f"{first.outcome} under {small}, {final.outcome} under {large} too: not a matter of its profile"
-    if not result.flaky:
+    if result.flaky:
+        failed = [attempt for attempt in attempts if attempt.outcome is not Outcome.PASSED]
+        why = failed[0].message or failed[0].outcome.value
+        return f"failed {len(failed)} of {len(attempts)} attempts: {why}"
+    overruled = result.overruled
+    if overruled is None or final.outcome in FAILING:
         return ""
-    failed = [attempt for attempt in result.attempts if attempt.outcome is not Outcome.PASSED]
-    why = failed[0].message or failed[0].outcome.value
-    return f"failed {len(failed)} of {len(result.attempts)} attempts: {why}"
+    why = overruled.message or overruled.outcome.value
+    return f"{final.outcome} in a fresh container, failed {_where(overruled.evidence.slot)}: {why}"
+
+
+def _confirmed(result: TestResult) -> str:
+    """Of a failure: that it is not due to a container that other tests had used, or that this is not known."""
+    if result.final.outcome not in FAILING:
+        return ""
+    if result.overruled is not None:
+        return f"confirmed in a fresh container after it had failed {_where(result.overruled.evidence.slot)}"
+    slot = result.final.evidence.slot
+    return f"failed {_where(slot)}, not confirmed in a fresh one: the run was stopped" if slot.reused else ""
+
+
+def _where(slot: SlotUse) -> str:
+    if slot.position > 1:
+        return f"as test {slot.position} of a reused one"
+    return "forked from a preloaded process"
 
 
 def running_lines(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class Need:
     """Runs alone."""
     group: str | None = None
     """At most one test of a group runs at a time."""
+    millicpus: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "millicpus", _millicpus(self.cpus))
 
 
 def need_of(assignment: Assignment) -> Need:
@@ -76,6 +80,13 @@ class Admission:
         """Nothing at all can be added."""
         return self.exclusive or self.running >= self.budget.slots
 
+    @property
+    def room(self) -> tuple[int, int]:
+        """Thousandths of a CPU and bytes of memory that are not taken; below 0 while a test that is larger
+        than the budget runs.
+        """
+        return _millicpus(self.budget.cpus) - self.millicpus, self.budget.memory_bytes - self.memory_bytes
+
     def fits(self, need: Need) -> bool:
         """True if the test may start now. On an idle machine every test may, also one that is larger than the
         whole budget: it runs alone, and nothing waits for ever.
@@ -94,16 +105,16 @@ class Admission:
             return "group"
         if self.memory_bytes + need.memory_bytes > self.budget.memory_bytes:
             return "memory"
-        if self.millicpus + _millicpus(need.cpus) > _millicpus(self.budget.cpus):
+        if self.millicpus + need.millicpus > _millicpus(self.budget.cpus):
             return "cpus"
         return None
 
     def take(self, need: Need) -> Admission:
         """The state once a test that fits has started."""
-        return replace(
-            self,
+        return Admission(
+            budget=self.budget,
             running=self.running + 1,
-            millicpus=self.millicpus + _millicpus(need.cpus),
+            millicpus=self.millicpus + need.millicpus,
             memory_bytes=self.memory_bytes + need.memory_bytes,
             exclusive=need.exclusive,
             groups=self.groups if need.group is None else self.groups | {need.group},
@@ -111,10 +122,10 @@ class Admission:
 
     def give(self, need: Need) -> Admission:
         """The state once a test that was taken has ended."""
-        return replace(
-            self,
+        return Admission(
+            budget=self.budget,
             running=self.running - 1,
-            millicpus=self.millicpus - _millicpus(need.cpus),
+            millicpus=self.millicpus - need.millicpus,
             memory_bytes=self.memory_bytes - need.memory_bytes,
             exclusive=False,
             groups=self.groups if need.group is None else self.groups - {need.group},

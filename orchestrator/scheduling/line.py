@@ -11,13 +11,15 @@ timeouts bound.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect, insort
+from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from orchestrator.scheduling.admission import Admission, Need
 
@@ -35,6 +37,10 @@ class Waiting:
     """Its place, unique; lower goes first."""
     need: Need
     expected_seconds: float
+    slot: object = None
+    """Tests of which this is equal can run one after another in the same slot. None: runs in a fresh one."""
+    follows: bool = False
+    """It may be ordered behind another test before that one has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +58,11 @@ class Line:
     """
 
     def __init__(self, waiting: Iterable[Waiting] = ()) -> None:
-        self._ready: list[Waiting] = []
+        self._ready: deque[Waiting] = deque()
         self._parked: dict[str, list[Waiting]] = {}
         """Group that has one in line or running -> the others of it."""
+        self._least_millicpus = self._least_bytes = 1 << 62
+        """No test that was ever in line needs less: a quick answer where all of them are alike."""
         for one in sorted(waiting, key=_RANK):
             self.add(one)
 
@@ -71,15 +79,40 @@ class Line:
         """The first in line."""
         return self._ready[0] if self._ready else None
 
+    def first(self, count: int) -> Iterator[Waiting]:
+        """The first few in line."""
+        return islice(self._ready, count)
+
     def add(self, waiting: Waiting) -> None:
         """Put a test in line at its rank."""
-        group = waiting.need.group
-        if group is not None:
-            if group in self._parked:
-                insort(self._parked[group], waiting, key=_RANK)
+        need = waiting.need
+        self._least_millicpus = min(self._least_millicpus, need.millicpus)
+        self._least_bytes = min(self._least_bytes, need.memory_bytes)
+        if need.group is not None:
+            if need.group in self._parked:
+                insort(self._parked[need.group], waiting, key=_RANK)
                 return
-            self._parked[group] = []
-        insort(self._ready, waiting, key=_RANK)
+            self._parked[need.group] = []
+        self._enter(waiting)
+
+    def keep(self, wanted: Callable[[Waiting], bool]) -> None:
+        """Send away all others."""
+        kept = [one for one in self if wanted(one)]
+        running = self._parked.keys() - {one.need.group for one in self._ready}
+        self._ready.clear()
+        self._parked = {group: [] for group in running}
+        for one in sorted(kept, key=_RANK):
+            self.add(one)
+
+    def _enter(self, waiting: Waiting) -> None:
+        """At its place; quick at both ends, where nearly all go."""
+        ready, rank = self._ready, waiting.rank
+        if not ready or rank > ready[-1].rank:
+            ready.append(waiting)
+        elif rank < ready[0].rank:
+            ready.appendleft(waiting)
+        else:
+            ready.insert(bisect(ready, rank, key=_RANK), waiting)
 
     def release(self, group: str | None) -> None:
         """A picked test of this group has ended: the next one of it gets in line."""
@@ -87,23 +120,35 @@ class Line:
             return
         parked = self._parked[group]
         if parked:
-            insort(self._ready, parked.pop(0), key=_RANK)
+            self._enter(parked.pop(0))
         else:
             del self._parked[group]
 
+    def take_head(self) -> Waiting:
+        """Take the first out of the line, which must not be empty."""
+        return self._ready.popleft()
+
     def pick(self, admission: Admission, running: Iterable[Running], now: float) -> Waiting | None:
-        """Take the test that starts now out of the line; None: none may. `running` is in `admission`."""
+        """Take the test that starts now out of the line; None: none may. `running` is in `admission`, and is
+        looked at only if the first does not fit and another does.
+        """
         if not self._ready or admission.full:
             return None
         if admission.fits(self._ready[0].need):
-            return self._ready.pop(0)
-        start_at, beside = _reserve(self._ready[0].need, admission, running, now)
-        for index in range(1, min(len(self._ready), BACKFILL_DEPTH + 1)):
-            candidate = self._ready[index]
-            if not admission.fits(candidate.need):
+            return self._ready.popleft()
+        millicpus, memory_bytes = admission.room
+        if millicpus < self._least_millicpus or memory_bytes < self._least_bytes:
+            return None
+        reserved: tuple[float, Admission] | None = None
+        for index, candidate in enumerate(islice(self._ready, 1, BACKFILL_DEPTH + 1), 1):
+            need = candidate.need
+            if need.millicpus > millicpus or need.memory_bytes > memory_bytes or not admission.fits(need):
                 continue
-            if now + candidate.expected_seconds <= start_at or beside.fits(candidate.need):
-                return self._ready.pop(index)
+            if reserved is None:
+                reserved = _reserve(self._ready[0].need, admission, running, now)
+            if now + candidate.expected_seconds <= reserved[0] or reserved[1].fits(need):
+                del self._ready[index]
+                return candidate
         return None
 
 

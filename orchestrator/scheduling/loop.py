@@ -1,7 +1,7 @@
-"""Runs a plan: hands tests to worker threads as the budget allows, and yields each test's final result.
+"""Runs a plan: hands tests to lanes as the budget allows, and yields each test's final result.
 
-One thread decides: the one that iterates. It alone touches the line, the admission state and the events, so
-there is no lock; workers only take orders from one queue and answer on another.
+One thread decides: the one that iterates. It alone touches the jobs, the dispatch and the events, so there is no
+lock; each lane's thread only takes orders from its queue and answers on another.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.admission import Admission, Budget, need_of
-from orchestrator.scheduling.line import Line, Running, Waiting
+from orchestrator.scheduling.admission import Budget, need_of
+from orchestrator.scheduling.dispatch import Dispatch
+from orchestrator.scheduling.line import Waiting
 from orchestrator.scheduling.order import expected_seconds, order
 from orchestrator.scheduling.policy import Event, Finished, Policy, Started
-from orchestrator.scheduling.settle import FAILING, follow_up, settle
+from orchestrator.scheduling.settle import FAILING, follow_up, is_unconfirmed, settle
 from orchestrator.scheduling.workers import HEARTBEAT_SECONDS, Done, Workers
 from orchestrator.stopping import StopFlag, StopLevel
 
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.model import Assignment, Attempt, Profile, TestResult
-    from orchestrator.scheduling.workers import Execute
+    from orchestrator.scheduling.dispatch import LaneState
+    from orchestrator.scheduling.workers import Call, Execute
 
 __all__ = ["Budget", "Event", "Finished", "Policy", "Schedule", "Started", "schedule"]
+
+HINTED = 8
+"""So many tests at the front of the line are named to the executor, so that it can start slots ahead."""
 
 
 def schedule(
     plan: Sequence[Assignment],
-    execute: Execute,
+    execute: Execute | Call,
     *,
     budget: Budget,
     policy: Policy,
@@ -39,16 +44,16 @@ def schedule(
 ) -> Schedule:
     """Run the plan, longest tests first; iterate over what this returns to get results as tests finish.
 
-    `execute` is called in worker threads, at most `budget.slots` at a time. It answers with an attempt
+    `execute` is called in the lanes' threads, at most `budget.slots` at a time. It answers with an attempt
     whatever the engine does, and ends early when `stop` reaches TERMINATE; any exception out of it stops the
-    run and comes out of the iteration. Which test starts next is said in `line`, what an attempt's end leads
-    to in `settle`. `on_event` is called in the thread that iterates.
+    run and comes out of the iteration. Which test starts next is said in `line`, where in `dispatch`, what an
+    attempt's end leads to in `settle`. `on_event` is called in the thread that iterates.
 
     Leaving the iteration early, by whatever way, raises `stop` to TERMINATE and waits for what runs.
     """
     return Schedule(
         plan,
-        execute,
+        Workers(execute),
         budget=budget,
         policy=policy,
         stop=stop,
@@ -72,7 +77,7 @@ class Schedule:
     def __init__(
         self,
         plan: Sequence[Assignment],
-        execute: Execute,
+        workers: Workers,
         *,
         budget: Budget,
         policy: Policy,
@@ -82,12 +87,13 @@ class Schedule:
     ) -> None:
         self._budget, self._policy, self._stop = budget, policy, stop
         self._profiles, self._on_event = profiles, on_event
-        self._workers = Workers(execute)
-        self._admission = Admission(budget=budget)
+        self._workers = workers
         self._jobs = dict(enumerate(_Job(assignment, 0.0) for assignment in order(plan)))
         """Rank -> each test that has no result yet."""
-        self._line = Line(_waiting(rank, job.assignment) for rank, job in self._jobs.items())
-        self._running: dict[int, Running] = {}
+        waiting = (_waiting(rank, job.assignment) for rank, job in self._jobs.items())
+        self._dispatch = Dispatch(budget, waiting)
+        self._hinted: tuple[Assignment, ...] = ()
+        self._draining = False
         self._failed = 0
         self._deadline: float | None = None
         self._iterated = False
@@ -119,7 +125,7 @@ class Schedule:
         try:
             self._begin()
             self._fill()
-            while self._running:
+            while self._dispatch.busy:
                 if (result := self._step()) is not None:
                     yield result
                     del result  # an attempt holds up to 128 KiB of output tails
@@ -143,30 +149,69 @@ class Schedule:
             self._deadline = now + self._policy.deadline_seconds
 
     def _fill(self) -> None:
-        """Start what may start."""
-        while self._stop.level is StopLevel.RUN:
-            now = monotonic()
-            waiting = self._line.pick(self._admission, self._running.values(), now)
-            if waiting is None:
-                return
-            job = self._jobs[waiting.rank]
-            self._on_event(Started(assignment=job.assignment))
-            self._admission = self._admission.take(waiting.need)
-            self._running[waiting.rank] = Running(need=waiting.need, expected_end=now + waiting.expected_seconds)
-            self._workers.order(waiting.rank, job.assignment, job.waits_since)
+        """Start what may start, and order what follows."""
+        level = self._stop.level
+        if level is not StopLevel.RUN and not self._draining:
+            self._drain()
+        if level >= StopLevel.TERMINATE:
+            return
+        now = monotonic()
+        while self._stop.level is level:
+            if (lane := self._dispatch.start(now)) is not None:
+                assert lane.current is not None  # noqa: S101 - it was just given one
+                self._on_event(Started(assignment=self._jobs[lane.current.rank].assignment))
+                self._order(lane, lane.current)
+            elif (lane := self._dispatch.stranded()) is not None:
+                self._take_back(lane)
+            else:
+                break
+        while self._stop.level is level and (lane := self._dispatch.follow(now)) is not None:
+            self._order(lane, lane.followers[-1])
+        self._hint()
+        if self._stop.level is not level:
+            self._fill()
+
+    def _order(self, lane: LaneState, waiting: Waiting) -> None:
+        job = self._jobs[waiting.rank]
+        self._workers.order(lane.number, waiting.rank, job.assignment, job.waits_since)
+
+    def _take_back(self, lane: LaneState) -> None:
+        """Put the lane's followers in line again, as far as it has not begun them."""
+        current = None if lane.current is None else lane.current.rank
+        self._dispatch.put_back(lane, self._workers.take_back(lane.number, current))
+
+    def _drain(self) -> None:
+        """Start nothing new. Only what is half done is still finished: a failure that awaits its confirmation."""
+        self._draining = True
+        for lane in self._dispatch.busy.values():
+            if lane.followers:
+                self._take_back(lane)
+        self._dispatch.keep(lambda one: is_unconfirmed(self._jobs[one.rank].attempts))
+
+    def _hint(self) -> None:
+        """Name the next few to the executor, where it can start slots for them ahead."""
+        front = self._dispatch.first(HINTED)
+        hint = tuple(self._jobs[one.rank].assignment for one in front if one.slot is None)
+        changed = len(hint) != len(self._hinted) or any(
+            a is not b for a, b in zip(hint, self._hinted, strict=True)
+        )
+        if hint and changed:
+            self._workers.prepare(hint)
+        self._hinted = hint
 
     def _step(self) -> TestResult | None:
         """Wait for one answer, act on it; the result if its test is done now."""
         done = self._answer()
         if done is None:
             return None
-        running = self._running.pop(done.rank)
-        self._admission = self._admission.give(running.need)
-        self._line.release(running.need.group)
+        lane = self._dispatch.lanes[done.lane]
+        follower = self._dispatch.ended(lane, monotonic())
         if done.attempt is None:
             assert done.error is not None  # noqa: S101 - for the type checker; Done says it
             raise done.error
         result = self._judge(done.rank, done.attempt)
+        if follower is not None:
+            self._on_event(Started(assignment=self._jobs[follower.rank].assignment))
         self._fill()
         return result
 
@@ -187,7 +232,8 @@ class Schedule:
         job = self._jobs[rank]
         job.attempts.append(attempt)
         following = None
-        if self._stop.level is StopLevel.RUN:
+        level = self._stop.level
+        if level is StopLevel.RUN or (level is StopLevel.DRAIN and is_unconfirmed(job.attempts)):
             following = follow_up(
                 job.attempts,
                 job.assignment,
@@ -199,7 +245,7 @@ class Schedule:
         if following is None:
             return self._finish(rank)
         job.assignment, job.waits_since = following, monotonic()
-        self._line.add(_waiting(rank, following))
+        self._dispatch.add(_waiting(rank, following))
         return None
 
     def _finish(self, rank: int) -> TestResult:
@@ -231,7 +277,16 @@ class Schedule:
                 self._stop.set(StopLevel.KILL, "interrupted again")
         if interrupt is not None:
             raise interrupt
+        if left_because is None and self._workers.error is not None:
+            raise self._workers.error
 
 
 def _waiting(rank: int, assignment: Assignment) -> Waiting:
-    return Waiting(rank=rank, need=need_of(assignment), expected_seconds=expected_seconds(assignment))
+    reused = assignment.profile.reuse > 1
+    return Waiting(
+        rank=rank,
+        need=need_of(assignment),
+        expected_seconds=expected_seconds(assignment),
+        slot=assignment.profile if reused else None,
+        follows=reused and assignment.attempt == 1 and not assignment.exclusive and assignment.group is None,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Outcome, TestResult, Verb, ViolationKind
+from orchestrator.model import FAILING, Outcome, TestResult, Verb, ViolationKind, counting
 from orchestrator.scheduling.promotion import limits_killed, promote
 
 if TYPE_CHECKING:
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.admission import Budget
     from orchestrator.scheduling.policy import Policy
 
-FAILING = frozenset({Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED})
-"""Outcomes that are the test's own fault: retried, counted by `max_fail`."""
+__all__ = ["FAILING", "follow_up", "is_unconfirmed", "settle", "verb_of"]
 
 _VERBS = {
     Outcome.PASSED: Verb.PASS,
@@ -40,11 +39,16 @@ def follow_up(
 ) -> Assignment | None:
     """What is tried after the last of `attempts`, which ran `assignment`; None: the test is done.
 
+    A failure in a reused slot is first confirmed in a fresh one, which takes nothing from the retries. All that
+    is tried again is tried fresh.
+
     A test that its limits killed is promoted at once, not retried: the same limits would kill it again. Only
     where there is no next profile up is it retried like any other failure. After a promotion nothing but an
     engine failure is retried.
     """
     outcome = attempts[-1].outcome
+    if is_unconfirmed(attempts):
+        return _confirming(attempts[-1], assignment)
     if outcome is Outcome.INFRA:
         failures = sum(a.outcome is Outcome.INFRA for a in attempts)
         return _again(assignment) if failures <= policy.infra_retries else None
@@ -54,8 +58,23 @@ def follow_up(
         promoted = promote(assignment, outcome, profiles=profiles, budget=budget)
         if promoted is not None:
             return promoted
-    failures = sum(a.outcome in FAILING for a in attempts)
+    failures = sum(a.outcome in FAILING for a in counting(attempts))
     return _again(assignment) if failures <= assignment.retries else None
+
+
+def is_unconfirmed(attempts: Sequence[Attempt]) -> bool:
+    """The last attempt failed, and in a slot that had been used before: maybe that is not the test's fault."""
+    return bool(attempts) and attempts[-1].outcome in FAILING and attempts[-1].evidence.slot.reused
+
+
+def _confirming(attempt: Attempt, assignment: Assignment) -> Assignment:
+    slot = attempt.evidence.slot
+    how = (
+        f"what failed as test {slot.position} of a reused one"
+        if slot.position > 1
+        else "what failed in a process forked from a preloaded one"
+    )
+    return replace(_again(assignment), reason=f"{assignment.reason}; confirming in a fresh container {how}")
 
 
 def settle(attempts: Sequence[Attempt], policy: Policy) -> TestResult:
@@ -94,7 +113,7 @@ def verb_of(attempts: Sequence[Attempt]) -> Verb:
         return Verb.UNDERSIZED if final.outcome is Outcome.PASSED else Verb.RUNAWAY
     if final.outcome is not Outcome.PASSED:
         return _VERBS[final.outcome]
-    if any(attempt.outcome in FAILING for attempt in attempts):
+    if any(attempt.outcome in FAILING for attempt in counting(attempts)):
         return Verb.FLAKY
     kinds = {violation.kind for violation in final.violations}
     if ViolationKind.CHILD_OOM in kinds:
@@ -108,7 +127,7 @@ def _outcome_of(attempts: Sequence[Attempt], verb: Verb, policy: Policy) -> Outc
     if verb is Verb.UNDERSIZED and policy.promoted_passes:
         return Outcome.PASSED
     if verb in {Verb.UNDERSIZED, Verb.RUNAWAY}:
-        own = [a for a in attempts if a.outcome in FAILING and not _is_promoted(a, attempts)]
+        own = [a for a in counting(attempts) if a.outcome in FAILING and not _is_promoted(a, attempts)]
         return own[-1].outcome
     if verb is Verb.FLAKY and policy.flaky_fails:
         return Outcome.FAILED
@@ -118,13 +137,18 @@ def _outcome_of(attempts: Sequence[Attempt], verb: Verb, policy: Policy) -> Outc
 def _deciding(attempts: Sequence[Attempt]) -> Attempt:
     """The last attempt that passed or failed, else the last: the same as `TestResult.final`."""
     telling = FAILING | {Outcome.PASSED}
-    return next((a for a in reversed(attempts) if a.outcome in telling), attempts[-1])
+    return next((a for a in reversed(counting(attempts)) if a.outcome in telling), attempts[-1])
 
 
 def _is_promoted(attempt: Attempt, attempts: Sequence[Attempt]) -> bool:
-    """Retries keep the first attempt's profile; a promotion is what changes it."""
-    return attempt.assignment.profile != attempts[0].assignment.profile
+    """Retries keep the first attempt's profile, but for its reuse; a promotion is what changes it."""
+    profile, first = attempt.assignment.profile, attempts[0].assignment.profile
+    return profile is not first and (profile.name != first.name or profile.limits != first.limits)
 
 
 def _again(assignment: Assignment) -> Assignment:
-    return replace(assignment, attempt=assignment.attempt + 1)
+    """In a fresh slot: what a test fails by should be nothing but its own."""
+    profile = assignment.profile
+    if profile.reuse > 1:
+        profile = replace(profile, reuse=1)
+    return replace(assignment, profile=profile, attempt=assignment.attempt + 1)

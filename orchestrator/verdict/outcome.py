@@ -99,6 +99,13 @@ def _stopped(evidence: Evidence) -> tuple[Outcome, str] | None:
 def _doubted(evidence: Evidence) -> tuple[Outcome, str] | None:
     """Infra where the witnesses are not enough or do not agree."""
     engine = evidence.engine
+    if evidence.kept and engine is not None and evidence.agent is not None:
+        # it has no exit code yet: that it still runs is what the second witness has to say
+        return (
+            None
+            if engine.status == "running"
+            else (Outcome.INFRA, f"the container is {engine.status}, not running")
+        )
     problem = "the engine did not say how the container ended" if engine is None else _state_problem(engine)
     if problem is not None or engine is None:
         return Outcome.INFRA, problem or ""

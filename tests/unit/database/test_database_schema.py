@@ -23,7 +23,10 @@ def ddl(path):
     with plain_sqlite(path) as connection:
         found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         marks = [connection.execute(f"PRAGMA {p}").fetchone() for p in ("user_version", "application_id")]
-    parts = {name: re.split(r",?\s*\n\s*|, (?=\w+ (?:BIGINT|TEXT|DOUBLE|BOOLEAN))", re.sub(r"[ \t]+", " ", sql)) for name, sql in found}
+    parts = {
+        name: re.split(r",?\s*\n\s*|, (?=\w+ (?:BIGINT|TEXT|DOUBLE|BOOLEAN))", re.sub(r"[ \t]+", " ", sql))
+        for name, sql in found
+    }
     tables = {name: sorted(part.removesuffix(")").strip() for part in texts) for name, texts in parts.items()}
     return {name: [part for part in texts if part] for name, texts in tables.items()}, marks
 

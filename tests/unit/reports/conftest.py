@@ -67,6 +67,7 @@ def attempt(name="test/test_parse.py", outcome="passed", *, message="", stdout=b
         stderr=stderr if isinstance(stderr, m.OutputLog) else log(stderr),
         timings=m.Timings(queue_seconds=0.5, test_seconds=changes.pop("seconds", 0.412)),
         started_at=STARTED,
+        slot=changes.pop("slot", m.SlotUse()),
     )
     number = changes.pop("attempt", 1)
     fields = {key: changes.pop(key) for key in ("profile", "repetition", "case", "clamped") if key in changes}

@@ -206,3 +206,20 @@ def test_names_and_output_of_any_size_are_bounded(build, written, tmp_path):
     huge = "x" * 10_000_000
     written(build.result(huge, "failed", message=huge, stdout=huge.encode(), cases=(case(huge, "failed", huge),)))
     assert (tmp_path / "junit.xml").stat().st_size < 200_000
+
+
+def test_a_pass_in_a_fresh_slot_after_a_failure_in_a_reused_one_is_an_ordinary_pass(build, written):
+    slot = m.SlotUse(position=9)
+    first = build.attempt(outcome="failed", message="exit code 1", slot=slot)
+    (suite,) = written(build.of(first, build.attempt(attempt=2)))
+    assert [shape(testcase) for testcase in suite.iter("testcase")] == [[]]
+    assert suite.find(".//property[@name='orch.flaky']").get("value") == "false"
+
+
+def test_a_confirmed_failure_is_the_fresh_one_alone(build, written):
+    slot = m.SlotUse(position=9)
+    first = build.attempt(outcome="failed", message="as the ninth", slot=slot)
+    (suite,) = written(build.of(first, build.attempt(outcome="failed", message="alone", attempt=2)))
+    (testcase,) = suite.iter("testcase")
+    assert shape(testcase) == [("failure", "failed")]
+    assert testcase.find("failure").get("message") == "alone"

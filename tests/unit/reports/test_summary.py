@@ -190,3 +190,11 @@ def test_a_test_cannot_forge_a_summary(build):
     assert [line for line in lines if line.startswith("   Summary")] == [
         "   Summary [ 12.4s] 1 run: 0 passed, 1 failed"
     ]
+
+
+def test_passes_that_needed_a_fresh_container_are_counted(build):
+    slot = m.SlotUse(position=3)
+    alone = build.of(build.attempt("a.py", "failed", slot=slot), build.attempt("a.py", attempt=2))
+    assert count_line(build.summary(alone, build.result("b.py"))).endswith(
+        "2 run: 2 passed (1 only in a fresh container)"
+    )

@@ -176,3 +176,20 @@ def test_running_tests_show_present_use_longest_first(build):
         "   running [  1.000s]    ?/512M  cpu ?     standard  test/b.py",
     ]
     assert running_lines(running, samples, now_seconds=10.0, limit=1)[1].strip() == "and 1 more running"
+
+
+def test_a_failure_that_a_fresh_container_did_not_confirm_is_told(build):
+    slot = m.SlotUse(position=17)
+    result = build.of(build.attempt(outcome="failed", message="exit code 1", slot=slot), build.attempt(attempt=2))
+    assert line(result).endswith("    passed in a fresh container, failed as test 17 of a reused one: exit code 1")
+
+
+def test_a_confirmed_failure_says_so_after_its_own_message(build):
+    slot = m.SlotUse(position=1, launch=m.Launch.FORKED)
+    first = build.attempt(outcome="failed", message="exit code 1", slot=slot)
+    result = build.of(first, build.attempt(outcome="failed", message="exit code 2", attempt=2))
+    assert remarks(result) == (
+        "exit code 2",
+        "confirmed in a fresh container after it had failed forked from a preloaded process",
+    )
+    assert remarks(build.of(first))[-1].endswith("not confirmed in a fresh one: the run was stopped")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from orchestrator.model import Outcome, Verb
+from orchestrator.model import Launch, Outcome, SlotUse, Verb
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.policy import Policy
 from orchestrator.scheduling.settle import FAILING, follow_up, settle, verb_of
@@ -167,3 +167,93 @@ def test_a_retry_is_the_same_assignment_but_for_its_number(make):
     tried = [make.attempt(F, assignment)]
     following = follow_up(tried, assignment, policy=POLICY, profiles={}, budget=BUDGET)
     assert following == replace(assignment, attempt=2)
+
+
+# ---------------------------------------------------------------- confirmation of failures in reused slots
+
+
+def in_slot(make, outcome, assignment, *, position=1, launch=Launch.PROCESS, **other):
+    attempt = make.attempt(outcome, assignment, **other)
+    return replace(attempt, evidence=replace(attempt.evidence, slot=SlotUse(position=position, launch=launch)))
+
+
+def play(make, outcomes, *, retries=0, position=5, launch=Launch.PROCESS, profiles=None, throttled_seconds=None):
+    """As the scheduler does: the first in a reused slot, what follows as its assignment says."""
+    assignment = make.assignment(retries=retries, profile=make.profile("fast", reuse=100))
+    tried = []
+    for outcome in outcomes:
+        assert assignment is not None, "no further attempt was asked for"
+        used = {"position": position, "launch": launch} if assignment.profile.reuse > 1 else {}
+        tried.append(in_slot(make, outcome, assignment, throttled_seconds=throttled_seconds, **used))
+        assignment = follow_up(tried, assignment, policy=POLICY, profiles=profiles or {}, budget=BUDGET)
+    return settle(tried, POLICY), assignment
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "retries", "verb", "deciding"),
+    [
+        ([F, P], 0, Verb.PASS, 1),
+        ([C, P], 2, Verb.PASS, 1),
+        ([F, F], 0, Verb.FAIL, 1),
+        ([T, F], 0, Verb.FAIL, 1),
+        ([F, F, P], 1, Verb.FLAKY, 2),
+        ([F, F, F], 1, Verb.FAIL, 2),
+        ([F, INFRA, P], 0, Verb.PASS, 2),
+        ([F, INFRA, INFRA], 0, Verb.INFRA, 2),
+        ([F, SKIPPED], 0, Verb.SKIP, 1),
+        ([INFRA, F, F], 1, Verb.FAIL, 2),
+    ],
+)
+def test_a_failure_in_a_reused_slot_counts_only_by_what_a_fresh_one_says(make, outcomes, retries, verb, deciding):
+    result, following = play(make, outcomes, retries=retries)
+    assert following is None
+    assert result.verb is verb
+    assert result.final is result.attempts[deciding]
+    assert result.flaky is (verb is Verb.FLAKY)
+    assert all(a.assignment.profile.reuse == 1 for a in result.attempts[1:])
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        ({"position": 17}, "rule; confirming in a fresh container what failed as test 17 of a reused one"),
+        ({"position": 1, "launch": Launch.FORKED}, "what failed in a process forked from a preloaded one"),
+    ],
+)
+def test_the_confirmation_says_why_it_is_run(make, use, words):
+    _, following = play(make, [F], **use)
+    assert following.attempt == 2
+    assert words in following.reason
+    assert following.profile == make.profile("fast", reuse=1)
+
+
+def test_the_first_test_of_a_slot_needs_no_confirmation(make):
+    result, following = play(make, [F], position=1)
+    assert (result.verb, following) == (Verb.FAIL, None)
+
+
+def test_what_the_limits_killed_is_confirmed_and_only_then_promoted(make):
+    larger = {"slow": make.profile("slow", memory_mib=2048)}
+    assert play(make, [M], profiles=larger)[1].profile.name == "fast"
+    assert play(make, [M, M], profiles=larger)[1].profile.name == "slow"
+    assert play(make, [M, M, P], profiles=larger)[0].verb is Verb.UNDERSIZED
+    assert play(make, [M, M, M], profiles=larger)[0].verb is Verb.RUNAWAY
+    assert play(make, [F, M, P], profiles=larger)[0].outcome is M
+    confirmed = play(make, [M, P], profiles=larger)
+    assert (confirmed[0].verb, confirmed[1]) == (Verb.PASS, None)
+
+
+@given(st.lists(st.sampled_from(list(Outcome)), min_size=1, max_size=6), st.integers(0, 3))
+def test_reuse_never_costs_a_false_failure(make, outcomes, retries):
+    """Were it alone in its container from the start, the test would have the same verdict: the failure in the
+    reused slot adds nothing and hides nothing.
+    """
+    assignment = make.assignment(retries=retries, profile=make.profile("fast", reuse=100))
+    first = in_slot(make, F, assignment, position=3)
+    following = follow_up([first], assignment, policy=POLICY, profiles={}, budget=BUDGET)
+    later = [make.attempt(outcome, replace(following, attempt=n)) for n, outcome in enumerate(outcomes, 2)]
+    reused, alone = settle([first, *later], POLICY), settle(later, POLICY)
+    assert (reused.verb, reused.outcome, reused.flaky) == (alone.verb, alone.outcome, alone.flaky)
+    assert reused.final is alone.final
+    assert reused.overruled is first
+    assert alone.overruled is None

@@ -1,0 +1,327 @@
+"""Runs tests one after another and returns what was seen of each: the evidence, judged elsewhere.
+
+In a container each, or several in one where the profile says `reuse`: then the next test is let in while the agent
+is still busy verifying that the one before it left nothing, so that neither waits for the other. Trouble with the
+engine is evidence too (`engine_failure`), never an exception: nothing is known then about the test.
+docs/design/reused-slots.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.attest import attest
+from orchestrator.engine.slot import Watch
+from orchestrator.errors import EngineError
+from orchestrator.measure.calibration import corrected
+from orchestrator.model import EngineState, Evidence, OutputLog, SlotUse, Timings, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from orchestrator.engine.local import Held, LocalExecutor
+    from orchestrator.engine.reading import Reading, SlotRun
+    from orchestrator.measure.turns import Look
+    from orchestrator.model import Assignment, Attestation, Sample
+    from orchestrator.stopping import StopFlag
+
+NO_AGENT = "the image has no shell for the agent, which reads this figure"
+NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
+RUNNING = EngineState(status="running")
+FLOOR_SHARE = 0.25
+"""Of the memory limit: a container in which so much more is charged than at first is not used again, because what
+earlier tests left in the page cache would count as the next one's need.
+"""
+
+
+@dataclass(slots=True)
+class Flight:
+    """A test that has been released and not been read to its end."""
+
+    assignment: Assignment
+    reading: Reading
+    position: int
+    first: bool
+    """The agent has read all counters before it."""
+    keep: bool
+    look: Look | None = None
+    """Before it; None: this container is not measured by looks."""
+    after: Look | None = None
+    agent_counters: str = ""
+    """The agent's reading before it, where that was the one after another test."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of one attempt while it is run."""
+
+    began: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+    run: SlotRun | None = None
+    state: EngineState | None = None
+    failure: str | None = None
+    attestation: Attestation | None = None
+    usage: Usage = field(default_factory=Usage)
+    samples: tuple[Sample, ...] = ()
+    kept: bool = False
+    create_seconds: float = 0.0
+    start_seconds: float = 0.0
+    leaked: tuple[str, ...] = ()
+
+
+class LocalLane:
+    """Runs tests one after another; used by one thread. Close it."""
+
+    def __init__(self, executor: LocalExecutor, stop: StopFlag) -> None:
+        self._executor = executor
+        self._stop = stop
+        self._held: Held | None = None
+        self._flight: Flight | None = None
+        """The next test, released before its `run` was called."""
+
+    def run(
+        self,
+        assignment: Assignment,
+        waits_since: float,
+        folder_of: Callable[[Assignment], Path],
+        upcoming: Callable[[], Assignment | None] = lambda: None,
+    ) -> Evidence:
+        """One attempt. `waits_since`: monotonic time from which it could have run. `folder_of` makes the folder
+        that receives an attempt's stdout, stderr and outputs/. `upcoming` names what is certain to be the next
+        `run`, if that is known; it is let in when this one ends.
+        """
+        seen = Seen()
+        flight: Flight | None = None
+        try:
+            flight = self._taken(assignment) or self._release(
+                assignment, folder_of, self._fitting(assignment, seen)
+            )
+            seen.began = flight.reading.started
+            seen.run = self._read(flight, lambda: self._follow(flight, folder_of, upcoming))
+        except EngineError as error:
+            seen.failure = error.message
+        except OSError as error:  # the disk under the folder is full, or we may open no more files
+            seen.failure = f"keeping what the test wrote: {error}"
+        seen.ended = time.monotonic()
+        held = self._held
+        if held is not None:
+            self._conclude(held, flight, seen)
+        return self._evidence(seen, held, flight, seen.began - waits_since)
+
+    def close(self) -> None:
+        """Remove the container that is held."""
+        self._drop()
+
+    # ------------------------------------------------------------ a test's beginning
+
+    def _taken(self, assignment: Assignment) -> Flight | None:
+        """The flight of this assignment, if it was let in already."""
+        flight, self._flight = self._flight, None
+        if flight is None or flight.assignment is assignment:
+            return flight
+        flight.reading.close()  # against the contract of `upcoming`: what is in the container is no longer known
+        self._drop()
+        return None
+
+    def _fitting(self, assignment: Assignment, seen: Seen) -> Held:
+        """The held container if it may take this test, else a new one."""
+        held = self._held
+        if held is not None and self._may_take(held, assignment):
+            return held
+        self._drop()
+        held = self._held = self._executor.open(assignment)
+        seen.create_seconds, seen.start_seconds = held.slot.create_seconds, held.slot.start_seconds
+        return held
+
+    @staticmethod
+    def _may_take(held: Held, assignment: Assignment) -> bool:
+        room = held.guard is not None and held.position < held.profile.reuse
+        same = held.profile is assignment.profile or held.profile == assignment.profile
+        return room and same and assignment.attempt == 1
+
+    def _release(self, assignment: Assignment, folder_of: Callable[[Assignment], Path], held: Held) -> Flight:
+        folder = folder_of(assignment)
+        held.position += 1
+        keep = held.guard is not None and held.position < held.profile.reuse
+        first = not held.turns
+        if first and held.slot.has_agent:
+            held.meter.begin(held.slot.container_id or "", assignment.key)
+            if keep and held.meter.begin_turns():
+                held.turns, held.look = True, held.meter.look_between()
+        reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
+        if not held.slot.has_agent:
+            held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
+        return Flight(
+            assignment=assignment,
+            reading=reading,
+            position=held.position,
+            first=first,
+            keep=keep,
+            look=held.look,
+            agent_counters=held.agent_counters,
+        )
+
+    # ------------------------------------------------------------ while it runs, and its end
+
+    def _read(self, flight: Flight, follow: Callable[[], None]) -> SlotRun:
+        held = self._held
+        assert held is not None  # noqa: S101 - what is in flight is in the held container
+        lasting = None
+        if not flight.first:
+            key, started = flight.assignment.key, flight.reading.started
+
+            def lasting() -> None:
+                held.meter.watch(key, started)
+
+        def before_kill() -> None:
+            held.meter.look()
+            self._look(held, flight)
+
+        watch = Watch(
+            measured=lambda _: follow(), lasting=lasting, before_kill=before_kill, signal=held.meter.signal
+        )
+        return held.slot.read(flight.reading, flight.assignment, stop=self._stop, watch=watch)
+
+    def _follow(
+        self,
+        flight: Flight,
+        folder_of: Callable[[Assignment], Path],
+        upcoming: Callable[[], Assignment | None],
+    ) -> None:
+        """The test's processes are gone and its CPU time is read: look, and let the next one in."""
+        held = self._held
+        if held is None:
+            return
+        self._look(held, flight)
+        held.agent_counters = flight.reading.counters
+        if not flight.keep or flight.reading.exit_code != 0:
+            return
+        if not self._is_sound(held, flight):
+            flight.keep = False
+            return
+        following = upcoming() if held.turns else None
+        if following is not None and self._may_take(held, following):
+            self._flight = self._release(following, folder_of, held)
+
+    @staticmethod
+    def _look(held: Held, flight: Flight) -> None:
+        if held.turns and flight.after is None:
+            flight.after = held.look = held.meter.look_between()
+
+    @staticmethod
+    def _is_sound(held: Held, flight: Flight) -> bool:
+        """Whether the container may be used again, as far as can be seen from outside."""
+        if held.guard is None or not held.guard.unchanged:
+            return False
+        if flight.after is None or flight.after.counters.memory_bytes is None:
+            return True
+        charged = flight.after.counters.memory_bytes
+        if held.floor_bytes is None:
+            held.floor_bytes = charged
+        return charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes
+
+    def _conclude(self, held: Held, flight: Flight | None, seen: Seen) -> None:
+        """Measure, hear the second witness, keep the container or remove it."""
+        run = seen.run
+        record = run.record if run is not None else None
+        clean = record is not None and record.exit_code == 0 and not record.leftovers and not record.dirty
+        seen.kept = bool(clean and flight is not None and flight.keep and seen.failure is None)
+        seen.kept = seen.kept and held.guard is not None and held.guard.alive
+        try:
+            if run is not None and not seen.kept:
+                inspection = held.slot.finish()
+                seen.state = inspection.state if inspection else EngineState(status="gone")
+                held.inspection = inspection or held.inspection
+            elif seen.kept:
+                seen.state = RUNNING
+        except EngineError as error:
+            seen.failure = error.message
+        if held.attestation is None and held.inspection is not None:
+            held.attestation = attest(
+                held.inspection,
+                asked=held.slot.spec,
+                begin=run.begin_counters if run else "",
+                info=self._executor.engine.info,
+            )
+        seen.attestation = held.attestation
+        self._measure(held, flight, seen)
+        if seen.kept and run is not None:
+            self._go_on(held, run)
+        else:
+            self._drop()
+            seen.leaked = held.slot.leaked
+
+    def _measure(self, held: Held, flight: Flight | None, seen: Seen) -> None:
+        run = seen.run
+        seen.samples = held.meter.samples()
+        executor = self._executor
+        image_id = held.slot.spec.image_id
+        if flight is not None and run is not None and flight.look is not None and flight.after is not None:
+            usage = held.meter.turn_usage(
+                flight.look,
+                flight.after,
+                agent_before=run.begin_counters if flight.first else flight.agent_counters,
+                run=run,
+                samples=seen.samples,
+            )
+            known = executor.calibrations if flight.first else executor.turn_calibrations
+        else:
+            plain = None if held.slot.has_agent else NO_AGENT
+            usage = held.meter.usage(run, seen.samples, reason=seen.failure or plain)
+            known = executor.calibrations
+        # a test whose agent did not come to its end did not cost what a null test's did
+        calibration = known.get(image_id) if run is not None and run.record is not None else None
+        seen.usage = corrected(usage, calibration)
+
+    def _go_on(self, held: Held, run: SlotRun) -> None:
+        """The container waits for its next test, or has it already."""
+        if run.clean_counters:
+            held.agent_counters = run.clean_counters
+        if self._flight is not None:
+            if run.clean_counters:
+                self._flight.agent_counters = run.clean_counters
+            self._flight.reading.restart()
+
+    def _drop(self) -> None:
+        """Remove the held container, and forget what was let into it: it is run anew."""
+        if self._flight is not None:
+            self._flight.reading.close()
+            self._flight = None
+        held, self._held = self._held, None
+        if held is not None:
+            self._executor.close(held)
+
+    # ------------------------------------------------------------ what was seen
+
+    def _evidence(self, seen: Seen, held: Held | None, flight: Flight | None, queue_seconds: float) -> Evidence:
+        run = seen.run
+        return Evidence(
+            agent=run.record if run else None,
+            agent_expected=held is None or held.slot.has_agent,
+            engine=seen.state,
+            timed_out=run is not None and run.timed_out,
+            interrupted=run is not None and run.interrupted,
+            engine_failure=seen.failure,
+            usage=seen.usage,
+            samples=seen.samples,
+            stdout=run.stdout if run else NO_OUTPUT,
+            stderr=run.stderr if run else NO_OUTPUT,
+            outputs=run.outputs if run else (),
+            outputs_notes=run.outputs_notes if run else (),
+            leaked_objects=seen.leaked,
+            timings=Timings(
+                queue_seconds=max(0.0, queue_seconds),
+                create_seconds=seen.create_seconds,
+                start_seconds=seen.start_seconds,
+                test_seconds=run.test_seconds if run else 0.0,
+                teardown_seconds=time.monotonic() - seen.ended,
+            ),
+            started_at=run.started_at if run else datetime.now(UTC),
+            attestation=seen.attestation,
+            slot=SlotUse(position=flight.position) if flight else SlotUse(),
+            kept=seen.kept,
+        )

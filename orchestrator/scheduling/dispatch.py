@@ -1,0 +1,187 @@
+"""Which test runs in which lane, and which are ordered behind it. Pure: the scheduler's decisions on any clock.
+
+A lane is one place of execution, which runs tests one after another. A *follower* is a test that a lane is told
+of before its present one has ended, so that a slot that is reused never waits for the scheduler. A follower
+takes over its predecessor's share of the budget: a lane holds the most that any of its tests needs. Only the
+first in line becomes a follower, so that no test is overtaken by one. It is no promise: a follower that its
+lane has not begun yet is put back in line as soon as it could start elsewhere (docs/design/followers.md).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator.scheduling.admission import Admission, Budget, Need
+from orchestrator.scheduling.line import Line, Running, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+FOLLOWERS = 4
+"""Ordered ahead for each lane: at 5 ms a test, 20 ms in which a result can be recorded."""
+
+_NOTHING = Need(cpus=0.0, memory_bytes=0)
+
+
+@dataclass(slots=True, eq=False)
+class LaneState:
+    """What is known of a lane here, in the scheduler's thread."""
+
+    number: int
+    """From 0, in the order in which they were needed."""
+    current: Waiting | None = None
+    """What it runs. None: it is idle."""
+    followers: deque[Waiting] = field(default_factory=deque)
+    begun: int = 0
+    """So many of the followers cannot be taken back any more."""
+    share: Need = _NOTHING
+    """What it holds of the budget."""
+    slot: object = None
+    """`Waiting.slot` of its last test."""
+    started: float = 0.0
+
+    def expected_end(self, now: float) -> float:
+        """When it will have worked off what it has. A test that overruns counts as ending now."""
+        assert self.current is not None  # noqa: S101 - only asked of busy lanes
+        end = self.started + self.current.expected_seconds
+        if not self.followers:
+            return end
+        return max(end, now) + sum(one.expected_seconds for one in self.followers)
+
+    def fair_share(self, more: Waiting | None = None) -> Need:
+        """The most that any of its tests needs, and of one more."""
+        assert self.current is not None  # noqa: S101 - only asked of busy lanes
+        largest = own = self.current.need
+        cpus, memory_bytes = own.cpus, own.memory_bytes
+        for one in (*self.followers, more) if more is not None else self.followers:
+            if one.need is not own:
+                cpus, memory_bytes = max(cpus, one.need.cpus), max(memory_bytes, one.need.memory_bytes)
+        if (cpus, memory_bytes) == (own.cpus, own.memory_bytes):
+            return largest
+        return Need(cpus=cpus, memory_bytes=memory_bytes, exclusive=own.exclusive, group=own.group)
+
+
+class Dispatch:
+    """Line, budget and lanes. The caller carries out what is decided, and says what ended."""
+
+    def __init__(self, budget: Budget, waiting: Iterable[Waiting]) -> None:
+        self.admission = Admission(budget=budget)
+        self.line = Line(waiting)
+        self.lanes: list[LaneState] = []
+        """All that were ever needed at once, by number."""
+        self.busy: dict[int, LaneState] = {}
+        self._idle: list[LaneState] = []
+        """Longest idle first."""
+
+    def start(self, now: float) -> LaneState | None:
+        """Start the next test, if one may start now: the lane whose `current` it is."""
+        waiting = self.line.pick(self.admission, self._running(now), now)
+        if waiting is None:
+            return None
+        lane = self._lane_for(waiting)
+        lane.current, lane.slot, lane.started = waiting, waiting.slot, now
+        lane.share = waiting.need
+        self.admission = self.admission.take(waiting.need)
+        self.busy[lane.number] = lane
+        return lane
+
+    def follow(self, now: float) -> LaneState | None:
+        """Order the first in line behind another test: the lane whose last follower it is. None: not now."""
+        head = self.line.head
+        if head is None or not head.follows:
+            return None
+        able = [lane for lane in self.busy.values() if self._takes(lane, head)]
+        if not able:
+            return None
+        lane = able[0] if len(able) == 1 else min(able, key=lambda lane: lane.expected_end(now))
+        lane.followers.append(self.line.take_head())
+        self._hold(lane, lane.fair_share())
+        return lane
+
+    def ended(self, lane: LaneState, now: float) -> Waiting | None:
+        """The lane's test has ended: the follower that it runs now, if it has one."""
+        assert lane.current is not None  # noqa: S101 - an idle lane has nothing that could end
+        self.line.release(lane.current.need.group)
+        if lane.followers:
+            lane.current, lane.started = lane.followers.popleft(), now
+            lane.begun = max(0, lane.begun - 1)
+            self._hold(lane, lane.fair_share())
+            return lane.current
+        self.admission = self.admission.give(lane.share)
+        lane.current, lane.share = None, _NOTHING
+        del self.busy[lane.number]
+        self._idle.append(lane)
+        return None
+
+    def stranded(self) -> LaneState | None:
+        """A lane with a follower that need not wait for it: there is room for it now, and it is its turn."""
+        if self.admission.full:
+            return None
+        head = self.line.head
+        for lane in self.busy.values():
+            if len(lane.followers) > lane.begun:
+                first = lane.followers[lane.begun]
+                if (head is None or first.rank < head.rank) and self.admission.fits(first.need):
+                    return lane
+        return None
+
+    def put_back(self, lane: LaneState, ranks: Collection[int]) -> None:
+        """These followers of the lane wait in line again; all others that it has are its own to the end."""
+        returned = [one for one in lane.followers if one.rank in ranks]
+        lane.followers = deque(one for one in lane.followers if one.rank not in ranks)
+        lane.begun = len(lane.followers)
+        self._hold(lane, lane.fair_share())
+        for one in reversed(returned):
+            self.line.add(one)
+
+    def add(self, waiting: Waiting) -> None:
+        """Put a test in line."""
+        self.line.add(waiting)
+
+    def keep(self, wanted: Callable[[Waiting], bool]) -> None:
+        """Send all others in line away."""
+        self.line.keep(wanted)
+
+    def first(self, count: int) -> Iterator[Waiting]:
+        """The first few in line."""
+        return self.line.first(count)
+
+    def _running(self, now: float) -> Iterator[Running]:
+        for lane in self.busy.values():
+            yield Running(need=lane.share, expected_end=lane.expected_end(now))
+
+    def _takes(self, lane: LaneState, waiting: Waiting) -> bool:
+        """The lane can be told of it now: the same slot will do, and so will its share and what is free."""
+        current = lane.current
+        if len(lane.followers) >= FOLLOWERS or lane.slot is None or current is None or current.need.exclusive:
+            return False
+        if lane.slot is not waiting.slot and lane.slot != waiting.slot:
+            return False
+        need, share = waiting.need, lane.share
+        if need is share:
+            return True
+        millicpus, memory_bytes = self.admission.room
+        return (
+            need.millicpus <= share.millicpus + max(millicpus, 0)
+            and need.memory_bytes <= share.memory_bytes + max(memory_bytes, 0)
+        )  # fmt: skip
+
+    def _hold(self, lane: LaneState, share: Need) -> None:
+        if share is lane.share or share == lane.share:
+            return
+        self.admission = self.admission.give(lane.share).take(share)
+        lane.share = share
+
+    def _lane_for(self, waiting: Waiting) -> LaneState:
+        """An idle one whose slot can be reused; else one that has none to lose; else the longest idle one."""
+        if not self._idle:
+            lane = LaneState(len(self.lanes))
+            self.lanes.append(lane)
+            return lane
+        wanted: list[int] = []
+        if waiting.slot is not None:
+            wanted = [index for index, lane in enumerate(self._idle) if lane.slot == waiting.slot]
+        wanted = wanted or [index for index, lane in enumerate(self._idle) if lane.slot is None]
+        return self._idle.pop(wanted[-1] if wanted else 0)
