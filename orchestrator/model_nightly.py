@@ -150,6 +150,11 @@ class Nightly:
     """Of the window of the same length before; None: nothing ran, or there is none."""
 
     @property
+    def compares(self) -> bool:
+        """Whether anything is known of before the window; else nothing is new."""
+        return any(test.before for test in self.tests)
+
+    @property
     def outcomes(self) -> Mapping[Outcome, int]:
         """How many tests ended how, at their last."""
         return Counter(test.outcome for test in self.tests)

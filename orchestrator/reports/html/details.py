@@ -53,14 +53,15 @@ _STEPS = (
     (_FULL, Detail(points=30, history=14, tail=1000, digits=3, width=1)),
     (_FULL, Detail(points=16, history=8, tail=400, digits=3, width=1)),
     (_SHORT, Detail(points=10, history=6, tail=0, digits=2, width=1)),
-    (_SHORT, Detail(points=7, history=4, tail=0, digits=2, width=1)),
+    (_SHORT, Detail(points=8, history=0, tail=0, digits=2, width=1)),
+    (_SHORT, Detail(points=5, history=0, tail=0, digits=2, width=1)),
     (_SHORT, Detail(points=0, history=0, tail=0, digits=2, width=1)),
     (
         Detail(points=20, history=8, tail=500, digits=3, width=1),
         Detail(points=0, history=0, tail=0, digits=2, width=1),
     ),
 )
-_ROOM_PER_TEST = (900, 220, 90, 48, 40, 25, 0)
+_ROOM_PER_TEST = (900, 220, 100, 55, 40, 30, 20, 0)
 """Characters a test below which a step is not worth trying."""
 """For tests in trouble and for calm ones: from all there is to the least."""
 
@@ -166,7 +167,7 @@ def _test(
         ],
         "cases": [len(last.cases), *_failed_cases(last)],
         "history": _history(test, detail, runs),
-        "samples": _samples(test.samples, detail),
+        "samples": _samples(test.samples, last, detail),
     }
     if test.outcome_before is not None:
         entry["before"] = test.outcome_before.value
@@ -249,32 +250,45 @@ def _history(test: NightTest, detail: Detail, runs: Mapping[str, tuple[float, in
     ]
 
 
-def _samples(samples: Sequence[Sample], detail: Detail) -> list[Any]:
-    """[seconds it lasted, courses of bytes of memory, CPU seconds, tasks] at equal distances of time."""
+def _samples(samples: Sequence[Sample], last: AttemptRow, detail: Detail) -> list[Any]:
+    """[seconds it lasted (None: as the attempt), courses of bytes of memory, CPU seconds, tasks] at equal distances
+    of time.
+    """
     kept = thinned(samples, detail.points)
     if len(kept) < 2:
         return []
-    figures: list[list[float | None]] = [[s.memory_bytes for s in kept], [s.cpu_seconds for s in kept]]
+    memory, cpu = [s.memory_bytes for s in kept], [s.cpu_seconds for s in kept]
     if detail.width > 1:
-        figures.append([s.pids for s in kept])
-    return [significant(kept[-1].at_seconds, 4), *(course(values, detail.width) for values in figures)]
+        courses = [course(values, detail.width) for values in (memory, cpu, [s.pids for s in kept])]
+        return [significant(kept[-1].at_seconds, 4), *courses]
+    # the page knows these figures of the attempt: a length and two tops a test are most of what a course takes
+    usage = last.usage
+    tops = usage.memory_peak_bytes, _total(usage.cpu_user_seconds, usage.cpu_system_seconds)
+    courses = [course(values, 1, top=top) for values, top in zip((memory, cpu), tops, strict=True)]
+    return [None, *courses]
 
 
-def course(values: Sequence[float | None], width: int) -> list[Any]:
-    """[highest, width, text]: each value as that share of the highest, in `width` digits of base 64; None as
-    dots. [] if there is none.
+def _total(*figures: float | None) -> float | None:
+    return sum(f for f in figures if f is not None) if None not in figures else None
+
+
+def course(values: Sequence[float | None], width: int, *, top: float | None = None) -> list[Any]:
+    """[top, width, text]: each value as its share of the top, in `width` digits of base 64; None as dots.
+
+    `top`: one that the reader knows, then None stands for it; else the highest. [] if no value is known.
     """
     known = [value for value in values if value is not None]
     if not known:
         return []
-    top, steps = max(known) or 1.0, 64**width - 1
-    return [significant(top, 4), width, "".join(_digits(value, top, steps, width) for value in values)]
+    highest, steps = top or max(known) or 1.0, 64**width - 1
+    text = "".join(_digits(value, highest, steps, width) for value in values)
+    return [None if top else significant(highest, 4), width, text]
 
 
 def _digits(value: float | None, top: float, steps: int, width: int) -> str:
     if value is None:
         return _MISSING * width
-    number = round(max(value, 0.0) / top * steps)
+    number = min(round(max(value, 0.0) / top * steps), steps)
     return _DIGITS[number] if width == 1 else _DIGITS[number >> 6] + _DIGITS[number & 63]
 
 
@@ -312,7 +326,7 @@ def _tail(data: bytes, characters: int) -> str:
     """The end of an output stream fit to show: whole lines as far as that goes, none wider than 400 characters."""
     if characters <= 0:
         return ""
-    text = visible(decode(data))
+    text = visible(decode(data[-8 * characters :]))  # first cut: whoever read it may have read 5 MB
     lines = [bounded(line, _LINE_LIMIT) for line in text.split("\n")]
     joined = "\n".join(lines).rstrip()
     return joined if len(joined) <= characters else "…" + joined[-characters:]

@@ -49,7 +49,7 @@ def headline(report: Nightly) -> str:
         return "No test ran"
     if not failing:
         return f"All {thousands(total)} tests passed" if total > 1 else "The one test passed"
-    new = sum(test.newly_failing for test in report.tests)
+    new = sum(test.newly_failing for test in report.tests) if report.compares else 0
     verb = "fails" if failing == 1 else "fail"
     return f"{thousands(failing)} of {thousands(total)} tests {verb}" + (f", {new} of them new" if new else "")
 
@@ -65,11 +65,16 @@ def tiles(report: Nightly) -> tuple[Tile, ...]:
     counts = ", ".join(
         f"{thousands(outcomes[o])} {o.value}" for o in Outcome if outcomes[o] and o is not Outcome.PASSED
     )
-    found = [
-        Tile(title="Passed", value=thousands(outcomes[Outcome.PASSED]), note=counts),
-        Tile(title="New failures", value=str(new), tone="bad" if new else ""),
-        Tile(title="Cured", value=str(cured), tone="good" if cured else ""),
-        Tile(title="New violations", value=str(broken), note=f"{mended} gone", tone="bad" if broken else ""),
+    found = [Tile(title="Passed", value=thousands(outcomes[Outcome.PASSED]), note=counts)]
+    if report.compares:
+        found += [
+            Tile(title="New failures", value=str(new), tone="bad" if new else ""),
+            Tile(title="Cured", value=str(cured), tone="good" if cured else ""),
+            Tile(title="New violations", value=str(broken), note=f"{mended} gone", tone="bad" if broken else ""),
+        ]
+    else:
+        found.append(Tile(title="Violations", value=str(broken), note="nothing ran before to compare with"))
+    found += [
         Tile(title="Flaky", value=str(flaky), tone="bad" if flaky else ""),
         Tile(
             title="Length of runs",
@@ -105,14 +110,16 @@ class Failing:
 def failing_now(tests: Sequence[NightTest]) -> tuple[Failing, ...]:
     """New ones first."""
     found = [
-        Failing(test=test, since=_failing_for(test), new=test.newly_failing) for test in tests if test.failing
+        Failing(test=test, since=_failing_for(test), new=test.newly_failing and bool(test.before))
+        for test in tests
+        if test.failing
     ]
     return tuple(sorted(found, key=lambda f: not f.new))
 
 
 def _failing_for(test: NightTest) -> str:
     if test.newly_failing:
-        return "new" if test.before else "new test"
+        return "new" if test.before else "first seen"
     count = 0
     for point in reversed(test.before):
         if point.final and point.outcome in GOOD:

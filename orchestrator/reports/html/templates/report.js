@@ -142,9 +142,9 @@
   const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
 
   // [highest, width, text] -> values; details.py's `course`
-  function course(packed) {
-    if (!packed.length) return [];
-    const [top, width, text] = packed, values = [];
+  function course(packed, known) {
+    if (!packed || !packed.length) return [];
+    const [highest, width, text] = packed, top = highest === null ? known : highest, values = [];
     for (let i = 0; i < text.length; i += width) {
       let number = 0;
       for (let k = i; k < i + width; k += 1) number = number * 64 + DIGITS.indexOf(text[k]);
@@ -155,17 +155,22 @@
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  function chart(place, { label, data, series, time, values, top }) {
+  const BINARY = Array.from({ length: 44 }, (_, i) => 2 ** i);
+
+  const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+
+  // `times`: when each point of an evenly spaced x was, for a history; else x is seconds
+  function chart(place, { label, data, series, times, values, top, whole }) {
+    const day = (at) => (Number.isInteger(at) && times[at] !== undefined ? moment(times[at]).slice(5, times[times.length - 1] - times[0] > 172800 ? 10 : 16) : "");
     const axis = { stroke: () => colour("--quiet"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const options = {
-      width: place.clientWidth || 400, height: 190, legend: { live: true },
+      width: place.clientWidth || 400, height: 190, legend: { live: true, markers: { show: false } }, padding: [8, 8, 0, 0],
       cursor: { y: false, drag: { x: true, y: false } },
-      scales: { x: { time: Boolean(time) }, y: { range: (u, low, high) => [0, Math.max(high, top || 0) * 1.08 || 1] } },
-      axes: [{ ...axis, space: 60, values: time ? undefined : (u, ticks) => ticks.map((t) => t + " s") }, { ...axis, size: 56, values: (u, ticks) => ticks.map(values) }],
-      series: [{ label: time ? "run" : "at", value: (u, v) => (v === null ? "" : time ? moment(v) : v.toFixed(2) + " s") },
-        ...series.map((s) => ({ label: s.label, stroke: () => colour(s.colour), fill: s.fill ? () => colour(s.colour) + "22" : undefined, width: 1.5, spanGaps: true, points: { show: Boolean(time), size: 5, fill: () => colour(s.colour) }, value: (u, v) => (v === null || v === undefined ? "–" : values(v)) }))],
+      scales: { x: { time: false }, y: { range: (u, low, high) => [0, Math.max(high, top || 0) * 1.08 || 1] } },
+      axes: [{ ...axis, space: 60, size: 28, incrs: times ? WHOLE : undefined, values: (u, ticks) => ticks.map((t) => (times ? day(t) : t + " s")) }, { ...axis, size: 56, incrs: values === bytes ? BINARY : whole ? WHOLE : undefined, values: (u, ticks) => ticks.map(values) }],
+      series: [{ label: times ? "run" : "at", value: (u, v) => (v === null || v === undefined ? "" : times ? moment(times[v]) : v.toFixed(2) + " s") },
+        ...series.map((s) => ({ label: s.label, stroke: () => colour(s.colour), fill: s.fill ? () => colour(s.colour) + "22" : undefined, width: 1.5, spanGaps: true, points: { show: Boolean(times), size: 5, fill: () => colour(s.colour) }, value: (u, v) => (v === null || v === undefined ? "" : values(v)) }))],
     };
-    if (time) options.tzDate = (stamp) => uPlot.tzDate(new Date(stamp * 1000), "Etc/UTC");
     place.setAttribute("role", "img");
     place.setAttribute("aria-label", label);
     charts.push([place, new uPlot(options, data, place)]);
@@ -173,8 +178,9 @@
 
   function sampleCharts(test) {
     if (!test.samples) return [];
-    const [length, ...courses] = test.samples, [memory, cpu, tasks] = [...courses.map(course), [], []];
-    const x = memory.map((_, i) => (length * i) / (memory.length - 1));
+    const usage = test.usage, length = test.samples[0] === null ? test.attempts[test.attempts.length - 1][4] : test.samples[0];
+    const memory = course(test.samples[1], usage.memory_peak_bytes), cpu = course(test.samples[2], usage.cpu_user_seconds + usage.cpu_system_seconds), tasks = course(test.samples[3]);
+    const count = Math.max(memory.length, cpu.length, tasks.length), x = Array.from({ length: count }, (_, i) => (length * i) / (count - 1));
     const holders = h("div", { class: "charts" });
     const add = (heading, options) => {
       const place = h("div", { class: "chart" });
@@ -187,20 +193,19 @@
     const busy = used.filter((v) => v !== null);
     if (busy.length > 1) add("CPUs in use", { data: [x, used], values: (v) => v.toFixed(2), top: 1, series: [{ label: "CPUs", colour: "--good", fill: true }], label: "CPUs in use over " + seconds(length) + ": at most " + Math.max(...busy).toFixed(2) + " of " + test.limits[2] });
     const some = tasks.filter((v) => v !== null);
-    if (some.length > 1 && Math.max(...some) > 1) add("Processes and threads", { data: [x, tasks], values: (v) => v.toFixed(0), series: [{ label: "tasks", colour: "--near" }], label: "Processes and threads over " + seconds(length) + ": at most " + Math.max(...some) });
+    if (some.length > 1 && Math.max(...some) > 1) add("Processes and threads", { data: [x, tasks], whole: true, values: (v) => v.toFixed(0), series: [{ label: "tasks", colour: "--near" }], label: "Processes and threads over " + seconds(length) + ": at most " + Math.max(...some) });
     return holders.childNodes.length ? [h("h2", {}, "While it ran"), holders] : [];
   }
 
   function historyCharts(test) {
     if (!test.history) return [];
-    const [began, outcomes] = test.history, took = course(test.history[2]), memory = course(test.history[3]), x = began.slice(), first = x[0];
-    for (let i = 1; i < x.length; i += 1) if (x[i] <= x[i - 1]) x[i] = x[i - 1] + 60;
+    const [began, outcomes] = test.history, took = course(test.history[2]), memory = course(test.history[3]), x = began.map((_, i) => i), first = began[0];
     const holders = h("div", { class: "charts" });
     for (const [heading, values, unit, tint] of [["Time of each attempt", took, seconds, "--good"], ["Memory of each attempt", memory, bytes, "--accent"]]) {
       const known = values.filter((v) => v !== null), place = h("div", { class: "chart" });
       if (known.length < 2) continue;
       holders.append(h("div", {}, h("h3", {}, heading), place));
-      charts.push([place, { data: [x, values], time: true, values: unit, series: [{ label: heading.split(" ")[0].toLowerCase(), colour: tint }], label: heading + ": from " + unit(Math.min(...known)) + " to " + unit(Math.max(...known)) + ", last " + unit(known[known.length - 1]) }]);
+      charts.push([place, { data: [x, values], times: began, values: unit, series: [{ label: heading.split(" ")[0].toLowerCase(), colour: tint }], label: heading + ": from " + unit(Math.min(...known)) + " to " + unit(Math.max(...known)) + ", last " + unit(known[known.length - 1]) }]);
     }
     const bad = outcomes.filter((o) => tone(o) === "bad").length;
     return [h("h2", {}, "History"), h("p", { class: "lead" }, "The last " + outcomes.length + " attempts, since " + moment(first) + " UTC" + (bad ? "; " + bad + " of them did not pass" : "; all passed") + "."), holders];
