@@ -251,13 +251,12 @@ def _history(test: NightTest, detail: Detail, runs: Mapping[str, tuple[float, in
 
 
 def _samples(samples: Sequence[Sample], last: AttemptRow, detail: Detail) -> list[Any]:
-    """[seconds it lasted (None: as the attempt), courses of bytes of memory, CPU seconds, tasks] at equal distances
-    of time.
-    """
+    """[seconds it lasted (None: as the attempt), courses of memory, CPU seconds, tasks] at equal distances."""
     kept = thinned(samples, detail.points)
     if len(kept) < 2:
         return []
-    memory, cpu = [s.memory_bytes for s in kept], [s.cpu_seconds for s in kept]
+    memory: list[float | None] = [s.memory_bytes for s in kept]
+    cpu = [s.cpu_seconds for s in kept]
     if detail.width > 1:
         courses = [course(values, detail.width) for values in (memory, cpu, [s.pids for s in kept])]
         return [significant(kept[-1].at_seconds, 4), *courses]

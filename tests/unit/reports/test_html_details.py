@@ -17,12 +17,11 @@ def values_of(packed):
     """As report.js reads it."""
     top, width, text = packed
     parts = [text[at : at + width] for at in range(0, len(text), width)]
-    return [
-        None
-        if part[0] == "."
-        else sum(DIGITS.index(c) * 64**k for k, c in enumerate(reversed(part))) / (64**width - 1) * top
-        for part in parts
-    ]
+    return [None if part[0] == "." else number(part) / (64**width - 1) * top for part in parts]
+
+
+def number(digits):
+    return sum(DIGITS.index(c) * 64**k for k, c in enumerate(reversed(digits)))
 
 
 @given(
@@ -35,6 +34,10 @@ def test_a_course_is_read_back_within_its_step(values, width):
     for value, found in zip(values, values_of(course(values, width)), strict=True):
         assert (value is None) is (found is None)
         assert value is None or abs(value - found) <= step / 2 + top * 1e-3
+
+
+def test_a_top_that_is_known_is_not_told():
+    assert course([0.0, 5.0, 20.0], 1, top=10.0) == [None, 1, "Ag-"]
 
 
 def test_a_course_of_nothing_is_empty():
@@ -51,9 +54,8 @@ def test_thinning_keeps_the_highest_the_first_and_the_last(memory, count):
     kept = thinned(samples, count)
     assert 2 <= len(kept) <= count
     known = [m for m in memory if m is not None]
-    assert max((s.memory_bytes for s in kept if s.memory_bytes is not None), default=None) == max(
-        known, default=None
-    )
+    seen = [s.memory_bytes for s in kept if s.memory_bytes is not None]
+    assert max(seen, default=None) == max(known, default=None)
     assert kept[0] == samples[0]
     assert kept[-1].at_seconds == samples[-1].at_seconds
     assert kept[-1].cpu_seconds == samples[-1].cpu_seconds

@@ -13,6 +13,9 @@ from orchestrator.reports.html.timeline import timeline
 from tests.unit.database.database_examples import ATTESTATION, NOW, make_assignment, make_run
 from tests.unit.database.database_examples import make_result as result_of
 
+TIMES = (("a", "1", 0.5, 2), ("b", "2", 0.5, 1), ("c", "2", 1.6, 4), ("d", "3", 3, 1))
+"""(test, container, start, length): b and c share a container, d takes a's place in another."""
+
 
 @pytest.fixture
 def record(tmp_path):
@@ -23,13 +26,7 @@ def record(tmp_path):
     with Database.open(None, state_dir=tmp_path) as db:
         run = make_run()
         db.begin_run(run, [])
-        # (test, container, start, length): b and c share a container, d takes a's place in another
-        for name, container, start, length in (
-            ("a", "1", 0.5, 2),
-            ("b", "2", 0.5, 1),
-            ("c", "2", 1.6, 4),
-            ("d", "3", 3, 1),
-        ):
+        for name, container, start, length in TIMES:
             result = result_of(
                 run,
                 assignment=make_assignment(run, f"test/{name}"),
