@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from orchestrator.database import rows, schema
 from orchestrator.database.encode import unpack_samples
 from orchestrator.database.loading import load_run, run_rows
-from orchestrator.database.resources import EXPRESSIONS, window
+from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
 from orchestrator.model import Launch, Outcome, TestId, ViolationKind
 from orchestrator.model_nightly import Cost, HistoryPoint, Nightly, NightTest
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.model_reports import AttemptRow, RunRecord, RunRow
 
     Points = Mapping[TestId, Sequence[HistoryPoint]]
+    Decided = tuple[tuple[AttemptRow, ...], AttemptRow]
 
 HISTORY_WINDOWS = 14
 """How many windows before the one reported on trends go back: two weeks of nights."""
@@ -47,7 +48,7 @@ def nightly(
     end = until or made_at
     runs = _runs(db, since, end)
     now, before = _points(db, since, end)
-    decided = _decided(db, runs, set(now))
+    decided, loaded = _decided(db, runs, set(now))
     previous = {test: point for test, points in before.items() if (point := _last_final(points)) is not None}
     kinds = _violation_kinds(db, [point.attempt_id for point in previous.values()])
     samples = _samples(db, [last.id for _, last in decided.values()])
@@ -69,7 +70,7 @@ def nightly(
         made_at=made_at,
         orch_version=orch_version,
         runs=runs,
-        main=_main(db, runs),
+        main=_main(db, runs, loaded),
         tests=tests,
         gone=_gone(before, set(decided), since, end),
         cost=_cost(db, since, end),
@@ -142,25 +143,25 @@ def _last_final(points: Sequence[HistoryPoint]) -> HistoryPoint | None:
 
 def _decided(
     db: Database, runs: Iterable[RunRow], wanted: Collection[TestId]
-) -> dict[TestId, tuple[tuple[AttemptRow, ...], AttemptRow]]:
-    """Each test's attempts in the newest run that judged it, and the last that decided. A test that no run judged
-    has those of the newest run that had it.
+) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
+    """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged has
+    those of the newest run that had it. With the runs that were loaded for it.
     """
-    found: dict[TestId, tuple[tuple[AttemptRow, ...], AttemptRow]] = {}
-    unjudged: dict[TestId, tuple[tuple[AttemptRow, ...], AttemptRow]] = {}
-    missing = set(wanted)
+    found: dict[TestId, Decided] = {}
+    unjudged: dict[TestId, Decided] = {}
+    loaded: dict[str, RunRecord] = {}
     for run in runs:
-        record = load_run(db, run.id)
+        record = loaded[run.id] = load_run(db, run.id)
         for test, attempts in _by_test(record).items():
             finals = [a for a in attempts if a.final]
-            if test in found or not finals:
-                continue
-            judged = [a for a in finals if a.outcome not in (Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED)]
-            (found if judged else unjudged).setdefault(test, (attempts, (judged or finals)[-1]))
-            missing.discard(test)
-        if not missing:
+            judged = [a for a in finals if a.outcome not in UNJUDGED]
+            if judged:
+                found.setdefault(test, (attempts, judged[-1]))
+            elif finals:
+                unjudged.setdefault(test, (attempts, finals[-1]))
+        if found.keys() >= wanted:
             break
-    return {**unjudged, **found}
+    return {**unjudged, **found}, loaded
 
 
 def _by_test(record: RunRecord) -> Mapping[TestId, tuple[AttemptRow, ...]]:
@@ -193,9 +194,11 @@ def _in_chunks(
         yield from connection.execute(sa.select(key, value).where(key.in_(keys[at : at + _CHUNK])))
 
 
-def _main(db: Database, runs: Sequence[RunRow]) -> RunRecord | None:
+def _main(db: Database, runs: Sequence[RunRow], loaded: Mapping[str, RunRecord]) -> RunRecord | None:
     largest = max(runs, key=lambda run: (run.counts.get("tests", 0), run.started_at), default=None)
-    return None if largest is None else load_run(db, largest.id)
+    if largest is None:
+        return None
+    return loaded[largest.id] if largest.id in loaded else load_run(db, largest.id)
 
 
 def _gone(before: Points, here: Collection[TestId], since: datetime | None, end: datetime) -> tuple[TestId, ...]:

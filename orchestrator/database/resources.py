@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-_UNJUDGED = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
+UNJUDGED = (Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED)
 """Ends that say nothing about what the test itself uses."""
 
 MEMORY_RATIO = attempts.c.memory_peak_bytes * 1.0 / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
@@ -37,7 +37,7 @@ EXPRESSIONS: Mapping[Resource, sa.ColumnElement[Any]] = {
 def window(since: datetime | None, until: datetime | None = None) -> sa.ColumnElement[bool]:
     """Attempts that were judged and started within [since, until); None: without that bound."""
     # Not `NOT IN`: SQLAlchemy writes that anew for each execution, and SQLite builds a table for it.
-    conditions: list[sa.ColumnElement[bool]] = [attempts.c.outcome != outcome for outcome in _UNJUDGED]
+    conditions: list[sa.ColumnElement[bool]] = [attempts.c.outcome != o.value for o in UNJUDGED]
     if since is not None:
         conditions.append(attempts.c.started_at >= since)
     if until is not None:

@@ -301,9 +301,9 @@ def thinned(samples: Sequence[Sample], count: int) -> list[Sample]:
     first, last = samples[0].at_seconds, samples[-1].at_seconds
     kept, at = [samples[0]], 1
     for part in range(1, count):
-        until = first + (last - first) * part / (count - 1)
+        until = last if part == count - 1 else first + (last - first) * part / (count - 1)
         since = at
-        while at < len(samples) and (samples[at].at_seconds <= until or part == count - 1):
+        while at < len(samples) and samples[at].at_seconds <= until:
             at += 1
         kept.append(_summed(samples[since:at] or kept[-1:], until))
     return kept

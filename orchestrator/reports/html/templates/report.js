@@ -164,7 +164,7 @@
     const day = (at) => (Number.isInteger(at) && times[at] !== undefined ? moment(times[at]).slice(5, times[times.length - 1] - times[0] > 172800 ? 10 : 16) : "");
     const axis = { stroke: () => colour("--quiet"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const options = {
-      width: place.clientWidth || 400, height: 190, legend: { live: true, markers: { show: false } }, padding: [8, 8, 0, 0],
+      width: place.clientWidth || 400, height: 190, legend: { live: true, markers: { show: false } }, padding: [8, times ? 24 : 8, 0, 0],
       cursor: { y: false, drag: { x: true, y: false } },
       scales: { x: { time: false }, y: { range: (u, low, high) => [0, Math.max(high, top || 0) * 1.08 || 1] } },
       axes: [{ ...axis, space: 60, size: 28, incrs: times ? WHOLE : undefined, values: (u, ticks) => ticks.map((t) => (times ? day(t) : t + " s")) }, { ...axis, size: 56, incrs: values === bytes ? BINARY : whole ? WHOLE : undefined, values: (u, ticks) => ticks.map(values) }],
@@ -319,7 +319,7 @@
   });
 
   const closed = [];
-  addEventListener("beforeprint", () => document.querySelectorAll("details:not([open])").forEach((d) => { d.open = true; closed.push(d); }));
+  addEventListener("beforeprint", () => document.querySelectorAll("section > details:not([open]), .kind:not([open])").forEach((d) => { d.open = true; closed.push(d); }));
   addEventListener("afterprint", () => { while (closed.length) closed.pop().open = false; });
 
   prepareTable();
