@@ -15,7 +15,7 @@ import click
 
 from orchestrator import __version__
 from orchestrator.errors import ExitCode, Interrupted, OrchError
-from orchestrator.model_reports import Resource
+from orchestrator.resources import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -481,6 +481,7 @@ class OutputLog:
     """One output stream of a test. The kept bytes are in `path` unchanged."""
 
     path: Path | None
+    """None: nothing was written, or nothing is kept."""
     total_bytes: int
     kept_bytes: int
     tail: bytes
@@ -553,7 +554,7 @@ class SlotUse:
     """1 for the first test of its container, 2 for the second, …"""
     launch: Launch = Launch.PROCESS
     note: str | None = None
-    """Why it was not forked although it could have been."""
+    """Why it was not forked although it could have been, or why its container was given up after it."""
 
     @property
     def reused(self) -> bool:
@@ -654,7 +655,7 @@ class Attempt:
     cases: tuple[CaseResult, ...] = ()
     witnesses: int = 2
     folder: Path | None = None
-    """Where stdout, stderr, metrics.json and outputs/ are."""
+    """Where stdout, stderr, metrics.json and outputs/ are. None: it passed in silence."""
 
 
 class Verb(StrEnum):

@@ -6,8 +6,11 @@ Units are in the names, a missing figure is `None`, times are timezone-aware UTC
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from orchestrator.resources import HEADLINES as HEADLINES  # noqa: PLC0414 - these three are exported again
+from orchestrator.resources import Resource as Resource  # noqa: PLC0414, TC001
+from orchestrator.resources import Unit as Unit  # noqa: PLC0414, TC001
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,50 +33,8 @@ if TYPE_CHECKING:
         Violation,
     )
 
-Unit = Literal["bytes", "seconds", "count", "ratio"]
-"""Unit of a figure whose name alone does not say it."""
-
 MINIMUM_FOR_TREND = 3
 """Attempts that each of two windows must have before their figures are compared."""
-
-
-class Resource(StrEnum):
-    """What tests are ranked by and reported on, in the words of `--by` and `--resource`."""
-
-    MEMORY = "memory"
-    CPU = "cpu"
-    DURATION = "duration"
-    MEMORY_RATIO = "memory-ratio"
-    TIME_RATIO = "time-ratio"
-    PIDS = "pids"
-    THROTTLED = "throttled"
-    ANON = "anon"
-    SHMEM = "shmem"
-    READ = "read"
-    WRITE = "write"
-    OUTPUT = "output"
-
-    @property
-    def key(self) -> str:
-        """Its name in JSON and CSV."""
-        return "memory_peak" if self is Resource.MEMORY else self.value.replace("-", "_")
-
-    @property
-    def unit(self) -> Unit:
-        """Of its figures; ratios are of the limit."""
-        match self:
-            case Resource.CPU | Resource.DURATION | Resource.THROTTLED:
-                return "seconds"
-            case Resource.MEMORY_RATIO | Resource.TIME_RATIO:
-                return "ratio"
-            case Resource.PIDS:
-                return "count"
-            case _:
-                return "bytes"
-
-
-HEADLINES = (Resource.MEMORY, Resource.CPU, Resource.DURATION, Resource.MEMORY_RATIO)
-"""What is told of each test unless something else is asked for; the database answers these fastest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

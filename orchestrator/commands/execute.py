@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import StateError
-from orchestrator.model import Attempt, ResultsFormat
-from orchestrator.reports.jsonrun import attempt_document
+from orchestrator.model import Attempt, Outcome, ResultsFormat, Severity
 from orchestrator.suites.results import read_cases
 from orchestrator.verdict.outcome import decide
 from orchestrator.verdict.violations import violations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.folders import RunFolder
     from orchestrator.engine.lanes import LocalLane
     from orchestrator.engine.local import LocalExecutor
-    from orchestrator.model import Assignment, Evidence, Outcome, Profile, Violation
+    from orchestrator.model import Assignment, Evidence, Profile, Violation
 
 
 class Execute:
@@ -77,8 +76,9 @@ class Execute:
             witnesses=decision.witnesses,
             folder=place,
         )
-        document = attempt_document(attempt, samples=True)
-        (place / "metrics.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        if is_silent(attempt):
+            attempt = replace(attempt, folder=None)
+        self._folder.keep_metrics(attempt)
         return attempt
 
     def _violations(self, evidence: Evidence, profile: Profile, outcome: Outcome) -> tuple[Violation, ...]:
@@ -86,6 +86,18 @@ class Execute:
             return ()
         others = () if profile.name == self._default_profile else self._profiles
         return violations(evidence, profile=profile, outcome=outcome, others=others)
+
+
+def is_silent(attempt: Attempt) -> bool:
+    """True for a test of a reused slot that passed and left nothing to look at: no folder is made for it. Making
+    one with its files costs up to a fifth of what such a test takes. What metrics.json would say stands in
+    events.jsonl and the database (docs/design/coordinator.md).
+    """
+    evidence = attempt.evidence
+    written = evidence.stdout.total_bytes or evidence.stderr.total_bytes or evidence.outputs
+    notable = evidence.outputs_notes or any(v.severity is not Severity.NOTICE for v in attempt.violations)
+    reused = attempt.assignment.profile.reuse > 1
+    return reused and attempt.outcome is Outcome.PASSED and not written and not notable
 
 
 def _code(evidence: Evidence) -> int | None:

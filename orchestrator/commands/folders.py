@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
+from orchestrator.model import Outcome
+from orchestrator.reports.jsonrun import attempt_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.config.settings import Retention
-    from orchestrator.model import Assignment, Run, TestResult
+    from orchestrator.model import Assignment, Attempt, Run, TestResult
 
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
@@ -58,18 +60,25 @@ class RunFolder:
             ) from error
 
     def of_attempt(self, assignment: Assignment) -> Path:
-        """The folder of one attempt, made here. The first attempt's has the test's plain name."""
+        """The folder of one attempt; whoever has something to keep makes it. The first attempt's has the test's
+        plain name.
+        """
         name = attempt_folder_name(
             str(assignment.test.id), repetition=assignment.repetition, attempt=assignment.attempt
         )
-        folder = self.path / "tests" / name
-        folder.mkdir()
-        return folder
+        return self.path / "tests" / name
+
+    def keep_metrics(self, attempt: Attempt) -> None:
+        """metrics.json of an attempt that has a folder. From many threads; OSError if there is no room."""
+        if attempt.folder is not None:
+            attempt.folder.mkdir(parents=True, exist_ok=True)
+            text = f"{attempt_text(attempt, samples=True)}\n"
+            (attempt.folder / "metrics.json").write_text(text, encoding="ascii")
 
     def file_by_status(self, result: TestResult) -> None:
-        """A link from by-status/OUTCOME to the deciding attempt's folder."""
+        """A link from by-status/OUTCOME to the deciding attempt's folder, for what did not simply pass."""
         folder = result.final.folder
-        if folder is None:
+        if folder is None or result.outcome is Outcome.PASSED:
             return
         link = self.path / "by-status" / result.outcome.value / folder.name
         with suppress(OSError):  # a file system without links: the folder itself is still there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands.options import Selection
@@ -18,11 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from orchestrator.config.settings import Config
     from orchestrator.model import Assignment
     from orchestrator.scheduling.admission import Budget
+    from orchestrator.scheduling.predict import Prediction
 
-START_SECONDS = 0.15
-"""What a container costs a test on top, for the prediction (docs/design, measured facts)."""
+START_SECONDS = 0.104
+"""What a fresh container costs where no history knows: Docker 20.10, one after another (DESIGN, section 6)."""
+REUSED_SECONDS = 0.0013
+"""What a test pays in a container that is reused (DESIGN, section 6)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startup:
+    """What a fresh container costs a test on top."""
+
+    seconds: float = START_SECONDS
+    source: str = "as on another machine: no history here"
 
 
 def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
@@ -34,11 +47,26 @@ def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
     if not assignments:
         return ExitCode.OK
     limits = budget(config, host, assignments)
+    startup = _startup(config)
     if out is not None:
-        out.write_text(to_json(_document(assignments, limits)) + "\n", encoding="utf-8")
+        out.write_text(to_json(_document(assignments, limits, startup)) + "\n", encoding="utf-8")
         say(f"{len(assignments)} tests planned; written to {out}")
         return ExitCode.OK
-    return print_plan(assignments, limits, output_format)
+    return print_plan(assignments, limits, output_format, startup)
+
+
+def _startup(config: Config) -> Startup:
+    """By the history, where there is one."""
+    if config.database_url is None and not (config.state_dir / "resources.db").exists():
+        return Startup()
+    from orchestrator.database.startup import startup_seconds
+    from orchestrator.database.store import Database
+
+    with Database.open(config.database_url, state_dir=config.state_dir) as database:
+        known = startup_seconds(database)
+    if known is None:
+        return Startup()
+    return Startup(seconds=known[0], source=f"median of the last {known[1]}")
 
 
 def list_tests(*, output_format: str, **options: Any) -> int:
@@ -73,10 +101,13 @@ def _assignments(selection: Selection, *, history: bool = True) -> tuple[tuple[A
     return found, config, host
 
 
-def print_plan(plan: Sequence[Assignment], budget: Budget, output_format: str) -> int:
-    """The plan on stdout: what runs, why so, and what limits it."""
+def print_plan(
+    plan: Sequence[Assignment], budget: Budget, output_format: str, startup: Startup | None = None
+) -> int:
+    """The plan on stdout: what runs, why so, beside what, and what limits it."""
+    startup = startup or Startup()
     if output_format == "json":
-        say(to_json(_document(plan, budget)))
+        say(to_json(_document(plan, budget, startup)))
         return ExitCode.OK
     from orchestrator.scheduling.order import order
 
@@ -101,41 +132,80 @@ def print_plan(plan: Sequence[Assignment], budget: Budget, output_format: str) -
     )
     show(Table(name="plan", columns=columns, rows=rows), "table")
     say()
-    for line in _prediction_lines(plan, budget):
+    for line in _prediction_lines(plan, budget, startup):
         say(line)
     return ExitCode.OK
 
 
-def _prediction_lines(plan: Sequence[Assignment], budget: Budget) -> list[str]:
-    from orchestrator.reports.text import format_duration, format_ratio
+def _predict(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> Prediction:
     from orchestrator.scheduling.predict import predict
 
-    predicted = predict(plan, budget, startup_seconds=START_SECONDS)
-    known = sum(a.history is not None for a in plan)
+    return predict(plan, budget, startup_seconds=startup.seconds, reused_seconds=REUSED_SECONDS)
+
+
+def _prediction_lines(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> list[str]:
+    from orchestrator.reports.packing import packing_lines
+    from orchestrator.reports.text import format_duration, format_ratio, plural
+
+    predicted = _predict(plan, budget, startup)
+    bound, bound_seconds = predicted.lower_bound
+    fresh = sum(one.fresh for one in predicted.placed)
     lines = [
+        *packing_lines(predicted.placed, predicted.makespan_seconds),
+        "",
         (
-            f"{len(plan)} tests, {known} with history; predicted {format_duration(predicted.makespan_seconds)}"
-            f" (one at a time {format_duration(predicted.test_seconds)})"
-        )
+            f"{plural(len(plan), 'test')}, {len(plan) - predicted.unknown} with history;"
+            f" predicted {format_duration(predicted.makespan_seconds)},"
+            f" one at a time {format_duration(predicted.test_seconds)}"
+        ),
+        f"no schedule is shorter than {format_duration(bound_seconds)} ({_BOUNDS[bound]})",
     ]
-    if predicted.bound_seconds:
-        limit = max(predicted.bound_seconds, key=lambda name: predicted.bound_seconds[name])
+    if predicted.bound_by is not None:
         used = ", ".join(
             f"{name} {format_ratio(share)}" for name, share in predicted.utilisation.items() if share > 0
         )
-        lines.append(f"limited by {limit}; mean use: {used}")
+        lines.append(f"limited by {predicted.bound_by}; mean use: {used}")
+    else:
+        lines.append("nothing has to wait: no resource limits it")
+    lines.append(
+        f"start-up counted: {plural(fresh, 'container')} of {format_duration(startup.seconds)} ({startup.source})"
+    )
+    if predicted.unknown:
+        lines.append(f"{plural(predicted.unknown, 'test')} without history counted with the whole timeout")
     return lines
 
 
-def _document(plan: Sequence[Assignment], budget: Budget) -> dict[str, object]:
-    from orchestrator.scheduling.predict import predict
+_BOUNDS = {
+    "cpus": "the CPU time of all tests over the CPUs",
+    "memory": "the memory of all tests over the memory, times seconds",
+    "slots": "the time of all tests over the tests at a time",
+    "longest": "the longest test",
+    "group": "the longest group, one test at a time",
+}
 
-    predicted = predict(plan, budget, startup_seconds=START_SECONDS)
+
+def _document(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> dict[str, object]:
+    predicted = _predict(plan, budget, startup)
     return {
         "schema": 1,
         "predicted_seconds": predicted.makespan_seconds,
+        "lower_bound_seconds": predicted.lower_bound[1],
+        "lower_bounds": dict(predicted.lower_bounds),
+        "limited_by": predicted.bound_by,
+        "startup_seconds": startup.seconds,
+        "startup_source": startup.source,
         "utilisation": dict(predicted.utilisation),
         "bound_seconds": dict(predicted.bound_seconds),
+        "packing": [
+            {
+                "id": one.assignment.key,
+                "lane": one.lane + 1,
+                "started_seconds": one.started_seconds,
+                "ended_seconds": one.ended_seconds,
+                "fresh": one.fresh,
+            }
+            for one in predicted.placed
+        ],
         "tests": [
             {
                 "id": str(a.test.id),

@@ -107,7 +107,7 @@ class RunProgress:
 
     def start(self, run: Run, plan: Sequence[Assignment]) -> None:
         """The run begins."""
-        self._emit(jsonrun.run_started_event(run, plan))
+        self._emit(jsonrun.run_started_line(run, plan))
         self._display.start(run, plan)
 
     def event(self, event: Event) -> None:
@@ -116,14 +116,18 @@ class RunProgress:
 
         match event:
             case Started():
-                self._emit(jsonrun.test_started_event(event.assignment))
+                self._emit(jsonrun.test_started_line(event.assignment))
                 self._display.started(event.assignment)
             case Finished():
-                self._emit(jsonrun.attempt_finished_event(event.attempt, will_retry=event.will_retry))
+                # the test's own end follows at once where nothing else does
+                self._emit(
+                    jsonrun.attempt_finished_line(event.attempt, will_retry=event.will_retry),
+                    flush=event.will_retry,
+                )
 
     def finished(self, result: TestResult) -> None:
         """A test has its final result."""
-        self._emit(jsonrun.test_finished_event(result))
+        self._emit(jsonrun.test_finished_line(result))
         self._display.finished(result)
 
     def close(self) -> None:
@@ -132,17 +136,20 @@ class RunProgress:
 
     def summary(self, summary: RunSummary) -> None:
         """The run has ended."""
-        self._emit(jsonrun.run_finished_event(summary))
+        self._emit(jsonrun.run_finished_line(summary))
         self._events.close()
         if self._format == "json":
-            print(jsonrun.to_json(jsonrun.run_document(summary)))
+            for piece in jsonrun.run_pieces(summary):
+                sys.stdout.write(piece)
         elif self._format == "table":
             self._display.summary(summary)
 
-    def _emit(self, event: Mapping[str, object]) -> None:
-        line = jsonrun.event_line(event)
+    def _emit(self, line: str, *, flush: bool = True) -> None:
         with self._lock:
-            self._events.write(line.rstrip("\n") + "\n")
-            self._events.flush()
+            self._events.write(f"{line}\n")
+            if flush:
+                self._events.flush()
             if self._format == "jsonl":
-                print(line.rstrip("\n"), flush=True)
+                sys.stdout.write(f"{line}\n")
+                if flush:
+                    sys.stdout.flush()

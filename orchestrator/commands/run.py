@@ -12,6 +12,7 @@ import uuid
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
@@ -32,7 +33,7 @@ from orchestrator.engine.reaper import Reaper
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.measure.processes import host_info, owner_alive, owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Ledger, Outcome, Run, RunStatus, RunSummary, Severity
+from orchestrator.model import Ledger, Outcome, OutputLog, Run, RunStatus, RunSummary, Severity, TestResult
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.assign import clamp
 from orchestrator.scheduling.loop import schedule
@@ -40,12 +41,13 @@ from orchestrator.scheduling.policy import Policy
 from orchestrator.stopping import StopFlag, StopLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.commands.options import RunOptions
+    from orchestrator.commands.reporting import RunProgress
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
-    from orchestrator.model import Assignment, Attempt, HostInfo, OutputLog, TestResult
+    from orchestrator.model import Assignment, Attempt, Attestation, HostInfo
     from orchestrator.scheduling.loop import Schedule
 
 MAX_AUTO_SLOTS = 64
@@ -170,11 +172,8 @@ def carry_out(
             profiles=profiles,
             on_event=progress.event,
         )
-        for result in going:
-            database.record(this.id, result)
-            folder.file_by_status(result)
-            results.append(slim(result))
-            progress.finished(result)
+        for result in keep(going, this.id, database=database, folder=folder, progress=progress):
+            results.append(result)  # noqa: PERF402 - an error in the loop must leave what came before it
         progress.close()
     ledger = ledger_of(executor, reaper)
     return RunSummary(
@@ -186,6 +185,17 @@ def carry_out(
         exit_code=exit_code(results, going, config=config, signal_number=signals.received, ledger=ledger),
         ledger=ledger,
     )
+
+
+def keep(
+    going: Iterable[TestResult], run_id: str, *, database: Database, folder: RunFolder, progress: RunProgress
+) -> Iterator[TestResult]:
+    """Record, file and tell each result; what is needed of it for the summary comes out."""
+    for result in going:
+        database.record_soon(run_id, result)
+        folder.file_by_status(result)
+        progress.finished(result)
+        yield slim(result)
 
 
 def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget:
@@ -241,9 +251,14 @@ def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images
 
 
 def slim(result: TestResult) -> TestResult:
-    """The result without what is on the disk already: memory stays flat over many tests."""
-    passed = result.outcome is Outcome.PASSED
-    return replace(result, attempts=tuple(_slim_attempt(a, keep_tail=not passed) for a in result.attempts))
+    """The result without what is on the disk already: a test takes as much memory as it has figures."""
+    tail = result.outcome is not Outcome.PASSED
+    return TestResult(
+        attempts=tuple([_slim_attempt(a, keep_tail=tail) for a in result.attempts]),
+        outcome=result.outcome,
+        verb=result.verb,
+        flaky=result.flaky,
+    )
 
 
 def _slim_attempt(attempt: Attempt, *, keep_tail: bool) -> Attempt:
@@ -255,12 +270,22 @@ def _slim_attempt(attempt: Attempt, *, keep_tail: bool) -> Attempt:
             samples=(),
             stdout=_slim_log(evidence.stdout, keep_tail=keep_tail),
             stderr=_slim_log(evidence.stderr, keep_tail=keep_tail),
+            attestation=_shared(evidence.attestation),
         ),
     )
 
 
+@lru_cache(maxsize=256)
+def _shared(value: Attestation | None) -> Attestation | None:
+    """The first of equal values: the tests of a slot have one attestation."""
+    return value
+
+
 def _slim_log(log: OutputLog, *, keep_tail: bool) -> OutputLog:
-    return replace(log, chunks=(), tail=log.tail if keep_tail else b"")
+    return replace(log, chunks=(), tail=log.tail if keep_tail else b"") if log.total_bytes else SILENT
+
+
+SILENT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
 
 
 def ledger_of(executor: LocalExecutor, reaper: Reaper) -> Ledger:

@@ -1,4 +1,6 @@
-"""What every command that runs containers sets up in the same way."""
+"""What every command that runs containers sets up in the same way. Those that run none load it for the
+configuration alone, so that the engine is imported where it is needed.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.hardening import USER, Surroundings
-from orchestrator.engine.reaper import OWNER_FILE, PLACE_PREFIX
 from orchestrator.errors import ConfigError, UsageError
-from orchestrator.measure import cgroups, turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from orchestrator.config.settings import Config
+    from orchestrator.engine.hardening import Surroundings
     from orchestrator.model import EngineInfo, ImageSpec
 
 
@@ -60,6 +60,9 @@ def seccomp_text(config: Config) -> str:
 
 def surroundings(config: Config, info: EngineInfo) -> Surroundings:
     """What is the same for all containers of a run. UsageError: the project cannot be mounted."""
+    from orchestrator.engine.hardening import USER, Surroundings
+    from orchestrator.measure import cgroups, turns
+
     root = config.project_root.resolve()
     if root == Path("/") or any(
         root == Path(p) for p in ("/etc", "/var", "/usr", "/proc", "/sys", "/dev", "/run")
@@ -97,6 +100,8 @@ def specs_of(config: Config, names: Iterable[str]) -> list[ImageSpec]:
 
 def enterable(folder: Path) -> bool:
     """True if the containers' user may read and enter it; what is above it does not matter to a mount."""
+    from orchestrator.engine.hardening import USER
+
     uid, gid = (int(number) for number in USER.split(":"))
     status = folder.stat()
     if status.st_uid == uid:
@@ -108,6 +113,8 @@ def enterable(folder: Path) -> bool:
 
 def make_place(run_id: str, token: str) -> Path:
     """The run's temporary folder, this user's alone. It says whose it is, for a later `orch clean`."""
+    from orchestrator.engine.reaper import OWNER_FILE, PLACE_PREFIX
+
     place = Path(tempfile.gettempdir()) / f"{PLACE_PREFIX}{run_id}"
     place.mkdir(mode=0o700)
     (place / OWNER_FILE).write_text(token + "\n", encoding="utf-8")

@@ -7,6 +7,8 @@ No environment variable's value is in it, neither of a test nor of the host.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.database.encode import clean, content_id, key_of_test, pack_plan, pack_samples, redact
@@ -35,6 +37,8 @@ FIGURES = tuple(f.name for f in fields(Usage) if f.name not in USAGE_NOTES)
 """Names of the figures in a Usage, which are columns of `attempts` too."""
 
 _NAME_CHARACTERS = 1_000
+_TIMINGS_OF = attrgetter(*TIMINGS)
+_FIGURES_OF = attrgetter(*FIGURES)
 _CONTAINER_KEYS = ("container_name", "container_id", "image_id")
 
 
@@ -122,7 +126,7 @@ def _verdict(result: TestResult, *, final: bool) -> Row:
 
 def _attempt_row(run_id: str, test_key: str, attempt: Attempt) -> tuple[Row, list[Row]]:
     assignment, evidence, usage = attempt.assignment, attempt.evidence, attempt.evidence.usage
-    sheets = [_sheet("usage", _origins(usage))]
+    sheets = [_usage_sheet(usage)]
     container, attestation_sheet = _container(evidence.attestation)
     if attestation_sheet is not None:
         sheets.append(attestation_sheet)
@@ -142,9 +146,9 @@ def _attempt_row(run_id: str, test_key: str, attempt: Attempt) -> tuple[Row, lis
         "signal": attempt.signal,
         "witnesses": attempt.witnesses,
         "started_at": evidence.started_at,
-        **{name: getattr(evidence.timings, name) for name in TIMINGS},
-        **{f"limit_{name}": getattr(assignment.profile.limits, name) for name in LIMITS},
-        **{name: getattr(usage, name) for name in FIGURES},
+        **dict(zip(TIMINGS, _TIMINGS_OF(evidence.timings), strict=True)),
+        **_limit_columns(assignment.profile.limits),
+        **dict(zip(FIGURES, _FIGURES_OF(usage), strict=True)),
         "memory_peak_is_upper_bound": usage.memory_peak_is_upper_bound,
         "usage_sheet_id": sheets[0]["id"],
         "slot_position": evidence.slot.position,
@@ -160,15 +164,36 @@ def _attempt_row(run_id: str, test_key: str, attempt: Attempt) -> tuple[Row, lis
     return row, sheets
 
 
-def _origins(usage: Usage) -> Row:
+@lru_cache(maxsize=16)
+def _limit_columns(limits: Limits) -> Row:
+    return {f"limit_{name}": getattr(limits, name) for name in LIMITS}
+
+
+def _usage_sheet(usage: Usage) -> Row:
     """What is the same for most attempts of a run; what was counted before each test is in its metrics.json."""
-    facts: Row = {"sources": {k: v.value for k, v in usage.sources.items()}, "missing": dict(usage.missing)}
+    return _origins(
+        tuple(usage.sources.items()),
+        tuple(usage.missing.items()),
+        usage.upper_bounds,
+        tuple(usage.disagreements.items()),
+        tuple(usage.overheads.items()),
+    )
+
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@lru_cache(maxsize=256)
+def _origins(
+    sources: Pairs, missing: Pairs, upper_bounds: tuple[str, ...], disagreements: Pairs, overheads: Pairs
+) -> Row:
+    facts: Row = {"sources": {name: source.value for name, source in sources}, "missing": dict(missing)}
     notes: Row = {
-        "upper_bounds": list(usage.upper_bounds),
-        "disagreements": {name: clean(text) for name, text in usage.disagreements.items()},
-        "overheads": dict(usage.overheads),
+        "upper_bounds": list(upper_bounds),
+        "disagreements": {name: clean(text) for name, text in disagreements},
+        "overheads": dict(overheads),
     }
-    return facts | {name: note for name, note in notes.items() if note}
+    return _sheet("usage", facts | {name: note for name, note in notes.items() if note})
 
 
 def _sheet(kind: str, facts: Row) -> Row:
@@ -176,8 +201,12 @@ def _sheet(kind: str, facts: Row) -> Row:
 
 
 def _container(attestation: Attestation | None) -> tuple[Row, Row | None]:
-    if attestation is None:
-        return dict.fromkeys(_CONTAINER_KEYS), None
+    return (dict.fromkeys(_CONTAINER_KEYS), None) if attestation is None else _attested(attestation)
+
+
+@lru_cache(maxsize=256)
+def _attested(attestation: Attestation) -> tuple[Row, Row]:
+    """The same for all tests of a slot."""
     facts = {f.name: getattr(attestation, f.name) for f in fields(attestation)}
     container = {key: facts.pop(key) for key in _CONTAINER_KEYS}
     facts["capabilities"] = list(attestation.capabilities)

@@ -7,6 +7,7 @@ import re
 import uuid
 import zlib
 from dataclasses import fields
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from orchestrator.model import Sample, TestId
@@ -19,10 +20,13 @@ _MAX_PACKED_BYTES = 64 * 1024 * 1024
 _PASSWORD_IN_URL = re.compile(r"(://[^/@\s:]*):[^/@\s]*@")
 _SECRET_ASSIGNMENT = re.compile(r"(?i)^(-*[\w.-]*(?:TOKEN|SECRET|PASSWORD|KEY))=.*", re.DOTALL)
 _SAMPLE_FIELDS = tuple(f.name for f in fields(Sample))
+_FIGURES_OF = attrgetter(*_SAMPLE_FIELDS)
 
 
 def clean(text: str, *, limit: int = 65_536) -> str:
     """`text` as UTF-8 can hold it: lone surrogates and NUL as escapes, the middle of a long one cut."""
+    if len(text) <= limit and text.isascii() and "\0" not in text:
+        return text
     if len(text) > limit:
         half = limit // 2 - 20
         text = f"{text[:half]} … {len(text) - 2 * half} characters … {text[-half:]}"
@@ -47,8 +51,18 @@ def key_of_test(project: str, test_id: TestId) -> str:
 
 
 def pack(content: object) -> bytes:
-    """JSON, compressed with zlib."""
-    return zlib.compress(json.dumps(content, separators=(",", ":")).encode(), level=3)
+    """JSON, compressed with zlib where there is enough of it."""
+    data = _COMPACT.encode(content).encode()
+    if len(data) > _SHORT_BYTES:
+        return zlib.compress(data, level=3)
+    # Two samples of a short test: stored in zlib's format, 3 µs and 90 bytes more instead of 50 to 200 µs, most
+    # of which go into memory for the compressor.
+    compressor = zlib.compressobj(level=0, wbits=9, memLevel=1)
+    return compressor.compress(data) + compressor.flush()
+
+
+_COMPACT = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+_SHORT_BYTES = 512
 
 
 def unpack(data: bytes) -> object:
@@ -66,8 +80,8 @@ def unpack(data: bytes) -> object:
 
 def pack_samples(samples: Sequence[Sample]) -> bytes:
     """One JSON list a figure, figures that were never measured left out: `{"at_seconds": [0.0, 0.1], …}`."""
-    columns = {name: [getattr(sample, name) for sample in samples] for name in _SAMPLE_FIELDS}
-    return pack({name: values for name, values in columns.items() if any(v is not None for v in values)})
+    columns = zip(_SAMPLE_FIELDS, zip(*map(_FIGURES_OF, samples), strict=True), strict=bool(samples))
+    return pack({name: values for name, values in columns if any(v is not None for v in values)})
 
 
 def unpack_samples(data: bytes) -> tuple[Sample, ...]:

@@ -144,8 +144,8 @@ def _last_final(points: Sequence[HistoryPoint]) -> HistoryPoint | None:
 def _decided(
     db: Database, runs: Iterable[RunRow], wanted: Collection[TestId]
 ) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
-    """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged has
-    those of the newest run that had it. With the runs that were loaded for it.
+    """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged
+    has those of the newest run that had it. With the runs that were loaded for it.
     """
     found: dict[TestId, Decided] = {}
     unjudged: dict[TestId, Decided] = {}

@@ -1,7 +1,8 @@
 """The resource database as the coordinator uses it: begin a run, record results, finish, remember, prune.
 
-There is one writer. Each result is committed by itself; when the database cannot take it, it is spooled
-beside the database, `finish_run` says so, and the next open imports it.
+There is one writer. `record` commits a result by itself, `record_soon` with others: passing tests may come
+faster than commits do. When the database cannot take a result, it is spooled beside the database, `finish_run`
+says so, and the next open imports it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from orchestrator.database import bundles, history, writing
+from orchestrator.database.batches import Batches
 from orchestrator.database.connect import database_error, is_corrupt, pragma
 from orchestrator.database.importing import import_spools
 from orchestrator.database.opening import Opened, mark_suspect, open_database, write_connection
@@ -22,6 +24,7 @@ from orchestrator.database.schema import attempts as attempts_table
 from orchestrator.database.schema import runs, tests
 from orchestrator.database.spool import Spool
 from orchestrator.errors import DatabaseError
+from orchestrator.model import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from orchestrator.model import Assignment, History, Ledger, Run, RunStatus, TestId, TestResult
 
 MINIMUM_RECORDS_DAYS = 7
+BATCH_RESULTS = 50
+BATCH_SECONDS = 0.5
+"""`record_soon` keeps at most so many results, and none for longer."""
 
 
 class RecordsRetention(Protocol):
@@ -55,6 +61,8 @@ class Database:
         self._begun: dict[str, Bundle] = {}
         self._known: set[str] = set()
         self._lock = threading.Lock()
+        self._waiting: list[Bundle] = []
+        self._batches = Batches(self._flush, BATCH_SECONDS)
 
     @classmethod
     def open(
@@ -111,10 +119,13 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close files and connections; what is spooled stays for the next open."""
-        for spool in self._spools.values():
-            spool.close()
-        self._opened.close()
+        """Store what waits, close files and connections; what is spooled stays for the next open."""
+        try:
+            self._batches.close()
+        finally:
+            for spool in self._spools.values():
+                spool.close()
+            self._opened.close()
 
     # ---------------------------------------------------------------- writing
 
@@ -130,6 +141,20 @@ class Database:
     def record(self, run_id: str, result: TestResult) -> bool:
         """Store a test's result and commit; False, and nothing changes, if this run has one already."""
         return self._store(bundles.result_bundle(run_id, self._project(run_id), result))
+
+    def record_soon(self, run_id: str, result: TestResult) -> None:
+        """Store a result as `record` does, committed with others: a pass after `BATCH_RESULTS` results or
+        `BATCH_SECONDS`, whichever is first, anything else, and what waits with it, at once. A kill -9 in between
+        loses what waits, and nothing else; every other call stores it first.
+        """
+        bundle = bundles.result_bundle(run_id, self._project(run_id), result)
+        with self._lock:
+            self._waiting.append(bundle)
+            full = len(self._waiting) >= BATCH_RESULTS
+        if full or result.outcome is not Outcome.PASSED:
+            self._flush()
+        else:
+            self._batches.begin()
 
     def finish_run(
         self, run_id: str, *, status: RunStatus, exit_code: int, duration_seconds: float, ledger: Ledger
@@ -153,19 +178,51 @@ class Database:
 
     def _store(self, bundle: Bundle) -> bool:
         with self._lock:
-            if bundle.run_id in self._spools:
-                self._spools[bundle.run_id].add(bundle)
-                return True
-            try:
-                with write_connection(self._opened.engine) as connection, connection.begin():
-                    stored = writing.write(connection, bundle, self._known)
-            except IntegrityError as error:  # a run that was never begun: a mistake of the caller, not of the disk
-                raise database_error(error, "write", self.place) from error
-            except DBAPIError as error:
-                self._give_up(bundle, error)
-                return True
+            self._write_waiting()
+            return self._write(bundle)
+
+    def _flush(self) -> None:
+        with self._lock:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """In one transaction; where that is not possible, one by one."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting or not self._write_together(waiting):
+            for bundle in waiting:
+                self._write(bundle)
+
+    def _write_together(self, waiting: list[Bundle]) -> bool:
+        if len(waiting) == 1 or any(bundle.run_id in self._spools for bundle in waiting):
+            return False
+        try:
+            with write_connection(self._opened.engine) as connection, connection.begin() as transaction:
+                if not writing.write_together(connection, waiting, self._known):
+                    transaction.rollback()
+                    return False
+        except IntegrityError:
+            return False
+        except DBAPIError as error:
+            self._give_up(waiting.pop(0), error)
+            return False  # the others follow the first one into the spool
+        for bundle in waiting:
             self._known |= writing.keys_of(bundle)
-            return stored
+        return True
+
+    def _write(self, bundle: Bundle) -> bool:
+        if bundle.run_id in self._spools:
+            self._spools[bundle.run_id].add(bundle)
+            return True
+        try:
+            with write_connection(self._opened.engine) as connection, connection.begin():
+                stored = writing.write(connection, bundle, self._known)
+        except IntegrityError as error:  # a run that was never begun: a mistake of the caller, not of the disk
+            raise database_error(error, "write", self.place) from error
+        except DBAPIError as error:
+            self._give_up(bundle, error)
+            return True
+        self._known |= writing.keys_of(bundle)
+        return stored
 
     def _give_up(self, bundle: Bundle, error: DBAPIError) -> None:
         """From here on this run is spooled, so that nothing is stored out of order or half."""
@@ -201,6 +258,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A connection that sees one consistent state; its errors become DatabaseError."""
+        self._flush()
         try:
             with self._opened.engine.connect() as connection, connection.begin():
                 yield connection

@@ -5,7 +5,7 @@
 #   sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
 #
 # From orch, for each test, lines of shell that end in a call of orch_test. With a folder they stand in a file of it,
-# and the input has a line "NONCE FILE"; else the input has a line with the nonce, the lines, and the nonce once more.
+# and the input has a line "NONCE FILE" (and "go" after a cleaning); else the input has a line with the nonce, the lines, and the nonce once more.
 # To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
 #   (first only: begin, what the kernel holds us to and counters before, run,) <the test's stdout>, end, code and
 #   counters, rest, what the test left, tar, <archive of the outputs>, reset, what could not be emptied, over
@@ -229,6 +229,16 @@ launch() {
     code=$?
 }
 
+# After a cleaning, waits until orch has set the memory peak back, which the cleaned files were part of. The next
+# order may stand before that word.
+await_go() {
+    while read -r word text <&7; do
+        if [ "$word" = go ]; then return 0; fi
+        order_nonce=$word order=$text
+    done
+    return 1
+}
+
 # orch_test first|next last|keep FOLDER COMMAND...    after `environment` and `own`, which export what the test is told.
 # `next`: the counters before are those after the test before; nothing is read twice.
 orch_test() {
@@ -268,7 +278,7 @@ orch_test() {
         # what went into the cleaning is not the next test's
         [ -n "$record" ] || counters "$measured"
         printf '\n%s reset\n%s\n%s over\n' "$nonce" "$record" "$nonce" >&8
-        case $record in *dirty*) ;; *) return ;; esac
+        case $record in *dirty*) ;; *) await_go && return ;; esac
     else
         printf '\n%s reset\n\n%s over\n' "$nonce" "$nonce" >&8
     fi
@@ -276,8 +286,16 @@ orch_test() {
 }
 
 printf '\norch-agent ready\n' >&8
+next_order() {
+    if [ -n "$order" ]; then
+        nonce=$order_nonce file=$order order=''
+    else
+        read -r nonce file <&7
+    fi
+}
+order=
 if [ "$place" != - ]; then
-    while read -r nonce file <&7; do
+    while next_order; do
         # shellcheck disable=SC1090
         . "$place/$file"
     done

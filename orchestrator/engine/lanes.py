@@ -17,6 +17,7 @@ from orchestrator.engine.attest import attest
 from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError
 from orchestrator.measure.calibration import corrected
+from orchestrator.measure.usage import not_measured
 from orchestrator.model import EngineState, Evidence, OutputLog, SlotUse, Timings, Usage
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Flight:
     look: Look | None = None
     """Before it; None: this container is not measured by looks."""
     after: Look | None = None
+    doubt: str | None = None
+    """Why its container is not used again, although the agent waits for another test."""
     agent_counters: str = ""
     """The agent's reading before it, where that was the one after another test."""
 
@@ -97,10 +100,11 @@ class LocalLane:
         seen = Seen()
         flight: Flight | None = None
         try:
-            flight = self._taken(assignment) or self._release(
-                assignment, folder_of, self._fitting(assignment, seen)
-            )
-            seen.began = flight.reading.started
+            flight = self._taken(assignment)
+            if flight is None:
+                flight = self._release(assignment, folder_of, self._fitting(assignment, seen))
+            else:
+                seen.began = flight.reading.started
             seen.run = self._read(flight, lambda: self._follow(flight, folder_of, upcoming))
         except EngineError as error:
             seen.failure = error.message
@@ -110,6 +114,8 @@ class LocalLane:
         held = self._held
         if held is not None:
             self._conclude(held, flight, seen)
+        else:
+            seen.usage = not_measured(seen.failure or "there was no container")
         return self._evidence(seen, held, flight, seen.began - waits_since)
 
     def close(self) -> None:
@@ -200,8 +206,8 @@ class LocalLane:
         held.agent_counters = flight.reading.counters
         if not flight.keep or flight.reading.exit_code != 0:
             return
-        if not self._is_sound(held, flight):
-            flight.keep = False
+        flight.doubt = self._doubt(held, flight)
+        if flight.doubt is not None:
             return
         following = upcoming() if held.turns else None
         if following is not None and self._may_take(held, following):
@@ -213,16 +219,18 @@ class LocalLane:
             flight.after = held.look = held.meter.look_between()
 
     @staticmethod
-    def _is_sound(held: Held, flight: Flight) -> bool:
-        """Whether the container may be used again, as far as can be seen from outside."""
+    def _doubt(held: Held, flight: Flight) -> str | None:
+        """Why the container may not be used again, as far as can be seen from outside."""
         if held.guard is None or not held.guard.unchanged:
-            return False
+            return "its container is not used again: limits, priority or affinity of process 1 have changed"
         if flight.after is None or flight.after.counters.memory_bytes is None:
-            return True
+            return None
         charged = flight.after.counters.memory_bytes
         if held.floor_bytes is None:
             held.floor_bytes = charged
-        return charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes
+        if charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes:
+            return None
+        return f"its container is not used again: {charged} bytes stay charged to it between tests"
 
     def _conclude(self, held: Held, flight: Flight | None, seen: Seen) -> None:
         """Measure, hear the second witness, keep the container or remove it."""
@@ -249,7 +257,7 @@ class LocalLane:
             )
         seen.attestation = held.attestation
         self._measure(held, flight, seen)
-        if seen.kept and run is not None:
+        if seen.kept and run is not None and flight is not None and flight.doubt is None:
             self._go_on(held, run)
         else:
             self._drop()
@@ -279,12 +287,16 @@ class LocalLane:
 
     def _go_on(self, held: Held, run: SlotRun) -> None:
         """The container waits for its next test, or has it already."""
-        if run.clean_counters:
+        flight = self._flight
+        if run.clean_counters:  # what went into the cleaning, and what was cleaned away, is not the next one's
             held.agent_counters = run.clean_counters
-        if self._flight is not None:
-            if run.clean_counters:
-                self._flight.agent_counters = run.clean_counters
-            self._flight.reading.restart()
+            if held.turns:
+                held.look = held.meter.look_between()
+            if flight is not None:
+                flight.agent_counters, flight.look = held.agent_counters, held.look
+            held.slot.go()
+        if flight is not None:
+            flight.reading.restart()
 
     def _drop(self) -> None:
         """Remove the held container, and forget what was let into it: it is run anew."""
@@ -322,6 +334,6 @@ class LocalLane:
             ),
             started_at=run.started_at if run else datetime.now(UTC),
             attestation=seen.attestation,
-            slot=SlotUse(position=flight.position) if flight else SlotUse(),
+            slot=SlotUse(position=flight.position, note=flight.doubt) if flight else SlotUse(),
             kept=seen.kept,
         )

@@ -92,6 +92,7 @@ class LogSink:
     def _opened(self, path: Path) -> IO[bytes]:
         """The file; a test that writes nothing has none."""
         if self._file is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("wb", buffering=0)
         return self._file
 

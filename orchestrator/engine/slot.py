@@ -122,6 +122,11 @@ class Slot:
             raise
         return reading
 
+    def go(self) -> None:
+        """The agent has cleaned the container and may take the next test."""
+        assert self._channel is not None  # noqa: S101 - open came first
+        self._channel.write(b"go\n")
+
     def read(self, reading: Reading, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotRun:
         """Read until the test's end record is whole, or until the streams end."""
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -197,19 +198,20 @@ def parse_agent(text: str) -> Counters:
     """Counters from the agent's section: `@PATH`, then that file's lines, any number of times. A file of
     which no line came says nothing: the agent cannot tell an empty file from one that it may not read.
     """
-    blocks: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        if line.startswith("@"):
-            lines = blocks.setdefault(line[1:].strip(), [])
-        elif line.strip():
-            lines.append(line)
     files: dict[str, str] = {}
     version = 2
-    for path, content in blocks.items():
-        place = PurePosixPath(path)
-        if place.parent.name != "cgroup":  # /sys/fs/cgroup/CONTROLLER/FILE
+    for block in ("\n" + text).split("\n@")[1:]:
+        path, _, content = block.partition("\n")
+        name, hierarchy = _file_and_folder(path)
+        if hierarchy != "cgroup":  # /sys/fs/cgroup/CONTROLLER/FILE
             version = 1
-        if content and (place.parent.name != "unified" or place.name == "memory.pressure"):
-            files[place.name] = "\n".join(content)
+        if content.strip() and (hierarchy != "unified" or name == "memory.pressure"):
+            files[name] = f"{files[name]}\n{content}" if name in files else content
     return parse_v1(files) if version == 1 else parse_v2(files)
+
+
+@lru_cache(maxsize=64)
+def _file_and_folder(path: str) -> tuple[str, str]:
+    """Names of a file and of its folder; there are a dozen of them in all."""
+    place = PurePosixPath(path.strip())
+    return place.name, place.parent.name

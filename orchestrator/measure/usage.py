@@ -9,21 +9,22 @@ not see its children's. Throttling is never the parent's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.measure import crosscheck
 from orchestrator.measure.counters import NANOSECONDS, Counters
 from orchestrator.model import Source, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.model import Sample
 
 _CPU = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
-_RUNNING = (*_CPU, "read_bytes", "write_bytes")
+_IO = ("read_bytes", "write_bytes")
 _LOCAL = ("throttled_periods", "throttled_seconds")
 _EVENTS = ("oom_kills", "pids_limit_hits")
 _PEAKS = ("memory_peak_bytes", "swap_peak_bytes", "pids_peak")
@@ -39,6 +40,13 @@ _REASONS = {
 }
 _FLOOR_REASON = "nothing was read when the test was released"
 _LOCAL_REASON = "it is counted in the container's own cgroup, which was gone before it could be read"
+_FIGURES = (*_CPU, *_IO, *_LOCAL, *_EVENTS, *_PEAKS, _FLOOR, *_KINDS)
+
+_NOTHING: Mapping[str, Any] = {}
+
+Candidate = tuple[float | None, Source]
+Found = dict[str, tuple[float, Source]]
+"""Figure's field name -> its value and where that comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +106,30 @@ def combine(
     own = _Span(Source.KERNEL, agent_start, container, peaks_reset[1])
     agent = _Span(Source.AGENT, agent_start, agent_end, peaks_reset[1])
     engine = _Span(Source.STATS, agent_start, stats)
-    found: dict[str, tuple[float, Source]] = {}
-    for name in _RUNNING:
-        spans = (agent, parent, own, engine) if name in _CPU else (parent, own, agent, engine)
-        _keep(found, name, ((span.growth(name), span.source) for span in spans))
+    # what has no reading at the end says nothing: in a reused slot two of the four do
+    cpu, running, inside = (
+        tuple(span for span in spans if span.end is not None)
+        for spans in ((agent, parent, own, engine), (parent, own, agent, engine), (own, agent, engine))
+    )
+    found: Found = {}
+    for name in _CPU:
+        _keep_growth(found, name, cpu)
+    for name in _IO:
+        _keep_growth(found, name, running)
     for name in (*_LOCAL, *_EVENTS):
-        _keep(found, name, _highest(_counted(name, parent, (own, agent, engine))))
-    upper_bounds = tuple(name for name in _PEAKS if _peak(found, name, (parent, own, agent)))
+        _keep_highest(found, name, _counted(name, parent, inside))
+    peaked = tuple(span for span in (parent, own, agent) if span.end is not None)
+    upper_bounds = tuple([name for name in _PEAKS if _peak(found, name, peaked)])
     for name in _PEAKS:
-        _keep(found, name, _seen(name, stats, samples, samples_source))
-    _keep(found, _FLOOR, ((span.first("memory_bytes"), span.source) for span in (parent, agent)))
-    if _FLOOR in found and "memory_peak_bytes" in found:
-        # the floor is read a moment before the peak begins, and memory of the runtime's start is given back late
-        found[_FLOOR] = min(found[_FLOOR], (found["memory_peak_bytes"][0], found[_FLOOR][1]), key=itemgetter(0))
+        if name not in found:
+            _keep_seen(found, name, stats, samples, samples_source)
+    _keep_floor(found, parent, agent)
     for name, kind in _KINDS.items():
-        _keep(found, name, _by_kind(kind, (own, agent, parent, engine), samples, samples_source))
-    usage = _usage(found, reason, local=bool(kernel and kernel.events_are_local))
-    return replace(
-        usage,
-        memory_peak_is_upper_bound="memory_peak_bytes" in upper_bounds,
+        _keep_highest(found, name, _by_kind(kind, running, samples, samples_source))
+    return _usage(
+        found,
+        reason,
+        local=kernel is not None and kernel.events_are_local,
         upper_bounds=upper_bounds,
         disagreements=crosscheck.disagreements(
             parent=_comparable(parent),
@@ -129,8 +142,15 @@ def combine(
     )
 
 
+def not_measured(reason: str) -> Usage:
+    """Of a test that did not come to run."""
+    return _usage({}, reason, local=False)
+
+
 def _comparable(span: _Span) -> dict[str, float]:
     """What a source says of the test; without peaks that may be of what came before it."""
+    if span.end is None:
+        return {}
     found = {"cpu_seconds": span.growth("cpu_seconds")}
     for name in ("memory_peak_bytes", "pids_peak"):
         found[name] = span.last(name) if span.risen(name) else None
@@ -139,41 +159,46 @@ def _comparable(span: _Span) -> dict[str, float]:
 
 def _before(*spans: _Span) -> dict[str, float]:
     """What was counted before the test was released, from the best source."""
-    names = ("cpu_seconds", "memory_peak_bytes", "pids_peak")
-    values = ((name, (value for span in spans if (value := span.first(name)) is not None)) for name in names)
-    return {name: value for name, known in values if (value := next(known, None)) is not None}
+    found: dict[str, float] = {}
+    for name in ("cpu_seconds", "memory_peak_bytes", "pids_peak"):
+        for span in spans:
+            value = span.first(name)
+            if value is not None:
+                found[name] = value
+                break
+    return found
 
 
-def _keep(
-    found: dict[str, tuple[float, Source]], name: str, candidates: Iterator[tuple[float | None, Source]]
-) -> None:
-    """Store the first candidate that is known, unless a better one is stored already."""
-    for value, source in candidates:
+def _keep_growth(found: Found, name: str, spans: tuple[_Span, ...]) -> None:
+    """Store a counter's growth by the first source that has it."""
+    for span in spans:
+        value = span.growth(name)
         if value is not None:
-            found.setdefault(name, (value, source))
+            found[name] = (value, span.source)
             return
 
 
-def _counted(name: str, parent: _Span, others: tuple[_Span, ...]) -> Iterator[tuple[float | None, Source]]:
+def _counted(name: str, parent: _Span, inside: tuple[_Span, ...]) -> list[Candidate]:
     """Candidates for a figure that may be counted in the container's cgroup only."""
-    value = parent.growth(name)
-    local = parent.end is not None and parent.end.events_are_local
-    hierarchical = name in _EVENTS and not local
-    if hierarchical and (value or name == "oom_kills"):  # before 6.11 a parent's 0 refused forks say nothing
-        yield value, parent.source
-    for span in others:
-        yield span.growth(name), span.source
+    candidates: list[Candidate] = [(span.growth(name), span.source) for span in inside]
+    hierarchical = name in _EVENTS and not (parent.end is not None and parent.end.events_are_local)
+    if hierarchical:
+        value = parent.growth(name)
+        if value or name == "oom_kills":  # before 6.11 a parent's 0 refused forks say nothing
+            candidates.insert(0, (value, parent.source))
+    return candidates
 
 
-def _highest(
-    candidates: Iterator[tuple[float | None, Source]],
-) -> Iterator[tuple[float | None, Source]]:
-    known = [(value, source) for value, source in candidates if value is not None]
-    if known:
-        yield max(known, key=lambda candidate: candidate[0])  # the first of equals: the better source
+def _keep_highest(found: Found, name: str, candidates: list[Candidate]) -> None:
+    """Store the highest known one, of equals the first: the better source."""
+    best: float | None = None
+    for value, source in candidates:
+        if value is not None and (best is None or value > best):
+            best = value
+            found[name] = (value, source)
 
 
-def _peak(found: dict[str, tuple[float, Source]], name: str, spans: tuple[_Span, ...]) -> bool:
+def _peak(found: Found, name: str, spans: tuple[_Span, ...]) -> bool:
     """Store a peak; True if it is only an upper bound: as high when the test began, by an earlier one."""
     known = [(last, span) for span in spans if (last := span.last(name)) is not None]
     for value, span in known:
@@ -181,50 +206,88 @@ def _peak(found: dict[str, tuple[float, Source]], name: str, spans: tuple[_Span,
             found[name] = (value, span.source)
             return False
     if known:
-        found[name] = min(((value, span.source) for value, span in known), key=lambda candidate: candidate[0])
+        found[name] = min(((value, span.source) for value, span in known), key=itemgetter(0))
     return bool(known)
 
 
-def _seen(
-    name: str, stats: Counters | None, samples: Sequence[Sample], samples_source: Source
-) -> Iterator[tuple[float | None, Source]]:
+def _keep_seen(
+    found: Found, name: str, stats: Counters | None, samples: Sequence[Sample], samples_source: Source
+) -> None:
     """Where the kernel's peak is not at hand: the engine's, else the highest that was seen now and then."""
-    yield (None if stats is None else getattr(stats, name)), Source.STATS
+    candidates: list[Candidate] = [(None if stats is None else getattr(stats, name), Source.STATS)]
     present = _PRESENT.get(name)
     if present is not None:
         values = [value for sample in samples if (value := getattr(sample, present)) is not None]
-        yield max(values, default=None), samples_source
-        yield (None if stats is None else getattr(stats, present)), Source.STATS
+        candidates.append((max(values, default=None), samples_source))
+        candidates.append((None if stats is None else getattr(stats, present), Source.STATS))
+    for value, source in candidates:
+        if value is not None:
+            found[name] = (value, source)
+            return
+
+
+def _keep_floor(found: Found, parent: _Span, agent: _Span) -> None:
+    """Store what was charged at the release: read a moment before the peak begins, and memory of the runtime's
+    start is given back late, so that it may be above the peak; then the peak is it.
+    """
+    for span in (parent, agent):
+        value = span.first("memory_bytes")
+        if value is not None:
+            peak = found.get("memory_peak_bytes")
+            found[_FLOOR] = (value if peak is None else min(peak[0], value), span.source)
+            return
 
 
 def _by_kind(
     kind: str, spans: tuple[_Span, ...], samples: Sequence[Sample], samples_source: Source
-) -> Iterator[tuple[float | None, Source]]:
-    """Highest reading of one kind of memory. A reading without anonymous memory is of a cgroup whose
-    processes have ended: it says nothing of the test.
+) -> list[Candidate]:
+    """Readings of one kind of memory. A reading without anonymous memory is of a cgroup whose processes have
+    ended: it says nothing of the test.
     """
-    seen: list[tuple[float | None, Source]] = [
-        (getattr(sample, kind), samples_source) for sample in samples if sample.anon_bytes
-    ]
+    seen: list[Candidate] = [(getattr(sample, kind), samples_source) for sample in samples if sample.anon_bytes]
     seen += [(span.last(kind), span.source) for span in spans if span.last("anon_bytes")]
-    yield from _highest(iter(seen))
+    return seen
 
 
-def _usage(found: Mapping[str, tuple[float, Source]], reason: str | None, *, local: bool) -> Usage:
-    figures = (*_RUNNING, *_LOCAL, *_EVENTS, *_PEAKS, _FLOOR, *_KINDS)
-    values = {name: value for name, (value, _) in found.items()}
-    whole = {name: value if name.endswith("_seconds") else int(value) for name, value in values.items()}
+def _usage(
+    found: Found,
+    reason: str | None,
+    *,
+    local: bool,
+    upper_bounds: tuple[str, ...] = (),
+    disagreements: Mapping[str, str] = _NOTHING,
+    before_test: Mapping[str, float] = _NOTHING,
+) -> Usage:
+    whole = {name: value if name.endswith("_seconds") else int(value) for name, (value, _) in found.items()}
+    return Usage(
+        **whole,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
+        sources=_sources(tuple([(name, source) for name, (_, source) in found.items()])),
+        missing=_missing(tuple([name for name in _FIGURES if name not in found]), reason, local=local),
+        memory_peak_is_upper_bound="memory_peak_bytes" in upper_bounds,
+        upper_bounds=upper_bounds,
+        disagreements=disagreements,
+        before_test=before_test,
+    )
+
+
+# One value for all tests of which it is true: 10,000 of them are kept to a run's end. Nobody changes a Mapping.
+
+
+@lru_cache(maxsize=256)
+def _sources(sources: tuple[tuple[str, Source], ...]) -> Mapping[str, Source]:
+    return dict(sources)
+
+
+@lru_cache(maxsize=256)
+def _missing(names: tuple[str, ...], reason: str | None, *, local: bool) -> Mapping[str, str]:
+    """Why each figure is missing. `local`: the parent's cgroup does not count its children's events."""
     reasons = dict(_REASONS)
     reasons |= dict.fromkeys(_LOCAL, _LOCAL_REASON) | {_FLOOR: _FLOOR_REASON}
     if local:
         reasons |= dict.fromkeys(_EVENTS, _LOCAL_REASON)
         reasons["swap_peak_bytes"] = "cgroup v1 keeps no peak of swap"
     default = reason or "neither kernel, agent nor engine said it"
-    return Usage(
-        **whole,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
-        sources={name: source for name, (_, source) in found.items()},
-        missing={name: reason or reasons.get(name, default) for name in figures if name not in found},
-    )
+    return {name: reason or reasons.get(name, default) for name in names}
 
 
 # ---------------------------------------------------------------- the engine's stats

@@ -6,18 +6,23 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write beside `path`, then rename: a reader never sees half a report, a failed write keeps the old one.
 
-    Folders are made as needed. The file gets the permissions that the umask allows. Raises OSError.
+    `content` in one piece or in many. Folders are made as needed. The file gets the permissions that the umask
+    allows. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+            stream.writelines([content] if isinstance(content, bytes) else content)
         # mkstemp's 0600 would hide the report from a CI agent of another user.
         Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)

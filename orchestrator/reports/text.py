@@ -50,6 +50,8 @@ def visible(text: str) -> str:
 
 def one_line(text: str, limit: int = 1000) -> str:
     r"""`visible`, newlines and tabs as `\n` and `\t` too, no longer than about `limit` characters."""
+    if len(text) <= limit and text.isascii() and text.isprintable():  # nearly always
+        return text.strip()
     # Cut first: a test may give itself a name of 10 MB.
     return _UNSAFE_IN_LINE.sub(_escape, bounded(text.strip(), limit))
 

@@ -13,14 +13,27 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.admission import Admission, Budget, Need
+from orchestrator.scheduling.admission import Admission, Budget, Need, need_of
 from orchestrator.scheduling.line import Line, Running, Waiting
+from orchestrator.scheduling.order import expected_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from orchestrator.model import Assignment
+
 FOLLOWERS = 4
 """Ordered ahead for each lane: at 5 ms a test, 20 ms in which a result can be recorded."""
+
+BRIEF_SECONDS = 0.05
+"""Only behind tests that are expected to take less than this may a follower need more than they do: it makes the
+lane hold more than it uses, which costs long tests more than a wait for the scheduler (docs/design/followers.md).
+"""
+
+FOLLOW_SECONDS = 0.25
+"""A test that is known to take longer is no follower and has none: it gains nothing by it, and the budget is used
+better by whichever test fits when it ends (docs/design/followers.md).
+"""
 
 _NOTHING = Need(cpus=0.0, memory_bytes=0)
 
@@ -155,13 +168,15 @@ class Dispatch:
     def _takes(self, lane: LaneState, waiting: Waiting) -> bool:
         """The lane can be told of it now: the same slot will do, and so will its share and what is free."""
         current = lane.current
-        if len(lane.followers) >= FOLLOWERS or lane.slot is None or current is None or current.need.exclusive:
+        if current is None or not current.follows or len(lane.followers) >= FOLLOWERS:
             return False
         if lane.slot is not waiting.slot and lane.slot != waiting.slot:
             return False
         need, share = waiting.need, lane.share
         if need is share:
             return True
+        if current.expected_seconds > BRIEF_SECONDS:
+            return need.millicpus <= share.millicpus and need.memory_bytes <= share.memory_bytes
         millicpus, memory_bytes = self.admission.room
         return (
             need.millicpus <= share.millicpus + max(millicpus, 0)
@@ -185,3 +200,16 @@ class Dispatch:
             wanted = [index for index, lane in enumerate(self._idle) if lane.slot == waiting.slot]
         wanted = wanted or [index for index, lane in enumerate(self._idle) if lane.slot is None]
         return self._idle.pop(wanted[-1] if wanted else 0)
+
+
+def waiting_of(rank: int, assignment: Assignment) -> Waiting:
+    """The assignment as one that waits."""
+    reused, seconds = assignment.profile.reuse > 1, expected_seconds(assignment)
+    own_place = assignment.exclusive or assignment.group is not None or assignment.attempt > 1
+    return Waiting(
+        rank=rank,
+        need=need_of(assignment),
+        expected_seconds=seconds,
+        slot=assignment.profile if reused else None,
+        follows=reused and not own_place and (assignment.history is None or seconds <= FOLLOW_SECONDS),
+    )

@@ -1,12 +1,16 @@
 """The waiting line: which test starts next, given what runs and how long that is expected to. Pure.
 
-The rule: the first in line starts as soon as it fits. While it does not, a later one may go first
-(backfilling) only if that cannot make the first one wait longer: it is expected to have ended by the time the
-first one can start, or there is room for both. This is the EASY backfilling of batch schedulers (Lifka, "The
-ANL/IBM SP scheduling system", 1995); docs/design/backfilling.md has what it gains. An estimate may be wrong:
-a test that overruns counts as ending now, so nothing that needs time goes ahead because of it, and the first
-in line starts at the latest when those that were running at its expected start have ended, which their
-timeouts bound.
+Two rules, one after the other (docs/design/backfilling.md has what they gain):
+
+While plenty of work is left, the test starts that fills most of the machine for the longest: of the first in
+line that fit, the one of the largest area (share of the scarcest resource, times expected seconds). The first
+in line, the longest of all, may wait for room meanwhile; it would only leave gaps if others waited for it.
+
+As soon as what is left would take less than twice as long as the first in line, that one has precedence: it
+starts as soon as it fits, and a later one may go first (backfilling) only if that cannot make it wait longer: it
+is expected to have ended by then, or there is room for both. This is the EASY backfilling of batch schedulers
+(Lifka, "The ANL/IBM SP scheduling system", 1995). So no long test is left for the end. An estimate may be wrong: a
+test that overruns counts as ending now, so nothing that needs time goes ahead because of it.
 """
 
 from __future__ import annotations
@@ -21,10 +25,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from orchestrator.scheduling.admission import Admission, Need
+    from orchestrator.scheduling.admission import Admission, Budget, Need
 
 BACKFILL_DEPTH = 128
 """How far down the line is looked for a smaller test. Bounds the work for each start on long lines."""
+
+PRECEDENCE = 2.0
+"""The first in line has precedence once the rest would take less than so many times as long as it alone."""
 
 _RANK = attrgetter("rank")
 
@@ -40,7 +47,7 @@ class Waiting:
     slot: object = None
     """Tests of which this is equal can run one after another in the same slot. None: runs in a fresh one."""
     follows: bool = False
-    """It may be ordered behind another test before that one has ended."""
+    """It may be ordered behind another test before that one has ended, and others behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +70,11 @@ class Line:
         """Group that has one in line or running -> the others of it."""
         self._least_millicpus = self._least_bytes = 1 << 62
         """No test that was ever in line needs less: a quick answer where all of them are alike."""
+        self._work = [0.0, 0.0, 0.0]
+        """CPU seconds (in thousandths), byte seconds and seconds of all but exclusive tests in line."""
+        self._kind: tuple[Need, float] | None = None
+        self._mixed = False
+        """Not all that were ever in line are of one kind."""
         for one in sorted(waiting, key=_RANK):
             self.add(one)
 
@@ -88,6 +100,11 @@ class Line:
         need = waiting.need
         self._least_millicpus = min(self._least_millicpus, need.millicpus)
         self._least_bytes = min(self._least_bytes, need.memory_bytes)
+        self._count(waiting, 1)
+        if not self._mixed:
+            kind = need, waiting.expected_seconds
+            self._kind = self._kind or kind
+            self._mixed = kind != self._kind
         if need.group is not None:
             if need.group in self._parked:
                 insort(self._parked[need.group], waiting, key=_RANK)
@@ -100,6 +117,7 @@ class Line:
         kept = [one for one in self if wanted(one)]
         running = self._parked.keys() - {one.need.group for one in self._ready}
         self._ready.clear()
+        self._work = [0.0, 0.0, 0.0]
         self._parked = {group: [] for group in running}
         for one in sorted(kept, key=_RANK):
             self.add(one)
@@ -126,30 +144,84 @@ class Line:
 
     def take_head(self) -> Waiting:
         """Take the first out of the line, which must not be empty."""
-        return self._ready.popleft()
+        return self._take(0)
 
     def pick(self, admission: Admission, running: Iterable[Running], now: float) -> Waiting | None:
         """Take the test that starts now out of the line; None: none may. `running` is in `admission`, and is
-        looked at only if the first does not fit and another does.
+        looked at only if the first has precedence, does not fit, and another does.
         """
         if not self._ready or admission.full:
             return None
-        if admission.fits(self._ready[0].need):
-            return self._ready.popleft()
+        head = self._ready[0]
+        fits = admission.fits(head.need)
+        if fits and not self._mixed:
+            return self._take(0)
         millicpus, memory_bytes = admission.room
-        if millicpus < self._least_millicpus or memory_bytes < self._least_bytes:
+        if not fits and (millicpus < self._least_millicpus or memory_bytes < self._least_bytes):
             return None
+        if not self.has_precedence(admission.budget):
+            index = self._largest(admission)
+        else:
+            index = 0 if fits else self._harmless(admission, running, now)
+        return None if index is None else self._take(index)
+
+    def has_precedence(self, budget: Budget) -> bool:
+        """The first in line is not overtaken any more by what would make it wait."""
+        return not self._ready or self._seconds_left(budget) <= PRECEDENCE * self._ready[0].expected_seconds
+
+    def _largest(self, admission: Admission) -> int | None:
+        """Of the first that fit, the one that fills most of the machine for the longest."""
+        millicpus, memory_bytes = admission.room
+        idle = admission.running == 0
+        per_millicpu, per_byte = 1e-3 / admission.budget.cpus, 1 / admission.budget.memory_bytes
+        most = max(millicpus * per_millicpu, memory_bytes * per_byte)
+        found, largest = None, -1.0
+        for index, one in enumerate(islice(self._ready, BACKFILL_DEPTH)):
+            need = one.need
+            if (need.millicpus > millicpus or need.memory_bytes > memory_bytes) and not idle:
+                continue
+            area = one.expected_seconds * max(need.millicpus * per_millicpu, need.memory_bytes * per_byte)
+            plain = need.group is None and not need.exclusive
+            if area > largest and (plain or admission.fits(need)):
+                found, largest = index, area
+            if largest >= one.expected_seconds * most and not idle:
+                break  # longest first: no later one can fill more
+        return found
+
+    def _harmless(self, admission: Admission, running: Iterable[Running], now: float) -> int | None:
+        """The first test that fits and does not make the first in line, which does not, wait longer."""
+        millicpus, memory_bytes = admission.room
         reserved: tuple[float, Admission] | None = None
-        for index, candidate in enumerate(islice(self._ready, 1, BACKFILL_DEPTH + 1), 1):
-            need = candidate.need
+        for index, one in enumerate(islice(self._ready, 1, BACKFILL_DEPTH + 1), 1):
+            need = one.need
             if need.millicpus > millicpus or need.memory_bytes > memory_bytes or not admission.fits(need):
                 continue
             if reserved is None:
                 reserved = _reserve(self._ready[0].need, admission, running, now)
-            if now + candidate.expected_seconds <= reserved[0] or reserved[1].fits(need):
-                del self._ready[index]
-                return candidate
+            if now + one.expected_seconds <= reserved[0] or reserved[1].fits(need):
+                return index
         return None
+
+    def _seconds_left(self, budget: Budget) -> float:
+        """What all but the exclusive tests in line take at least."""
+        millicpu_seconds, byte_seconds, seconds = self._work
+        return max(
+            millicpu_seconds / (1000 * budget.cpus), byte_seconds / budget.memory_bytes, seconds / budget.slots
+        )
+
+    def _take(self, index: int) -> Waiting:
+        waiting = self._ready[index]
+        del self._ready[index]
+        self._count(waiting, -1)
+        return waiting
+
+    def _count(self, waiting: Waiting, sign: int) -> None:
+        need, work = waiting.need, self._work
+        if not need.exclusive:
+            seconds = sign * waiting.expected_seconds
+            work[0] += seconds * need.millicpus
+            work[1] += seconds * need.memory_bytes
+            work[2] += seconds
 
 
 def _reserve(need: Need, admission: Admission, running: Iterable[Running], now: float) -> tuple[float, Admission]:

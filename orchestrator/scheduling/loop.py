@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.admission import Budget, need_of
-from orchestrator.scheduling.dispatch import Dispatch
-from orchestrator.scheduling.line import Waiting
-from orchestrator.scheduling.order import expected_seconds, order
+from orchestrator.scheduling.admission import Budget
+from orchestrator.scheduling.dispatch import Dispatch, waiting_of
+from orchestrator.scheduling.order import order
 from orchestrator.scheduling.policy import Event, Finished, Policy, Started
 from orchestrator.scheduling.settle import FAILING, follow_up, is_unconfirmed, settle
 from orchestrator.scheduling.workers import HEARTBEAT_SECONDS, Done, Workers
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 
     from orchestrator.model import Assignment, Attempt, Profile, TestResult
     from orchestrator.scheduling.dispatch import LaneState
-    from orchestrator.scheduling.workers import Call, Execute
+    from orchestrator.scheduling.line import Waiting
+    from orchestrator.scheduling.workers import Call, Execute, Hands
 
 __all__ = ["Budget", "Event", "Finished", "Policy", "Schedule", "Started", "schedule"]
 
@@ -77,20 +77,23 @@ class Schedule:
     def __init__(
         self,
         plan: Sequence[Assignment],
-        workers: Workers,
+        workers: Hands,
         *,
         budget: Budget,
         policy: Policy,
         stop: StopFlag,
         profiles: Mapping[str, Profile],
         on_event: Callable[[Event], None],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
+        """`workers` and `clock` can be others than threads and the real time: a simulation's."""
         self._budget, self._policy, self._stop = budget, policy, stop
         self._profiles, self._on_event = profiles, on_event
         self._workers = workers
+        self._clock = clock
         self._jobs = dict(enumerate(_Job(assignment, 0.0) for assignment in order(plan)))
         """Rank -> each test that has no result yet."""
-        waiting = (_waiting(rank, job.assignment) for rank, job in self._jobs.items())
+        waiting = (waiting_of(rank, job.assignment) for rank, job in self._jobs.items())
         self._dispatch = Dispatch(budget, waiting)
         self._hinted: tuple[Assignment, ...] = ()
         self._draining = False
@@ -142,7 +145,7 @@ class Schedule:
 
     def _begin(self) -> None:
         """Start the clocks."""
-        now = monotonic()
+        now = self._clock()
         for job in self._jobs.values():
             job.waits_since = now
         if self._policy.deadline_seconds is not None:
@@ -155,7 +158,7 @@ class Schedule:
             self._drain()
         if level >= StopLevel.TERMINATE:
             return
-        now = monotonic()
+        now = self._clock()
         while self._stop.level is level:
             if (lane := self._dispatch.start(now)) is not None:
                 assert lane.current is not None  # noqa: S101 - it was just given one
@@ -205,7 +208,7 @@ class Schedule:
         if done is None:
             return None
         lane = self._dispatch.lanes[done.lane]
-        follower = self._dispatch.ended(lane, monotonic())
+        follower = self._dispatch.ended(lane, self._clock())
         if done.attempt is None:
             assert done.error is not None  # noqa: S101 - for the type checker; Done says it
             raise done.error
@@ -219,7 +222,7 @@ class Schedule:
         """The next answer of a worker; None: nothing yet, or the deadline has passed."""
         if self._deadline is None:
             return self._workers.answer(HEARTBEAT_SECONDS)
-        remaining = self._deadline - monotonic()
+        remaining = self._deadline - self._clock()
         if remaining > 0:
             return self._workers.answer(remaining)
         self._deadline = None
@@ -244,8 +247,8 @@ class Schedule:
         self._on_event(Finished(attempt=attempt, will_retry=following is not None, next=following))
         if following is None:
             return self._finish(rank)
-        job.assignment, job.waits_since = following, monotonic()
-        self._dispatch.add(_waiting(rank, following))
+        job.assignment, job.waits_since = following, self._clock()
+        self._dispatch.add(waiting_of(rank, following))
         return None
 
     def _finish(self, rank: int) -> TestResult:
@@ -279,14 +282,3 @@ class Schedule:
             raise interrupt
         if left_because is None and self._workers.error is not None:
             raise self._workers.error
-
-
-def _waiting(rank: int, assignment: Assignment) -> Waiting:
-    reused = assignment.profile.reuse > 1
-    return Waiting(
-        rank=rank,
-        need=need_of(assignment),
-        expected_seconds=expected_seconds(assignment),
-        slot=assignment.profile if reused else None,
-        follows=reused and assignment.attempt == 1 and not assignment.exclusive and assignment.group is None,
-    )

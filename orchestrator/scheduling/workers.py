@@ -58,6 +58,22 @@ class Execute(Protocol):
         ...
 
 
+class Hands(Protocol):
+    """What a schedule has its orders carried out by: `Workers`, or a simulation."""
+
+    def order(self, lane: int, rank: int, assignment: Assignment, waits_since: float) -> None:
+        """See `Workers`; so for all of these."""
+        ...
+
+    def take_back(self, lane: int, current: int | None) -> Collection[int]: ...  # noqa: D102
+    def prepare(self, assignments: Sequence[Assignment]) -> None: ...  # noqa: D102
+    def answer(self, timeout_seconds: float) -> Done | None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+    @property
+    def error(self) -> BaseException | None: ...  # noqa: D102
+
+
 class Calls:
     """Makes an `Execute` of a plain callable, which may be called from many threads."""
 

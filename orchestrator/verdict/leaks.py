@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome, Severity, Violation, ViolationKind
 from orchestrator.verdict.phrases import counted, listed, percent, seconds_text, size_text
-from orchestrator.verdict.trend import steady_growth
+from orchestrator.verdict.trend import MIN_POINTS, steady_growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +54,8 @@ def leaked_objects(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _growth(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
+    if len(evidence.samples) < MIN_POINTS:
+        return
     thresholds, limits = profile.thresholds, profile.limits
     for kind, what, minimum, figure in (
         (

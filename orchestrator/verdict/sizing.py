@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome, Severity, Violation, ViolationKind
@@ -33,10 +34,12 @@ def oversized(
     """
     ratio, usage = profile.thresholds.oversized_ratio, evidence.usage
     peak, duration = usage.memory_peak_bytes, evidence.timings.test_seconds
-    smaller = _next_smaller(profile, others)
-    if ratio is None or outcome is not Outcome.PASSED or smaller is None or peak is None or duration <= 0:
+    if ratio is None or outcome is not Outcome.PASSED or peak is None or duration <= 0:
         return
     if usage.cpu_seconds is None or usage.pids_peak is None:
+        return
+    smaller = _next_smaller(profile, tuple(others))
+    if smaller is None:
         return
     limits = smaller.limits
     share = max(
@@ -57,7 +60,8 @@ def oversized(
         )
 
 
-def _next_smaller(profile: Profile, others: Iterable[Profile]) -> Profile | None:
+@lru_cache(maxsize=64)
+def _next_smaller(profile: Profile, others: tuple[Profile, ...]) -> Profile | None:
     """The largest that is smaller in memory or time and larger in nothing."""
     smaller = [
         other for other in others if _is_smaller(other.limits, profile.limits) and _is_alike(other, profile)

@@ -43,7 +43,7 @@ def violations(
         found += _disk(evidence, profile)
         found += _output(evidence, profile)
     found += leaked_objects(evidence)
-    return tuple(sorted(found, key=lambda violation: _ORDER[violation.kind]))
+    return tuple(sorted(found, key=lambda violation: _ORDER[violation.kind])) if found else ()
 
 
 def _memory(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Violation]:

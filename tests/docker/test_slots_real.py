@@ -358,8 +358,8 @@ def test_outputs_bring_back_regular_files_only(bench: Bench) -> None:
     notes = " ".join(evidence.outputs_notes)
     assert "zz-holes" in notes
     assert len(evidence.outputs) == 2 or "damaged" in notes or "part" in notes
-    assert evidence.stdout.path is not None
-    back = list((evidence.stdout.path.parent / "outputs").glob("**/*"))
+    assert evidence.stderr.path is not None
+    back = list((evidence.stderr.path.parent / "outputs").glob("**/*"))
     assert {path.name for path in back} == set(evidence.outputs)
     assert all(path.is_file() and not path.is_symlink() and path.stat().st_size < 100 for path in back)
 

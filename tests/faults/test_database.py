@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.database import schema
 from orchestrator.database.queries import load_run
-from orchestrator.database.store import Database
+from orchestrator.database.store import BATCH_RESULTS, BATCH_SECONDS, Database
 from orchestrator.errors import DatabaseError
 from tests.handmade import plain_sqlite
 from tests.unit.database.database_examples import finish, make_result, make_run
@@ -28,27 +28,31 @@ KILLS = 1000 if os.environ.get("ORCH_FAULTS") == "all" else 50
 
 
 class Writer:
-    """A process of its own that records results until it is killed, and says what has been committed."""
+    """A process of its own that records results until it is killed, and says what has been committed; or, with
+    `soon`, what was given to `record_soon`, after `results` of which it sleeps.
+    """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, soon: bool = False, results: int = 1_000_000) -> None:
         read, write = os.pipe()
         self.pid = os.fork()  # forked, not started: a thousand of them need no thousand imports
         if self.pid == 0:
             os.close(read)
-            self._work(state, write)
+            self._work(state, write, soon, results)
         os.close(write)
         self.said = os.fdopen(read)
 
     @staticmethod
-    def _work(state: Path, pipe: int) -> None:
+    def _work(state: Path, pipe: int, soon: bool, results: int) -> None:
         try:
             run = make_run()
             with Database.open(None, state_dir=state) as database:
                 database.begin_run(run, [], owner="writer")
                 os.write(pipe, f"{run.id}\n".encode())
-                for number in range(1_000_000):
-                    database.record(run.id, make_result(run, f"test/{number}.py"))
+                record = database.record_soon if soon else database.record
+                for number in range(results):
+                    record(run.id, make_result(run, f"test/{number}.py"))
                     os.write(pipe, f"{number}\n".encode())
+                time.sleep(600)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the parent must read it
             os.write(pipe, f"{error!r}\n".encode())
         finally:
@@ -119,6 +123,40 @@ def test_d1_kill_of_the_writer_loses_no_committed_result(tmp_path):
             # The result after the last acknowledged one may have been committed before the kill.
             assert stored in (list(range(results)), list(range(results + 1)))
     assert integrity(state / "resources.db") == "ok"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_d1_kill_of_a_writer_of_batches_loses_no_more_than_one(tmp_path):
+    state, given = tmp_path / "state", {}
+    for _ in range(KILLS):
+        process = Writer(state, soon=True)
+        run_id = process.said.readline().strip()
+        time.sleep(random.uniform(0, 0.1))
+        process.kill()
+        given[run_id] = len(process.wait())
+    lost = []
+    with Database.open(None, state_dir=state, owner_alive=lambda _: False) as database:
+        assert not [n for n in database.notices if "damaged" in n or "imported" in n]
+        for run_id, results in given.items():
+            stored = sorted(int(a.test_id.path[5:-3]) for a in load_run(database, run_id).final_attempts)
+            assert stored == list(range(len(stored))), "none is missing in between"
+            lost.append(results - len(stored))
+    assert max(given.values()) > BATCH_RESULTS, "there were whole batches"
+    assert max(lost) <= BATCH_RESULTS
+    assert integrity(state / "resources.db") == "ok"
+
+
+def test_d1_a_result_waits_no_longer_than_its_batch(tmp_path):
+    process = Writer(tmp_path, soon=True, results=3)
+    run_id = process.said.readline().strip()
+    for _ in range(3):
+        process.said.readline()
+    time.sleep(BATCH_SECONDS + 1.0)
+    process.kill()
+    process.wait()
+    with Database.open(None, state_dir=tmp_path, owner_alive=lambda _: False) as database:
+        assert len(load_run(database, run_id).final_attempts) == 3
 
 
 def test_d1_kill_during_creation_leaves_nothing_half_made(tmp_path):
@@ -201,6 +239,23 @@ def test_d3_a_full_disk_spools_and_the_next_open_imports(tmp_path, fallback):
         with Database.open(None, state_dir=state, spool_fallback=elsewhere) as database:
             assert database.notices == (), "imported once"
     assert not list(elsewhere.glob("*")) if fallback else True
+
+
+@needs_root
+def test_d3_a_full_disk_spools_a_whole_batch(tmp_path):
+    with tmpfs(tmp_path / "small", "4m") as small:
+        state, run = small / "state", make_run()
+        with Database.open(None, state_dir=state, spool_fallback=tmp_path / "elsewhere") as database:
+            database.begin_run(run, [], owner="me")
+            ballast = fill(small)
+            for number in range(320):
+                database.record_soon(run.id, make_result(run, f"{number}.py"))
+            with pytest.raises(DatabaseError, match="full"):
+                finish(database, run, exit_code=1)
+        ballast.unlink()
+        with Database.open(None, state_dir=state, spool_fallback=tmp_path / "elsewhere") as database:
+            assert any("imported" in notice for notice in database.notices), database.notices
+            assert len(load_run(database, run.id).final_attempts) == 320
 
 
 @needs_root
@@ -393,7 +448,8 @@ def test_d5_an_older_schema_is_migrated_after_a_backup(filled):
     with plain_sqlite(filled) as connection:  # back to revision 1, which had no views and no floor of memory
         for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             connection.execute(f"DROP VIEW {view}")
-        connection.execute("ALTER TABLE attempts DROP COLUMN memory_floor_bytes")
+        for column in ("memory_floor_bytes", "slot_position", "launch"):
+            connection.execute(f"ALTER TABLE attempts DROP COLUMN {column}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
         connection.execute("PRAGMA user_version = 1")
     connection.close()

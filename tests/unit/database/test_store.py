@@ -4,7 +4,7 @@ from datetime import datetime
 import pytest
 
 from orchestrator.database.queries import load_run, load_samples
-from orchestrator.database.store import Database
+from orchestrator.database.store import BATCH_RESULTS, Database
 from orchestrator.errors import DatabaseError, UsageError
 from orchestrator.model import (
     Command,
@@ -287,3 +287,44 @@ def test_output_sizes_and_times_are_stored_in_the_open(database):
     )
     assert (total, kept) == (10, 4)
     assert datetime.fromisoformat(started_at) == NOW.replace(tzinfo=None)
+
+
+def test_results_recorded_soon_are_the_same_rows(tmp_path):
+    run = make_run()
+    results = [make_result(run, f"test/{n}.py") for n in range(2 * BATCH_RESULTS + 3)]
+    dumps = []
+    for name in ("record", "record_soon"):
+        with Database.open(None, state_dir=tmp_path / name) as database:
+            database.begin_run(run, [])
+            for result in results:
+                getattr(database, name)(run.id, result)
+            assert len(load_run(database, run.id).final_attempts) == len(results), "reading stores what waits"
+            finish(database, run)
+            dumps.append({table: sorted(rows(database, f"SELECT * FROM {table}")) for table in TABLES})
+    assert dumps[0] == dumps[1]
+
+
+TABLES = ("tests", "attempts", "cases", "violations", "samples", "fact_sheets")
+
+
+def test_passes_wait_for_their_batch_and_a_failure_for_nothing(database):
+    run = make_run()
+    database.begin_run(run, [])
+    database.record_soon(run.id, make_result(run, "a.py"))
+    assert rows(database, "SELECT count(*) FROM attempts") == [(0,)]
+    database.record_soon(run.id, make_result(run, "b.py", outcome=Outcome.FAILED))
+    assert rows(database, "SELECT count(*) FROM attempts") == [(2,)]
+    for number in range(BATCH_RESULTS):
+        database.record_soon(run.id, make_result(run, f"{number}.py"))
+    assert rows(database, "SELECT count(*) FROM attempts") == [(2 + BATCH_RESULTS,)]
+
+
+def test_a_result_that_is_there_already_does_not_harm_its_batch(database):
+    run = make_run()
+    database.begin_run(run, [])
+    assert database.record(run.id, make_result(run, "a.py"))
+    for name in ("b.py", "a.py", "c.py"):
+        database.record_soon(run.id, make_result(run, name))
+    finish(database, run)
+    paths = sorted(a.test_id.path for a in load_run(database, run.id).final_attempts)
+    assert paths == ["a.py", "b.py", "c.py"]

@@ -83,9 +83,10 @@ def test_an_agent_that_does_not_read(place: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_modes_let_the_containers_user_in(place: Path) -> None:
     channel = FifoChannel(place)
-    assert {path.name: oct(path.stat().st_mode & 0o777) for path in place.iterdir()} == dict.fromkeys(
-        ("in", "out", "err"), "0o666"
-    )
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in place.iterdir()}
+    assert modes == {**dict.fromkeys(("in", "out", "err"), "0o666"), **dict.fromkeys(("a", "b"), "0o644")}
+    channel.hide()
+    assert {path.name for path in place.iterdir()} == {"a", "b"}
     assert place.stat().st_mode & 0o777 == 0o755
     channel.close()
 

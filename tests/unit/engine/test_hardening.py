@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from orchestrator.engine.hardening import (
     STREAMS_DIR,
     Surroundings,
     container_spec,
+    environment,
     order,
 )
 from orchestrator.engine.hardening import (
@@ -126,7 +126,7 @@ def test_a_state_folder_elsewhere_is_not_hidden(state: Path | None) -> None:
 
 def test_the_environment_is_a_list_of_its_own() -> None:
     spec = spec_of(make_profile())
-    assert set(spec.env) == {*BASE_ENV, "ORCH_COUNTERS", "ORCH_LIMITS", "ORCH_OUTPUT_CAP"}
+    assert set(spec.env) == {*BASE_ENV, "ORCH_COUNTERS", "ORCH_NEXT_COUNTERS", "ORCH_LIMITS", "ORCH_OUTPUT_CAP"}
     assert spec.env["ORCH_COUNTERS"] == "/sys/fs/cgroup/a /sys/fs/cgroup/b"
 
 
@@ -144,16 +144,11 @@ def test_what_a_test_is_told() -> None:
 
 SHOW = r"""
 orch_test() {
+    environment
+    own
     while [ $# -gt 0 ]; do printf '%s\000' "$1"; shift; done
+    printf '%s\000' -- "$V" "$ORCH_TEST_ID"
 }
-while IFS= read -r nonce; do
-    script=
-    while IFS= read -r text && [ "$text" != "$nonce" ]; do
-        script="$script$text
-"
-    done
-    eval "$script"
-done
 """
 NASTY = st.one_of(
     st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=30),
@@ -188,21 +183,25 @@ def test_any_arguments_arrive_unchanged(shell: tuple[str, ...]) -> None:
     @given(st.lists(NASTY, min_size=1, max_size=5), NASTY, st.booleans())
     def check(argv: list[str], value: str, keep: bool) -> None:
         assignment = make_assignment(*argv, env={"V": value}, working_dir="a folder")
-        nonce = "00112233445566778899aabbccddeeff"
-        sent = order(assignment, nonce, keep=keep)
-        done = subprocess.run([*shell, "-c", SHOW], input=sent, capture_output=True, check=True, timeout=10)
+        script = SHOW + environment(assignment) + order(assignment, first=keep, keep=keep)
+        sent = script.encode(errors="surrogateescape")
+        done = subprocess.run([*shell], input=sent, capture_output=True, check=True, timeout=10)
         words = done.stdout.decode(errors="surrogateescape").split("\0")[:-1]
-        end = words.index("--")
-        assert words[:2] == ["keep" if keep else "last", "/work/a folder"]
-        assert words[end + 1 :] == [word.replace("{output_dir}", OUTPUT_DIR) for word in argv]
-        assert f"V={value}" in words[2:end]
+        end = len(words) - 3
+        assert words[:3] == ["first" if keep else "next", "keep" if keep else "last", "/work/a folder"]
+        assert words[3:end] == [word.replace("{output_dir}", OUTPUT_DIR) for word in argv]
+        assert words[end:] == ["--", value, str(assignment.test.id)]
         assert done.stderr == b""
 
     check()
 
 
 def test_the_output_folder_is_put_in() -> None:
-    text = order(make_assignment("x", "--out={output_dir}/r.xml"), "n" * 32, keep=False).decode()
-    assert "--out=/output/r.xml" in text
-    assert re.match(r"n{32}\norch_test last /work ", text)
-    assert text.endswith("\n" + "n" * 32 + "\n")
+    text = order(make_assignment("x", "--out={output_dir}/r.xml"), first=True, keep=False)
+    assert text.endswith("\norch_test first last /work x --out=/output/r.xml\n")
+
+
+def test_a_variable_of_the_suite_wins_over_our_own() -> None:
+    assignment = make_assignment("x", env={"ORCH_TEST_ID": "mine"})
+    assert "ORCH_TEST_ID=mine" in environment(assignment)
+    assert "ORCH_TEST_ID" not in order(assignment, first=True, keep=False)

@@ -17,7 +17,7 @@ from orchestrator.engine.fake_container import Gone
 from orchestrator.engine.hardening import Surroundings
 from orchestrator.engine.labels import Owner, container_name
 from orchestrator.engine.local import LocalExecutor
-from orchestrator.engine.slot import Slot
+from orchestrator.engine.slot import Slot, Watch
 from orchestrator.errors import ConflictError, EngineError, EngineTimeoutError
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Leftover, Source
@@ -104,7 +104,7 @@ def test_all_that_a_test_gives_is_in_the_evidence(bench: Bench) -> None:
     assert evidence.outputs == ("a/b",)
     assert evidence.usage.memory_peak_bytes == 5_000_000
     assert evidence.usage.sources["memory_peak_bytes"] is Source.AGENT
-    assert evidence.timings.queue_seconds == 0.25
+    assert 0.25 <= evidence.timings.queue_seconds < 0.5
     assert evidence.attestation is not None
     assert evidence.attestation.user == "1001:1001"
     assert engine.containers == ()
@@ -113,7 +113,7 @@ def test_all_that_a_test_gives_is_in_the_evidence(bench: Bench) -> None:
 
 
 def test_one_slot_runs_several_tests_one_after_another(bench: Bench, tmp_path: Path) -> None:
-    engine = bench.use(lambda test: test.print(test.env["V"]) or int(test.env["V"]))
+    engine = bench.use(lambda test: test.print(test.env["V"]) or (3 if test.env["V"] == "3" else 0))
     assignments = [make_assignment("t", run_id=RUN, env={"V": str(number)}) for number in (1, 2, 3)]
     spec = bench.executor.spec(assignments[0], streams_dir=None, cgroup_parent=None)
     slot = Slot(engine, spec, streams_dir=None)
@@ -122,9 +122,10 @@ def test_one_slot_runs_several_tests_one_after_another(bench: Bench, tmp_path: P
     for number, assignment in enumerate(assignments, 1):
         folder = tmp_path / str(number)
         folder.mkdir()
-        run = slot.run(assignment, keep=number < 3, folder=folder, stop=bench.stop)
+        reading = slot.release(assignment, folder=folder, keep=number < 3, first=number == 1)
+        run = slot.read(reading, assignment, stop=bench.stop, watch=Watch())
         assert run.record is not None
-        assert (run.record.exit_code, run.stdout.tail) == (number, str(number).encode())
+        assert (run.record.exit_code, run.stdout.tail) == (3 if number == 3 else 0, str(number).encode())
         nonces.append(run)
     ended = slot.finish()
     assert ended is not None

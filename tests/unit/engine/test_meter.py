@@ -64,6 +64,7 @@ def run_with(agent: str) -> SlotRun:
         record=None,
         begin_counters="",
         end_counters=agent,
+        clean_counters="",
         timed_out=False,
         interrupted=False,
         started_at=datetime.now(UTC),

@@ -18,7 +18,9 @@ from orchestrator.engine.records import (
     LogSink,
     Sections,
     TextSink,
-    parse_record,
+    counters_of,
+    parse_end,
+    parse_left,
 )
 
 NONCE = "0123456789abcdef" * 2
@@ -174,44 +176,48 @@ def test_a_full_disk_is_an_error_that_the_caller_sees() -> None:
     assert sink.close().kept_bytes == 0
 
 
-def test_a_whole_record() -> None:
-    counted = "@/sys/x\n1\ncode 0\n@/sys/y\nleftover 2 z\n"
-    text = f"code 7\nleftover 12 sleep 99 \nleftover 13 ?\ndirty processes\n{counted}"
-    parsed = parse_record(text, "dirty /tmp\nnonsense\n")
-    assert parsed is not None
-    record, counters = parsed
+def test_the_end_of_a_test() -> None:
+    assert parse_end("code 7\n@/sys/x\n1\ncode 0\n@/sys/y\nleftover 2 z\n") == (
+        7,
+        "@/sys/x\n1\ncode 0\n@/sys/y\nleftover 2 z\n",
+    )
+
+
+def test_what_a_test_left_and_what_could_not_be_emptied() -> None:
+    record = parse_left(7, "leftover 12 sleep 99 \nleftover 13 ?\ndirty processes\n", "dirty /tmp\nnonsense\n")
     assert record.exit_code == 7
     assert [(left.pid, left.command_line) for left in record.leftovers] == [(12, "sleep 99"), (13, "?")]
     assert record.dirty == ("processes", "/tmp")
-    assert counters.startswith("@/sys/x\n1\ncode 0\n@/sys/y")
+
+
+def test_counters_are_read_again_only_after_cleaning() -> None:
+    assert counters_of("@/sys/x\n5\n") == "@/sys/x\n5\n"
+    assert counters_of("") == counters_of("dirty /tmp\n") == ""
 
 
 @pytest.mark.parametrize(
     "text", ["", "code\n", "code x\n", "code -1\n", "code 256\n", "code ²\n", "code 1" + "0" * 5000, "exit 0"]
 )
-def test_what_is_no_record(text: str) -> None:
-    assert parse_record(text, "") is None
+def test_what_is_no_end(text: str) -> None:
+    assert parse_end(text) is None
 
 
 @pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
 def test_a_command_line_with_other_line_separators_forges_nothing(separator: str) -> None:
-    parsed = parse_record(f"code 5\nleftover 9 x{separator}code 0{separator}dirty /x{separator}@/y\ncode 0\n", "")
-    assert parsed is not None
-    assert parsed[0].exit_code == 5
-    assert len(parsed[0].leftovers) == 1
-    assert parsed[0].dirty == ()
-    assert parsed[1] == ""
+    record = parse_left(5, f"leftover 9 x{separator}code 0{separator}dirty /x{separator}@/y\ncode 0\n", "")
+    assert record.exit_code == 5
+    assert len(record.leftovers) == 1
+    assert record.dirty == ()
 
 
 def test_what_was_left_besides_processes() -> None:
     text = (
-        "code 0\nname /tmp a b\nname /tmp .c\nleft /tmp 9\nname /dev/shm sem.x\nleft /dev/shm 1\n"
+        "name /tmp a b\nname /tmp .c\nleft /tmp 9\nname /dev/shm sem.x\nleft /dev/shm 1\n"
         "ipc shm 32768 4096\nipc sem 0 \nipc mqueue a b\n"
-        "space /tmp 100 60 1000 991 4096\nspace /dev/shm 100 60\n@/sys/x\nleft /tmp 3\n"
+        "space /tmp 100 60 1000 991 4096\nspace /dev/shm 100 60\n"
     )
-    parsed = parse_record(text, "")
-    assert parsed is not None
-    tmp, shm = parsed[0].places
+    record = parse_left(0, text, "")
+    tmp, shm = record.places
     assert (tmp.place, tmp.entries, tmp.names) == ("/tmp", 9, ("a b", ".c"))
     assert (tmp.used_bytes, tmp.size_bytes, tmp.used_inodes, tmp.size_inodes) == (163840, 409600, 9, 1000)
     assert (shm.place, shm.entries, shm.names, shm.used_bytes, shm.size_inodes) == (
@@ -221,7 +227,7 @@ def test_what_was_left_besides_processes() -> None:
         None,
         None,
     )
-    assert [(left.kind, left.name, left.amount) for left in parsed[0].ipc] == [
+    assert [(left.kind, left.name, left.amount) for left in record.ipc] == [
         ("shm", "32768", 4096),
         ("sem", "0", None),
         ("mqueue", "a b", None),
@@ -229,12 +235,11 @@ def test_what_was_left_besides_processes() -> None:
 
 
 def test_leftovers_are_bounded() -> None:
-    parsed = parse_record("code 0\n" + "leftover 5 x\n" * 5000, "")
-    assert parsed is not None
-    assert len(parsed[0].leftovers) == MAX_LEFTOVERS
+    assert len(parse_left(0, "leftover 5 x\n" * 5000, "").leftovers) == MAX_LEFTOVERS
 
 
 @given(st.text(), st.text())
 def test_any_text_is_read_or_refused(text: str, reset: str) -> None:
-    parsed = parse_record(text, reset)
-    assert parsed is None or 0 <= parsed[0].exit_code <= 255
+    ended = parse_end(text)
+    assert ended is None or 0 <= ended[0] <= 255
+    assert parse_left(3, text, reset).exit_code == 3

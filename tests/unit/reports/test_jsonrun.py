@@ -129,7 +129,7 @@ def test_passwords_in_arguments_are_not_printed(build):
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=st.text(st.characters()))
 def test_an_event_is_one_line_whatever_a_test_says(build, message):
-    line = jsonrun.event_line(jsonrun.test_finished_event(build.result(outcome="failed", message=message)))
+    line = jsonrun.test_finished_line(build.result(outcome="failed", message=message))
     assert len(line.splitlines()) == 1
     assert line.isascii()
     assert json.loads(line)["event"] == "test-finished"
@@ -139,13 +139,13 @@ def test_the_events_of_a_run_tell_it_from_start_to_end(build):
     summary = rich_summary(build)
     attempt = summary.results[0].attempts[0]
     events = [
-        jsonrun.run_started_event(summary.run, [attempt.assignment]),
-        jsonrun.test_started_event(attempt.assignment),
-        jsonrun.attempt_finished_event(attempt, will_retry=True),
-        jsonrun.test_finished_event(summary.results[0]),
-        jsonrun.run_finished_event(summary),
+        jsonrun.run_started_line(summary.run, [attempt.assignment]),
+        jsonrun.test_started_line(attempt.assignment),
+        jsonrun.attempt_finished_line(attempt, will_retry=True),
+        jsonrun.test_finished_line(summary.results[0]),
+        jsonrun.run_finished_line(summary),
     ]
-    parsed = [json.loads(jsonrun.event_line(event)) for event in events]
+    parsed = [json.loads(line) for line in events]
     assert [event["event"] for event in parsed] == [
         "run-started",
         "test-started",
@@ -191,3 +191,14 @@ def test_a_large_run_is_written_quickly_and_the_same(build):
 def test_a_type_that_json_does_not_know_is_a_defect():
     with pytest.raises(TypeError, match="object"):
         jsonrun.plain({"x": object()})
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=st.text(st.characters()), seconds=st.floats())
+def test_the_quick_text_of_a_result_says_what_the_document_says(build, message, seconds):
+    result = build.result(outcome="failed", message=message, seconds=seconds)
+    assert json.loads(jsonrun.result_text(result)) == jsonrun.result_document(result)
+    attempt = result.final
+    assert json.loads(jsonrun.attempt_text(attempt, samples=True)) == jsonrun.attempt_document(
+        attempt, samples=True
+    )

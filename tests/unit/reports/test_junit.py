@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from junitparser import JUnitXml
 
 from orchestrator import model as m
-from orchestrator.reports.junit import write_junit
+from orchestrator.reports.junit import junit_element, write_junit
 
 # What junit-10.xsd of Jenkins' xunit plugin allows inside what.
 RERUNS = {"rerunFailure", "rerunError", "flakyFailure", "flakyError"}
@@ -206,6 +206,24 @@ def test_names_and_output_of_any_size_are_bounded(build, written, tmp_path):
     huge = "x" * 10_000_000
     written(build.result(huge, "failed", message=huge, stdout=huge.encode(), cases=(case(huge, "failed", huge),)))
     assert (tmp_path / "junit.xml").stat().st_size < 200_000
+
+
+def test_a_large_run_is_written_as_the_tree_says(build, tmp_path):
+    names = ["test/a.sh", "test/q\"<&>'é\u202e.sh", "noextension", "test/" + "x" * 3000 + ".sh"]
+    results = [build.result(name, clamped=("a",)) for name in names]
+    results += [build.result("f.sh", outcome="failed", message="no\x01"), build.result("r.sh", repetition=3)]
+    summary = build.summary(*results)
+    tree = junit_element(summary)
+    ET.indent(tree)
+    write_junit(summary, tmp_path / "junit.xml")
+    written = (tmp_path / "junit.xml").read_bytes()
+    assert written == ET.tostring(tree, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def test_a_run_without_tests_is_a_report_too(build, tmp_path):
+    write_junit(build.summary(), tmp_path / "junit.xml")
+    root = ET.fromstring((tmp_path / "junit.xml").read_bytes())
+    assert (root.tag, root.get("tests"), len(root)) == ("testsuites", "0", 0)
 
 
 def test_a_pass_in_a_fresh_slot_after_a_failure_in_a_reused_one_is_an_ordinary_pass(build, written):

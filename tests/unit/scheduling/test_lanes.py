@@ -205,15 +205,21 @@ def test_a_big_test_is_not_overtaken_by_followers(make, slots):
     """Second in line, it needs the whole machine; nothing behind it may slip in as a follower."""
     fast = make.profile("fast", reuse=100, memory_mib=100)
     execute = slots()
-    first = plan_of(make, 2, fast, "first", history=make.history(9.0))
-    big = make.assignment("big", profile=make.profile("big", memory_mib=1000), history=make.history(8.0))
-    small = plan_of(make, 30, fast, "s", history=make.history(7.5))
+    first = plan_of(make, 2, fast, "first", history=make.history(0.2))
+    big = make.assignment("big", profile=make.profile("big", memory_mib=1000), history=make.history(0.19))
+    small = plan_of(make, 30, fast, "s", history=make.history(0.18))
     list(start([*small, big, *first], execute, memory_mib=1000))
     order = [name(a) for _, a, *_ in execute.runs]
     before = execute.runs[: order.index("big")]
     assert not any(told for *_, told in before), "what goes ahead of it is backfilled by the line's rules alone"
     assert len(before) <= 8
     assert any(told for *_, told in execute.runs[len(before) :])
+
+
+def test_a_test_that_is_known_to_be_long_neither_follows_nor_is_followed(make, slots):
+    execute = slots()
+    list(start(plan_of(make, 12, history=make.history(2.0)), execute))
+    assert not any(told for *_, told in execute.runs)
 
 
 def test_started_is_said_when_a_follower_has_become_the_current_test(make, slots):

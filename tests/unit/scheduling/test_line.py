@@ -39,7 +39,7 @@ def test_a_small_test_goes_ahead_only_if_it_ends_before_the_first_can_start():
 
 def test_a_small_test_goes_ahead_if_there_is_room_for_both():
     runs = [running(200, 10), running(50, 99)]
-    line = Line([waiting(0, 300, 9), waiting(1, 51, 50), waiting(2, 50, 50)])
+    line = Line([waiting(0, 300, 90), waiting(1, 51, 50), waiting(2, 50, 50)])
     assert line.pick(taken(*runs), runs, 0).rank == 2
     assert line.pick(taken(*runs), runs, 0) is None
 
@@ -82,6 +82,27 @@ def test_a_test_that_returns_waits_for_its_group_in_its_old_place():
     assert line.pick(taken(), [], 0).rank == 0
 
 
+def test_while_plenty_is_left_the_test_that_fills_most_goes_first():
+    many = [waiting(rank, 10, 5) for rank in range(10, 999)]
+    line = Line([waiting(0, 100, 9), waiting(1, 200, 6), *many])
+    assert not line.has_precedence(BUDGET)
+    assert line.pick(taken(), [], 0).rank == 1, "200 bytes for 6 s are more than 100 for 9 s"
+    runs = [running(350, 5)]
+    assert line.pick(taken(*runs), runs, 0).rank == 10, "no gap is left for the first in line, which does not fit"
+
+
+def test_the_first_in_line_gets_precedence_before_it_would_be_the_last():
+    line = Line([waiting(0, 350, 9), *(waiting(rank, 100, 4) for rank in range(1, 40))])
+    runs, overtaken = [running(200, 4)], 0
+    while line.pick(taken(*runs), runs, 0).rank != 0:
+        overtaken += 1
+        if line.has_precedence(BUDGET):
+            runs = []
+    left = len(line)
+    assert overtaken > 20
+    assert left * 100 * 4 / 400 >= 9, "as much is left as fills the machine while the first one runs"
+
+
 tests = st.lists(
     st.tuples(
         st.integers(1, 900),  # memory, up to more than twice the budget
@@ -98,8 +119,8 @@ tests = st.lists(
 
 @given(tests)
 def test_every_test_starts_and_none_is_made_to_wait_beyond_what_ran_at_its_expected_start(drawn):
-    """Plays a whole run with wrong estimates. A first in line, whatever goes ahead of it, has started when
-    those that ran when it became first, and those that went ahead of it in time, have ended.
+    """Plays a whole run with wrong estimates. A first in line that has precedence, whatever goes ahead of it, has
+    started when those that ran when it got it, and those that went ahead of it in time, have ended.
     """
     real = {}
     line = Line()
@@ -122,7 +143,7 @@ def test_every_test_starts_and_none_is_made_to_wait_beyond_what_ran_at_its_expec
             started.add(one.rank)
             if head is not None and one.rank < head.rank:
                 head_since = now  # no overtaking: it was further up in order, and waited for its group
-        if line.head is not head:
+        if line.head is not head or not line.has_precedence(BUDGET):
             head, head_since = line.head, now
         elif head is not None:
             assert now - head_since <= longest_expected + 2 * longest_real

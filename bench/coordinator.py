@@ -1,0 +1,401 @@
+"""CPU seconds that orch itself spends on a test, outside the engine, and whether its memory stays flat.
+
+    PYTHONPATH=. python bench/coordinator.py [TESTS] [--stages] [--folder PLACE]
+
+Passing tests without output go through the coordinator's own code (the schedule, the verdict, folders, events,
+lines to a pipe, the database on disk), with an executor in place of the containers that hands out the evidence of
+a reused slot. `--stages` measures each stage by its thread's clock, which itself costs 1 to 2 µs a stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import defaultdict
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.commands import execute, folders, reporting, run
+from orchestrator.commands.options import RunOptions
+from orchestrator.config.loader import load_config
+from orchestrator.database import bundles
+from orchestrator.database.store import Database
+from orchestrator.measure.calibration import Calibration, corrected
+from orchestrator.measure.counters import parse_agent, parse_v1
+from orchestrator.measure.turns import Look, turn_usage
+from orchestrator.model import (
+    AgentRecord,
+    Assignment,
+    Attestation,
+    Command,
+    EngineInfo,
+    EngineState,
+    Evidence,
+    HostInfo,
+    Ledger,
+    OutputLog,
+    Run,
+    RunStatus,
+    RunSummary,
+    SlotUse,
+    Source,
+    Test,
+    TestId,
+    Timings,
+)
+from orchestrator.scheduling import loop
+from orchestrator.scheduling.admission import Budget
+from orchestrator.scheduling.policy import Policy
+from orchestrator.stopping import StopFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from orchestrator.model import TestResult, Usage
+
+GOAL_SECONDS = 0.35e-3
+FIRST = 1000
+"""Memory is compared between this many tests and all of them."""
+SLOTS = 2
+_SLOT = {
+    "cpuacct.usage_user": "{cpu}",
+    "cpuacct.usage_sys": "{cpu}",
+    "cpu.stat": "nr_periods 3\nnr_throttled 0\nthrottled_time 0\nnr_bursts 0\nburst_time 0\n",
+    "memory.usage_in_bytes": "1310720\n",
+    "memory.max_usage_in_bytes": "2519040\n",
+    "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+    "pids.peak": "4\n",
+    "pids.events": "max 0\n",
+    "blkio.throttle.io_service_bytes_recursive": "Total 0\n",
+}
+"""A slot's cgroup v1, as it is looked at between two tests."""
+_CALIBRATION = Calibration(
+    runs=5,
+    source=Source.AGENT,
+    cpu_seconds=0.0004,
+    cpu_user_seconds=None,
+    cpu_system_seconds=None,
+    cpu_spread_seconds=0.0001,
+    memory_floor_bytes=1310720,
+    memory_rise_bytes=65536,
+    start_cpu_seconds=0.02,
+    start_memory_peak_bytes=9_000_000,
+    start_pids_peak=6,
+)
+_HOST = HostInfo(id="ab12", cpus=2.0, memory_bytes=8 << 30, kernel="6.18", python="3.12")
+_ENGINE = EngineInfo(
+    name="docker",
+    version="20.10.24",
+    api_version="1.41",
+    address="unix:///run/docker.sock",
+    local=True,
+    cgroup_version=1,
+    cgroup_driver="cgroupfs",
+    rootless=False,
+    cpus=2,
+    memory_bytes=8 << 30,
+    kernel="6.18",
+    operating_system="Linux",
+    architecture="x86_64",
+)
+
+
+class Stages:
+    """CPU seconds of each stage, by its own thread's clock."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def time(self, place: Any, name: str, stage: str) -> None:
+        """Replace a function by one that is measured."""
+        inner = getattr(place, name)
+
+        @functools.wraps(inner)
+        def measured(*arguments: Any, **named: Any) -> Any:
+            began = time.thread_time()
+            try:
+                return inner(*arguments, **named)
+            finally:
+                self.seconds[stage] += time.thread_time() - began
+
+        setattr(place, name, measured)
+
+
+class ReadyExecutor:
+    """In place of `LocalExecutor`."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    def lane(self) -> ReadyLane:
+        """A lane with a slot of its own."""
+        return ReadyLane(next(self._numbers))
+
+
+class ReadyLane:
+    """In place of `LocalLane`: evidence as a reused slot gives it, with its counters parsed and combined."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._position = 0
+        self._before = Look(parse_v1(_files(0)), None)
+
+    def run(
+        self,
+        assignment: Assignment,
+        waits_since: float,
+        folder_of: Callable[[Assignment], Path],
+        upcoming: Callable[[], Assignment | None],
+    ) -> Evidence:
+        """A passing test without output."""
+        folder_of(assignment)
+        self._position = position = self._position + 1
+        began = datetime.now(UTC)
+        used = self.figures(position)
+        upcoming()
+        return Evidence(
+            agent=AgentRecord(exit_code=0),
+            engine=EngineState(status="running"),
+            kept=True,
+            usage=used,
+            stdout=OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b""),
+            stderr=OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b""),
+            timings=Timings(
+                queue_seconds=time.monotonic() - waits_since, test_seconds=0.004 + position % 10 / 10_000
+            ),
+            started_at=began,
+            attestation=self.attested(self._number, position),
+            slot=SlotUse(position=position),
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def attested(self, thread: int, position: int) -> Attestation:
+        """A new value for each test, as an executor that reads it back each time would make."""
+        name = f"orch-4886ef27-slot-{thread}-{position // 100}"
+        return Attestation(
+            container_name=name,
+            container_id=name.encode().hex(),
+            image_id="sha256:" + "a6" * 32,
+            limits_from_kernel=True,
+            effective_memory_bytes=134217728,
+            effective_cpus=1.0,
+            effective_pids=64,
+            network="none",
+            seccomp="profile",
+            read_only_root=True,
+            user="1001:1001",
+            capabilities_effective="0000000000000000",
+            capabilities_bounding="0000000000000000",
+            no_new_privileges=True,
+            seccomp_mode=2,
+            engine="docker 20.10.24",
+            kernel="6.18",
+            cgroup_version=1,
+        )
+
+    def figures(self, position: int) -> Usage:
+        """Between two looks at the slot's cgroup, one of them taken now, and two readings of the agent."""
+        cpu = 20_000_000 + 3_000_000 * position
+        before, self._before = self._before, Look(parse_v1(_files(cpu)), 2_519_040)
+        return corrected(
+            turn_usage(
+                before,
+                self._before,
+                cpu_before=parse_agent(_agent(cpu - 2_500_000)).cpu_seconds,
+                cpu_after=parse_agent(_agent(cpu)).cpu_seconds,
+                samples=(),
+            ),
+            _CALIBRATION,
+        )
+
+
+def _files(cpu: int) -> dict[str, str]:
+    return {**_SLOT, "cpuacct.usage_user": f"{cpu // 2}\n", "cpuacct.usage_sys": f"{cpu // 2}\n"}
+
+
+def _agent(cpu: int) -> str:
+    return f"@/sys/fs/cgroup/cpuacct/cpuacct.usage\n{cpu}\n"
+
+
+def plan_of(run_id: str, tests: int, folder: Path) -> tuple[tuple[Assignment, ...], Any]:
+    """Shell tests, all under the profile `fast`; and the configuration."""
+    config = load_config(path=None, start=folder, env={})
+    profile = config.profiles["fast"]
+    plan = tuple(
+        Assignment(
+            run_id=run_id,
+            test=Test(
+                id=TestId(path=f"test/group_{n % 40}/test_number_{n}.test.sh"),
+                suite="shell",
+                command=Command(argv=("sh", f"test/group_{n % 40}/test_number_{n}.test.sh")),
+                size_bytes=100,
+            ),
+            profile=profile,
+            reason="rule profiles.yaml:12 (match test/**)",
+        )
+        for n in range(tests)
+    )
+    return plan, replace(config, state_dir=folder / ".orch")
+
+
+@contextmanager
+def into_a_pipe() -> Iterator[None]:
+    """Stdout to a program that reads it all and drops it."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as reader:
+        assert reader.stdin is not None
+        with redirect_stdout(reader.stdin):
+            yield
+
+
+def resident_bytes() -> int:
+    """What this process holds of memory now."""
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(fields[1]) * resource.getpagesize()
+
+
+def reference_seconds() -> float:
+    """CPU seconds of a fixed piece of Python. Neighbours on the machine slow it as they slow the rest, so that
+    figures of different moments can be compared by it.
+    """
+    began = time.process_time()
+    for _ in range(200):
+        table = {str(n): n for n in range(1000)}
+        sorted(table, reverse=True)
+    return (time.process_time() - began) / 200
+
+
+def watch(stages: Stages) -> None:
+    """Put a clock around each stage."""
+    stages.time(ReadyLane, "run", "(making the evidence)")
+    stages.time(ReadyLane, "figures", "of it: counters and usage")
+
+
+def watch_each(stages: Stages) -> None:
+    """And around the stages that are measured by themselves."""
+    for place, name, stage in (
+        (folders.RunFolder, "of_attempt", "folder of the attempt"),
+        (folders.RunFolder, "file_by_status", "by-status"),
+        (execute, "read_cases", "cases"),
+        (execute, "decide", "verdict"),
+        (execute, "violations", "violations"),
+        (folders.RunFolder, "keep_metrics", "metrics"),
+        (execute.Execute, "judge", "the attempt, all after its end"),
+        (Database, "record_soon", "database, all"),
+        (Database, "_flush", "of it: writing (its thread's too)"),
+        (bundles, "result_bundle", "of it: bundle"),
+        (run, "slim", "slim"),
+        (reporting.RunProgress, "event", "events of attempts"),
+        (reporting.RunProgress, "finished", "event and line of the result"),
+        (loop.Schedule, "_fill", "fill (with its event)"),
+    ):
+        stages.time(place, name, stage)
+
+
+def go(tests: int, folder: Path) -> dict[str, float]:
+    """Run them all; figures of the whole."""
+    run_id = str(uuid.uuid4())
+    plan, config = plan_of(run_id, tests, folder)
+    this = Run(
+        id=run_id,
+        started_at=datetime.now(UTC),
+        argv=("run",),
+        project="bench",
+        config_digest="0",
+        orch_version="0",
+        engine=_ENGINE,
+        host=_HOST,
+    )
+    sampler: Any = SimpleNamespace(latest=dict)
+    figures: dict[str, float] = {}
+    results: list[TestResult] = []
+    with Database.open(None, state_dir=config.state_dir) as database, into_a_pipe():
+        kept = folders.RunFolder(config.state_dir, this)
+        output = reporting.Output(RunOptions(), config)
+        progress = output.progress(kept, sampler)
+        database.begin_run(this, plan)
+        progress.start(this, plan)
+        executor: Any = ReadyExecutor()
+        began, wall = time.process_time(), time.monotonic()
+        going = loop.schedule(
+            plan,
+            execute.Execute(executor, kept, profiles=config.profiles, default_profile=config.default_profile),
+            budget=Budget(cpus=SLOTS, memory_bytes=8 << 30, slots=SLOTS),
+            policy=Policy(),
+            stop=StopFlag(),
+            profiles=config.profiles,
+            on_event=progress.event,
+        )
+        for result in run.keep(going, run_id, database=database, folder=kept, progress=progress):
+            results.append(result)
+            if len(results) == min(FIRST, tests):
+                figures["resident_first"] = resident_bytes()
+        figures["loop_cpu"] = time.process_time() - began
+        figures["loop_wall"] = time.monotonic() - wall
+        figures["resident_end"] = resident_bytes()
+        began = time.process_time()
+        summary = RunSummary(
+            run=this,
+            status=RunStatus.FINISHED,
+            results=tuple(results),
+            duration_seconds=figures["loop_wall"],
+            exit_code=0,
+        )
+        database.finish_run(run_id, status=summary.status, exit_code=0, duration_seconds=1.0, ledger=Ledger())
+        output.summary(summary)
+        figures["end_cpu"] = time.process_time() - began
+    if {result.outcome for result in results} != {"passed"} or len(results) != tests:
+        raise SystemExit("not all of them passed: the figures say nothing")
+    figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tests", type=int, nargs="?", default=2000)
+    parser.add_argument("--stages", action="store_true")
+    parser.add_argument("--switch-interval", type=float)
+    parser.add_argument("--folder", type=Path, help="on the disk that is to be used; default: the temporary one")
+    arguments = parser.parse_args()
+    if arguments.switch_interval:
+        sys.setswitchinterval(arguments.switch_interval)
+    stages = Stages()
+    watch(stages)
+    if arguments.stages:
+        watch_each(stages)
+    tests = arguments.tests
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        before = reference_seconds()
+        figures = go(tests, Path(folder))
+        reference = (before + reference_seconds()) / 2
+    own = stages.seconds["(making the evidence)"] - stages.seconds["of it: counters and usage"]
+    total = figures["loop_cpu"] - own
+    print(f"{tests} tests, CPU ms a test: {total / tests * 1e3:.3f} (goal {GOAL_SECONDS * 1e3:.2f})", end="")
+    print(f", summary and reports {figures['end_cpu'] / tests * 1e3:.3f}, wall {figures['loop_wall']:.2f} s")
+    print(f"  {'bench: making the evidence, not counted':45} {own / tests * 1e3:7.4f}")
+    for stage, seconds in sorted(stages.seconds.items(), key=lambda item: -item[1]):
+        if stage != "(making the evidence)":
+            print(f"  {stage:45} {seconds / tests * 1e3:7.4f}")
+    print(f"  reference: {reference * 1e3:.3f} ms for a fixed piece of Python")
+    growth = (figures["resident_end"] - figures["resident_first"]) / max(tests - FIRST, 1)
+    print(
+        f"  memory: {figures['resident_first'] / 2**20:.1f} MiB at {FIRST} tests, "
+        f"{figures['resident_end'] / 2**20:.1f} at {tests}: {growth:.0f} bytes a test; "
+        f"peak with reports {figures['peak'] / 2**20:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

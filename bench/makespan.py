@@ -1,0 +1,398 @@
+"""How close the scheduler comes to the best that any could: its makespan over a lower bound, on simulated time.
+
+    PYTHONPATH=. python -m bench.makespan [--seeds 20] [--database FILE] [--json FILE]
+
+The real `Schedule` with its admission, line and dispatch runs plans of 1,000 tests; only the threads and the
+clock are simulated, so that an hour of tests takes a second. The bound is what no schedule can beat: the CPU
+seconds over the CPUs, the memory seconds over the memory, the longest test. It need not be attainable: the
+`searched` column is the best of some hundred other orders for the same plan (random ones and greedy ones by area),
+without any rule of fairness.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sqlite3
+import statistics
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.model import (
+    Assignment,
+    Attempt,
+    Command,
+    Evidence,
+    History,
+    Limits,
+    Network,
+    Outcome,
+    OutputLog,
+    Profile,
+    Test,
+    TestId,
+    Timings,
+)
+from orchestrator.scheduling.admission import Admission, Budget, Need
+from orchestrator.scheduling.loop import Schedule
+from orchestrator.scheduling.policy import Policy
+from orchestrator.scheduling.workers import Done
+from orchestrator.stopping import StopFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+TESTS = 1000
+MIB = 1 << 20
+GIB = 1 << 30
+TARGET = 1.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One test: how long it takes, and what of the machine meanwhile."""
+
+    seconds: float
+    cpus: float
+    memory_bytes: int
+    expected_seconds: float
+    """What history says; not always the truth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A plan and the machine it runs on."""
+
+    loads: tuple[Load, ...]
+    budget: Budget
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Name -> seconds below which no schedule can come."""
+        return {
+            "cpus": sum(one.seconds * one.cpus for one in self.loads) / self.budget.cpus,
+            "memory": sum(one.seconds * one.memory_bytes for one in self.loads) / self.budget.memory_bytes,
+            "slots": sum(one.seconds for one in self.loads) / self.budget.slots,
+            "longest": max(one.seconds for one in self.loads),
+        }
+
+
+class SimulatedWorkers:
+    """The lanes of a schedule, on a clock that only moves when an answer is awaited."""
+
+    def __init__(self, seconds: dict[TestId, float]) -> None:
+        self.now = 0.0
+        self.error: BaseException | None = None
+        self._seconds = seconds
+        self._lanes: dict[int, deque[tuple[int, Assignment]]] = {}
+        """Number -> what it has, first what it runs."""
+        self._ends: list[tuple[float, int]] = []
+
+    def order(self, lane: int, rank: int, assignment: Assignment, waits_since: float) -> None:
+        assert waits_since <= self.now
+        queue = self._lanes.setdefault(lane, deque())
+        queue.append((rank, assignment))
+        if len(queue) == 1:
+            self._begin(lane)
+
+    def _begin(self, lane: int) -> None:
+        heappush(self._ends, (self.now + self._seconds[self._lanes[lane][0][1].test.id], lane))
+
+    def take_back(self, lane: int, current: int | None) -> Collection[int]:
+        queue = self._lanes[lane]
+        assert queue[0][0] == current
+        taken = [rank for rank, _ in list(queue)[1:]]
+        self._lanes[lane] = deque([queue[0]])
+        return taken
+
+    def prepare(self, assignments: Sequence[Assignment]) -> None:
+        pass
+
+    def answer(self, timeout_seconds: float) -> Done | None:
+        del timeout_seconds
+        self.now, lane = heappop(self._ends)
+        rank, assignment = self._lanes[lane].popleft()
+        if self._lanes[lane]:
+            self._begin(lane)
+        return Done(lane, rank, replace(PASSED, assignment=assignment), None)
+
+    def close(self) -> None:
+        assert not self._ends
+
+
+def profile(reuse: int) -> Profile:
+    limits = Limits(
+        cpus=64.0,
+        memory_bytes=1 << 40,
+        timeout_seconds=1e6,
+        tmpfs_bytes=MIB,
+        tmpfs_inodes=100,
+        outputs_bytes=MIB,
+        shm_bytes=MIB,
+        pids=64,
+        nofile=64,
+        log_bytes=MIB,
+    )
+    return Profile(name="any", limits=limits, network=Network.NONE, image="any", reuse=reuse)
+
+
+def assignment_of(number: int, load: Load, where: Profile) -> Assignment:
+    history = History(
+        attempts=20,
+        duration_seconds_p95=load.expected_seconds,
+        memory_bytes_p95=load.memory_bytes,
+        cpus_p95=load.cpus,
+        last_outcome=Outcome.PASSED,
+    )
+    test = Test(id=TestId(path=f"t{number}"), suite="any", command=Command(argv=("true",)))
+    return Assignment(run_id="run", test=test, profile=where, reason="", history=history)
+
+
+_LOG = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
+PASSED = Attempt(
+    id="",
+    assignment=assignment_of(0, Load(seconds=1.0, cpus=1.0, memory_bytes=1, expected_seconds=1.0), profile(1)),
+    outcome=Outcome.PASSED,
+    message="",
+    exit_code=0,
+    signal=None,
+    evidence=Evidence(
+        agent=None,
+        engine=None,
+        stdout=_LOG,
+        stderr=_LOG,
+        timings=Timings(),
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+    ),
+)
+
+
+def makespan(case: Case, *, reuse: int = 1) -> float:
+    """Seconds that the product's scheduler takes for the case."""
+    where = profile(reuse)
+    plan = [assignment_of(number, load, where) for number, load in enumerate(case.loads)]
+    workers = SimulatedWorkers({a.test.id: load.seconds for a, load in zip(plan, case.loads, strict=True)})
+    going = Schedule(
+        plan,
+        workers,
+        budget=case.budget,
+        policy=Policy(),
+        stop=StopFlag(),
+        profiles={},
+        on_event=lambda _event: None,
+        clock=lambda: workers.now,
+    )
+    assert sum(1 for _ in going) == len(case.loads)
+    return workers.now
+
+
+def ratio(case: Case, *, reuse: int = 1) -> float:
+    """The makespan over the lower bound: 1 is perfect."""
+    return makespan(case, reuse=reuse) / max(case.bounds.values())
+
+
+# ---------------------------------------------------------------- the best of other orders, as a comparison
+
+
+def list_schedule(loads: Iterable[Load], budget: Budget, *, depth: int = TESTS) -> float:
+    """Start whatever fits, in the given order, with no regard to who waits how long."""
+    waiting = [(one, Need(cpus=one.cpus, memory_bytes=one.memory_bytes)) for one in loads]
+    admission, now = Admission(budget=budget), 0.0
+    ends: list[tuple[float, int, Need]] = []
+    number = 0
+    while waiting or ends:
+        left = []
+        millicpus, room = admission.room
+        for index, (one, need) in enumerate(waiting):
+            if index >= depth or admission.full:
+                left += waiting[index:]
+                break
+            if (need.millicpus > millicpus or need.memory_bytes > room) and admission.running:
+                left.append((one, need))
+                continue
+            admission = admission.take(need)
+            millicpus, room = admission.room
+            number += 1
+            heappush(ends, (now + one.seconds, number, need))
+        waiting = left
+        now, _, need = heappop(ends)
+        admission = admission.give(need)
+    return now
+
+
+def searched(case: Case, rng: random.Random, orders: int) -> float:
+    """The shortest makespan of `orders` random orders and of some greedy ones, each with exact lengths."""
+    budget = case.budget
+
+    def share(one: Load) -> float:
+        return max(one.cpus / budget.cpus, one.memory_bytes / budget.memory_bytes)
+
+    keys: list[Callable[[Load], float]] = [
+        lambda one: one.seconds,
+        lambda one: one.seconds * share(one),
+        share,
+        lambda one: one.seconds * one.cpus,
+        lambda one: one.seconds * one.memory_bytes,
+    ]
+    best = min(list_schedule(sorted(case.loads, key=key, reverse=True), budget) for key in keys)
+    loads = list(case.loads)
+    for _ in range(orders):
+        power = rng.uniform(0.0, 1.0)
+        loads.sort(key=lambda one: one.seconds * share(one) ** power * rng.uniform(0.6, 1.4), reverse=True)
+        best = min(best, list_schedule(loads, budget))
+    return best
+
+
+# ---------------------------------------------------------------- shapes
+
+EIGHT = Budget(cpus=8.0, memory_bytes=16 * GIB, slots=64)
+TWO = Budget(cpus=2.0, memory_bytes=8 * GIB, slots=64)
+
+
+def load(seconds: float, cpus: float, memory_bytes: float, expected: float | None = None) -> Load:
+    return Load(seconds=seconds, cpus=cpus, memory_bytes=int(memory_bytes), expected_seconds=expected or seconds)
+
+
+def memory(rng: random.Random) -> float:
+    return min(rng.lognormvariate(4.3, 0.8), 2000) * MIB  # median 74 MiB
+
+
+def cpus(rng: random.Random) -> float:
+    """Tests wait as much as they compute: seldom a whole CPU, seldom none."""
+    return 0.05 + 0.95 * rng.betavariate(2, 2)
+
+
+def lognormal(rng: random.Random) -> Case:
+    return Case(
+        loads=tuple(load(rng.lognormvariate(0, 1.2), cpus(rng), memory(rng)) for _ in range(TESTS)), budget=EIGHT
+    )
+
+
+def two_cpus(rng: random.Random) -> Case:
+    return replace(lognormal(rng), budget=TWO)
+
+
+def heavy_tail(rng: random.Random) -> Case:
+    def seconds() -> float:
+        return min(0.2 * rng.paretovariate(1.1), 60.0)
+
+    return Case(loads=tuple(load(seconds(), cpus(rng), memory(rng)) for _ in range(TESTS)), budget=EIGHT)
+
+
+def few_big(rng: random.Random) -> Case:
+    def one() -> Load:
+        if rng.random() < 0.05:
+            return load(rng.lognormvariate(1.5, 0.8), cpus(rng), rng.uniform(2, 7) * GIB)
+        return load(rng.lognormvariate(0, 1.0), cpus(rng), memory(rng))
+
+    return Case(loads=tuple(one() for _ in range(TESTS)), budget=EIGHT)
+
+
+def memory_bound(rng: random.Random) -> Case:
+    def one() -> Load:
+        return load(
+            rng.lognormvariate(0, 1.2), 0.05 + 0.3 * rng.random(), min(rng.lognormvariate(6.5, 0.8), 8000) * MIB
+        )
+
+    return Case(loads=tuple(one() for _ in range(TESTS)), budget=EIGHT)
+
+
+def both_bound(rng: random.Random) -> Case:
+    """CPUs and memory are short alike, and the tests that need much of one need little of the other."""
+
+    def one() -> Load:
+        lean = rng.random()
+        return load(rng.lognormvariate(0, 1.2), 0.1 + 1.4 * lean, (200 + 2600 * (1 - lean)) * MIB)
+
+    return Case(loads=tuple(one() for _ in range(TESTS)), budget=EIGHT)
+
+
+def estimates_off(rng: random.Random) -> Case:
+    """As lognormal, but history's p95 is 5 to 60 % above what the tests take this time."""
+
+    def one() -> Load:
+        seconds = rng.lognormvariate(0, 1.2)
+        return load(seconds, cpus(rng), memory(rng), seconds * rng.uniform(1.05, 1.6))
+
+    return Case(loads=tuple(one() for _ in range(TESTS)), budget=EIGHT)
+
+
+SHAPES: dict[str, Callable[[random.Random], Case]] = {
+    "lognormal": lognormal,
+    "lognormal, 2 cpus": two_cpus,
+    "heavy tail": heavy_tail,
+    "few big": few_big,
+    "memory bound": memory_bound,
+    "cpus and memory": both_bound,
+    "estimates off": estimates_off,
+}
+
+
+def recorded(file: Path) -> Callable[[random.Random], Case]:
+    """Lengths and needs of passed attempts in a resource database, drawn with replacement."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT test_seconds, cpu_seconds, memory_peak_bytes FROM attempts WHERE outcome = 'passed'"
+            " AND test_seconds > 0 AND cpu_seconds IS NOT NULL AND memory_peak_bytes IS NOT NULL"
+        ).fetchall()
+    loads = [load(seconds, min(cpu / seconds, 2.0), peak) for seconds, cpu, peak in rows]
+
+    def draw(rng: random.Random) -> Case:
+        return Case(loads=tuple(rng.choices(loads, k=TESTS)), budget=EIGHT)
+
+    return draw
+
+
+# ---------------------------------------------------------------- the table
+
+
+def measure(draw: Callable[[random.Random], Case], *, seeds: int, orders: int) -> dict[str, object]:
+    """Ratios over the seeds, and which bound was the highest."""
+    cases = [draw(random.Random(seed)) for seed in range(seeds)]
+    ratios = [ratio(case) for case in cases]
+    worst = max(range(seeds), key=lambda seed: ratios[seed])
+    bounds = cases[worst].bounds
+    best = searched(cases[worst], random.Random(worst), orders) / max(bounds.values())
+    return {
+        "median": statistics.median(ratios),
+        "least": min(ratios),
+        "most": max(ratios),
+        "reused_median": statistics.median(ratio(case, reuse=100) for case in cases[:5]),
+        "searched_worst": best,
+        "bound": max(bounds, key=lambda name: bounds[name]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--orders", type=int, default=30, help="random orders in the search, for the worst seed")
+    parser.add_argument("--database", type=Path, help="draw lengths and needs from it too")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    shapes = dict(SHAPES)
+    if given.database is not None:
+        shapes["recorded"] = recorded(given.database)
+    table = {}
+    print(f"{'shape':<20} {'median':>7} {'least':>7} {'most':>7} {'reused':>7} {'searched':>9}  bound")
+    for name, draw in shapes.items():
+        row = table[name] = measure(draw, seeds=given.seeds, orders=given.orders)
+        print(
+            f"{name:<20} {row['median']:7.4f} {row['least']:7.4f} {row['most']:7.4f}"
+            f" {row['reused_median']:7.4f} {row['searched_worst']:9.4f}  {row['bound']}",
+            flush=True,
+        )
+    if given.json is not None:
+        given.json.write_text(
+            json.dumps({"seeds": given.seeds, "shapes": table}, indent=1) + "\n", encoding="utf-8"
+        )
+
+
+if __name__ == "__main__":
+    main()

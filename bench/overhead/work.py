@@ -1,0 +1,129 @@
+"""The tests that are timed, written to a folder: small shell scripts and small files of pytest."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.overhead.process import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WANTED_SECONDS = 0.005
+"""Of one shell test natively: in the middle of 4 to 6 ms."""
+_PROBES = 60
+
+_SHELL = """# A test of the overhead benchmark: {forks} forks and a loop.
+count=0 total=0
+while [ "$count" -lt {loops} ]; do
+    count=$((count + 1)) total=$((total + count % 7))
+done
+[ "$total" -gt 0 ] || exit 1
+printf '%s\\n' gamma alpha beta | sort >"${{TMPDIR:-/tmp}}/overhead.$$" || exit 1
+read -r first <"${{TMPDIR:-/tmp}}/overhead.$$"
+rm "${{TMPDIR:-/tmp}}/overhead.$$"
+[ "$first" = alpha ] || exit 1
+echo "ok {number}"
+"""
+_FORKS = 3
+SHELL_PROFILES = """version: 1
+profiles:
+  fresh: {inherits: fast, reuse: 1, timeout: 10s}
+default_profile: fast
+suites:
+  - {name: shell, match: ["tests/*.test.sh"], runner: shell}
+"""
+
+_PYTEST = """import os
+
+
+def test_word_{number}(word):
+    assert word.upper() == "WORD"
+
+
+def test_sum_{number}():
+    assert sum(range({number})) == {number} * ({number} - 1) // 2
+
+
+def test_place_{number}(tmp_path):
+    (tmp_path / "file").write_text("{number}")
+    assert os.listdir(tmp_path) == ["file"]
+"""
+_CONFTEST = """import pytest
+
+
+@pytest.fixture
+def word():
+    return "word"
+"""
+_PYTEST_PROFILES = """version: 1
+profiles:
+  quick: {{inherits: fast, reuse: 100, timeout: 30s, memory: 256m}}
+default_profile: quick
+suites:
+  - {{name: pytest, match: ["tests/test_*.py"], runner: pytest, preload: {preload}}}
+"""
+CASES_A_FILE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """The shell tests' length on this machine."""
+
+    loops: int
+    milliseconds: float
+    """Of one natively, by `xargs -n1 -P1 sh`."""
+
+
+def write_shell_tests(folder: Path, tests: int, loops: int) -> Path:
+    """A project with `tests` scripts; the list of their paths for xargs, in orch's order."""
+    place = folder / "tests"
+    place.mkdir(parents=True)
+    names = [f"tests/n{number:04d}.test.sh" for number in range(tests)]
+    for number, name in enumerate(names):
+        (folder / name).write_text(_SHELL.format(number=number, loops=loops, forks=_FORKS))
+    (folder / "profiles.yaml").write_text(SHELL_PROFILES)
+    listed = folder.parent / f"{folder.name}.list"
+    listed.write_text("\n".join(names) + "\n")
+    return listed
+
+
+def write_pytest_files(folder: Path, files: int, preload: str) -> Path:
+    """A project with `files` files of three quick tests and one conftest; the list of their paths for xargs."""
+    place = folder / "tests"
+    place.mkdir(parents=True)
+    names = [f"tests/test_n{number:03d}.py" for number in range(files)]
+    for number, name in enumerate(names):
+        (folder / name).write_text(_PYTEST.format(number=number))
+    (place / "conftest.py").write_text(_CONFTEST)
+    (folder / "profiles.yaml").write_text(_PYTEST_PROFILES.format(preload=preload))
+    listed = folder.parent / f"{folder.name}.list"
+    listed.write_text("\n".join(names) + "\n")
+    return listed
+
+
+def calibrate(folder: Path) -> Calibrated:
+    """How many turns the loop needs for a shell test of 5 ms here and now; a test without loop may be longer."""
+    short, long = _milliseconds(folder / "short", 1), _milliseconds(folder / "long", 4000)
+    each = max((long - short) / 3999, 1e-6)
+    loops = max(1, round((WANTED_SECONDS * 1000 - short) / each))
+    return Calibrated(loops=loops, milliseconds=_milliseconds(folder / "chosen", loops))
+
+
+def _milliseconds(folder: Path, loops: int) -> float:
+    """The least of three: what else runs here only makes it longer."""
+    listed = write_shell_tests(folder, _PROBES, loops)
+    best = min(run(xargs(listed, 1, "sh"), folder=folder, keep_output=False).wall_seconds for _ in range(3))
+    return best * 1000 / _PROBES
+
+
+def xargs(listed: Path, at_once: int, *words: str) -> list[str]:
+    """One process for each line of the list."""
+    return ["xargs", "-a", str(listed), "-n1", f"-P{at_once}", *words]
+
+
+def settle() -> None:
+    """Let what the last turn left (removals, writes) come to its end before the next is timed."""
+    time.sleep(0.5)

@@ -1,0 +1,42 @@
+"""What a quick command must not import. Counted, not timed: the time is the machine's."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"sqlalchemy", "alembic", "docker", "pydantic", "yaml", "rich", "psutil", "requests", "jinja2"}
+PROGRAM = """
+import sys
+from orchestrator.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end
+print(*sorted(sys.modules), file=sys.stderr)
+"""
+
+
+def imported(*words):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("run", "--help"), ("db", "path", "--help")])
+def test_help_imports_nothing_but_click(words):
+    modules = imported(*words)
+    assert "click" in modules
+    assert not modules & HEAVY
+    ours = {name for name in modules if name.startswith("orchestrator.")}
+    assert ours == {"orchestrator.cli", "orchestrator.errors", "orchestrator.resources"}
+
+
+def test_a_list_of_tests_needs_no_database_and_no_engine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles.yaml").write_text(
+        'version: 1\nsuites:\n  - {name: sh, match: ["*.sh"], runner: shell}\n'
+    )
+    (tmp_path / "a.sh").touch()
+    assert not imported("list") & {"sqlalchemy", "alembic", "docker", "rich", "jinja2"}
