@@ -20,7 +20,7 @@ from orchestrator.model import Launch, Outcome, TestId, ViolationKind
 from orchestrator.model_nightly import Cost, HistoryPoint, Nightly, NightTest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
     from orchestrator.database.store import Database
     from orchestrator.model import Sample
@@ -142,7 +142,7 @@ def _last_final(points: Sequence[HistoryPoint]) -> HistoryPoint | None:
 
 
 def _decided(
-    db: Database, runs: Iterable[RunRow], wanted: Collection[TestId]
+    db: Database, runs: Iterable[RunRow], wanted: Set[TestId]
 ) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
     """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged
     has those of the newest run that had it. With the runs that were loaded for it.
@@ -159,7 +159,7 @@ def _decided(
                 found.setdefault(test, (attempts, judged[-1]))
             elif finals:
                 unjudged.setdefault(test, (attempts, finals[-1]))
-        if found.keys() >= wanted:
+        if wanted <= found.keys():
             break
     return {**unjudged, **found}, loaded
 
