@@ -157,11 +157,11 @@ def _lanes(attempts: Sequence[AttemptRow]) -> dict[str, int]:
 
 
 def _tail(blocks: Sequence[Block], lanes: int, seconds: float) -> float:
-    """Seconds at the end in which at most half of the places were busy; 0.0 with one place."""
+    """Seconds at the end in which at most half of the places were busy; 0.0 if never more were."""
     if lanes < 2:
         return 0.0
     edges = sorted([(b.start, 1) for b in blocks] + [(b.end, -1) for b in blocks])
-    running, since = 0, 0.0
+    running, since = 0, seconds
     for at, change in edges:
         before, running = running, running + change
         if before > lanes / 2 >= running:
