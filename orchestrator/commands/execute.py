@@ -49,7 +49,8 @@ class Execute:
         return ExecuteLane(self, self._executor.lane())
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
-        """These are likely to start next."""
+        """These are likely to start next, in this order."""
+        self._executor.prepare(assignments)
 
     def folder_of(self, assignment: Assignment) -> Path:
         """Makes the attempt's folder."""

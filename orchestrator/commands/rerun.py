@@ -78,6 +78,7 @@ def _attempt(config: Config, engine: Engine, assignment: Assignment, image_id: s
         )
         alone = replace(assignment.profile, reuse=1)
         again = replace(assignment, run_id=this.id, attempt=1, repetition=1, profile=alone)
+        stack.callback(executor.close)
         with closing(Execute(executor, RunFolder(place / "state", this)).lane()) as lane:
             attempt = lane.run(again, time.monotonic(), lambda: None)
         return attempt, signals.received

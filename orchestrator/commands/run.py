@@ -143,6 +143,7 @@ def carry_out(
         executor = LocalExecutor(
             engine, around=around, owner=owner, images=this.images, sampler=sampler, stop=stop, work_dir=place
         )
+        stack.callback(executor.close)
         progress = output.progress(folder, sampler)
         signals = stack.enter_context(Signals(stop, progress.running_lines))
         database.begin_run(this, plan, owner=owner.token)

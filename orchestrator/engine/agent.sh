@@ -18,6 +18,7 @@ place=$1
 if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
+server='' request='' # processes that tests are forked from; what they are asked for the next test
 
 newline='
 '
@@ -70,12 +71,12 @@ counters() {
     done
 }
 
-# Sets $live to the processes besides this one that are not zombies.
+# Sets $live to the processes besides this one and the server's that are not zombies.
 find_live() {
     live=
     for entry in /proc/[0-9]*; do
         pid=${entry#/proc/}
-        [ "$pid" = 1 ] && continue
+        case " 1 $server " in *" $pid "*) continue ;; esac
         while read -r key value _; do
             [ "$key" = State: ] || continue
             [ "$value" = Z ] || [ "$value" = X ] || live="$live $pid"
@@ -224,9 +225,46 @@ launch() {
         environment
         own
         unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
-        exec "$@" >&8 2>&9 7<&- 8>&- 9>&-
+        exec "$@" >&8 2>&9 5>&- 6<&- 7<&- 8>&- 9>&-
     )
     code=$?
+}
+
+# orch_server FOLDER COMMAND...    after `environment`: starts what tests are forked from, in place of one there is. It
+# takes requests on fd 0 and answers on fd 1: preload_server.py. A line request=... asks it for the test that follows.
+orch_server() {
+    if [ -n "$server" ]; then kill -KILL -1; jobs; fi
+    server='' folder=$1
+    shift
+    mkfifo /tmp/.orch-ask /tmp/.orch-answer || return
+    # Opened for both directions nobody waits. The server is to be the only writer of answers, so that its end is seen.
+    exec 5<>/tmp/.orch-ask 4<>/tmp/.orch-answer 6</tmp/.orch-answer
+    rm -f /tmp/.orch-ask /tmp/.orch-answer
+    (
+        echo 500 >/proc/self/oom_score_adj
+        cd "$folder" || exit 126
+        environment
+        unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
+        exec "$@" <&5 >&4 4>&- 5>&- 6<&- 7<&-
+    ) &
+    server=$!
+    exec 4>&-
+}
+
+# Has the server run the test that $request describes, and sets $code; no fork. False: it has not; $how says why.
+ask_server() {
+    how=
+    [ -n "$request" ] || return 1
+    line=$request request='' how=' refused no server could be started'
+    [ -n "$server" ] || return 1
+    printf '%s\n' "$line" >&5
+    how=' forked' code=137
+    if ! IFS= read -r line <&6; then server='' && return 0; fi
+    jobs # reaps what the test has left to us
+    server=${line%%:*}
+    server=${server#* }
+    if [ "${line%% *}" != exit ]; then how=" refused ${line#*: }" && return 1; fi
+    code=${server%% *} server=${server#* }
 }
 
 # After a cleaning, waits until orch has set the memory peak back, which the cleaned files were part of. The next
@@ -249,10 +287,10 @@ orch_test() {
         counters "$measured"
         printf '\n%s begin\n%s\n%s run\n' "$nonce" "$record" "$nonce" >&8
     fi
-    launch "$@"
+    ask_server || launch "$@"
     record=
     end_leftovers
-    left=$record record="code $code
+    left=$record record="code $code$how
 "
     counters "$measured" # before the listing, which is no work of the test
     [ "$place" != - ] || mark end >&9

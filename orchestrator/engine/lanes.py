@@ -18,7 +18,7 @@ from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError
 from orchestrator.measure.calibration import corrected
 from orchestrator.measure.usage import not_measured
-from orchestrator.model import EngineState, Evidence, OutputLog, SlotUse, Timings, Usage
+from orchestrator.model import EngineState, Evidence, Launch, OutputLog, SlotUse, Timings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from orchestrator.engine.reading import Reading, SlotRun
     from orchestrator.measure.turns import Look
     from orchestrator.model import Assignment, Attestation, Sample
-    from orchestrator.stopping import StopFlag
 
 NO_AGENT = "the image has no shell for the agent, which reads this figure"
 NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
@@ -79,9 +78,13 @@ class Seen:
 class LocalLane:
     """Runs tests one after another; used by one thread. Close it."""
 
-    def __init__(self, executor: LocalExecutor, stop: StopFlag) -> None:
+    def __init__(
+        self, executor: LocalExecutor, *, take: Callable[[Assignment], Held], retire: Callable[[Held], None]
+    ) -> None:
+        """`take` opens a container for a test, `retire` removes one."""
         self._executor = executor
-        self._stop = stop
+        self._take = take
+        self._retire = retire
         self._held: Held | None = None
         self._flight: Flight | None = None
         """The next test, released before its `run` was called."""
@@ -139,7 +142,7 @@ class LocalLane:
         if held is not None and self._may_take(held, assignment):
             return held
         self._drop()
-        held = self._held = self._executor.open(assignment)
+        held = self._held = self._take(assignment)
         seen.create_seconds, seen.start_seconds = held.slot.create_seconds, held.slot.start_seconds
         return held
 
@@ -190,7 +193,7 @@ class LocalLane:
         watch = Watch(
             measured=lambda _: follow(), lasting=lasting, before_kill=before_kill, signal=held.meter.signal
         )
-        return held.slot.read(flight.reading, flight.assignment, stop=self._stop, watch=watch)
+        return held.slot.read(flight.reading, flight.assignment, stop=self._executor.stop, watch=watch)
 
     def _follow(
         self,
@@ -305,7 +308,7 @@ class LocalLane:
             self._flight = None
         held, self._held = self._held, None
         if held is not None:
-            self._executor.close(held)
+            self._retire(held)
 
     # ------------------------------------------------------------ what was seen
 
@@ -334,6 +337,13 @@ class LocalLane:
             ),
             started_at=run.started_at if run else datetime.now(UTC),
             attestation=seen.attestation,
-            slot=SlotUse(position=flight.position, note=flight.doubt) if flight else SlotUse(),
+            slot=_slot_use(flight, run),
             kept=seen.kept,
         )
+
+
+def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:
+    if flight is None:
+        return SlotUse()
+    launch, note = run.launch if run else (Launch.PROCESS, None)
+    return SlotUse(position=flight.position, launch=launch, note=note or flight.doubt)

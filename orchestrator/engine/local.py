@@ -14,11 +14,12 @@ from orchestrator.engine import hardening, labels
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
+from orchestrator.engine.pool import SlotPool, workers
 from orchestrator.engine.slot import PlainSlot, Slot
 from orchestrator.errors import EngineError, NoShellError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.engine.base import ContainerEngine, ContainerSpec, Inspection
@@ -99,20 +100,36 @@ class LocalExecutor:
         """Image ID -> what a test that does nothing costs in it; figures are corrected by it."""
         self.turn_calibrations: Mapping[str, Calibration] = {}
         """The same for a test that comes after another in its container."""
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> SlotPool[Held]:
+        starters, removers = workers(self.engine.info.cpus)
+        return SlotPool(self.open, self.close_slot, ahead=starters, starters=starters, removers=removers)
 
     def apart(self) -> LocalExecutor:
         """The same executor with a tally of its own, for containers that are no test's."""
         other = copy.copy(self)
         other.tally = Tally()
+        other._pool = other._new_pool()
         return other
 
     def lane(self) -> LocalLane:
-        """A place where tests run one after another."""
-        return LocalLane(self, self.stop)
+        """A place where tests run one after another; its containers are opened ahead and removed behind it."""
+        return LocalLane(self, take=self._pool.take, retire=self._pool.retire)
+
+    def prepare(self, assignments: Sequence[Assignment]) -> None:
+        """These are likely to be run next, in this order."""
+        self._pool.prepare(assignments)
+
+    def close(self) -> None:
+        """Remove what was opened ahead of need, and wait for what is being removed. Lanes come first."""
+        self._pool.close()
 
     def run(self, assignment: Assignment, queue_seconds: float, folder: Path) -> Evidence:
-        """One attempt in a lane of its own. `folder` exists and receives stdout, stderr and outputs/."""
-        lane = self.lane()
+        """One attempt in a lane of its own, of which nothing is left then. `folder` exists and receives stdout,
+        stderr and outputs/.
+        """
+        lane = LocalLane(self, take=self.open, retire=self.close_slot)
         try:
             return lane.run(assignment, time.monotonic() - queue_seconds, lambda _: folder)
         finally:
@@ -140,7 +157,7 @@ class LocalExecutor:
                 held.inspection = self.engine.inspect(held.slot.container_id or "")
                 held.guard = _guard(held.inspection)
         except BaseException:
-            self.close(held)
+            self.close_slot(held)
             raise
         return held
 
@@ -171,7 +188,7 @@ class LocalExecutor:
             cgroup_parent=cgroup_parent,
         )
 
-    def close(self, held: Held) -> None:
+    def close_slot(self, held: Held) -> None:
         """Remove container and cgroup. What cannot be removed now is found by the reaper, by its labels, and
         stands in the ledger as left; the test's own result is not touched by it.
         """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.engine import records
 from orchestrator.engine.outputs import ArchiveSink
+from orchestrator.model import Launch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,8 @@ class SlotRun:
     stderr: OutputLog
     outputs: tuple[str, ...]
     outputs_notes: tuple[str, ...]
+    launch: tuple[Launch, str | None] = (Launch.PROCESS, None)
+    """How it was started, and why it was not forked although it could have been."""
 
 
 class Reading(Protocol):
@@ -232,6 +235,7 @@ class AgentReading(_Timed):
             begin_counters=self._begin.text,
             end_counters=ended[1] if ended else "",
             clean_counters=records.counters_of(self._reset.text),
+            launch=records.parse_launch(self._end.text),
             timed_out=timed_out,
             interrupted=interrupted,
             started_at=self.started_at,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.model import AgentRecord, IpcLeft, Leftover, OutputChunk, OutputLog, PlaceLeft
+from orchestrator.model import AgentRecord, IpcLeft, Launch, Leftover, OutputChunk, OutputLog, PlaceLeft
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ MAX_CHUNKS = 10_000
 MAX_TEXT_BYTES = 1 << 20
 MAX_LEFTOVERS = 100
 MAX_NAMES = 5
+MAX_NOTE_CHARS = 300
 
 
 class Sink(Protocol):
@@ -167,10 +168,18 @@ def _possible_start(data: bytes, mark: bytes) -> int:
 def parse_end(text: str) -> tuple[int, str] | None:
     """(exit code, counters' text) of the section after `end`, or None where it is not what agent.sh writes."""
     head, _, counters = text.partition("\n")
-    word, _, number = head.partition(" ")
+    word, _, rest = head.partition(" ")
+    number = rest.partition(" ")[0]
     if word != "code" or not _is_number(number) or int(number) > 255:
         return None
     return int(number), counters
+
+
+def parse_launch(text: str) -> tuple[Launch, str | None]:
+    """How the test was started, and why it was not forked if it could have been, from the same section."""
+    _, _, how = text.partition("\n")[0].partition(" ")[2].partition(" ")
+    word, _, why = how.partition(" ")
+    return (Launch.FORKED, None) if word == "forked" else (Launch.PROCESS, why[:MAX_NOTE_CHARS] or None)
 
 
 def parse_left(code: int, text: str, reset: str) -> AgentRecord:

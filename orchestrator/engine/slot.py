@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import hardening, records
+from orchestrator.engine import hardening, preload, records
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.fifos import FifoChannel
 from orchestrator.engine.reading import LASTING_SECONDS, TICK_SECONDS, AgentReading, PlainReading
@@ -63,6 +63,7 @@ class Slot:
         self._silent_since = 0.0
         self._spill = b""
         self._environment = ""
+        self._server: str | None = None
         self.container_id: str | None = None
         self.create_seconds = 0.0
         self.start_seconds = 0.0
@@ -111,7 +112,7 @@ class Slot:
         assert self._channel is not None  # noqa: S101 - open came first
         marked = self._streams_dir is None
         reading = AgentReading(assignment, folder, first=first, marked_stderr=marked)
-        script = hardening.order(assignment, first=first, keep=keep)
+        script = self._prelude(assignment) + hardening.order(assignment, first=first, keep=keep)
         environment = hardening.environment(assignment)
         if environment != self._environment:
             self._environment, script = environment, environment + script
@@ -121,6 +122,14 @@ class Slot:
             reading.close()
             raise
         return reading
+
+    def _prelude(self, assignment: Assignment) -> str:
+        """What lets the test be forked from a runner that this slot has started, or starts now."""
+        plan = preload.plan(assignment)
+        if plan is None:
+            return ""
+        running, self._server = self._server, plan.key
+        return preload.prelude(plan, running)
 
     def go(self) -> None:
         """The agent has cleaned the container and may take the next test."""

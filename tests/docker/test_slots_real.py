@@ -76,11 +76,17 @@ class Bench:
         return [found.name for found in self.engine.find(run_filter(self.run_id))]
 
     def traces(self) -> list[str]:
-        """Everything that is left of this run."""
+        """Everything that is left of this run but the file that all its containers have as /etc/hosts, which goes
+        with the run's folder.
+        """
         # at the top of a hierarchy; deeper down, cgroups of others come and go while they are walked through
         name = f"orch[-_]{self.run_id[:8]}*"
         cgroups = [str(path) for pattern in (name, f"*/{name}") for path in CGROUPS.glob(pattern)]
-        return [*self.containers(), *cgroups, *(str(path) for path in self.work.iterdir())]
+        return [
+            *self.containers(),
+            *cgroups,
+            *(str(p) for p in self.work.iterdir() if not p.name.startswith("orch-hosts-")),
+        ]
 
 
 @pytest.fixture(scope="module")

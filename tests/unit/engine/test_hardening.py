@@ -205,3 +205,16 @@ def test_a_variable_of_the_suite_wins_over_our_own() -> None:
     assignment = make_assignment("x", env={"ORCH_TEST_ID": "mine"})
     assert "ORCH_TEST_ID=mine" in environment(assignment)
     assert "ORCH_TEST_ID" not in order(assignment, first=True, keep=False)
+
+
+def test_a_hosts_file_takes_the_place_of_network_set_up() -> None:
+    spec = spec_of(make_profile(), streams=None)
+    plain = wire.container_config(spec)
+    assert plain["NetworkDisabled"] is False
+    assert [m["Target"] for m in plain["HostConfig"]["Mounts"]] == [PROJECT_DIR]
+    bare = wire.container_config(spec, hosts_file=Path("/run/place/hosts"))
+    assert bare["NetworkDisabled"] is True
+    assert bare["HostConfig"]["NetworkMode"] == "none"
+    assert [(m["Source"], m["Target"], m["ReadOnly"]) for m in bare["HostConfig"]["Mounts"]][1:] == [
+        ("/run/place/hosts", "/etc/hosts", True)
+    ]

@@ -1,0 +1,67 @@
+"""The same tests in slots of the pool: our engine's calls, the agent on FIFOs, both witnesses, removal behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.fresh.bare import LABEL
+from orchestrator.engine import hardening, labels
+from orchestrator.engine.slot import Slot, Watch
+from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
+from orchestrator.stopping import StopFlag
+
+if TYPE_CHECKING:
+    from orchestrator.engine.base import ContainerSpec, Engine
+    from orchestrator.engine.pool import SlotPool
+    from orchestrator.model import Assignment
+
+
+class Pooled:
+    """Open, run and remove; `folder` is the run's, `project` the mounted one."""
+
+    def __init__(self, engine: Engine, image: str, folder: Path, project: Path, seccomp: str) -> None:
+        self.engine = engine
+        self.image = image
+        self.folder = folder
+        self.stop = StopFlag()
+        counters = AGENT_FILES_V2 if engine.info.cgroup_version == 2 else AGENT_FILES_V1
+        self.around = hardening.Surroundings(
+            project_root=project, state_dir=project / ".orch", seccomp=seccomp, counters=counters
+        )
+
+    def spec(self, assignment: Assignment, streams: Path | None) -> ContainerSpec:
+        name = labels.container_name(assignment)
+        return hardening.container_spec(
+            assignment.profile,
+            self.around,
+            name=name,
+            image_id=self.image,
+            labels={LABEL: str(os.getpid()), labels.PLACE: str(self.folder)},
+            streams_dir=streams,
+            cgroup_parent=None,
+        )
+
+    def open(self, assignment: Assignment) -> Slot:
+        streams = self.folder / labels.container_name(assignment)
+        slot = Slot(self.engine, self.spec(assignment, streams), streams_dir=streams)
+        slot.open()
+        return slot
+
+    def close(self, slot: Slot) -> None:
+        slot.close()
+
+    def run(self, pool: SlotPool[Slot], assignment: Assignment) -> None:
+        slot = pool.take(assignment)
+        try:
+            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+                reading = slot.release(assignment, folder=Path(folder), keep=False, first=True)
+                ran = slot.read(reading, assignment, stop=self.stop, watch=Watch())
+            seen = slot.finish()
+            assert ran.record is not None
+            assert seen is not None
+            assert ran.record.exit_code == seen.state.exit_code == 0
+        finally:
+            pool.retire(slot)

@@ -1,0 +1,130 @@
+"""The image calls of the real engine, through the Docker SDK."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.engine.docker_connect import translated
+from orchestrator.engine.wire import name_and_tag
+from orchestrator.errors import EngineError, ImageError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import BinaryIO
+
+BUILD_SILENCE_SECONDS = 1800
+"""Longest time between two lines of a build: a step that compiles may say nothing for long."""
+
+
+class DockerImages:
+    """The half of a real engine that deals with images; `docker.DockerEngine` is the whole."""
+
+    _client: Any  # the SDK's, which has no types of its own
+
+    def find_image(self, reference: str) -> str | None:
+        """ID of a local image, or None."""
+        try:
+            with translated(f"looking for image {reference}"):
+                return str(self._client.inspect_image(reference)["Id"])
+        except NotFoundError:
+            return None
+
+    def image_bytes(self, image_id: str) -> int:
+        """Size on disk."""
+        with translated(f"inspecting image {image_id}"):
+            return int(self._client.inspect_image(image_id)["Size"])
+
+    def image_labels(self, image_id: str) -> Mapping[str, str]:
+        """Its labels."""
+        with translated(f"inspecting image {image_id}"):
+            return (self._client.inspect_image(image_id).get("Config") or {}).get("Labels") or {}
+
+    def pull(self, reference: str, timeout_seconds: float) -> str:
+        """Pull; the ID."""
+        deadline = time.monotonic() + timeout_seconds
+        try:
+            with translated(f"pulling {reference}"):
+                name, tag = name_and_tag(reference)
+                for event in self._client.pull(name, tag=tag, stream=True, decode=True):
+                    if "error" in event:
+                        raise ImageError(f"pulling {reference}: {event['error']}")
+                    if time.monotonic() > deadline:
+                        raise ImageError(f"pulling {reference}: not done in {timeout_seconds:.0f} s")
+        except ImageError:
+            raise
+        except EngineError as error:
+            raise ImageError(error.message) from error
+        found = self.find_image(reference)
+        if found is None:
+            raise ImageError(f"pulling {reference}: the engine said nothing, and does not have it")
+        return found
+
+    def build(
+        self,
+        *,
+        context: BinaryIO,
+        dockerfile: str,
+        tags: tuple[str, ...],
+        build_args: Mapping[str, str],
+        labels: Mapping[str, str],
+        network: str | None,
+        on_line: Callable[[str], None],
+    ) -> str:
+        """Build from a tar stream; the ID. The classic builder: every engine has it, with or without buildx."""
+        image_id, step = None, ""
+        lines: list[str] = []
+        with translated("building an image"):
+            events = self._client.build(
+                fileobj=context,
+                custom_context=True,
+                dockerfile=dockerfile,
+                buildargs=dict(build_args),
+                labels=dict(labels),
+                network_mode=network,
+                rm=True,
+                forcerm=True,
+                timeout=BUILD_SILENCE_SECONDS,
+                decode=True,
+            )
+            for event in events:
+                text = str(event.get("stream") or "").rstrip()
+                if text:
+                    on_line(text)
+                    step = text if text.startswith("Step ") else step
+                    lines = [*lines[-19:], text]
+                if "error" in event:
+                    tail = "\n  ".join(lines)
+                    raise ImageError(f"building an image failed at {step}: {event['error']}\n  {tail}")
+                image_id = (event.get("aux") or {}).get("ID") or image_id
+        if image_id is None:
+            raise ImageError(f"building an image ended without an ID after {step}")
+        for tag in tags:
+            self.tag(image_id, tag)
+        return str(image_id)
+
+    def import_rootfs(self, archive: BinaryIO, reference: str, labels: Mapping[str, str]) -> str:
+        """Make an image of a root file system's tar stream; the ID."""
+        name, tag = name_and_tag(reference)
+        changes = [f'LABEL "{key}"="{value}"' for key, value in labels.items()]
+        with translated(f"importing {reference}"):
+            # not import_image_from_stream: it declares a chunked body and sends a plain one if the length is known
+            self._client.import_image(src=archive, repository=name, tag=tag, changes=changes or None)
+        found = self.find_image(reference)
+        if found is None:
+            raise ImageError(f"importing {reference}: the engine does not have it afterwards")
+        return found
+
+    def tag(self, image_id: str, reference: str) -> None:
+        """Give an image a further name."""
+        name, tag = name_and_tag(reference)
+        with translated(f"tagging {reference}"):
+            self._client.tag(image_id, name, tag)
+
+    def remove_image(self, reference: str) -> None:
+        """Remove a name, and the image with its last one."""
+        try:
+            with translated(f"removing image {reference}"):
+                self._client.remove_image(reference)
+        except NotFoundError:
+            return

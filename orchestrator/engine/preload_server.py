@@ -1,0 +1,579 @@
+"""Starts pytest once in a container and forks a process for each test. Runs inside: nothing of orch is there.
+
+    python3 -c PROGRAM TEXT      fd 0: requests, fd 1: answers, fds 8 and 9: the tests' stdout and stderr
+
+Standard library and the image's own pytest (>= 7) on Python >= 3.8. Three kinds of process: the *server* has
+imported pytest; a *template*, one for each folder of tests, has pytest's configuration for it (plugins, ini,
+conftest files) and stops where pytest would begin to run; a *test* is forked from a template and goes on from
+there in pytest's own code. A request is a line of JSON: `argv` (what follows `python3 -m pytest`), `target`,
+`suite_name` (of the report; may be null), `env`, `folder` (what its template is kept under), `collect`. The
+answer is `exit CODE PIDS`, PIDS being the processes that serve, or `refuse PIDS: WHY`: nothing has been run.
+What a forked test may not share, and how equality with a plain pytest is kept: docs/design/preload.md.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import fnmatch
+import gc
+import importlib
+import importlib.machinery
+import io
+import json
+import mmap
+import os
+import pathlib
+import random
+import runpy
+import signal
+import stat
+import sys
+import tempfile
+import threading
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # else the oldest Python need not know of these
+    import types
+    from collections.abc import Callable
+    from typing import Any
+
+    Request = dict[str, Any]
+
+MAX_TEMPLATES = 4
+NOTES_BYTES = 1 << 16
+MAX_SOURCE_BYTES = 1 << 20
+SPARED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends a test, not those who serve: sent to all processes of the container."""
+
+
+class RefusedError(Exception):
+    """The test must be started as a program of its own; says why."""
+
+
+class SpoiledError(Exception):
+    """A template that has imported what it should not have; says what."""
+
+
+class Channel:
+    """Lines from one descriptor, lines to another; no process that is executed inherits them."""
+
+    def __init__(self, source: int, sink: int) -> None:
+        """Moves both out of the way of what pytest opens."""
+        self._source = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 10)
+        self._sink = fcntl.fcntl(sink, fcntl.F_DUPFD_CLOEXEC, 10)
+        self._rest = b""
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Both numbers."""
+        return self._source, self._sink
+
+    def read(self) -> str | None:
+        """The next line, or None at the end."""
+        while b"\n" not in self._rest:
+            data = os.read(self._source, 1 << 16)
+            if not data:
+                return None
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode()
+
+    def write(self, line: str) -> None:
+        """One line. OSError where nobody reads any more."""
+        data = line.replace("\n", " ").encode(errors="replace") + b"\n"
+        while data:
+            data = data[os.write(self._sink, data) :]
+
+    def close(self) -> None:
+        """Give up both ends."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+class Server:
+    """Hands each request to the template of its folder."""
+
+    def __init__(self, agent: Channel, streams: tuple[int, int]) -> None:
+        """`streams`: where tests write."""
+        self._agent = agent
+        self._streams = streams
+        self._inherited = frozenset(map(int, os.listdir("/proc/self/fd")))
+        self._templates: dict[str, tuple[int, Channel]] = {}
+        self._refused: dict[str, str] = {}
+        self._start_only: set[str] = set()
+
+    def run(self) -> None:
+        """Answer until the agent is gone."""
+        for line in iter(self._agent.read, None):
+            request = json.loads(line)
+            try:
+                self._agent.write(f"exit {self._hand_on(request, line)} {self._pids()}")
+            except RefusedError as why:
+                self._agent.write(f"refuse {self._pids()}: {why}")
+
+    def _pids(self) -> str:
+        return " ".join(str(pid) for pid in (os.getpid(), *(pid for pid, _ in self._templates.values())))
+
+    def _hand_on(self, request: Request, line: str) -> int:
+        """The exit code of the test. RefusedError."""
+        folder = request["folder"]
+        if folder in self._refused:
+            raise RefusedError(self._refused[folder])
+        if folder in self._start_only and request["collect"]:
+            request = {**request, "collect": False}
+            line = json.dumps(request)
+        if folder not in self._templates:
+            self._start(folder, request)
+        _, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
+        with contextlib.suppress(OSError):  # it has ended: there will be no answer
+            channel.write(line)
+        word, _, rest = (channel.read() or "lost").partition(" ")
+        if word == "exit":
+            return int(rest)
+        self._end(folder)
+        if word == "spoiled":
+            self._start_only.add(folder)
+            return self._hand_on(request, line)
+        if word == "lost":  # the test has ended its parent, and nobody knows how it went on
+            return 128 + signal.SIGKILL
+        self._refused[folder] = rest
+        raise RefusedError(rest)
+
+    def _start(self, folder: str, request: Request) -> None:
+        while len(self._templates) >= MAX_TEMPLATES:
+            self._end(next(iter(self._templates)))
+        requests, answers = os.pipe(), os.pipe()
+        theirs, ours = Channel(requests[0], answers[1]), Channel(answers[0], requests[1])
+        for descriptor in (*requests, *answers):
+            os.close(descriptor)
+        try:
+            pid = fork()
+        except RefusedError:
+            theirs.close()
+            ours.close()
+            raise
+        if pid == 0:
+            for channel in (self._agent, ours, *(channel for _, channel in self._templates.values())):
+                channel.close()
+            end_process(Template(theirs, self._streams, self._inherited, request).run)
+        theirs.close()
+        self._templates[folder] = pid, ours
+
+    def _end(self, folder: str) -> None:
+        pid, channel = self._templates.pop(folder)
+        channel.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+class Template:
+    """A pytest that is configured for one folder and waits, and the tests forked from it."""
+
+    def __init__(
+        self, channel: Channel, streams: tuple[int, int], known: frozenset[int], request: Request
+    ) -> None:
+        """`known`: descriptors that are not pytest's. `request`: the first, whose words it is configured with."""
+        self._channel = channel
+        self._known = known | set(channel.descriptors)
+        self._streams = streams
+        self._request = request
+        self._is_test = False
+        self._stand_ins: tuple[int, int] = (-1, -1)
+        self._shared: list[tuple[int, str]] = []
+        self._compiled = Compiled()
+
+    def run(self) -> int:
+        """Configure and serve; in a test: its exit code."""
+        pytest_config: Any = importlib.import_module("_pytest.config")
+        self._stand_ins = (self._stand_in(1), self._stand_in(2))
+        for number in SPARED:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        prepare = pytest_config._prepareconfig
+
+        def prepare_and_wait(*args: Any, **kwargs: Any) -> Any:
+            pytest_config._prepareconfig = prepare
+            config = prepare(*args, **kwargs)
+            self._serve(config)
+            return config
+
+        pytest_config._prepareconfig = prepare_and_wait
+        sys.argv = ["-m", *self._request["argv"]]
+        if hasattr(sys, "orig_argv"):
+            sys.orig_argv = ["python3", "-m", "pytest", *self._request["argv"]]
+        for name in ("sys", "zlib", "binascii", "text"):  # PROGRAM's
+            vars(sys.modules["__main__"]).pop(name, None)
+        code = exit_code_of(lambda: runpy._run_module_as_main("pytest"))  # type: ignore[attr-defined]
+        if not self._is_test:
+            self._channel.read()
+            self._refuse("pytest could not be configured")
+        self._compiled.tell()
+        return code
+
+    def _stand_in(self, descriptor: int) -> int:
+        """Collects what configuring writes, for each test to begin with; what dup'ed it is led on later."""
+        with tempfile.TemporaryFile() as file:
+            os.dup2(file.fileno(), descriptor)
+            return os.fstat(file.fileno()).st_ino
+
+    def _refuse(self, why: str) -> None:
+        self._channel.write(f"refuse {why}")
+        os._exit(1)
+
+    def _serve(self, config: Any) -> None:
+        """Forks a test for each request. Returns in the test only."""
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SPARED}
+        known = self._request
+        self._compiled.install()
+        gc.collect()
+        gc.freeze()  # else the first collection in each test would touch, and so copy, all there is
+        checked = False
+        ahead = Ahead(config)
+        for line in iter(self._channel.read, None):
+            request = json.loads(line)
+            try:
+                adapt(config, known, request)
+                known = request
+                if request["collect"]:
+                    ahead.take(request["target"])
+                if request["collect"] or not checked:
+                    self._check()
+                    checked = True
+                pid = fork()
+            except RefusedError as why:
+                self._refuse(str(why))
+            except SpoiledError:
+                self._channel.write("spoiled")
+                os._exit(1)
+            if pid == 0:
+                self._become_test(handlers)
+                return
+            status = os.waitpid(pid, 0)[1]
+            code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            self._channel.write(f"exit {code}")
+            self._compiled.learn()
+        os._exit(0)
+
+    def _check(self) -> None:
+        """RefusedError where a fork would not be a copy."""
+        if threading.active_count() != 1 or len(os.listdir("/proc/self/task")) != 1:
+            names = ", ".join(t.name for t in threading.enumerate() if t is not threading.main_thread())
+            raise RefusedError(f"threads run: {names or 'not of Python'}")
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+            raise RefusedError("conftest files or plugins have started processes")
+        self._shared = []
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # the listing's own
+                self._check_descriptor(int(name), os.readlink(f"/proc/self/fd/{name}"))
+
+    def _check_descriptor(self, number: int, place: str) -> None:
+        info, mode = os.fstat(number), fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+        if number in self._known and number > 2:
+            return
+        if stat.S_ISREG(info.st_mode) and info.st_ino in self._stand_ins:
+            self._shared.append((number, "12"[self._stand_ins.index(info.st_ino)]))
+        elif stat.S_ISREG(info.st_mode) and not info.st_nlink:
+            self._shared.append((number, "copy"))
+        elif stat.S_ISREG(info.st_mode) and mode == os.O_RDONLY:
+            self._shared.append((number, "reopen"))
+        elif not stat.S_ISCHR(info.st_mode):
+            raise RefusedError(f"conftest files or plugins hold open {place}")
+
+    def _become_test(self, handlers: dict[signal.Signals, Any]) -> None:
+        """In the new process: nothing that it has may be shared with those to come."""
+        self._is_test = True
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+        for spared, handler in handlers.items():
+            signal.signal(spared, handler)
+        self._channel.close()
+        self._lead_on()
+        for number, kind in self._shared:
+            if kind == "copy":
+                copy_file(number)
+            elif kind == "reopen":
+                reopen(number)
+        for descriptor in self._streams:
+            os.close(descriptor)
+        self._compiled.listen()
+        reseed()
+
+    def _lead_on(self) -> None:
+        """What was written while configuring comes first; what stood in for a stream becomes that stream."""
+        for descriptor, stream in zip((1, 2), self._streams):
+            size = os.fstat(descriptor).st_size
+            if size:
+                os.write(stream, os.pread(descriptor, size, 0))
+        for number, kind in self._shared:
+            if kind in "12":
+                os.dup2(self._streams[int(kind) - 1], number, inheritable=number < 3)
+
+
+class Compiled:
+    """Modules of the project that tests import: compiled by one of them, ready for those that follow.
+
+    There are no bytecode files where sources are read-only. A test tells which files it had to compile, in
+    memory that it shares with its template; what the template compiles is its own reading of the file, so a
+    test cannot hand on code. It counts only while the file's bytes are the same.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._known: dict[str, tuple[bytes, types.CodeType]] = {}
+        self._told: list[str] = []
+        self._notes = mmap.mmap(-1, NOTES_BYTES)
+        self._compile = importlib.machinery.SourceFileLoader.source_to_code
+
+    def install(self) -> None:
+        """From here on, imports ask here first."""
+        if not sys.dont_write_bytecode:
+            return
+        known, told, compile_source = self._known, self._told, self._compile
+
+        def source_to_code(self: Any, data: Any, path: Any, **options: Any) -> Any:
+            found = known.get(path)
+            if found is not None and found[0] == data:
+                return found[1]
+            told.append(path)
+            return compile_source(self, data, path, **options)
+
+        # a traceback is to look as ever: the interpreter leaves out frames of its import system by file name
+        loader = importlib.machinery.SourceFileLoader
+        theirs = loader.get_data.__code__.co_filename
+        source_to_code.__code__ = source_to_code.__code__.replace(co_filename=theirs)
+        loader.source_to_code = source_to_code  # type: ignore[method-assign]
+
+    def listen(self) -> None:
+        """In a test: what came before is known."""
+        self._told.clear()
+
+    def tell(self) -> None:
+        """In a test that ends: what had to be compiled."""
+        data = "\n".join(path for path in self._told if isinstance(path, str)).encode(errors="replace")
+        if len(data) < NOTES_BYTES:
+            self._notes[: len(data) + 1] = data + b"\0"
+
+    def learn(self) -> None:
+        """In the template: compile what the last test had to."""
+        paths = self._notes[:].partition(b"\0")[0].decode(errors="replace")
+        self._notes[0] = 0
+        for path in filter(None, paths.split("\n")):
+            with contextlib.suppress(Exception), warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                with open(path, "rb") as file:
+                    data = file.read(MAX_SOURCE_BYTES)
+                loader = importlib.machinery.SourceFileLoader("orch", path)
+                code = self._compile(loader, data, path)
+                if not seen:  # else each import is to warn
+                    self._known[path] = data, code
+
+
+def fork() -> int:
+    """RefusedError where the limits allow no more processes."""
+    try:
+        return os.fork()
+    except OSError as error:
+        raise RefusedError(f"fork: {error.strerror}") from None
+
+
+def adapt(config: Any, known: Request, request: Request) -> None:
+    """Puts the words of `request` where pytest has kept those of `known`. RefusedError where it has not."""
+    old, new = known["target"], request["target"]
+    arguments = [new if word == old else word for word in config.args]
+    if new not in arguments:
+        raise RefusedError("pytest was configured with other targets")
+    config.args[:] = arguments
+    for place in (config.option, config.known_args_namespace):
+        place.file_or_dir = [new if word == old else word for word in getattr(place, "file_or_dir", None) or ()]
+    if request["suite_name"] is not None:
+        rename_suite(config, known["suite_name"], request["suite_name"])
+    if config.option.file_or_dir != arguments[-len(config.option.file_or_dir) :]:
+        raise RefusedError("pytest was configured with other targets")
+    params = config.invocation_params
+    argv = tuple(request["argv"])
+    config.invocation_params = type(params)(args=argv, plugins=params.plugins, dir=params.dir)
+    sys.argv[1:] = argv
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv[3:] = argv
+    os.environ.update(request["env"])
+
+
+def rename_suite(config: Any, old: str, new: str) -> None:
+    """`-o junit_suite_name=`, which pytest keeps in other places from version to version."""
+    words = (f"junit_suite_name={old}", f"junit_suite_name={new}")
+    for place, name in ((config.option, "override_ini"), (config.known_args_namespace, "override_ini"),
+                        (config, "_override_ini")):  # fmt: skip
+        if getattr(place, name, None):
+            setattr(place, name, [words[1] if word == words[0] else word for word in getattr(place, name)])
+    inicfg = getattr(config, "_inicfg", None)
+    if inicfg and "junit_suite_name" in inicfg:
+        findpaths = importlib.import_module("_pytest.config.findpaths")
+        inicfg.update(findpaths.parse_override_ini([words[1]]))
+    config._inicache.pop("junit_suite_name", None)
+    if config.getini("junit_suite_name") != new:
+        raise RefusedError("the report could not be named")
+
+
+class Ahead:
+    """Imports test modules in a template (`preload: collect`), so that each test finds its own there."""
+
+    def __init__(self, config: Any) -> None:
+        """`config`: pytest's."""
+        self._config = config
+        self._seen: set[str] = set()
+
+    def take(self, target: str) -> None:
+        """The module of `target`. SpoiledError where a test would notice: it warns, writes, fails or skips."""
+        path = pathlib.Path(os.path.abspath(target.partition("[")[0].partition("::")[0]))
+        named = any(fnmatch.fnmatch(path.name, pattern) for pattern in self._config.getini("python_files"))
+        if str(path) in self._seen or not named or not path.is_file():
+            return  # what is named on the command line only is rewritten in a session only
+        self._seen.add(str(path))
+        marks = importlib.import_module("_pytest.mark").MARK_GEN
+        before, marks._config = self._written(), self._config
+        try:
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                self._import(path)
+        except BaseException as error:
+            raise SpoiledError(f"importing {path.name}: {type(error).__name__}") from None
+        finally:
+            marks._config = None
+        if warned or self._written() != before:
+            raise SpoiledError(f"importing {path.name} warns or writes")
+        gc.collect()
+        gc.freeze()
+
+    def _import(self, path: pathlib.Path) -> None:
+        options = {"mode": self._config.getoption("importmode"), "root": self._config.rootpath}
+        with contextlib.suppress(ValueError):  # an older pytest has no such setting
+            options["consider_namespace_packages"] = self._config.getini("consider_namespace_packages")
+        importlib.import_module("_pytest.pathlib").import_path(path, **options)
+
+    @staticmethod
+    def _written() -> tuple[int, int]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return os.fstat(1).st_size, os.fstat(2).st_size
+
+
+def reseed() -> None:
+    """What a process of its own would have drawn anew. `random` has done so itself, after the fork."""
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+    randomly: Any = sys.modules.get("pytest_randomly")
+    if randomly is not None and hasattr(randomly, "default_seed"):
+        randomly.default_seed = random.Random().getrandbits(32)
+
+
+def reopen(number: int) -> None:
+    """Gives `number`, a file that is read, a position of this process's own."""
+    offset, inheritable = os.lseek(number, 0, os.SEEK_CUR), os.get_inheritable(number)
+    own = os.open(f"/proc/self/fd/{number}", os.O_RDONLY)
+    os.lseek(own, offset, os.SEEK_SET)
+    os.dup2(own, number, inheritable=inheritable)
+    os.close(own)
+
+
+def copy_file(number: int) -> None:
+    """Gives `number`, a file without a name, contents of this process's own: pytest captures into such."""
+    offset, inheritable = os.lseek(number, 0, os.SEEK_CUR), os.get_inheritable(number)
+    with tempfile.TemporaryFile(buffering=0) as own:
+        size = os.fstat(number).st_size
+        if size:
+            own.write(os.pread(number, size, 0))
+        own.seek(offset)
+        os.dup2(own.fileno(), number, inheritable=inheritable)
+
+
+def exit_code_of(main: Callable[[], object]) -> int:
+    """Runs `main` as the interpreter runs a program: its exit code, with the same words on stderr."""
+    try:
+        main()
+    except SystemExit as end:
+        if end.code is None:
+            return 0
+        if isinstance(end.code, int):
+            return end.code & 0xFF
+        print(end.code, file=sys.stderr)
+        return 1
+    except BaseException as error:
+        inner = error.__traceback__
+        while inner is not None and inner.tb_frame.f_globals is globals():
+            inner = inner.tb_next
+        sys.excepthook(type(error), error.with_traceback(inner), inner)
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            return -signal.SIGINT
+        return 1
+    return 0
+
+
+def end_process(main: Callable[[], int]) -> None:
+    """Ends this process as the interpreter would, but for taking apart what the kernel frees anyway."""
+    code = main()
+    threading._shutdown()  # type: ignore[attr-defined]
+    with contextlib.suppress(BaseException):  # before 3.10 the last error is raised once more
+        atexit._run_exitfuncs()
+    flush_files()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except (OSError, ValueError):
+            code = 120 if stream is sys.stdout else code
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def flush_files() -> None:
+    """Files that were left open and hold what was not written: the interpreter closes them at its end."""
+    if len(os.listdir("/proc/self/fd")) <= 4:  # the three and the listing's
+        return
+    gc.unfreeze()
+    kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+    files = [item for item in gc.get_objects() if type(item) in kinds]
+    for kind in kinds:
+        for file in files:
+            if type(file) is kind and file not in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    file.flush()
+
+
+def import_pytest() -> None:
+    """Of pytest, what it needs and what it always loads as plugins."""
+    importlib.import_module("pytest")
+    for name in importlib.import_module("_pytest.config").default_plugins:
+        importlib.import_module(f"_pytest.{name}")
+    for name in ("pdb", "faulthandler"):  # which it loads in each session
+        importlib.import_module(name)
+    with contextlib.suppress(Exception):  # the pattern of what XML cannot hold takes 10 ms to compile, and is kept
+        importlib.import_module("_pytest.junitxml").bin_xml_escape("")
+
+
+def main() -> None:
+    """The server's own life."""
+    for number in SPARED:
+        signal.signal(number, signal.SIG_IGN)
+    agent = Channel(0, 1)
+    streams = (fcntl.fcntl(8, fcntl.F_DUPFD_CLOEXEC, 10), fcntl.fcntl(9, fcntl.F_DUPFD_CLOEXEC, 10))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    for descriptor, stream in zip((1, 2), streams):
+        os.dup2(stream, descriptor)
+    os.closerange(3, 10)
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = os.getcwd()
+    import_pytest()
+    Server(agent, streams).run()
+    os._exit(0)
+
+
+if __name__ == "orch_preload":  # see preload.PROGRAM
+    main()
