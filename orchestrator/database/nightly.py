@@ -20,7 +20,8 @@ from orchestrator.model import Launch, Outcome, TestId, ViolationKind
 from orchestrator.model_nightly import Cost, HistoryPoint, Nightly, NightTest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from orchestrator.database.store import Database
     from orchestrator.model import Sample
@@ -142,7 +143,7 @@ def _last_final(points: Sequence[HistoryPoint]) -> HistoryPoint | None:
 
 
 def _decided(
-    db: Database, runs: Iterable[RunRow], wanted: Set[TestId]
+    db: Database, runs: Iterable[RunRow], wanted: AbstractSet[TestId]
 ) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
     """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged
     has those of the newest run that had it. With the runs that were loaded for it.
