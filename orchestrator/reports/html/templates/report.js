@@ -164,10 +164,10 @@
     const day = (at) => (Number.isInteger(at) && times[at] !== undefined ? moment(times[at]).slice(5, times[times.length - 1] - times[0] > 172800 ? 10 : 16) : "");
     const axis = { stroke: () => colour("--quiet"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const options = {
-      width: place.clientWidth || 400, height: 190, legend: { live: true, markers: { show: false } }, padding: [8, times ? 24 : 8, 0, 0],
+      width: place.clientWidth || 400, height: 190, legend: { live: true, markers: { show: false } }, padding: [8, times ? 40 : 8, 0, 0],
       cursor: { y: false, drag: { x: true, y: false } },
       scales: { x: { time: false }, y: { range: (u, low, high) => [0, Math.max(high, top || 0) * 1.08 || 1] } },
-      axes: [{ ...axis, space: 60, size: 28, incrs: times ? WHOLE : undefined, values: (u, ticks) => ticks.map((t) => (times ? day(t) : t + " s")) }, { ...axis, size: 56, incrs: values === bytes ? BINARY : whole ? WHOLE : undefined, values: (u, ticks) => ticks.map(values) }],
+      axes: [{ ...axis, space: times ? 90 : 60, size: 28, incrs: times ? WHOLE : undefined, values: (u, ticks) => ticks.map((t) => (times ? day(t) : t + " s")) }, { ...axis, size: 56, incrs: values === bytes ? BINARY : whole ? WHOLE : undefined, values: (u, ticks) => ticks.map(values) }],
       series: [{ label: times ? "run" : "at", value: (u, v) => (v === null || v === undefined ? "" : times ? moment(times[v]) : v.toFixed(2) + " s") },
         ...series.map((s) => ({ label: s.label, stroke: () => colour(s.colour), fill: s.fill ? () => colour(s.colour) + "22" : undefined, width: 1.5, spanGaps: true, points: { show: Boolean(times), size: 5, fill: () => colour(s.colour) }, value: (u, v) => (v === null || v === undefined ? "" : values(v)) }))],
     };
@@ -231,7 +231,7 @@
   function figuresOf(test) {
     const list = h("dl", { class: "facts" }), [memory, timeout, cpus, tasks] = test.limits, usage = test.usage || {};
     const last = test.attempts[test.attempts.length - 1];
-    const add = (name, value) => list.append(h("dt", {}, name), h("dd", { class: "figure" }, value));
+    const add = (name, value) => list.append(h("div", { class: "pair" }, h("dt", {}, name), h("dd", {}, value)));
     add("Time", seconds(last[4]) + " of " + seconds(timeout) + " (" + percent(last[4] / timeout) + ")");
     for (const [key, name, unit] of FIGURES) {
       if (!(key in usage)) continue;
