@@ -7,6 +7,7 @@ imported pytest; a *template*, one for each folder of tests, has pytest's config
 conftest files) and stops where pytest would begin to run; a *test* is forked from a template and goes on from
 there in pytest's own code. A request is a line of JSON: `argv` (what follows `python3 -m pytest`), `target`,
 `suite_name` (of the report; may be null), `env`, `folder` (what its template is kept under), `collect`. The
+agent may also ask for chores (`CHORES`), which are answered in lines of their own. To a request the
 answer is `exit CODE PIDS`, PIDS being the processes that serve, or `refuse PIDS: WHY`: nothing has been run.
 What a forked test may not share, and how equality with a plain pytest is kept: docs/design/preload.md.
 """
@@ -27,9 +28,11 @@ import os
 import pathlib
 import random
 import runpy
+import shutil
 import signal
 import stat
 import sys
+import tarfile
 import tempfile
 import threading
 import warnings
@@ -93,6 +96,66 @@ class Channel:
             os.close(descriptor)
 
 
+def tell_space(agent: Channel, _: int, folders: str) -> None:
+    """As `stat -f -c "space %n %b %f %c %d %S"`: a line for each folder."""
+    for folder in folders.split():
+        seen = os.statvfs(folder)
+        words = (seen.f_blocks, seen.f_bfree, seen.f_files, seen.f_ffree, seen.f_frsize)
+        agent.write(f"space {folder} {' '.join(map(str, words))}")
+
+
+class CapError(Exception):
+    """More was to be written than there may be."""
+
+
+class Capped(io.RawIOBase):
+    """Writes to a descriptor, up to a number of bytes."""
+
+    def __init__(self, descriptor: int, cap: int) -> None:
+        """The descriptor stays open."""
+        self._descriptor, self._left = descriptor, cap
+
+    def writable(self) -> bool:
+        """Nothing else can be done with it."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """CapError, once the cap is reached."""
+        view = memoryview(data)[: self._left]
+        self._left -= len(view)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        if not self._left:
+            raise CapError
+        return len(data)
+
+
+def pack(agent: Channel, stream: int, words: str) -> None:
+    """As `tar -cf - . | head -c CAP` in a folder."""
+    cap, _, folder = words.partition(" ")
+    with contextlib.suppress(CapError), tarfile.open(fileobj=Capped(stream, int(cap)), mode="w|") as archive:
+        for entry in sorted(os.listdir(folder)):
+            with contextlib.suppress(OSError):  # what it may not read
+                archive.add(f"{folder}/{entry}", arcname=f"./{entry}")
+    agent.write("done")
+
+
+def empty(agent: Channel, _: int, folders: str) -> None:
+    """As `rm -rf` of all that is in some folders; what cannot be removed stays."""
+    for folder in folders.split():
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+    agent.write("done")
+
+
+CHORES = {"space": tell_space, "pack": pack, "empty": empty}
+"""What the agent would have to start programs for after each test: four of them cost 5 ms."""
+
+
 class Server:
     """Hands each request to the template of its folder."""
 
@@ -108,6 +171,10 @@ class Server:
     def run(self) -> None:
         """Answer until the agent is gone."""
         for line in iter(self._agent.read, None):
+            word, _, rest = line.partition(" ")
+            if word in CHORES:
+                CHORES[word](self._agent, self._streams[0], rest)
+                continue
             request = json.loads(line)
             try:
                 self._agent.write(f"exit {self._hand_on(request, line)} {self._pids()}")
@@ -228,6 +295,7 @@ class Template:
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SPARED}
         known = self._request
         self._compiled.install()
+        skip_plugins_without_fixtures(config)
         gc.collect()
         gc.freeze()  # else the first collection in each test would touch, and so copy, all there is
         checked = False
@@ -370,6 +438,31 @@ class Compiled:
                 code = self._compile(loader, data, path)
                 if not seen:  # else each import is to warn
                     self._known[path] = data, code
+
+
+def skip_plugins_without_fixtures(config: Any) -> None:
+    """Each session asks every attribute of 41 plugins whether it is a fixture, which takes a third of a short one.
+    Plugins in which there is none by now are passed over; a module that could still get one (a conftest file is
+    a plugin too) is asked as ever.
+    """
+    fixtures = importlib.import_module("_pytest.fixtures")
+    marker = getattr(fixtures, "getfixturemarker", None)
+    parse = getattr(fixtures.FixtureManager, "parsefactories", None)
+    if marker is None or parse is None or hasattr(fixtures, "FixtureFunctionDefinition"):
+        return  # a version whose fixtures are told apart in another way
+    own = [p for p in config.pluginmanager.get_plugins() if is_pytests_own(p)]
+    barren = {id(p) for p in own if not any(marker(vars(p)[name]) for name in vars(p))}
+
+    def parsefactories(self: Any, node_or_obj: Any, *args: Any, **options: Any) -> None:
+        if id(node_or_obj) not in barren:
+            parse(self, node_or_obj, *args, **options)
+
+    fixtures.FixtureManager.parsefactories = parsefactories
+
+
+def is_pytests_own(plugin: Any) -> bool:
+    """True for a module of pytest itself."""
+    return type(plugin) is type(sys) and plugin.__name__.startswith("_pytest.")
 
 
 def fork() -> int:
