@@ -30,7 +30,7 @@ def list_runs(db: Database, limit: int = 20) -> tuple[RunRow, ...]:
     runs = schema.runs
     with db.reading() as connection:
         ids = connection.execute(sa.select(runs.c.id).order_by(runs.c.started_at.desc()).limit(limit)).scalars()
-        return _run_rows(connection, ids.all())
+        return run_rows(connection, ids.all())
 
 
 def find_run(db: Database, name: str) -> RunRow:
@@ -88,10 +88,11 @@ def _find(connection: sa.Connection, name: str) -> RunRow:
     if len(ids) > 1:
         some = ", ".join(sorted(ids)[:5])
         raise UsageError(f"{name!r} is the beginning of several runs: {some}", remedy="type more digits")
-    return _run_rows(connection, ids)[0]
+    return run_rows(connection, ids)[0]
 
 
-def _run_rows(connection: sa.Connection, ids: Sequence[str]) -> tuple[RunRow, ...]:
+def run_rows(connection: sa.Connection, ids: Sequence[str]) -> tuple[RunRow, ...]:
+    """The runs of these ids, in their order."""
     runs, hosts, images = schema.runs, schema.hosts, schema.images
     wanted = [c for c in runs.c if c.name != "planned"]
     run_rows = connection.execute(sa.select(*wanted).where(runs.c.id.in_(ids))).mappings().all()
