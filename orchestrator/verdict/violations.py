@@ -151,7 +151,12 @@ def _pids(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
         severity, measured = Severity.ERROR, max(usage.pids_peak or 0, limit)
         forks = counted(usage.pids_limit_hits, "time")
         message = f"was refused a new process or thread {forks} at its limit of {limit}"
-    elif near is not None and usage.pids_peak is not None and usage.pids_peak >= near * limit:
+    elif (
+        near is not None
+        and usage.pids_peak is not None
+        and "pids_peak" not in usage.upper_bounds  # it may be an earlier test's of the same container
+        and usage.pids_peak >= near * limit
+    ):
         severity, measured = Severity.WARNING, usage.pids_peak
         message = f"had {usage.pids_peak} processes and threads at once, its limit is {limit}"
     else:

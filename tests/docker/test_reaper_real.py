@@ -189,7 +189,7 @@ def test_the_reaper_sweeps_at_the_end_and_lets_the_watchdog_go(
 def test_labels_inherited_from_an_image_are_not_ours(engine: Engine, busybox_image: str, tmp_path: Path) -> None:
     """Somebody commits a container of ours, or copies its labels, and starts another from that image."""
     run_id = str(uuid.uuid4())
-    owner = Owner(run_id=run_id, token="0:1:1", place="")
+    owner = Owner(run_id=run_id, token="0:1:1", place=str(tmp_path))
     ours, theirs = f"orch-{run_id[:8]}-ours", f"somebodys-{run_id[:8]}"
     copied = replace(
         idle_spec(busybox_image, owner, ours, tmp_path), name=theirs

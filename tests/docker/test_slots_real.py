@@ -449,7 +449,7 @@ def test_killed_by_the_stop_flag(bench: Bench) -> None:
 
 
 def test_samples_of_a_longer_test(bench: Bench) -> None:
-    if bench.executor._engine.info.local is False:
+    if bench.executor.engine.info.local is False:
         pytest.fail("these tests need a local engine")
     evidence = bench.sh(
         "dd if=/dev/zero of=/tmp/x bs=1M count=8 2>/dev/null; i=0; "
