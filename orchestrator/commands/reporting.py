@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TextIO
 
+    from orchestrator.commands.ci import GitHub
     from orchestrator.commands.folders import RunFolder
     from orchestrator.commands.options import RunOptions
     from orchestrator.config.settings import Config
@@ -32,6 +34,7 @@ class Output:
         self._folder: RunFolder | None = None
         self._progress: RunProgress | None = None
         self._in_step = False
+        self._github = github(options)
 
     def notice(self, text: str) -> None:
         """One line to stderr."""
@@ -59,6 +62,8 @@ class Output:
         """What tells of the tests while they run."""
         self._folder = folder
         self._progress = RunProgress(self._options, self._config, folder, sampler)
+        if self._github is not None:
+            self._github.shield()
         return self._progress
 
     def summary(self, summary: RunSummary) -> None:
@@ -77,7 +82,28 @@ class Output:
             from orchestrator.reports.violations import of_summary, troubles
 
             write_sarif(troubles(of_summary(summary)), self._options.sarif, project=summary.run.project)
+        if self._options.ctrf is not None:
+            from orchestrator.reports.ctrf import write_ctrf
+
+            write_ctrf(summary, self._options.ctrf)
+        if self._options.gitlab_metrics is not None:
+            from orchestrator.reports.gitlab import write_metrics
+
+            write_metrics(summary, self._options.gitlab_metrics)
         progress.summary(summary)
+        if self._github is not None:
+            self._github.tell(summary)
+
+
+def github(options: RunOptions) -> GitHub | None:
+    """Who tells GitHub; None, and nothing is imported, where neither an option nor the environment asks."""
+    asked = options.github if options.github is not None else os.environ.get("GITHUB_ACTIONS") == "true"
+    if not asked and options.step_summary is None:
+        return None
+    from orchestrator.commands.ci import GitHub
+
+    stream = sys.stdout if options.output_format == "table" else sys.stderr
+    return GitHub(wanted=asked, summary_file=options.step_summary, environ=os.environ, stream=stream)
 
 
 class RunProgress:
