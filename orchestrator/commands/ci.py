@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.printing import note
 from orchestrator.errors import UsageError
 from orchestrator.reports.github import (
     JOB_LIMIT,
@@ -39,6 +40,7 @@ class GitHub:
         self._on = wanted
         named = environ.get("GITHUB_STEP_SUMMARY") if self._on else None
         self._file = summary_file or (Path(named) if named else None)
+        self._named = summary_file is not None
         temporary = environ.get("RUNNER_TEMP")
         self._counter = Path(temporary) / COUNTER if temporary else None
         self._stream = stream
@@ -58,13 +60,21 @@ class GitHub:
             self._token = ""
 
     def tell(self, summary: RunSummary) -> None:
-        """Annotations, and the page. Raises UsageError if the page cannot be written."""
+        """Annotations, and the page. Raises UsageError if the page that an option names cannot be written; of
+        GitHub's own that is a remark: the run's exit code must not change for it.
+        """
         self.unshield()
         if self._on:
             for line in self._counted(lambda room: annotation_lines(summary, limit=room)):
                 self._say(line)
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             append_summary(summary, self._file)
+        except UsageError as error:
+            if self._named:
+                raise
+            note(error.message)
 
     def _counted(self, make: Callable[[int], list[str]]) -> list[str]:
         """The lines that `make` gives for the room that is left of the job's annotations; noted as used."""

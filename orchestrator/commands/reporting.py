@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import note
+from orchestrator.errors import UsageError
 from orchestrator.reports import jsonrun
 from orchestrator.reports.progress import Progress, open_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
     from typing import TextIO
 
     from orchestrator.commands.ci import GitHub
@@ -75,24 +78,44 @@ class Output:
 
         jsonrun.write_run_document(summary, folder.path / "run.json")
         write_junit(summary, folder.path / "junit.xml")
-        if self._options.junit is not None:
-            write_junit(summary, self._options.junit)
-        if self._options.sarif is not None:
-            from orchestrator.reports.sarif import write_sarif
-            from orchestrator.reports.violations import of_summary, troubles
-
-            write_sarif(troubles(of_summary(summary)), self._options.sarif, project=summary.run.project)
-        if self._options.ctrf is not None:
-            from orchestrator.reports.ctrf import write_ctrf
-
-            write_ctrf(summary, self._options.ctrf)
-        if self._options.gitlab_metrics is not None:
-            from orchestrator.reports.gitlab import write_metrics
-
-            write_metrics(summary, self._options.gitlab_metrics)
+        failed = [text for text in (_written(*asked) for asked in self._asked(summary)) if text]
         progress.summary(summary)
         if self._github is not None:
             self._github.tell(summary)
+        if failed:
+            raise UsageError(
+                f"the tests have run, but {'; '.join(failed)}", remedy="name files in folders that can be written"
+            )
+
+    def _asked(self, summary: RunSummary) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+        """The files that options name, and what writes each."""
+        options = self._options
+        if options.junit is not None:
+            from orchestrator.reports.junit import write_junit
+
+            yield options.junit, partial(write_junit, summary)
+        if options.sarif is not None:
+            from orchestrator.reports.sarif import write_sarif
+            from orchestrator.reports.violations import of_summary, troubles
+
+            yield options.sarif, partial(write_sarif, troubles(of_summary(summary)), project=summary.run.project)
+        if options.ctrf is not None:
+            from orchestrator.reports.ctrf import write_ctrf
+
+            yield options.ctrf, partial(write_ctrf, summary)
+        if options.gitlab_metrics is not None:
+            from orchestrator.reports.gitlab import write_metrics
+
+            yield options.gitlab_metrics, partial(write_metrics, summary)
+
+
+def _written(path: Path, write: Callable[[Path], None]) -> str:
+    """Empty, or why there is no such file: the others and the report itself must not be lost with it."""
+    try:
+        write(path)
+    except OSError as error:
+        return f"{path} could not be written: {error.strerror}"
+    return ""
 
 
 def github(options: RunOptions) -> GitHub | None:

@@ -134,3 +134,18 @@ def test_the_files_that_options_name_are_written(tmp_path, capsys):
     files = {name: tmp_path / "out" / name for name in ("ctrf", "gitlab_metrics", "junit", "sarif")}
     run_ended(tmp_path, RunOptions(**files), result("a.py", "failed"))
     assert all(path.stat().st_size > 50 for path in files.values())
+
+
+def test_a_file_that_cannot_be_written_costs_neither_the_others_nor_the_report(tmp_path, capsys):
+    options = RunOptions(junit=tmp_path, sarif=tmp_path / "profiles.yaml" / "x", ctrf=tmp_path / "ctrf.json")
+    with pytest.raises(UsageError, match="the tests have run") as caught:
+        run_ended(tmp_path, options, result("a.py", "failed"))
+    assert caught.value.message.count("could not be written") == 2
+    assert (tmp_path / "ctrf.json").exists()
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_githubs_own_page_that_cannot_be_written_changes_no_exit_code(tmp_path, capsys):
+    lines = told({"GITHUB_STEP_SUMMARY": str(tmp_path)}, result("a.py", "failed"))
+    assert lines[-1].startswith("::error")
+    assert "step summary" in capsys.readouterr().err
