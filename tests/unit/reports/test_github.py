@@ -34,7 +34,10 @@ def lines(*results, limit=github.STEP_LIMIT):
     return github.annotation_lines(summary(*results), limit=limit)
 
 
-@given(st.text(), st.text(), st.text(min_size=1))
+TRICKY = st.text() | st.text("%0A5D2C3:,=\r\n")
+
+
+@given(TRICKY, TRICKY, TRICKY.filter(bool))
 def test_the_runner_reads_back_what_was_written_whatever_it_is(title, message, path):
     annotation = github.Annotation(level="error", path=path, line=7, title=title, message=message)
     name, properties, text = read(github.command(annotation))

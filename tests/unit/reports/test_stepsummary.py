@@ -87,3 +87,14 @@ def test_never_larger_than_github_takes_and_it_says_what_is_left_out():
         cut = step_summary(summary(*results), limit_bytes=limit)
         assert len(cut.encode()) <= max(limit, 0)
         assert limit < 200 or "more section" in cut
+
+
+def test_every_limit_holds_and_a_page_that_fits_is_whole():
+    told = summary(*(result(f"{n}.py", "failed", stdout=b"words " * n) for n in range(12)))
+    whole = step_summary(told)
+    assert "more section" not in whole
+    for limit in range(0, len(whole.encode()) + 400, 23):
+        text = step_summary(told, limit_bytes=limit)
+        assert len(text.encode()) <= limit
+        assert text == whole or limit < 200 or "more section" in text
+    assert step_summary(told, limit_bytes=len(whole.encode()) + 200) == whole
