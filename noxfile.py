@@ -7,6 +7,9 @@ import nox
 PYTHONS = ("3.11", "3.12", "3.13")
 SCRIPTS = ("demo", "test", "test-cgroup2", "lock", "setup-engine", "docker-test.sh", "lib.sh")
 
+WORKFLOWS = (".github/workflows/ci.yml", ".github/workflows/nightly.yml", "examples/ci/github.yml")
+GITLAB = (".gitlab-ci.yml", "examples/ci/gitlab.yml")
+
 nox.needs_version = ">=2025.10"
 nox.options.sessions = ["lint", "types", "unit"]
 nox.options.reuse_existing_virtualenvs = True
@@ -30,7 +33,13 @@ def lint(session: nox.Session) -> None:
     session.run("shellcheck", "--shell=sh", "--severity=warning", "orchestrator/engine/agent.sh")
     session.run("hadolint", "docker/Dockerfile.test-isolation", "docker/Dockerfile.test-full")
     session.run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.test.yml")
-    session.run("yamllint", "--strict", "docker-compose.test.yml", "profiles.yaml")
+    session.run(
+        "yamllint", "--strict", "docker-compose.test.yml", "profiles.yaml", *WORKFLOWS, *GITLAB, "action.yml"
+    )
+    for schema, files in (("workflows", WORKFLOWS), ("actions", ("action.yml",))):
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.github-{schema}", *files)
+    session.run("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", *GITLAB)
+    session.run("zizmor", "--offline", *WORKFLOWS, "action.yml")
 
 
 @nox.session

@@ -68,13 +68,17 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Select by an expression, e.g. 'test(parse) and not profile(slow)'; see orch help filters.",
         ),
         click.option("-R", "--rerun", metavar="RUN", help="Select what did not pass in RUN (latest, or an id)."),
-        click.option("--shard", metavar="M/N", help="Run the M-th of N parts."),
+        click.option(
+            "--shard",
+            metavar="M/N|auto",
+            help="Run the M-th of N parts; auto: as GitHub, GitLab or Buildkite number this job.",
+        ),
         click.option(
             "--shard-by",
             type=click.Choice(["time", "memory", "hash"]),
             default="hash",
             show_default=True,
-            help="How the parts are balanced.",
+            help="How the parts are balanced; time and memory need the same history on all shards.",
         ),
         click.option("-j", "--jobs", metavar="N", help="Slots at once, or auto."),
         click.option(
@@ -156,6 +160,24 @@ def orch() -> None:
 )
 @click.option(
     "--sarif", metavar="FILE", type=click.Path(path_type=Path), help="Write broken budgets as SARIF 2.1.0."
+)
+@click.option("--ctrf", metavar="FILE", type=click.Path(path_type=Path), help="Write a CTRF report (JSON).")
+@click.option(
+    "--gitlab-metrics",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write metrics.txt for GitLab's metrics report (OpenMetrics).",
+)
+@click.option(
+    "--github/--no-github",
+    default=None,
+    help="GitHub's annotations, and its step summary.  [default: where GITHUB_ACTIONS is true]",
+)
+@click.option(
+    "--step-summary",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Append the step summary (Markdown) to FILE.  [default with --github: GITHUB_STEP_SUMMARY]",
 )
 @click.option(
     "--offline-base",

@@ -60,6 +60,11 @@ class RunOptions(Selection):
     output_format: str = "table"
     junit: Path | None = None
     sarif: Path | None = None
+    ctrf: Path | None = None
+    gitlab_metrics: Path | None = None
+    github: bool | None = None
+    """None: where GITHUB_ACTIONS says so."""
+    step_summary: Path | None = None
     offline_base: bool = False
     allow_unenforced: bool = False
     preset: str | None = None

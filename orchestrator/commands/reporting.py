@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import note
+from orchestrator.errors import UsageError
 from orchestrator.reports import jsonrun
 from orchestrator.reports.progress import Progress, open_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
     from typing import TextIO
 
+    from orchestrator.commands.ci import GitHub
     from orchestrator.commands.folders import RunFolder
     from orchestrator.commands.options import RunOptions
     from orchestrator.config.settings import Config
@@ -32,6 +37,7 @@ class Output:
         self._folder: RunFolder | None = None
         self._progress: RunProgress | None = None
         self._in_step = False
+        self._github = github(options)
 
     def notice(self, text: str) -> None:
         """One line to stderr."""
@@ -59,6 +65,8 @@ class Output:
         """What tells of the tests while they run."""
         self._folder = folder
         self._progress = RunProgress(self._options, self._config, folder, sampler)
+        if self._github is not None:
+            self._github.shield()
         return self._progress
 
     def summary(self, summary: RunSummary) -> None:
@@ -70,14 +78,55 @@ class Output:
 
         jsonrun.write_run_document(summary, folder.path / "run.json")
         write_junit(summary, folder.path / "junit.xml")
-        if self._options.junit is not None:
-            write_junit(summary, self._options.junit)
-        if self._options.sarif is not None:
+        failed = [text for text in (_written(*asked) for asked in self._asked(summary)) if text]
+        progress.summary(summary)
+        if self._github is not None:
+            self._github.tell(summary)
+        if failed:
+            raise UsageError(
+                f"the tests have run, but {'; '.join(failed)}", remedy="name files in folders that can be written"
+            )
+
+    def _asked(self, summary: RunSummary) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+        """The files that options name, and what writes each."""
+        options = self._options
+        if options.junit is not None:
+            from orchestrator.reports.junit import write_junit
+
+            yield options.junit, partial(write_junit, summary)
+        if options.sarif is not None:
             from orchestrator.reports.sarif import write_sarif
             from orchestrator.reports.violations import of_summary, troubles
 
-            write_sarif(troubles(of_summary(summary)), self._options.sarif, project=summary.run.project)
-        progress.summary(summary)
+            yield options.sarif, partial(write_sarif, troubles(of_summary(summary)), project=summary.run.project)
+        if options.ctrf is not None:
+            from orchestrator.reports.ctrf import write_ctrf
+
+            yield options.ctrf, partial(write_ctrf, summary)
+        if options.gitlab_metrics is not None:
+            from orchestrator.reports.gitlab import write_metrics
+
+            yield options.gitlab_metrics, partial(write_metrics, summary)
+
+
+def _written(path: Path, write: Callable[[Path], None]) -> str:
+    """Empty, or why there is no such file: the others and the report itself must not be lost with it."""
+    try:
+        write(path)
+    except OSError as error:
+        return f"{path} could not be written: {error.strerror}"
+    return ""
+
+
+def github(options: RunOptions) -> GitHub | None:
+    """Who tells GitHub; None, and nothing is imported, where neither an option nor the environment asks."""
+    asked = options.github if options.github is not None else os.environ.get("GITHUB_ACTIONS") == "true"
+    if not asked and options.step_summary is None:
+        return None
+    from orchestrator.commands.ci import GitHub
+
+    stream = sys.stdout if options.output_format == "table" else sys.stderr
+    return GitHub(wanted=asked, summary_file=options.step_summary, environ=os.environ, stream=stream)
 
 
 class RunProgress:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.sharding import shard_wanted, sharded
 from orchestrator.errors import NoTestsError
 from orchestrator.scheduling.assign import assign
-from orchestrator.scheduling.shards import ShardBy, parse_shard, select
 from orchestrator.suites.discover import discover
 from orchestrator.suites.filters import parse_filter
 
@@ -31,7 +31,7 @@ def make_plan(
 ) -> tuple[Assignment, ...]:
     """The assignments, in the tests' order. `database` None: nothing is known of earlier runs."""
     wanted = parse_filter(options.filter_text) if options.filter_text else None
-    shard = parse_shard(options.shard) if options.shard else None
+    shard = shard_wanted(options.shard, os.environ, notice)
     if options.only_profile is not None:
         _check_profile(options.only_profile, config)
     tests = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=notice)
@@ -55,7 +55,7 @@ def make_plan(
     if wanted is not None:
         plan = tuple(a for a in plan if wanted.matches(a.test, a.profile.name))
     if shard is not None:
-        plan = select(plan, shard, ShardBy(options.shard_by))
+        plan = sharded(plan, shard, options.shard_by, notice)
     return plan
 
 

@@ -51,19 +51,76 @@ def parse_shard(text: str) -> Shard:
     return Shard(number=int(found[1]), count=int(found[2]))
 
 
+ENVIRONMENTS = (
+    ("STRATEGY_JOB_INDEX", "STRATEGY_JOB_TOTAL", 0),
+    ("BUILDKITE_PARALLEL_JOB", "BUILDKITE_PARALLEL_JOB_COUNT", 0),
+    ("CI_NODE_INDEX", "CI_NODE_TOTAL", 1),
+)
+"""Variables with a job's number and the number of jobs, and what the first job is called. GitHub sets none: its
+`strategy.job-index` and `strategy.job-total` are handed over by the workflow, as examples/ci does. GitLab counts
+from 1 and sets CI_NODE_TOTAL=1 where there is one job only.
+"""
+
+
+def shard_of_environment(environ: Mapping[str, str]) -> Shard | None:
+    """The shard that the CI system gave this job; None if it gave none. Raises UsageError for half an answer."""
+    for index_name, total_name, first in ENVIRONMENTS:
+        index, total = environ.get(index_name, "").strip(), environ.get(total_name, "").strip()
+        if not index and total in ("", "1"):
+            continue
+        if not (re.fullmatch("[0-9]{1,6}", index) and re.fullmatch("[0-9]{1,6}", total)):
+            raise UsageError(
+                f"cannot tell the shard from {index_name}={index!r} and {total_name}={total!r}",
+                remedy=f"set both to numbers, {index_name} counted from {first}, or write --shard m/n",
+            )
+        return Shard(number=int(index) + 1 - first, count=int(total))
+    return None
+
+
 def select(plan: Sequence[Assignment], shard: Shard, by: ShardBy) -> tuple[Assignment, ...]:
     """The shard's part of the plan, in the plan's order. Each assignment is in exactly one shard.
 
     HASH looks at nothing but a test's id: it stays in its shard whatever else is added or removed. TIME and
     MEMORY hand the largest test that is left to the shard that has least so far (longest processing time
     first; at most 4/3 of the best partition: Graham 1969). They need every shard to see the same history,
-    as by restoring one database; with different ones a test could run twice, or not at all.
+    as by restoring one database; with different ones a test could run twice, or not at all: `partition_digest`
+    tells (docs/design/shards.md).
     """
-    if by is ShardBy.HASH:
-        return tuple(a for a in plan if _hashed(a, shard.count) == shard.number - 1)
-    weights = [need_of(a).memory_bytes for a in plan] if by is ShardBy.MEMORY else _durations(plan)
-    owners = _balance(plan, weights, shard.count)
+    owners = partition(plan, shard.count, by)
     return tuple(a for a, owner in zip(plan, owners, strict=True) if owner == shard.number - 1)
+
+
+def partition(plan: Sequence[Assignment], count: int, by: ShardBy) -> list[int]:
+    """Index, from 0, of the shard of each assignment."""
+    if by is ShardBy.HASH:
+        return [_hashed(a, count) for a in plan]
+    return _balance(plan, weights_of(plan, by), count)
+
+
+def weights_of(plan: Sequence[Assignment], by: ShardBy) -> Sequence[float]:
+    """What each assignment adds to its shard: expected seconds, or bytes; by hash each counts as one."""
+    if by is ShardBy.HASH:
+        return [1.0] * len(plan)
+    return [need_of(a).memory_bytes for a in plan] if by is ShardBy.MEMORY else _durations(plan)
+
+
+def partition_digest(plan: Sequence[Assignment], count: int, by: ShardBy) -> str:
+    """8 hexadecimal digits of the whole partition: shards with equal digests run each test exactly once."""
+    digest = blake2b(f"{count}".encode(), digest_size=4)
+    placed = zip(plan, partition(plan, count, by), strict=True)
+    for name, repetition, owner in sorted((str(a.test.id), a.repetition, owner) for a, owner in placed):
+        digest.update(f"\0{name}\0{repetition}\0{owner}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def imbalance(plan: Sequence[Assignment], count: int, by: ShardBy) -> float | None:
+    """Largest shard over the mean of all, in the plan's own weights: 1 is perfect. None if nothing weighs."""
+    weights = weights_of(plan, by)
+    loads = [0.0] * count
+    for weight, owner in zip(weights, partition(plan, count, by), strict=True):
+        loads[owner] += weight
+    total = sum(loads)
+    return max(loads) * count / total if total > 0 else None
 
 
 def _hashed(assignment: Assignment, count: int) -> int:

@@ -3,7 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import UsageError
-from orchestrator.scheduling.shards import Shard, ShardBy, parse_shard, select
+from orchestrator.scheduling.shards import (
+    Shard,
+    ShardBy,
+    imbalance,
+    parse_shard,
+    partition_digest,
+    select,
+    shard_of_environment,
+)
 
 
 @given(
@@ -80,3 +88,69 @@ def test_a_wrong_shard_is_refused_with_what_to_write(text):
     with pytest.raises(UsageError) as caught:
         parse_shard(text)
     assert "2/5" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("environ", "shard"),
+    [
+        ({}, None),
+        ({"CI_NODE_TOTAL": "1"}, None),  # GitLab without `parallel`
+        ({"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "3"}, (1, 3)),
+        ({"CI_NODE_INDEX": "3", "CI_NODE_TOTAL": "3"}, (3, 3)),
+        ({"STRATEGY_JOB_INDEX": "0", "STRATEGY_JOB_TOTAL": "4"}, (1, 4)),
+        ({"STRATEGY_JOB_INDEX": "3", "STRATEGY_JOB_TOTAL": "4"}, (4, 4)),
+        ({"BUILDKITE_PARALLEL_JOB": "0", "BUILDKITE_PARALLEL_JOB_COUNT": "2"}, (1, 2)),
+        ({"BUILDKITE_PARALLEL_JOB": "1", "BUILDKITE_PARALLEL_JOB_COUNT": "2", "CI_NODE_TOTAL": "1"}, (2, 2)),
+        ({"STRATEGY_JOB_INDEX": "", "STRATEGY_JOB_TOTAL": ""}, None),
+    ],
+)
+def test_the_ci_systems_numbers_become_a_shard(environ, shard):
+    found = shard_of_environment(environ)
+    assert found == (None if shard is None else Shard(number=shard[0], count=shard[1]))
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CI_NODE_TOTAL": "3"},
+        {"CI_NODE_INDEX": "1"},
+        {"CI_NODE_INDEX": "0", "CI_NODE_TOTAL": "3"},
+        {"STRATEGY_JOB_INDEX": "4", "STRATEGY_JOB_TOTAL": "4"},
+        {"BUILDKITE_PARALLEL_JOB": "one", "BUILDKITE_PARALLEL_JOB_COUNT": "2"},
+        {"CI_NODE_INDEX": "-1", "CI_NODE_TOTAL": "3"},
+        {"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "three"},
+    ],
+)
+def test_half_a_number_is_refused_for_a_guess_would_lose_tests(environ):
+    with pytest.raises(UsageError):
+        shard_of_environment(environ)
+
+
+def test_the_digest_tells_whether_shards_saw_the_same_history(make):
+    plan = [make.assignment(f"t{n}", history=make.history(n + 1.0)) for n in range(20)]
+    other = [make.assignment(f"t{n}", history=make.history(20.0 - n)) for n in range(20)]
+    same = partition_digest(plan, 4, ShardBy.TIME)
+    assert partition_digest(plan[::-1], 4, ShardBy.TIME) == same
+    assert partition_digest(other, 4, ShardBy.TIME) != same
+    assert partition_digest(plan, 5, ShardBy.TIME) != same
+    assert partition_digest(plan[1:], 4, ShardBy.TIME) != same
+    assert partition_digest(plan, 4, ShardBy.HASH) == partition_digest(other, 4, ShardBy.HASH)
+
+
+def test_by_time_a_skewed_suite_is_balanced_and_by_hash_it_is_not(make):
+    durations = [0.05 * 1.02**n for n in range(400)]  # the longest takes 2,600 times as long as the shortest
+    plan = [make.assignment(f"t{n}", history=make.history(s)) for n, s in enumerate(durations)]
+    for count in (2, 4, 8):
+        assert imbalance(plan, count, ShardBy.TIME) < 1.02
+    by_hash = [sum(a.history.duration_seconds_p95 for a in select(plan, Shard(number=n, count=8), ShardBy.HASH))
+               for n in range(1, 9)]  # fmt: skip
+    assert max(by_hash) * 8 / sum(by_hash) > 1.1
+
+
+def test_one_test_that_is_longer_than_all_others_cannot_be_shared_out(make):
+    plan = [make.assignment("long", history=make.history(9.0)), make.assignment("t", history=make.history(1.0))]
+    assert imbalance(plan, 2, ShardBy.TIME) == pytest.approx(1.8)
+
+
+def test_an_empty_plan_has_no_balance():
+    assert imbalance([], 3, ShardBy.TIME) is None

@@ -1,0 +1,184 @@
+"""A run as a CTRF report, the Common Test Report Format: one test of ours is one test there, its cases are steps.
+
+Specification: https://github.com/ctrf-io/ctrf (schema/ctrf.schema.json there). It knows five statuses;
+ours is kept as `rawStatus`, and what a test used stands in `extra`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import __version__
+from orchestrator.model import CaseOutcome, Outcome, counting
+from orchestrator.reports.files import write_atomically
+from orchestrator.reports.jsonrun import to_json
+from orchestrator.reports.output import tail_lines
+from orchestrator.reports.text import bounded, one_line, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from orchestrator.model import Attempt, RunSummary, TestResult
+
+Document = dict[str, Any]
+
+SPEC_VERSION = "1.0.0"
+NAME_CHARACTERS = 1000
+TEXT_CHARACTERS = 20_000
+STATUSES = ("passed", "failed", "skipped", "pending", "other")
+
+_STATUS = {
+    Outcome.PASSED: "passed",
+    Outcome.FAILED: "failed",
+    Outcome.TIMEOUT: "failed",
+    Outcome.OOM: "failed",
+    Outcome.CRASHED: "failed",
+    Outcome.SKIPPED: "skipped",
+    Outcome.INFRA: "other",
+    Outcome.INTERRUPTED: "other",
+}
+_CASE_STATUS = {
+    CaseOutcome.FAILED: "failed",
+    CaseOutcome.ERROR: "failed",
+    CaseOutcome.SKIPPED: "skipped",
+    CaseOutcome.XFAILED: "skipped",
+}
+
+
+def write_ctrf(summary: RunSummary, path: Path) -> None:
+    """Write the report atomically. Raises OSError."""
+    write_atomically(path, (to_json(ctrf_document(summary)) + "\n").encode("ascii"))
+
+
+def ctrf_document(summary: RunSummary) -> Document:
+    """The whole report. Times are whole milliseconds, absolute ones since 1970."""
+    tests = [_test(result) for result in summary.results]
+    tests += [{"name": _name(name), "status": "pending", "duration": 0} for name in summary.not_run]
+    return {
+        "reportFormat": "CTRF",
+        "specVersion": SPEC_VERSION,
+        "reportId": summary.run.id,
+        "timestamp": (summary.run.started_at + timedelta(seconds=summary.duration_seconds)).isoformat(),
+        "generatedBy": f"orch {__version__}",
+        "results": {
+            "tool": {"name": "orch", "version": __version__},
+            "summary": _summary(summary, tests),
+            "tests": tests,
+            "environment": _environment(summary),
+        },
+    }
+
+
+def _summary(summary: RunSummary, tests: Sequence[Document]) -> Document:
+    counted = Counter(test["status"] for test in tests)
+    start = _moment(summary.run.started_at)
+    return {
+        "tests": len(tests),
+        **{status: counted[status] for status in STATUSES},
+        "flaky": sum(result.flaky for result in summary.results),
+        "suites": len({result.test.suite for result in summary.results}),
+        "start": start,
+        "stop": start + _milliseconds(summary.duration_seconds),
+        "duration": _milliseconds(summary.duration_seconds),
+        "extra": {"exitCode": summary.exit_code, "status": summary.status.value},
+    }
+
+
+def _environment(summary: RunSummary) -> Document:
+    run = summary.run
+    known = {
+        "appName": one_line(run.project, NAME_CHARACTERS),
+        "commit": run.revision,
+        "branchName": run.branch,
+        "osPlatform": run.engine.operating_system,
+        "osRelease": run.host.kernel,
+    }
+    return {name: one_line(value, NAME_CHARACTERS) for name, value in known.items() if value}
+
+
+def _test(result: TestResult) -> Document:
+    attempt, started = result.final, result.final.evidence.started_at
+    attempts = counting(result.attempts)
+    duration = _milliseconds(attempt.evidence.timings.test_seconds)
+    found: Document = {
+        "name": _name(attempt.assignment.key),
+        "status": _STATUS[result.outcome],
+        "duration": duration,
+        "start": _moment(started),
+        "stop": _moment(started) + duration,
+        "suite": [_name(result.test.suite)],
+        "rawStatus": result.verb.value,
+        "filePath": _name(result.test.id.path),
+        "retries": len(attempts) - 1,
+        "flaky": result.flaky and result.outcome is Outcome.PASSED,
+        "tags": sorted(_name(marker) for marker in result.test.markers),
+        "steps": [
+            {"name": _name(case.name), "status": _CASE_STATUS.get(case.outcome, "passed")}
+            for case in attempt.cases
+        ],
+        "extra": _extra(result),
+        **_told(attempt, with_output=result.outcome is not Outcome.PASSED),
+    }
+    if len(attempts) > 1:
+        found["retryAttempts"] = [_retry(number, one) for number, one in enumerate(attempts, 1)]
+    return found
+
+
+def _retry(number: int, attempt: Attempt) -> Document:
+    duration, start = _milliseconds(attempt.evidence.timings.test_seconds), _moment(attempt.evidence.started_at)
+    return {
+        "attempt": number,
+        "status": _STATUS[attempt.outcome],
+        "duration": duration,
+        "start": start,
+        "stop": start + duration,
+        "extra": {"profile": attempt.assignment.profile.name, "outcome": attempt.outcome.value},
+        **_told(attempt, with_output=attempt.outcome is not Outcome.PASSED),
+    }
+
+
+def _told(attempt: Attempt, *, with_output: bool) -> Document:
+    """Message, the failed cases' texts, and the ends of both streams, where there are any."""
+    failed = (CaseOutcome.FAILED, CaseOutcome.ERROR)
+    trace = "\n\n".join(f"{c.name}\n{c.message}" for c in attempt.cases if c.outcome in failed)
+    found: Document = {}
+    if attempt.message:
+        found["message"] = visible(bounded(attempt.message, TEXT_CHARACTERS))
+    if trace:
+        found["trace"] = visible(bounded(trace, TEXT_CHARACTERS))
+    if with_output:
+        for name, log in (("stdout", attempt.evidence.stdout), ("stderr", attempt.evidence.stderr)):
+            if lines := tail_lines(log)[0]:
+                found[name] = lines
+    return found
+
+
+def _extra(result: TestResult) -> Document:
+    usage, profile = result.final.evidence.usage, result.final.assignment.profile
+    return {
+        "profile": profile.name,
+        "reason": one_line(result.final.assignment.reason, NAME_CHARACTERS),
+        "cpuSeconds": usage.cpu_seconds,
+        "memoryPeakBytes": usage.memory_peak_bytes,
+        "memoryLimitBytes": profile.limits.memory_bytes,
+        "violations": [
+            {"kind": v.kind.value, "severity": v.severity.value, "message": one_line(v.message)}
+            for v in result.violations
+        ],
+    }
+
+
+def _name(text: str) -> str:
+    return one_line(text, NAME_CHARACTERS) or "(no name)"
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
+
+
+def _moment(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

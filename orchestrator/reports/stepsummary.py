@@ -1,0 +1,121 @@
+"""A run as a page of Markdown for GitHub's step summary, never larger than GitHub takes.
+
+Whatever tests are called or print: names are escaped, output stands in `pre` with its markup quoted.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from orchestrator.reports.columns import (
+    CPU,
+    DURATION,
+    MEMORY,
+    PROFILE,
+    RATIO,
+    TEST,
+    as_ratio,
+    in_bytes,
+    in_seconds,
+)
+from orchestrator.reports.grid import Column, Table
+from orchestrator.reports.markdown import escaped, table_text
+from orchestrator.reports.output import output_lines
+from orchestrator.reports.summary import count_line, is_failure, memory_ratio
+from orchestrator.reports.terminal import remark_of
+from orchestrator.reports.text import bounded, one_line, plural, visible
+from orchestrator.reports.violations import of_summary, troubles, violations_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from orchestrator.model import RunSummary, TestResult
+
+LIMIT_BYTES = 1024 * 1000
+"""GitHub drops a step's whole summary when it is larger than 1,024 KB."""
+MAX_OUTPUTS = 20
+MAX_ROWS = 500
+WORST = 10
+_OUTPUT_CHARACTERS = 10_000
+_CLOSING = 200
+"""Bytes kept free for the line that says what was left out."""
+
+
+def step_summary(summary: RunSummary, *, limit_bytes: int = LIMIT_BYTES) -> str:
+    """The page, at most `limit_bytes` of UTF-8; what does not fit is left out from the end, and it says so."""
+    return _within(list(_sections(summary)), limit_bytes)
+
+
+def _within(sections: Sequence[str], limit_bytes: int) -> str:
+    text, room = "", limit_bytes - _CLOSING
+    for number, section in enumerate(sections):
+        size = len(section.encode())
+        if size > room:
+            left = plural(len(sections) - number, "more section")
+            closing = f"\n*+{left}: the page would be larger than GitHub takes; see run.json and junit.xml.*\n"
+            return text + closing if limit_bytes >= _CLOSING else ""
+        text, room = text + section, room - size
+    return text
+
+
+def _sections(summary: RunSummary) -> Iterator[str]:
+    failures = [result for result in summary.results if is_failure(result)]
+    flaky = [result for result in summary.results if result.flaky and not is_failure(result)]
+    broken = troubles(of_summary(summary))
+    word = "failed" if summary.exit_code else "passed"
+    yield f"## orch: {escaped(summary.run.project)} {word}\n\n{escaped(count_line(summary))}\n"
+    if failures:
+        yield _titled("Failures", _results_table(failures[:MAX_ROWS]), len(failures))
+    if flaky:
+        yield _titled("Flaky", _results_table(flaky[:MAX_ROWS]), len(flaky))
+    if broken:
+        yield _titled("Broken budgets", violations_table(broken[:MAX_ROWS]), len(broken))
+    if summary.results:
+        yield _titled("Most memory", _worst_table(summary.results), 0)
+    yield from (_output(result) for result in failures[:MAX_OUTPUTS])
+
+
+def _titled(title: str, table: Table, count: int) -> str:
+    more = f"\n+{count - MAX_ROWS} more\n" if count > MAX_ROWS else ""
+    return f"\n### {title}\n\n{table_text(table)}{more}"
+
+
+def _results_table(results: Iterable[TestResult]) -> Table:
+    columns = (Column(key="verb", title="verb"), TEST, PROFILE, DURATION, MEMORY, RATIO, CPU)
+    return Table(
+        name="results",
+        columns=(*columns, Column(key="remark", title="remark", flexible=True)),
+        rows=tuple(
+            (
+                result.verb.value,
+                _name(result),
+                result.final.assignment.profile.name,
+                in_seconds(result.final.evidence.timings.test_seconds),
+                in_bytes(result.final.evidence.usage.memory_peak_bytes),
+                as_ratio(memory_ratio(result)),
+                in_seconds(result.final.evidence.usage.cpu_seconds),
+                remark_of(result),
+            )
+            for result in results
+        ),
+        empty="none",
+    )
+
+
+def _worst_table(results: Iterable[TestResult]) -> Table:
+    known = [r for r in results if r.final.evidence.usage.memory_peak_bytes is not None]
+    known.sort(key=lambda r: (-(r.final.evidence.usage.memory_peak_bytes or 0), str(r.test.id)))
+    return _results_table(known[:WORST])
+
+
+def _name(result: TestResult) -> str:
+    return one_line(result.final.assignment.key, 300)
+
+
+def _output(result: TestResult) -> str:
+    lines = output_lines(result.final)
+    # in `pre` GitHub makes no mentions and no links; a blank line does not end it, only its own tag does
+    text = html.escape(bounded(visible("\n".join(lines)), _OUTPUT_CHARACTERS), quote=False)
+    title = html.escape(_name(result), quote=False).replace("@", "@<!-- -->").replace("#", "#<!-- -->")
+    return f"\n<details><summary><code>{title}</code></summary>\n\n<pre>{text}\n</pre>\n\n</details>\n"
