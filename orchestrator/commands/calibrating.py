@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +30,14 @@ NULL_TEST = TestId(path=".orch/null-test")
 NULL_SECONDS = 20.0
 
 
-def key_of(info: EngineInfo, image_id: str) -> str:
-    """A calibration's key here and now."""
+def key_of(info: EngineInfo, image_id: str, *, turns: bool = False) -> str:
+    """A calibration's key here and now. `turns`: of tests that come after another in their container."""
     agent = hashlib.sha256(agent_text().encode()).hexdigest()
-    return calibration.key_of(info, image_id, agent=agent, channel="fifos" if can_share_fifos(info) else "attach")
+    channel = "turns" if turns else "fifos" if can_share_fifos(info) else "attach"
+    return calibration.key_of(info, image_id, agent=agent, channel=channel)
 
 
-def calibrated(
+def calibrate(
     executor: LocalExecutor,
     plan: Sequence[Assignment],
     *,
@@ -43,46 +46,65 @@ def calibrated(
     state_dir: Path,
     place: Path,
     stop: StopFlag,
-) -> dict[str, Calibration]:
-    """Image ID -> calibration, for the images of the plan; measured where it is not known. An image whose null
-    tests do not pass (it has no shell) has none: its figures stay as they are.
+) -> None:
+    """Give the executor calibrations for the images of the plan, measured where they are not known. An image whose
+    null tests do not pass (it has no shell) gets none: its figures stay as they are.
     """
     known = calibration.load(state_dir)
-    found: dict[str, Calibration] = {}
     fresh: dict[str, Calibration] = {}
-    for profile in {a.profile.image: a.profile for a in plan}.values():
-        image_id = images[profile.image]
-        key = key_of(info, image_id)
-        made = known.get(key) or _measure(executor, profile, plan[0].run_id, place, stop)
+    apart = executor.apart()
+    found: tuple[dict[str, Calibration], dict[str, Calibration]] = {}, {}
+    kinds = {(a.profile.image, turns): a.profile for a in plan for turns in {False, a.profile.reuse > 1}}
+    for (image, turns), profile in kinds.items():
+        key = key_of(info, images[image], turns=turns)
+        made = known.get(key) or _measure(apart, profile, plan[0].run_id, place, stop, turns=turns)
         if made is not None:
-            found[image_id] = made
+            found[turns][images[image]] = made
             if key not in known:
                 fresh[key] = made
+    apart.close()
+    executor.calibrations, executor.turn_calibrations = found
     if fresh:
         with suppress(OSError):  # a folder that cannot be written costs the next run half a second
             calibration.store(state_dir, fresh)
-    return found
 
 
 def _measure(
-    executor: LocalExecutor, profile: Profile, run_id: str, place: Path, stop: StopFlag
+    executor: LocalExecutor, profile: Profile, run_id: str, place: Path, stop: StopFlag, *, turns: bool
 ) -> Calibration | None:
-    usages: list[Usage] = []
+    """`turns`: of null tests one after another in a container, but for the first."""
+    count = calibration.NULL_TESTS + turns
     limits = replace(profile.limits, timeout_seconds=NULL_SECONDS)
-    quiet = replace(profile, limits=limits, network=Network.NONE, reuse=1)
-    for number in range(1, calibration.NULL_TESTS + 1):
-        if stop.level > StopLevel.RUN:
-            return None
-        assignment = Assignment(
+    quiet = replace(profile, limits=limits, network=Network.NONE, reuse=count if turns else 1)
+    tests = [
+        Assignment(
             run_id=run_id,
-            test=Test(id=NULL_TEST, suite="", command=NULL_COMMAND),
+            test=Test(id=TestId(path=f"{NULL_TEST.path}-{number}"), suite="", command=NULL_COMMAND),
             profile=quiet,
             reason="calibration",
-            attempt=number,
         )
+        for number in range(count)
+    ]
+    usages: list[Usage] = []
+    lane = executor.lane()
+    try:
         with tempfile.TemporaryDirectory(dir=place, prefix="null-") as folder:
-            evidence = executor.run(assignment, 0.0, Path(folder))
-        if evidence.engine_failure is not None or evidence.agent is None or evidence.agent.exit_code != 0:
-            return None
-        usages.append(evidence.usage)
-    return calibration.calibrate(usages)
+            for test, following in zip(tests, (*tests[1:], None), strict=True):
+                if stop.level > StopLevel.RUN:
+                    return None
+                evidence = lane.run(test, time.monotonic(), partial(_place, folder), partial(_itself, following))
+                if evidence.engine_failure is not None or evidence.agent is None or evidence.agent.exit_code != 0:
+                    return None
+                if evidence.slot.position > 1 or not turns:
+                    usages.append(evidence.usage)
+    finally:
+        lane.close()
+    return calibration.calibrate(usages) if usages else None
+
+
+def _place(folder: str, _: Assignment) -> Path:
+    return Path(folder)
+
+
+def _itself(following: Assignment | None) -> Assignment | None:
+    return following

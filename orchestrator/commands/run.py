@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
-from orchestrator.commands.calibrating import calibrated
+from orchestrator.commands.calibrating import calibrate
 from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
 from orchestrator.commands.reporting import Output
@@ -149,8 +149,8 @@ def carry_out(
         database.begin_run(this, plan, owner=owner.token)
         progress.start(this, plan)
         profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
-        executor.calibrations = calibrated(
-            executor.apart(),
+        calibrate(
+            executor,
             plan,
             images=this.images,
             info=engine.info,
