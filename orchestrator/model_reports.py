@@ -206,6 +206,37 @@ class BrokenBudget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What one past attempt says of what its test needs, and the limits that it ran under."""
+
+    run_id: str
+    outcome: Outcome
+    duration_seconds: float
+    cpu_seconds: float | None
+    memory_peak_bytes: int | None
+    """An upper bound counts as it is."""
+    file_peak_bytes: int | None = None
+    """Page cache, the most that a sample saw."""
+    pids_peak: int | None = None
+    pids_limit_hits: int | None = None
+    oom_kills: int | None = None
+    throttled_seconds: float | None = None
+    limit_cpus: float
+    limit_memory_bytes: int
+    limit_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFigures:
+    """What one test used in one run: the median of its repetitions that passed."""
+
+    run_id: str
+    memory_peak_bytes: float | None
+    duration_seconds: float
+    cpu_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeChange:
     """A test that ended otherwise than before."""
 

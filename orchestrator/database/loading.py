@@ -30,7 +30,7 @@ def list_runs(db: Database, limit: int = 20) -> tuple[RunRow, ...]:
     runs = schema.runs
     with db.reading() as connection:
         ids = connection.execute(sa.select(runs.c.id).order_by(runs.c.started_at.desc()).limit(limit)).scalars()
-        return _run_rows(connection, ids.all())
+        return run_rows(connection, ids.all())
 
 
 def find_run(db: Database, name: str) -> RunRow:
@@ -88,13 +88,14 @@ def _find(connection: sa.Connection, name: str) -> RunRow:
     if len(ids) > 1:
         some = ", ".join(sorted(ids)[:5])
         raise UsageError(f"{name!r} is the beginning of several runs: {some}", remedy="type more digits")
-    return _run_rows(connection, ids)[0]
+    return run_rows(connection, ids)[0]
 
 
-def _run_rows(connection: sa.Connection, ids: Sequence[str]) -> tuple[RunRow, ...]:
+def run_rows(connection: sa.Connection, ids: Sequence[str]) -> tuple[RunRow, ...]:
+    """The runs with these ids, in their order."""
     runs, hosts, images = schema.runs, schema.hosts, schema.images
     wanted = [c for c in runs.c if c.name != "planned"]
-    run_rows = connection.execute(sa.select(*wanted).where(runs.c.id.in_(ids))).mappings().all()
+    found_rows = connection.execute(sa.select(*wanted).where(runs.c.id.in_(ids))).mappings().all()
     host_rows = {row["id"]: row for row in connection.execute(sa.select(hosts)).mappings()}
     pinned: dict[str, dict[str, str]] = defaultdict(dict)
     for row in connection.execute(sa.select(images).where(images.c.run_id.in_(ids))).mappings():
@@ -106,7 +107,7 @@ def _run_rows(connection: sa.Connection, ids: Sequence[str]) -> tuple[RunRow, ..
             pinned[row["id"]],
             row["counts"] or count_outcomes(connection, row["id"]),
         )
-        for row in run_rows
+        for row in found_rows
     }
     return tuple(found[run_id] for run_id in ids)
 
