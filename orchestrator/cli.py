@@ -270,6 +270,41 @@ def offenders(**options: Any) -> None:
     sys.exit(command(**options))
 
 
+@orch.command()
+@common
+@click.argument("run_id", metavar="[RUN]", default="latest")
+@click.option(
+    "--baseline", metavar="RUN|BRANCH|FILE", help="The runs to compare with: up to and with RUN, or of BRANCH."
+)
+@click.option("--memory", metavar="GROWTH", default="+10%", show_default=True, help="Allowed growth, or off.")
+@click.option("--time", metavar="GROWTH", default="+20%", show_default=True, help="Likewise, of durations.")
+@click.option("--cpu", metavar="GROWTH", default="off", show_default=True, help="Likewise, of CPU time.")
+@click.option(
+    "--save",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write RUN and the runs before it on its branch as a baseline, and stop.",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice([*FORMATS.choices, "github"]),
+    default="table",
+    show_default=True,
+    help="github: annotations; json and csv have every comparison.",
+)
+def check(**options: Any) -> None:
+    """Has a test become hungrier? Exit code 3 if one has.
+
+    The newest runs (RUN and up to four before it, of its revision or its branch) are held against up to 50 runs of
+    the baseline, test by test. Growth counts once three new runs show it beyond their noise: see orch help gates.
+    """
+    from orchestrator.commands.check import CheckOptions
+    from orchestrator.commands.check import check as command
+
+    sys.exit(command(CheckOptions(**options)))
+
+
 @orch.group()
 def profiles() -> None:
     """The resource profiles."""
@@ -524,7 +559,7 @@ def show_config(**options: Any) -> None:
 @click.argument("topic", required=False)
 @click.pass_context
 def help_(context: click.Context, topic: str | None) -> None:
-    """Explain a command or a topic: filters, profiles, exit-codes, output, environment."""
+    """Explain a command or a topic: filters, profiles, exit-codes, output, gates, environment."""
     from orchestrator.commands.helptopics import help_topic as command
 
     sys.exit(command(context, topic))

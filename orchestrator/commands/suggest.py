@@ -20,19 +20,20 @@ from orchestrator.config.loader import load_config
 from orchestrator.database import queries
 from orchestrator.errors import ConfigError, ExitCode, OrchError, StateError, UsageError
 from orchestrator.model import HostInfo
+from orchestrator.model_reports import Advice
 from orchestrator.reports.files import write_atomically
 from orchestrator.reports.rightsizing import suggestions_table, suggestions_text
 from orchestrator.reports.text import plural, visible
 from orchestrator.scheduling.assign import assign, clamp, matches
 from orchestrator.suites.discover import discover
-from orchestrator.verdict.rightsizing import Advice, suggest
+from orchestrator.verdict.rightsizing import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.config.settings import Config
     from orchestrator.model import Assignment, Profile, Rule, Test, TestId
-    from orchestrator.verdict.rightsizing import Suggestion
+    from orchestrator.model_reports import Suggestion
 
 WINDOW = timedelta(days=30)
 _ANY_HOST = HostInfo(id="", cpus=math.inf, memory_bytes=1 << 62, kernel="", python="", nofile=1 << 62)

@@ -12,8 +12,8 @@ from orchestrator.reports.text import format_bytes, plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.model_reports import Suggestion
     from orchestrator.reports.grid import Cell
-    from orchestrator.verdict.rightsizing import Suggestion
 
 
 def suggestions_table(rows: Sequence[Suggestion]) -> Table:

@@ -7,12 +7,11 @@ is proposed only if none of them, replayed under its limits, would have been kil
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from enum import StrEnum
 from statistics import median
 from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome
+from orchestrator.model_reports import Advice, Need, Suggestion
 from orchestrator.verdict.phrases import seconds_text, size_text
 
 if TYPE_CHECKING:
@@ -35,51 +34,6 @@ CACHE_RATIO = 0.25
 """Share of the peak from which page cache is worth a note."""
 
 _ASIDE = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})
-
-
-class Advice(StrEnum):
-    """What is said of a test's profile."""
-
-    SMALLER = "smaller"
-    FITS = "fits"
-    LARGER = "larger"
-    NONE_HOLDS = "none holds"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """What a profile must grant; margins are in it."""
-
-    cpus: float | None
-    memory_bytes: int
-    timeout_seconds: float
-    pids: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suggestion:
-    """What one test needs, and which profile grants it."""
-
-    test_id: TestId
-    current: str
-    advice: Advice
-    suggested: str | None
-    """Another profile than the present one; None: none is better."""
-    runs: int
-    """Runs in which the test passed and was measured."""
-    missing_runs: int
-    """So many more are needed before anything is said."""
-    attempts: int = 0
-    need: Need | None = None
-    """Under the CPUs of the profile that is proposed, else of the present one."""
-    saved_memory_bytes: int = 0
-    """Granted less at a time; negative: more."""
-    saved_cpus: float = 0.0
-    saved_timeout_seconds: float = 0.0
-    duration_seconds: float | None = None
-    """Median."""
-    reason: str = ""
 
 
 def suggest(

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.model import Limits, Network, Outcome, Profile, TestId
-from orchestrator.model_reports import Observed
-from orchestrator.verdict.rightsizing import Advice, caused_kill, need_of, seconds_under, suggest
+from orchestrator.model_reports import Advice, Observed
+from orchestrator.verdict.rightsizing import caused_kill, need_of, seconds_under, suggest
 
 MIB = 1 << 20
 TEST = TestId(path="test/test_a.py")
