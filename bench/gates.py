@@ -122,8 +122,8 @@ def report(tests: int, seed: int) -> str:
     lines = [
         "# The gates' error rates, 21 November 2026",
         "",
-        f"`bench/gates.py --tests {tests} --seed {seed}`: 50 old runs, five new ones, the gate asked after each; one",
-        "or two new runs never break a gate. Sigma: standard deviation of the logarithm (0.05: about 5 %).",
+        f"`bench/gates.py --tests {tests} --seed {seed}`: 50 old runs, five new ones, the gate asked after each;",
+        "one or two new runs never break a gate. Sigma: standard deviation of the logarithm (0.05: about 5 %).",
         "",
         f"## Unchanged tests: comparisons flagged, of {3 * tests:,} each, gate +10 %",
         "",
