@@ -213,9 +213,21 @@ UNTIL = "End of the window, likewise; default: now."
 
 @orch.command()
 @common
-@click.option("--since", metavar="WINDOW", help=f"{SINCE}  [default: 7d]")
+@click.option("--since", metavar="WINDOW", help=f"{SINCE}  [default: 7d; of a file 24h]")
 @click.option("--until", metavar="WHEN", help=UNTIL)
 @click.option("--run", "run_id", metavar="RUN", help="One run instead of a window.")
+@click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The nightly report, one file that needs no network, instead of a table.",
+)
+@click.option(
+    "--prometheus",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Its figures for node_exporter's textfile collector (name it *.prom), likewise.",
+)
 @click.option("--violations", is_flag=True, help="The budgets that were broken, gravest first.")
 @click.option(
     "--resource",

@@ -33,6 +33,14 @@ def safe_name(text: str) -> str:
     return f"{readable}-{digest}"
 
 
+def attempt_folder_name(test: str, *, repetition: int, attempt: int) -> str:
+    """Name of an attempt's folder below `tests`."""
+    name = safe_name(test)
+    if repetition > 1:
+        name += f".r{repetition}"
+    return f"{name}.a{attempt}" if attempt > 1 else name
+
+
 class RunFolder:
     """One run's folder, made when the run starts."""
 
@@ -56,11 +64,9 @@ class RunFolder:
         """The folder of one attempt; whoever has something to keep makes it. The first attempt's has the test's
         plain name.
         """
-        name = safe_name(str(assignment.test.id))
-        if assignment.repetition > 1:
-            name += f".r{assignment.repetition}"
-        if assignment.attempt > 1:
-            name += f".a{assignment.attempt}"
+        name = attempt_folder_name(
+            str(assignment.test.id), repetition=assignment.repetition, attempt=assignment.attempt
+        )
         return self._tests / name
 
     def keep_metrics(self, attempt: Attempt) -> None:

@@ -53,12 +53,16 @@ class ReportOptions:
     sort: str
     output_format: str
     limit: int
+    html: Path | None = None
+    prometheus: Path | None = None
 
 
 def report(options: ReportOptions) -> int:
     """Usage of each test over a window, the tests of one run, or the budgets that were broken."""
     if options.run_id is not None and (options.since or options.until):
         raise UsageError("--run is one run, --since and --until are a window", remedy="give one of them")
+    if options.html or options.prometheus:
+        return _files(options)
     window = parse_window(options.since or "7d", options.until)
     if options.violations or options.output_format == "sarif":
         return _violations(options, window)
@@ -67,6 +71,25 @@ def report(options: ReportOptions) -> int:
     with opened(options.config_path, options.database) as db:
         record = queries.load_run(db, options.run_id)
     show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), options.output_format)
+    return ExitCode.OK
+
+
+def _files(options: ReportOptions) -> int:
+    from orchestrator.commands.nightly import write_reports
+
+    if options.run_id is not None or options.violations or options.resources:
+        raise UsageError(
+            "--html and --prometheus report on a window", remedy="leave out --run, --violations and --resource"
+        )
+    config = load_with_database(options.config_path, options.database)
+    with open_database(config) as db:
+        write_reports(
+            db,
+            parse_window(options.since or "24h", options.until),
+            state_dir=config.state_dir,
+            html=options.html,
+            prometheus=options.prometheus,
+        )
     return ExitCode.OK
 
 

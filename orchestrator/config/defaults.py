@@ -54,7 +54,7 @@ DEFAULTS: dict[str, object] = {
     "default_profile": BASE_PROFILE,
     "profiles": {
         "fast": _profile(
-            "unit tests", cpus="1.0", memory="128m", timeout="2s", pids="64", nofile="1024", reuse="100"
+            "unit tests", cpus="1.0", memory="128m", timeout="2s", pids="64", nofile="1024", reuse="1000"
         ),
         "standard": _profile(
             "the default suite", cpus="2.0", memory="512m", timeout="10s", pids="128", nofile="1024"

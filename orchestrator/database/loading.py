@@ -92,10 +92,10 @@ def _find(connection: sa.Connection, name: str) -> RunRow:
 
 
 def run_rows(connection: sa.Connection, ids: Sequence[str]) -> tuple[RunRow, ...]:
-    """The runs with these ids, in their order."""
+    """The runs of these ids, in their order."""
     runs, hosts, images = schema.runs, schema.hosts, schema.images
     wanted = [c for c in runs.c if c.name != "planned"]
-    found_rows = connection.execute(sa.select(*wanted).where(runs.c.id.in_(ids))).mappings().all()
+    run_rows = connection.execute(sa.select(*wanted).where(runs.c.id.in_(ids))).mappings().all()
     host_rows = {row["id"]: row for row in connection.execute(sa.select(hosts)).mappings()}
     pinned: dict[str, dict[str, str]] = defaultdict(dict)
     for row in connection.execute(sa.select(images).where(images.c.run_id.in_(ids))).mappings():
@@ -107,7 +107,7 @@ def run_rows(connection: sa.Connection, ids: Sequence[str]) -> tuple[RunRow, ...
             pinned[row["id"]],
             row["counts"] or count_outcomes(connection, row["id"]),
         )
-        for row in found_rows
+        for row in run_rows
     }
     return tuple(found[run_id] for run_id in ids)
 

@@ -6,6 +6,7 @@ from orchestrator.database.broken import broken_budgets
 from orchestrator.database.compare import diff_runs
 from orchestrator.database.export import export_run
 from orchestrator.database.loading import failed_tests, find_run, list_runs, load_run, load_samples
+from orchestrator.database.nightly import nightly
 from orchestrator.database.observed import figures_of_runs, has_branch, observed, runs_up_to
 from orchestrator.database.ranking import offenders
 from orchestrator.database.sizes import database_size
@@ -23,6 +24,7 @@ __all__ = [
     "list_runs",
     "load_run",
     "load_samples",
+    "nightly",
     "observed",
     "offenders",
     "runs_up_to",

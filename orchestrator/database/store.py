@@ -53,7 +53,7 @@ class Database:
         self._projects: dict[str, str] = {}
         self._begun: dict[str, Bundle] = {}
         self._known: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # who holds it to write may read, which stores what waits
         self._waiting: list[Bundle] = []
         self._batches = Batches(self._flush, BATCH_SECONDS)
 

@@ -43,9 +43,9 @@ class AttachChannel:
         except OSError as error:
             raise EngineError(f"writing to the container: {error}") from error
 
-    def order(self, nonce: str, script: str) -> None:
-        """Give the agent a test to run."""
-        self.write(f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape"))
+    def stage(self, nonce: str, script: str) -> bytes:
+        """What to write for the agent to run it."""
+        return f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape")
 
     def hide(self) -> None:
         """Nothing of it can be seen inside."""

@@ -107,8 +107,10 @@ class Channel(Protocol):
     def write(self, data: bytes) -> None:
         """Send to the container's standard input. Raises EngineError if it is closed."""
 
-    def order(self, nonce: str, script: str) -> None:
-        """Give the agent a test to run; see agent.sh. Raises EngineError."""
+    def stage(self, nonce: str, script: str) -> bytes:
+        """Lay the order for a test ready, while the one before it may still run: what is to be written for the
+        agent to go on with it (see agent.sh). Raises EngineError.
+        """
 
     def hide(self) -> None:
         """The agent is there: what only it needs may go out of sight."""

@@ -47,9 +47,9 @@ class FakeChannel:
             raise EngineError("writing to the container: it has ended")
         self._in.put(data)
 
-    def order(self, nonce: str, script: str) -> None:
-        """Give the agent a test to run."""
-        self.write(f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape"))
+    def stage(self, nonce: str, script: str) -> bytes:
+        """What to write for the agent to run it."""
+        return f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape")
 
     def hide(self) -> None:
         """Nothing to hide."""

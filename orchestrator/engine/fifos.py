@@ -68,16 +68,15 @@ class FifoChannel:
         for name in _NAMES:
             (self.folder / name).unlink(missing_ok=True)
 
-    def order(self, nonce: str, script: str) -> None:
-        """Give the agent a test to run. A script is read at once, input byte by byte."""
-        text = script.encode(errors="surrogateescape")
+    def stage(self, nonce: str, script: str) -> bytes:
+        """Lay an order ready in a file, which a shell reads at once, where it reads its input byte by byte."""
+        text = f"{script}return\n".encode(errors="surrogateescape")  # what an older one left after it is not read
         turn = self._turn = 1 - self._turn
         try:
             os.pwrite(self._orders[turn], text, 0)
-            os.ftruncate(self._orders[turn], len(text))
         except OSError as error:
             raise EngineError(f"writing an order for the agent: {error}") from error
-        self.write(f"{nonce} {_ORDERS[turn]}\n".encode())
+        return f"{nonce} {_ORDERS[turn]}\n".encode()
 
     def write(self, data: bytes) -> None:
         """Send to the agent. A FIFO holds 64 KiB; longer messages are written as the agent reads."""

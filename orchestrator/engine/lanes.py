@@ -8,7 +8,9 @@ docs/design/reused-slots.md has the measurements.
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 NO_AGENT = "the image has no shell for the agent, which reads this figure"
 NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
 RUNNING = EngineState(status="running")
+SPARE_AT = 20
+"""Tests that a container can still take when the next one is opened: 100 ms or more, as opening takes."""
 FLOOR_SHARE = 0.25
 """Of the memory limit: a container in which so much more is charged than at first is not used again, because what
 earlier tests left in the page cache would count as the next one's need.
@@ -75,6 +79,47 @@ class Seen:
     leaked: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A test that is ready to be let in."""
+
+    assignment: Assignment
+    reading: Reading
+    line: bytes
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Following:
+    """Where a lane learns of its next test."""
+
+    upcoming: Callable[[], Assignment | None]
+    folder_of: Callable[[Assignment], Path]
+
+
+class Spare:
+    """A container that is opened while the one before it takes its last tests."""
+
+    def __init__(self, executor: LocalExecutor, assignment: Assignment) -> None:
+        """Begin, in a thread of its own. `assignment`: any that it could take."""
+        self._found: Held | None = None
+        self._thread = threading.Thread(
+            target=self._open, args=(executor, assignment), name="orch-spare", daemon=True
+        )
+        self._thread.start()
+
+    def _open(self, executor: LocalExecutor, assignment: Assignment) -> None:
+        with suppress(
+            EngineError, OSError
+        ):  # then a container is opened when it is needed, and says what is wrong
+            self._found = executor.open(assignment, spare=True)
+
+    def get(self) -> Held | None:
+        """The container once it is open; None: it could not be had."""
+        self._thread.join()
+        return self._found
+
+
 class LocalLane:
     """Runs tests one after another; used by one thread. Close it."""
 
@@ -87,7 +132,10 @@ class LocalLane:
         self._retire = retire
         self._held: Held | None = None
         self._flight: Flight | None = None
-        """The next test, released before its `run` was called."""
+        """The next test, let in before its `run` was called."""
+        self._staged: Staged | None = None
+        """The next test, ready to be let in."""
+        self._spare: Spare | None = None
 
     def run(
         self,
@@ -105,10 +153,10 @@ class LocalLane:
         try:
             flight = self._taken(assignment)
             if flight is None:
-                flight = self._release(assignment, folder_of, self._fitting(assignment, seen))
+                flight = self._release(assignment, folder_of(assignment), self._fitting(assignment, seen))
             else:
                 seen.began = flight.reading.started
-            seen.run = self._read(flight, lambda: self._follow(flight, folder_of, upcoming))
+            seen.run = self._read(flight, _Following(upcoming, folder_of))
         except EngineError as error:
             seen.failure = error.message
         except OSError as error:  # the disk under the folder is full, or we may open no more files
@@ -122,8 +170,9 @@ class LocalLane:
         return self._evidence(seen, held, flight, seen.began - waits_since)
 
     def close(self) -> None:
-        """Remove the container that is held."""
+        """Remove the container that is held, and the one that was to follow it."""
         self._drop()
+        self._drop_spare()
 
     # ------------------------------------------------------------ a test's beginning
 
@@ -142,9 +191,25 @@ class LocalLane:
         if held is not None and self._may_take(held, assignment):
             return held
         self._drop()
-        held = self._held = self._take(assignment)
+        held = self._held = self._open(assignment)
         seen.create_seconds, seen.start_seconds = held.slot.create_seconds, held.slot.start_seconds
         return held
+
+    def _open(self, assignment: Assignment) -> Held:
+        """The spare container if it is of this profile, else a new one."""
+        spare, self._spare = self._spare, None
+        found = None if spare is None else spare.get()
+        if found is not None and found.profile == assignment.profile and assignment.attempt == 1:
+            return found
+        if found is not None:
+            self._retire(found)
+        return self._take(assignment)
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        found = None if spare is None else spare.get()
+        if found is not None:
+            self._retire(found)
 
     @staticmethod
     def _may_take(held: Held, assignment: Assignment) -> bool:
@@ -152,10 +217,8 @@ class LocalLane:
         same = held.profile is assignment.profile or held.profile == assignment.profile
         return room and same and assignment.attempt == 1
 
-    def _release(self, assignment: Assignment, folder_of: Callable[[Assignment], Path], held: Held) -> Flight:
-        folder = folder_of(assignment)
-        held.position += 1
-        keep = held.guard is not None and held.position < held.profile.reuse
+    def _release(self, assignment: Assignment, folder: Path, held: Held) -> Flight:
+        keep = held.guard is not None and held.position + 1 < held.profile.reuse
         first = not held.turns
         if first and held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key)
@@ -164,6 +227,11 @@ class LocalLane:
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
+        return self._in_flight(held, assignment, reading, keep=keep, first=first)
+
+    @staticmethod
+    def _in_flight(held: Held, assignment: Assignment, reading: Reading, *, keep: bool, first: bool) -> Flight:
+        held.position += 1
         return Flight(
             assignment=assignment,
             reading=reading,
@@ -176,7 +244,7 @@ class LocalLane:
 
     # ------------------------------------------------------------ while it runs, and its end
 
-    def _read(self, flight: Flight, follow: Callable[[], None]) -> SlotRun:
+    def _read(self, flight: Flight, following: _Following) -> SlotRun:
         held = self._held
         assert held is not None  # noqa: S101 - what is in flight is in the held container
         lasting = None
@@ -191,20 +259,32 @@ class LocalLane:
             self._look(held, flight)
 
         watch = Watch(
-            measured=lambda _: follow(), lasting=lasting, before_kill=before_kill, signal=held.meter.signal
+            begun=lambda: self._stage_next(held, flight, following),
+            measured=lambda _: self._follow(held, flight, following),
+            lasting=lasting,
+            before_kill=before_kill,
+            signal=held.meter.signal,
         )
         return held.slot.read(flight.reading, flight.assignment, stop=self._executor.stop, watch=watch)
 
-    def _follow(
-        self,
-        flight: Flight,
-        folder_of: Callable[[Assignment], Path],
-        upcoming: Callable[[], Assignment | None],
-    ) -> None:
-        """The test's processes are gone and its CPU time is read: look, and let the next one in."""
-        held = self._held
-        if held is None:
+    def _stage_next(self, held: Held, flight: Flight, following: _Following) -> None:
+        """Make the next test ready to be let in by a few bytes, and open a container for those after it."""
+        if not flight.keep or not held.turns or self._staged is not None:
             return
+        assignment = following.upcoming()
+        if assignment is None:
+            return
+        if not self._may_take(held, assignment):
+            return
+        keep = held.position + 1 < held.profile.reuse
+        folder = following.folder_of(assignment)
+        reading, line = held.slot.stage(assignment, folder=folder, keep=keep, first=False)
+        self._staged = Staged(assignment, reading, line, keep)
+        if held.profile.reuse - held.position == SPARE_AT and self._spare is None:
+            self._spare = Spare(self._executor, assignment)
+
+    def _follow(self, held: Held, flight: Flight, following: _Following) -> None:
+        """The test's processes are gone and its CPU time is read: look, and let the next one in."""
         self._look(held, flight)
         held.agent_counters = flight.reading.counters
         if not flight.keep or flight.reading.exit_code != 0:
@@ -212,9 +292,13 @@ class LocalLane:
         flight.doubt = self._doubt(held, flight)
         if flight.doubt is not None:
             return
-        following = upcoming() if held.turns else None
-        if following is not None and self._may_take(held, following):
-            self._flight = self._release(following, folder_of, held)
+        if self._staged is None:
+            self._stage_next(held, flight, following)
+        staged, self._staged = self._staged, None
+        if staged is None:
+            return
+        held.slot.let_in(staged.line)
+        self._flight = self._in_flight(held, staged.assignment, staged.reading, keep=staged.keep, first=False)
 
     @staticmethod
     def _look(held: Held, flight: Flight) -> None:
@@ -302,7 +386,10 @@ class LocalLane:
             flight.reading.restart()
 
     def _drop(self) -> None:
-        """Remove the held container, and forget what was let into it: it is run anew."""
+        """Remove the held container, and forget what was let into it or was to be: it is run anew."""
+        if self._staged is not None:
+            self._staged.reading.close()
+            self._staged = None
         if self._flight is not None:
             self._flight.reading.close()
             self._flight = None

@@ -135,12 +135,14 @@ class LocalExecutor:
         finally:
             lane.close()
 
-    def open(self, assignment: Assignment) -> Held:
-        """A container for this assignment, its agent waiting. EngineError; nothing is left behind then."""
+    def open(self, assignment: Assignment, *, spare: bool = False) -> Held:
+        """A container for this assignment, its agent waiting. EngineError; nothing is left behind then.
+        `spare`: for any like it; its name is no test's alone.
+        """
         number = next(self._numbers)
         meter = Meter(self.engine, self._sampler, self._owner.run_id, number)
         streams_dir = self._work_dir / f"slot-{number}" if self._fifos else None
-        spec = self.spec(assignment, streams_dir=streams_dir, cgroup_parent=meter.parent)
+        spec = self.spec(assignment, streams_dir=streams_dir, cgroup_parent=meter.parent, spare=spare)
         self.count(expected=1)
         held = Held(slot=self._slot(spec, assignment, streams_dir), meter=meter, profile=assignment.profile)
         try:
@@ -174,10 +176,15 @@ class LocalExecutor:
         return Slot(self.engine, spec, streams_dir=streams_dir)
 
     def spec(
-        self, assignment: Assignment, *, streams_dir: Path | None, cgroup_parent: str | None
+        self,
+        assignment: Assignment,
+        *,
+        streams_dir: Path | None,
+        cgroup_parent: str | None,
+        spare: bool = False,
     ) -> ContainerSpec:
         """The settings of an assignment's container."""
-        name = labels.container_name(assignment)
+        name = labels.container_name(assignment) + ("-spare" if spare else "")
         return hardening.container_spec(
             assignment.profile,
             self._around,

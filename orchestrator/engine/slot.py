@@ -42,6 +42,8 @@ class Watch:
 
     measured: Callable[[Reading], None] = lambda _: None
     """The agent has read the counters after the test, nothing of which lives any more; the agent is still busy."""
+    begun: Callable[[], None] = lambda: None
+    """It runs, and there is time for other things."""
     lasting: Callable[[], None] | None = None
     """It has run for `LASTING_SECONDS`."""
     before_kill: Callable[[], None] = lambda: None
@@ -112,6 +114,23 @@ class Slot:
         """Let a test begin; `read` follows. `folder` receives what it writes. `keep`: another may come after it.
         `first`: the agent reads all counters before it.
         """
+        reading, line = self.stage(assignment, folder=folder, keep=keep, first=first)
+        try:
+            self.let_in(line)
+        except BaseException:
+            reading.close()
+            raise
+        return reading
+
+    def let_in(self, line: bytes) -> None:
+        """Let a test begin that was staged."""
+        assert self._channel is not None  # noqa: S101 - open came first
+        self._channel.write(line)
+
+    def stage(
+        self, assignment: Assignment, *, folder: Path, keep: bool, first: bool
+    ) -> tuple[AgentReading, bytes]:
+        """As `release`, but nothing begins before `let_in` is given the bytes."""
         assert self._channel is not None  # noqa: S101 - open came first
         marked = self._streams_dir is None
         reading = AgentReading(assignment, folder, first=first, marked_stderr=marked)
@@ -120,11 +139,10 @@ class Slot:
         if environment != self._environment:
             self._environment, script = environment, environment + script
         try:
-            self._channel.order(reading.nonce, script)
+            return reading, self._channel.stage(reading.nonce, script)
         except BaseException:
             reading.close()
             raise
-        return reading
 
     def _environment_of(self, assignment: Assignment) -> str:
         """Made anew only for a test that differs in what it depends on."""
@@ -178,6 +196,7 @@ class Slot:
     ) -> tuple[bool, bool]:
         """Read until the end of the test or of the streams. (timed out, interrupted)."""
         timed_out = interrupted = False
+        watch.begun()
         lasting_at = reading.started + LASTING_SECONDS if watch.lasting is not None else math.inf
         while not reading.complete:
             now = time.monotonic()

@@ -17,6 +17,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from orchestrator.model_reports import Resource
+from orchestrator.reports.html.details import unpacked
 from tests.acceptance.conftest import Orch, docker, run_folders, write_files
 from tests.unit.reports.sarif_shape import LOG
 
@@ -148,3 +149,19 @@ def on_a_terminal(orch: Orch, *words: str) -> str:
             pass
     os.close(ours)
     return said.decode()
+
+
+def test_the_nightly_report_is_a_file_with_each_tests_page_and_its_output(orch: Orch) -> None:
+    done = orch("report", "--since", "24h", "--html", "out/nightly.html", "--prometheus", "out/orch.prom")
+    assert done.stdout == ""
+    assert done.stderr.startswith("orch: out/nightly.html: 4 tests, ")
+    text = (orch.project / "out/nightly.html").read_text(encoding="utf-8")
+    assert "1 of 4 tests fails" in text
+    details = unpacked(text.split('id="details">')[1].split("<")[0])
+    assert [out for out in details["tests"]["out"] if out] == ["told you"]
+    assert 'orch_tests{outcome="failed",project="project"} 1.0' in (orch.project / "out/orch.prom").read_text()
+
+    refused = orch("report", "--html", "out/x.html", "--run", "latest", expect=2)
+    assert "leave out --run" in refused.stderr
+    refused = orch("report", "--html", "profiles.yaml/x.html", expect=2)
+    assert "cannot write profiles.yaml/x.html" in refused.stderr

@@ -1,0 +1,88 @@
+"""`orch report --html` and `--prometheus`: a window of the database as a file."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from orchestrator import __version__
+from orchestrator.commands.folders import attempt_folder_name
+from orchestrator.commands.printing import note
+from orchestrator.database import queries
+from orchestrator.errors import UsageError
+from orchestrator.model_nightly import GOOD, OutputTails
+from orchestrator.reports.files import write_atomically
+from orchestrator.reports.text import format_bytes, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from orchestrator.commands.printing import Window
+    from orchestrator.database.store import Database
+    from orchestrator.model_nightly import Nightly
+    from orchestrator.model_reports import AttemptRow
+
+TAIL_BYTES = 8192
+"""Read of the end of each stream; the page shows less."""
+
+_MOST_TAILS = 200
+"""Tests whose output is read."""
+
+
+def write_reports(
+    db: Database, window: Window, *, state_dir: Path, html: Path | None, prometheus: Path | None
+) -> None:
+    """Each file whole or not at all. UsageError: it cannot be written."""
+    report = queries.nightly(db, since=window.since, until=window.until, orch_version=__version__)
+    if html is not None:
+        from orchestrator.reports.html.page import nightly_page
+
+        _write(html, nightly_page(report, dict(_tails(report, state_dir))).encode(), report)
+    if prometheus is not None:
+        from orchestrator.reports.prometheus import prometheus_text
+
+        _write(prometheus, prometheus_text(report), report)
+
+
+def _write(path: Path, content: bytes, report: Nightly) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}", remedy="name a file in a folder that can be written"
+        ) from error
+    note(f"{path}: {plural(len(report.tests), 'test')}, {format_bytes(len(content))}")
+
+
+def _tails(report: Nightly, state_dir: Path) -> Iterator[tuple[str, OutputTails]]:
+    """Ends of the output of failed tests, then of those that broke a budget, as far as run folders are left."""
+    folders = _run_folders(state_dir)
+    failing = [test.last for test in report.tests if test.outcome not in GOOD]
+    broken = [test.last for test in report.tests if test.outcome in GOOD and test.kinds]
+    for attempt in (*failing, *broken)[:_MOST_TAILS]:
+        folder = folders.get(attempt.run_id[:8])
+        if folder is not None:
+            place = folder / "tests" / _folder_name(attempt)
+            yield attempt.id, OutputTails(stdout=_tail(place / "stdout"), stderr=_tail(place / "stderr"))
+
+
+def _folder_name(attempt: AttemptRow) -> str:
+    return attempt_folder_name(str(attempt.test_id), repetition=attempt.repetition, attempt=attempt.attempt)
+
+
+def _run_folders(state_dir: Path) -> Mapping[str, Path]:
+    """Run folders by the first digits of their run."""
+    try:
+        return {entry.name.rpartition("-")[2]: entry for entry in (state_dir / "runs").iterdir()}
+    except OSError:
+        return {}
+
+
+def _tail(path: Path) -> bytes:
+    """The last bytes of a file; none if it is not there."""
+    with suppress(OSError), path.open("rb") as stream:
+        stream.seek(max(os.fstat(stream.fileno()).st_size - TAIL_BYTES, 0))
+        return stream.read(TAIL_BYTES)
+    return b""

@@ -1,0 +1,231 @@
+"""The nightly report's question: what each test was at its last within a window, and what came before.
+
+Reads the window and the windows of the same length before it, all attempts of them once; what else is known of a
+test comes from the run that decided it last.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from orchestrator.database import rows, schema
+from orchestrator.database.encode import unpack_samples
+from orchestrator.database.loading import load_run, run_rows
+from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
+from orchestrator.model import Launch, Outcome, TestId, ViolationKind
+from orchestrator.model_nightly import Cost, HistoryPoint, Nightly, NightTest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from orchestrator.database.store import Database
+    from orchestrator.model import Sample
+    from orchestrator.model_reports import AttemptRow, RunRecord, RunRow
+
+    Points = Mapping[TestId, Sequence[HistoryPoint]]
+    Decided = tuple[tuple[AttemptRow, ...], AttemptRow]
+
+HISTORY_WINDOWS = 14
+"""How many windows before the one reported on trends go back: two weeks of nights."""
+
+_FIGURES = tuple(EXPRESSIONS.items())
+_CHUNK = 500
+"""SQLite bounds the number of parameters."""
+
+
+def nightly(
+    db: Database, *, since: datetime | None = None, until: datetime | None = None, orch_version: str
+) -> Nightly:
+    """What a report of [since, until) says; None: from the beginning, until now.
+
+    Work and memory are those of 15 such windows, not of the whole database.
+    """
+    made_at = datetime.now(tz=UTC)
+    end = until or made_at
+    runs = _runs(db, since, end)
+    now, before = _points(db, since, end)
+    decided, loaded = _decided(db, runs, set(now))
+    previous = {test: point for test, points in before.items() if (point := _last_final(points)) is not None}
+    kinds = _violation_kinds(db, [point.attempt_id for point in previous.values()])
+    samples = _samples(db, [last.id for _, last in decided.values()])
+    tests = tuple(
+        NightTest(
+            test_id=test,
+            attempts=attempts,
+            last=last,
+            samples=samples.get(last.id, ()),
+            now=tuple(now.get(test, ())),
+            before=tuple(before.get(test, ())),
+            kinds_before=kinds[previous[test].attempt_id] if test in previous else frozenset(),
+        )
+        for test, (attempts, last) in sorted(decided.items(), key=lambda item: str(item[0]))
+    )
+    return Nightly(
+        since=since,
+        until=end,
+        made_at=made_at,
+        orch_version=orch_version,
+        runs=runs,
+        main=_main(db, runs, loaded),
+        tests=tests,
+        gone=_gone(before, set(decided), since, end),
+        cost=_cost(db, since, end),
+        cost_before=None if since is None else _nonzero(_cost(db, since - (end - since), since)),
+    )
+
+
+def _runs(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, ...]:
+    runs = schema.runs
+    query = sa.select(runs.c.id).where(runs.c.started_at < end).order_by(runs.c.started_at.desc())
+    if since is not None:
+        query = query.where(runs.c.started_at >= since)
+    with db.reading() as connection:
+        ids = connection.execute(query).scalars().all()
+        found = [run_rows(connection, ids[at : at + _CHUNK]) for at in range(0, len(ids), _CHUNK)]
+    return tuple(run for part in found for run in part)
+
+
+def _points(
+    db: Database, since: datetime | None, end: datetime
+) -> tuple[dict[TestId, list[HistoryPoint]], dict[TestId, list[HistoryPoint]]]:
+    """Judged attempts by test: those of the window, and those of the windows before."""
+    attempts, tests = schema.attempts, schema.tests
+    figures = [expression.label(f"figure_{at}") for at, (_, expression) in enumerate(_FIGURES)]
+    wanted = ("run_id", "profile", "outcome", "started_at", "is_final", "is_flaky", "slot_position", "launch")
+    limits = ("limit_memory_bytes", "limit_timeout_seconds")
+    start = None if since is None else since - HISTORY_WINDOWS * (end - since)
+    query = (
+        sa.select(
+            attempts.c.id, *(attempts.c[n] for n in wanted + limits), *figures, tests.c.path, tests.c.case_name
+        )
+        .join(tests, tests.c.id == attempts.c.test_id)
+        .where(window(start, end))
+        .order_by(attempts.c.started_at, attempts.c.id)
+    )
+    now: dict[TestId, list[HistoryPoint]] = defaultdict(list)
+    before: dict[TestId, list[HistoryPoint]] = defaultdict(list)
+    with db.reading() as connection:
+        for row in connection.execute(query).mappings():
+            part = before if since is not None and row["started_at"] < since else now
+            part[rows.test_id(row)].append(_point(row))
+    return now, before
+
+
+def _point(row: sa.RowMapping) -> HistoryPoint:
+    measured = {
+        resource: float(row[f"figure_{at}"])
+        for at, (resource, _) in enumerate(_FIGURES)
+        if row[f"figure_{at}"] is not None
+    }
+    return HistoryPoint(
+        attempt_id=row["id"],
+        run_id=row["run_id"],
+        started_at=row["started_at"],
+        profile=row["profile"],
+        outcome=Outcome(row["outcome"]),
+        final=row["is_final"],
+        flaky=bool(row["is_flaky"]),
+        slot_position=row["slot_position"],
+        forked=row["launch"] == Launch.FORKED,
+        limit_memory_bytes=row["limit_memory_bytes"],
+        limit_timeout_seconds=row["limit_timeout_seconds"],
+        figures=measured,
+    )
+
+
+def _last_final(points: Sequence[HistoryPoint]) -> HistoryPoint | None:
+    return next((point for point in reversed(points) if point.final), None)
+
+
+def _decided(
+    db: Database, runs: Iterable[RunRow], wanted: AbstractSet[TestId]
+) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
+    """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged
+    has those of the newest run that had it. With the runs that were loaded for it.
+    """
+    found: dict[TestId, Decided] = {}
+    unjudged: dict[TestId, Decided] = {}
+    loaded: dict[str, RunRecord] = {}
+    for run in runs:
+        record = loaded[run.id] = load_run(db, run.id)
+        for test, attempts in _by_test(record).items():
+            finals = [a for a in attempts if a.final]
+            judged = [a for a in finals if a.outcome not in UNJUDGED]
+            if judged:
+                found.setdefault(test, (attempts, judged[-1]))
+            elif finals:
+                unjudged.setdefault(test, (attempts, finals[-1]))
+        if wanted <= found.keys():
+            break
+    return {**unjudged, **found}, loaded
+
+
+def _by_test(record: RunRecord) -> Mapping[TestId, tuple[AttemptRow, ...]]:
+    by_test: dict[TestId, list[AttemptRow]] = defaultdict(list)
+    for attempt in record.attempts:
+        by_test[attempt.test_id].append(attempt)
+    return {test: tuple(attempts) for test, attempts in by_test.items()}
+
+
+def _violation_kinds(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, frozenset[ViolationKind]]:
+    violations = schema.violations
+    kinds: dict[str, set[ViolationKind]] = defaultdict(set)
+    with db.reading() as connection:
+        for row in _in_chunks(connection, violations.c.attempt_id, attempt_ids, violations.c.kind):
+            kinds[row[0]].add(ViolationKind(row[1]))
+    return defaultdict(frozenset, {attempt: frozenset(found) for attempt, found in kinds.items()})
+
+
+def _samples(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, tuple[Sample, ...]]:
+    samples = schema.samples
+    with db.reading() as connection:
+        found = _in_chunks(connection, samples.c.attempt_id, attempt_ids, samples.c.series)
+        return {row[0]: unpack_samples(row[1]) for row in found}
+
+
+def _in_chunks(
+    connection: sa.Connection, key: sa.Column[Any], keys: Sequence[str], value: sa.Column[Any]
+) -> Iterable[Any]:
+    for at in range(0, len(keys), _CHUNK):
+        yield from connection.execute(sa.select(key, value).where(key.in_(keys[at : at + _CHUNK])))
+
+
+def _main(db: Database, runs: Sequence[RunRow], loaded: Mapping[str, RunRecord]) -> RunRecord | None:
+    largest = max(runs, key=lambda run: (run.counts.get("tests", 0), run.started_at), default=None)
+    if largest is None:
+        return None
+    return loaded[largest.id] if largest.id in loaded else load_run(db, largest.id)
+
+
+def _gone(before: Points, here: Collection[TestId], since: datetime | None, end: datetime) -> tuple[TestId, ...]:
+    if since is None:
+        return ()
+    start = since - (end - since)
+    lately = {test for test, points in before.items() if points and points[-1].started_at >= start}
+    return tuple(sorted(lately - set(here), key=str))
+
+
+def _cost(db: Database, since: datetime | None, end: datetime) -> Cost:
+    attempts, runs = schema.attempts, schema.runs
+    within = [attempts.c.started_at < end]
+    begun = [runs.c.started_at < end]
+    if since is not None:
+        within.append(attempts.c.started_at >= since)
+        begun.append(runs.c.started_at >= since)
+    sums = sa.select(
+        sa.func.count(), sa.func.sum(attempts.c.cpu_seconds), sa.func.sum(attempts.c.test_seconds)
+    ).where(*within)
+    lengths = sa.select(sa.func.count(), sa.func.sum(runs.c.duration_seconds)).where(*begun)
+    with db.reading() as connection:
+        count, cpu, length = connection.execute(sums).one()
+        number, wall = connection.execute(lengths).one()
+    return Cost(runs=number, attempts=count, wall_seconds=wall or 0.0, cpu_seconds=cpu, test_seconds=length or 0.0)
+
+
+def _nonzero(cost: Cost) -> Cost | None:
+    return cost if cost.attempts else None

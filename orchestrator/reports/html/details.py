@@ -1,0 +1,331 @@
+"""What a test's own page shows, packed: JSON, deflated, in base64, whose alphabet holds no markup. Pure.
+
+The page is unpacked and drawn by report.js when it is asked for. As much history and as many samples are kept as
+the report's size allows; tests in trouble keep theirs longest.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.model import CaseOutcome
+from orchestrator.model_reports import Resource
+from orchestrator.reports.html.causes import is_flaky
+from orchestrator.reports.text import bounded, decode, one_line, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from orchestrator.model import Sample
+    from orchestrator.model_nightly import Nightly, NightTest, OutputTails
+    from orchestrator.model_reports import AttemptRow
+    from orchestrator.reports.html.timeline import Timeline
+
+NAME_LIMIT = 300
+_LINE_LIMIT = 400
+_FAILED_CASES = (CaseOutcome.FAILED, CaseOutcome.ERROR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """How much is told of a test."""
+
+    points: int
+    """Of its time series."""
+    history: int
+    """Attempts of the past."""
+    tail: int
+    """Characters of each output stream."""
+    digits: int
+    """Significant ones of figures; those of calm tests hold for all."""
+    width: int
+    """Characters for each value of a course: 1 for 64 steps from zero to its highest, 2 for 4096."""
+
+
+_FULL = Detail(points=80, history=30, tail=6000, digits=4, width=2)
+_SHORT = Detail(points=40, history=14, tail=2000, digits=4, width=2)
+_STEPS = (
+    (_FULL, _FULL),
+    (_FULL, Detail(points=30, history=14, tail=1000, digits=3, width=1)),
+    (_FULL, Detail(points=16, history=8, tail=400, digits=3, width=1)),
+    (_SHORT, Detail(points=10, history=6, tail=0, digits=2, width=1)),
+    (_SHORT, Detail(points=8, history=0, tail=0, digits=2, width=1)),
+    (_SHORT, Detail(points=5, history=0, tail=0, digits=2, width=1)),
+    (_SHORT, Detail(points=0, history=0, tail=0, digits=2, width=1)),
+    (
+        Detail(points=20, history=8, tail=500, digits=3, width=1),
+        Detail(points=0, history=0, tail=0, digits=2, width=1),
+    ),
+)
+_ROOM_PER_TEST = (900, 220, 100, 55, 40, 30, 20, 0)
+"""Characters a test below which a step is not worth trying."""
+"""For tests in trouble and for calm ones: from all there is to the least."""
+
+_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-"
+_MISSING = "."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What details are made from."""
+
+    report: Nightly
+    tests: Sequence[NightTest]
+    """In the order of the table: their numbers."""
+    drawn: Timeline | None
+    tails: Mapping[str, OutputTails]
+    """Output of attempts by their id."""
+
+
+def packed_details(material: Material, *, limit: int) -> str:
+    """Base64 of at most `limit` characters if the least fits in that; else the least."""
+    each = limit / max(len(material.tests), 1)
+    text = ""
+    for (troubled, calm), least in zip(_STEPS, _ROOM_PER_TEST, strict=True):
+        if each < least:
+            continue
+        text = _pack(_document(material, troubled, calm))
+        if len(text) <= limit:
+            break
+    return text
+
+
+def unpacked(text: str) -> Any:
+    """What `packed_details` packed."""
+    return json.loads(zlib.decompress(base64.b64decode(text)))
+
+
+def _pack(document: object) -> str:
+    plain = json.dumps(document, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return base64.b64encode(zlib.compress(plain.encode("utf-8", "replace"), level=9)).decode("ascii")
+
+
+def _document(material: Material, troubled: Detail, calm: Detail) -> dict[str, Any]:
+    number = {test.test_id: at for at, test in enumerate(material.tests)}
+    runs = _runs(material.tests)
+    entries = []
+    for test in material.tests:
+        trouble = test.failing or bool(test.kinds) or is_flaky(test)
+        detail = troubled if trouble else calm
+        entries.append(_test(test, detail, runs, material.tails.get(test.last.id)))
+    attempts = [_attempt(attempt) for test in material.tests for attempt in test.attempts]
+    return {
+        "tests": columns(entries),
+        "usage": columns([_usage(test.last, calm.digits) for test in material.tests]),
+        "attempts": [list(column) for column in zip(*attempts, strict=True)],
+        "runs": [round(began) for began, _ in runs.values()],
+        "lanes": [] if material.drawn is None else _lanes(material.drawn, number),
+    }
+
+
+def _runs(tests: Sequence[NightTest]) -> dict[str, tuple[float, int]]:
+    """Run -> when its first attempt began, and its number, oldest first."""
+    began: dict[str, float] = {}
+    for test in tests:
+        for point in (*test.before, *test.now):
+            at = point.started_at.timestamp()
+            began[point.run_id] = min(began.get(point.run_id, at), at)
+    ordered = sorted(began.items(), key=lambda item: item[1])
+    return {run: (at, number) for number, (run, at) in enumerate(ordered)}
+
+
+def columns(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """One list a key, None where an entry has it not: what is alike stands together, and packs well."""
+    keys = dict.fromkeys(key for entry in entries for key in entry)
+    return {key: [entry.get(key) for entry in entries] for key in keys}
+
+
+def _lanes(drawn: Timeline, number: Mapping[Any, int]) -> list[Any]:
+    """Seconds of a unit, then for each place: units since the last end, length, number of the test, and again."""
+    unit = max(drawn.seconds / 4000, 0.001)
+    lanes: list[list[int]] = [[] for _ in range(drawn.lanes)]
+    ended = [0] * drawn.lanes
+    for block in drawn.blocks:
+        start, end = round(block.start / unit), round(block.end / unit)
+        lanes[block.lane] += [start - ended[block.lane], end - start, number.get(block.attempt.test_id, -1)]
+        ended[block.lane] = end
+    return [unit, *lanes]
+
+
+def _test(
+    test: NightTest, detail: Detail, runs: Mapping[str, tuple[float, int]], tails: OutputTails | None
+) -> dict[str, Any]:
+    last = test.last
+    entry: dict[str, Any] = {
+        "suite": one_line(last.suite, 80),
+        "reason": one_line(last.reason, 200),
+        "message": one_line(last.message, _LINE_LIMIT),
+        "limits": [last.limits.memory_bytes, last.limits.timeout_seconds, last.limits.cpus, last.limits.pids],
+        "attempts": len(test.attempts),
+        "run": last.run_id[:8],
+        "violations": [
+            [v.kind.value, v.severity.value, one_line(v.message, _LINE_LIMIT)] for v in last.violations
+        ],
+        "cases": [len(last.cases), *_failed_cases(last)],
+        "history": _history(test, detail, runs),
+        "samples": _samples(test.samples, last, detail),
+    }
+    if test.outcome_before is not None:
+        entry["before"] = test.outcome_before.value
+    if tails is not None:
+        entry["out"], entry["err"] = _tail(tails.stdout, detail.tail), _tail(tails.stderr, detail.tail)
+    return {key: value for key, value in entry.items() if value not in ("", [], {}, None)}
+
+
+def name_of(test: NightTest) -> str:
+    """A test's name, fit to print, one line, bounded."""
+    return one_line(str(test.test_id), NAME_LIMIT)
+
+
+_SHOWN = (
+    "cpu_user_seconds",
+    "cpu_system_seconds",
+    "memory_peak_bytes",
+    "memory_floor_bytes",
+    "anon_peak_bytes",
+    "file_peak_bytes",
+    "shmem_peak_bytes",
+    "pids_peak",
+    "oom_kills",
+    "throttled_seconds",
+    "read_bytes",
+    "write_bytes",
+)
+
+
+def _usage(attempt: AttemptRow, digits: int) -> dict[str, float | str]:
+    """Figures; the reason where one is missing."""
+    found: dict[str, float | str] = {}
+    for name in _SHOWN:
+        value = getattr(attempt.usage, name)
+        if value is not None:
+            found[name] = significant(value, digits)
+        elif name in attempt.usage.missing:
+            found[name] = one_line(attempt.usage.missing[name], 200)
+    return found
+
+
+def significant(value: float, digits: int) -> float:
+    """Rounded to so many significant digits; whole if it is that large."""
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def _attempt(attempt: AttemptRow) -> list[Any]:
+    timings = attempt.timings
+    return [
+        attempt.repetition,
+        attempt.attempt,
+        attempt.outcome.value,
+        one_line(attempt.profile, 80),
+        significant(timings.test_seconds, 3),
+        significant(timings.queue_seconds, 2),
+        significant(timings.create_seconds + timings.start_seconds, 2),
+        attempt.slot.position,
+        attempt.slot.launch.value,
+        one_line(attempt.message, _LINE_LIMIT),
+    ]
+
+
+def _failed_cases(attempt: AttemptRow) -> Iterator[list[str]]:
+    failed = [case for case in attempt.cases if case.outcome in _FAILED_CASES]
+    for case in failed[:20]:
+        yield [one_line(case.name, 200), case.outcome.value, one_line(case.message, _LINE_LIMIT)]
+
+
+def _history(test: NightTest, detail: Detail, runs: Mapping[str, tuple[float, int]]) -> list[Any]:
+    """[numbers of the runs, outcomes as words, seconds and bytes as courses], an element for each attempt."""
+    points = (*test.before, *test.now)[-detail.history :] if detail.history else ()
+    if len(points) < 2:
+        return []
+    return [
+        [runs[p.run_id][1] for p in points],
+        [p.outcome.value for p in points],
+        course([p.figures.get(Resource.DURATION) for p in points], detail.width),
+        course([p.figures.get(Resource.MEMORY) for p in points], detail.width),
+    ]
+
+
+def _samples(samples: Sequence[Sample], last: AttemptRow, detail: Detail) -> list[Any]:
+    """[seconds it lasted (None: as the attempt), courses of memory, CPU seconds, tasks] at equal distances."""
+    kept = thinned(samples, detail.points)
+    if len(kept) < 2:
+        return []
+    memory: list[float | None] = [s.memory_bytes for s in kept]
+    cpu = [s.cpu_seconds for s in kept]
+    if detail.width > 1:
+        courses = [course(values, detail.width) for values in (memory, cpu, [s.pids for s in kept])]
+        return [significant(kept[-1].at_seconds, 4), *courses]
+    # the page knows these figures of the attempt: a length and two tops a test are most of what a course takes
+    usage = last.usage
+    tops = usage.memory_peak_bytes, _total(usage.cpu_user_seconds, usage.cpu_system_seconds)
+    courses = [course(values, 1, top=top) for values, top in zip((memory, cpu), tops, strict=True)]
+    return [None, *courses]
+
+
+def _total(*figures: float | None) -> float | None:
+    return sum(f for f in figures if f is not None) if None not in figures else None
+
+
+def course(values: Sequence[float | None], width: int, *, top: float | None = None) -> list[Any]:
+    """[top, width, text]: each value as its share of the top, in `width` digits of base 64; None as dots.
+
+    `top`: one that the reader knows, then None stands for it; else the highest. [] if no value is known.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return []
+    highest, steps = top or max(known) or 1.0, 64**width - 1
+    text = "".join(_digits(value, highest, steps, width) for value in values)
+    return [None if top else significant(highest, 4), width, text]
+
+
+def _digits(value: float | None, top: float, steps: int, width: int) -> str:
+    if value is None:
+        return _MISSING * width
+    number = min(round(max(value, 0.0) / top * steps), steps)
+    return _DIGITS[number] if width == 1 else _DIGITS[number >> 6] + _DIGITS[number & 63]
+
+
+def thinned(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """At most `count` of them at equal distances of time, from the first to the last: each stands for the time
+    since the one before it, with the highest memory and the most tasks of that time. [] for fewer than two.
+    """
+    count = min(count, len(samples))
+    if count < 2:
+        return []
+    first, last = samples[0].at_seconds, samples[-1].at_seconds
+    kept, at = [samples[0]], 1
+    for part in range(1, count):
+        until = last if part == count - 1 else first + (last - first) * part / (count - 1)
+        since = at
+        while at < len(samples) and samples[at].at_seconds <= until:
+            at += 1
+        kept.append(_summed(samples[since:at] or kept[-1:], until))
+    return kept
+
+
+def _summed(part: Sequence[Sample], at_seconds: float) -> Sample:
+    """The last of them, with the highest of what goes up and down."""
+    memory = [s.memory_bytes for s in part if s.memory_bytes is not None]
+    pids = [s.pids for s in part if s.pids is not None]
+    return replace(
+        part[-1],
+        at_seconds=at_seconds,
+        memory_bytes=max(memory, default=None),
+        pids=max(pids, default=None),
+    )
+
+
+def _tail(data: bytes, characters: int) -> str:
+    """The end of an output stream fit to show: whole lines as far as that goes, none wider than 400 characters."""
+    if characters <= 0:
+        return ""
+    text = visible(decode(data[-8 * characters :]))  # first cut: whoever read it may have read 5 MB
+    lines = [bounded(line, _LINE_LIMIT) for line in text.split("\n")]
+    joined = "\n".join(lines).rstrip()
+    return joined if len(joined) <= characters else "…" + joined[-characters:]

@@ -1,0 +1,121 @@
+"""How much of their limits tests take: histograms, and the profiles in figures. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from orchestrator.model_reports import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.model_nightly import NightTest
+
+BINS = 20
+NEAR_BIN = 18
+"""From 90 % on a test is near its limit."""
+HEIGHT = 120.0
+BIN_WIDTH = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """Tests between two shares of the limit."""
+
+    label: str
+    count: int
+    x: float
+    y: float
+    height: float
+    near: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Tests by the share of a limit that they took at most."""
+
+    title: str
+    bars: tuple[Bar, ...]
+    measured: int
+    unmeasured: int
+    near: int
+    """From 90 % on."""
+    middle: float
+    """Median of the shares."""
+
+
+def histogram(tests: Sequence[NightTest], resource: Resource, title: str) -> Histogram | None:
+    """None: measured in no test. What is over the limit counts in the last bar."""
+    shares = [share for test in tests if (share := test.maximum(resource)) is not None]
+    if not shares:
+        return None
+    counts = [0] * BINS
+    for share in shares:
+        counts[min(int(share * BINS), BINS - 1)] += 1
+    top = max(counts)
+    bars = []
+    for at, count in enumerate(counts):
+        # a single test must be seen beside a thousand
+        height = max(count / top * HEIGHT, 2.0) if count else 0.0
+        low, high = 100 * at // BINS, 100 * (at + 1) // BINS
+        last = at == BINS - 1
+        bars.append(
+            Bar(
+                label=f"{low} % and more" if last else f"{low} to {high} %",
+                count=count,
+                x=at * BIN_WIDTH,
+                y=HEIGHT - height,
+                height=height,
+                near=at >= NEAR_BIN,
+            )
+        )
+    return Histogram(
+        title=title,
+        bars=tuple(bars),
+        measured=len(shares),
+        unmeasured=len(tests) - len(shares),
+        near=sum(counts[NEAR_BIN:]),
+        middle=median(shares),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileUse:
+    """What the tests of a profile take of it; shares are of the limit, None: not measured."""
+
+    name: str
+    memory_bytes: int
+    timeout_seconds: float
+    tests: int
+    memory_median: float | None
+    memory_most: float | None
+    time_median: float | None
+    time_most: float | None
+
+
+def profile_uses(tests: Sequence[NightTest]) -> tuple[ProfileUse, ...]:
+    """By the profile that tests ran under last, the most tests first."""
+    by_profile: dict[str, list[NightTest]] = defaultdict(list)
+    for test in tests:
+        by_profile[test.last.profile].append(test)
+    uses = []
+    for name, members in by_profile.items():
+        memory = [s for t in members if (s := t.maximum(Resource.MEMORY_RATIO)) is not None]
+        time = [s for t in members if (s := t.maximum(Resource.TIME_RATIO)) is not None]
+        limits = members[0].last.limits
+        uses.append(
+            ProfileUse(
+                name=name,
+                memory_bytes=limits.memory_bytes,
+                timeout_seconds=limits.timeout_seconds,
+                tests=len(members),
+                memory_median=median(memory) if memory else None,
+                memory_most=max(memory, default=None),
+                time_median=median(time) if time else None,
+                time_most=max(time, default=None),
+            )
+        )
+    return tuple(sorted(uses, key=lambda use: (-use.tests, use.name)))

@@ -1,0 +1,179 @@
+"""The nightly report as one HTML file that loads nothing and runs nothing but its own scripts.
+
+The policy in its head names the scripts and styles by their SHA-256, so whatever else a name or an output might
+smuggle in would not run. All text passes Jinja's autoescape, control and direction characters `reports.text`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from orchestrator.model_reports import Resource
+from orchestrator.reports.html.causes import cause, is_flaky
+from orchestrator.reports.html.details import Material, name_of, packed_details
+from orchestrator.reports.html.distribution import histogram, profile_uses
+from orchestrator.reports.html.ranking import growths, rankings
+from orchestrator.reports.html.timeline import timeline
+from orchestrator.reports.html.view import (
+    Row,
+    all_rows,
+    changed_violations,
+    failing_now,
+    flaky_tests,
+    headline,
+    tiles,
+)
+from orchestrator.reports.text import (
+    format_bytes,
+    format_change,
+    format_clock,
+    format_cpu,
+    format_duration,
+    format_ratio,
+    one_line,
+    plural,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.model_nightly import Nightly, NightTest, OutputTails
+
+SIZE_LIMIT = 498_000
+"""Bytes that a report keeps to by leaving out details, as far as its tables allow."""
+
+_LEAST_DETAILS = 20_000
+_PLACEHOLDER = "@@details@@"
+"""No test can write it: what it writes is escaped or packed, and a name of it would be cut by nothing else."""
+_VENDORED = ("uPlot", "sortable")
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("orchestrator.reports.html") / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """A script or style as it stands in the page."""
+
+    text: str
+
+    @property
+    def markup(self) -> Markup:
+        """For the template; our own files, so nothing is escaped."""
+        return Markup(self.text)  # noqa: S704 - shipped files, checked by hash, never a test's words
+
+    @property
+    def source(self) -> str:
+        """Its name in the policy: 'sha256-…'."""
+        return f"'sha256-{base64.b64encode(hashlib.sha256(self.text.encode()).digest()).decode()}'"
+
+
+def _scripts() -> tuple[Inline, ...]:
+    vendored = [
+        Inline(f"/*!\n{_asset(f'vendor/{name}.LICENSE').strip()}\n*/\n{_asset(f'vendor/{name}.js').strip()}\n")
+        for name in _VENDORED
+    ]
+    return (*vendored, Inline(_asset("templates/report.js")))
+
+
+def _styles() -> tuple[Inline, ...]:
+    return (Inline(_asset("vendor/uPlot.css")), Inline(_asset("templates/report.css")))
+
+
+def nightly_page(
+    report: Nightly, tails: Mapping[str, OutputTails] | None = None, *, limit: int = SIZE_LIMIT
+) -> str:
+    """The whole file. `tails`: output of attempts by their id. Times are UTC."""
+    tests = tuple(sorted(report.tests, key=_worst_first))
+    drawn = None if report.main is None else timeline(report.main)
+    frame = _render(report, tests, drawn)
+    room = max(limit - len(frame.encode()), _LEAST_DETAILS)
+    details = packed_details(Material(report=report, tests=tests, drawn=drawn, tails=tails or {}), limit=room)
+    before, _, after = frame.rpartition(_PLACEHOLDER)
+    return f"{before}{details}{after}"
+
+
+def _worst_first(test: NightTest) -> tuple[bool, bool, bool, str]:
+    return (not test.failing, not is_flaky(test), not test.kinds, str(test.test_id))
+
+
+def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object) -> str:
+    number = {test.test_id: at for at, test in enumerate(tests)}
+    scripts, styles = _scripts(), _styles()
+    policy = (
+        f"default-src 'none'; script-src {' '.join(s.source for s in scripts)}; "
+        f"style-src {' '.join(s.source for s in styles)}; base-uri 'none'; form-action 'none'"
+    )
+    main = report.main.run if report.main else (report.runs[0] if report.runs else None)
+    rows: tuple[Row, ...] = all_rows(tests)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            policy=policy,
+            scripts=scripts,
+            styles=styles,
+            report=report,
+            main=main,
+            project=one_line(main.project, 100) if main else "no runs",
+            number=number,
+            headline=headline(report),
+            tiles=tiles(report),
+            failing=failing_now(tests),
+            cured=[t for t in tests if t.cured],
+            fresh=[t for t in tests if not t.before and not t.failing] if any(t.before for t in tests) else [],
+            violations=changed_violations(tests),
+            growths=growths(tests),
+            rankings=rankings(tests),
+            histograms=[
+                h
+                for h in (
+                    histogram(tests, Resource.MEMORY_RATIO, "Peak memory, of its limit"),
+                    histogram(tests, Resource.TIME_RATIO, "Time, of the timeout"),
+                )
+                if h
+            ],
+            profiles=profile_uses(tests),
+            timeline=drawn,
+            flaky=flaky_tests(tests),
+            rows=rows,
+            placeholder=_PLACEHOLDER,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("orchestrator.reports.html", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        bytes=format_bytes,
+        change=format_change,
+        clock=format_clock,
+        cpu=format_cpu,
+        duration=format_duration,
+        ratio=format_ratio,
+        line=one_line,
+        plural=plural,
+        name=name_of,
+        cause=cause,
+        words=lambda words: json.dumps(list(words)),
+        minute=lambda moment: moment.strftime("%Y-%m-%d %H:%M"),
+    )
+    return environment

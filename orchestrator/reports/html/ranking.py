@@ -1,0 +1,136 @@
+"""The worst of a window by each resource, with their course; and what grew since before. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.model_reports import Resource
+from orchestrator.reports.html.svg import spark_path
+from orchestrator.reports.text import format_bytes, format_duration, format_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.model_nightly import NightTest
+    from orchestrator.model_reports import Unit
+
+WORST = 8
+GROWN = 10
+NOTEWORTHY = 0.25
+"""Change of a median that is worth a line."""
+
+RANKED = (
+    (Resource.MEMORY, "Memory", "Highest peak charged to the test's container."),
+    (Resource.CPU, "CPU time", "User and system, of all its processes."),
+    (Resource.DURATION, "Time", "From its release to its end, without queueing."),
+    (Resource.READ, "Read from disk", "Bytes from block devices."),
+    (Resource.WRITE, "Written to disk", "Bytes to block devices."),
+    (Resource.PIDS, "Processes and threads", "Most at once."),
+    (Resource.THROTTLED, "Held back", "Time for which the CPU limit kept it waiting."),
+)
+_LEAST = {Resource.THROTTLED: 0.1, Resource.READ: 4096.0, Resource.WRITE: 4096.0}
+"""Less of it is not worth ranking."""
+
+_NOISE = {Resource.MEMORY: 2.0 * 1024 * 1024, Resource.CPU: 0.1, Resource.DURATION: 0.1}
+"""Differences smaller than these say nothing, however large their ratio."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A test in a ranking."""
+
+    test: NightTest
+    value: str
+    share: float
+    """Of the worst one's figure, 0 to 1: its bar."""
+    of_limit: float | None
+    change: float | None
+    spark: str
+    spark_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The worst by one resource."""
+
+    key: str
+    title: str
+    note: str
+    places: tuple[Place, ...]
+
+
+def shown(value: float, unit: Unit) -> str:
+    """A figure with its unit."""
+    match unit:
+        case "bytes":
+            return format_bytes(value)
+        case "seconds":
+            return format_duration(value)
+        case "ratio":
+            return format_ratio(value)
+        case "count":
+            return f"{value:.0f}"
+
+
+def rankings(tests: Sequence[NightTest]) -> tuple[Ranking, ...]:
+    """One for each resource of which any test used anything."""
+    found = []
+    for resource, title, note in RANKED:
+        used = [(value, test) for test in tests if (value := test.maximum(resource)) is not None]
+        least = _LEAST.get(resource, 0.0)
+        worst = sorted((pair for pair in used if pair[0] > least), key=lambda p: (-p[0], str(p[1].test_id)))[
+            :WORST
+        ]
+        if worst:
+            places = tuple(_place(test, resource, value, worst[0][0]) for value, test in worst)
+            found.append(Ranking(key=resource.key, title=title, note=note, places=places))
+    return tuple(found)
+
+
+def _place(test: NightTest, resource: Resource, value: float, top: float) -> Place:
+    history = test.history(resource)
+    limits = test.last.limits
+    limit = {
+        Resource.MEMORY: test.maximum(Resource.MEMORY_RATIO),
+        Resource.DURATION: test.maximum(Resource.TIME_RATIO),
+        Resource.PIDS: value / limits.pids if limits.pids else None,
+    }.get(resource)
+    course = ", ".join(shown(v, resource.unit) for v in history[-6:])
+    return Place(
+        test=test,
+        value=shown(value, resource.unit),
+        share=value / top,
+        of_limit=limit,
+        change=test.change(resource),
+        spark=spark_path(history),
+        spark_text=f"last {min(len(history), 6)} runs: {course}",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """A figure of a test that is much larger than it was."""
+
+    test: NightTest
+    title: str
+    before: str
+    after: str
+    change: float
+
+
+def growths(tests: Sequence[NightTest]) -> tuple[Growth, ...]:
+    """Medians that grew by a quarter or more since before, largest first."""
+    found = []
+    titles = {resource: title for resource, title, _ in RANKED}
+    for test in tests:
+        for resource, noise in _NOISE.items():
+            change, after = test.change(resource), test.maximum(resource)
+            if change is None or after is None or change < NOTEWORTHY:
+                continue
+            before = after / (1 + change)
+            if after - before >= noise:
+                texts = shown(before, resource.unit), shown(after, resource.unit)
+                title = titles[resource]
+                found.append(Growth(test=test, title=title, before=texts[0], after=texts[1], change=change))
+    return tuple(sorted(found, key=lambda g: -g.change)[:GROWN])

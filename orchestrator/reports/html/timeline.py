@@ -1,0 +1,169 @@
+"""A run as places and blocks: what ran where, what waited for what. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.model import Outcome
+from orchestrator.model_nightly import GOOD
+from orchestrator.reports.html.svg import steps_path, strokes_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.model_reports import AttemptRow, RunRecord
+
+WIDTH = 1000.0
+LANE_HEIGHT = 16.0
+WAITING_HEIGHT = 40.0
+_SLACK_SECONDS = 0.005
+"""Two clocks wrote the times: a start so little before an end is after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """An attempt on its place; seconds since the first one began to wait or run."""
+
+    attempt: AttemptRow
+    lane: int
+    start: float
+    end: float
+    freed_by: AttemptRow | None
+    """What ended on this place last before it, if it waited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """All attempts of a run, and what is to be said of them."""
+
+    blocks: tuple[Block, ...]
+    lanes: int
+    seconds: float
+    busy_ratio: float
+    """Time in which tests ran, over places times length."""
+    tail_seconds: float
+    """How long at the end at most half of the places ran a test."""
+    last: AttemptRow
+    waits: tuple[Block, ...]
+    """The longest, longest first."""
+
+    @property
+    def height(self) -> float:
+        """Of the places' drawing."""
+        return self.lanes * LANE_HEIGHT
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Class -> path of all its blocks; times run over WIDTH units."""
+        parts: dict[str, list[tuple[float, float, float]]] = {"good": [], "bad": [], "other": []}
+        scale = WIDTH / self.seconds
+        for block in sorted(self.blocks, key=lambda b: (b.lane, b.start)):
+            outcome = block.attempt.outcome
+            silent = outcome in (Outcome.SKIPPED, Outcome.INFRA, Outcome.INTERRUPTED)
+            name = "other" if silent else "good" if outcome in GOOD else "bad"
+            length = (block.end - block.start) * scale - 0.3
+            parts[name].append((block.start * scale, (block.lane + 0.5) * LANE_HEIGHT, length))
+        return {name: strokes_path(found) for name, found in parts.items() if found}
+
+    @property
+    def waiting_most(self) -> int:
+        """Most tests that waited at once."""
+        return max((count for _, count in self._waiting()), default=0)
+
+    @property
+    def waiting_path(self) -> str:
+        """How many tests waited, as an area below WAITING_HEIGHT."""
+        most = self.waiting_most
+        if most == 0:
+            return ""
+        scale = WIDTH / self.seconds
+        steps = [(at * scale, WAITING_HEIGHT * (1 - count / most)) for at, count in self._waiting()]
+        return steps_path(_thinned(steps), end=WIDTH, base=WAITING_HEIGHT)
+
+    def _waiting(self) -> list[tuple[float, int]]:
+        edges: list[tuple[float, int]] = []
+        for block in self.blocks:
+            timings = block.attempt.timings
+            ready = block.start - timings.start_seconds - timings.create_seconds
+            edges += [(max(ready - timings.queue_seconds, 0.0), 1), (max(ready, 0.0), -1)]
+        count, steps = 0, []
+        for at, change in sorted(edges):
+            count += change
+            steps.append((at, count))
+        return steps
+
+
+def _thinned(steps: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """One step in four units of width, the last there: more could hardly be seen."""
+    kept: dict[int, tuple[float, float]] = {}
+    for x, y in steps:
+        kept[int(x / 4)] = (x, y)
+    return list(kept.values())
+
+
+def timeline(record: RunRecord) -> Timeline | None:
+    """None: nothing of the run was started."""
+    attempts = sorted(record.attempts, key=lambda a: (a.started_at, a.id))
+    if not attempts:
+        return None
+    zero = min(a.started_at.timestamp() for a in attempts)
+    zero = min(zero, record.run.started_at.timestamp())
+    lanes = _lanes(attempts)
+    blocks: list[Block] = []
+    freed: dict[int, Block] = {}
+    for attempt in attempts:
+        lane, start = lanes[attempt.id], attempt.started_at.timestamp() - zero
+        previous = freed.get(lane)
+        waited = attempt.timings.queue_seconds >= _SLACK_SECONDS
+        freed_by = previous.attempt if previous is not None and waited else None
+        end = start + attempt.timings.test_seconds
+        blocks.append(Block(attempt=attempt, lane=lane, start=start, end=end, freed_by=freed_by))
+        freed[lane] = blocks[-1]
+    seconds = max(*(block.end for block in blocks), 0.001)
+    count = max(lanes.values()) + 1
+    last = max(blocks, key=lambda block: block.end)
+    waits = sorted((b for b in blocks if b.freed_by), key=lambda b: -b.attempt.timings.queue_seconds)
+    return Timeline(
+        blocks=tuple(blocks),
+        lanes=count,
+        seconds=seconds,
+        busy_ratio=min(sum(b.end - b.start for b in blocks) / (count * seconds), 1.0),
+        tail_seconds=_tail(blocks, count, seconds),
+        last=last.attempt,
+        waits=tuple(waits[:8]),
+    )
+
+
+def _lanes(attempts: Sequence[AttemptRow]) -> dict[str, int]:
+    """Attempt -> place: containers one after another on as few places as they need, each whole on one."""
+    spans: dict[str, tuple[float, float]] = {}
+    names: dict[str, str] = {}
+    for attempt in attempts:
+        name = attempt.attestation.container_name if attempt.attestation else attempt.id
+        start = attempt.started_at.timestamp()
+        end = start + attempt.timings.test_seconds
+        first, last = spans.get(name, (start, end))
+        spans[name], names[attempt.id] = (min(first, start), max(last, end)), name
+    free: list[float] = []
+    placed: dict[str, int] = {}
+    for name, (start, end) in sorted(spans.items(), key=lambda item: item[1]):
+        lane = next((n for n, since in enumerate(free) if since <= start + _SLACK_SECONDS), len(free))
+        if lane == len(free):
+            free.append(end)
+        free[lane] = end
+        placed[name] = lane
+    return {attempt_id: placed[name] for attempt_id, name in names.items()}
+
+
+def _tail(blocks: Sequence[Block], lanes: int, seconds: float) -> float:
+    """Seconds at the end in which at most half of the places were busy; 0.0 if never more were."""
+    if lanes < 2:
+        return 0.0
+    edges = sorted([(b.start, 1) for b in blocks] + [(b.end, -1) for b in blocks])
+    running, since = 0, seconds
+    for at, change in edges:
+        before, running = running, running + change
+        if before > lanes / 2 >= running:
+            since = at
+    return seconds - since

@@ -1,0 +1,258 @@
+"""What the report's tables say, before it is HTML. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.model import Outcome
+from orchestrator.model_nightly import GOOD
+from orchestrator.model_reports import Resource
+from orchestrator.reports.html.causes import is_flaky
+from orchestrator.reports.html.details import name_of
+from orchestrator.reports.text import format_change, format_clock, one_line, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.model import Violation, ViolationKind
+    from orchestrator.model_nightly import Nightly, NightTest
+
+_STRIP = 20
+_SHOWN_KINDS = 12
+_NOTEWORTHY = 0.2
+_SEVERITIES = ("error", "warning", "notice")
+
+
+def thousands(count: int) -> str:
+    """`2,000`."""
+    return f"{count:,}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A figure of the report's head."""
+
+    title: str
+    value: str
+    note: str = ""
+    tone: str = ""
+    """bad, good, or nothing."""
+
+
+def headline(report: Nightly) -> str:
+    """The report in one sentence."""
+    failing = sum(test.failing for test in report.tests)
+    total = len(report.tests)
+    if not total:
+        return "No test ran"
+    if not failing:
+        return f"All {thousands(total)} tests passed" if total > 1 else "The one test passed"
+    new = sum(test.newly_failing for test in report.tests) if report.compares else 0
+    verb = "fails" if failing == 1 else "fail"
+    return f"{thousands(failing)} of {thousands(total)} tests {verb}" + (f", {new} of them new" if new else "")
+
+
+def tiles(report: Nightly) -> tuple[Tile, ...]:
+    """Counts and cost, each with what it was before."""
+    tests, cost, before = report.tests, report.cost, report.cost_before
+    new, cured = sum(t.newly_failing for t in tests), sum(t.cured for t in tests)
+    broken = sum(len(t.kinds - t.kinds_before) for t in tests)
+    mended = sum(len(t.kinds_before - t.kinds) for t in tests)
+    flaky = sum(is_flaky(t) for t in tests)
+    outcomes = report.outcomes
+    counts = ", ".join(
+        f"{thousands(outcomes[o])} {o.value}" for o in Outcome if outcomes[o] and o is not Outcome.PASSED
+    )
+    found = [Tile(title="Passed", value=thousands(outcomes[Outcome.PASSED]), note=counts)]
+    if report.compares:
+        found += [
+            Tile(title="New failures", value=str(new), tone="bad" if new else ""),
+            Tile(title="Cured", value=str(cured), tone="good" if cured else ""),
+            Tile(title="New violations", value=str(broken), note=f"{mended} gone", tone="bad" if broken else ""),
+        ]
+    else:
+        found.append(Tile(title="Violations", value=str(broken), note="nothing ran before to compare with"))
+    found += [
+        Tile(title="Flaky", value=str(flaky), tone="bad" if flaky else ""),
+        Tile(
+            title="Length of runs",
+            value=format_clock(cost.wall_seconds),
+            note=_against(cost.wall_seconds, before.wall_seconds if before else None, plural(cost.runs, "run")),
+        ),
+    ]
+    if cost.cpu_seconds is not None:
+        earlier = before.cpu_seconds if before else None
+        found.append(
+            Tile(
+                title="CPU time",
+                value=format_clock(cost.cpu_seconds),
+                note=_against(cost.cpu_seconds, earlier, plural(cost.attempts, "attempt")),
+            )
+        )
+    return tuple(found)
+
+
+def _against(now: float, before: float | None, otherwise: str) -> str:
+    return f"{format_change(now / before - 1)} · {otherwise}" if before else otherwise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """A test that fails, and for how long it has."""
+
+    test: NightTest
+    since: str
+    new: bool
+
+
+def failing_now(tests: Sequence[NightTest]) -> tuple[Failing, ...]:
+    """New ones first."""
+    found = [
+        Failing(test=test, since=_failing_for(test), new=test.newly_failing and bool(test.before))
+        for test in tests
+        if test.failing
+    ]
+    return tuple(sorted(found, key=lambda f: not f.new))
+
+
+def _failing_for(test: NightTest) -> str:
+    if test.newly_failing:
+        return "new" if test.before else "first seen"
+    count = 0
+    for point in reversed(test.before):
+        if point.final and point.outcome in GOOD:
+            break
+        count += point.final
+    return f"{plural(count, 'run')} before"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedKind:
+    """Tests in which a budget is newly broken, or no longer, grouped by its kind."""
+
+    kind: ViolationKind
+    severity: str
+    tests: tuple[tuple[NightTest, str], ...]
+    """With the violation's sentence; empty where it is gone."""
+    more: int
+
+
+def changed_violations(tests: Sequence[NightTest]) -> dict[str, tuple[ChangedKind, ...]]:
+    """`new` and `gone`, gravest first. All are new where nothing came before."""
+    new: dict[ViolationKind, list[tuple[NightTest, str]]] = defaultdict(list)
+    gone: dict[ViolationKind, list[tuple[NightTest, str]]] = defaultdict(list)
+    severity: dict[ViolationKind, str] = {}
+    for test in tests:
+        for violation in _first_of_each(test.last.violations):
+            if violation.kind not in test.kinds_before:
+                new[violation.kind].append((test, one_line(violation.message, 300)))
+                severity[violation.kind] = violation.severity.value
+        for kind in sorted(test.kinds_before - test.kinds):
+            gone[kind].append((test, ""))
+    return {"new": _by_kind(new, severity), "gone": _by_kind(gone, severity)}
+
+
+def _first_of_each(violations: Sequence[Violation]) -> Sequence[Violation]:
+    return tuple({violation.kind: violation for violation in reversed(violations)}.values())
+
+
+def _by_kind(
+    found: dict[ViolationKind, list[tuple[NightTest, str]]], severity: dict[ViolationKind, str]
+) -> tuple[ChangedKind, ...]:
+    kinds = [
+        ChangedKind(
+            kind=kind,
+            severity=severity.get(kind, "notice"),
+            tests=tuple(tests[:_SHOWN_KINDS]),
+            more=max(len(tests) - _SHOWN_KINDS, 0),
+        )
+        for kind, tests in found.items()
+    ]
+    return tuple(sorted(kinds, key=lambda k: (_SEVERITIES.index(k.severity), k.kind)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flaky:
+    """A test that passes and fails."""
+
+    test: NightTest
+    failed: int
+    results: int
+    strip: tuple[str, ...]
+    """Its latest results, oldest first: pass, fail or flaky."""
+
+
+def flaky_tests(tests: Sequence[NightTest]) -> tuple[Flaky, ...]:
+    """Most often first."""
+    found = []
+    for test in tests:
+        if is_flaky(test):
+            finals = test.finals
+            bad = sum(p.flaky or p.outcome not in GOOD for p in finals)
+            strip = tuple(
+                "flaky" if p.flaky else "pass" if p.outcome in GOOD else "fail" for p in finals[-_STRIP:]
+            )
+            found.append(Flaky(test=test, failed=bad, results=len(finals), strip=strip))
+    return tuple(sorted(found, key=lambda f: -f.failed / f.results))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A test in the table of all; figures are text without units, which the head has;
+    empty if unknown, and left out at the end.
+    """
+
+    outcome: str
+    bad: bool
+    name: str
+    profile: str
+    figures: tuple[str, ...]
+    """Seconds, % of the timeout, MiB, % of the limit, CPU seconds, tasks, changes of time and memory in %."""
+    violations: str
+
+
+def all_rows(tests: Sequence[NightTest]) -> tuple[Row, ...]:
+    """In the order of the tests."""
+    return tuple(_row(test) for test in tests)
+
+
+def _row(test: NightTest) -> Row:
+    memory, time = test.maximum(Resource.MEMORY_RATIO), test.maximum(Resource.TIME_RATIO)
+    peak = test.maximum(Resource.MEMORY)
+    figures = (
+        _digits(test.maximum(Resource.DURATION), 2),
+        _percent(time),
+        _digits(None if peak is None else peak / (1 << 20), 1),
+        _percent(memory),
+        _digits(test.maximum(Resource.CPU), 2),
+        _digits(test.maximum(Resource.PIDS), 0),
+        _change(test.change(Resource.DURATION)),
+        _change(test.change(Resource.MEMORY)),
+    )
+    said = next((at for at in range(len(figures), 0, -1) if figures[at - 1]), 0)
+    return Row(
+        outcome=test.outcome.value,
+        bad=test.failing,
+        name=name_of(test),
+        profile=one_line(test.last.profile, 60),
+        figures=figures[:said],
+        violations=" ".join(sorted(test.kinds)),
+    )
+
+
+def _digits(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return ""
+    percent = share * 100
+    return "99" if 99 <= percent < 100 else f"{percent:.0f}"
+
+
+def _change(change: float | None) -> str:
+    """In percent; what is within the usual noise is left out."""
+    return "" if change is None or abs(change) < _NOTEWORTHY else f"{change * 100:+.0f}"

@@ -1,0 +1,117 @@
+"""What the nightly report asks: the window, what came before, what changed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.database import queries
+from orchestrator.model import Outcome, ViolationKind
+from orchestrator.model_reports import Resource
+from tests.unit.database.database_examples import (
+    NOW,
+    VIOLATION,
+    days_ago,
+    finish,
+    make_result,
+    make_run,
+    make_usage,
+)
+
+
+def night(database, ago, results, **changes):
+    """A run so many days ago; results as path -> (outcome, MiB)."""
+    run = make_run(started_at=days_ago(ago), **changes)
+    database.begin_run(run, [])
+    for path, (outcome, mib) in results.items():
+        usage = make_usage(memory_peak_bytes=mib << 20)
+        found = () if outcome is Outcome.PASSED else (VIOLATION,)
+        result = make_result(run, path, outcome, usage=usage, started_at=days_ago(ago), violations=found)
+        database.record(run.id, result)
+    finish(database, run)
+    return run
+
+
+PASSED, FAILED = Outcome.PASSED, Outcome.FAILED
+
+
+@pytest.fixture
+def report(database):
+    for ago in (4.5, 3.5, 2.5):
+        night(database, ago, {"t/broke": (PASSED, 10), "t/cured": (FAILED, 10), "t/grew": (PASSED, 10)})
+    night(database, 1.5, {"t/broke": (PASSED, 10), "t/cured": (FAILED, 10), "t/gone": (PASSED, 10)})
+    night(database, 0.6, {"t/broke": (PASSED, 11), "t/cured": (PASSED, 10), "t/grew": (PASSED, 14)})
+    night(database, 0.5, {"t/broke": (FAILED, 12), "t/new": (PASSED, 10)})
+    return queries.nightly(database, since=days_ago(1), until=NOW, orch_version="1")
+
+
+def of(report, path):
+    return next(test for test in report.tests if test.test_id.path == path)
+
+
+def test_each_test_is_what_its_last_run_within_the_window_says(report):
+    assert [test.test_id.path for test in report.tests] == ["t/broke", "t/cured", "t/grew", "t/new"]
+    assert report.outcomes == {PASSED: 3, FAILED: 1}
+    assert len(of(report, "t/broke").now) == 2
+    assert of(report, "t/broke").last.outcome is FAILED
+    assert [len(run.counts) > 0 for run in report.runs] == [True, True]
+    assert len(of(report, "t/broke").samples) == 5
+
+
+def test_what_is_new_and_what_is_cured(report):
+    flags = {t.test_id.path: (t.newly_failing, t.cured) for t in report.tests}
+    assert flags == {
+        "t/broke": (True, False),
+        "t/cured": (False, True),
+        "t/grew": (False, False),
+        "t/new": (False, False),
+    }
+    assert report.compares
+    assert of(report, "t/new").before == ()
+    assert [str(test) for test in report.gone] == ["t/gone"]
+
+
+def test_violations_before_are_those_of_the_last_deciding_attempt(report):
+    assert of(report, "t/cured").kinds_before == {ViolationKind.MEMORY_NEAR}
+    assert of(report, "t/cured").kinds == frozenset()
+    assert of(report, "t/broke").kinds_before == frozenset()
+    assert of(report, "t/broke").kinds == {ViolationKind.MEMORY_NEAR}
+
+
+def test_growth_needs_three_attempts_before(report):
+    assert of(report, "t/grew").change(Resource.MEMORY) == pytest.approx(0.4)
+    assert of(report, "t/new").change(Resource.MEMORY) is None
+    assert of(report, "t/broke").maximum(Resource.MEMORY) == 12 << 20
+    assert len(of(report, "t/broke").history(Resource.MEMORY)) == 6
+
+
+def test_costs_of_the_window_and_of_the_one_before(report):
+    assert (report.cost.runs, report.cost.attempts) == (2, 5)
+    assert report.cost.cpu_seconds == pytest.approx(1.5)
+    assert report.cost_before is not None
+    assert (report.cost_before.runs, report.cost_before.attempts) == (1, 3)
+
+
+def test_an_end_that_says_nothing_does_not_hide_the_last_that_did(database):
+    night(database, 0.6, {"t/a": (FAILED, 10)})
+    night(database, 0.5, {"t/a": (Outcome.INFRA, 10), "t/b": (Outcome.INFRA, 10)})
+    report = queries.nightly(database, since=days_ago(1), until=NOW, orch_version="1")
+    assert of(report, "t/a").outcome is FAILED
+    assert of(report, "t/b").outcome is Outcome.INFRA
+    assert not report.compares
+
+
+def test_without_a_beginning_all_is_the_window(database):
+    night(database, 40, {"t/a": (PASSED, 10)})
+    report = queries.nightly(database, orch_version="1")
+    assert len(report.tests) == 1
+    assert report.cost_before is None
+    assert report.main is not None
+
+
+def test_history_goes_back_fourteen_windows(database):
+    for ago in (20, 14.5, 0.5):
+        night(database, ago, {"t/a": (PASSED, 10)})
+    report = queries.nightly(database, since=days_ago(1), until=NOW + timedelta(seconds=1), orch_version="1")
+    assert len(of(report, "t/a").before) == 1
