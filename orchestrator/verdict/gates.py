@@ -26,13 +26,13 @@ MINIMUM_NEW_RUNS = 3
 MINIMUM_OLD_RUNS = 20
 MAXIMUM_NEW_RUNS = 5
 MAXIMUM_OLD_RUNS = 50
-SIGNIFICANCE = 0.0005
+SIGNIFICANCE = 0.0003
 """Of the rank test, one-sided."""
 
 
 FLOOR_ERRORS = 3.5
 """Standard errors that the noise floor is high, where runs are independent: the rank test does the rest."""
-FLOOR_ERRORS_ALIKE = 5.0
+FLOOR_ERRORS_ALIKE = 6.0
 """Where runs resemble the ones before them, of which the rank test knows nothing."""
 LEAST_LIKENESS = 0.25
 """Correlation of neighbours; chance alone makes as much in one of 25 histories of 50 runs."""
@@ -98,7 +98,7 @@ def carried_forward(old: Sequence[float], width: int) -> Sequence[float]:
 
 def noise_floor(old: Sequence[float], width: int) -> float:
     """Growth that `width` runs in a row may show without a cause: 3.5 standard errors of a comparison by the
-    median absolute deviation of the logarithms; five, of a larger error, where runs resemble the ones before.
+    median absolute deviation of the logarithms; six, of a larger error, where runs resemble the ones before.
     """
     logs = _logarithms(old)
     likeness = _likeness(logs)
