@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.reports.columns import TEST, as_ratio, count, number
+from orchestrator.reports.columns import TEST, count, number
 from orchestrator.reports.grid import Column, Figure, Table
 from orchestrator.reports.text import one_line, plural
 
@@ -52,10 +52,10 @@ def _row(row: GateRow) -> tuple[Cell, ...]:
         Figure(found.growth, "change"),
         Figure(row.tolerance, "change"),
         Figure(found.noise_floor, "change"),
-        as_ratio(found.chance) if found.chance is not None else "",
+        Figure(found.chance, "none"),
         number(found.new_runs),
         number(found.old_runs),
-        number(found.missing_runs),
+        Figure(found.missing_runs, "count" if found.missing_runs else "none"),
     )
 
 

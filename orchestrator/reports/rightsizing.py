@@ -57,7 +57,7 @@ def _row(row: Suggestion) -> tuple[Cell, ...]:
         number(row.saved_cpus) if saves else "",
         in_seconds(row.saved_timeout_seconds) if saves else "",
         number(row.runs),
-        number(row.missing_runs),
+        Figure(row.missing_runs, "count" if row.missing_runs else "none"),
         row.reason,
     )
 
