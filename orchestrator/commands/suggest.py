@@ -72,7 +72,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
         )
         for test in chosen
     ]
-    found.sort(key=lambda one: (_ORDER.index(one.advice), -one.saved_memory_bytes, str(one.test_id)))
+    found.sort(key=_gravest_first)
     show(suggestions_table(found), options.output_format)
     if options.output_format == "table":
         say()
@@ -82,6 +82,10 @@ def profiles_suggest(options: SuggestOptions) -> int:
             config, everything, [one for one in found if one.suggested], people=options.output_format == "table"
         )
     return ExitCode.OK
+
+
+def _gravest_first(one: Suggestion) -> tuple[int, int, str]:
+    return (_ORDER.index(one.advice), -one.saved_memory_bytes, str(one.test_id))
 
 
 def _silent(message: str) -> None:

@@ -51,21 +51,7 @@ def suggest(
     passed = [one for one in told if one.outcome is Outcome.PASSED]
     runs = len({one.run_id for one in passed if one.memory_peak_bytes is not None})
     if runs < minimum_runs:
-        missing = minimum_runs - runs
-        unmeasured = len({one.run_id for one in passed}) - runs
-        reason = f"{missing} more runs are needed" if missing > 1 else "one more run is needed"
-        if unmeasured:
-            reason += f"; memory was not measured in {unmeasured}"
-        return Suggestion(
-            test_id=test_id,
-            current=current.name,
-            advice=Advice.UNKNOWN,
-            suggested=None,
-            runs=runs,
-            missing_runs=missing,
-            attempts=len(told),
-            reason=reason,
-        )
+        return _too_few(test_id, current, told, runs=runs, missing=minimum_runs - runs)
     holding = [p for p in _candidates(current, profiles) if not any(_short(p.limits, told, current.limits))]
     best = min(holding, key=lambda p: (*_size(p.limits), p is not current, p.name), default=None)
     shortfalls = list(_short(current.limits, told, current.limits))
@@ -84,6 +70,25 @@ def suggest(
         saved_timeout_seconds=current.limits.timeout_seconds - chosen.limits.timeout_seconds,
         duration_seconds=median(one.duration_seconds for one in passed),
         reason="; ".join([*shortfalls, *_notes(told, current, chosen)]),
+    )
+
+
+def _too_few(
+    test_id: TestId, current: Profile, told: Sequence[Observed], *, runs: int, missing: int
+) -> Suggestion:
+    reason = f"{missing} more runs are needed" if missing > 1 else "one more run is needed"
+    unmeasured = len({one.run_id for one in told if one.outcome is Outcome.PASSED}) - runs
+    if unmeasured:
+        reason += f"; memory was not measured in {unmeasured}"
+    return Suggestion(
+        test_id=test_id,
+        current=current.name,
+        advice=Advice.UNKNOWN,
+        suggested=None,
+        runs=runs,
+        missing_runs=missing,
+        attempts=len(told),
+        reason=reason,
     )
 
 
