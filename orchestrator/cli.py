@@ -304,6 +304,41 @@ def offenders(**options: Any) -> None:
     sys.exit(command(**options))
 
 
+@orch.command()
+@common
+@click.argument("run_id", metavar="[RUN]", default="latest")
+@click.option(
+    "--baseline", metavar="RUN|BRANCH|FILE", help="The runs to compare with: up to and with RUN, or of BRANCH."
+)
+@click.option("--memory", metavar="GROWTH", default="+10%", show_default=True, help="Allowed growth, or off.")
+@click.option("--time", metavar="GROWTH", default="+20%", show_default=True, help="Likewise, of durations.")
+@click.option("--cpu", metavar="GROWTH", default="off", show_default=True, help="Likewise, of CPU time.")
+@click.option(
+    "--save",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write RUN and the runs before it on its branch as a baseline, and stop.",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice([*FORMATS.choices, "github"]),
+    default="table",
+    show_default=True,
+    help="github: annotations; json and csv have every comparison.",
+)
+def check(**options: Any) -> None:
+    """Has a test become hungrier? Exit code 3 if one has.
+
+    The newest runs (RUN and up to four before it, of its revision or its branch) are held against up to 50 runs of
+    the baseline, test by test. Growth counts once three new runs show it beyond their noise: see orch help gates.
+    """
+    from orchestrator.commands.check import CheckOptions
+    from orchestrator.commands.check import check as command
+
+    sys.exit(command(CheckOptions(**options)))
+
+
 @orch.group()
 def profiles() -> None:
     """The resource profiles."""
@@ -320,6 +355,31 @@ def profiles_show(**options: Any) -> None:
     from orchestrator.commands.configuration import profiles_show as command
 
     sys.exit(command(**options))
+
+
+@profiles.command("suggest")
+@common
+@click.argument("paths", nargs=-1)
+@click.option(
+    "--min-runs",
+    "minimum_runs",
+    type=click.IntRange(2),
+    default=10,
+    show_default=True,
+    help="Runs in which a test must have passed before anything is said of it.",
+)
+@click.option("--apply", is_flag=True, help="Show a diff of profiles.yaml, then write it.")
+@click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
+def profiles_suggest(**options: Any) -> None:
+    """The smallest profile that holds each test's history of 30 days with a margin, and what it saves.
+
+    Memory: the highest peak and 15 % (25 % if it ever ran out of memory). Time: the p99 and half of it. CPUs: the
+    p95. No attempt of the history would have been killed by what is suggested.
+    """
+    from orchestrator.commands.suggest import SuggestOptions
+    from orchestrator.commands.suggest import profiles_suggest as command
+
+    sys.exit(command(SuggestOptions(**options)))
 
 
 @orch.group()
@@ -533,7 +593,7 @@ def show_config(**options: Any) -> None:
 @click.argument("topic", required=False)
 @click.pass_context
 def help_(context: click.Context, topic: str | None) -> None:
-    """Explain a command or a topic: filters, profiles, exit-codes, output, environment."""
+    """Explain a command or a topic: filters, profiles, exit-codes, output, gates, environment."""
     from orchestrator.commands.helptopics import help_topic as command
 
     sys.exit(command(context, topic))

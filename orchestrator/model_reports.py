@@ -6,6 +6,7 @@ Units are in the names, a missing figure is `None`, times are timezone-aware UTC
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from orchestrator.resources import HEADLINES as HEADLINES  # noqa: PLC0414 - these three are exported again
@@ -203,6 +204,127 @@ class BrokenBudget:
     outcome: Outcome
     started_at: datetime
     violation: Violation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What one past attempt says of what its test needs, and the limits that it ran under."""
+
+    run_id: str
+    outcome: Outcome
+    duration_seconds: float
+    cpu_seconds: float | None
+    memory_peak_bytes: int | None
+    """An upper bound counts as it is."""
+    file_peak_bytes: int | None = None
+    """Page cache, the most that a sample saw."""
+    pids_peak: int | None = None
+    pids_limit_hits: int | None = None
+    oom_kills: int | None = None
+    throttled_seconds: float | None = None
+    limit_cpus: float
+    limit_memory_bytes: int
+    limit_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFigures:
+    """What one test used in one run: the median of its repetitions that passed."""
+
+    run_id: str
+    memory_peak_bytes: float | None
+    duration_seconds: float
+    cpu_seconds: float | None
+
+
+class Advice(StrEnum):
+    """What is said of a test's profile."""
+
+    SMALLER = "smaller"
+    FITS = "fits"
+    LARGER = "larger"
+    NONE_HOLDS = "none holds"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a profile must grant; margins are in it."""
+
+    cpus: float | None
+    memory_bytes: int
+    timeout_seconds: float
+    pids: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """What one test needs, and which profile grants it."""
+
+    test_id: TestId
+    current: str
+    advice: Advice
+    suggested: str | None
+    """Another profile than the present one; None: none is better."""
+    runs: int
+    """Runs in which the test passed and was measured."""
+    missing_runs: int
+    """So many more are needed before anything is said."""
+    attempts: int = 0
+    need: Need | None = None
+    """Under the CPUs of the profile that is proposed, else of the present one."""
+    saved_memory_bytes: int = 0
+    """Granted less at a time; negative: more."""
+    saved_cpus: float = 0.0
+    saved_timeout_seconds: float = 0.0
+    duration_seconds: float | None = None
+    """Median."""
+    reason: str = ""
+
+
+class Judgement(StrEnum):
+    """What is known of one figure of one test."""
+
+    GROWN = "grown"
+    """The gate is broken."""
+    SUSPECTED = "suspected"
+    """Above the tolerance, with too few new runs to tell it from chance."""
+    UNCHANGED = "unchanged"
+    TOO_FEW = "too few runs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One figure of one test, new runs against old ones, and how it was judged."""
+
+    judgement: Judgement
+    before: float | None
+    """Median of the old runs."""
+    now: float | None
+    """Median of the new ones."""
+    growth: float | None
+    """Estimate; 0.15: 15 % more."""
+    noise_floor: float | None
+    """Growth that so many runs in a row may show without a cause."""
+    chance: float | None
+    """Probability of such a rank sum where nothing changed; None: not worth computing."""
+    old_runs: int
+    new_runs: int
+    missing_runs: int = 0
+    """So many more, new or old, are needed for a judgement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRow:
+    """One figure of one test, as a gate judged it."""
+
+    test_id: TestId
+    resource: str
+    """memory, time or cpu."""
+    unit: str
+    tolerance: float
+    """Growth that is allowed; 0.1: 10 %."""
+    comparison: Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

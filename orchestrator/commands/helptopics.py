@@ -15,7 +15,7 @@ TOPICS = {
 0    all passed (flaky passes count unless --flaky-result fail)
 1    tests failed
 2    usage or configuration error
-3    tests passed, but violations with --violations fail
+3    tests passed, but violations with --violations fail, or a gate of orch check is broken
 4    no tests selected (--no-tests changes it)
 36   the engine, a cgroup or an image failed: nothing is known about the tests concerned
 37   a defect in orch itself
@@ -46,6 +46,14 @@ INFRA       the engine failed: nothing is known  SKIP        skipped itself
 OOM on a test that passed: the kernel killed a child of it. It counts as passed, and is a violation.
 A line: verb, time, peak memory against limit (≤: an upper bound), CPU time, profile, test, remark.
 Reports go to stdout, logs to stderr. kill -USR1 asks a run what is running.""",
+    "gates": """\
+orch check compares a test's newest 3 to 5 runs with 20 to 50 runs of the baseline. A gate is broken if
+- the growth (median of all ratios of a new run to an old one) is above what is allowed, and above 1 MiB,
+  0.1 s or 0.05 CPU seconds, old runs carried forward along their own drift;
+- an exact rank test says that chance makes such an order less than once in 3,000 cases;
+- and it is above the noise floor of the test's own history.
+With fewer runs growth is suspected at most. Only runs in which the test passed count, each once.
+orch check --baseline main; orch check --save FILE writes a baseline that needs no database later.""",
     "environment": """\
 A test sees its project read-only at the working directory, a writable /tmp, and a writable $ORCH_OUTPUT_DIR
 whose files come back to .orch/runs/*/tests/*/outputs.

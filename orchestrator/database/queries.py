@@ -7,6 +7,7 @@ from orchestrator.database.compare import diff_runs
 from orchestrator.database.export import export_run
 from orchestrator.database.loading import failed_tests, find_run, list_runs, load_run, load_samples
 from orchestrator.database.nightly import nightly
+from orchestrator.database.observed import figures_of_runs, has_branch, observed, runs_up_to
 from orchestrator.database.ranking import offenders
 from orchestrator.database.sizes import database_size
 from orchestrator.database.usage import usage_report
@@ -17,11 +18,15 @@ __all__ = [
     "diff_runs",
     "export_run",
     "failed_tests",
+    "figures_of_runs",
     "find_run",
+    "has_branch",
     "list_runs",
     "load_run",
     "load_samples",
     "nightly",
+    "observed",
     "offenders",
+    "runs_up_to",
     "usage_report",
 ]

@@ -1,0 +1,200 @@
+"""Right-sizing replayed: what `orch profiles suggest` proposes for simulated histories, and what they would do.
+
+    PYTHONPATH=. python bench/rightsizing.py [--tests 2000] [--out bench/results/rightsizing-2026-11-21.md]
+
+Each simulated test has a true demand, run by run, that nobody measures: memory, work that runs alone and work that
+runs side by side. A run under limits shows what orch would record: a peak cut at the limit and an OOM, a time cut
+at the timeout. The suggestion sees these records; it is judged by the true demand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.config.loader import load_config
+from orchestrator.model import Outcome, TestId
+from orchestrator.model_reports import Observed
+from orchestrator.verdict.rightsizing import caused_kill, suggest
+
+SHAPES = ("lognormal", "heavy-tailed", "bimodal", "drift", "spikes")
+NAMES = ("fast", "standard", "slow")
+
+HEAD = (
+    "demand",
+    "smaller",
+    "fits",
+    "larger",
+    "none holds",
+    "too few passed",
+    "memory granted to the smaller",
+    "runs replayed",
+    "OOMs caused",
+    "timeouts caused",
+    "of 50 later runs killed: suggested / present profile",
+)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one run wants: bytes, seconds of work alone, CPU seconds side by side, on how many CPUs at most."""
+
+    memory_bytes: int
+    alone_seconds: float
+    beside_seconds: float
+    width: float
+
+    def seconds(self, cpus: float) -> float:
+        return self.alone_seconds / min(cpus, 1.0) + self.beside_seconds / min(cpus, self.width)
+
+
+def factor(shape: str, chance: random.Random, place: float) -> float:
+    """How much more than usual a run wants; `place` is how far through the history it is, 0 to 1."""
+    match shape:
+        case "lognormal":
+            return chance.lognormvariate(0, 0.08)
+        case "heavy-tailed":
+            return min(chance.paretovariate(6), 6.0)
+        case "bimodal":
+            return chance.lognormvariate(0, 0.04) * (1.8 if chance.random() < 0.15 else 1.0)
+        case "drift":
+            return (1 + 0.4 * place) * chance.lognormvariate(0, 0.04)
+        case _:
+            return chance.lognormvariate(0, 0.03) * (3.0 if chance.random() < 0.01 else 1.0)
+
+
+def demands(shape: str, chance: random.Random, runs: int) -> list[Demand]:
+    memory, seconds = chance.lognormvariate(18.2, 1.0), chance.lognormvariate(-0.5, 1.3)
+    beside, width = chance.choice([0.0, 0.0, 0.5, 0.9]), chance.choice([1.0, 2.0, 4.0])
+    found = []
+    for number in range(runs):
+        place = number / runs
+        time = seconds * factor(shape, chance, place)
+        memory_bytes = int(memory * factor(shape, chance, place))
+        found.append(Demand(memory_bytes, time * (1 - beside), time * beside * width, width))
+    return found
+
+
+def recorded(demand: Demand, limits, number: int) -> Observed:  # type: ignore[no-untyped-def]
+    """What orch would have stored of a run under these limits."""
+    wanted, cpu_seconds = demand.seconds(limits.cpus), demand.alone_seconds + demand.beside_seconds
+    outcome, seconds = Outcome.PASSED, wanted
+    if demand.memory_bytes > limits.memory_bytes:
+        outcome, seconds = Outcome.OOM, wanted / 2
+    elif wanted > limits.timeout_seconds:
+        outcome, seconds = Outcome.TIMEOUT, limits.timeout_seconds
+    throttled = max(0.0, seconds * (1 - demand.seconds(64) / wanted))
+    return Observed(
+        run_id=str(number),
+        outcome=outcome,
+        duration_seconds=seconds,
+        cpu_seconds=cpu_seconds * seconds / wanted,
+        memory_peak_bytes=min(demand.memory_bytes, limits.memory_bytes),
+        pids_peak=4,
+        oom_kills=int(outcome is Outcome.OOM),
+        throttled_seconds=throttled,
+        limit_cpus=limits.cpus,
+        limit_memory_bytes=limits.memory_bytes,
+        limit_timeout_seconds=limits.timeout_seconds,
+    )
+
+
+@dataclass
+class Tally:
+    """What came of the suggestions for tests of one shape."""
+
+    advice: Counter[str] = field(default_factory=Counter)
+    memory_before: int = 0
+    memory_after: int = 0
+    replayed: int = 0
+    ooms: int = 0
+    timeouts: int = 0
+    by_record: int = 0
+    later: int = 0
+    later_killed: int = 0
+    later_killed_before: int = 0
+
+
+def killed(demand: Demand, limits) -> Outcome | None:  # type: ignore[no-untyped-def]
+    outcome = recorded(demand, limits, 0).outcome
+    return outcome if outcome in (Outcome.OOM, Outcome.TIMEOUT) else None
+
+
+def simulate(shape: str, tests: int, *, seed: int) -> Tally:
+    """Histories of 10 to 120 runs, the suggestion for each, its replay, and 50 runs that come after."""
+    chance, tally = random.Random(f"{shape}{seed}"), Tally()
+    profiles = load_config(path=Path(__file__).parents[1] / "profiles.yaml", start=Path.cwd(), env={}).profiles
+    small = [profiles[name] for name in NAMES]
+    for number in range(tests):
+        runs = chance.randint(10, 120)
+        wanted = demands(shape, chance, runs + 50)
+        current = chance.choice(small)
+        history = [recorded(demand, current.limits, n) for n, demand in enumerate(wanted[:runs])]
+        for n, one in enumerate(list(history)):  # promotion: a second attempt in the next profile up
+            if one.outcome is Outcome.OOM and current.name != "slow":
+                history.append(recorded(wanted[n], profiles["slow"].limits, n))
+        found = suggest(TestId(path=str(number)), history[-500:], current=current, profiles=profiles.values())
+        tally.advice[found.advice.value] += 1
+        if found.suggested is None:
+            continue
+        limits = profiles[found.suggested].limits
+        if found.advice.value == "smaller":
+            tally.memory_before += current.limits.memory_bytes
+            tally.memory_after += limits.memory_bytes
+        tally.by_record += sum(caused_kill(one, limits) is not None for one in history)
+        for demand in wanted[:runs]:
+            outcome = killed(demand, limits)
+            if killed(demand, current.limits) is None and outcome is not None:
+                tally.ooms += outcome is Outcome.OOM
+                tally.timeouts += outcome is Outcome.TIMEOUT
+        tally.replayed += runs
+        tally.later += 50
+        tally.later_killed += sum(killed(demand, limits) is not None for demand in wanted[runs:])
+        tally.later_killed_before += sum(killed(demand, current.limits) is not None for demand in wanted[runs:])
+    return tally
+
+
+def report(tallies: dict[str, Tally], tests: int, seed: int) -> str:
+    lines = [
+        "# Right-sizing replayed, 21 November 2026",
+        "",
+        f"`bench/rightsizing.py --tests {tests} --seed {seed}`: {tests} simulated tests of each shape under the",
+        "profiles fast, standard and slow as shipped, 10 to 120 runs of history each; `profiles suggest` judged",
+        "by the true demand of each run, which it does not see.",
+        "",
+        f"| {' | '.join(HEAD)} |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for shape, t in tallies.items():
+        counts = [t.advice[name] for name in ("smaller", "fits", "larger", "none holds", "unknown")]
+        share = f"{100 * t.memory_after / t.memory_before:.0f} %" if t.memory_before else "-"
+        later = f"{100 * t.later_killed / t.later:.2f} % / {100 * t.later_killed_before / t.later:.2f} %"
+        cells = [shape, *counts, share, f"{t.replayed:,}", t.ooms, t.timeouts, later]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += [
+        "",
+        "Caused: killed under the suggested limits and not under the present ones. Later runs are not promised: a",
+        "drift goes on, and a heavy tail has larger values than it has shown.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tests", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    tallies = {shape: simulate(shape, given.tests, seed=given.seed) for shape in SHAPES}
+    text = report(tallies, given.tests, given.seed)
+    print(text)
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""`orch check`: has a test become hungrier than its baseline says? Exit code 3 if one has."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.commands.printing import note, say, show
+from orchestrator.commands.report import opened
+from orchestrator.database import queries
+from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageError
+from orchestrator.model import TestId
+from orchestrator.model_reports import GateRow, Judgement, RunFigures
+from orchestrator.reports.files import write_atomically
+from orchestrator.reports.gates import annotation_lines, gates_table
+from orchestrator.reports.jsonrun import to_json
+from orchestrator.reports.text import plural
+from orchestrator.verdict.gates import (
+    MAXIMUM_NEW_RUNS,
+    MAXIMUM_OLD_RUNS,
+    MINIMUM_NEW_RUNS,
+    MINIMUM_OLD_RUNS,
+    compare,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.database.store import Database
+    from orchestrator.model_reports import RunRow
+
+    Figures = Mapping[TestId, Sequence[RunFigures]]
+
+FILE_KIND = "orch-baseline"
+_TOLERANCE = re.compile(r"\+?(\d{1,4}(?:\.\d{1,3})?)\s*%")
+_GATES = (
+    ("memory", "memory_peak_bytes", "bytes", 1024 * 1024),
+    ("time", "duration_seconds", "seconds", 0.1),
+    ("cpu", "cpu_seconds", "seconds", 0.05),
+)
+"""Name, figure, unit, and growth in that unit of which nothing is said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """What `orch check` was told."""
+
+    config_path: Path | None
+    database: str | None
+    run_id: str
+    baseline: str | None
+    memory: str
+    time: str
+    cpu: str
+    save: Path | None
+    output_format: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What the new runs are held against."""
+
+    name: str
+    figures: Figures
+    runs: int
+
+
+def check(options: CheckOptions) -> int:
+    """Compare the newest runs with the baseline, or write one; exit code 3 for a broken gate."""
+    if (options.baseline is None) == (options.save is None):
+        raise UsageError(
+            "a check wants a baseline", remedy="--baseline RUN, BRANCH or FILE; or --save FILE makes one"
+        )
+    tolerances = {"memory": options.memory, "time": options.time, "cpu": options.cpu}
+    allowed = {name: parsed for name, text in tolerances.items() if (parsed := parse_tolerance(text)) is not None}
+    with opened(options.config_path, options.database) as db:
+        newest = queries.find_run(db, options.run_id)
+        if options.save is not None:
+            return _save(db, newest, options.save)
+        assert options.baseline is not None  # noqa: S101 - one of the two is given; tells the type checker
+        baseline, new_runs = _sides(db, newest, options.baseline)
+        new = queries.figures_of_runs(db, [run.id for run in new_runs])
+    rows = _compared(baseline.figures, new, allowed)
+    return _tell(rows, baseline, len(new_runs), options.output_format)
+
+
+def parse_tolerance(text: str) -> float | None:
+    """0.1 for `+10%` or `10 %`; None for `off`. UsageError for anything else."""
+    if text.strip().lower() == "off":
+        return None
+    found = _TOLERANCE.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"cannot read the tolerance {text!r}", remedy="write +10%, or off")
+    return float(found[1]) / 100
+
+
+# ---------------------------------------------------------------- which runs
+
+
+def _sides(db: Database, newest: RunRow, name: str) -> tuple[Baseline, Sequence[RunRow]]:
+    """The baseline, and the runs that are held against it, newest first. A file wins over a branch, a branch over
+    a run's id.
+    """
+    path = Path(name)
+    if path.is_file():
+        return _read(path, newest.project), _newest(db, newest, exclude=())
+    if queries.has_branch(db, newest.project, name):
+        new = _newest(db, newest, exclude=())
+        earlier = queries.runs_up_to(
+            db, newest, branch=name, revision=None, limit=MAXIMUM_OLD_RUNS + MAXIMUM_NEW_RUNS
+        )
+        taken = {run.id for run in new}
+        return _recorded(db, name, [run for run in earlier if run.id not in taken]), new
+    try:
+        last = queries.find_run(db, name)
+    except NothingFoundError as error:
+        remedy = "a baseline is a file, a branch of recorded runs, or a run (orch runs list)"
+        raise NothingFoundError(f"no file, branch or run is called {name!r}", remedy=remedy) from error
+    old = queries.runs_up_to(db, last, branch=last.branch, limit=MAXIMUM_OLD_RUNS)
+    return _recorded(db, f"run {last.short_id}", old), _newest(db, newest, exclude=[run.id for run in old])
+
+
+def _newest(db: Database, newest: RunRow, *, exclude: Sequence[str]) -> Sequence[RunRow]:
+    """Runs of the same revision, if there are enough of them, else of the same branch."""
+    found: Sequence[RunRow] = ()
+    if newest.revision is not None and not newest.dirty:
+        found = queries.runs_up_to(
+            db, newest, branch=newest.branch, revision=newest.revision, limit=MAXIMUM_NEW_RUNS
+        )
+    if len(found) < MINIMUM_NEW_RUNS:
+        found = queries.runs_up_to(db, newest, branch=newest.branch, limit=MAXIMUM_NEW_RUNS)
+    new = [run for run in found if run.id not in exclude]
+    if not new:
+        raise UsageError(
+            f"run {newest.short_id} is part of the baseline", remedy="name an older baseline, or check a newer run"
+        )
+    return new
+
+
+def _recorded(db: Database, name: str, runs: Sequence[RunRow]) -> Baseline:
+    return Baseline(name=name, figures=queries.figures_of_runs(db, [run.id for run in runs]), runs=len(runs))
+
+
+# ---------------------------------------------------------------- baselines as files
+
+
+def _save(db: Database, newest: RunRow, path: Path) -> int:
+    runs = queries.runs_up_to(db, newest, branch=newest.branch, limit=MAXIMUM_OLD_RUNS)
+    figures = queries.figures_of_runs(db, [run.id for run in runs])
+    tests = [
+        {
+            "path": test.path,
+            "case": test.case,
+            "runs": [
+                {"run": f.run_id, "memory_peak_bytes": f.memory_peak_bytes, "duration_seconds": f.duration_seconds,
+                 "cpu_seconds": f.cpu_seconds}
+                for f in found
+            ],
+        }
+        for test, found in sorted(figures.items(), key=lambda item: str(item[0]))
+    ]  # fmt: skip
+    document = {"kind": FILE_KIND, "schema": 1, "project": newest.project, "tests": tests}
+    try:
+        write_atomically(path, (to_json(document, indent=None) + "\n").encode())
+    except OSError as error:
+        raise StateError(f"{path} cannot be written: {error.strerror}") from error
+    say(f"{path}: {plural(len(tests), 'test')} of {plural(len(runs), 'run')}")
+    return ExitCode.OK
+
+
+def _read(path: Path, project: str) -> Baseline:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["kind"] != FILE_KIND or document["schema"] != 1:
+            raise ValueError("another kind of file, or one of a newer orch")
+        figures = {
+            TestId(path=str(test["path"]), case=test["case"]): tuple(_figures(one) for one in test["runs"])
+            for test in document["tests"]
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is no baseline: {error}", remedy="orch check --save FILE writes one") from error
+    if document.get("project") != project:
+        note(f"{path} is a baseline of {document.get('project')}, not of {project}")
+    return Baseline(name=str(path), figures=figures, runs=max(map(len, figures.values()), default=0))
+
+
+def _figures(one: Mapping[str, Any]) -> RunFigures:
+    return RunFigures(
+        run_id=str(one["run"]),
+        memory_peak_bytes=_number(one["memory_peak_bytes"]),
+        duration_seconds=_number(one["duration_seconds"]) or 0.0,
+        cpu_seconds=_number(one["cpu_seconds"]),
+    )
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"not a figure: {value!r}")
+    return float(value)
+
+
+# ---------------------------------------------------------------- the answer
+
+
+def _compared(old: Figures, new: Figures, allowed: Mapping[str, float]) -> list[GateRow]:
+    rows = []
+    for test, now in new.items():
+        for name, field, unit, minimum in _GATES:
+            if name not in allowed:
+                continue
+            values = [value for one in now if (value := getattr(one, field)) is not None]
+            before = [value for one in old.get(test, ()) if (value := getattr(one, field)) is not None]
+            found = compare(before, values, tolerance=allowed[name], minimum=minimum)
+            rows.append(GateRow(test_id=test, resource=name, unit=unit, tolerance=allowed[name], comparison=found))
+    return sorted(rows, key=lambda row: (-(row.comparison.growth or 0), str(row.test_id), row.resource))
+
+
+def _tell(rows: Sequence[GateRow], baseline: Baseline, new_runs: int, output_format: str) -> int:
+    by = {kind: [row for row in rows if row.comparison.judgement is kind] for kind in Judgement}
+    grown, suspected, few = by[Judgement.GROWN], by[Judgement.SUSPECTED], by[Judgement.TOO_FEW]
+    if output_format == "github":
+        for line in annotation_lines(grown, suspected):
+            say(line)
+    elif output_format in ("json", "csv"):
+        show(gates_table(rows), output_format)
+    else:
+        show(gates_table([*grown, *suspected]), output_format)
+    tell = say if output_format == "table" else note
+    tell(
+        f"{plural(len(rows), 'comparison')} of {plural(new_runs, 'run')} with {baseline.name}"
+        f" ({plural(baseline.runs, 'run')}): {len(grown)} grown, {len(suspected)} suspected,"
+        f" {len(by[Judgement.UNCHANGED])} unchanged, {len(few)} with too few runs"
+    )
+    if suspected or few:
+        needed = f"{MINIMUM_NEW_RUNS} new runs and {MINIMUM_OLD_RUNS} old ones"
+        tell(f"a judgement needs {needed} in which the test passed")
+    return ExitCode.VIOLATIONS if grown else ExitCode.OK
