@@ -60,7 +60,7 @@ def word():
 """
 _PYTEST_PROFILES = """version: 1
 profiles:
-  quick: {{inherits: fast, reuse: 100, timeout: 30s, memory: 256m}}
+  quick: {{inherits: fast, reuse: 1000, timeout: 30s, memory: 256m}}
 default_profile: quick
 suites:
   - {{name: pytest, match: ["tests/test_*.py"], runner: pytest, preload: {preload}}}

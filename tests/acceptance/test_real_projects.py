@@ -41,9 +41,13 @@ def test_same_cases_and_outcomes_as_plain_pytest(
         output, _ = plain.communicate(timeout=600)
     assert plain.returncode == 0, output[-2000:]
 
-    ours, theirs = cases_of_orch(json.loads(done.stdout)), cases_of_plain(report)
+    document = json.loads(done.stdout)
+    ours, theirs = cases_of_orch(document), cases_of_plain(report)
+    forked = sum(test["slot"]["launch"] == "forked" for test in document["tests"])
     with capsys.disabled():
-        print(f"\n{name}: orch {told(ours)}; plain pytest {told(theirs)}")
+        print(f"\n{name}: orch {told(ours)}, {forked} of {len(document['tests'])} files forked, not started")
+        print(f"{name}: plain pytest {told(theirs)}")
+    assert forked == len(document["tests"])
     assert ours == theirs, sorted((ours - theirs) + (theirs - ours))[:20]
     assert ours.total() == cases
 

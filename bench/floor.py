@@ -1,0 +1,129 @@
+"""What reused slots cost without orch's bookkeeping: agent, streams and reader alone, beside `xargs`.
+
+    python -m bench.floor FOLDER [TESTS]      FOLDER: a project of shell tests, test/*.sh
+
+Of the difference between this and `orch run`, all is verdicts, figures, events and the database. One line for each
+number of lanes, natively and through slots in turn, in milliseconds a test.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from orchestrator.commands.session import load, surroundings
+from orchestrator.engine import hardening
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.slot import Slot, Watch
+from orchestrator.model import Assignment, Command, Test, TestId
+from orchestrator.stopping import StopFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.engine.reading import Reading
+
+IMAGE = "orch/test-isolation:latest"
+ROUNDS = 3
+
+
+def natively(folder: Path, tests: Sequence[str], lanes: int) -> float:
+    """Seconds."""
+    began = time.monotonic()
+    words = ["xargs", "-n1", f"-P{lanes}", "sh"]
+    subprocess.run(words, cwd=folder, input="\n".join(tests), text=True, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - began
+
+
+def one_lane(slot: Slot, tests: Sequence[Assignment], folder: Path) -> None:
+    """Run the tests, each let in at the end of the one before it."""
+    stop, flights = StopFlag(), iter(tests)
+    coming: list[tuple[Assignment, Reading, bytes]] = []
+
+    def stage() -> None:
+        test = next(flights, None)
+        if test is not None:
+            coming.append((test, *slot.stage(test, folder=folder, keep=True, first=False)))
+
+    stage()
+    slot.let_in(coming[0][2])
+    while coming:
+        test, reading, _ = coming[0]
+        watch = Watch(begun=stage, measured=lambda _: slot.let_in(coming[1][2]) if len(coming) > 1 else None)
+        run = slot.read(reading, test, stop=stop, watch=watch)
+        assert run.record is not None
+        assert run.record.exit_code == 0, test.test.id
+        del coming[0]
+
+
+def through_slots(folder: Path, names: Sequence[str], lanes: int) -> float:
+    """Seconds, without opening the containers."""
+    engine = open_engine()
+    config = load(folder / "profiles.yaml", {})
+    image = engine.find_image(IMAGE)
+    assert image is not None, "orch build --offline-base"
+    profile = config.profiles["fast"]
+    tests = [
+        Assignment(
+            run_id="0" * 32,
+            test=Test(id=TestId(path=name), suite="", command=Command(argv=("sh", name))),
+            profile=replace(profile, reuse=len(names) + 1),
+            reason="",
+        )
+        for name in names
+    ]
+    with tempfile.TemporaryDirectory(prefix="orch-floor-") as place:
+        slots = []
+        try:
+            for lane in range(lanes):
+                streams = Path(place, f"slot-{lane}")
+                spec = hardening.container_spec(
+                    profile,
+                    surroundings(config, engine.info),
+                    name=f"orch-floor-{Path(place).name[-8:]}-{lane}",
+                    image_id=image,
+                    labels={"io.orch.place": place},
+                    streams_dir=streams,
+                    cgroup_parent=None,
+                )
+                slots.append(Slot(engine, spec, streams_dir=streams))
+                slots[-1].open()
+            began = time.monotonic()
+            threads = [
+                threading.Thread(target=one_lane, args=(slot, tests[lane::lanes], Path(place)))
+                for lane, slot in enumerate(slots)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return time.monotonic() - began
+        finally:
+            for slot in slots:
+                slot.close()
+
+
+def main(folder: Path, count: int) -> None:
+    """Print the lines."""
+    names = sorted(f"test/{path.name}" for path in (folder / "test").glob("*.sh"))[:count]
+    for lanes in (1, 2):
+        times: tuple[list[float], list[float]] = [], []
+        cpu = time.process_time()
+        for _ in range(ROUNDS):
+            times[0].append(natively(folder, names, lanes))
+            times[1].append(through_slots(folder, names, lanes))
+        cpu = (time.process_time() - cpu) / ROUNDS / len(names) * 1000
+        native, slots = (median(each) / len(names) * 1000 for each in times)
+        print(f"{lanes} at once: natively {native:.2f} ms, slots {slots:.2f} ms, ratio {slots / native:.3f}, "
+              f"reader's CPU {cpu:.2f} ms")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 1000)
