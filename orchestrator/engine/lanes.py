@@ -109,9 +109,8 @@ class Spare:
         self._thread.start()
 
     def _open(self, executor: LocalExecutor, assignment: Assignment) -> None:
-        with suppress(
-            EngineError, OSError
-        ):  # then a container is opened when it is needed, and says what is wrong
+        # one that cannot be had is opened when it is needed, and says what is wrong
+        with suppress(EngineError, OSError):
             self._found = executor.open(assignment, spare=True)
 
     def get(self) -> Held | None:
@@ -172,7 +171,9 @@ class LocalLane:
     def close(self) -> None:
         """Remove the container that is held, and the one that was to follow it."""
         self._drop()
-        self._drop_spare()
+        spare = self._take_spare()
+        if spare is not None:
+            self._retire(spare)
 
     # ------------------------------------------------------------ a test's beginning
 
@@ -197,19 +198,16 @@ class LocalLane:
 
     def _open(self, assignment: Assignment) -> Held:
         """The spare container if it is of this profile, else a new one."""
-        spare, self._spare = self._spare, None
-        found = None if spare is None else spare.get()
+        found = self._take_spare()
         if found is not None and found.profile == assignment.profile and assignment.attempt == 1:
             return found
         if found is not None:
             self._retire(found)
         return self._take(assignment)
 
-    def _drop_spare(self) -> None:
+    def _take_spare(self) -> Held | None:
         spare, self._spare = self._spare, None
-        found = None if spare is None else spare.get()
-        if found is not None:
-            self._retire(found)
+        return None if spare is None else spare.get()
 
     @staticmethod
     def _may_take(held: Held, assignment: Assignment) -> bool:
@@ -272,9 +270,7 @@ class LocalLane:
         if not flight.keep or not held.turns or self._staged is not None:
             return
         assignment = following.upcoming()
-        if assignment is None:
-            return
-        if not self._may_take(held, assignment):
+        if assignment is None or not self._may_take(held, assignment):
             return
         keep = held.position + 1 < held.profile.reuse
         folder = following.folder_of(assignment)
