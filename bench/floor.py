@@ -56,7 +56,7 @@ def one_lane(slot: Slot, tests: Sequence[Assignment], folder: Path) -> None:
     slot.let_in(coming[0][2])
     while coming:
         test, reading, _ = coming[0]
-        watch = Watch(begun=stage, measured=lambda _: slot.let_in(coming[1][2]) if len(coming) > 1 else None)
+        watch = Watch(begun=stage, measured=lambda: slot.let_in(coming[1][2]) if len(coming) > 1 else None)
         run = slot.read(reading, test, stop=stop, watch=watch)
         assert run.record is not None
         assert run.record.exit_code == 0, test.test.id

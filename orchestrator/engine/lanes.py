@@ -258,7 +258,7 @@ class LocalLane:
 
         watch = Watch(
             begun=lambda: self._stage_next(held, flight, following),
-            measured=lambda _: self._follow(held, flight, following),
+            measured=lambda: self._follow(held, flight, following),
             lasting=lasting,
             before_kill=before_kill,
             signal=held.meter.signal,

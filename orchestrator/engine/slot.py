@@ -40,7 +40,7 @@ END_SECONDS = 15.0
 class Watch:
     """Who is told how a test gets on, in the reader's thread."""
 
-    measured: Callable[[Reading], None] = lambda _: None
+    measured: Callable[[], None] = lambda: None
     """The agent has read the counters after the test, nothing of which lives any more; the agent is still busy."""
     begun: Callable[[], None] = lambda: None
     """It runs, and there is time for other things."""
@@ -230,7 +230,7 @@ class Slot:
         if reading.measured and not known:
             if self._streams_dir is not None:
                 reading.feed_stderr(channel.waiting("stderr"))
-            watch.measured(reading)
+            watch.measured()
 
     def _has_ended(self) -> bool:
         """Asked where the end of the streams may get lost: attached ones. An engine that does not answer says
