@@ -5,6 +5,7 @@ Formats: https://www.sqlite.org/fileformat2.html (sections 1.3 and 4.1).
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from dataclasses import dataclass
@@ -74,9 +75,12 @@ class WalLog:
     valid_header: bool
     salt: bytes = b""
     committed_frames: int = 0
-    """Number of the last frame of this generation that ends a transaction."""
+    """Number of the last frame of this generation that ends a transaction and must be there.
+
+    Not counted is a frame that a kill may have left half written: the last of its generation with an older one's
+    frame behind it (SQLite writes a frame's header, then its page, in two calls)."""
     torn: bool = False
-    """The file ends within a frame."""
+    """The file ends within a frame, where no write ends, not even that of a killed process."""
 
 
 def read_wal(path: Path) -> WalLog | None:
@@ -91,13 +95,20 @@ def read_wal(path: Path) -> WalLog | None:
             return WalLog(valid_header=False)
         salt, frame_bytes = head[16:24], _FRAME_HEADER_BYTES + struct.unpack_from(">I", head, 8)[0]
         frames, rest = divmod(size - _WAL_HEADER_BYTES, frame_bytes)
-        committed = 0
+        commits, last = [], 0
         for number in range(1, frames + 1):
             file.seek(_WAL_HEADER_BYTES + (number - 1) * frame_bytes)
             frame = file.read(_FRAME_HEADER_BYTES)
-            if frame[8:16] == salt and frame[4:8] != b"\0\0\0\0":
-                committed = number
-    return WalLog(valid_header=True, salt=salt, committed_frames=committed, torn=rest != 0)
+            if frame[8:16] != salt:
+                continue
+            last = number
+            if frame[4:8] != b"\0\0\0\0":
+                commits.append(number)
+    if commits and commits[-1] == last < frames:
+        commits.pop()
+    # A killed process's last write ends where it was to end, or where a page of the kernel's cache does.
+    killed = rest in {0, _FRAME_HEADER_BYTES} or size % mmap.PAGESIZE == 0
+    return WalLog(valid_header=True, salt=salt, committed_frames=max(commits, default=0), torn=not killed)
 
 
 def read_wal_salt(path: Path) -> bytes:

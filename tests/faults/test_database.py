@@ -392,6 +392,35 @@ def test_d4_a_log_left_by_a_kill_is_replayed_without_a_word(tmp_path):
         assert len(load_run(database, "latest").final_attempts) == 20
 
 
+FRAME_BYTES = 24 + 4096
+
+
+@pytest.mark.parametrize("killed", ["after the header of a frame", "within its page", "over an older log"])
+def test_d4_a_frame_that_a_kill_left_half_written_is_passed_over_without_a_word(tmp_path, killed):
+    path = copy_mid_run(tmp_path)
+    log = path.with_name("resources.db-wal")
+    with log.open("r+b") as file:
+        head, size = file.read(32), log.stat().st_size
+        file.seek(size - FRAME_BYTES)
+        last = file.read(FRAME_BYTES)
+        match killed:
+            case "after the header of a frame":
+                file.write(last[:24])
+            case "within its page":
+                file.write(last[: 4096 - size % 4096])
+            case "over an older log":
+                file.seek(size - 4096)
+                file.write(os.urandom(4096))
+                older = bytearray(last)
+                older[8:12] = (int.from_bytes(head[16:20]) - 1).to_bytes(4)
+                file.write(older)
+    with Database.open(None, state_dir=path.parent) as database:
+        assert database.notices == ()
+        assert len(load_run(database, "latest").final_attempts) == (19 if killed == "over an older log" else 20)
+    assert not list(path.parent.glob("*set-aside*"))
+    assert integrity(path) == "ok"
+
+
 @pytest.mark.parametrize("damage", ["header", "middle", "torn"])
 def test_d4_a_damaged_log_is_kept_and_what_is_whole_is_used(tmp_path, damage):
     path = copy_mid_run(tmp_path)
