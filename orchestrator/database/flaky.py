@@ -1,0 +1,216 @@
+"""Tests that passed and failed, with what was going on around each of their attempts.
+
+Work is bounded: which tests they are is read from an index alone, of each at most `TRIALS` attempts, and of the
+runs that these belong to at most `AROUND` attempts, the newest first.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from orchestrator.database.resources import UNJUDGED
+from orchestrator.database.schema import attempts, hosts, runs, tests
+from orchestrator.model import Launch, Outcome, TestId
+from orchestrator.model_flaky import FlakyTest, Trial, goes_back_and_forth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from orchestrator.database.store import Database
+
+TRIALS = 300
+"""Newest attempts of a test that are looked at."""
+AROUND = 150_000
+"""Attempts of all tests that are read to know what ran beside them: about a second."""
+_AT_ONCE = 500
+"""SQLite bounds the number of parameters."""
+_PASSED = Outcome.PASSED.value
+_BESIDE = ("id", "run_id", "test_id", "started_at", "test_seconds", "slot_position", "container_id")
+_OWN = (*_BESIDE, "repetition", "outcome", "profile", "launch", "memory_peak_bytes", "limit_memory_bytes",
+        "throttled_seconds")  # fmt: skip
+
+
+def flaky_tests(
+    db: Database,
+    *,
+    since: datetime | None,
+    until: datetime | None = None,
+    project: str | None = None,
+    only: TestId | None = None,
+) -> tuple[FlakyTest, ...]:
+    """Tests that passed and failed within a repetition of a run, or broke and were mended, in [since, until), by
+    name. `project` None: of any. `only`: this test, flaky or not, if it has attempts at all.
+    """
+    window = _window(since, until)
+    with db.reading() as connection:
+        named = {row.id: TestId(path=row.path, case=row.case_name) for row in _named(connection, project)}
+        keys = _both(connection, window) if only is None else [key for key, test in named.items() if test == only]
+        found = {key: own for key in keys if key in named and (own := _own(connection, key, window))}
+        if only is None:
+            found = {key: own for key, own in found.items() if _is_flaky(own)}
+        looked_at = _newest_runs(connection, {row.run_id for own in found.values() for row in own})
+        around = _around(connection, looked_at)
+    result = [
+        FlakyTest(test_id=named[key], trials=trials)
+        for key, own in found.items()
+        if (trials := tuple(_trial(row, around[row.run_id], named) for row in own if row.run_id in around))
+    ]
+    return tuple(sorted(result, key=lambda test: str(test.test_id)))
+
+
+def _window(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:
+    conditions = [attempts.c.outcome != outcome for outcome in UNJUDGED]
+    if since is not None:
+        conditions.append(attempts.c.started_at >= since)
+    if until is not None:
+        conditions.append(attempts.c.started_at < until)
+    return conditions
+
+
+def _named(connection: sa.Connection, project: str | None) -> Sequence[Any]:
+    query = sa.select(tests.c.id, tests.c.path, tests.c.case_name)
+    return connection.execute(query if project is None else query.where(tests.c.project == project)).all()
+
+
+def _both(connection: sa.Connection, window: Sequence[sa.ColumnElement[bool]]) -> Sequence[str]:
+    """Keys of tests that passed and failed, whatever the order. `ix_attempts_figures` has all that it takes: a
+    walk through the window of each test, which ends at the first pass, and at the first failure.
+    """
+    of_test = sa.select(sa.literal(1)).where(attempts.c.test_id == tests.c.id, *window).correlate(tests)
+    query = sa.select(tests.c.id).where(
+        of_test.where(attempts.c.outcome == _PASSED).exists(),
+        of_test.where(attempts.c.outcome != _PASSED).exists(),
+    )
+    return connection.execute(query).scalars().all()
+
+
+def _own(connection: sa.Connection, key: str, window: Sequence[sa.ColumnElement[bool]]) -> list[Any]:
+    """A test's newest attempts, oldest first."""
+    query = (
+        sa.select(*(attempts.c[name] for name in _OWN), hosts.c.machine_id)
+        .join(runs, runs.c.id == attempts.c.run_id)
+        .join(hosts, hosts.c.id == runs.c.host_id)
+        .where(attempts.c.test_id == key, *window)
+        .order_by(attempts.c.started_at.desc())
+        .limit(TRIALS)
+    )
+    return list(reversed(connection.execute(query).all()))
+
+
+def _is_flaky(own: Sequence[Any]) -> bool:
+    return goes_back_and_forth([((row.run_id, row.repetition), row.outcome != _PASSED) for row in own])
+
+
+def _newest_runs(connection: sa.Connection, wanted: set[str]) -> list[str]:
+    """As many of these runs as may be looked at."""
+    every = sorted(wanted)
+    found: list[Any] = []
+    for at in range(0, len(every), _AT_ONCE):
+        query = sa.select(runs.c.id, runs.c.started_at, runs.c.planned_count, runs.c.counts)
+        found += connection.execute(query.where(runs.c.id.in_(every[at : at + _AT_ONCE]))).all()
+    newest: list[str] = []
+    room = AROUND
+    for row in sorted(found, key=lambda row: row.started_at, reverse=True):
+        room -= max(row.planned_count, (row.counts or {}).get("tests", 0))
+        if newest and room < 0:
+            break
+        newest.append(row.id)
+    return newest
+
+
+# ---------------------------------------------------------------- what ran beside them
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """An attempt on its run's clock, in seconds."""
+
+    start: float
+    end: float
+    attempt_id: str
+    test_key: str
+    container: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """All attempts of a run, by their beginning."""
+
+    began: datetime
+    spans: Sequence[_Span]
+    starts: Sequence[float]
+    longest: float
+    by_place: Mapping[tuple[str, int], str]
+    """Container and position in it -> the test."""
+
+    def beside(self, start: float, end: float) -> Iterator[tuple[_Span, float]]:
+        """What ran within this time, and for how many seconds of it."""
+        at = bisect_left(self.starts, start - self.longest)
+        while at < len(self.spans) and self.spans[at].start < end:
+            span = self.spans[at]
+            if (shared := min(span.end, end) - max(span.start, start)) > 0:
+                yield span, shared
+            at += 1
+
+
+def _around(connection: sa.Connection, run_ids: Sequence[str]) -> Mapping[str, _Around]:
+    by_run: dict[str, list[Any]] = defaultdict(list)
+    query = sa.select(*(attempts.c[name] for name in _BESIDE)).where(attempts.c.outcome != Outcome.SKIPPED.value)
+    for at in range(0, len(run_ids), _AT_ONCE):
+        for row in connection.execute(query.where(attempts.c.run_id.in_(run_ids[at : at + _AT_ONCE]))):
+            by_run[row.run_id].append(row)
+    return {run_id: _of_run(rows) for run_id, rows in by_run.items()}
+
+
+def _of_run(rows: Sequence[Any]) -> _Around:
+    began = min(row.started_at for row in rows)
+    spans = []
+    for row in rows:
+        start = (row.started_at - began) / timedelta(seconds=1)
+        spans.append(_Span(start, start + row.test_seconds, row.id, row.test_id, row.container_id))
+    spans.sort(key=lambda span: span.start)
+    return _Around(
+        began=began,
+        spans=spans,
+        starts=[span.start for span in spans],
+        longest=max(span.end - span.start for span in spans),
+        by_place={(r.container_id, r.slot_position): r.test_id for r in rows if r.container_id is not None},
+    )
+
+
+def _trial(row: Any, around: _Around, named: Mapping[str, TestId]) -> Trial:
+    start = (row.started_at - around.began) / timedelta(seconds=1)
+    beside = [
+        (span, shared)
+        for span, shared in around.beside(start, start + row.test_seconds)
+        if span.attempt_id != row.id and (span.container is None or span.container != row.container_id)
+    ]
+    length = row.test_seconds
+    before = around.by_place.get((row.container_id, row.slot_position - 1)) if row.container_id else None
+    return Trial(
+        run_id=row.run_id,
+        repetition=row.repetition,
+        started_at=row.started_at,
+        outcome=Outcome(row.outcome),
+        profile=row.profile,
+        host=row.machine_id,
+        duration_seconds=length,
+        throttled_ratio=None if row.throttled_seconds is None or length <= 0 else row.throttled_seconds / length,
+        memory_ratio=_ratio(row.memory_peak_bytes, row.limit_memory_bytes),
+        slot_position=row.slot_position,
+        forked=row.launch == Launch.FORKED,
+        others=sum(shared for _, shared in beside) / length if length > 0 else None,
+        neighbours=frozenset(named[span.test_key] for span, _ in beside if span.test_key in named),
+        after=None if before is None else named.get(before),
+    )
+
+
+def _ratio(peak: int | None, limit: int) -> float | None:
+    return None if peak is None or not limit else peak / limit
