@@ -42,9 +42,9 @@ class Trial:
     forked: bool
     others: float | None
     """How many other tests of the run ran beside it, on average over its time. None: the run was not looked at."""
-    neighbours: frozenset[TestId] = frozenset()
-    """Tests of the run that ran beside it for a moment at least."""
-    after: TestId | None = None
+    neighbours: frozenset[str] = frozenset()
+    """Names of tests of the run that ran beside it for a moment at least."""
+    after: str | None = None
     """The test before it in its container; None: there was none, or it is not known."""
 
     @property
@@ -76,16 +76,24 @@ def goes_back_and_forth(outcomes: list[tuple[tuple[str, int], bool]]) -> bool:
 class Factor(StrEnum):
     """A circumstance that failures may have in common."""
 
-    MEMORY = "memory near its limit"
-    PARALLEL = "beside other tests"
-    REUSED = "in a reused container"
-    FORKED = "forked from a preloaded runner"
-    HOST = "on a host"
-    PROFILE = "under a profile"
-    NEIGHBOUR = "beside a test"
-    AFTER = "after a test in its container"
-    THROTTLED = "held back by its CPU limit"
-    CROWD = "number of tests beside it"
+    MEMORY = "memory"
+    """It took nearly all that its limit allows."""
+    PARALLEL = "parallel"
+    """Beside other tests, not alone."""
+    REUSED = "reused"
+    """In a container that had run other tests before."""
+    FORKED = "forked"
+    """From a preloaded runner."""
+    HOST = "host"
+    PROFILE = "profile"
+    NEIGHBOUR = "neighbour"
+    """Beside a certain test."""
+    AFTER = "after"
+    """Right after a certain test in its container."""
+    THROTTLED = "throttled"
+    """Share of its time in which it was held back by its CPU limit."""
+    CROWD = "crowd"
+    """Number of tests beside it."""
     DURATION = "duration"
 
 

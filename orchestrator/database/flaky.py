@@ -6,9 +6,9 @@ runs that these belong to at most `AROUND` attempts, the newest first.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,14 @@ from orchestrator.model import Launch, Outcome, TestId
 from orchestrator.model_flaky import FlakyTest, Trial, goes_back_and_forth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from orchestrator.database.store import Database
 
 TRIALS = 300
 """Newest attempts of a test that are looked at."""
-AROUND = 150_000
+AROUND = 60_000
 """Attempts of all tests that are read to know what ran beside them: about a second."""
 _AT_ONCE = 500
 """SQLite bounds the number of parameters."""
@@ -50,15 +50,16 @@ def flaky_tests(
     """
     window = _window(since, until)
     with db.reading() as connection:
-        named = {row.id: TestId(path=row.path, case=row.case_name) for row in _named(connection, project)}
-        keys = _both(connection, window) if only is None else [key for key, test in named.items() if test == only]
+        known = {row.id: TestId(path=row.path, case=row.case_name) for row in _named(connection, project)}
+        named = {key: str(test) for key, test in known.items()}
+        keys = _both(connection, window) if only is None else [key for key, test in known.items() if test == only]
         found = {key: own for key in keys if key in named and (own := _own(connection, key, window))}
         if only is None:
             found = {key: own for key, own in found.items() if _is_flaky(own)}
         looked_at = _newest_runs(connection, {row.run_id for own in found.values() for row in own})
-        around = _around(connection, looked_at)
+        around = _around(connection, looked_at, named)
     result = [
-        FlakyTest(test_id=named[key], trials=trials)
+        FlakyTest(test_id=known[key], trials=trials)
         for key, own in found.items()
         if (trials := tuple(_trial(row, around[row.run_id], named) for row in own if row.run_id in around))
     ]
@@ -128,72 +129,61 @@ def _newest_runs(connection: sa.Connection, wanted: set[str]) -> list[str]:
 # ---------------------------------------------------------------- what ran beside them
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """An attempt on its run's clock, in seconds."""
-
-    start: float
-    end: float
-    attempt_id: str
-    test_key: str
-    container: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Around:
-    """All attempts of a run, by their beginning."""
+    """All attempts of a run on the run's clock, in seconds, by their beginning. Lists beside each other, because
+    millions of pairs may have to be compared.
+    """
 
-    began: datetime
-    spans: Sequence[_Span]
-    starts: Sequence[float]
-    longest: float
-    by_place: Mapping[tuple[str, int], str]
-    """Container and position in it -> the test."""
+    def __init__(self, rows: Sequence[Any], named: Mapping[str, str]) -> None:
+        self.began = min(row.started_at for row in rows)
+        ordered = sorted(rows, key=lambda row: row.started_at)
+        self._starts = [self.at(row.started_at) for row in ordered]
+        self._ends = [start + row.test_seconds for start, row in zip(self._starts, ordered, strict=True)]
+        self._names = [named.get(row.test_id, "") for row in ordered]
+        self._containers = [row.container_id or row.id for row in ordered]
+        self._longest = max(row.test_seconds for row in rows)
+        self._sorted_ends = sorted(self._ends)
+        self._sum_of_starts = list(itertools.accumulate(self._starts, initial=0.0))
+        self._sum_of_ends = list(itertools.accumulate(self._sorted_ends, initial=0.0))
+        reused = any(row.slot_position > 1 for row in rows)
+        self._places = {(r.container_id, r.slot_position): r.test_id for r in rows} if reused else {}
 
-    def beside(self, start: float, end: float) -> Iterator[tuple[_Span, float]]:
-        """What ran within this time, and for how many seconds of it."""
-        at = bisect_left(self.starts, start - self.longest)
-        while at < len(self.spans) and self.spans[at].start < end:
-            span = self.spans[at]
-            if (shared := min(span.end, end) - max(span.start, start)) > 0:
-                yield span, shared
-            at += 1
+    def at(self, moment: datetime) -> float:
+        """On the run's clock."""
+        return (moment - self.began) / timedelta(seconds=1)
+
+    def others(self, start: float, end: float) -> float:
+        """Attempts that ran within this time, on average over it, but for one that filled it."""
+        return max((self._seconds_before(end) - self._seconds_before(start)) / (end - start) - 1, 0.0)
+
+    def _seconds_before(self, moment: float) -> float:
+        """What all attempts together had run until then."""
+        begun, ended = bisect_left(self._starts, moment), bisect_left(self._sorted_ends, moment)
+        return begun * moment - self._sum_of_starts[begun] - (ended * moment - self._sum_of_ends[ended])
+
+    def beside(self, start: float, end: float, container: str) -> frozenset[str]:
+        """Names of the tests that ran within this time, in other containers."""
+        here = slice(bisect_left(self._starts, start - self._longest), bisect_left(self._starts, end))
+        spans = zip(self._names[here], self._ends[here], self._containers[here], strict=True)
+        return frozenset([name for name, ended, place in spans if ended > start and place != container])
+
+    def before(self, container: str | None, position: int) -> str | None:
+        """Key of the test that ran in this container before this position."""
+        return None if container is None else self._places.get((container, position - 1))
 
 
-def _around(connection: sa.Connection, run_ids: Sequence[str]) -> Mapping[str, _Around]:
+def _around(connection: sa.Connection, run_ids: Sequence[str], named: Mapping[str, str]) -> Mapping[str, _Around]:
     by_run: dict[str, list[Any]] = defaultdict(list)
     query = sa.select(*(attempts.c[name] for name in _BESIDE)).where(attempts.c.outcome != Outcome.SKIPPED.value)
     for at in range(0, len(run_ids), _AT_ONCE):
         for row in connection.execute(query.where(attempts.c.run_id.in_(run_ids[at : at + _AT_ONCE]))):
             by_run[row.run_id].append(row)
-    return {run_id: _of_run(rows) for run_id, rows in by_run.items()}
+    return {run_id: _Around(rows, named) for run_id, rows in by_run.items()}
 
 
-def _of_run(rows: Sequence[Any]) -> _Around:
-    began = min(row.started_at for row in rows)
-    spans = []
-    for row in rows:
-        start = (row.started_at - began) / timedelta(seconds=1)
-        spans.append(_Span(start, start + row.test_seconds, row.id, row.test_id, row.container_id))
-    spans.sort(key=lambda span: span.start)
-    return _Around(
-        began=began,
-        spans=spans,
-        starts=[span.start for span in spans],
-        longest=max(span.end - span.start for span in spans),
-        by_place={(r.container_id, r.slot_position): r.test_id for r in rows if r.container_id is not None},
-    )
-
-
-def _trial(row: Any, around: _Around, named: Mapping[str, TestId]) -> Trial:
-    start = (row.started_at - around.began) / timedelta(seconds=1)
-    beside = [
-        (span, shared)
-        for span, shared in around.beside(start, start + row.test_seconds)
-        if span.attempt_id != row.id and (span.container is None or span.container != row.container_id)
-    ]
-    length = row.test_seconds
-    before = around.by_place.get((row.container_id, row.slot_position - 1)) if row.container_id else None
+def _trial(row: Any, around: _Around, named: Mapping[str, str]) -> Trial:
+    start, length = around.at(row.started_at), row.test_seconds
+    before = around.before(row.container_id, row.slot_position)
     return Trial(
         run_id=row.run_id,
         repetition=row.repetition,
@@ -206,8 +196,8 @@ def _trial(row: Any, around: _Around, named: Mapping[str, TestId]) -> Trial:
         memory_ratio=_ratio(row.memory_peak_bytes, row.limit_memory_bytes),
         slot_position=row.slot_position,
         forked=row.launch == Launch.FORKED,
-        others=sum(shared for _, shared in beside) / length if length > 0 else None,
-        neighbours=frozenset(named[span.test_key] for span, _ in beside if span.test_key in named),
+        others=around.others(start, start + length) if length > 0 else None,
+        neighbours=around.beside(start, start + length, row.container_id or row.id),
         after=None if before is None else named.get(before),
     )
 

@@ -144,9 +144,9 @@ def _named(trial: Trial) -> Iterator[Circumstance]:
     yield Circumstance(factor=Factor.HOST, subject=trial.host)
     yield Circumstance(factor=Factor.PROFILE, subject=trial.profile)
     if trial.after is not None:
-        yield Circumstance(factor=Factor.AFTER, subject=str(trial.after))
+        yield Circumstance(factor=Factor.AFTER, subject=trial.after)
     for neighbour in trial.neighbours:
-        yield Circumstance(factor=Factor.NEIGHBOUR, subject=str(neighbour))
+        yield Circumstance(factor=Factor.NEIGHBOUR, subject=neighbour)
 
 
 def _of_yes_or_no(trials: Sequence[Trial]) -> Iterator[_Test]:
