@@ -351,9 +351,9 @@ def check(**options: Any) -> None:
 )
 @click.option(
     "--runs",
-    type=click.IntRange(3),
+    type=click.IntRange(5),
     metavar="N",
-    help="How often under each condition.  [default: 10]",
+    help="How often under each condition.  [default: 10; fewer than 5 could show nothing]",
 )
 @click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Tests shown.")

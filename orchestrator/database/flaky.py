@@ -150,7 +150,8 @@ class _Around:
 
     def at(self, moment: datetime) -> float:
         """On the run's clock."""
-        return (moment - self.began) / timedelta(seconds=1)
+        seconds: float = (moment - self.began) / timedelta(seconds=1)
+        return seconds
 
     def others(self, start: float, end: float) -> float:
         """Attempts that ran within this time, on average over it, but for one that filled it."""
@@ -159,7 +160,9 @@ class _Around:
     def _seconds_before(self, moment: float) -> float:
         """What all attempts together had run until then."""
         begun, ended = bisect_left(self._starts, moment), bisect_left(self._sorted_ends, moment)
-        return begun * moment - self._sum_of_starts[begun] - (ended * moment - self._sum_of_ends[ended])
+        begun_seconds: float = begun * moment - self._sum_of_starts[begun]
+        ended_seconds: float = ended * moment - self._sum_of_ends[ended]
+        return begun_seconds - ended_seconds
 
     def beside(self, start: float, end: float, container: str) -> frozenset[str]:
         """Names of the tests that ran within this time, in other containers."""
