@@ -61,7 +61,6 @@ class Setup:
     condition: Condition
     detail: str
     plan: Sequence[Assignment]
-    at_once: int = 1
     company: Sequence[Callable[[], Assignment]] = ()
     skipped: str = ""
 
@@ -114,12 +113,13 @@ class Laboratory:
         limits = self.subject.assignment.profile.limits
         room = int(self.host.memory_bytes * MEMORY_SHARE / limits.memory_bytes)
         twice = math.ceil(2 * self.host.cpus / limits.cpus)  # as much as the machine has
-        copies = min(MOST_COPIES, self.runs, max(LEAST_COPIES, twice))
+        copies = min(MOST_COPIES, max(LEAST_COPIES, twice), room)
+        itself = self.subject.assignment
         return Setup(
             condition=Condition.ITSELF,
-            detail=f"{min(copies, room)} copies at once",
+            detail=f"{copies} at once",
             plan=self._plan(Condition.ITSELF),
-            at_once=min(copies, room),
+            company=[self._maker(itself, replace(itself.profile, reuse=REUSE))] * (copies - 1),
             skipped="" if room >= 2 else "the memory of this machine does not hold two copies",
         )
 
@@ -227,9 +227,9 @@ class Laboratory:
             setup.plan,
             Execute(self.executor, self.folder, judge_budgets=False),
             budget=Budget(
-                cpus=setup.at_once * max(limits.cpus for limits in needs),
-                memory_bytes=setup.at_once * max(limits.memory_bytes for limits in needs),
-                slots=setup.at_once,
+                cpus=max(limits.cpus for limits in needs),
+                memory_bytes=max(limits.memory_bytes for limits in needs),
+                slots=1,
             ),
             policy=POLICY,
             stop=self.stop,

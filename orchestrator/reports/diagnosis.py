@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _ADVICE = {
     Condition.ITSELF: (
-        "it does not bear others beside it: look for waits with a fixed time; until then `exclusive: true`"
-        " or a `group` in its rule, or more CPUs"
+        "look for what its copies share (a lock, a file of the project, a server), and for waits with a fixed"
+        " time; until then `group: NAME` or `exclusive: true` in its rule keeps it apart"
     ),
     Condition.NEIGHBOURS: (
         "keep it apart from them: one `group` for them all in profiles.yaml; then look for what they compete for"
@@ -98,8 +98,8 @@ def _alone(diagnosis: Diagnosis, alone: ConditionResult) -> Iterator[str]:
     elif not diagnosis.culprits:
         worst = max(diagnosis.results, key=lambda result: result.low)
         yield (
-            f"failed {failed} times, most often {worst.condition.value} ({worst.failed} of {worst.total}), but not so"
-            " often that chance is ruled out: try a larger --runs"
+            f"failed {failed} times, most often {worst.condition.value} ({worst.failed} of {worst.total}), but not"
+            " so often that chance is ruled out: try a larger --runs"
         )
 
 

@@ -100,7 +100,7 @@ def wilson(failed: int, total: int, *, confidence: float = 0.95) -> tuple[float,
     return low, 1.0 if failed == total else min(middle + half, 1.0)
 
 
-def tests_that_count(least: Iterable[float], level: float) -> int:
+def effective_number(least: Iterable[float], level: float) -> int:
     """By how much probabilities have to be multiplied where many tests are made at once: tests whose smallest
     possible probability is too large to ever be found do not count (Tarone 1990). Keeps the probability of any
     false finding at or below `level`, as Bonferroni's correction does, and is smaller.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome
 from orchestrator.model_flaky import OTHER_TESTS, SIGNS, Cause, Circumstance, Factor, Finding, Share
-from orchestrator.verdict.chance import fisher, fisher_more, least_fisher, mann_whitney, tests_that_count, wilson
+from orchestrator.verdict.chance import effective_number, fisher, fisher_more, least_fisher, mann_whitney, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,20 +100,23 @@ def _tests(trials: Sequence[Trial]) -> tuple[_Test, ...]:
 
 def _beyond_chance(tried: Sequence[_Test], level: float) -> tuple[Cause, ...]:
     """Half of the level is for circumstances that name another test: there may be hundreds of these, and the few
-    others should not have to be the clearer for it.
+    others should not have to be the clearer for it. In the order of the chances before their correction, so that a
+    neighbour comes before the crowd that it made.
     """
     families = [
         [test for test in tried if (test.cause.of.factor in OTHER_TESTS) is named] for named in (False, True)
     ]
-    found = []
+    found: list[tuple[Cause, int]] = []
     for family in families:
-        times = len(families) * tests_that_count((test.least for test in family), level / len(families))
-        found += [
-            replace(test.cause, chance=test.cause.chance * times)
-            for test in family
-            if test.matters and test.cause.chance * times <= level
-        ]
-    return tuple(sorted(found, key=lambda cause: (cause.of.factor in SIGNS, cause.chance)))
+        times = len(families) * effective_number((test.least for test in family), level / len(families))
+        found += [(test.cause, times) for test in family if test.matters and test.cause.chance * times <= level]
+    found.sort(key=lambda one: _order(one[0]))
+    return tuple(replace(cause, chance=cause.chance * times) for cause, times in found)
+
+
+def _order(cause: Cause) -> tuple[bool, float, bool]:
+    factor = cause.of.factor
+    return factor in SIGNS, float(f"{cause.chance:.2g}"), factor is Factor.CROWD
 
 
 def _mask(trials: Sequence[Trial], there: Callable[[Trial], bool]) -> int:
