@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 UP_SECONDS = 15.0
 """Longest wait for the company to be there."""
+KEPT = 100
+"""Attempts of a company that are recorded."""
 BURN_SECONDS = 3600.0
 BURNER = Test(
     id=TestId(path=".orch/burner"), suite="", command=Command(argv=("/bin/sh", "-c", "while :; do :; done"))
@@ -49,7 +51,7 @@ class Company:
 
     def __init__(self, executor: LocalExecutor, folder: RunFolder) -> None:
         self.attempts: list[Attempt] = []
-        """What came of them, the interrupted ones included."""
+        """What came of the first ones: a test of 5 ms may run thousands of times."""
         self.errors: list[Exception] = []
         self._stop = StopFlag()
         self._executor = executor.apart()
@@ -101,7 +103,9 @@ class Company:
             following: Assignment | None = make()
             while following is not None:
                 current, ordered = following, _Ordered(make, self._stop)
-                self.attempts.append(lane.run(current, time.monotonic(), ordered.upcoming))
+                attempt = lane.run(current, time.monotonic(), ordered.upcoming)
+                if len(self.attempts) < KEPT:
+                    self.attempts.append(attempt)
                 # what was ordered may be in the container already, and has to be run to be ended
                 following = ordered.upcoming()
         except Exception as error:  # noqa: BLE001 - told by the thread that waits for this one

@@ -108,13 +108,14 @@ def _subject(
             db, since=window.since, until=window.until, project=project_name(config), only=test.id
         )
     trials = known[0].trials if known else ()
-    beside = _tests(every, suspects(trials, Factor.NEIGHBOUR, at_most=SUSPECTS))
+    itself = str(test.id)  # beside itself is a condition of its own
+    beside = _tests(every, [n for n in suspects(trials, Factor.NEIGHBOUR, at_most=SUSPECTS + 1) if n != itself])
     before = _tests(every, suspects(trials, Factor.AFTER, at_most=SUSPECTS))
     wanted = {t.id: t for t in (test, *beside, *before)}
     assigned = {one.test.id: one for one in _assigned(config, wanted.values(), host, run_id)}
     return Subject(
         assignment=assigned[test.id],
-        neighbours=tuple(assigned[t.id] for t in beside),
+        neighbours=tuple(assigned[t.id] for t in beside[:SUSPECTS]),
         predecessors=tuple(assigned[t.id] for t in before),
     )
 
