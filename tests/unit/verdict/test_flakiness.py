@@ -48,7 +48,7 @@ def chaos(source, number, failing):
         forked=source.random() < 0.5,
         others=4 * crowd,
         neighbours=frozenset(name for name in OTHERS if source.random() < 0.3 * crowd + 0.02),
-        after=source.choice(OTHERS[:20]),
+        after=source.choice(OTHERS[:12]),
     )
     return replace(made, outcome=Outcome.FAILED if source.random() < failing(made) else Outcome.PASSED)
 
