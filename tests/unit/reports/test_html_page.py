@@ -209,7 +209,7 @@ def test_a_smaller_limit_leaves_out_details_of_calm_tests_first(calm: Nightly) -
 
 
 def test_flaky_tests_have_their_causes_and_profiles_their_advice(tmp_path: Path) -> None:
-    """Of the made-up nights: test 9 is throttled when it fails, test 7 ran out of memory, some could be smaller."""
+    """Of the made-up nights: test 9 is throttled when it fails, test 7 ran out of memory."""
     with Database.open(None, state_dir=tmp_path) as db:
         make_nights(db, tests=60, nights=20, end=END)
         report = read(db)
