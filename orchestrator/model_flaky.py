@@ -22,6 +22,11 @@ SWITCHES = 2
 """A test that broke once, or was mended once, is not flaky; one that did both may be."""
 
 
+MINIMUM_FAILURES = 5
+MINIMUM_PASSES = 5
+"""Fewer attempts that failed, or passed, say nothing of a cause."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One judged attempt of a test, and what was going on around it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections import defaultdict
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from orchestrator.database.resources import UNJUDGED
 from orchestrator.database.schema import attempts, hosts, runs, tests
 from orchestrator.model import Launch, Outcome, TestId
-from orchestrator.model_flaky import FlakyTest, Trial, goes_back_and_forth
+from orchestrator.model_flaky import MINIMUM_FAILURES, MINIMUM_PASSES, FlakyTest, Trial, goes_back_and_forth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TRIALS = 300
 """Newest attempts of a test that are looked at."""
-AROUND = 60_000
+AROUND = 50_000
 """Attempts of all tests that are read to know what ran beside them: about a second."""
 _AT_ONCE = 500
 """SQLite bounds the number of parameters."""
@@ -46,7 +46,8 @@ def flaky_tests(
     only: TestId | None = None,
 ) -> tuple[FlakyTest, ...]:
     """Tests that passed and failed within a repetition of a run, or broke and were mended, in [since, until), by
-    name. `project` None: of any. `only`: this test, flaky or not, if it has attempts at all.
+    name. `project` None: of any. `only`: this test, flaky or not, if it has attempts at all. What was beside an
+    attempt is not looked for where there are too few failures or passes, but for `only`.
     """
     window = _window(since, until)
     with db.reading() as connection:
@@ -56,13 +57,15 @@ def flaky_tests(
         found = {key: own for key in keys if key in named and (own := _own(connection, key, window))}
         if only is None:
             found = {key: own for key, own in found.items() if _is_flaky(own)}
-        looked_at = _newest_runs(connection, {row.run_id for own in found.values() for row in own})
+        judged = {key for key, own in found.items() if only is not None or _is_enough(own)}
+        looked_at = _newest_runs(connection, {row.run_id for key in judged for row in found[key]})
         around = _around(connection, looked_at, named)
-    result = [
-        FlakyTest(test_id=known[key], trials=trials)
-        for key, own in found.items()
-        if (trials := tuple(_trial(row, around[row.run_id], named) for row in own if row.run_id in around))
-    ]
+    result = []
+    for key, own in found.items():
+        seen = [row for row in own if row.run_id in around] if key in judged else own
+        if seen:
+            trials = tuple([_trial(row, around.get(row.run_id), named) for row in seen])
+            result.append(FlakyTest(test_id=known[key], trials=trials))
     return tuple(sorted(result, key=lambda test: str(test.test_id)))
 
 
@@ -109,6 +112,12 @@ def _is_flaky(own: Sequence[Any]) -> bool:
     return goes_back_and_forth([((row.run_id, row.repetition), row.outcome != _PASSED) for row in own])
 
 
+def _is_enough(own: Sequence[Any]) -> bool:
+    """There is enough to look for a cause; else nobody asks what was beside it."""
+    passed = sum(1 for row in own if row.outcome == _PASSED)
+    return passed >= MINIMUM_PASSES and len(own) - passed >= MINIMUM_FAILURES
+
+
 def _newest_runs(connection: sa.Connection, wanted: set[str]) -> list[str]:
     """As many of these runs as may be looked at."""
     every = sorted(wanted)
@@ -150,6 +159,8 @@ class _Around:
 
     def at(self, moment: datetime) -> float:
         """On the run's clock."""
+        if self.began.tzinfo is None and moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
         seconds: float = (moment - self.began) / timedelta(seconds=1)
         return seconds
 
@@ -177,16 +188,24 @@ class _Around:
 
 def _around(connection: sa.Connection, run_ids: Sequence[str], named: Mapping[str, str]) -> Mapping[str, _Around]:
     by_run: dict[str, list[Any]] = defaultdict(list)
-    query = sa.select(*(attempts.c[name] for name in _BESIDE)).where(attempts.c.outcome != Outcome.SKIPPED.value)
+    columns = [attempts.c[name] for name in _BESIDE if name != "started_at"]
+    # without a zone where the database keeps none: tens of thousands of them
+    began = sa.type_coerce(attempts.c.started_at, sa.DateTime).label("started_at")
+    query = sa.select(began, *columns).where(attempts.c.outcome != Outcome.SKIPPED.value)
     for at in range(0, len(run_ids), _AT_ONCE):
         for row in connection.execute(query.where(attempts.c.run_id.in_(run_ids[at : at + _AT_ONCE]))):
             by_run[row.run_id].append(row)
     return {run_id: _Around(rows, named) for run_id, rows in by_run.items()}
 
 
-def _trial(row: Any, around: _Around, named: Mapping[str, str]) -> Trial:
-    start, length = around.at(row.started_at), row.test_seconds
-    before = around.before(row.container_id, row.slot_position)
+def _trial(row: Any, around: _Around | None, named: Mapping[str, str]) -> Trial:
+    length, others, before = row.test_seconds, None, None
+    beside: frozenset[str] = frozenset()
+    if around is not None:
+        start = around.at(row.started_at)
+        beside = around.beside(start, start + length, row.container_id or row.id)
+        others = around.others(start, start + length) if length > 0 else None
+        before = around.before(row.container_id, row.slot_position)
     return Trial(
         run_id=row.run_id,
         repetition=row.repetition,
@@ -199,8 +218,8 @@ def _trial(row: Any, around: _Around, named: Mapping[str, str]) -> Trial:
         memory_ratio=_ratio(row.memory_peak_bytes, row.limit_memory_bytes),
         slot_position=row.slot_position,
         forked=row.launch == Launch.FORKED,
-        others=around.others(start, start + length) if length > 0 else None,
-        neighbours=around.beside(start, start + length, row.container_id or row.id),
+        others=others,
+        neighbours=beside,
         after=None if before is None else named.get(before),
     )
 

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome
-from orchestrator.model_flaky import Factor
+from orchestrator.model_flaky import MINIMUM_FAILURES, Factor
 from orchestrator.reports.columns import TEST, as_ratio, count, number
 from orchestrator.reports.grid import Column, Figure, Table
 from orchestrator.reports.text import format_duration, format_ratio, one_line, plural
@@ -72,13 +72,18 @@ def sentences(finding: Finding) -> list[str]:
     failures = plural(finding.failed, "failure")
     common = [text for outcome, text in _ENDS.items() if finding.ends.get(outcome) == finding.failed]
     if finding.missing:
-        more = f"{finding.missing} more failures or passes are" if finding.missing > 1 else "one more of either is"
-        return [*common, f"no cause is looked for in {failures} of {finding.total} attempts: {more} needed"]
+        return [*common, f"no cause is looked for in {failures} of {finding.total} attempts: {_missing(finding)}"]
     said = [cause_text(cause) for cause in finding.causes[:_SHOWN_CAUSES]]
     if not finding.has_cause:
         tried = plural(finding.tried, "circumstance")
         said.insert(0, f"no cause found in {failures} ({tried} looked at)")
     return [*common, *said]
+
+
+def _missing(finding: Finding) -> str:
+    few_failures = finding.failed + finding.missing == MINIMUM_FAILURES
+    one, many = ("failure", "failures") if few_failures else ("pass", "passes")
+    return f"{finding.missing} more {many} are needed" if finding.missing > 1 else f"one more {one} is needed"
 
 
 def cause_text(cause: Cause) -> str:

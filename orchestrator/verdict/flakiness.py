@@ -14,7 +14,17 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome
-from orchestrator.model_flaky import OTHER_TESTS, SIGNS, Cause, Circumstance, Factor, Finding, Share
+from orchestrator.model_flaky import (
+    MINIMUM_FAILURES,
+    MINIMUM_PASSES,
+    OTHER_TESTS,
+    SIGNS,
+    Cause,
+    Circumstance,
+    Factor,
+    Finding,
+    Share,
+)
 from orchestrator.verdict.chance import effective_number, fisher, fisher_more, least_fisher, mann_whitney, wilson
 
 if TYPE_CHECKING:
@@ -24,9 +34,6 @@ if TYPE_CHECKING:
 
 LEVEL = 0.01
 """Of the tests whose failures have no cause among the circumstances, at most this share is told one."""
-MINIMUM_FAILURES = 5
-MINIMUM_PASSES = 5
-"""Fewer say nothing of a cause."""
 MEMORY_NEAR = 0.9
 """Of the limit, as the violation memory-near has it."""
 LEAST_RATES = 2.0

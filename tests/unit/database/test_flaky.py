@@ -132,4 +132,7 @@ def test_the_oldest_runs_are_given_up_where_there_are_too_many(past, database, m
         finish(database, past.run)
     monkeypatch.setattr(flaky, "AROUND", 2)
     (found,) = flaky_tests(database, since=None)
+    assert len(found.trials) == 3, "too few for a cause: nobody asks what was beside them"
+    assert [t.others for t in found.trials] == [None] * 3
+    (found,) = flaky_tests(database, since=None, only=TestId(path="x.py"))
     assert [t.started_at for t in found.trials] == [NOW - timedelta(hours=2), NOW - timedelta(hours=1)]

@@ -124,10 +124,11 @@ def test_what_came_together_is_named():
 def test_nothing_is_guessed():
     assert sentences(finding()) == ["no cause found in 7 failures (30 circumstances looked at)"]
     assert sentences(finding(figure(Factor.DURATION, 0.4, 1.2)))[0].startswith("no cause found in 7 failures")
-    assert sentences(finding(missing=2)) == [
-        "no cause is looked for in 7 failures of 40 attempts: 2 more failures or passes are needed"
+    assert sentences(finding(missing=2, failed=3)) == [
+        "no cause is looked for in 3 failures of 40 attempts: 2 more failures are needed"
     ]
-    assert sentences(finding(missing=2, failed=1, ends={Outcome.OOM: 1}))[0] == "each failure ran out of memory"
+    assert sentences(finding(missing=1, failed=36))[0].endswith("one more pass is needed")
+    assert sentences(finding(missing=4, failed=1, ends={Outcome.OOM: 1}))[0] == "each failure ran out of memory"
 
 
 def test_a_paragraph_a_test_and_a_row_a_test():
