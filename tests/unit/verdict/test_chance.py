@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from orchestrator.verdict import chance
 from orchestrator.verdict.chance import (
     effective_number,
     fisher,
@@ -15,6 +16,8 @@ from orchestrator.verdict.chance import (
     holm,
     least_fisher,
     mann_whitney,
+    stratified,
+    stratified_ranks,
     wilson,
 )
 
@@ -68,6 +71,46 @@ def test_the_normal_approximation_is_near_the_exact_count():
         source.shuffle(every)
         extreme += distance(every) >= there
     assert seen == pytest.approx(extreme / 4000, abs=0.01)
+
+
+def test_one_stratum_is_fishers_test():
+    assert stratified([(16, 5, 4)], 3) == pytest.approx((fisher(3, 5, 4, 16), least_fisher(5, 4, 16)))
+    assert stratified([(9, 9, 4), (5, 2, 0)], 4) == (1.0, 1.0), "nothing to compare in any"
+
+
+def test_strata_are_counted_exactly():
+    """All ways to choose the failures of each stratum, by hand."""
+    strata = [(5, 2, 2), (6, 3, 2)]
+    ways = [
+        sum(at < with_ for (_, with_, _), way in zip(strata, ways, strict=True) for at in way)
+        for ways in itertools.product(*(itertools.combinations(range(n), failed) for n, _, failed in strata))
+    ]
+    for both in range(5):
+        share = sum(ways.count(k) for k in set(ways) if ways.count(k) <= ways.count(both)) / len(ways)
+        assert stratified(strata, both)[0] == pytest.approx(share)
+
+
+def test_many_strata_by_the_normal_distribution_are_near_the_exact_count(monkeypatch):
+    strata = [(6, 3, 2)] * 18
+    exact = stratified(strata, 26)[0]
+    monkeypatch.setattr(chance, "_EXACT_STRATA", 0)
+    assert stratified(strata, 26)[0] == pytest.approx(exact, rel=0.15)
+    assert 0.001 < exact < 0.02
+
+
+def test_ranks_within_strata_see_no_difference_between_them():
+    """Each night has its own level, failures are on nights of a high one: within nights nothing differs."""
+    source = random.Random(8)
+    strata = []
+    for night in range(10):
+        values = [10 * night + source.random() for _ in range(10)]
+        strata.append((values[: night // 2], values[night // 2 :]))
+    assert stratified_ranks(strata) > 0.05
+    pooled = [v for bad, _ in strata for v in bad], [v for _, good in strata for v in good]
+    assert mann_whitney(*pooled) < 0.01
+    shifted = [([v + 1 for v in bad], good) for bad, good in strata]
+    assert stratified_ranks(shifted) < 1e-6
+    assert stratified_ranks([([], [1.0])]) == 1.0
 
 
 def test_wilson_as_published():
