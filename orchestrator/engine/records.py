@@ -122,7 +122,7 @@ class Sections:
 
     def __init__(self, nonce: str, marks: Sequence[str], sinks: Sequence[Sink]) -> None:
         """`sinks[i]` takes what comes before `marks[i]`."""
-        self._marks = [f"\n{nonce} {mark}\n".encode() for mark in marks]
+        self._marks = "\0".join([f"\n{nonce} {mark}\n" for mark in marks]).encode().split(b"\0")
         self._sinks = sinks
         self._at = 0
         self._pending = b""
