@@ -9,7 +9,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.execute import Execute
-from orchestrator.model import Command, Network, Test, TestId
+from orchestrator.model import Command, Network, Outcome, Test, TestId
 from orchestrator.stopping import StopFlag, StopLevel
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from orchestrator.commands.folders import RunFolder
     from orchestrator.engine.local import LocalExecutor
-    from orchestrator.measure.sampler import Sampler
     from orchestrator.model import Assignment, Attempt, Profile
 
 UP_SECONDS = 15.0
 """Longest wait for the company to be there."""
+LET_IN_SECONDS = 0.1
 KEPT = 100
 """Attempts of a company that are recorded."""
 BURN_SECONDS = 3600.0
@@ -65,9 +65,7 @@ class Company:
         return tally.expected, tally.created, tally.removed
 
     @contextmanager
-    def keep(
-        self, makers: Sequence[Callable[[], Assignment]], *, stop: StopFlag, sampler: Sampler
-    ) -> Iterator[None]:
+    def keep(self, makers: Sequence[Callable[[], Assignment]], *, stop: StopFlag) -> Iterator[None]:
         """Run what each maker makes, one after another, in a thread for each; all are there when the body begins
         and gone when it has ended, or soon after `stop` has risen to TERMINATE.
         """
@@ -77,7 +75,7 @@ class Company:
         try:
             for thread in threads:
                 thread.start()
-            self._await(len(makers), stop, sampler)
+            self._await(len(makers), stop)
             yield
         finally:
             self._stop.set(StopLevel.KILL, "the condition has ended")
@@ -91,11 +89,13 @@ class Company:
         if stop.level >= StopLevel.TERMINATE:
             self._stop.set(stop.level, stop.reason)
 
-    def _await(self, count: int, stop: StopFlag, sampler: Sampler) -> None:
+    def _await(self, count: int, stop: StopFlag) -> None:
+        """Until each has its container, and a moment more to be let in."""
         deadline = time.monotonic() + UP_SECONDS
-        while len(sampler.latest()) < count and not self.attempts and not self.errors:
-            if time.monotonic() > deadline or stop.wait(0.05) is not StopLevel.RUN:
+        while self._executor.tally.created < count and not self.errors:
+            if time.monotonic() > deadline or stop.wait(LET_IN_SECONDS / 2) is not StopLevel.RUN:
                 return
+        stop.wait(LET_IN_SECONDS)
 
     def _run(self, make: Callable[[], Assignment]) -> None:
         lane = self._execute.lane()
@@ -106,8 +106,9 @@ class Company:
                 attempt = lane.run(current, time.monotonic(), ordered.upcoming)
                 if len(self.attempts) < KEPT:
                     self.attempts.append(attempt)
-                # what was ordered may be in the container already, and has to be run to be ended
-                following = ordered.upcoming()
+                # What was ordered may be in the container already, and has to be run to be ended. Nothing is
+                # asked of an engine that failed, over and over.
+                following = ordered.upcoming() if attempt.outcome is not Outcome.INFRA else ordered.made
         except Exception as error:  # noqa: BLE001 - told by the thread that waits for this one
             self.errors.append(error)
         finally:
@@ -120,10 +121,10 @@ class _Ordered:
     def __init__(self, make: Callable[[], Assignment], stop: StopFlag) -> None:
         self._make = make
         self._stop = stop
-        self._made: Assignment | None = None
+        self.made: Assignment | None = None
 
     def upcoming(self) -> Assignment | None:
         """None: there will be no other."""
-        if self._made is None and self._stop.level is StopLevel.RUN:
-            self._made = self._make()
-        return self._made
+        if self.made is None and self._stop.level is StopLevel.RUN:
+            self.made = self._make()
+        return self.made

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from orchestrator.commands.folders import RunFolder
     from orchestrator.database.store import Database
     from orchestrator.engine.local import LocalExecutor
-    from orchestrator.measure.sampler import Sampler
     from orchestrator.model import Assignment, Attempt, HostInfo, Limits, Profile, TestResult
     from orchestrator.stopping import StopFlag
 
@@ -76,7 +75,6 @@ class Laboratory:
     database: Database
     host: HostInfo
     stop: StopFlag
-    sampler: Sampler
     company_containers: list[tuple[int, int, int]] = field(default_factory=list)
     """Of each company: expected, created, removed."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -98,7 +96,10 @@ class Laboratory:
             if self.stop.level is not StopLevel.RUN:
                 return
             setup = make()
-            yield _skipped(setup) if setup.skipped else self._tried(setup)
+            result = _skipped(setup) if setup.skipped else self._tried(setup)
+            yield result
+            if setup.condition is Condition.ALONE and not result.total:
+                return  # there is nothing that the others could be held against
 
     # ------------------------------------------------------------ the conditions
 
@@ -209,7 +210,7 @@ class Laboratory:
         seen: list[Attempt] = []
         with ExitStack() as stack:
             if company is not None:
-                stack.enter_context(company.keep(setup.company, stop=self.stop, sampler=self.sampler))
+                stack.enter_context(company.keep(setup.company, stop=self.stop))
             for result in self._scheduled(setup):
                 self.database.record(self.subject.assignment.run_id, result)
                 seen += result.attempts

@@ -60,7 +60,7 @@ DIAGNOSES = "diagnoses"
 
 
 def diagnose(options: FlakyOptions) -> int:
-    """Print what the test does under each condition; the exit code is 0 also where it fails."""
+    """Print what the test does under each condition. The exit code is 0 where it fails, 36 if the engine did."""
     config = load(options.config_path, {} if options.database is None else {"database": options.database})
     assert options.diagnose is not None  # noqa: S101 - the caller's word; tells the type checker
     discovered = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
@@ -76,13 +76,18 @@ def diagnose(options: FlakyOptions) -> int:
     this = describe(run_id, config, engine, host, images)
     people = options.output_format == "table"
     tell = say if people else note
+    busy = os.getloadavg()[0]
+    if busy > host.cpus / 2:
+        note(f"this machine is busy already (load {busy:.1f}, {host.cpus:g} CPUs): alone is not quite alone")
     tell(f"{one_line(str(test.id))}, {plural(options.runs or RUNS, 'run')} under each condition")
     diagnosis, signal_number = _recorded(config, engine, this, subject, runs=options.runs or RUNS, tell=tell)
     if people:
         say("\n".join(conclusion_lines(diagnosis)))
     else:
         show(diagnosis_table(diagnosis), options.output_format)
-    return ExitCode.OK if signal_number is None else 128 + signal_number
+    if signal_number is not None:
+        return 128 + signal_number
+    return ExitCode.OK if any(result.total for result in diagnosis.results) else ExitCode.INFRA
 
 
 def find_test(every: Mapping[str, Test], name: str) -> Test:
@@ -201,7 +206,6 @@ def _carried_out(
             database=database,
             host=this.host,
             stop=stop,
-            sampler=sampler,
         )
         for result in laboratory.results():
             tell(f"  {result_text(result)}")
