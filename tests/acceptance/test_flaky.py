@@ -41,12 +41,12 @@ sleep 0.4
     # a predecessor that leaves what can be left, and takes many process numbers
     "test/litter.sh": """#!/bin/sh
 touch /tmp/litter "$ORCH_OUTPUT_DIR/litter"
-for n in $(seq 300); do /bin/true; done
+for n in $(seq 100); do /bin/true; done
 """,
     # fails by the number of its process alone: that litter was there before is not to be seen
     "test/numbered.sh": """#!/bin/sh
 [ -z "$(ls /tmp)" ] || { echo "litter in /tmp" >&2; exit 2; }
-[ $$ -lt 200 ] || { echo "process $$" >&2; exit 1; }
+[ $$ -lt 90 ] || { echo "process $$" >&2; exit 1; }
 """,
 }
 
