@@ -81,17 +81,16 @@ def find(test: FlakyTest, *, level: float = LEVEL) -> Finding:
 
 
 def suspects(trials: Sequence[Trial], factor: Factor, *, at_most: int) -> tuple[str, ...]:
-    """Neighbours (or predecessors) that are there more often when the test fails, by their names, the most
+    """Neighbours (or predecessors) that are there no less often when the test fails, by their names, the most
     suspicious first. Not causes: chance may explain them. With no failure, those that are there most often.
     """
-    marks: dict[str, int] = {c.subject: mask for c, mask in _yes_or_no(_Attempts(trials)) if c.factor is factor}
     attempts = _Attempts(trials)
-    bad = attempts.bad
-    failed, total = bad.bit_count(), len(trials)
+    marks = {c.subject: mask for c, mask in _yes_or_no(attempts) if c.factor is factor}
+    failed, total, bad = attempts.bad.bit_count(), len(trials), attempts.bad
     ranked = []
     for name, mask in marks.items():
         with_, both = mask.bit_count(), (mask & bad).bit_count()
-        if not failed or (both and both / with_ > failed / total):
+        if not failed or (both and both * total >= with_ * failed):
             ranked.append((fisher_more(both, with_, failed, total), -with_, name))
     return tuple(name for _, _, name in sorted(ranked)[:at_most])
 

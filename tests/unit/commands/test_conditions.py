@@ -55,6 +55,7 @@ class Place:
         self.most: dict[str, int] = {}
         self.stop = StopFlag()
         self.folder, self.sampler, self.database = folder, sampler, database
+        self.executors: list[LocalExecutor] = []
         self._lock = threading.Lock()
         self.engine = FakeEngine(behave_as(self._play))
         self.run = make_run(id=str(uuid.uuid4()))
@@ -82,6 +83,7 @@ class Place:
             stop=self.stop,
             work_dir=self.folder,
         )
+        self.executors.append(executor)
         self.database.begin_run(self.run, [])
         return Laboratory(
             subject=self.subject,
@@ -99,6 +101,9 @@ def place(tmp_path: Path) -> Iterator[Place]:
     with Sampler() as sampler, Database.open(None, state_dir=tmp_path / "db") as database:
         made = Place(tmp_path, sampler, database)
         yield made
+        for executor in made.executors:
+            executor.close()
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("orch-slot")]
         assert all(container.defect is None for container in made.engine.containers)
         assert wait_until(lambda: set(made.running.values()) <= {0}, 5), "the company is gone with its condition"
 
