@@ -44,7 +44,7 @@ from orchestrator.verdict.diagnosis import weigh
 from orchestrator.verdict.flakiness import suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.commands.flaky import FlakyOptions
     from orchestrator.config.settings import Config
@@ -183,7 +183,6 @@ def _carried_out(
     tell: Callable[[str], None],
 ) -> tuple[Diagnosis, Ledger, int | None]:
     stop = StopFlag()
-    results: list[ConditionResult] = []
     token = owner_token()
     folder = RunFolder(config.state_dir / DIAGNOSES, this)
     around = surroundings(config, engine.info)
@@ -207,11 +206,7 @@ def _carried_out(
             host=this.host,
             stop=stop,
         )
-        for result in laboratory.results():
-            tell(f"  {result_text(result)}")
-            sys.stdout.flush()
-            results.append(result)
-    weighed, culprits = weigh(results)
+        weighed, culprits = weigh(list(_told(laboratory.results(), tell)))
     diagnosis = Diagnosis(
         test_id=subject.assignment.test.id,
         run_id=this.id,
@@ -220,6 +215,14 @@ def _carried_out(
         interrupted=stop.level >= StopLevel.TERMINATE,
     )
     return diagnosis, _ledger(executor, laboratory, reaper), signals.received
+
+
+def _told(results: Iterable[ConditionResult], tell: Callable[[str], None]) -> Iterator[ConditionResult]:
+    """The same, each told as soon as it is known."""
+    for result in results:
+        tell(f"  {result_text(result)}")
+        sys.stdout.flush()
+        yield result
 
 
 def _ledger(executor: LocalExecutor, laboratory: Laboratory, reaper: Reaper) -> Ledger:
