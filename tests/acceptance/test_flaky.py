@@ -63,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Orch:
 
 def recorded(orch: Orch, run: str) -> Mapping[str, Any]:
     """What the diagnoses' own database says of one."""
-    place = str(orch.project / ".orch/diagnoses/resources.db")
+    place = f"sqlite:///{orch.project}/.orch/diagnoses/resources.db"
     found: Mapping[str, Any] = json.loads(orch("runs", "show", run, "--db", place, "--format", "json").stdout)
     return found
 
