@@ -281,8 +281,9 @@ ask_server() {
     code=${server%% *} server=${server#* }
 }
 
-# After a cleaning, waits until orch has set the memory peak back, which the cleaned files were part of. The next
-# order may stand before that word.
+# Waits for orch's word: after a cleaning until it has set the memory peak back, which the cleaned files were part of,
+# and before the end of a container whose counters it reads from outside, which are gone with it. The next order may
+# stand before that word.
 await_go() {
     while read -r word text <&7; do
         if [ "$word" = go ]; then return 0; fi
@@ -312,7 +313,7 @@ orch_test() {
     if [ -z "$left" ] && is_empty; then
         printf '\n%s tar\n\n%s reset\n\n%s over\n' "$nonce" "$nonce" "$nonce" >&8
         if [ "$keep" = keep ] && [ "$code" = 0 ]; then return; fi
-        exit "$code"
+        leave
     fi
     record=$left
     list_left
@@ -335,6 +336,12 @@ orch_test() {
     else
         printf '\n%s reset\n\n%s over\n' "$nonce" "$nonce" >&8
     fi
+    leave
+}
+
+# Ends the container. Where it was to take one test only, the agent has read all counters itself.
+leave() {
+    [ "$place" = - ] || [ "$turn $keep" = "first last" ] || await_go
     exit "$code"
 }
 

@@ -324,6 +324,7 @@ class LocalLane:
         seen.kept = seen.kept and held.guard is not None and held.guard.alive
         try:
             if run is not None and not seen.kept:
+                held.slot.dismiss()
                 inspection = held.slot.finish()
                 seen.state = inspection.state if inspection else EngineState(status="gone")
                 held.inspection = inspection or held.inspection

@@ -165,6 +165,11 @@ class Slot:
         assert self._channel is not None  # noqa: S101 - open came first
         self._channel.write(b"go\n")
 
+    def dismiss(self) -> None:
+        """The container has been looked at: an agent that waits for that may end."""
+        if self._streams_dir is not None:
+            self.go()
+
     def read(self, reading: Reading, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotRun:
         """Read until the test's end record is whole, or until the streams end."""
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.engine.hardening import Surroundings
 from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.meter import Meter
 from orchestrator.measure import turns
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
@@ -158,6 +159,26 @@ def test_each_has_figures_of_its_own(lane: Lane) -> None:
     assert peaks[1] >= 12 * MIB
     assert max(peaks[0], peaks[2]) < 6 * MIB  # what an earlier one needed is not the next one's
     assert not again.usage.memory_peak_is_upper_bound
+
+
+def test_a_container_that_ends_is_looked_at_first(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Meter.look_between
+
+    def late(self: Meter) -> turns.Look | None:
+        time.sleep(0.3)  # as on a busy machine: the agent would have ended long before
+        return look(self)
+
+    monkeypatch.setattr(Meter, "look_between", late)
+    tests = [
+        lane.test(":"),
+        lane.test("exit 3"),
+        lane.test(":", reuse=2),
+        lane.test(":", reuse=2),
+        lane.test("exit 4"),
+    ]
+    for evidence in lane.run(*tests):
+        assert evidence.usage.memory_peak_bytes is not None, evidence.usage.missing
+        assert evidence.engine_failure is None
 
 
 SHELL_POISONS = {
