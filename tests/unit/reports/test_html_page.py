@@ -226,12 +226,11 @@ def test_a_window_without_runs(tmp_path_factory: pytest.TempPathFactory) -> None
 def test_vendored_files_are_those_of_their_packages() -> None:
     known = json.loads((HOUSE / "vendor/vendor.json").read_text(encoding="utf-8"))
     present = {entry.name for entry in (HOUSE / "vendor").iterdir()} - {"vendor.json"}
-    assert set(known) == present == {"uPlot.js", "uPlot.css", "uPlot.LICENSE", "sortable.js", "sortable.LICENSE"}
+    assert set(known) == present == {"uPlot.js", "uPlot.css", "uPlot.LICENSE"}
     for name, facts in known.items():
         assert hashlib.sha256((HOUSE / "vendor" / name).read_bytes()).hexdigest() == facts["sha256"], name
 
 
 def test_licences_travel_with_the_page(calm: Nightly) -> None:
     text = nightly_page(calm)
-    for name in ("uPlot", "sortable"):
-        assert (HOUSE / f"vendor/{name}.LICENSE").read_text(encoding="utf-8").strip() in text
+    assert (HOUSE / "vendor/uPlot.LICENSE").read_text(encoding="utf-8").strip() in text
