@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from orchestrator.database.coverage import Stretch, stretches
+from orchestrator.database.plain import plain_rows
 from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, window
 from orchestrator.database.schema import attempts, daily_usage, tests
 from orchestrator.database.spreads import Days, Values, history_of, median, spread_of
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from orchestrator.database.spreads import Part
     from orchestrator.database.store import Database
 
-    Rows = Sequence[tuple[Any, ...]]
     Query = tuple[Stretch, sa.Select[Any]]
 
 
@@ -105,7 +104,7 @@ class UsageReader:
         """For each resource, the parts of the window that have something of it."""
         found: list[list[Part]] = [[] for _ in self._resources]
         for stretch, query in queries:
-            columns = list(zip(*self._fetch(query, key), strict=True))
+            columns = list(zip(*plain_rows(self._connection, query, {"test_id": key}), strict=True))
             if not columns:
                 continue
             for place, parts in enumerate(found):
@@ -117,16 +116,6 @@ class UsageReader:
                 if part is not None:
                     parts.append(part)
         return found
-
-    def _fetch(self, query: sa.Select[Any], key: str) -> Rows:
-        """Rows as the driver makes them: SQLAlchemy's own cost as much again, and there may be a million."""
-        result = self._connection.execute(query, {"test_id": key})
-        try:
-            rows: Rows = result.cursor.fetchall() if result.cursor is not None else []
-        except self._connection.dialect.loaded_dbapi.Error as error:
-            raise DBAPIError(str(query), {"test_id": key}, error) from error
-        result.close()
-        return rows
 
 
 def _row(test: TestId, resource: Resource, now: Sequence[Part], earlier: Sequence[Part]) -> UsageRow:
