@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import uuid
 import zlib
 from dataclasses import fields
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.model import Sample, TestId
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable, Sequence
 
 _NAMESPACE = uuid.UUID("6f726368-0000-5000-8000-7265736f7572")
@@ -76,6 +78,16 @@ def unpack(data: bytes) -> object:
         raise ValueError("a packed value is cut short or larger than 64 MiB")
     content: object = json.loads(text)
     return content
+
+
+A = TypeVar("A", "array[int]", "array[float]")
+
+
+def little_endian(values: A) -> A:
+    """Numbers of this machine as those of files, or the other way round: the lowest byte first. In place."""
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
 
 
 def pack_samples(samples: Sequence[Sample]) -> bytes:

@@ -16,7 +16,7 @@ from orchestrator.database import schema
 from orchestrator.database.coverage import EXACT_DAYS
 from orchestrator.database.encode import unpack_samples
 from orchestrator.database.loading import load_run, run_rows
-from orchestrator.database.plain import moment_of, plain_rows
+from orchestrator.database.plain import PlainQuery, moment_of, plain_rows
 from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
 from orchestrator.model import Launch, Outcome, TestId, ViolationKind
 from orchestrator.model_nightly import Cost, HistoryPoint, Nightly, NightTest
@@ -150,8 +150,9 @@ def _newest(
     newest = _point_query(start, end).where(attempts.c.test_id == sa.bindparam("test_id")).order_by(None)
     query = newest.order_by(attempts.c.started_at.desc(), attempts.c.id.desc()).limit(LONG_HISTORY_ATTEMPTS)
     found: dict[str, list[HistoryPoint]] = {}
+    asked = PlainQuery(connection, query)
     for key in keys:
-        rows = plain_rows(connection, query, {"test_id": key})
+        rows = asked.rows(test_id=key)
         if rows:
             found.update(_grouped(rows[::-1]))
     return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.loading import run_rows
-from orchestrator.database.plain import plain_rows
+from orchestrator.database.plain import PlainQuery, plain_rows
 from orchestrator.database.schema import attempts, runs, tests
 from orchestrator.model import Outcome, TestId
 from orchestrator.model_reports import Observed, RunFigures
@@ -58,8 +58,9 @@ def observed(
     named = sa.select(tests.c.id, tests.c.path, tests.c.case_name).where(tests.c.project == project)
     found: dict[TestId, tuple[Observed, ...]] = {}
     with db.reading() as connection:
+        newest = PlainQuery(connection, query)
         for key, path, case in connection.execute(named).all():
-            rows = plain_rows(connection, query, {"test_id": key})
+            rows = newest.rows(test_id=key)
             if rows:
                 found[TestId(path=path, case=case)] = tuple(map(_observed, rows))
     return found
