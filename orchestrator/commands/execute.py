@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.database.encode import attempt_id
 from orchestrator.errors import StateError
 from orchestrator.model import Attempt, Outcome, ResultsFormat, Severity
 from orchestrator.suites.results import CaseReport, read_cases
@@ -62,7 +62,7 @@ class Execute:
         report = _read_report(command, place, evidence)
         decision = decide(evidence, command=command, cases=report.cases, cases_problem=report.problem)
         attempt = Attempt(
-            id=str(uuid.uuid4()),
+            id=attempt_id(),
             assignment=assignment,
             outcome=decision.outcome,
             message=decision.message,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import sys
+import time
 import uuid
 import zlib
 from dataclasses import fields
@@ -45,6 +47,15 @@ def content_id(kind: str, content: object) -> str:
     """A UUID made from content: the same on every machine, so databases of shards merge without a clash."""
     text = json.dumps([kind, content], sort_keys=True, separators=(",", ":"))
     return str(uuid.uuid5(_NAMESPACE, text))
+
+
+def attempt_id() -> str:
+    """A new UUID that begins with the time in milliseconds (version 7, RFC 9562, 5.7): new rows stand side by side
+    in every index, where random ones would touch a page of each, a quarter of an insert's time at a million.
+    """
+    number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
+    number = number & ~(0xF << 76) | 7 << 76
+    return str(uuid.UUID(int=number & ~(0b11 << 62) | 0b10 << 62))
 
 
 def key_of_test(project: str, test_id: TestId) -> str:
