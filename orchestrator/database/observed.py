@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.loading import run_rows
 from orchestrator.database.plain import PlainQuery, plain_rows
-from orchestrator.database.schema import attempts, runs, tests
+from orchestrator.database.schema import attempts, hosts, runs, tests
 from orchestrator.model import Outcome, TestId
 from orchestrator.model_reports import Observed, RunFigures
 
@@ -116,6 +116,7 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
     query = (
         sa.select(
             attempts.c.run_id,
+            hosts.c.machine_id,
             tests.c.path,
             tests.c.case_name,
             attempts.c.memory_peak_bytes,
@@ -123,27 +124,34 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
             attempts.c.cpu_seconds,
         )
         .join(tests, tests.c.id == attempts.c.test_id)
+        .join(runs, runs.c.id == attempts.c.run_id)
+        .join(hosts, hosts.c.id == runs.c.host_id)
         .where(attempts.c.is_final, attempts.c.outcome == Outcome.PASSED.value)
     )
     found: dict[tuple[str, str | None], dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    machines: dict[str, str] = {}
     with db.reading() as connection:
         for start in range(0, len(run_ids), _AT_ONCE):
             here = query.where(attempts.c.run_id.in_(run_ids[start : start + _AT_ONCE]))
-            for run_id, path, case, *figures in plain_rows(connection, here):
+            for run_id, machine, path, case, *figures in plain_rows(connection, here):
                 found[path, case][run_id].append(figures)
+                machines[run_id] = machine
     return {
-        TestId(path=path, case=case): tuple(_figures(run, by_run[run]) for run in run_ids if run in by_run)
+        TestId(path=path, case=case): tuple(
+            _figures(run, by_run[run], machines[run]) for run in run_ids if run in by_run
+        )
         for (path, case), by_run in found.items()
     }
 
 
-def _figures(run_id: str, rows: Sequence[Sequence[Any]]) -> RunFigures:
+def _figures(run_id: str, rows: Sequence[Sequence[Any]], machine: str) -> RunFigures:
     memory, durations, cpu = zip(*rows, strict=True)
     return RunFigures(
         run_id=run_id,
         memory_peak_bytes=_median(memory),
         duration_seconds=median(durations),
         cpu_seconds=_median(cpu),
+        machine=machine,
     )
 
 
