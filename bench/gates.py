@@ -21,8 +21,8 @@ from orchestrator.verdict.gates import compare
 OLD, NEW = 50, 5
 ORACLE_GROWTH = 0.15
 ORACLE_LINES = (
-    "In brackets: what the best possible test of five runs catches, which knows the noise exactly and is wrong once",
-    "in 1,000 (`bench/oracle.py`). No gate can do better.",
+    "In brackets: what the best possible test of five runs catches, which knows the noise exactly and is wrong",
+    "once in 1,000 (`bench/oracle.py`). No gate can do better.",
     "",
 )
 
@@ -182,13 +182,13 @@ def report(tests: int, seed: int) -> str:
             f"| noise | {' | '.join(f'sigma {sigma}' for sigma in SIGMAS_OF_GROWTH)} |",
             f"|---|{'--:|' * len(SIGMAS_OF_GROWTH)}",
         ]
-        for shape in SHAPES:
+        for shape, sample_of in SHAPES.items():
             cells = []
             for sigma in SIGMAS_OF_GROWTH:
                 found = simulate(shape, sigma, growth=growth, tolerance=tolerance, tests=fewer, seed=seed)
                 best = ""
                 if growth == ORACLE_GROWTH:
-                    known, sample = WHAT_THE_ORACLE_KNOWS.get(shape, (shape, SHAPES[shape]))
+                    known, sample = WHAT_THE_ORACLE_KNOWS.get(shape, (shape, sample_of))
                     best = f" ({power(known, sigma, sample, growth=growth, tests=1000, seed=seed):.0%})"
                 cells.append(f"{percent(found.caught_by[2], fewer)} / {percent(found.caught_by[4], fewer)}{best}")
             lines.append(f"| {shape} | {' | '.join(cells)} |")
