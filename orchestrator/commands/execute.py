@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from orchestrator.database.encode import attempt_id
 from orchestrator.errors import StateError
 from orchestrator.model import Attempt, Outcome, ResultsFormat, Severity
-from orchestrator.suites.results import CaseReport, read_cases
 from orchestrator.verdict.outcome import decide
 from orchestrator.verdict.violations import violations
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.lanes import LocalLane
     from orchestrator.engine.local import LocalExecutor
     from orchestrator.model import Assignment, Command, Evidence, Profile, Violation
+    from orchestrator.suites.results import CaseReport
 
 
 class Execute:
@@ -60,7 +60,8 @@ class Execute:
         """The verdict on what was seen; it is filed in `place`."""
         command = assignment.test.command
         report = _read_report(command, place, evidence)
-        decision = decide(evidence, command=command, cases=report.cases, cases_problem=report.problem)
+        cases, problem = (report.cases, report.problem) if report is not None else ((), None)
+        decision = decide(evidence, command=command, cases=cases, cases_problem=problem)
         attempt = Attempt(
             id=attempt_id(),
             assignment=assignment,
@@ -70,13 +71,14 @@ class Execute:
             signal=decision.signal,
             evidence=evidence,
             violations=self._violations(evidence, assignment.profile, decision.outcome),
-            cases=report.cases,
+            cases=cases,
             witnesses=decision.witnesses,
             folder=place,
         )
-        if is_silent(attempt):
+        if not is_plain(attempt):
+            self._folder.keep_metrics(attempt)
+        elif not (evidence.stdout.total_bytes or evidence.stderr.total_bytes):
             attempt = replace(attempt, folder=None)
-        self._folder.keep_metrics(attempt)
         return attempt
 
     def _violations(self, evidence: Evidence, profile: Profile, outcome: Outcome) -> tuple[Violation, ...]:
@@ -86,25 +88,26 @@ class Execute:
         return violations(evidence, profile=profile, outcome=outcome, others=others)
 
 
-def _read_report(command: Command, place: Path, evidence: Evidence) -> CaseReport:
+def _read_report(command: Command, place: Path, evidence: Evidence) -> CaseReport | None:
     if command.results is ResultsFormat.EXIT_CODE:
-        return CaseReport()
+        return None
+    from orchestrator.suites.results import read_cases  # 80 ms, and many suites have none
+
     stdout = b""
     if command.results is ResultsFormat.TAP and evidence.stdout.path is not None:
         stdout = evidence.stdout.path.read_bytes()  # at most the log's cap
     return read_cases(command, place / "outputs", stdout, _code(evidence))
 
 
-def is_silent(attempt: Attempt) -> bool:
-    """True for a test of a reused slot that passed and left nothing to look at: no folder is made for it. Making
-    one with its files costs up to a fifth of what such a test takes. What metrics.json would say stands in
-    events.jsonl and the database (docs/design/coordinator.md).
+def is_plain(attempt: Attempt) -> bool:
+    """True for a test of a reused slot that passed and left nothing to look at but what it printed: there is no
+    metrics.json of it, which would cost a tenth of what such a test takes. It would say what
+    is in events.jsonl and the database (docs/design/coordinator.md).
     """
     evidence = attempt.evidence
-    written = evidence.stdout.total_bytes or evidence.stderr.total_bytes or evidence.outputs
     notable = evidence.outputs_notes or any(v.severity is not Severity.NOTICE for v in attempt.violations)
     reused = attempt.assignment.profile.reuse > 1
-    return reused and attempt.outcome is Outcome.PASSED and not written and not notable
+    return reused and attempt.outcome is Outcome.PASSED and not evidence.outputs and not notable
 
 
 def _code(evidence: Evidence) -> int | None:

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from orchestrator.model import Assignment, Attempt, Run, TestResult
 
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+SIZE_NAME = ".bytes"
+"""File of an ended run's folder that says how many bytes are in it."""
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def safe_name(text: str) -> str:
     """A file name for a test's id: readable, short, and never the same for two ids."""
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", text)[-100:].lstrip("-.") or "test"
+    readable = _UNSAFE.sub("_", text)[-100:].lstrip("-.") or "test"
     return f"{readable}-{digest}"
 
 
@@ -117,7 +120,7 @@ def old_runs(state_dir: Path, retention: Retention, *, now: datetime | None = No
     found = sorted(_run_folders(state_dir), reverse=True)
     total, old = 0, []
     for index, folder in enumerate(found):
-        size = _bytes_below(folder)
+        size = _size_of(folder)
         total += size
         started = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         if index == 0:
@@ -142,6 +145,19 @@ def _run_folders(state_dir: Path) -> Iterator[Path]:
         for entry in (state_dir / "runs").iterdir():
             if NAME.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
                 yield entry
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes in a run's folder; of one that has ended they are counted once, for there may be thousands."""
+    known, ended = folder / SIZE_NAME, (folder / "run.json").exists()
+    if ended:
+        with suppress(OSError, ValueError):
+            return int(known.read_text(encoding="ascii"))
+    total = _bytes_below(folder)
+    if ended:
+        with suppress(OSError):
+            known.write_text(f"{total}\n", encoding="ascii")
+    return total
 
 
 def _bytes_below(folder: Path) -> int:

@@ -14,7 +14,7 @@ from orchestrator.config import fields as f  # noqa: TC001 - pydantic evaluates 
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, defer_build=True)
     section: ClassVar[bool] = False
     """True: its keys are settings of their own, merged one by one; False: a layer replaces it whole."""
 

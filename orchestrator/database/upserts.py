@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @cache
 def insert_new(table: sa.Table, dialect_name: str) -> sa.Insert:
     """An insert that leaves out rows which clash with a key. Built once: that takes as long as its execution."""
-    dialect: Any = sqlite if dialect_name == "sqlite" else postgresql
+    dialect: Any = sqlite
+    if dialect_name != "sqlite":
+        from sqlalchemy.dialects import postgresql as dialect  # 35 ms
     statement: sa.Insert = dialect.insert(table).on_conflict_do_nothing()
     return statement
 

@@ -7,9 +7,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.database import daily, schema
+from orchestrator.database import daily, schema, upserts
 from orchestrator.model import Outcome
 
 if TYPE_CHECKING:
@@ -34,9 +33,9 @@ def write(connection: sa.Connection, bundle: Bundle, known: set[str]) -> bool:
 @cache
 def _insert(table: sa.Table, dialect_name: str) -> sa.Insert:
     """Built once for each table: building takes as long as SQLite needs to execute it."""
-    dialect: Any = sqlite if dialect_name == "sqlite" else postgresql
-    statement: sa.Insert = dialect.insert(table).on_conflict_do_nothing()
-    return statement.execution_options(preserve_rowcount=True)  # else PostgreSQL's is lost
+    return upserts.insert_new(table, dialect_name).execution_options(
+        preserve_rowcount=True
+    )  # else PostgreSQL's is lost
 
 
 def _add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:

@@ -295,7 +295,7 @@ class Template:
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SPARED}
         known = self._request
         self._compiled.install()
-        skip_plugins_without_fixtures(config)
+        ask_fixtures_only(config)
         gc.collect()
         gc.freeze()  # else the first collection in each test would touch, and so copy, all there is
         checked = False
@@ -440,24 +440,76 @@ class Compiled:
                     self._known[path] = data, code
 
 
-def skip_plugins_without_fixtures(config: Any) -> None:
+def ask_fixtures_only(config: Any) -> None:
     """Each session asks every attribute of 41 plugins whether it is a fixture, which takes a third of a short one.
-    Plugins in which there is none by now are passed over; a module that could still get one (a conftest file is
-    a plugin too) is asked as ever.
+    Of pytest's own plugins only the fixtures that were found before are asked; a conftest file, a plugin too, is
+    asked as ever.
     """
     fixtures = importlib.import_module("_pytest.fixtures")
-    marker = getattr(fixtures, "getfixturemarker", None)
     parse = getattr(fixtures.FixtureManager, "parsefactories", None)
-    if marker is None or parse is None or hasattr(fixtures, "FixtureFunctionDefinition"):
-        return  # a version whose fixtures are told apart in another way
-    own = [p for p in config.pluginmanager.get_plugins() if is_pytests_own(p)]
-    barren = {id(p) for p in own if not any(marker(vars(p)[name]) for name in vars(p))}
+    if parse is None or not (
+        hasattr(fixtures, "FixtureFunctionDefinition") or hasattr(fixtures, "getfixturemarker")
+    ):
+        return
+    own = OwnPlugins(fixtures, config.pluginmanager.get_plugins())
 
-    def parsefactories(self: Any, node_or_obj: Any, *args: Any, **options: Any) -> None:
-        if id(node_or_obj) not in barren:
-            parse(self, node_or_obj, *args, **options)
+    def parsefactories(self: Any, *args: Any, **options: Any) -> None:
+        if "holder" in options:
+            options["holder"] = holder = own.lean(options["holder"])
+        elif len(args) > 1 or "nodeid" in options:
+            holder, *rest = args
+            args = (holder := own.lean(holder), *rest)
+        else:  # a node: what it stands for is asked
+            holder = self
+        if holder is not None:
+            parse(self, *args, **options)
 
     fixtures.FixtureManager.parsefactories = parsefactories
+
+
+class OwnPlugins:
+    """Fixtures of pytest's own plugins. How one is marked has changed in 8.4."""
+
+    def __init__(self, fixtures: types.ModuleType, plugins: Any) -> None:
+        """Modules and classes are looked at now, objects when they are asked for: a session makes its own."""
+        self._definition = getattr(fixtures, "FixtureFunctionDefinition", None)
+        self._marker = getattr(fixtures, "getfixturemarker", lambda _: None)
+        self._bare: dict[type, bool] = {}
+        own = [plugin for plugin in plugins if is_pytests_own(plugin)]
+        self._modules = {id(plugin): self._only_fixtures(plugin) for plugin in own}
+        for kind in {value for plugin in own for value in vars(plugin).values() if isinstance(value, type)}:
+            self._is_bare(kind)
+
+    def _only_fixtures(self, module: types.ModuleType) -> types.ModuleType | None:
+        found = {name: value for name, value in vars(module).items() if self._is_fixture(value)}
+        if not found:
+            return None
+        lean = type(sys)(module.__name__)
+        vars(lean).update(found)
+        return lean
+
+    def lean(self, holder: Any) -> Any:
+        """What to ask for the fixtures of `holder`; None: it has none."""
+        kind = type(holder)
+        if kind is type(sys):
+            return self._modules.get(id(holder), holder)
+        if self._is_bare(kind) and not any(map(self._is_fixture, getattr(holder, "__dict__", {}).values())):
+            return None
+        return holder
+
+    def _is_bare(self, kind: type) -> bool:
+        """A class of pytest's own, and no fixture in it or above it."""
+        known = self._bare.get(kind)
+        if known is None:
+            own = str(kind.__module__).startswith("_pytest.")
+            inside = [value for base in kind.__mro__ for value in vars(base).values()] if own else []
+            known = self._bare[kind] = own and not any(map(self._is_fixture, inside))
+        return known
+
+    def _is_fixture(self, value: Any) -> bool:
+        if self._definition is not None:
+            return isinstance(value, self._definition)
+        return self._marker(value) is not None
 
 
 def is_pytests_own(plugin: Any) -> bool:

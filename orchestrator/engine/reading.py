@@ -88,6 +88,9 @@ class Reading(Protocol):
     def overdue(self, now: float) -> bool:
         """What follows the test's end takes too long."""
 
+    def flush(self) -> None:
+        """Nothing has come for a moment: write what is held."""
+
     def feed(self, stream: str, data: bytes) -> bytes:
         """The next piece of a stream; empty: it ended. What belongs to the slot's next test is returned."""
 
@@ -142,6 +145,11 @@ class _Timed:
     def overdue(self, now: float) -> bool:
         """The test has ended, and what follows takes too long."""
         return self._ended is not None and now - self._ended > RETURN_SECONDS
+
+    def flush(self) -> None:
+        """Nothing has come for a moment: write what is held."""
+        for log in self._logs.values():
+            log.flush()
 
     @property
     def _seconds(self) -> float:

@@ -22,6 +22,8 @@ BEGIN_MARKS = ("begin", "run")
 OUT_MARKS = ("end", "rest", "tar", "reset", "over")
 ERR_MARKS = ("end",)
 TAIL_BYTES = 1 << 16
+HELD_SECONDS = 0.1
+"""What a test writes in its first moments is written to its file together."""
 MAX_CHUNKS = 10_000
 """Timestamps kept of one stream; output after that is kept without its time."""
 MAX_TEXT_BYTES = 1 << 20
@@ -70,26 +72,37 @@ class LogSink:
         self._kept = 0
         self._tail = b""
         self._chunks: list[OutputChunk] = []
+        self._held: list[bytes] = []
+        """To be written: making a file takes 0.6 ms, in which a short test's end would go unseen."""
 
     def feed(self, data: bytes) -> None:
         """Count all, keep up to the cap."""
         if not data:
             return
+        since = time.monotonic() - self._started
         if len(self._chunks) < MAX_CHUNKS:
-            at_seconds = round(time.monotonic() - self._started, 6)
-            self._chunks.append(OutputChunk(at_seconds=at_seconds, offset=self._total))
+            self._chunks.append(OutputChunk(at_seconds=round(since, 6), offset=self._total))
         self._total += len(data)
         keep = data[: max(0, self._cap - self._kept)]
         if keep:
-            self._keep(keep)
+            self._kept += len(keep)
+            self._held.append(keep)
+            if since > HELD_SECONDS or self._kept > TAIL_BYTES:
+                self.flush()
         self._tail = (self._tail + data)[-TAIL_BYTES:]
 
-    def _keep(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            written = len(view) if self._path is None else self._opened(self._path).write(view)
-            self._kept += written
-            view = view[written:]
+    def flush(self) -> None:
+        """Write what is held: who looks at a long test's output while it runs sees all of it. OSError."""
+        held, self._held = self._held, []
+        if not held or self._path is None:
+            return
+        view = memoryview(b"".join(held))
+        try:
+            file = self._opened(self._path)
+            while view:
+                view = view[file.write(view) :]
+        finally:
+            self._kept -= len(view)
 
     def _opened(self, path: Path) -> IO[bytes]:
         """The file; a test that writes nothing has none."""
@@ -106,8 +119,11 @@ class LogSink:
 
     def close(self) -> OutputLog:
         """What was seen."""
-        if self._file is not None:
-            self._file.close()
+        try:
+            self.flush()
+        finally:
+            if self._file is not None:
+                self._file.close()
         return OutputLog(
             path=None if self._file is None else self._path,
             total_bytes=self._total,
@@ -122,7 +138,7 @@ class Sections:
 
     def __init__(self, nonce: str, marks: Sequence[str], sinks: Sequence[Sink]) -> None:
         """`sinks[i]` takes what comes before `marks[i]`."""
-        self._marks = [f"\n{nonce} {mark}\n".encode() for mark in marks]
+        self._marks = "\0".join([f"\n{nonce} {mark}\n" for mark in marks]).encode().split(b"\0")
         self._sinks = sinks
         self._at = 0
         self._pending = b""

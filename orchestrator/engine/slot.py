@@ -218,7 +218,9 @@ class Slot:
             if piece is not None:
                 self._silent_since = now
                 self._feed(channel, reading, *piece, watch)
-            elif self._streams_dir is None and now - self._silent_since > SILENCE_SECONDS:
+                continue
+            reading.flush()
+            if self._streams_dir is None and now - self._silent_since > SILENCE_SECONDS:
                 self._silent_since = now
                 if self._has_ended():
                     break

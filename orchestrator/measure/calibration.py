@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -128,13 +129,18 @@ def corrected(usage: Usage, calibration: Calibration | None) -> Usage:
     if calibration is None:
         return usage
     changes: dict[str, float] = {}
-    overheads: dict[str, float] = {}
     for name in SUBTRACTED:
         value, cost = getattr(usage, name), getattr(calibration, name)
         if value is not None and cost and usage.sources.get(name) is calibration.source:
             changes[name] = max(0.0, value - cost)
-            overheads[name] = cost
+    overheads = _overheads(calibration, tuple(changes))
     return replace(usage, **changes, overheads=overheads)  # type: ignore[arg-type]  # names of Usage's floats
+
+
+@lru_cache(maxsize=64)
+def _overheads(calibration: Calibration, names: tuple[str, ...]) -> dict[str, float]:
+    """One mapping for all tests of which the same was taken off."""
+    return {name: getattr(calibration, name) for name in names}
 
 
 # ---------------------------------------------------------------- remembered

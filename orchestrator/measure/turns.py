@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_v1, parse_v2
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.measure.cgroups import CgroupPaths
     from orchestrator.model import Sample
 
-    _Keep = Callable[[str, float | None, Source], None]
+    _Keep = Callable[[str, float | None], None]
 
 AGENT_FILES_V1 = ("/sys/fs/cgroup/cpuacct/cpuacct.usage",)
 AGENT_FILES_V2 = ("/sys/fs/cgroup/cpu.stat",)
@@ -139,30 +140,30 @@ def turn_usage(
     """What a test used between two looks. `cpu_before`, `cpu_after`: the agent's readings in seconds."""
     first, last = before.counters, after.counters
     figures: dict[str, float] = {}
-    sources: dict[str, Source] = {}
 
-    def keep(name: str, value: float | None, source: Source) -> None:
+    def keep(name: str, value: float | None) -> None:
         if value is not None and value >= 0:
-            figures[name], sources[name] = value, source
+            figures[name] = value
 
     for name in _COUNTED:
-        keep(name, _growth(getattr(first, name), getattr(last, name)), Source.KERNEL)
+        keep(name, _growth(getattr(first, name), getattr(last, name)))
     _keep_cpu(keep, first, last, _growth(cpu_before, cpu_after))
-    keep("memory_peak_bytes", after.peak_bytes, Source.KERNEL)
-    keep("pids_peak", last.pids_peak, Source.KERNEL)
+    keep("memory_peak_bytes", after.peak_bytes)
+    keep("pids_peak", last.pids_peak)
     floor = first.memory_bytes
     if floor is not None and after.peak_bytes is not None:
         floor = min(floor, after.peak_bytes)
-    keep("memory_floor_bytes", floor, Source.KERNEL)
-    for name, kind in _KINDS.items():
+    keep("memory_floor_bytes", floor)
+    for name, kind in _KINDS.items() if samples else ():
         seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
-        keep(name, max(seen, default=None), Source.KERNEL)
+        keep(name, max(seen, default=None))
+    sources, missing = _origins(tuple(figures))
     # pids.peak cannot be set back: it is this test's only if it rose
     bounds = () if last.pids_peak is None or last.pids_peak > (first.pids_peak or 0) else ("pids_peak",)
     return Usage(
         **figures,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
         sources=sources,
-        missing=_missing(figures),
+        missing=missing,
         upper_bounds=bounds,
     )
 
@@ -175,18 +176,21 @@ def _keep_cpu(keep: _Keep, first: Counters, last: Counters, total: float | None)
     system = _growth(first.cpu_system_seconds, last.cpu_system_seconds)
     if total is None:
         return
-    keep("cpu_seconds", total, Source.AGENT)
+    keep("cpu_seconds", total)
     if user is not None and system is not None and user + system > 0:
-        keep("cpu_user_seconds", total * user / (user + system), Source.KERNEL)
-        keep("cpu_system_seconds", total * system / (user + system), Source.KERNEL)
+        keep("cpu_user_seconds", total * user / (user + system))
+        keep("cpu_system_seconds", total * system / (user + system))
 
 
 def _growth(first: float | None, last: float | None) -> float | None:
     return None if first is None or last is None else last - first
 
 
-def _missing(figures: Mapping[str, float]) -> dict[str, str]:
-    return {name: reason for name, reason in _ALL_MISSING.items() if name not in figures}
+@lru_cache(maxsize=256)
+def _origins(names: tuple[str, ...]) -> tuple[dict[str, Source], dict[str, str]]:
+    """Sources of these figures, and why others are missing: one pair for all tests that have the same ones."""
+    sources = {name: Source.AGENT if name == "cpu_seconds" else Source.KERNEL for name in names}
+    return sources, {name: reason for name, reason in _ALL_MISSING.items() if name not in sources}
 
 
 _ALL_MISSING = {

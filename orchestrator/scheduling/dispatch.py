@@ -9,6 +9,7 @@ lane has not begun yet is put back in line as soon as it could start elsewhere (
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from orchestrator.model import Assignment
 
 FOLLOWERS = 4
-"""Ordered ahead for each lane: at 5 ms a test, 20 ms in which a result can be recorded."""
+"""Ordered ahead for each lane, whatever is known of the tests."""
+
+MOST_FOLLOWERS = 24
+AHEAD_SECONDS = 0.12
+"""Of tests as short as the lane's present ones so many more are ordered ahead that it has work for so long.
+Results can then be recorded several at a time, which takes less (docs/design/followers.md).
+"""
 
 BRIEF_SECONDS = 0.05
 """Only behind tests that are expected to take less than this may a follower need more than they do: it makes the
@@ -54,6 +61,17 @@ class LaneState:
     slot: object = None
     """`Waiting.slot` of its last test."""
     started: float = 0.0
+    pace_seconds: float = math.inf
+    """How long its tests take at present; a mean that forgets half in two tests."""
+
+    @property
+    def ahead_seconds(self) -> float:
+        """For how long it has work besides the test that it runs, as far as that can be told."""
+        return len(self.followers) * self.pace_seconds if self.followers else 0.0
+
+    def took(self, seconds: float) -> None:
+        """A test of it has ended."""
+        self.pace_seconds = seconds if self.pace_seconds == math.inf else 0.7 * self.pace_seconds + 0.3 * seconds
 
     def expected_end(self, now: float) -> float:
         """When it will have worked off what it has. A test that overruns counts as ending now."""
@@ -113,9 +131,12 @@ class Dispatch:
         self._hold(lane, lane.fair_share())
         return lane
 
-    def ended(self, lane: LaneState, now: float) -> Waiting | None:
-        """The lane's test has ended: the follower that it runs now, if it has one."""
+    def ended(self, lane: LaneState, now: float, took_seconds: float | None = None) -> Waiting | None:
+        """The lane's test has ended: the follower that it runs now, if it has one. `took_seconds`: how long it ran
+        where that is better known than from when its end is told.
+        """
         assert lane.current is not None  # noqa: S101 - an idle lane has nothing that could end
+        lane.took(now - lane.started if took_seconds is None else took_seconds)
         self.line.release(lane.current.need.group)
         if lane.followers:
             lane.current, lane.started = lane.followers.popleft(), now
@@ -127,6 +148,10 @@ class Dispatch:
         del self.busy[lane.number]
         self._idle.append(lane)
         return None
+
+    def has_work(self, seconds: float) -> bool:
+        """Every lane that runs has tests for so long behind its present one."""
+        return all(lane.ahead_seconds >= seconds for lane in self.busy.values())
 
     def stranded(self) -> LaneState | None:
         """A lane with a follower that need not wait for it: there is room for it now, and it is its turn."""
@@ -168,7 +193,9 @@ class Dispatch:
     def _takes(self, lane: LaneState, waiting: Waiting) -> bool:
         """The lane can be told of it now: the same slot will do, and so will its share and what is free."""
         current = lane.current
-        if current is None or not current.follows or len(lane.followers) >= FOLLOWERS:
+        if current is None or not current.follows or len(lane.followers) >= MOST_FOLLOWERS:
+            return False
+        if len(lane.followers) >= FOLLOWERS and lane.ahead_seconds >= AHEAD_SECONDS:
             return False
         if lane.slot is not waiting.slot and lane.slot != waiting.slot:
             return False

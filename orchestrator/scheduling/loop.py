@@ -31,6 +31,12 @@ __all__ = ["Budget", "Event", "Finished", "Policy", "Schedule", "Started", "sche
 HINTED = 8
 """So many tests at the front of the line are named to the executor, so that it can start slots ahead."""
 
+LINGER_SECONDS = 0.03
+LEAST_SECONDS = 2 * LINGER_SECONDS
+"""While every lane has work for so long, answers are left to gather: what handles several one after another finds
+the caches filled, and takes Python's lock from the lanes once and not for each.
+"""
+
 
 def schedule(
     plan: Sequence[Assignment],
@@ -208,7 +214,8 @@ class Schedule:
         if done is None:
             return None
         lane = self._dispatch.lanes[done.lane]
-        follower = self._dispatch.ended(lane, self._clock())
+        took = None if done.attempt is None else done.attempt.evidence.timings.test_seconds
+        follower = self._dispatch.ended(lane, self._clock(), took)
         if done.attempt is None:
             assert done.error is not None  # noqa: S101 - for the type checker; Done says it
             raise done.error
@@ -220,11 +227,14 @@ class Schedule:
 
     def _answer(self) -> Done | None:
         """The next answer of a worker; None: nothing yet, or the deadline has passed."""
+        linger = (
+            LINGER_SECONDS if self._policy.max_fail is None and self._dispatch.has_work(LEAST_SECONDS) else 0.0
+        )
         if self._deadline is None:
-            return self._workers.answer(HEARTBEAT_SECONDS)
+            return self._workers.answer(HEARTBEAT_SECONDS, linger)
         remaining = self._deadline - self._clock()
         if remaining > 0:
-            return self._workers.answer(remaining)
+            return self._workers.answer(remaining, linger)
         self._deadline = None
         reason = f"the run's time limit of {self._policy.deadline_seconds:g} s has passed"
         self._stop.set(StopLevel.TERMINATE, reason)

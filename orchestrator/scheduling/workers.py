@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread, current_thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Hands(Protocol):
 
     def take_back(self, lane: int, current: int | None) -> Collection[int]: ...  # noqa: D102
     def prepare(self, assignments: Sequence[Assignment]) -> None: ...  # noqa: D102
-    def answer(self, timeout_seconds: float) -> Done | None: ...  # noqa: D102
+    def answer(self, timeout_seconds: float, linger_seconds: float = 0.0) -> Done | None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
     @property
@@ -219,8 +219,12 @@ class Workers:
         """Hand the hint on."""
         self._execute.prepare(assignments)
 
-    def answer(self, timeout_seconds: float) -> Done | None:
-        """The next answer; None when time is up, or after a heartbeat: ask again."""
+    def answer(self, timeout_seconds: float, linger_seconds: float = 0.0) -> Done | None:
+        """The next answer; None when time is up, or after a heartbeat: ask again. If there is none yet, it is not
+        looked for before `linger_seconds` are over, so that several are found then.
+        """
+        if linger_seconds > 0 and self._answers.empty():
+            sleep(linger_seconds)
         try:
             return self._answers.get(timeout=min(timeout_seconds, HEARTBEAT_SECONDS))
         except Empty:

@@ -1,11 +1,13 @@
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.execute import is_silent
-from orchestrator.commands.folders import RunFolder
+from orchestrator.commands.execute import is_plain
+from orchestrator.commands.folders import RunFolder, old_runs
+from orchestrator.config.settings import Retention
 from orchestrator.model import Outcome, OutputLog, TestResult, Verb
 from tests.unit.database.database_examples import make_assignment, make_attempt, make_run
 
@@ -22,14 +24,31 @@ def attempt():
     return replace(made, evidence=evidence)
 
 
-def test_only_a_silent_pass_in_a_reused_slot_goes_without_a_folder(attempt):
-    assert is_silent(attempt)
-    profile = replace(attempt.assignment.profile, reuse=1)
-    assert not is_silent(replace(attempt, assignment=replace(attempt.assignment, profile=profile)))
-    assert not is_silent(replace(attempt, outcome=Outcome.FAILED))
+def test_only_a_pass_in_a_reused_slot_that_left_no_files_goes_without_metrics(attempt):
+    assert is_plain(attempt)
     wrote = OutputLog(path=Path("x"), total_bytes=1, kept_bytes=1, tail=b"x")
-    for change in ({"stdout": wrote}, {"stderr": wrote}, {"outputs": ("a",)}, {"outputs_notes": ("no",)}):
-        assert not is_silent(replace(attempt, evidence=replace(attempt.evidence, **change)))
+    assert is_plain(replace(attempt, evidence=replace(attempt.evidence, stdout=wrote, stderr=wrote)))
+    profile = replace(attempt.assignment.profile, reuse=1)
+    assert not is_plain(replace(attempt, assignment=replace(attempt.assignment, profile=profile)))
+    assert not is_plain(replace(attempt, outcome=Outcome.FAILED))
+    for change in ({"outputs": ("a",)}, {"outputs_notes": ("no",)}):
+        assert not is_plain(replace(attempt, evidence=replace(attempt.evidence, **change)))
+
+
+def test_the_size_of_an_ended_run_is_counted_once(tmp_path):
+    folder = RunFolder(tmp_path / ".orch", make_run())
+    (folder.path / "tests" / "a").write_text("12345")
+    small = Retention(runs_days=30, runs_count=100, runs_bytes=1)
+    newer = replace(make_run(), started_at=make_run().started_at + timedelta(days=1))
+    RunFolder(tmp_path / ".orch", newer)
+    now = newer.started_at
+    (old,) = old_runs(tmp_path / ".orch", small, now=now)
+    assert old.bytes == 5
+    (folder.path / "tests" / "b").write_text("678")
+    (folder.path / "run.json").write_text("{}")
+    assert old_runs(tmp_path / ".orch", small, now=now)[0].bytes == 10
+    (folder.path / "tests" / "c").write_text("not counted any more: nobody writes to a run that has ended")
+    assert old_runs(tmp_path / ".orch", small, now=now)[0].bytes == 10
 
 
 def test_metrics_and_links_are_made_where_there_is_something_to_find(attempt, tmp_path):

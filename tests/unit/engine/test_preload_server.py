@@ -40,6 +40,14 @@ SCENARIOS = {
         "sub/deep/conftest.py": "import pytest\n@pytest.fixture(autouse=True)\ndef c(b):\n    yield\n    print('end', b)\n",
         "sub/deep/test_x.py": "def test_b(b):\n    assert b == 3\n",
     }, target="sub/deep/test_x.py"),
+    "plugins that are objects": Scenario({
+        "conftest.py": "import pytest\nfrom _pytest.terminal import TerminalReporter\n"
+        "class Objects:\n    @pytest.fixture\n    def a(self):\n        return 1\n"
+        "class Reporter(TerminalReporter):\n    @pytest.fixture\n    def b(self):\n        return 2\n"
+        "def pytest_configure(config):\n    config.pluginmanager.register(Objects())\n"
+        "    config.pluginmanager.register(Reporter(config), 'second')\n"
+        "    config.pluginmanager.getplugin('terminalreporter').c = pytest.fixture(name='c')(lambda: 3)\n",
+        "test_x.py": "def test_a(a, b):\n    assert a + b == 3\ndef test_c(c):\n    assert c == 3\n"}),
     "scopes": Scenario({
         "conftest.py": "import pytest\n@pytest.fixture(scope='session')\ndef s():\n    yield []\n    print('s')\n"
         "@pytest.fixture(scope='module')\ndef m(s):\n    s.append(1)\n    yield s\n    assert s == [1]\n",

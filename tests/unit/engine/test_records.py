@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.engine.records import (
     ERR_MARKS,
+    HELD_SECONDS,
     MAX_CHUNKS,
     MAX_LEFTOVERS,
     MAX_TEXT_BYTES,
@@ -171,9 +172,30 @@ def test_a_flood_of_small_pieces_keeps_its_timestamps_bounded() -> None:
 
 def test_a_full_disk_is_an_error_that_the_caller_sees() -> None:
     sink = LogSink(Path("/dev/full"), 10, time.monotonic())
+    sink.feed(b"x")
     with pytest.raises(OSError, match="No space left"):
-        sink.feed(b"x")
+        sink.close()
     assert sink.close().kept_bytes == 0
+    late = LogSink(Path("/dev/full"), 10, time.monotonic() - HELD_SECONDS - 1)
+    with pytest.raises(OSError, match="No space left"):
+        late.feed(b"x")
+    late.close()
+
+
+def test_what_a_test_writes_at_first_is_written_together_and_later_output_at_once(tmp_path: Path) -> None:
+    sink = LogSink(tmp_path / "stdout", 1 << 20, time.monotonic())
+    sink.feed(b"first")
+    assert not (tmp_path / "stdout").exists()
+    sink.flush()
+    assert (tmp_path / "stdout").read_bytes() == b"first"
+    sink.restart(time.monotonic() - HELD_SECONDS - 1)
+    sink.feed(b" later")
+    assert (tmp_path / "stdout").read_bytes() == b"first later"
+    sink.close()
+    many = LogSink(tmp_path / "stderr", 1 << 20, time.monotonic())
+    many.feed(b"x" * (TAIL_BYTES + 1))
+    assert (tmp_path / "stderr").stat().st_size == TAIL_BYTES + 1
+    many.close()
 
 
 def test_the_end_of_a_test() -> None:
