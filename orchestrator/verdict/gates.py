@@ -23,8 +23,8 @@ MINIMUM_NEW_RUNS = 3
 MINIMUM_OLD_RUNS = 20
 MAXIMUM_NEW_RUNS = 5
 MAXIMUM_OLD_RUNS = 50
-LEAST_WEIGHT = 5.5
-"""Natural logarithm of how much more likely the new runs must be with growth than without: 245 times."""
+LEAST_WEIGHT = 6.0
+"""Natural logarithm of how much more likely the new runs must be with growth than without: 403 times."""
 LEAST_WEIGHT_ALIKE = 7.0
 """Where runs resemble the ones before them: how much is an estimate too."""
 LEAST_OF_A_MACHINE = 10
