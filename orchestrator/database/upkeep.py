@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MINIMUM_RECORDS_DAYS = 7
 MONTHS_AT_ONCE = 1
-"""Months that are put together where days are limited: half a second for 500 tests of five runs a day."""
+"""Months that are put together where days are limited: 0.9 s for 500 tests of five runs a day."""
 
 
 class RecordsRetention(Protocol):
