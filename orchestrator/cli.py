@@ -37,7 +37,10 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
             help="profiles.yaml to use instead of the nearest one upwards.",
         ),
         click.option(
-            "--db", "database", metavar="URL", help="Resource database: a file's path or an SQLAlchemy URL."
+            "--db",
+            "database",
+            metavar="URL",
+            help="Resource database: the path of a file (.db), or an SQLAlchemy URL.",
         ),
     ):
         command = option(command)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bench.floor import through_slots
 from bench.overhead.bare import LABEL, BareEngine, docker_run_words, run_all
-from bench.overhead.comparing import Comparison, Contender, CpuFigure, Row, RowError
+from bench.overhead.comparing import Comparison, Contender, CpuFigure, Row, RowError, Timing
 from bench.overhead.process import run
 from bench.overhead.under_orch import Orch
 from bench.overhead.work import write_shell_tests, xargs
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.overhead.comparing import Timing
     from bench.overhead.place import Place
 
 _JOBS = (1, 2, 3, 4, 6, 8)
@@ -30,20 +31,29 @@ _FRESH = ("--profile", "fresh")
 
 
 def reused(place: Place) -> Row:
-    """4,067 shell tests in reused slots, one and two at once."""
+    """4,067 shell tests in reused slots, one and two at once. And by agent, streams and reader alone: what orch
+    would take if verdicts, figures, events, the database and its own start took nothing.
+    """
     tests = place.size(4067, 60)
     shell = place.shell
     project = place.folder / "reused-shell"
     listed = write_shell_tests(project, tests, shell.loops)
+    names = listed.read_text().splitlines()
     contenders, comparisons, figures, facts = [], [], [], [_about(place)]
     for jobs in (1, 2):
         orch = Orch(f"orch -j {jobs}", project, place.sub(f"reused-state-{jobs}"), "-j", str(jobs), tests=tests)
         orch.warm_up()
         bare = partial(_xargs, f"xargs -P{jobs}", xargs(listed, jobs, "sh"), project)
-        contenders += [Contender(name=orch.name, run=orch.measure), Contender(name=f"xargs -P{jobs}", run=bare)]
-        comparisons.append(
-            Comparison(title=f"{jobs} at once", ours=orch.name, theirs=f"xargs -P{jobs}", target=1.05)
-        )
+        agent = f"agent alone, {jobs} at once"
+        contenders += [
+            Contender(name=orch.name, run=orch.measure),
+            Contender(name=f"xargs -P{jobs}", run=bare),
+            Contender(name=agent, run=partial(_agent_alone, agent, project, names, jobs)),
+        ]
+        comparisons += [
+            Comparison(title=f"{jobs} at once", ours=orch.name, theirs=f"xargs -P{jobs}", target=1.05),
+            Comparison(title="the limit: agent alone", ours=agent, theirs=f"xargs -P{jobs}"),
+        ]
         figures.append(
             CpuFigure(title=f"orch's own CPU, {jobs} at once", contender=orch.name, tests=tests, target_ms=2.0)
         )
@@ -81,10 +91,16 @@ def fresh(place: Place) -> Row:
             Comparison(title="the same, -j tuned", ours=tuned.name, theirs=bare.name),
             Comparison(title="docker run --rm", ours=default.name, theirs=docker.name, target=0.55),
             Comparison(title="the same, -j tuned", ours=tuned.name, theirs=docker.name),
+            Comparison(title="the limit: bare API", ours=bare.name, theirs=docker.name),
         ),
         cpu_figures=(CpuFigure(title="orch's own CPU", contender=default.name, tests=tests),),
         facts=facts,
     )
+
+
+def _agent_alone(name: str, project: Path, names: Sequence[str], jobs: int) -> Timing:
+    load = os.getloadavg()[0]
+    return Timing(contender=name, round=0, wall_seconds=through_slots(project, names, jobs), load=load)
 
 
 def _about(place: Place) -> str:

@@ -266,6 +266,15 @@ def test_importing_report_rows_does_not_import_sqlalchemy():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize("name", ["other.db", "./other", "{folder}/deep/other.sqlite"])
+def test_a_path_names_a_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    with Database.open(name.format(folder=tmp_path), state_dir=tmp_path / "state") as database:
+        assert database.path == tmp_path / name.format(folder=tmp_path)
+    assert not (tmp_path / "state").exists()
+
+
 @pytest.mark.parametrize("url", ["nonsense", "sqlite://", "sqlite:///:memory:", "mysql://x/y"])
 def test_impossible_urls_are_usage_errors(tmp_path, url):
     with pytest.raises(UsageError) as caught:
