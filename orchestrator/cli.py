@@ -342,6 +342,44 @@ def check(**options: Any) -> None:
     sys.exit(command(CheckOptions(**options)))
 
 
+@orch.command()
+@common
+@with_engine
+@click.option("--since", metavar="WINDOW", default="30d", show_default=True, help=SINCE)
+@click.option("--until", metavar="WHEN", help=UNTIL)
+@click.option(
+    "--diagnose",
+    metavar="TEST",
+    help="Run this test (its id, or the end of it) under several conditions and say which make it fail.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(5),
+    metavar="N",
+    help="How often under each condition.  [default: 10; fewer than 5 could show nothing]",
+)
+@click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Tests shown.")
+def flaky(**options: Any) -> None:
+    """Tests that pass and fail: how often, and what their failures have in common against their passes.
+
+    Looked at are: throttling, memory near its limit, tests that ran beside it and how many, being alone, a reused
+    container and the test before it there, preloading, duration, host and profile. A cause is named only where
+    chance makes so clear a difference in less than 1 of 100 tests, whatever the number of circumstances; with
+    fewer than 5 failures and 5 passes none is.
+
+    \b
+      orch flaky                                the last 30 days, those that surely fail often first
+      orch flaky --since 7d --format json       for a program
+      orch flaky --diagnose test/test_net.py    alone, with itself, with its suspected neighbours, in a reused
+                                                slot, with half its CPUs, on a busy host, with little memory
+    """  # noqa: D301 - as above
+    from orchestrator.commands.flaky import FlakyOptions
+    from orchestrator.commands.flaky import flaky as command
+
+    sys.exit(command(FlakyOptions(**options)))
+
+
 @orch.group()
 def profiles() -> None:
     """The resource profiles."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.model import Sample, TestId, ViolationKind
-    from orchestrator.model_reports import AttemptRow, RunRecord, RunRow
+    from orchestrator.model_flaky import Finding, FlakyTest
+    from orchestrator.model_reports import AttemptRow, RunRecord, RunRow, Suggestion
 
 GOOD = frozenset({Outcome.PASSED, Outcome.SKIPPED})
 """Outcomes of a test that is no trouble."""
@@ -26,7 +27,7 @@ GOOD = frozenset({Outcome.PASSED, Outcome.SKIPPED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPoint:
-    """One judged attempt of a test, as far as trends and causes need it."""
+    """One judged attempt of a test, as far as trends need it."""
 
     attempt_id: str
     run_id: str
@@ -158,6 +159,23 @@ class Nightly:
     def outcomes(self) -> Mapping[Outcome, int]:
         """How many tests ended how, at their last."""
         return Counter(test.outcome for test in self.tests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """What was made of the history of a report's tests."""
+
+    flaky: tuple[tuple[FlakyTest, Finding], ...] = ()
+    """Tests that passed and failed lately, whatever they are now, the worst first."""
+    advice: tuple[Suggestion, ...] = ()
+    """A word on each test's profile, the gravest first."""
+    minimum_runs: int = 0
+    """Fewer are not enough for advice."""
+
+    @property
+    def flaky_ids(self) -> frozenset[TestId]:
+        """Names of the flaky tests."""
+        return frozenset(test.test_id for test, _ in self.flaky)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
 from orchestrator.commands.folders import attempt_folder_name
 from orchestrator.commands.printing import note
+from orchestrator.commands.selecting import project_name
+from orchestrator.commands.suggest import WINDOW, gravest_first
 from orchestrator.database import queries
 from orchestrator.errors import UsageError
-from orchestrator.model_nightly import GOOD, OutputTails
+from orchestrator.model_nightly import GOOD, OutputTails, Verdicts
 from orchestrator.reports.files import write_atomically
+from orchestrator.reports.flaky import worst_first
 from orchestrator.reports.text import format_bytes, plural
+from orchestrator.verdict.flakiness import find
+from orchestrator.verdict.rightsizing import MINIMUM_RUNS, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from orchestrator.commands.printing import Window
+    from orchestrator.config.settings import Config
     from orchestrator.database.store import Database
+    from orchestrator.model import Profile
     from orchestrator.model_nightly import Nightly
     from orchestrator.model_reports import AttemptRow
 
@@ -32,18 +40,49 @@ _MOST_TAILS = 200
 
 
 def write_reports(
-    db: Database, window: Window, *, state_dir: Path, html: Path | None, prometheus: Path | None
+    db: Database, window: Window, *, config: Config, html: Path | None, prometheus: Path | None
 ) -> None:
     """Each file whole or not at all. UsageError: it cannot be written."""
     report = queries.nightly(db, since=window.since, until=window.until, orch_version=__version__)
     if html is not None:
         from orchestrator.reports.html.page import nightly_page
 
-        _write(html, nightly_page(report, dict(_tails(report, state_dir))).encode(), report)
+        verdicts = judged(db, report, profiles=config.profiles, project=project_name(config))
+        tails = dict(_tails(report, config.state_dir))
+        _write(html, nightly_page(report, tails, verdicts=verdicts).encode(), report)
     if prometheus is not None:
         from orchestrator.reports.prometheus import prometheus_text
 
         _write(prometheus, prometheus_text(report), report)
+
+
+def judged(db: Database, report: Nightly, *, profiles: Mapping[str, Profile], project: str) -> Verdicts:
+    """Flaky tests with the causes of their failures, and advice on profiles, by 30 days of history."""
+    since = report.until - WINDOW
+    found = queries.flaky_tests(db, since=since, until=report.until)
+    history = queries.observed(db, project=project, since=since)
+    advice = []
+    for test in report.tests:
+        current = _present_profile(test.attempts[0], profiles)
+        if current is not None:
+            advice.append(
+                suggest(test.test_id, history.get(test.test_id, ()), current=current, profiles=profiles.values())
+            )
+    return Verdicts(
+        flaky=tuple(worst_first((test, find(test)) for test in found)),
+        advice=tuple(sorted(advice, key=gravest_first)),
+        minimum_runs=MINIMUM_RUNS,
+    )
+
+
+def _present_profile(attempt: AttemptRow, profiles: Mapping[str, Profile]) -> Profile | None:
+    """What the test has now, by its first attempt, as a retry may have had the next profile up; with its own
+    rule's limits, unless they were lowered to a host. None: the configuration has no such profile.
+    """
+    profile = profiles.get(attempt.profile)
+    if profile is None or attempt.clamped:
+        return profile
+    return replace(profile, limits=attempt.limits)
 
 
 def _write(path: Path, content: bytes, report: Nightly) -> None:

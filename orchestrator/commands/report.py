@@ -86,7 +86,7 @@ def _files(options: ReportOptions) -> int:
         write_reports(
             db,
             parse_window(options.since or "24h", options.until),
-            state_dir=config.state_dir,
+            config=config,
             html=options.html,
             prometheus=options.prometheus,
         )

@@ -72,7 +72,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
         )
         for test in chosen
     ]
-    found.sort(key=_gravest_first)
+    found.sort(key=gravest_first)
     show(suggestions_table(found), options.output_format)
     if options.output_format == "table":
         say()
@@ -84,7 +84,8 @@ def profiles_suggest(options: SuggestOptions) -> int:
     return ExitCode.OK
 
 
-def _gravest_first(one: Suggestion) -> tuple[int, int, str]:
+def gravest_first(one: Suggestion) -> tuple[int, int, str]:
+    """Too small ones first, then the largest saving of memory."""
     return (_ORDER.index(one.advice), -one.saved_memory_bytes, str(one.test_id))
 
 

@@ -185,4 +185,4 @@ class Document(_Part):
     presets: dict[f.Name, tuple[f.Text, ...]] = Field({}, description="Named bundles of flags for `orch run`.")
     seccomp: f.Text | None = Field(None, description="Seccomp profile (JSON) instead of the shipped one.")
     state_dir: f.Text = Field(".orch", description="Folder of results, relative to the project's root.")
-    database: f.Url | None = Field(None, description="SQLAlchemy URL of the resource database.")
+    database: f.Url | None = Field(None, description="Resource database: a file's path, or an SQLAlchemy URL.")

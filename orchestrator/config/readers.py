@@ -219,8 +219,9 @@ def read_glob(value: object) -> str:
 
 
 def read_url(value: object) -> str:
-    """A database URL."""
-    url = read_text(value, "a database URL such as sqlite:///resources.db")
-    if not re.match(r"[a-z][a-z0-9+]*://", url):  # the text is not repeated: it may hold a password
-        refuse("this is no database URL; expected a form such as sqlite:///resources.db or postgresql://…")
+    """A database URL, or a file's path."""
+    url = read_text(value, "a file such as nightly.db, or a database URL")
+    if not re.match(r"[a-z][a-z0-9+]*://", url) and not re.fullmatch(r"[^:]*[./][^:]*", url):
+        # the text is not repeated: it may hold a password
+        refuse("this is no database; expected a file such as nightly.db, or a URL such as postgresql://…")
     return url

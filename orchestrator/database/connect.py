@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 BUSY_TIMEOUT_SECONDS = 60
-FILE_ENDS = (".db", ".sqlite", ".sqlite3")
-"""What tells the name of a file in this folder from a URL that was cut short."""
 WRITE = {"orch_write": True}
 """Execution options of a connection that is going to write: it takes SQLite's write lock at once."""
 
@@ -33,7 +31,7 @@ _REMEDIES = {
 def parse_url(url: str) -> URL:
     """A URL of a supported database, or a file's path; else UsageError."""
     remedy = "write path/to/file.db, sqlite:////absolute/path.db or postgresql://user@host/name"
-    if "://" not in url and ("/" in url or url.endswith(FILE_ENDS)):
+    if "://" not in url and ("/" in url or "." in url):
         return sa.URL.create("sqlite", database=str(Path(url).expanduser().absolute()))
     try:
         parsed = sa.make_url(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.database.broken import broken_budgets
 from orchestrator.database.compare import diff_runs
 from orchestrator.database.export import export_run
+from orchestrator.database.flaky import flaky_tests
 from orchestrator.database.loading import failed_tests, find_run, list_runs, load_run, load_samples
 from orchestrator.database.nightly import nightly
 from orchestrator.database.observed import figures_of_runs, has_branch, observed, runs_up_to
@@ -20,6 +21,7 @@ __all__ = [
     "failed_tests",
     "figures_of_runs",
     "find_run",
+    "flaky_tests",
     "has_branch",
     "list_runs",
     "load_run",

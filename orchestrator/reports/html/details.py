@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.model import CaseOutcome, Sample
 from orchestrator.model_reports import Resource
-from orchestrator.reports.html.causes import is_flaky
 from orchestrator.reports.text import bounded, decode, one_line, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
+    from orchestrator.model import TestId
     from orchestrator.model_nightly import Nightly, NightTest, OutputTails
     from orchestrator.model_reports import AttemptRow
     from orchestrator.reports.html.timeline import Timeline
@@ -79,6 +80,7 @@ class Material:
     drawn: Timeline | None
     tails: Mapping[str, OutputTails]
     """Output of attempts by their id."""
+    flaky: AbstractSet[TestId] = frozenset()
 
 
 def packed_details(material: Material, *, limit: int) -> str:
@@ -109,7 +111,7 @@ def _document(material: Material, troubled: Detail, calm: Detail) -> dict[str, A
     runs = _runs(material.tests)
     entries = []
     for test in material.tests:
-        trouble = test.failing or bool(test.kinds) or is_flaky(test)
+        trouble = test.failing or bool(test.kinds) or test.test_id in material.flaky
         detail = troubled if trouble else calm
         entries.append(_test(test, detail, runs, material.tails.get(test.last.id)))
     attempts = [_attempt(attempt) for test in material.tests for attempt in test.attempts]

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from orchestrator.model_nightly import Verdicts
 from orchestrator.model_reports import Resource
-from orchestrator.reports.html.causes import cause, is_flaky
 from orchestrator.reports.html.details import Material, name_of, packed_details
 from orchestrator.reports.html.distribution import histogram, profile_uses
 from orchestrator.reports.html.ranking import growths, rankings
@@ -30,8 +30,10 @@ from orchestrator.reports.html.view import (
     failing_now,
     flaky_tests,
     headline,
+    profile_advice,
     tiles,
 )
+from orchestrator.reports.rightsizing import suggestions_text
 from orchestrator.reports.text import (
     format_bytes,
     format_change,
@@ -45,13 +47,16 @@ from orchestrator.reports.text import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
+    from orchestrator.model import TestId
     from orchestrator.model_nightly import Nightly, NightTest, OutputTails
 
 SIZE_LIMIT = 498_000
 """Bytes that a report keeps to by leaving out details, as far as its tables allow."""
 
 _LEAST_DETAILS = 20_000
+_NO_VERDICTS = Verdicts()
 _PLACEHOLDER = "@@details@@"
 """No test can write it: what it writes is escaped or packed, and a name of it would be cut by nothing else."""
 _VENDORED = ("uPlot",)
@@ -92,23 +97,29 @@ def _styles() -> tuple[Inline, ...]:
 
 
 def nightly_page(
-    report: Nightly, tails: Mapping[str, OutputTails] | None = None, *, limit: int = SIZE_LIMIT
+    report: Nightly,
+    tails: Mapping[str, OutputTails] | None = None,
+    *,
+    verdicts: Verdicts = _NO_VERDICTS,
+    limit: int = SIZE_LIMIT,
 ) -> str:
     """The whole file. `tails`: output of attempts by their id. Times are UTC."""
-    tests = tuple(sorted(report.tests, key=_worst_first))
+    flaky = verdicts.flaky_ids
+    tests = tuple(sorted(report.tests, key=lambda test: _worst_first(test, flaky)))
     drawn = None if report.main is None else timeline(report.main)
-    frame = _render(report, tests, drawn)
+    frame = _render(report, tests, drawn, verdicts)
     room = max(limit - len(frame.encode()), _LEAST_DETAILS)
-    details = packed_details(Material(report=report, tests=tests, drawn=drawn, tails=tails or {}), limit=room)
+    material = Material(report=report, tests=tests, drawn=drawn, tails=tails or {}, flaky=flaky)
+    details = packed_details(material, limit=room)
     before, _, after = frame.rpartition(_PLACEHOLDER)
     return f"{before}{details}{after}"
 
 
-def _worst_first(test: NightTest) -> tuple[bool, bool, bool, str]:
-    return (not test.failing, not is_flaky(test), not test.kinds, str(test.test_id))
+def _worst_first(test: NightTest, flaky: AbstractSet[TestId]) -> tuple[bool, bool, bool, str]:
+    return (not test.failing, test.test_id not in flaky, not test.kinds, str(test.test_id))
 
 
-def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object) -> str:
+def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object, verdicts: Verdicts) -> str:
     number = {test.test_id: at for at, test in enumerate(tests)}
     scripts, styles = _scripts(), _styles()
     policy = (
@@ -117,6 +128,7 @@ def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object) -> str
     )
     main = report.main.run if report.main else (report.runs[0] if report.runs else None)
     rows: tuple[Row, ...] = all_rows(tests)
+    flaky = flaky_tests(tests, verdicts)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -129,7 +141,7 @@ def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object) -> str
             project=one_line(main.project, 100) if main else "no runs",
             number=number,
             headline=headline(report),
-            tiles=tiles(report),
+            tiles=tiles(report, len(flaky)),
             failing=failing_now(tests),
             cured=[t for t in tests if t.cured],
             fresh=[t for t in tests if not t.before and not t.failing] if any(t.before for t in tests) else [],
@@ -146,11 +158,20 @@ def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object) -> str
             ],
             profiles=profile_uses(tests),
             timeline=drawn,
-            flaky=flaky_tests(tests),
+            flaky=flaky,
+            advice=profile_advice(tests, verdicts),
+            advised=_advised(verdicts),
             rows=rows,
             placeholder=_PLACEHOLDER,
         )
     )
+
+
+def _advised(verdicts: Verdicts) -> str:
+    """What the advice adds up to; empty where there is none."""
+    if not verdicts.advice:
+        return ""
+    return suggestions_text(verdicts.advice, minimum_runs=verdicts.minimum_runs)
 
 
 @cache
@@ -172,7 +193,6 @@ def _environment() -> Environment:
         line=one_line,
         plural=plural,
         name=name_of,
-        cause=cause,
         words=lambda words: json.dumps(list(words)),
         minute=lambda moment: moment.strftime("%Y-%m-%d %H:%M"),
     )

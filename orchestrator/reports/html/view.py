@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome
 from orchestrator.model_nightly import GOOD
-from orchestrator.model_reports import Resource
-from orchestrator.reports.html.causes import is_flaky
+from orchestrator.model_reports import Advice, Resource
+from orchestrator.reports.flaky import rate_text, sentences
 from orchestrator.reports.html.details import name_of
-from orchestrator.reports.text import format_change, format_clock, one_line, plural
+from orchestrator.reports.text import format_bytes, format_change, format_clock, one_line, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from orchestrator.model import Violation, ViolationKind
-    from orchestrator.model_nightly import Nightly, NightTest
+    from orchestrator.model_flaky import Trial
+    from orchestrator.model_nightly import Nightly, NightTest, Verdicts
+    from orchestrator.model_reports import Suggestion
 
 _STRIP = 20
 _SHOWN_KINDS = 12
@@ -54,13 +57,12 @@ def headline(report: Nightly) -> str:
     return f"{thousands(failing)} of {thousands(total)} tests {verb}" + (f", {new} of them new" if new else "")
 
 
-def tiles(report: Nightly) -> tuple[Tile, ...]:
-    """Counts and cost, each with what it was before."""
+def tiles(report: Nightly, flaky: int) -> tuple[Tile, ...]:
+    """Counts and cost, each with what it was before. `flaky`: how many tests are."""
     tests, cost, before = report.tests, report.cost, report.cost_before
     new, cured = sum(t.newly_failing for t in tests), sum(t.cured for t in tests)
     broken = sum(len(t.kinds - t.kinds_before) for t in tests)
     mended = sum(len(t.kinds_before - t.kinds) for t in tests)
-    flaky = sum(is_flaky(t) for t in tests)
     outcomes = report.outcomes
     counts = ", ".join(
         f"{thousands(outcomes[o])} {o.value}" for o in Outcome if outcomes[o] and o is not Outcome.PASSED
@@ -178,24 +180,80 @@ class Flaky:
     """A test that passes and fails."""
 
     test: NightTest
-    failed: int
-    results: int
+    failed: str
+    """`7 of 40 failed`."""
+    rate: str
+    """`18 % (9 to 31 %)`."""
     strip: tuple[str, ...]
-    """Its latest results, oldest first: pass, fail or flaky."""
+    """Its latest runs, oldest first: pass, fail, or flaky where it did both."""
+    said: tuple[str, ...]
+    """What its failures have in common, a sentence each."""
 
 
-def flaky_tests(tests: Sequence[NightTest]) -> tuple[Flaky, ...]:
-    """Most often first."""
+def flaky_tests(tests: Sequence[NightTest], verdicts: Verdicts) -> tuple[Flaky, ...]:
+    """Those that are in the report, the worst first."""
+    here = {test.test_id: test for test in tests}
     found = []
-    for test in tests:
-        if is_flaky(test):
-            finals = test.finals
-            bad = sum(p.flaky or p.outcome not in GOOD for p in finals)
-            strip = tuple(
-                "flaky" if p.flaky else "pass" if p.outcome in GOOD else "fail" for p in finals[-_STRIP:]
-            )
-            found.append(Flaky(test=test, failed=bad, results=len(finals), strip=strip))
-    return tuple(sorted(found, key=lambda f: -f.failed / f.results))
+    for flaky, finding in verdicts.flaky:
+        if flaky.test_id in here:
+            failed, _, rate = rate_text(finding.failed, finding.total, finding.low, finding.high).partition(": ")
+            strip = tuple(_runs(flaky.trials))[-_STRIP:]
+            said = tuple(sentences(finding))
+            found.append(Flaky(test=here[flaky.test_id], failed=failed, rate=rate, strip=strip, said=said))
+    return tuple(found)
+
+
+def _runs(trials: Sequence[Trial]) -> Iterator[str]:
+    for _, group in itertools.groupby(trials, key=lambda trial: trial.run_id):
+        ends = {trial.failed for trial in group}
+        yield "flaky" if len(ends) > 1 else "fail" if True in ends else "pass"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileAdvice:
+    """Another profile for a test."""
+
+    test: NightTest
+    advice: str
+    now: str
+    better: str
+    """Empty: none holds what it needs."""
+    saved: str
+    runs: int
+    reason: str
+
+
+def profile_advice(tests: Sequence[NightTest], verdicts: Verdicts) -> tuple[ProfileAdvice, ...]:
+    """Tests whose profile should be another: those that lack something first, then the largest saving."""
+    here = {test.test_id: test for test in tests}
+    return tuple(
+        ProfileAdvice(
+            test=here[one.test_id],
+            advice=one.advice.value,
+            now=one_line(one.current, 60),
+            better=one_line(one.suggested or "", 60),
+            saved=_saved(one),
+            runs=one.runs,
+            reason=one_line(one.reason, 200),
+        )
+        for one in verdicts.advice
+        if one.test_id in here and one.advice in _WORTH_A_ROW
+    )
+
+
+_WORTH_A_ROW = frozenset({Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER})
+
+
+def _saved(one: Suggestion) -> str:
+    """`896M, 1 CPU`; with a minus what is granted more."""
+    if one.suggested is None:
+        return ""
+    parts = [format_bytes(one.saved_memory_bytes)] if one.saved_memory_bytes else []
+    if one.saved_cpus:
+        parts.append(f"{one.saved_cpus:g} CPU{'s' if abs(one.saved_cpus) != 1 else ''}")
+    if one.saved_timeout_seconds and not parts:
+        parts.append(f"{format_clock(abs(one.saved_timeout_seconds))} of timeout")
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,7 +126,7 @@ def test_in_a_profile(tmp_path: Path, keys: str, column: int, part: str) -> None
         ("run: {violations: false}", "1:19", "accepted: fail, off, warn"),
         ("retention: {records: 6d}", "1:22", "at least 7d"),
         ("retention: {runs: 36h}", "1:19", "whole days"),
-        ("database: resources.db", "1:11", "no database URL"),
+        ("database: resources", "1:11", "no database"),
         ("seccomp: absent.json", "1:10", "cannot be used: No such file"),
         ("seccomp: profiles.yaml", "1:10", "it is not JSON"),
         ("seccomp: unconfined", "1:10", "cannot be used"),

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.commands.nightly import judged
 from orchestrator.database import queries
 from orchestrator.database.store import Database
 from orchestrator.model_nightly import OutputTails
 from orchestrator.reports.html.details import unpacked
 from orchestrator.reports.html.page import nightly_page
-from tests.nights import HOSTILE, make_nights
+from tests.nights import HOSTILE, PROFILES, make_nights
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.model_nightly import Nightly
 
 END = datetime(2026, 3, 1, 6, tzinfo=UTC)
@@ -204,11 +207,47 @@ def test_a_smaller_limit_leaves_out_details_of_calm_tests_first(calm: Nightly) -
     assert all(tests["samples"][number] for number in bad)
 
 
+def test_flaky_tests_have_their_causes_and_profiles_their_advice(tmp_path: Path) -> None:
+    """Of the made-up nights: test 9 is throttled when it fails, test 7 ran out of memory."""
+    with Database.open(None, state_dir=tmp_path) as db:
+        make_nights(db, tests=60, nights=20, end=END)
+        report = read(db)
+        verdicts = judged(db, report, profiles=PROFILES, project="warehouse")
+    text = nightly_page(report, verdicts=verdicts)
+    flaky = text[text.index('aria-label="Flaky tests"') : text.index('<h2 id="profiles">')]
+    rows = re.findall(
+        r'<tr><th scope="row"><a[^>]*><bdi>(.*?)</bdi></a><td class="nowrap">(\d+ of \d+ failed)', flaky
+    )
+    assert sorted(name.rpartition("_")[2] for name, _ in rows) == ["11.py", "9.py"]
+    assert re.search(
+        r"held back by its CPU limit 40 % of the time when it fails, 1.0 % else \(by chance 1 in", flaky
+    )
+    assert "no cause found in" in flaky
+    advice = text[text.index('<h2 id="profiles">') : text.index('<h2 id="tests">')]
+    worst = re.search(
+        r"<td>standard<td><b class=\"bad\">slow</b><td class=\"num\">-512M<td class=\"num\">(\d+)", advice
+    )
+    assert worst
+    assert int(worst[1]) == 17, "the runs in which it passed"
+    assert '<td>slow<td>standard<td class="num">512M' in advice
+    assert "orch profiles suggest" in advice
+    tile = re.search(r"<dt>Flaky</dt><dd><strong>(\d+)", text)
+    assert tile
+    assert int(tile[1]) == len(rows) == 2
+
+
+def test_nothing_is_said_of_profiles_where_nothing_was_judged(calm: Nightly) -> None:
+    text = nightly_page(calm)
+    assert 'id="profiles"' not in text
+    assert "No test passed and failed" in text
+
+
 @pytest.mark.slow
 def test_two_thousand_tests_fit_in_half_a_megabyte(tmp_path_factory: pytest.TempPathFactory) -> None:
     with Database.open(None, state_dir=tmp_path_factory.mktemp("many")) as db:
         make_nights(db, tests=2000, nights=2, end=END)
-        text = nightly_page(read(db))
+        report = read(db)
+        text = nightly_page(report, verdicts=judged(db, report, profiles=PROFILES, project="warehouse"))
     assert len(text.encode()) < 500_000
     tests = details_of(text)["tests"]
     assert isinstance(tests, dict)

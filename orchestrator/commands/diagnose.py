@@ -1,0 +1,239 @@
+"""`orch flaky --diagnose TEST`: the test under several conditions, and which of them make it fail.
+
+It is recorded in a state folder of its own, `.orch/diagnoses`, with a database and run folders like any: what was
+made to fail on purpose is no history of the project (docs/design/flaky.md).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.commands.conditions import Laboratory, Subject
+from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
+from orchestrator.commands.printing import note, parse_window, say, show
+from orchestrator.commands.report import open_database
+from orchestrator.commands.run import describe, ended_whatever_happens, ledger_of
+from orchestrator.commands.selecting import project_name
+from orchestrator.commands.session import load, make_place, specs_of, surroundings
+from orchestrator.commands.signals import Signals
+from orchestrator.database import queries
+from orchestrator.database.store import Database
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.images import ensure_images
+from orchestrator.engine.labels import Owner
+from orchestrator.engine.limits import require_enforced
+from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.reaper import Reaper
+from orchestrator.errors import ExitCode, NothingFoundError, UsageError
+from orchestrator.measure.processes import host_info, owner_alive, owner_token
+from orchestrator.measure.sampler import Sampler
+from orchestrator.model import RunStatus
+from orchestrator.model_flaky import Diagnosis, Factor
+from orchestrator.reports.diagnosis import conclusion_lines, diagnosis_table, result_text
+from orchestrator.reports.text import one_line, plural
+from orchestrator.scheduling.assign import assign
+from orchestrator.stopping import StopFlag, StopLevel
+from orchestrator.suites.discover import discover
+from orchestrator.verdict.diagnosis import weigh
+from orchestrator.verdict.flakiness import suspects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from orchestrator.commands.flaky import FlakyOptions
+    from orchestrator.config.settings import Config
+    from orchestrator.engine.base import Engine
+    from orchestrator.model import Assignment, HostInfo, Ledger, Run, Test
+    from orchestrator.model_flaky import ConditionResult
+
+RUNS = 10
+SUSPECTS = 3
+"""Neighbours, and predecessors, that are tried."""
+DIAGNOSES = "diagnoses"
+"""Folder below the state folder; a state folder itself."""
+
+
+def diagnose(options: FlakyOptions) -> int:
+    """Print what the test does under each condition. The exit code is 0 where it fails, 36 if the engine did."""
+    config = load(options.config_path, {} if options.database is None else {"database": options.database})
+    assert options.diagnose is not None  # noqa: S101 - the caller's word; tells the type checker
+    discovered = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
+    every = {str(test.id): test for test in discovered}
+    test = find_test(every, options.diagnose)
+    host = host_info()
+    run_id = str(uuid.uuid4())
+    subject = _subject(config, options, every, test, host=host, run_id=run_id)
+    engine = open_engine(options.engine_url)
+    require_enforced(engine.info, allow=False)
+    wanted = {a.profile.image for a in (subject.assignment, *subject.neighbours)}
+    images = ensure_images(engine, specs_of(config, wanted), offline_base=False, on_line=note)
+    this = describe(run_id, config, engine, host, images)
+    people = options.output_format == "table"
+    tell = say if people else note
+    busy = os.getloadavg()[0]
+    if busy > host.cpus / 2:
+        note(f"this machine is busy already (load {busy:.1f}, {host.cpus:g} CPUs): alone is not quite alone")
+    tell(f"{one_line(str(test.id))}, {plural(options.runs or RUNS, 'run')} under each condition")
+    diagnosis, signal_number = _recorded(config, engine, this, subject, runs=options.runs or RUNS, tell=tell)
+    if people:
+        say("\n".join(conclusion_lines(diagnosis)))
+    else:
+        show(diagnosis_table(diagnosis), options.output_format)
+    if signal_number is not None:
+        return 128 + signal_number
+    return ExitCode.OK if any(result.total for result in diagnosis.results) else ExitCode.INFRA
+
+
+def find_test(every: Mapping[str, Test], name: str) -> Test:
+    """By its id, or by the end of it: of whole folder names, else of any text."""
+    if name in every:
+        return every[name]
+    found = [known for known in every if known.endswith(f"/{name}")] or [k for k in every if k.endswith(name)]
+    if not found:
+        raise NothingFoundError(f"no test is called {name!r}", remedy="orch list names them all")
+    if len(found) > 1:
+        some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        raise UsageError(f"{name!r} is the end of several tests: {some}", remedy="write more of the path")
+    return every[found[0]]
+
+
+def _subject(
+    config: Config, options: FlakyOptions, every: Mapping[str, Test], test: Test, *, host: HostInfo, run_id: str
+) -> Subject:
+    """The test with what was there, by the window's history, more often when it failed."""
+    window = parse_window(options.since, options.until)
+    with open_database(config) as db:
+        known = queries.flaky_tests(
+            db, since=window.since, until=window.until, project=project_name(config), only=test.id
+        )
+    trials = known[0].trials if known else ()
+    itself = str(test.id)  # beside itself is a condition of its own
+    beside = _tests(every, [n for n in suspects(trials, Factor.NEIGHBOUR, at_most=SUSPECTS + 1) if n != itself])
+    before = _tests(every, suspects(trials, Factor.AFTER, at_most=SUSPECTS))
+    wanted = {t.id: t for t in (test, *beside, *before)}
+    assigned = {one.test.id: one for one in _assigned(config, wanted.values(), host, run_id)}
+    return Subject(
+        assignment=assigned[test.id],
+        neighbours=tuple(assigned[t.id] for t in beside[:SUSPECTS]),
+        predecessors=tuple(assigned[t.id] for t in before),
+    )
+
+
+def _tests(every: Mapping[str, Test], names: Sequence[str]) -> list[Test]:
+    """Those that are still there."""
+    return [every[name] for name in names if name in every]
+
+
+def _assigned(config: Config, tests: Iterable[Test], host: HostInfo, run_id: str) -> Sequence[Assignment]:
+    return assign(
+        tests,
+        rules=config.rules,
+        profiles=config.profiles,
+        default=config.default_profile,
+        run_id=run_id,
+        forced=None,
+        history={},
+        host=host,
+        retries=0,
+        repeat=1,
+        strict_limits=False,
+    )
+
+
+# ---------------------------------------------------------------- running and recording it
+
+
+def _recorded(
+    config: Config, engine: Engine, this: Run, subject: Subject, *, runs: int, tell: Callable[[str], None]
+) -> tuple[Diagnosis, int | None]:
+    """The diagnosis, and the signal that ended it early if one did."""
+    folder = config.state_dir / DIAGNOSES
+    began = time.monotonic()
+    with Database.open(None, state_dir=folder, owner_alive=owner_alive) as database:
+        with ended_whatever_happens(this.id, database):
+            diagnosis, ledger, signal_number = _carried_out(
+                config, engine, this, subject, runs=runs, database=database, tell=tell
+            )
+        database.finish_run(
+            this.id,
+            status=RunStatus.INTERRUPTED if diagnosis.interrupted else RunStatus.FINISHED,
+            exit_code=ExitCode.OK if signal_number is None else 128 + signal_number,
+            duration_seconds=time.monotonic() - began,
+            ledger=ledger,
+        )
+        remove_old_runs(old_runs(folder, config.retention))
+        database.prune(config.retention, thin_at_most=10)
+    return diagnosis, signal_number
+
+
+def _carried_out(
+    config: Config,
+    engine: Engine,
+    this: Run,
+    subject: Subject,
+    *,
+    runs: int,
+    database: Database,
+    tell: Callable[[str], None],
+) -> tuple[Diagnosis, Ledger, int | None]:
+    stop = StopFlag()
+    token = owner_token()
+    folder = RunFolder(config.state_dir / DIAGNOSES, this)
+    around = surroundings(config, engine.info)
+    place = make_place(this.id, token)
+    owner = Owner(run_id=this.id, token=token, place=str(place))
+    with ExitStack() as stack:
+        reaper = stack.enter_context(Reaper(engine, owner))
+        sampler = stack.enter_context(Sampler())
+        executor = LocalExecutor(
+            engine, around=around, owner=owner, images=this.images, sampler=sampler, stop=stop, work_dir=place
+        )
+        stack.callback(executor.close)
+        signals = stack.enter_context(Signals(stop, lambda: [f"running {key}" for key in sampler.latest()]))
+        database.begin_run(this, [], owner=token)
+        laboratory = Laboratory(
+            subject=subject,
+            runs=runs,
+            executor=executor,
+            folder=folder,
+            database=database,
+            host=this.host,
+            stop=stop,
+        )
+        weighed, culprits = weigh(list(_told(laboratory.results(), tell)))
+    diagnosis = Diagnosis(
+        test_id=subject.assignment.test.id,
+        run_id=this.id,
+        results=weighed,
+        culprits=culprits,
+        interrupted=stop.level >= StopLevel.TERMINATE,
+    )
+    return diagnosis, _ledger(executor, laboratory, reaper), signals.received
+
+
+def _told(results: Iterable[ConditionResult], tell: Callable[[str], None]) -> Iterator[ConditionResult]:
+    """The same, each told as soon as it is known."""
+    for result in results:
+        tell(f"  {result_text(result)}")
+        sys.stdout.flush()
+        yield result
+
+
+def _ledger(executor: LocalExecutor, laboratory: Laboratory, reaper: Reaper) -> Ledger:
+    """Of the test's own containers and those of its company."""
+    own = ledger_of(executor, reaper)
+    expected, created, removed = (
+        sum(numbers) for numbers in zip((0, 0, 0), *laboratory.company_containers, strict=True)
+    )
+    return replace(
+        own,
+        expected_containers=own.expected_containers + expected,
+        created_containers=own.created_containers + created,
+        removed_containers=own.removed_containers + removed,
+    )

@@ -1,0 +1,61 @@
+"""`orch flaky`: tests that passed and failed, how often, and what their failures have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.commands.printing import parse_window, say, show
+from orchestrator.commands.report import open_database
+from orchestrator.commands.selecting import project_name
+from orchestrator.commands.session import load_with_database
+from orchestrator.database import queries
+from orchestrator.errors import ExitCode, UsageError
+from orchestrator.reports.flaky import flaky_lines, flaky_table, worst_first
+from orchestrator.verdict.flakiness import find
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlakyOptions:
+    """What `orch flaky` was told."""
+
+    config_path: Path | None
+    database: str | None
+    engine_url: str | None
+    since: str
+    until: str | None
+    diagnose: str | None
+    runs: int | None
+    output_format: str
+    limit: int
+
+
+def flaky(options: FlakyOptions) -> int:
+    """Print the flaky tests of the window; with `diagnose` run one of them under several conditions instead."""
+    if options.diagnose is not None:
+        from orchestrator.commands.diagnose import diagnose
+
+        return diagnose(options)
+    if options.runs is not None:
+        raise UsageError(
+            "--runs is how often --diagnose runs a test", remedy="orch flaky --diagnose TEST --runs N"
+        )
+    window = parse_window(options.since, options.until)
+    config = load_with_database(options.config_path, options.database)
+    with open_database(config) as db:
+        found = queries.flaky_tests(db, since=window.since, until=window.until, project=project_name(config))
+    rows = worst_first((test, find(test)) for test in found)
+    shown = rows[: options.limit]
+    if options.output_format != "table":
+        show(flaky_table(shown), options.output_format)
+        return ExitCode.OK
+    if not rows:
+        say(f"no test passed and failed within a run, or broke and was mended; {window.text}")
+        return ExitCode.OK
+    for line in flaky_lines(shown, more=len(rows) - len(shown)):
+        say(line)
+    say(window.text)
+    return ExitCode.OK

@@ -1,0 +1,118 @@
+"""`orch flaky` and its diagnoses on the real engine: what makes a test fail is named, and nothing is left of it.
+
+What a hardened container has in common with its neighbours is little: the machine's CPUs, and the project's files,
+which are read-only but can be locked. What a test has in common with the one before it in its slot is less: files,
+processes and IPC are gone, but the numbers of processes go on. Two tests fail by these, and by nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.acceptance.conftest import Orch, objects_of, wait_until, write_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILES = {
+    "profiles.yaml": """version: 1
+profiles:
+  small: {cpus: 1, memory: 64m, tmpfs: 8m, outputs: 4m, timeout: 20s, grace: 1s, reuse: 20}
+rules:
+  - {match: "test/**", profile: small}
+suites:
+  - {name: shell, match: ["test/**/*.sh"], runner: shell}
+""",
+    # fails while another container has the lock, so beside itself and beside the rival
+    "test/lock.sh": """#!/bin/sh
+exec 9<"$0"
+flock -n 9 || { echo "somebody else has the lock" >&2; exit 1; }
+sleep 0.2
+""",
+    "test/a_rival.sh": """#!/bin/sh
+exec 9<test/lock.sh
+flock 9
+sleep 0.4
+""",
+    # a predecessor that leaves what can be left, and takes many process numbers
+    "test/litter.sh": """#!/bin/sh
+touch /tmp/litter "$ORCH_OUTPUT_DIR/litter"
+for n in $(seq 100); do /bin/true; done
+""",
+    # fails by the number of its process alone: that litter was there before is not to be seen
+    "test/numbered.sh": """#!/bin/sh
+[ -z "$(ls /tmp)" ] || { echo "litter in /tmp" >&2; exit 2; }
+[ $$ -lt 90 ] || { echo "process $$" >&2; exit 1; }
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Orch:
+    """With a history in which the lock was taken by the rival, and litter ran before."""
+    orch = Orch(project=write_files(tmp_path_factory.mktemp("flaky") / "project", FILES))
+    # by name: the second rival waits for the first one's lock, so that it is beside the lock's test
+    orch("run", "--jobs", "2", "--repeat", "2", "test/lock.sh", "test/a_rival.sh", expect=None)
+    orch("run", "--jobs", "1", "test/litter.sh", "test/numbered.sh")
+    return orch
+
+
+def recorded(orch: Orch, run: str) -> Mapping[str, Any]:
+    """What the diagnoses' own database says of one."""
+    place = f"sqlite:///{orch.project}/.orch/diagnoses/resources.db"
+    found: Mapping[str, Any] = json.loads(orch("runs", "show", run, "--db", place, "--format", "json").stdout)
+    return found
+
+
+def diagnosed(orch: Orch, test: str) -> Mapping[str, Mapping[str, Any]]:
+    done = orch("flaky", "--diagnose", test, "--runs", "5", "--format", "json", seconds=240)
+    rows = json.loads(done.stdout)["diagnosis"]
+    assert objects_of(rows[0]["run"]) == []
+    return {row["condition"]: row for row in rows}
+
+
+def test_a_test_that_fails_beside_others_is_diagnosed_so(project):
+    before = project("runs", "list", "--format", "json").stdout
+    rows = diagnosed(project, "lock.sh")
+    guilty = {name for name, row in rows.items() if row["makes_it_fail"]}
+    assert "with neighbours" in guilty, rows
+    assert guilty <= {"with neighbours", "with itself"}, rows
+    assert rows["with neighbours"]["detail"] == "test/a_rival.sh"
+    assert rows["with itself"]["failed"] > 0
+    innocent = ("alone", "in a reused slot", "half its CPUs", "busy host", "little memory")
+    assert {name: rows[name]["failed"] for name in innocent} == dict.fromkeys(innocent, 0)
+    assert all(rows[name]["attempts"] == 5 for name in innocent)
+    assert project("runs", "list", "--format", "json").stdout == before, "it is no run of the project"
+    names = {row["test"] for row in recorded(project, rows["alone"]["run"])["attempts"]}
+    assert names == {"test/lock.sh", "test/a_rival.sh"}
+
+
+def test_a_test_that_fails_in_a_reused_slot_is_diagnosed_so(project):
+    """By process numbers only: with exit code 2 it would say that something of its predecessor was still there."""
+    rows = diagnosed(project, "numbered.sh")
+    assert {name for name, row in rows.items() if row["makes_it_fail"]} == {"in a reused slot"}, rows
+    assert rows["in a reused slot"]["detail"] == "after test/litter.sh"
+    assert rows["in a reused slot"]["message"] == "exit code 1"
+
+
+def test_ctrl_c_ends_a_diagnosis_and_its_company(project):
+    process = project.start("flaky", "--diagnose", "a_rival.sh", "--runs", "50")
+    try:
+        latest = project.project / ".orch/diagnoses/latest"
+        old = latest.resolve()
+        assert wait_until(lambda: latest.resolve() != old and latest.is_dir(), 60)
+        run_id = latest.resolve().name.rpartition("-")[2]
+        assert wait_until(lambda: any((latest / "tests").glob("*.r3")), 60)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130, (stdout, stderr)
+    assert "stopped before its end" in stdout
+    (run,) = recorded(project, run_id)["runs"]
+    assert (run["status"], run["exit_code"]) == ("interrupted", 130)
