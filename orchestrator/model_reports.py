@@ -235,6 +235,8 @@ class RunFigures:
     memory_peak_bytes: float | None
     duration_seconds: float
     cpu_seconds: float | None
+    machine: str | None = None
+    """Digest of the machine's id; None: not known."""
 
 
 class Advice(StrEnum):

@@ -157,7 +157,7 @@ def _save(db: Database, newest: RunRow, path: Path) -> int:
             "case": test.case,
             "runs": [
                 {"run": f.run_id, "memory_peak_bytes": f.memory_peak_bytes, "duration_seconds": f.duration_seconds,
-                 "cpu_seconds": f.cpu_seconds}
+                 "cpu_seconds": f.cpu_seconds, "machine": f.machine}
                 for f in found
             ],
         }
@@ -194,6 +194,7 @@ def _figures(one: Mapping[str, Any]) -> RunFigures:
         memory_peak_bytes=_number(one["memory_peak_bytes"]),
         duration_seconds=_number(one["duration_seconds"]) or 0.0,
         cpu_seconds=_number(one["cpu_seconds"]),
+        machine=None if one.get("machine") is None else str(one["machine"]),
     )
 
 
@@ -214,11 +215,24 @@ def _compared(old: Figures, new: Figures, allowed: Mapping[str, float]) -> list[
         for name, field, unit, minimum in _GATES:
             if name not in allowed:
                 continue
-            values = [value for one in now if (value := getattr(one, field)) is not None]
-            before = [value for one in old.get(test, ()) if (value := getattr(one, field)) is not None]
-            found = compare(before, values, tolerance=allowed[name], minimum=minimum)
+            before, after = _measured(old.get(test, ()), field), _measured(now, field)
+            known = [one.machine for one in (*before, *after) if one.machine is not None]
+            found = compare(
+                [getattr(one, field) for one in before],
+                [getattr(one, field) for one in after],
+                tolerance=allowed[name],
+                minimum=minimum,
+                # of an older baseline file the machines are not known
+                machines=(known[: len(before)], known[len(before) :])
+                if len(known) == len(before) + len(after)
+                else None,
+            )
             rows.append(GateRow(test_id=test, resource=name, unit=unit, tolerance=allowed[name], comparison=found))
     return sorted(rows, key=lambda row: (-(row.comparison.growth or 0), str(row.test_id), row.resource))
+
+
+def _measured(figures: Sequence[RunFigures], field: str) -> Sequence[RunFigures]:
+    return [one for one in figures if getattr(one, field) is not None]
 
 
 def _tell(rows: Sequence[GateRow], baseline: Baseline, new_runs: int, output_format: str) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.database.encode import attempt_id
 from orchestrator.errors import StateError
 from orchestrator.model import Attempt, Outcome, ResultsFormat, Severity
 from orchestrator.verdict.outcome import decide
@@ -63,7 +63,7 @@ class Execute:
         cases, problem = (report.cases, report.problem) if report is not None else ((), None)
         decision = decide(evidence, command=command, cases=cases, cases_problem=problem)
         attempt = Attempt(
-            id=str(uuid.uuid4()),
+            id=attempt_id(),
             assignment=assignment,
             outcome=decision.outcome,
             message=decision.message,

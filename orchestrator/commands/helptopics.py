@@ -48,10 +48,9 @@ A line: verb, time, peak memory against limit (≤: an upper bound), CPU time, p
 Reports go to stdout, logs to stderr. kill -USR1 asks a run what is running.""",
     "gates": """\
 orch check compares a test's newest 3 to 5 runs with 20 to 50 runs of the baseline. A gate is broken if
-- the growth (median of all ratios of a new run to an old one) is above what is allowed, and above 1 MiB,
-  0.1 s or 0.05 CPU seconds, old runs carried forward along their own drift;
-- an exact rank test says that chance makes such an order less than once in 3,000 cases;
-- and it is above the noise floor of the test's own history.
+- the most likely growth is above what is allowed, and above 1 MiB, 0.1 s or 0.05 CPU seconds, old runs
+  carried forward along their own drift and each machine compared with itself;
+- and the new runs are 400 times more likely with growth than without, by the noise that the old runs show.
 With fewer runs growth is suspected at most. Only runs in which the test passed count, each once.
 orch check --baseline main; orch check --save FILE writes a baseline that needs no database later.""",
     "environment": """\

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database import rows, schema
+from orchestrator.database import schema
 from orchestrator.database.coverage import EXACT_DAYS
 from orchestrator.database.loading import find_run
-from orchestrator.model import Outcome
+from orchestrator.database.plain import moment_of, plain_rows
+from orchestrator.model import Outcome, Severity, TestId, Violation, ViolationKind
 from orchestrator.model_reports import BrokenBudget
 
 if TYPE_CHECKING:
     from orchestrator.database.store import Database
+
+_COLUMNS = ("attempt_id", "kind", "severity", "measured", "limit_value", "unit", "message")
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_KINDS = {kind.value: kind for kind in ViolationKind}
+_SEVERITIES = {severity.value: severity for severity in Severity}
 
 
 def broken_budgets(
@@ -25,7 +31,7 @@ def broken_budgets(
     started_at = _started_at(db, since, until)
     query = (
         sa.select(
-            violations,
+            *(violations.c[name] for name in _COLUMNS),
             attempts.c.run_id,
             attempts.c.profile,
             attempts.c.outcome,
@@ -44,19 +50,31 @@ def broken_budgets(
         query = query.where(started_at >= since)
     if until is not None:
         query = query.where(started_at < until)
+    known: dict[tuple[str, str | None], TestId] = {}
     with db.reading() as connection:
-        return tuple(
-            BrokenBudget(
-                run_id=row["run_id"],
-                attempt_id=row["attempt_id"],
-                test_id=rows.test_id(row),
-                profile=row["profile"],
-                outcome=Outcome(row["outcome"]),
-                started_at=row["started_at"],
-                violation=rows.violation(row),
-            )
-            for row in connection.execute(query).mappings()
-        )
+        return tuple(_broken_budget(row, known) for row in plain_rows(connection, query))
+
+
+def _broken_budget(row: tuple[Any, ...], known: dict[tuple[str, str | None], TestId]) -> BrokenBudget:
+    attempt, kind, severity, measured, limit, unit, message, run, profile, outcome, started_at, path, case = row
+    if (path, case) not in known:
+        known[path, case] = TestId(path=path, case=case)
+    return BrokenBudget(
+        run_id=run,
+        attempt_id=attempt,
+        test_id=known[path, case],
+        profile=profile,
+        outcome=_OUTCOMES[outcome],
+        started_at=moment_of(started_at),
+        violation=Violation(
+            kind=_KINDS[kind],
+            severity=_SEVERITIES[severity],
+            measured=measured,
+            limit=limit,
+            unit=unit,
+            message=message,
+        ),
+    )
 
 
 def _started_at(db: Database, since: datetime | None, until: datetime | None) -> sa.ColumnElement[Any]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from orchestrator.database.daily import midnight, today
-from orchestrator.database.schema import attempts, daily_usage, runs, stale_days
+from orchestrator.database.schema import attempts, daily_usage, runs, stale_days, summed_months
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 EXACT_DAYS = 35
 """Windows up to this length are read from attempts."""
@@ -33,6 +33,8 @@ class Stretch:
     until: datetime | None
     by_day: bool
     """Read from the sums of days; both bounds are midnights then."""
+    by_month: bool = False
+    """Of them, whole months that are put together."""
 
     @property
     def days(self) -> int:
@@ -56,6 +58,31 @@ def stretches(connection: sa.Connection, since: datetime | None, until: datetime
     if _before(midnight(last), until):
         parts.append(Stretch(since=midnight(last), until=until, by_day=False))
     return tuple(parts)
+
+
+def by_months(connection: sa.Connection, parts: Sequence[Stretch]) -> tuple[Stretch, ...]:
+    """The same, with what is put together by month cut out of what is read by day."""
+    ready = set(connection.execute(sa.select(summed_months.c.month)).scalars())
+    return tuple(piece for part in parts for piece in (_in_months(part, ready) if part.by_day else (part,)))
+
+
+def _in_months(part: Stretch, ready: Collection[str]) -> list[Stretch]:
+    pieces: list[tuple[date, date, bool]] = []
+    assert part.since is not None and part.until is not None  # noqa: S101, PT018 - days have both; for the type checker
+    start, last = part.since.date(), part.until.date()
+    while start < last:
+        end = (start.replace(day=1) + timedelta(days=31)).replace(day=1)
+        whole = start.day == 1 and end <= last and start.isoformat()[:7] in ready
+        end = min(end, last)
+        if pieces and pieces[-1][2] == whole:
+            pieces[-1] = (pieces[-1][0], end, whole)
+        else:
+            pieces.append((start, end, whole))
+        start = end
+    return [
+        Stretch(since=midnight(begin), until=midnight(end), by_day=not whole, by_month=whole)
+        for begin, end, whole in pieces
+    ]
 
 
 def _before(start: datetime | None, end: datetime | None) -> bool:

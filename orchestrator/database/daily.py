@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from orchestrator.database import monthly
 from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, UNJUDGED
 from orchestrator.database.schema import OUTCOMES, attempts, daily_usage, runs, stale_days, violations
 from orchestrator.database.sketch import sketch
@@ -80,6 +81,7 @@ def keep_better(connection: sa.Connection, day: str, rows: Sequence[Row]) -> Non
         )
     if better:
         connection.execute(daily_usage.insert(), better)
+        monthly.forget(connection, [day[:7]])
 
 
 def _rank(row: Mapping[Any, Any] | None) -> tuple[int, str]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
+import sys
+import time
 import uuid
 import zlib
 from dataclasses import fields
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.model import Sample, TestId
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable, Sequence
 
 _NAMESPACE = uuid.UUID("6f726368-0000-5000-8000-7265736f7572")
@@ -52,6 +56,15 @@ def content_id(kind: str, content: object) -> str:
     return f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}"
 
 
+def attempt_id() -> str:
+    """A new UUID that begins with the time in milliseconds (version 7, RFC 9562, 5.7): new rows stand side by side
+    in every index, where random ones would touch a page of each, a quarter of an insert's time at a million.
+    """
+    number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
+    number = number & ~(0xF << 76) | 7 << 76
+    return str(uuid.UUID(int=number & ~(0b11 << 62) | 0b10 << 62))
+
+
 def key_of_test(project: str, test_id: TestId) -> str:
     """Key of a test: from its project and its name."""
     return content_id("test", [project, test_id.path, test_id.case])
@@ -86,10 +99,20 @@ def unpack(data: bytes) -> object:
     return content
 
 
+A = TypeVar("A", "array[int]", "array[float]")
+
+
+def little_endian(values: A) -> A:
+    """Numbers of this machine as those of files, or the other way round: the lowest byte first. In place."""
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
 def pack_samples(samples: Sequence[Sample]) -> bytes:
     """One JSON list a figure, figures that were never measured left out: `{"at_seconds": [0.0, 0.1], …}`."""
     columns = zip(_SAMPLE_FIELDS, zip(*map(_FIGURES_OF, samples), strict=True), strict=bool(samples))
-    return pack({name: values for name, values in columns if any(v is not None for v in values)})
+    return pack({name: values for name, values in columns if values.count(None) < len(values)})
 
 
 def unpack_samples(data: bytes) -> tuple[Sample, ...]:

@@ -7,14 +7,16 @@ test comes from the run that decided it last.
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database import rows, schema
+from orchestrator.database import schema
+from orchestrator.database.coverage import EXACT_DAYS
 from orchestrator.database.encode import unpack_samples
 from orchestrator.database.loading import load_run, run_rows
+from orchestrator.database.plain import PlainQuery, moment_of, plain_rows
 from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
 from orchestrator.model import Launch, Outcome, TestId, ViolationKind
 from orchestrator.model_nightly import Cost, HistoryPoint, Nightly, NightTest
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
     from orchestrator.model import Sample
     from orchestrator.model_reports import AttemptRow, RunRecord, RunRow
@@ -32,8 +35,25 @@ if TYPE_CHECKING:
 
 HISTORY_WINDOWS = 14
 """How many windows before the one reported on trends go back: two weeks of nights."""
+LONG_HISTORY_ATTEMPTS = 50
+"""Where those are more than `EXACT_DAYS`, trends rest on so many attempts of each test at most, the newest."""
 
-_FIGURES = tuple(EXPRESSIONS.items())
+_POINT_COLUMNS = (
+    "test_id",
+    "id",
+    "run_id",
+    "profile",
+    "outcome",
+    "started_at",
+    "is_final",
+    "is_flaky",
+    "slot_position",
+    "launch",
+    "limit_memory_bytes",
+    "limit_timeout_seconds",
+)
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_FORKED = Launch.FORKED.value
 _CHUNK = 500
 """SQLite bounds the number of parameters."""
 
@@ -93,48 +113,80 @@ def _runs(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, 
 def _points(
     db: Database, since: datetime | None, end: datetime
 ) -> tuple[dict[TestId, list[HistoryPoint]], dict[TestId, list[HistoryPoint]]]:
-    """Judged attempts by test: those of the window, and those of the windows before."""
-    attempts, tests = schema.attempts, schema.tests
-    figures = [expression.label(f"figure_{at}") for at, (_, expression) in enumerate(_FIGURES)]
-    wanted = ("run_id", "profile", "outcome", "started_at", "is_final", "is_flaky", "slot_position", "launch")
-    limits = ("limit_memory_bytes", "limit_timeout_seconds")
-    start = None if since is None else since - HISTORY_WINDOWS * (end - since)
-    query = (
-        sa.select(
-            attempts.c.id, *(attempts.c[n] for n in wanted + limits), *figures, tests.c.path, tests.c.case_name
-        )
-        .join(tests, tests.c.id == attempts.c.test_id)
-        .where(window(start, end))
-        .order_by(attempts.c.started_at, attempts.c.id)
-    )
-    now: dict[TestId, list[HistoryPoint]] = defaultdict(list)
-    before: dict[TestId, list[HistoryPoint]] = defaultdict(list)
+    """Judged attempts by test, oldest first: those of the window, and those of the windows before."""
+    tests = schema.tests
     with db.reading() as connection:
-        for row in connection.execute(query).mappings():
-            part = before if since is not None and row["started_at"] < since else now
-            part[rows.test_id(row)].append(_point(row))
-    return now, before
+        named = connection.execute(sa.select(tests.c.id, tests.c.path, tests.c.case_name)).all()
+        now = _grouped(plain_rows(connection, _point_query(since, end)))
+        before: dict[str, list[HistoryPoint]] = {}
+        if since is not None:
+            start = since - HISTORY_WINDOWS * (end - since)
+            if since - start <= timedelta(days=EXACT_DAYS):
+                before = _grouped(plain_rows(connection, _point_query(start, since)))
+            else:
+                before = _newest(connection, [key for key, _, _ in named], start, since)
+    names = {key: TestId(path=path, case=case) for key, path, case in named}
+    return _by_name(now, names), _by_name(before, names)
 
 
-def _point(row: sa.RowMapping) -> HistoryPoint:
-    measured = {
-        resource: float(row[f"figure_{at}"])
-        for at, (resource, _) in enumerate(_FIGURES)
-        if row[f"figure_{at}"] is not None
-    }
+def _point_query(start: datetime | None, end: datetime) -> sa.Select[Any]:
+    columns = (schema.attempts.c[name] for name in _POINT_COLUMNS)
+    query = sa.select(*columns, *EXPRESSIONS.values()).where(window(start, end))
+    return query.order_by(schema.attempts.c.started_at, schema.attempts.c.id)
+
+
+def _grouped(rows: PlainRows) -> dict[str, list[HistoryPoint]]:
+    found: dict[str, list[HistoryPoint]] = defaultdict(list)
+    for key, *row in rows:
+        found[key].append(_point(row))
+    return found
+
+
+def _newest(
+    connection: sa.Connection, keys: Sequence[str], start: datetime, end: datetime
+) -> dict[str, list[HistoryPoint]]:
+    """Of each test the newest attempts, not more than a trend needs: a long history would be most of a report."""
+    attempts = schema.attempts
+    newest = _point_query(start, end).where(attempts.c.test_id == sa.bindparam("test_id")).order_by(None)
+    query = newest.order_by(attempts.c.started_at.desc(), attempts.c.id.desc()).limit(LONG_HISTORY_ATTEMPTS)
+    found: dict[str, list[HistoryPoint]] = {}
+    asked = PlainQuery(connection, query)
+    for key in keys:
+        rows = asked.rows(test_id=key)
+        if rows:
+            found.update(_grouped(rows[::-1]))
+    return found
+
+
+def _by_name(
+    points: Mapping[str, list[HistoryPoint]], names: Mapping[str, TestId]
+) -> dict[TestId, list[HistoryPoint]]:
+    """Tests of two projects may have the same name: their attempts are put together, in order of time."""
+    found: dict[TestId, list[HistoryPoint]] = {}
+    for key, some in points.items():
+        known = found.setdefault(names[key], some)
+        if known is not some:
+            found[names[key]] = sorted([*known, *some], key=lambda point: (point.started_at, point.attempt_id))
+    return found
+
+
+def _point(row: Sequence[Any]) -> HistoryPoint:
+    attempt, run, profile, outcome, started_at, final, flaky, position, launch, memory, timeout, *figures = row
     return HistoryPoint(
-        attempt_id=row["id"],
-        run_id=row["run_id"],
-        started_at=row["started_at"],
-        profile=row["profile"],
-        outcome=Outcome(row["outcome"]),
-        final=row["is_final"],
-        flaky=bool(row["is_flaky"]),
-        slot_position=row["slot_position"],
-        forked=row["launch"] == Launch.FORKED,
-        limit_memory_bytes=row["limit_memory_bytes"],
-        limit_timeout_seconds=row["limit_timeout_seconds"],
-        figures=measured,
+        attempt_id=attempt,
+        run_id=run,
+        started_at=moment_of(started_at),
+        profile=profile,
+        outcome=_OUTCOMES[outcome],
+        final=bool(final),
+        flaky=bool(flaky),
+        slot_position=position,
+        forked=launch == _FORKED,
+        limit_memory_bytes=memory,
+        limit_timeout_seconds=timeout,
+        figures={
+            name: float(value) for name, value in zip(EXPRESSIONS, figures, strict=True) if value is not None
+        },
     )
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.loading import run_rows
-from orchestrator.database.schema import attempts, runs, tests
+from orchestrator.database.plain import PlainQuery, plain_rows
+from orchestrator.database.schema import attempts, hosts, runs, tests
 from orchestrator.model import Outcome, TestId
 from orchestrator.model_reports import Observed, RunFigures
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from orchestrator.database.store import Database
     from orchestrator.model_reports import RunRow
 
-_SAME_NAME = (
+_COLUMNS = (
+    "outcome",
+    "test_seconds",
     "run_id",
     "cpu_seconds",
     "memory_peak_bytes",
@@ -35,6 +38,7 @@ _SAME_NAME = (
     "limit_memory_bytes",
     "limit_timeout_seconds",
 )
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _AT_ONCE = 500
 """SQLite bounds the number of parameters."""
 
@@ -44,7 +48,7 @@ def observed(
 ) -> Mapping[TestId, tuple[Observed, ...]]:
     """Each test's newest attempts, at most so many, newest first; tests without one are not in the answer."""
     query = (
-        sa.select(attempts.c.outcome, attempts.c.test_seconds, *(attempts.c[name] for name in _SAME_NAME))
+        sa.select(*(attempts.c[name] for name in _COLUMNS))
         .where(attempts.c.test_id == sa.bindparam("test_id"))
         .order_by(attempts.c.started_at.desc())
         .limit(at_most)
@@ -54,16 +58,31 @@ def observed(
     named = sa.select(tests.c.id, tests.c.path, tests.c.case_name).where(tests.c.project == project)
     found: dict[TestId, tuple[Observed, ...]] = {}
     with db.reading() as connection:
+        newest = PlainQuery(connection, query)
         for key, path, case in connection.execute(named).all():
-            rows = connection.execute(query, {"test_id": key}).all()
+            rows = newest.rows(test_id=key)
             if rows:
                 found[TestId(path=path, case=case)] = tuple(map(_observed, rows))
     return found
 
 
-def _observed(row: Any) -> Observed:
-    same = {name: getattr(row, name) for name in _SAME_NAME}
-    return Observed(outcome=Outcome(row.outcome), duration_seconds=row.test_seconds, **same)
+def _observed(row: tuple[Any, ...]) -> Observed:
+    outcome, duration, run, cpu, peak, file_peak, pids, hits, kills, throttled, cpus, memory, timeout = row
+    return Observed(
+        outcome=_OUTCOMES[outcome],
+        duration_seconds=duration,
+        run_id=run,
+        cpu_seconds=cpu,
+        memory_peak_bytes=peak,
+        file_peak_bytes=file_peak,
+        pids_peak=pids,
+        pids_limit_hits=hits,
+        oom_kills=kills,
+        throttled_seconds=throttled,
+        limit_cpus=cpus,
+        limit_memory_bytes=memory,
+        limit_timeout_seconds=timeout,
+    )
 
 
 def runs_up_to(
@@ -97,6 +116,7 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
     query = (
         sa.select(
             attempts.c.run_id,
+            hosts.c.machine_id,
             tests.c.path,
             tests.c.case_name,
             attempts.c.memory_peak_bytes,
@@ -104,26 +124,34 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
             attempts.c.cpu_seconds,
         )
         .join(tests, tests.c.id == attempts.c.test_id)
+        .join(runs, runs.c.id == attempts.c.run_id)
+        .join(hosts, hosts.c.id == runs.c.host_id)
         .where(attempts.c.is_final, attempts.c.outcome == Outcome.PASSED.value)
     )
-    found: dict[TestId, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[tuple[str, str | None], dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    machines: dict[str, str] = {}
     with db.reading() as connection:
         for start in range(0, len(run_ids), _AT_ONCE):
             here = query.where(attempts.c.run_id.in_(run_ids[start : start + _AT_ONCE]))
-            for row in connection.execute(here):
-                found[TestId(path=row.path, case=row.case_name)][row.run_id].append(row)
+            for run_id, machine, path, case, *figures in plain_rows(connection, here):
+                found[path, case][run_id].append(figures)
+                machines[run_id] = machine
     return {
-        test: tuple(_figures(run_id, by_run[run_id]) for run_id in run_ids if run_id in by_run)
-        for test, by_run in found.items()
+        TestId(path=path, case=case): tuple(
+            _figures(run, by_run[run], machines[run]) for run in run_ids if run in by_run
+        )
+        for (path, case), by_run in found.items()
     }
 
 
-def _figures(run_id: str, rows: Sequence[Any]) -> RunFigures:
+def _figures(run_id: str, rows: Sequence[Sequence[Any]], machine: str) -> RunFigures:
+    memory, durations, cpu = zip(*rows, strict=True)
     return RunFigures(
         run_id=run_id,
-        memory_peak_bytes=_median(row.memory_peak_bytes for row in rows),
-        duration_seconds=median(row.test_seconds for row in rows),
-        cpu_seconds=_median(row.cpu_seconds for row in rows),
+        memory_peak_bytes=_median(memory),
+        duration_seconds=median(durations),
+        cpu_seconds=_median(cpu),
+        machine=machine,
     )
 
 

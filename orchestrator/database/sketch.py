@@ -12,12 +12,17 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from orchestrator.database.encode import little_endian
+from orchestrator.database.statistics import rank
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _WIDTH = math.log(1.001)
 _LOWEST = 1e-6
 _HIGHEST_BUCKET = _MOST = 0xFFFF
+_LOW = 0 if sys.byteorder == "little" else 1
+"""Where the lower half of a number of four bytes is."""
 
 
 def bucket(value: float) -> int:
@@ -34,29 +39,79 @@ def value_of(number: int) -> float:
 
 def sketch(values: Iterable[float]) -> bytes:
     """Pairs of bucket and count in ascending order, two bytes each, the lower one first."""
-    pairs = array("H")
-    for number, count in sorted(Counter(map(bucket, values)).items()):
-        for start in range(0, count, _MOST):
-            pairs.extend((number, min(count - start, _MOST)))
-    return _little_endian(pairs).tobytes()
+    return _packed(Counter(map(bucket, values)))
 
 
-def buckets(sketches: Sequence[bytes]) -> list[int]:
-    """Buckets of all values of all sketches, in no order. ValueError for anything that is no sketch."""
-    pairs = array("H")
-    pairs.frombytes(b"".join(sketches))
-    numbers, counts = _little_endian(pairs)[::2], pairs[1::2]
-    if len(numbers) != len(counts):
-        raise ValueError("a sketch is cut short")
-    found = list(numbers)
-    if sum(counts) > len(counts):
-        for number, count in zip(numbers, counts, strict=True):
-            if count > 1:  # mostly it is 1
-                found += [number] * (count - 1)
+def united(sketches: Sequence[bytes]) -> bytes:
+    """One sketch of the values of all of them. ValueError for anything that is no sketch."""
+    numbers, counts = _columns(sketches)
+    found: Counter[int] = Counter()
+    for number, count in zip(numbers, counts, strict=True):
+        found[number] += count
+    return _packed(found)
+
+
+def keys(sketches: Sequence[bytes]) -> array[int]:
+    """Buckets with their counts, in no order, each pair as one number that sorts as its bucket does: nothing is
+    done in Python for each of them. ValueError for anything that is no sketch.
+    """
+    numbers, counts = _columns(sketches)
+    pairs = array("H", bytes(4 * len(numbers)))
+    pairs[_LOW::2], pairs[1 - _LOW :: 2] = counts, numbers
+    found = array("I")
+    found.frombytes(pairs.tobytes())
     return found
 
 
-def _little_endian(pairs: array[int]) -> array[int]:
-    if sys.byteorder == "big":
-        pairs.byteswap()
-    return pairs
+def keys_of(values: Iterable[float]) -> array[int]:
+    """As `keys`, of values that are in no sketch yet."""
+    return array("I", [bucket(value) << 16 | 1 for value in values])
+
+
+class Ordered:
+    """Keys put in order, for percentiles."""
+
+    def __init__(self, keys: array[int]) -> None:
+        self._keys = sorted(keys)
+        self.count = count_of(keys)
+        """How many values they stand for."""
+
+    def percentile(self, ratio: float) -> float:
+        """Nearest-rank percentile: what stands for the bucket that has it. IndexError if there is nothing."""
+        keys, wanted = self._keys, rank(ratio, self.count)
+        place = below = 0
+        if self.count <= _MOST:  # then the lower half of a sum of keys is a sum of counts: go on from a near place
+            place = len(keys) * wanted // self.count
+            below = sum(keys[:place]) & _MOST
+        while below >= wanted:
+            place -= 1
+            below -= keys[place] & _MOST
+        while below < wanted:
+            below += keys[place] & _MOST
+            place += 1
+        return value_of(keys[place - 1] >> 16)
+
+
+def count_of(keys: array[int]) -> int:
+    """How many values they stand for."""
+    pairs = array("H")
+    pairs.frombytes(keys.tobytes())
+    return sum(pairs[_LOW::2])
+
+
+def _packed(found: Counter[int]) -> bytes:
+    pairs = array("H")
+    for number, count in sorted(found.items()):
+        for start in range(0, count, _MOST):
+            pairs.extend((number, min(count - start, _MOST)))
+    return little_endian(pairs).tobytes()
+
+
+def _columns(sketches: Sequence[bytes]) -> tuple[array[int], array[int]]:
+    pairs = array("H")
+    pairs.frombytes(b"".join(sketches))
+    little_endian(pairs)
+    numbers, counts = pairs[::2], pairs[1::2]
+    if len(numbers) != len(counts):
+        raise ValueError("a sketch is cut short")
+    return numbers, counts

@@ -7,14 +7,18 @@ Count, maximum and mean are exact either way. Percentiles are exact where all is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Self, TypeAlias, cast
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar, cast
 
-from orchestrator.database.sketch import bucket, buckets, value_of
+from orchestrator.database.monthly import maxima_of
+from orchestrator.database.sketch import Ordered, count_of, keys, keys_of
 from orchestrator.database.statistics import Spread, history, percentile, spread
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Sequence
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,7 @@ class Values:
     @classmethod
     def of(cls, column: Sequence[float | None], *, days: int) -> Self | None:
         """What was measured; None if nothing was."""
-        # Mostly nothing is missing, and a search for None takes a quarter of the time that a copy takes.
-        known = [v for v in column if v is not None] if None in column else cast("Sequence[float]", column)
+        known = _known(column)
         return cls(known, days) if known else None
 
     @property
@@ -46,9 +49,9 @@ class Values:
         """The largest."""
         return max(self.values)
 
-    def buckets(self) -> Sequence[int]:
+    def keys(self) -> array[int]:
         """As those of a sketch."""
-        return [bucket(value) for value in self.values]
+        return keys_of(self.values)
 
     def points(self) -> Sequence[float]:
         """One for each day or so."""
@@ -57,12 +60,13 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """A figure summed up by day, in order of time: each day's maximum, and all days' sketches."""
+    """A figure summed up by day or by month, in order of time."""
 
-    total: float
+    sums: Sequence[float]
+    """Of each day or month."""
     maxima: Sequence[float]
-    found: Sequence[int]
-    """Buckets of all sketches."""
+    """Of each day."""
+    sketches: Sequence[bytes]
 
     @classmethod
     def of(
@@ -72,15 +76,32 @@ class Days:
         sketches: Sequence[bytes | None],
     ) -> Self | None:
         """Of columns of `daily_usage`; None if nothing was measured."""
-        if None in sums:
-            measured = [s is not None for s in sums]
-            sums = [s for s, is_there in zip(sums, measured, strict=True) if is_there]
-            maxima = [m for m, is_there in zip(maxima, measured, strict=True) if is_there]
-            sketches = [s for s, is_there in zip(sketches, measured, strict=True) if is_there]
-        if not sums:
-            return None
-        known = cast("Sequence[float]", maxima)
-        return cls(sum(cast("Sequence[float]", sums)), known, buckets(cast("Sequence[bytes]", sketches)))
+        found = cls(_known(sums), _known(maxima), _known(sketches))
+        return found if found.sums else None
+
+    @classmethod
+    def of_months(
+        cls,
+        sums: Sequence[float | None],
+        maxima: Sequence[bytes | None],
+        sketches: Sequence[bytes | None],
+    ) -> Self | None:
+        """Of columns of `monthly_usage`; None if nothing was measured."""
+        found = cls(_known(sums), maxima_of(_known(maxima)), _known(sketches))
+        return found if found.sums else None
+
+    @classmethod
+    def together(cls, parts: Sequence[Days]) -> Days:
+        """All of them, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        sums, maxima, sketches = zip(*((part.sums, part.maxima, part.sketches) for part in parts), strict=True)
+        return cls(list(chain(*sums)), list(chain(*maxima)), list(chain(*sketches)))
+
+    @property
+    def total(self) -> float:
+        """Sum over all attempts."""
+        return sum(self.sums)
 
     @property
     def maximum(self) -> float:
@@ -90,18 +111,32 @@ class Days:
     @property
     def count(self) -> int:
         """Attempts."""
-        return len(self.found)
+        return count_of(self.keys())
 
-    def buckets(self) -> Sequence[int]:
+    def keys(self) -> array[int]:
         """Of all sketches."""
-        return self.found
+        return keys(self.sketches)
 
     def points(self) -> Sequence[float]:
         """One for each day."""
         return self.maxima
 
 
+def _known(column: Sequence[T | None]) -> Sequence[T]:
+    """What was measured. Mostly nothing is missing: a search for None takes a quarter of the time of a copy."""
+    return [value for value in column if value is not None] if None in column else cast("Sequence[T]", column)
+
+
 Part: TypeAlias = Values | Days
+
+
+def joined(parts: Sequence[Part]) -> list[Part]:
+    """Days that follow days as one part."""
+    found: list[Part] = []
+    for are_days, group in groupby(parts, key=lambda part: isinstance(part, Days)):
+        some = list(group)
+        found += [Days.together(cast("Sequence[Days]", some))] if are_days else some
+    return found
 
 
 def spread_of(parts: Sequence[Part]) -> Spread:
@@ -110,11 +145,10 @@ def spread_of(parts: Sequence[Part]) -> Spread:
     if not others and isinstance(first, Values):
         return spread(first.values)
     ordered = _ordered(parts)
-    count = sum(part.count for part in parts)
     maximum = max(part.maximum for part in parts)
-    p50, p95, p99 = (min(value_of(percentile(ordered, ratio)), maximum) for ratio in (0.5, 0.95, 0.99))
-    mean = sum(part.total for part in parts) / count
-    return Spread(count=count, maximum=maximum, mean=mean, p50=p50, p95=p95, p99=p99)
+    p50, p95, p99 = (min(ordered.percentile(ratio), maximum) for ratio in (0.5, 0.95, 0.99))
+    mean = sum(part.total for part in parts) / ordered.count
+    return Spread(count=ordered.count, maximum=maximum, mean=mean, p50=p50, p95=p95, p99=p99)
 
 
 def median(parts: Sequence[Part]) -> float | None:
@@ -123,15 +157,18 @@ def median(parts: Sequence[Part]) -> float | None:
         return None
     if len(parts) == 1 and isinstance(parts[0], Values):
         return percentile(sorted(parts[0].values), 0.5)
-    return min(value_of(percentile(_ordered(parts), 0.5)), max(part.maximum for part in parts))
+    return min(_ordered(parts).percentile(0.5), max(part.maximum for part in parts))
 
 
 def history_of(parts: Sequence[Part]) -> tuple[float, ...]:
     """As `statistics.history`, of attempts or of days."""
     if len(parts) == 1 and isinstance(parts[0], Values):
         return history(parts[0].values)
-    return history([point for part in parts for point in part.points()])
+    return history(list(chain(*(part.points() for part in parts))))
 
 
-def _ordered(parts: Sequence[Part]) -> list[int]:
-    return sorted(chain.from_iterable(part.buckets() for part in parts))
+def _ordered(parts: Sequence[Part]) -> Ordered:
+    first, *others = (part.keys() for part in parts)
+    for keys_ in others:
+        first.extend(keys_)
+    return Ordered(first)

@@ -31,9 +31,13 @@ def percentile(ordered: Sequence[N], ratio: float) -> N:
     """Nearest-rank percentile of values in ascending order: one of them. ValueError if there are none."""
     if not ordered:
         raise ValueError("no percentile of nothing")
+    return ordered[rank(ratio, len(ordered)) - 1]
+
+
+def rank(ratio: float, count: int) -> int:
+    """Of the nearest-rank percentile: which of so many ordered values it is, from 1."""
     # The rounding undoes what binary fractions add: 0.95 * 20 must be rank 19, never 20.
-    rank = math.ceil(round(ratio * len(ordered), 9))
-    return ordered[min(max(rank, 1), len(ordered)) - 1]
+    return min(max(math.ceil(round(ratio * count, 9)), 1), count)
 
 
 def spread(values: Sequence[float]) -> Spread:

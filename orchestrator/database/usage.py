@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
-from orchestrator.database.coverage import Stretch, stretches
+from orchestrator.database.coverage import Stretch, by_months, stretches
+from orchestrator.database.plain import PlainQuery
 from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, window
-from orchestrator.database.schema import attempts, daily_usage, tests
-from orchestrator.database.spreads import Days, Values, history_of, median, spread_of
+from orchestrator.database.schema import attempts, daily_usage, monthly_usage, tests
+from orchestrator.database.spreads import Days, Values, history_of, joined, median, spread_of
 from orchestrator.model import TestId
 from orchestrator.model_reports import HEADLINES, Resource, UsageRow
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.database.spreads import Part
     from orchestrator.database.store import Database
 
-    Rows = Sequence[tuple[Any, ...]]
-    Query = tuple[Stretch, sa.Select[Any]]
+    Query = tuple[Stretch, PlainQuery]
 
 
 def usage_report(
@@ -80,10 +79,13 @@ class UsageReader:
                 yield _row(test, resource, now, earlier)
 
     def _queries(self, since: datetime | None, until: datetime | None) -> list[Query]:
-        return [
-            (part, self._by_day(part) if part.by_day else self._by_attempt(part))
-            for part in stretches(self._connection, since, until)
-        ]
+        parts = by_months(self._connection, stretches(self._connection, since, until))
+        return [(part, PlainQuery(self._connection, self._query(part))) for part in parts]
+
+    def _query(self, part: Stretch) -> sa.Select[Any]:
+        if part.by_month:
+            return self._by_month(part)
+        return self._by_day(part) if part.by_day else self._by_attempt(part)
 
     def _by_attempt(self, part: Stretch) -> sa.Select[Any]:
         figures = [EXPRESSIONS[resource] for resource in self._resources]
@@ -101,32 +103,37 @@ class UsageReader:
             query = query.where(columns.day < part.until.date().isoformat())
         return query
 
+    def _by_month(self, part: Stretch) -> sa.Select[Any]:
+        assert part.since is not None and part.until is not None  # noqa: S101, PT018 - months have both; for the type checker
+        columns = monthly_usage.c
+        names = [DAILY_NAMES[resource] for resource in self._resources]
+        figures = [columns[f"{name}_{sum_}"] for name in names for sum_ in ("sum", "maxima", "sketch")]
+        query = sa.select(*figures).where(columns.test_id == sa.bindparam("test_id")).order_by(columns.month)
+        return query.where(
+            columns.month >= part.since.date().isoformat()[:7], columns.month < part.until.date().isoformat()[:7]
+        )
+
     def _read(self, queries: Sequence[Query], key: str) -> list[list[Part]]:
         """For each resource, the parts of the window that have something of it."""
         found: list[list[Part]] = [[] for _ in self._resources]
         for stretch, query in queries:
-            columns = list(zip(*self._fetch(query, key), strict=True))
+            columns = list(zip(*query.rows(test_id=key), strict=True))
             if not columns:
                 continue
             for place, parts in enumerate(found):
-                part = (
-                    Days.of(*columns[3 * place : 3 * place + 3])
-                    if stretch.by_day
-                    else Values.of(columns[place], days=stretch.days)
-                )
+                part = _part(stretch, columns, place)
                 if part is not None:
                     parts.append(part)
-        return found
+        return [joined(parts) if len(parts) > 1 else parts for parts in found]
 
-    def _fetch(self, query: sa.Select[Any], key: str) -> Rows:
-        """Rows as the driver makes them: SQLAlchemy's own cost as much again, and there may be a million."""
-        result = self._connection.execute(query, {"test_id": key})
-        try:
-            rows: Rows = result.cursor.fetchall() if result.cursor is not None else []
-        except self._connection.dialect.loaded_dbapi.Error as error:
-            raise DBAPIError(str(query), {"test_id": key}, error) from error
-        result.close()
-        return rows
+
+def _part(stretch: Stretch, columns: Sequence[tuple[Any, ...]], place: int) -> Part | None:
+    """What the columns of a stretch say of the resource at that place."""
+    if stretch.by_month:
+        return Days.of_months(*columns[3 * place : 3 * place + 3])
+    if stretch.by_day:
+        return Days.of(*columns[3 * place : 3 * place + 3])
+    return Values.of(columns[place], days=stretch.days)
 
 
 def _row(test: TestId, resource: Resource, now: Sequence[Part], earlier: Sequence[Part]) -> UsageRow:

@@ -69,10 +69,10 @@ VIEWS = (
         comment="Tests whose newest result is neither passed nor skipped.",
         query=(
             f"SELECT {_TEST}, a.test_outcome AS outcome, a.message, a.profile, a.started_at, "
-            f"substr(a.run_id, 1, 8) AS run {_FROM} "
-            "WHERE a.is_final AND a.test_outcome NOT IN ('passed', 'skipped') AND NOT EXISTS (SELECT 1 "
-            "FROM attempts later WHERE later.test_id = a.test_id AND later.started_at > a.started_at "
-            "AND later.is_final) ORDER BY a.started_at DESC"
+            "substr(a.run_id, 1, 8) AS run FROM tests t JOIN attempts a ON a.test_id = t.id AND a.started_at = "
+            "(SELECT newest.started_at FROM attempts newest WHERE newest.test_id = t.id AND newest.is_final "
+            "ORDER BY newest.started_at DESC LIMIT 1) "
+            "WHERE a.is_final AND a.test_outcome NOT IN ('passed', 'skipped') ORDER BY a.started_at DESC"
         ),
     ),
     View(

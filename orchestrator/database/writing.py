@@ -67,8 +67,12 @@ def _add_all(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) ->
     if not rows:
         return 0
     if connection.dialect.name != "sqlite":
+        if len(rows) == 1:
+            return connection.execute(_insert(table, connection.dialect.name), rows[0]).rowcount
         return connection.execute(_insert(table, connection.dialect.name), list(rows)).rowcount
     statement, values_of = _driver_insert(table, connection.dialect)
+    if len(rows) == 1:
+        return connection.exec_driver_sql(statement, values_of(rows[0])).rowcount
     return connection.exec_driver_sql(statement, [values_of(row) for row in rows]).rowcount
 
 
@@ -108,16 +112,16 @@ def _result(connection: sa.Connection, bundle: Bundle, known: set[str]) -> bool:
     for table in (schema.fact_sheets, schema.tests):
         for row in bundle.tables[table.name]:
             if row["id"] not in known:
-                _add(connection, table, [row])
+                _add_all(connection, table, [row])
     deciding, *earlier = bundle.tables["attempts"]
     # One index allows one final attempt per test and repetition: whoever comes second changes nothing.
-    if not _add(connection, schema.attempts, [deciding]):
+    if not _add_all(connection, schema.attempts, [deciding]):
         return False
     added = {deciding["id"]}
-    added |= {row["id"] for row in earlier if _add(connection, schema.attempts, [row])}
+    added |= {row["id"] for row in earlier if _add_all(connection, schema.attempts, [row])}
     for table in (schema.cases, schema.violations, schema.samples):
         rows = [row for row in bundle.tables[table.name] if row["attempt_id"] in added]
-        _add(connection, table, rows)
+        _add_all(connection, table, rows)
     return True
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from orchestrator.verdict.gates import rank_chance
+from orchestrator.verdict.ranks import rank_chance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -1,41 +1,38 @@
 """Has a test become hungrier than it was? A decision over several runs that noise does not move. Pure.
 
-Four conditions, all of them needed (docs/design/gates.md, with the measured error rates): enough runs; growth
-above the tolerance and above what is worth a word, by the Hodges-Lehmann estimate (the median of all ratios of a
-new run to an old one); an exact rank test (Mann and Whitney 1947) against chance, which assumes no shape of the
-noise; and growth above the noise floor that the history teaches, for noise that is not independent from run to
-run: a slow hour, another machine. Old runs are carried forward along their own drift first.
+Machines are compared with themselves, old runs carried forward along their own drift. Then a test has grown if the
+most likely growth is above the tolerance and worth a word, and its runs are so many times more likely with such
+growth than without (`evidence`). docs/design/gates.md has the measured error rates.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
-from functools import lru_cache
-from itertools import pairwise
+from collections import defaultdict
 from statistics import median
 from typing import TYPE_CHECKING
 
 from orchestrator.model_reports import Comparison, Judgement
+from orchestrator.verdict.evidence import evidence, likeness
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MINIMUM_NEW_RUNS = 3
 """Fewer cannot be told from chance: of 50 old runs and 2 new ones, the 2 are the highest once in 1,326 cases."""
 MINIMUM_OLD_RUNS = 20
 MAXIMUM_NEW_RUNS = 5
 MAXIMUM_OLD_RUNS = 50
-SIGNIFICANCE = 0.0003
-"""Of the rank test, one-sided."""
-
-
+LEAST_WEIGHT = 6.0
+"""Natural logarithm of how much more likely the new runs must be with growth than without: 403 times."""
+LEAST_WEIGHT_ALIKE = 7.0
+"""Where runs resemble the ones before them: how much is an estimate too."""
+LEAST_OF_A_MACHINE = 10
+"""Old runs that a machine needs to be compared with itself."""
 FLOOR_ERRORS = 3.5
-"""Standard errors that the noise floor is high, where runs are independent: the rank test does the rest."""
+"""Standard errors that growth of one or two runs must have to be suspected, where runs are independent."""
 FLOOR_ERRORS_ALIKE = 6.0
-"""Where runs resemble the ones before them, of which the rank test knows nothing."""
-LEAST_LIKENESS = 0.25
-"""Correlation of neighbours; chance alone makes as much in one of 25 histories of 50 runs."""
+"""Where runs resemble the ones before them."""
 NORMAL_TENTHS = 2.563
 """Standard deviations between the lowest and the highest tenth of a normal distribution."""
 SLOPE_ERROR = 3.46
@@ -44,33 +41,80 @@ standard deviation (least squares: the root of 12).
 """
 
 
-def compare(old: Sequence[float], new: Sequence[float], *, tolerance: float, minimum: float) -> Comparison:
+def compare(
+    old: Sequence[float],
+    new: Sequence[float],
+    *,
+    tolerance: float,
+    minimum: float,
+    machines: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Comparison:
     """Judge the newest `MAXIMUM_NEW_RUNS` of `new` against the newest `MAXIMUM_OLD_RUNS` of `old`, both newest
     first, one value a run. `tolerance`: growth that is allowed (0.1: 10 %); `minimum`: growth in the figure's own
-    unit below which nothing is said.
+    unit below which nothing is said; `machines`: where each old and each new run was, None: all on one.
     """
+    if machines is not None:
+        old, new = like_with_like(old, new, machines)
     before, after = old[:MAXIMUM_OLD_RUNS], new[:MAXIMUM_NEW_RUNS]
     if not before or not after:
         return _judged(Judgement.TOO_FEW, before, after)
     growth = estimate(before, after)
     if len(before) < MINIMUM_OLD_RUNS:
         return _judged(Judgement.TOO_FEW, before, after, growth=growth)
-    if growth > tolerance and median(after) - median(before) >= minimum:
-        carried = carried_forward(before, len(after))  # only here: it costs a thousand slopes
-        growth = estimate(carried, after)
-    else:
-        carried = before
-    if growth <= tolerance or median(after) - median(carried) < minimum:
-        enough = len(after) >= MINIMUM_NEW_RUNS
-        return _judged(Judgement.UNCHANGED if enough else Judgement.TOO_FEW, before, after, growth=growth)
+    enough = len(after) >= MINIMUM_NEW_RUNS
+    calm = Judgement.UNCHANGED if enough else Judgement.TOO_FEW
+    if not _may_have_grown(growth, before, after, tolerance=tolerance, minimum=minimum):
+        return _judged(calm, before, after, growth=growth)
+    carried = carried_forward(before, len(after))  # only here: it costs a thousand slopes
+    growth = estimate(carried, after)
+    if not _may_have_grown(growth, carried, after, tolerance=tolerance, minimum=minimum):
+        return _judged(calm, before, after, growth=growth)
     floor = noise_floor(carried, len(after))
-    if len(after) < MINIMUM_NEW_RUNS:
-        judgement = Judgement.SUSPECTED if growth > floor else Judgement.TOO_FEW
+    if not enough:
+        judgement = Judgement.SUSPECTED if growth > max(floor, tolerance) else Judgement.TOO_FEW
         return _judged(judgement, before, after, growth=growth, floor=floor)
-    chance = rank_chance(carried, after)
-    grown = chance <= SIGNIFICANCE and growth > floor
+    logs = _logarithms([*carried, *after])
+    found = evidence(logs[: len(carried)][::-1], logs[len(carried) :][::-1], tolerance=tolerance)
+    least = LEAST_WEIGHT_ALIKE if found.alike else LEAST_WEIGHT
+    grown = found.weight >= least and found.growth > tolerance * 1.001
     judgement = Judgement.GROWN if grown else Judgement.UNCHANGED
-    return _judged(judgement, before, after, growth=growth, floor=floor, chance=chance)
+    chance = min(1.0, math.exp(-found.weight))
+    return _judged(judgement, before, after, growth=found.growth if grown else growth, floor=floor, chance=chance)
+
+
+def _may_have_grown(
+    growth: float, old: Sequence[float], new: Sequence[float], *, tolerance: float, minimum: float
+) -> bool:
+    """Whether it is worth the work: where a history has two modes, this estimate is a rough one."""
+    return growth > tolerance / 4 and median(new) - median(old) >= minimum
+
+
+def like_with_like(
+    old: Sequence[float], new: Sequence[float], machines: tuple[Sequence[str], Sequence[str]]
+) -> tuple[Sequence[float], Sequence[float]]:
+    """All runs as they would be on the machine of the newest one, by the machines' medians; runs on a machine of
+    which less than `LEAST_OF_A_MACHINE` old ones are known are left out, unless it is the only one.
+    """
+    old_at, new_at = machines
+    if not old or not new or len({*old_at, *new_at}) == 1:
+        return old, new
+    by_machine: dict[str, list[float]] = defaultdict(list)
+    for value, machine in zip(old, old_at, strict=True):
+        by_machine[machine].append(value)
+    usual = {
+        machine: median(values)
+        for machine, values in by_machine.items()
+        if len(values) >= LEAST_OF_A_MACHINE and median(values) > 0
+    }
+    here = next((machine for machine in new_at if machine in usual), None)
+    if here is None:
+        return [], []
+    factors = {machine: usual[here] / value for machine, value in usual.items()}
+    return _moved(old, old_at, factors), _moved(new, new_at, factors)
+
+
+def _moved(values: Sequence[float], at: Sequence[str], factors: Mapping[str, float]) -> Sequence[float]:
+    return [v * factors[machine] for v, machine in zip(values, at, strict=True) if machine in factors]
 
 
 def estimate(old: Sequence[float], new: Sequence[float]) -> float:
@@ -101,11 +145,11 @@ def noise_floor(old: Sequence[float], width: int) -> float:
     median absolute deviation of the logarithms; six, of a larger error, where runs resemble the ones before.
     """
     logs = _logarithms(old)
-    likeness = _likeness(logs)
-    variance = _mean_variance(likeness, width) + _mean_variance(likeness, len(logs))
-    errors = FLOOR_ERRORS_ALIKE if likeness else FLOOR_ERRORS
+    alike = likeness(logs)
+    variance = _mean_variance(alike, width) + _mean_variance(alike, len(logs))
+    errors = FLOOR_ERRORS_ALIKE if alike else FLOOR_ERRORS
     sigma = _sigma(logs)
-    if likeness:  # runs that stay on one level for long: the median deviation may know that level only
+    if alike:  # runs that stay on one level for long: the median deviation may know that level only
         ordered, tenth = sorted(logs), len(logs) // 10
         sigma = max(sigma, (ordered[-1 - tenth] - ordered[tenth]) / NORMAL_TENTHS)
     return math.expm1(errors * sigma * math.sqrt(variance))
@@ -122,54 +166,12 @@ def _logarithms(values: Sequence[float]) -> list[float]:
     return [math.log(max(value, least)) for value in values]
 
 
-def _likeness(values: Sequence[float]) -> float:
-    """Correlation of ranks between each run and the next; 0 below what chance alone makes often."""
-    every = sorted(values)
-    ranks = [bisect_left(every, value) + bisect_right(every, value) for value in values]
-    mean = sum(ranks) / len(ranks)
-    total = sum((rank - mean) ** 2 for rank in ranks)
-    if total == 0:
-        return 0.0
-    found = sum((a - mean) * (b - mean) for a, b in pairwise(ranks)) / total
-    return min(found, 0.9) if found > LEAST_LIKENESS else 0.0
-
-
-def _mean_variance(likeness: float, count: int) -> float:
+def _mean_variance(alike: float, count: int) -> float:
     """Variance of the mean of so many runs in a row, in units of one run's, if each resembles the one before:
     an autoregressive process (Box and Jenkins 1970).
     """
-    inflation = 1 + 2 * sum((1 - lag / count) * likeness**lag for lag in range(1, count))
+    inflation = 1 + 2 * sum((1 - lag / count) * alike**lag for lag in range(1, count))
     return inflation / count
-
-
-def rank_chance(old: Sequence[float], new: Sequence[float]) -> float:
-    """The exact probability that the new runs' rank sum is as high as it is, if all orders are equally likely
-    (one-sided; equal values share their mean rank).
-    """
-    every = sorted([*old, *new])
-    doubled: dict[float, int] = {}
-    start = 0
-    while start < len(every):
-        end = start
-        while end < len(every) and every[end] == every[start]:
-            end += 1
-        doubled[every[start]] = start + 1 + end  # twice the mean of ranks start+1 .. end
-        start = end
-    total = sum(doubled[value] for value in new)
-    return _upper_tail(tuple(doubled[value] for value in every), len(new), total)
-
-
-@lru_cache(maxsize=256)
-def _upper_tail(doubled_ranks: tuple[int, ...], size: int, total: int) -> float:
-    """Share of all choices of `size` ranks whose sum is at least `total`."""
-    ways: list[dict[int, int]] = [{0: 1}, *({} for _ in range(size))]
-    for rank in doubled_ranks:
-        for taken in range(size, 0, -1):
-            here = ways[taken]
-            for subtotal, number in ways[taken - 1].items():
-                here[subtotal + rank] = here.get(subtotal + rank, 0) + number
-    above = sum(number for subtotal, number in ways[size].items() if subtotal >= total)
-    return above / math.comb(len(doubled_ranks), size)
 
 
 def _judged(

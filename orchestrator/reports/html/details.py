@@ -9,18 +9,19 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.model import CaseOutcome
+from orchestrator.model import CaseOutcome, Sample
 from orchestrator.model_reports import Resource
 from orchestrator.reports.text import bounded, decode, one_line, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
+    from datetime import datetime
 
-    from orchestrator.model import Sample, TestId
+    from orchestrator.model import TestId
     from orchestrator.model_nightly import Nightly, NightTest, OutputTails
     from orchestrator.model_reports import AttemptRow
     from orchestrator.reports.html.timeline import Timeline
@@ -125,13 +126,14 @@ def _document(material: Material, troubled: Detail, calm: Detail) -> dict[str, A
 
 def _runs(tests: Sequence[NightTest]) -> dict[str, tuple[float, int]]:
     """Run -> when its first attempt began, and its number, oldest first."""
-    began: dict[str, float] = {}
+    began: dict[str, datetime] = {}
     for test in tests:
         for point in (*test.before, *test.now):
-            at = point.started_at.timestamp()
-            began[point.run_id] = min(began.get(point.run_id, at), at)
+            at = began.get(point.run_id)
+            if at is None or point.started_at < at:
+                began[point.run_id] = point.started_at
     ordered = sorted(began.items(), key=lambda item: item[1])
-    return {run: (at, number) for number, (run, at) in enumerate(ordered)}
+    return {run: (at.timestamp(), number) for number, (run, at) in enumerate(ordered)}
 
 
 def columns(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -311,12 +313,12 @@ def thinned(samples: Sequence[Sample], count: int) -> list[Sample]:
 
 
 def _summed(part: Sequence[Sample], at_seconds: float) -> Sample:
-    """The last of them, with the highest of what goes up and down."""
+    """What a course needs of the last of them, with the highest of what goes up and down."""
     memory = [s.memory_bytes for s in part if s.memory_bytes is not None]
     pids = [s.pids for s in part if s.pids is not None]
-    return replace(
-        part[-1],
+    return Sample(
         at_seconds=at_seconds,
+        cpu_seconds=part[-1].cpu_seconds,
         memory_bytes=max(memory, default=None),
         pids=max(pids, default=None),
     )

@@ -59,7 +59,7 @@ _LEAST_DETAILS = 20_000
 _NO_VERDICTS = Verdicts()
 _PLACEHOLDER = "@@details@@"
 """No test can write it: what it writes is escaped or packed, and a name of it would be cut by nothing else."""
-_VENDORED = ("uPlot", "sortable")
+_VENDORED = ("uPlot",)
 
 
 @cache

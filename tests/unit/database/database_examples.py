@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from orchestrator.database.encode import attempt_id
 from orchestrator.model import (
     Assignment,
     Attempt,
@@ -162,7 +163,7 @@ def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **ch
         attestation=changes.pop("attestation", ATTESTATION),
     )
     facts: dict[str, Any] = {
-        "id": str(uuid.uuid4()),
+        "id": attempt_id(),
         "assignment": assignment,
         "outcome": outcome,
         "message": "" if outcome is Outcome.PASSED else f"it {outcome.value}",

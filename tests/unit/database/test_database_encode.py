@@ -1,3 +1,5 @@
+import time
+import uuid
 import zlib
 from datetime import UTC
 
@@ -103,3 +105,14 @@ def test_percentiles_are_exact_at_ranks():
     assert [statistics.percentile(ordered, r) for r in (0.05, 0.5, 0.95, 0.99, 1.0)] == [1, 10, 19, 20, 20]
     with pytest.raises(ValueError, match="nothing"):
         statistics.percentile([], 0.5)
+
+
+def test_ids_of_attempts_are_valid_unlike_and_in_the_order_of_time():
+    before = time.time_ns() // 1_000_000
+    first = [uuid.UUID(encode.attempt_id()) for _ in range(1000)]
+    time.sleep(0.002)
+    later = uuid.UUID(encode.attempt_id())
+    assert {(one.version, one.variant) for one in first} == {(7, uuid.RFC_4122)}
+    assert len(set(first)) == 1000
+    assert all(one < later for one in first)
+    assert before <= first[0].int >> 80 <= time.time_ns() // 1_000_000

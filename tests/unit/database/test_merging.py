@@ -122,10 +122,10 @@ def test_any_order_and_repetition_gives_the_same(shards, merged, tmp_path_factor
 def test_all_that_was_in_the_files_is_there(shards, database):
     first = merge(database, shards)
     assert [(m.runs, m.attempts, m.version) for m in first] == [
-        (1, 2, 5),
-        (2, 3, 5),
-        (2, 5, 5),
-        (0, 0, 5),
+        (1, 2, 6),
+        (2, 3, 6),
+        (2, 5, 6),
+        (0, 0, 6),
         (1, 1, 4),
     ]
     assert [(m.runs, m.attempts) for m in merge(database, shards)] == [(0, 0)] * 5

@@ -14,6 +14,7 @@ from tests.unit.database.database_examples import (
     VIOLATION,
     days_ago,
     finish,
+    make_assignment,
     make_result,
     make_run,
     make_usage,
@@ -115,3 +116,22 @@ def test_history_goes_back_fourteen_windows(database):
         night(database, ago, {"t/a": (PASSED, 10)})
     report = queries.nightly(database, since=days_ago(1), until=NOW + timedelta(seconds=1), orch_version="1")
     assert len(of(report, "t/a").before) == 1
+
+
+def test_a_long_window_rests_on_the_newest_attempts_before_it(database):
+    run = make_run(started_at=days_ago(9))
+    database.begin_run(run, [])
+    for number in range(60):
+        usage = make_usage(memory_peak_bytes=(100 + number) << 20)
+        ago = days_ago(9 + (60 - number) / 10)
+        assignment = make_assignment(run, "t/many", repetition=1 + number)
+        database.record(run.id, make_result(run, assignment=assignment, usage=usage, started_at=ago))
+    finish(database, run)
+    night(database, 8, {"t/few": (PASSED, 10), "t/many": (PASSED, 10)})
+    night(database, 1, {"t/few": (PASSED, 11), "t/many": (PASSED, 11)})
+    short = queries.nightly(database, since=days_ago(2), until=NOW, orch_version="1")
+    long = queries.nightly(database, since=days_ago(4), until=NOW, orch_version="1")
+    assert len(of(short, "t/many").before) == 61
+    assert of(long, "t/many").before == of(short, "t/many").before[-50:]
+    assert of(long, "t/few").before == of(short, "t/few").before
+    assert of(long, "t/few").now == of(short, "t/few").now

@@ -106,11 +106,41 @@
     form.addEventListener("input", apply);
     form.addEventListener("submit", (event) => event.preventDefault());
     apply();
-    for (const head of table.tHead.rows[0].cells) {
+    prepareSorting(all);
+  }
+
+  // At 2,000 rows the time goes into laying them out anew: report.css makes each row a grid of its own, so that those
+  // out of sight are left out. The roles give back what such a table would no longer say to a screen reader.
+  function prepareSorting(all) {
+    const heads = Array.from(table.tHead.rows[0].cells), body = table.tBodies[0], compare = new Intl.Collator(undefined, { numeric: true }).compare;
+    const keys = heads.map(() => null);
+    const keysOf = (column) => (column < 3 ? names.map((texts) => texts[column]) : all.map((row) => (row.cells[column] && row.cells[column].textContent ? Number(row.cells[column].textContent) : null)));
+    let order = all.map((_, number) => number);
+    const sort = (column) => {
+      const head = heads[column], first = column < 3 ? "ascending" : "descending", turn = head.getAttribute("aria-sort") === first;
+      const up = (first === "ascending") !== turn, sign = up ? 1 : -1;
+      const key = keys[column] || (keys[column] = keysOf(column));
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const known = order.filter((number) => key[number] !== null), unknown = order.filter((number) => key[number] === null);
+      known.sort(column < 3 ? (a, b) => sign * compare(key[a], key[b]) : (a, b) => sign * (key[a] - key[b]));
+      order = [...known, ...unknown];
+      body.replaceChildren(...order.map((number) => all[number]));
+    };
+    for (const [column, head] of heads.entries()) {
       const button = h("button", { type: "button" });
       button.append(...head.childNodes);
+      button.addEventListener("click", () => sort(column));
       head.append(button);
+      head.setAttribute("role", "columnheader");
     }
+    table.setAttribute("role", "table");
+    for (const group of [table.tHead, body]) group.setAttribute("role", "rowgroup");
+    for (const row of table.rows) {
+      row.setAttribute("role", "row");
+      for (const cell of row.cells) if (!cell.hasAttribute("role")) cell.setAttribute("role", cell.scope === "row" ? "rowheader" : "cell");
+    }
+    table.classList.add("grid");
   }
 
   // ---------------------------------------------------------------- the timeline

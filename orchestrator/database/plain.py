@@ -1,0 +1,62 @@
+"""Rows as the driver makes them. SQLAlchemy's own cost as much again, and a report may read a million."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
+    PlainRows = Sequence[tuple[Any, ...]]
+
+
+def plain_rows(connection: sa.Connection, query: sa.Select[Any]) -> PlainRows:
+    """All rows of a query, in the driver's types: SQLite's flags are 0 and 1, its times text (`moment_of`)."""
+    result = connection.execute(query)
+    try:
+        rows: PlainRows = result.cursor.fetchall() if result.cursor is not None else []
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise DBAPIError(str(query), {}, error) from error
+    result.close()
+    return rows
+
+
+class PlainQuery:
+    """A query without lists (`IN`) that is asked many times, compiled once; in the connection's transaction."""
+
+    def __init__(self, connection: sa.Connection, query: sa.Select[Any]) -> None:
+        dialect = connection.dialect
+        compiled = query.compile(dialect=dialect)
+        self._text, self._places = str(compiled), compiled.positiontup
+        self._fixed: dict[str, Any] = {}
+        for name, bound in compiled.binds.items():
+            convert = bound.type.dialect_impl(dialect).bind_processor(dialect)
+            value = bound.effective_value
+            self._fixed[name] = value if convert is None or value is None else convert(value)
+        self._connection, self._errors = connection.connection, dialect.loaded_dbapi.Error
+
+    def rows(self, **parameters: str) -> PlainRows:
+        """As `plain_rows`, with these values for its `bindparam`s."""
+        named = {**self._fixed, **parameters}
+        values: Any = named if self._places is None else [named[name] for name in self._places]
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(self._text, values)
+            rows: PlainRows = cursor.fetchall()
+        except self._errors as error:
+            raise DBAPIError(self._text, named, error) from error
+        finally:
+            cursor.close()
+        return rows
+
+
+def moment_of(value: str | datetime) -> datetime:
+    """A time of a plain row, in UTC."""
+    if isinstance(value, str):
+        return datetime.fromisoformat(f"{value}+00:00")
+    return value.astimezone(UTC)
