@@ -39,10 +39,8 @@ from orchestrator.model import (
     Assignment,
     Attestation,
     Command,
-    EngineInfo,
     EngineState,
     Evidence,
-    HostInfo,
     Ledger,
     OutputLog,
     Run,
@@ -58,6 +56,7 @@ from orchestrator.scheduling import loop
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.policy import Policy
 from orchestrator.stopping import StopFlag
+from tests.handmade import ENGINE, HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,22 +91,6 @@ _CALIBRATION = Calibration(
     start_cpu_seconds=0.02,
     start_memory_peak_bytes=9_000_000,
     start_pids_peak=6,
-)
-_HOST = HostInfo(id="ab12", cpus=2.0, memory_bytes=8 << 30, kernel="6.18", python="3.12")
-_ENGINE = EngineInfo(
-    name="docker",
-    version="20.10.24",
-    api_version="1.41",
-    address="unix:///run/docker.sock",
-    local=True,
-    cgroup_version=1,
-    cgroup_driver="cgroupfs",
-    rootless=False,
-    cpus=2,
-    memory_bytes=8 << 30,
-    kernel="6.18",
-    operating_system="Linux",
-    architecture="x86_64",
 )
 
 
@@ -315,8 +298,8 @@ def go(tests: int, folder: Path) -> dict[str, float]:
         project="bench",
         config_digest="0",
         orch_version="0",
-        engine=_ENGINE,
-        host=_HOST,
+        engine=ENGINE,
+        host=HOST,
     )
     sampler: Any = SimpleNamespace(latest=dict)
     figures: dict[str, float] = {}

@@ -13,12 +13,38 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.model import Assignment, Command, Limits, Network, Profile, Test, TestId
+from orchestrator.model import (
+    Assignment,
+    Command,
+    EngineInfo,
+    HostInfo,
+    Limits,
+    Network,
+    Profile,
+    Test,
+    TestId,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUSYBOX = Path("/bin/busybox")
+ENGINE = EngineInfo(
+    name="docker",
+    version="20.10.24+dfsg1",
+    api_version="1.41",
+    address="unix:///var/run/docker.sock",
+    local=True,
+    cgroup_version=1,
+    cgroup_driver="cgroupfs",
+    rootless=False,
+    cpus=2,
+    memory_bytes=22 << 30,
+    kernel="5.10",
+    operating_system="Debian",
+    architecture="x86_64",
+)
+HOST = HostInfo(id="abc123", cpus=2.0, memory_bytes=22 << 30, kernel="5.10", python="3.11.2")
 OPEN_SECCOMP = '{"defaultAction":"SCMP_ACT_ALLOW"}'
 
 

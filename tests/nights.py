@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from orchestrator.model import (
     Attempt,
     Attestation,
     Command,
-    EngineInfo,
     Evidence,
     HostInfo,
     Launch,
@@ -41,6 +41,7 @@ from orchestrator.model import (
     Violation,
     ViolationKind,
 )
+from tests import handmade
 
 if TYPE_CHECKING:
     from orchestrator.database.store import Database
@@ -97,20 +98,16 @@ PROFILES = {
         "intensive": (4.0, 4096, 300.0),
     }.items()
 }
-ENGINE = EngineInfo(
-    name="docker",
+ENGINE = replace(
+    handmade.ENGINE,
     version="26.1.5",
     api_version="1.45",
-    address="unix:///var/run/docker.sock",
-    local=True,
     cgroup_version=2,
     cgroup_driver="systemd",
-    rootless=False,
     cpus=8,
     memory_bytes=32 << 30,
     kernel="6.12.9",
     operating_system="Debian GNU/Linux 13",
-    architecture="x86_64",
 )
 HOST = HostInfo(id="5f3a9c", cpus=8.0, memory_bytes=32 << 30, kernel="6.12.9", python="3.13.1")
 

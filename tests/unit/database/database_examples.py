@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,7 @@ from orchestrator.model import (
     CaseOutcome,
     CaseResult,
     Command,
-    EngineInfo,
     Evidence,
-    HostInfo,
     Ledger,
     Limits,
     Network,
@@ -38,6 +37,7 @@ from orchestrator.model import (
     Violation,
     ViolationKind,
 )
+from tests import handmade
 
 LIMITS = Limits(
     cpus=2.0,
@@ -52,23 +52,8 @@ LIMITS = Limits(
     log_bytes=8 * 2**20,
 )
 PROFILE = Profile(name="standard", limits=LIMITS, network=Network.NONE, image="isolation")
-ENGINE = EngineInfo(
-    name="docker",
-    version="20.10.24",
-    api_version="1.41",
-    address="unix:///var/run/docker.sock",
-    local=True,
-    cgroup_version=1,
-    cgroup_driver="cgroupfs",
-    rootless=False,
-    cpus=2,
-    memory_bytes=22 * 2**30,
-    kernel="5.10",
-    operating_system="Debian",
-    architecture="x86_64",
-    warnings=("no swap limit",),
-)
-HOST = HostInfo(id="abc123", cpus=2.0, memory_bytes=22 * 2**30, kernel="5.10", python="3.11.2")
+ENGINE = replace(handmade.ENGINE, warnings=("no swap limit",))
+HOST = handmade.HOST
 ATTESTATION = Attestation(
     container_name="orch-b0b38ba7-1",
     container_id="f" * 64,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from orchestrator.engine.attest import attest, parse_held
 from orchestrator.engine.base import ContainerSpec, Effective, Inspection
 from orchestrator.engine.hardening import Surroundings, container_spec
-from orchestrator.model import EngineInfo, EngineState
-from tests.handmade import make_profile
+from orchestrator.model import EngineState
+from tests.handmade import ENGINE, make_profile
 
 V1 = """\
 memory.limit_in_bytes 67108864
@@ -27,21 +27,6 @@ Seccomp 2
 9
 """
 V2 = "memory.max 67108864\ncpu.max 50000 100000\npids.max 64\nCapBnd 0000000000080000\n@/sys/fs/cgroup/x\n"
-INFO = EngineInfo(
-    name="docker",
-    version="20.10",
-    api_version="1.41",
-    address="unix:///x",
-    local=True,
-    cgroup_version=1,
-    cgroup_driver="cgroupfs",
-    rootless=False,
-    cpus=2,
-    memory_bytes=1 << 30,
-    kernel="6.18",
-    operating_system="",
-    architecture="x86_64",
-)
 
 
 def asked(**changes: Any) -> ContainerSpec:
@@ -62,19 +47,19 @@ def inspected(**effective: Any) -> Inspection:
 
 
 def test_what_the_kernel_holds_is_stored() -> None:
-    found = attest(inspected(memory_bytes=67108864), asked=asked(), begin=V1, info=INFO)
+    found = attest(inspected(memory_bytes=67108864), asked=asked(), begin=V1, info=ENGINE)
     assert found.mismatches == ()
     assert found.limits_from_kernel
     assert (found.effective_memory_bytes, found.effective_cpus, found.effective_pids) == (67108864, 0.5, 64)
     assert (found.no_new_privileges, found.seccomp_mode) == (True, 2)
-    assert (found.engine, found.kernel, found.cgroup_version) == ("docker 20.10", "6.18", 1)
+    assert (found.engine, found.kernel, found.cgroup_version) == ("docker 20.10.24+dfsg1", "5.10", 1)
 
 
 def test_version_2_and_a_capability_given_back() -> None:
-    found = attest(inspected(), asked=asked(capabilities=("SYS_PTRACE",)), begin=V2, info=INFO)
+    found = attest(inspected(), asked=asked(capabilities=("SYS_PTRACE",)), begin=V2, info=ENGINE)
     assert (found.effective_cpus, found.effective_pids, found.mismatches) == (0.5, 64, ())
     assert found.capabilities_effective is None
-    assert attest(inspected(), asked=asked(), begin=V2, info=INFO).mismatches == (
+    assert attest(inspected(), asked=asked(), begin=V2, info=ENGINE).mismatches == (
         "capabilities: none asked, effective 0 and bounding 80000 in the kernel",
     )
 
@@ -95,7 +80,7 @@ def test_version_2_and_a_capability_given_back() -> None:
 )  # fmt: skip
 def test_a_mismatch_is_a_sentence(was: str, becomes: str, sentence: str) -> None:
     assert was in V1
-    found = attest(inspected(), asked=asked(), begin=V1.replace(was, becomes), info=INFO)
+    found = attest(inspected(), asked=asked(), begin=V1.replace(was, becomes), info=ENGINE)
     assert len(found.mismatches) == 1
     assert found.mismatches[0].startswith(sentence)
 
@@ -109,7 +94,7 @@ def test_a_mismatch_is_a_sentence(was: str, becomes: str, sentence: str) -> None
     ],
 )
 def test_rounding_is_no_mismatch(was: str, becomes: str, driver: str) -> None:
-    info = replace(INFO, cgroup_driver=driver)
+    info = replace(ENGINE, cgroup_driver=driver)
     assert attest(inspected(), asked=asked(), begin=V1.replace(was, becomes), info=info).mismatches == ()
 
 
@@ -126,23 +111,23 @@ def test_rounding_is_no_mismatch(was: str, becomes: str, driver: str) -> None:
     ],
 )
 def test_the_engines_word_counts_too(effective: dict[str, Any]) -> None:
-    assert len(attest(inspected(**effective), asked=asked(), begin=V1, info=INFO).mismatches) == 1
+    assert len(attest(inspected(**effective), asked=asked(), begin=V1, info=ENGINE).mismatches) == 1
 
 
 def test_another_image_is_a_mismatch() -> None:
     other = replace(asked(), image_id="sha256:2")
-    assert "image" in attest(inspected(), asked=other, begin=V1, info=INFO).mismatches[0]
+    assert "image" in attest(inspected(), asked=other, begin=V1, info=ENGINE).mismatches[0]
 
 
 def test_silence_is_no_mismatch_and_no_figure() -> None:
-    found = attest(inspected(), asked=asked(), begin="", info=INFO)
+    found = attest(inspected(), asked=asked(), begin="", info=ENGINE)
     assert found.mismatches == ()
     assert (found.limits_from_kernel, found.effective_memory_bytes, found.seccomp_mode) == (False, None, None)
 
 
 @given(st.text(alphabet="memory.mxcpud CapEfBnd0123456789 -\n@", max_size=200))
 def test_any_text_is_read_without_an_error(text: str) -> None:
-    attest(inspected(), asked=asked(), begin=text, info=INFO)
+    attest(inspected(), asked=asked(), begin=text, info=ENGINE)
 
 
 def test_what_comes_after_the_first_counter_is_not_a_limit() -> None:

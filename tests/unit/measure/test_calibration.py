@@ -7,26 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.measure.calibration import FILE, KEPT, calibrate, corrected, key_of, load, store
-from orchestrator.model import EngineInfo, Source, Usage
+from orchestrator.model import Source, Usage
+from tests.handmade import ENGINE
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-INFO = EngineInfo(
-    name="docker",
-    version="20.10",
-    api_version="1.41",
-    address="unix:///x",
-    local=True,
-    cgroup_version=1,
-    cgroup_driver="cgroupfs",
-    rootless=False,
-    cpus=2,
-    memory_bytes=1 << 30,
-    kernel="6.18",
-    operating_system="",
-    architecture="x86_64",
-)
 
 
 def null_test(
@@ -91,16 +76,16 @@ def test_figures_of_another_source_and_missing_ones_stay() -> None:
 
 def test_a_key_is_of_engine_kernel_image_agent_and_channel() -> None:
     keys = {
-        key_of(INFO, "sha256:1", agent="a", channel="fifos"),
-        key_of(INFO, "sha256:2", agent="a", channel="fifos"),
-        key_of(INFO, "sha256:1", agent="b", channel="fifos"),
-        key_of(INFO, "sha256:1", agent="a", channel="attach"),
-        key_of(replace(INFO, version="26.1"), "sha256:1", agent="a", channel="fifos"),
-        key_of(replace(INFO, kernel="6.12"), "sha256:1", agent="a", channel="fifos"),
-        key_of(replace(INFO, local=False), "sha256:1", agent="a", channel="fifos"),  # another boot
+        key_of(ENGINE, "sha256:1", agent="a", channel="fifos"),
+        key_of(ENGINE, "sha256:2", agent="a", channel="fifos"),
+        key_of(ENGINE, "sha256:1", agent="b", channel="fifos"),
+        key_of(ENGINE, "sha256:1", agent="a", channel="attach"),
+        key_of(replace(ENGINE, version="26.1"), "sha256:1", agent="a", channel="fifos"),
+        key_of(replace(ENGINE, kernel="6.12"), "sha256:1", agent="a", channel="fifos"),
+        key_of(replace(ENGINE, local=False), "sha256:1", agent="a", channel="fifos"),  # another boot
     }
     assert len(keys) == 7
-    assert key_of(INFO, "sha256:1", agent="a", channel="fifos") in keys
+    assert key_of(ENGINE, "sha256:1", agent="a", channel="fifos") in keys
 
 
 def test_it_is_remembered_with_what_was_known(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator import model as m
+from tests.handmade import ENGINE, HOST
 
 STARTED = datetime(2025, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -108,21 +109,6 @@ def violation(kind="child-oom", message="a child was killed, the test exited 0",
     )
 
 
-ENGINE = m.EngineInfo(
-    name="docker",
-    version="20.10.24+dfsg1",
-    api_version="1.41",
-    address="unix:///var/run/docker.sock",
-    local=True,
-    cgroup_version=1,
-    cgroup_driver="cgroupfs",
-    rootless=False,
-    cpus=2,
-    memory_bytes=22 << 30,
-    kernel="6.1",
-    operating_system="Debian",
-    architecture="x86_64",
-)
 RUN = m.Run(
     id="b0b38ba7-1111-4222-8333-444455556666",
     started_at=STARTED,
@@ -131,7 +117,7 @@ RUN = m.Run(
     config_digest="abc",
     orch_version="0.1.0",
     engine=ENGINE,
-    host=m.HostInfo(id="h", cpus=2.0, memory_bytes=22 << 30, kernel="6.1", python="3.11"),
+    host=HOST,
 )
 
 
