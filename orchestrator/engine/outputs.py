@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import IO
 
 MAX_FILES = 10_000
+MEMORY_BYTES = 1 << 20
+"""An archive up to this size is held in memory: most are a report of a few KiB."""
 MAX_NOTES = 50
 MAX_NAME_BYTES = 1024
 _COPY_BYTES = 1 << 18
@@ -28,7 +30,7 @@ def archive_cap_bytes(outputs_bytes: int) -> int:
 
 
 class ArchiveSink:
-    """Takes the archive's bytes into an unnamed temporary file, up to a cap; the rest is dropped."""
+    """Takes the archive's bytes into memory or an unnamed temporary file, up to a cap; the rest is dropped."""
 
     def __init__(self, cap_bytes: int) -> None:
         self._cap = archive_cap_bytes(cap_bytes)
@@ -50,7 +52,7 @@ class ArchiveSink:
     def _file(self) -> IO[bytes]:
         """Made when there is something to keep: most tests have no outputs."""
         if self._held is None:
-            self._held = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the sink
+            self._held = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115 - lives as long as the sink
         return self._held
 
     def extract(self, folder: Path, cap_bytes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
