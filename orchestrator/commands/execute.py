@@ -101,8 +101,8 @@ def _read_report(command: Command, place: Path, evidence: Evidence) -> CaseRepor
 
 def is_plain(attempt: Attempt) -> bool:
     """True for a test of a reused slot that passed and left nothing to look at but what it printed: there is no
-    metrics.json of it, which would cost a tenth of what such a test takes. It would say what
-    is in events.jsonl and the database (docs/design/coordinator.md).
+    metrics.json of it, which would cost a tenth of what such a test takes. All that it
+    would say is in events.jsonl and the database (docs/design/coordinator.md).
     """
     evidence = attempt.evidence
     notable = evidence.outputs_notes or any(v.severity is not Severity.NOTICE for v in attempt.violations)

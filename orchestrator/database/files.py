@@ -95,7 +95,7 @@ def read_wal(path: Path) -> WalLog | None:
             return WalLog(valid_header=False)
         salt, frame_bytes = head[16:24], _FRAME_HEADER_BYTES + struct.unpack_from(">I", head, 8)[0]
         frames, rest = divmod(size - _WAL_HEADER_BYTES, frame_bytes)
-        commits, last = [], 0
+        earlier = committed = last = 0
         for number in range(1, frames + 1):
             file.seek(_WAL_HEADER_BYTES + (number - 1) * frame_bytes)
             frame = file.read(_FRAME_HEADER_BYTES)
@@ -103,12 +103,12 @@ def read_wal(path: Path) -> WalLog | None:
                 continue
             last = number
             if frame[4:8] != b"\0\0\0\0":
-                commits.append(number)
-    if commits and commits[-1] == last < frames:
-        commits.pop()
+                earlier, committed = committed, number
+    if committed == last < frames:
+        committed = earlier
     # A killed process's last write ends where it was to end, or where a page of the kernel's cache does.
     killed = rest in {0, _FRAME_HEADER_BYTES} or size % mmap.PAGESIZE == 0
-    return WalLog(valid_header=True, salt=salt, committed_frames=max(commits, default=0), torn=not killed)
+    return WalLog(valid_header=True, salt=salt, committed_frames=committed, torn=not killed)
 
 
 def read_wal_salt(path: Path) -> bytes:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.encode import clean, key_of_test
+from orchestrator.database.plain import PlainQuery
 from orchestrator.database.schema import attempts, tests
 from orchestrator.database.statistics import percentile
 from orchestrator.model import History, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from orchestrator.model import TestId
 
@@ -24,53 +25,37 @@ LAST_PASSES = 20
 _LOOK_BACK = 25
 """Newest attempts that are searched for the last 20 passes: bounds the work for a test that mostly fails."""
 
-_NEWEST = (
-    sa.select(
-        attempts.c.outcome,
-        attempts.c.test_seconds,
-        attempts.c.cpu_seconds,
-        attempts.c.memory_peak_bytes,
-        sa.type_coerce(attempts.c.started_at, sa.String).label("started_at"),  # for order only: not parsed
+
+def _newest(since: datetime) -> sa.Select[Any]:
+    return (
+        sa.select(
+            attempts.c.outcome,
+            attempts.c.test_seconds,
+            attempts.c.cpu_seconds,
+            attempts.c.memory_peak_bytes,
+            attempts.c.started_at,
+        )
+        .where(attempts.c.test_id == sa.bindparam("test_id"), attempts.c.started_at >= since)
+        .where(attempts.c.outcome != "infra", attempts.c.outcome != "interrupted")  # they say nothing about it
+        .order_by(attempts.c.started_at.desc())
+        .limit(_LOOK_BACK)
     )
-    .where(attempts.c.test_id == sa.bindparam("test_id"), attempts.c.started_at >= sa.bindparam("since"))
-    .where(attempts.c.outcome != "infra", attempts.c.outcome != "interrupted")  # they say nothing about the test
-    .order_by(attempts.c.started_at.desc())
-    .limit(_LOOK_BACK)
-)
 
 
 def history(
     connection: sa.Connection, test_ids: Iterable[TestId], *, project: str | None
 ) -> Mapping[TestId, History]:
     """p95 over the last 20 passed attempts within 30 days; tests without one are not in the answer."""
-    newest = _newest_of(connection, datetime.now(tz=UTC) - WINDOW)
+    newest = PlainQuery(connection, _newest(datetime.now(tz=UTC) - WINDOW))
     known: dict[TestId, History] = {}
     for test_id, keys in _keys(connection, test_ids, project).items():
-        rows = [row for key in keys for row in newest(key)]
+        rows = [row for key in keys for row in newest.rows(test_id=key)]
         if len(keys) > 1:
             rows.sort(key=itemgetter(-1), reverse=True)
         found = _summary(rows)
         if found is not None:
             known[test_id] = found
     return known
-
-
-def _newest_of(connection: sa.Connection, since: datetime) -> Callable[[str], Sequence[Sequence[Any]]]:
-    """What gives a test's newest attempts. Thousands of tests ask, so SQLite is asked directly: the way through
-    SQLAlchemy takes as long again as the answer.
-    """
-    dialect = connection.dialect
-    if dialect.name != "sqlite":
-        return lambda key: connection.execute(_NEWEST, {"test_id": key, "since": since}).all()
-    statement = _NEWEST.compile(dialect=dialect)
-    text = str(statement)
-    values: dict[str, Any] = {
-        name: convert(value) if (convert := statement.binds[name].type.bind_processor(dialect)) else value
-        for name, value in statement.construct_params({"test_id": "", "since": since}).items()
-    }
-    names = statement.positiontup or ()
-    cursor = connection.connection.cursor()
-    return lambda key: cursor.execute(text, [key if n == "test_id" else values[n] for n in names]).fetchall()
 
 
 def _keys(
