@@ -302,6 +302,19 @@ class DockerEngine(DockerImages):
             time.sleep(0.1)
         raise EngineError(f"container {container[:12]} could not be removed: {problem}")
 
+    def _remove_listed(self, container: str) -> None:
+        """Docker lists a container while it is still being made, and answers that there is none of that ID until
+        it is: one that is removed too early would come back.
+        """
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while time.monotonic() < deadline:
+            self.remove(container)
+            with translated("listing objects"):
+                if not self._client.containers(all=True, filters={"id": container}):
+                    return
+            time.sleep(0.05)
+        raise EngineError(f"container {container[:12]} is listed by the engine, and cannot be removed")
+
     def stats(self, container: str) -> Mapping[str, object]:
         """One shot of the engine's own statistics."""
         with translated(f"reading statistics of {container[:12]}"):
@@ -348,9 +361,9 @@ class DockerEngine(DockerImages):
         )
 
     def remove_object(self, found: FoundObject) -> None:
-        """Remove what `find` found."""
+        """Remove what `find` found, and see it go from the list."""
         if found.kind == "container":
-            self.remove(found.id)
+            self._remove_listed(found.id)
             return
         try:
             with translated(f"removing {found.kind} {found.name}"):

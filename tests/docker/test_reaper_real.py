@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from orchestrator.engine import labels
 from orchestrator.engine.hardening import Surroundings, container_spec
 from orchestrator.engine.labels import Owner, labels_of_helper
 from orchestrator.engine.reaper import Reaper, find_orphans, remove_orphans, sweep_run
+from orchestrator.errors import NotFoundError
 from orchestrator.measure.processes import owner_alive, owner_token
 from tests.handmade import OPEN_SECCOMP, make_profile
 
@@ -45,6 +47,14 @@ def wait_until_clean(engine: Engine, run_id: str, place: Path) -> float:
         assert time.monotonic() - began < CLEAN_SECONDS, left
         time.sleep(0.1)
     return time.monotonic() - began
+
+
+def status_of(engine: Engine, container: str) -> str:
+    """`being made` where the engine lists it already and does not know it by its ID yet."""
+    try:
+        return engine.inspect(container).state.status
+    except NotFoundError:
+        return "being made"
 
 
 class Running:
@@ -76,7 +86,7 @@ class Running:
 
     def _running(self, engine: Engine) -> list[str]:
         found = engine.find({labels.RUN: self.run_id})
-        return [f.id for f in found if engine.inspect(f.id).state.status == "running"]
+        return [f.id for f in found if status_of(engine, f.id) == "running"]
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -202,3 +212,19 @@ def test_labels_inherited_from_an_image_are_not_ours(engine: Engine, busybox_ima
         assert engine.inspect(made).state.status == "created"
     finally:
         engine.remove(made)
+
+
+def test_a_container_found_while_it_is_being_made_does_not_come_back(
+    engine: Engine, busybox_image: str, tmp_path: Path
+) -> None:
+    run_id = str(uuid.uuid4())
+    owner = Owner(run_id=run_id, token=owner_token(), place=str(tmp_path))
+    specs = [idle_spec(busybox_image, owner, f"orch-{run_id[:8]}-{n}", tmp_path) for n in range(24)]
+    with ThreadPoolExecutor(8) as makers:  # many at once: making one takes the engine longer
+        making = [makers.submit(engine.create, spec) for spec in specs]
+        while not all(made.done() for made in making):
+            for found in engine.find({labels.RUN: run_id}):
+                engine.remove_object(found)
+                assert found.id not in {left.id for left in engine.find({labels.RUN: run_id})}
+    sweep_run(engine, run_id, place=None)
+    assert engine.find({labels.RUN: run_id}) == ()
