@@ -6,7 +6,7 @@ Units are in the names, a missing figure is `None`, times are timezone-aware UTC
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from orchestrator.model import Outcome
 from orchestrator.model_reports import MINIMUM_FOR_TREND, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from orchestrator.model import Sample, TestId, ViolationKind
@@ -25,24 +25,53 @@ GOOD = frozenset({Outcome.PASSED, Outcome.SKIPPED})
 """Outcomes of a test that is no trouble."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryPoint:
-    """One judged attempt of a test, as far as trends need it."""
+PAST_RESOURCES = (
+    Resource.MEMORY,
+    Resource.CPU,
+    Resource.DURATION,
+    Resource.PIDS,
+    Resource.THROTTLED,
+    Resource.READ,
+    Resource.WRITE,
+)
+"""Whose figures a report has of before its window: what trends are drawn of."""
+PRESENT_RESOURCES = (*PAST_RESOURCES, Resource.MEMORY_RATIO, Resource.TIME_RATIO)
+"""Whose figures it has of the window."""
 
-    attempt_id: str
-    run_id: str
-    started_at: datetime
-    profile: str
-    outcome: Outcome
-    final: bool
-    flaky: bool
-    """Whether the result it decided was flaky; False for attempts that decided nothing."""
-    slot_position: int
-    forked: bool
-    limit_memory_bytes: int
-    limit_timeout_seconds: float
-    figures: Mapping[Resource, float]
-    """What was measured; what was not is absent."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """Judged attempts of a test, oldest first: a column of each fact, because a report has tens of thousands."""
+
+    run_ids: Sequence[str] = ()
+    outcomes: Sequence[Outcome] = ()
+    finals: Sequence[bool] = ()
+    """Which of them decided the test."""
+    figures: Mapping[Resource, Sequence[float | None]] = field(default_factory=dict)
+    """None: not measured. Of no resources where there are no attempts."""
+
+    def __len__(self) -> int:
+        """Attempts; an empty course is false."""
+        return len(self.run_ids)
+
+    def measured(self, resource: Resource) -> list[float]:
+        """What was measured of a resource, oldest first. KeyError: a report does not have it."""
+        return [figure for figure in self.figures[resource] if figure is not None] if self.run_ids else []
+
+    def newest(self, count: int) -> Course:
+        """The last so many attempts."""
+        return Course(
+            run_ids=self.run_ids[-count:],
+            outcomes=self.outcomes[-count:],
+            finals=self.finals[-count:],
+            figures={resource: column[-count:] for resource, column in self.figures.items()},
+        )
+
+    @property
+    def deciding(self) -> Iterator[Outcome]:
+        """Outcomes of the attempts that decided the test, the newest first."""
+        pairs = zip(reversed(self.outcomes), reversed(self.finals), strict=True)
+        return (outcome for outcome, final in pairs if final)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +85,10 @@ class NightTest:
     """The attempt that decided it last."""
     samples: tuple[Sample, ...]
     """Time series of `last`."""
-    now: tuple[HistoryPoint, ...]
-    """Judged attempts within the window, oldest first."""
-    before: tuple[HistoryPoint, ...]
-    """Judged attempts before it, as far as history goes back, oldest first."""
+    now: Course
+    """Judged attempts within the window; figures of `PRESENT_RESOURCES`."""
+    before: Course
+    """Judged attempts before it, as far as history goes back; figures of `PAST_RESOURCES`."""
     kinds_before: frozenset[ViolationKind] = frozenset()
     """Violations of the last deciding attempt before the window."""
 
@@ -71,7 +100,7 @@ class NightTest:
     @property
     def outcome_before(self) -> Outcome | None:
         """Of the last attempt before the window that decided the test; None: it is new."""
-        return next((point.outcome for point in reversed(self.before) if point.final), None)
+        return next(self.before.deciding, None)
 
     @property
     def failing(self) -> bool:
@@ -94,23 +123,17 @@ class NightTest:
         """Budgets that its last attempt broke."""
         return frozenset(violation.kind for violation in self.last.violations)
 
-    @property
-    def finals(self) -> tuple[HistoryPoint, ...]:
-        """Attempts that decided the test, before and within the window."""
-        return tuple(point for point in (*self.before, *self.now) if point.final)
-
     def maximum(self, resource: Resource) -> float | None:
         """The largest figure within the window; None: never measured."""
-        return max((p.figures[resource] for p in self.now if resource in p.figures), default=None)
+        return max(self.now.measured(resource), default=None)
 
     def history(self, resource: Resource) -> tuple[float, ...]:
         """All that was measured, oldest first, the window's included."""
-        return tuple(p.figures[resource] for p in (*self.before, *self.now) if resource in p.figures)
+        return (*self.before.measured(resource), *self.now.measured(resource))
 
     def change(self, resource: Resource) -> float | None:
         """Median within the window against that of before: 0.25 is a quarter more. None: too few before."""
-        before = [p.figures[resource] for p in self.before if resource in p.figures]
-        now = [p.figures[resource] for p in self.now if resource in p.figures]
+        before, now = self.before.measured(resource), self.now.measured(resource)
         if len(before) < MINIMUM_FOR_TREND or not now or not (usual := median(before)):
             return None
         return median(now) / usual - 1
@@ -144,6 +167,8 @@ class Nightly:
     """The largest of them, of those the newest: its timeline is shown."""
     tests: tuple[NightTest, ...]
     """By name."""
+    began: Mapping[str, datetime] = field(default_factory=dict)
+    """When the first of the tests' attempts of each run began, oldest run first."""
     gone: tuple[TestId, ...] = ()
     """In the window before and not in this one."""
     cost: Cost

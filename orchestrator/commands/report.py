@@ -97,8 +97,14 @@ def _usage(options: ReportOptions, window: Window) -> int:
     people = options.output_format in PEOPLE
     resources = _resources(options.resources, people=people)
     with opened(options.config_path, options.database) as db:
-        rows = queries.usage_report(db, since=window.since, until=window.until, resources=resources)
-    shown, more = usage.chosen(rows, resource=resources[0], sort=options.sort, limit=options.limit)
+        shown, more = queries.first_usage(
+            db,
+            since=window.since,
+            until=window.until,
+            resources=resources,
+            sort=options.sort,
+            limit=options.limit,
+        )
     table = usage.wide_table(shown) if people and not options.resources else usage.usage_table(shown)
     show(table, options.output_format)
     if options.output_format == "table" and shown:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -18,8 +19,8 @@ from orchestrator.database.encode import unpack_samples
 from orchestrator.database.loading import load_run, run_rows
 from orchestrator.database.plain import PlainQuery, moment_of, plain_rows
 from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
-from orchestrator.model import Launch, Outcome, TestId, ViolationKind
-from orchestrator.model_nightly import Cost, HistoryPoint, Nightly, NightTest
+from orchestrator.model import Outcome, TestId, ViolationKind
+from orchestrator.model_nightly import PAST_RESOURCES, PRESENT_RESOURCES, Cost, Course, Nightly, NightTest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
     from orchestrator.model import Sample
-    from orchestrator.model_reports import AttemptRow, RunRecord, RunRow
+    from orchestrator.model_reports import AttemptRow, Resource, RunRecord, RunRow
 
-    Points = Mapping[TestId, Sequence[HistoryPoint]]
+    Rows = Mapping[TestId, PlainRows]
+    """Of judged attempts, oldest first: `_COLUMNS`, then figures."""
     Decided = tuple[tuple[AttemptRow, ...], AttemptRow]
 
 HISTORY_WINDOWS = 14
@@ -38,22 +40,8 @@ HISTORY_WINDOWS = 14
 LONG_HISTORY_ATTEMPTS = 50
 """Where those are more than `EXACT_DAYS`, trends rest on so many attempts of each test at most, the newest."""
 
-_POINT_COLUMNS = (
-    "test_id",
-    "id",
-    "run_id",
-    "profile",
-    "outcome",
-    "started_at",
-    "is_final",
-    "is_flaky",
-    "slot_position",
-    "launch",
-    "limit_memory_bytes",
-    "limit_timeout_seconds",
-)
+_COLUMNS = ("test_id", "id", "run_id", "outcome", "started_at", "is_final")
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-_FORKED = Launch.FORKED.value
 _CHUNK = 500
 """SQLite bounds the number of parameters."""
 
@@ -68,10 +56,10 @@ def nightly(
     made_at = datetime.now(tz=UTC)
     end = until or made_at
     runs = _runs(db, since, end)
-    now, before = _points(db, since, end)
+    now, before = _past(db, since, end)
     decided, loaded = _decided(db, runs, set(now))
-    previous = {test: point for test, points in before.items() if (point := _last_final(points)) is not None}
-    kinds = _violation_kinds(db, [point.attempt_id for point in previous.values()])
+    previous = {test: found for test, rows in before.items() if (found := _last_final(rows)) is not None}
+    kinds = _violation_kinds(db, list(previous.values()))
     samples = _samples(db, [last.id for _, last in decided.values()])
     tests = tuple(
         NightTest(
@@ -79,9 +67,9 @@ def nightly(
             attempts=attempts,
             last=last,
             samples=samples.get(last.id, ()),
-            now=tuple(now.get(test, ())),
-            before=tuple(before.get(test, ())),
-            kinds_before=kinds[previous[test].attempt_id] if test in previous else frozenset(),
+            now=_course(now.get(test, ()), PRESENT_RESOURCES),
+            before=_course(before.get(test, ()), PAST_RESOURCES),
+            kinds_before=kinds[previous[test]] if test in previous else frozenset(),
         )
         for test, (attempts, last) in sorted(decided.items(), key=lambda item: str(item[0]))
     )
@@ -93,6 +81,7 @@ def nightly(
         runs=runs,
         main=_main(db, runs, loaded),
         tests=tests,
+        began=_began(rows for found in (before, now) for test, rows in found.items() if test in decided),
         gone=_gone(before, set(decided), since, end),
         cost=_cost(db, since, end),
         cost_before=None if since is None else _nonzero(_cost(db, since - (end - since), since)),
@@ -110,88 +99,74 @@ def _runs(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, 
     return tuple(run for part in found for run in part)
 
 
-def _points(
-    db: Database, since: datetime | None, end: datetime
-) -> tuple[dict[TestId, list[HistoryPoint]], dict[TestId, list[HistoryPoint]]]:
+def _past(db: Database, since: datetime | None, end: datetime) -> tuple[Rows, Rows]:
     """Judged attempts by test, oldest first: those of the window, and those of the windows before."""
     tests = schema.tests
     with db.reading() as connection:
         named = connection.execute(sa.select(tests.c.id, tests.c.path, tests.c.case_name)).all()
-        now = _grouped(plain_rows(connection, _point_query(since, end)))
-        before: dict[str, list[HistoryPoint]] = {}
-        if since is not None:
-            start = since - HISTORY_WINDOWS * (end - since)
-            if since - start <= timedelta(days=EXACT_DAYS):
-                before = _grouped(plain_rows(connection, _point_query(start, since)))
-            else:
-                before = _newest(connection, [key for key, _, _ in named], start, since)
-    names = {key: TestId(path=path, case=case) for key, path, case in named}
-    return _by_name(now, names), _by_name(before, names)
+        names = {key: TestId(path=path, case=case) for key, path, case in named}
+        now = _by_name(plain_rows(connection, _in_order(since, end, PRESENT_RESOURCES)), names)
+        if since is None:
+            return now, {}
+        start = since - HISTORY_WINDOWS * (end - since)
+        if since - start <= timedelta(days=EXACT_DAYS):
+            return now, _by_name(plain_rows(connection, _in_order(start, since, PAST_RESOURCES)), names)
+        return now, _newest(connection, names, start, since)
 
 
-def _point_query(start: datetime | None, end: datetime) -> sa.Select[Any]:
-    columns = (schema.attempts.c[name] for name in _POINT_COLUMNS)
-    query = sa.select(*columns, *EXPRESSIONS.values()).where(window(start, end))
-    return query.order_by(schema.attempts.c.started_at, schema.attempts.c.id)
+def _query(start: datetime | None, end: datetime, resources: Iterable[Resource]) -> sa.Select[Any]:
+    columns = (schema.attempts.c[name] for name in _COLUMNS)
+    return sa.select(*columns, *(EXPRESSIONS[resource] for resource in resources)).where(window(start, end))
 
 
-def _grouped(rows: PlainRows) -> dict[str, list[HistoryPoint]]:
-    found: dict[str, list[HistoryPoint]] = defaultdict(list)
-    for key, *row in rows:
-        found[key].append(_point(row))
-    return found
+def _in_order(start: datetime | None, end: datetime, resources: Iterable[Resource]) -> sa.Select[Any]:
+    return _query(start, end, resources).order_by(schema.attempts.c.started_at, schema.attempts.c.id)
 
 
-def _newest(
-    connection: sa.Connection, keys: Sequence[str], start: datetime, end: datetime
-) -> dict[str, list[HistoryPoint]]:
+def _by_name(rows: PlainRows, names: Mapping[str, TestId]) -> Rows:
+    """In their order. Tests of two projects may have the same name: their attempts are put together."""
+    found: dict[TestId, list[tuple[Any, ...]]] = defaultdict(list)
+    by_key = {key: found[test] for key, test in names.items()}
+    for row in rows:
+        by_key[row[0]].append(row)
+    return {test: some for test, some in found.items() if some}
+
+
+def _newest(connection: sa.Connection, names: Mapping[str, TestId], start: datetime, end: datetime) -> Rows:
     """Of each test the newest attempts, not more than a trend needs: a long history would be most of a report."""
     attempts = schema.attempts
-    newest = _point_query(start, end).where(attempts.c.test_id == sa.bindparam("test_id")).order_by(None)
-    query = newest.order_by(attempts.c.started_at.desc(), attempts.c.id.desc()).limit(LONG_HISTORY_ATTEMPTS)
-    found: dict[str, list[HistoryPoint]] = {}
-    asked = PlainQuery(connection, query)
-    for key in keys:
-        rows = asked.rows(test_id=key)
-        if rows:
-            found.update(_grouped(rows[::-1]))
-    return found
+    query = _query(start, end, PAST_RESOURCES).where(attempts.c.test_id == sa.bindparam("test_id"))
+    newest = query.order_by(attempts.c.started_at.desc(), attempts.c.id.desc()).limit(LONG_HISTORY_ATTEMPTS)
+    asked = PlainQuery(connection, newest)
+    rows = [row for key in names for row in asked.rows(test_id=key)]
+    return _by_name(sorted(rows, key=lambda row: (row[4], row[1])), names)
 
 
-def _by_name(
-    points: Mapping[str, list[HistoryPoint]], names: Mapping[str, TestId]
-) -> dict[TestId, list[HistoryPoint]]:
-    """Tests of two projects may have the same name: their attempts are put together, in order of time."""
-    found: dict[TestId, list[HistoryPoint]] = {}
-    for key, some in points.items():
-        known = found.setdefault(names[key], some)
-        if known is not some:
-            found[names[key]] = sorted([*known, *some], key=lambda point: (point.started_at, point.attempt_id))
-    return found
-
-
-def _point(row: Sequence[Any]) -> HistoryPoint:
-    attempt, run, profile, outcome, started_at, final, flaky, position, launch, memory, timeout, *figures = row
-    return HistoryPoint(
-        attempt_id=attempt,
-        run_id=run,
-        started_at=moment_of(started_at),
-        profile=profile,
-        outcome=_OUTCOMES[outcome],
-        final=bool(final),
-        flaky=bool(flaky),
-        slot_position=position,
-        forked=launch == _FORKED,
-        limit_memory_bytes=memory,
-        limit_timeout_seconds=timeout,
-        figures={
-            name: float(value) for name, value in zip(EXPRESSIONS, figures, strict=True) if value is not None
-        },
+def _course(rows: PlainRows, resources: Sequence[Resource]) -> Course:
+    if not rows:
+        return Course()
+    _, _, runs, outcomes, _, finals, *figures = zip(*rows, strict=True)
+    return Course(
+        run_ids=runs,
+        outcomes=tuple(map(_OUTCOMES.__getitem__, outcomes)),
+        finals=finals,
+        figures=dict(zip(resources, figures, strict=True)),
     )
 
 
-def _last_final(points: Sequence[HistoryPoint]) -> HistoryPoint | None:
-    return next((point for point in reversed(points) if point.final), None)
+def _began(found: Iterable[PlainRows]) -> Mapping[str, datetime]:
+    """Run -> when its first attempt began, oldest run first."""
+    first: dict[str, Any] = {}
+    for rows in found:
+        for _, _, run, _, began, *_ in rows:
+            if run not in first or began < first[run]:
+                first[run] = began
+    return {run: moment_of(began) for run, began in sorted(first.items(), key=itemgetter(1))}
+
+
+def _last_final(rows: PlainRows) -> str | None:
+    """Id of the last attempt that decided the test."""
+    return next((attempt for _, attempt, _, _, _, final, *_ in reversed(rows) if final), None)
 
 
 def _decided(
@@ -254,11 +229,11 @@ def _main(db: Database, runs: Sequence[RunRow], loaded: Mapping[str, RunRecord])
     return loaded[largest.id] if largest.id in loaded else load_run(db, largest.id)
 
 
-def _gone(before: Points, here: Collection[TestId], since: datetime | None, end: datetime) -> tuple[TestId, ...]:
+def _gone(before: Rows, here: Collection[TestId], since: datetime | None, end: datetime) -> tuple[TestId, ...]:
     if since is None:
         return ()
     start = since - (end - since)
-    lately = {test for test, points in before.items() if points and points[-1].started_at >= start}
+    lately = {test for test, rows in before.items() if moment_of(rows[-1][4]) >= start}
     return tuple(sorted(lately - set(here), key=str))
 
 

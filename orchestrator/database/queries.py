@@ -11,7 +11,7 @@ from orchestrator.database.nightly import nightly
 from orchestrator.database.observed import figures_of_runs, has_branch, observed, runs_up_to
 from orchestrator.database.ranking import offenders
 from orchestrator.database.sizes import database_size
-from orchestrator.database.usage import usage_report
+from orchestrator.database.usage import first_usage, usage_report
 
 __all__ = [
     "broken_budgets",
@@ -21,6 +21,7 @@ __all__ = [
     "failed_tests",
     "figures_of_runs",
     "find_run",
+    "first_usage",
     "flaky_tests",
     "has_branch",
     "list_runs",

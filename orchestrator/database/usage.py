@@ -6,7 +6,9 @@ time, as `daily_usage` has its days, so a million attempts are neither sorted by
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -20,7 +22,7 @@ from orchestrator.model import TestId
 from orchestrator.model_reports import HEADLINES, Resource, UsageRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.database.spreads import Part
     from orchestrator.database.store import Database
@@ -38,15 +40,55 @@ def usage_report(
     """Per test and resource, within [since, until), ordered by test. Trends need `since`: the window before
     is as long as this one and ends where it begins.
     """
-    names = sa.select(tests.c.id, tests.c.path, tests.c.case_name)
     with db.reading() as connection:
         reader = UsageReader(connection, since=since, until=until, resources=resources)
-        found = [
-            row
-            for key, path, case in connection.execute(names).all()
-            for row in reader.rows(key, TestId(path=path, case=case))
-        ]
-    return tuple(sorted(found, key=lambda row: str(row.test_id)))
+        return tuple(chain.from_iterable(reader.of(test, keys) for test, keys in _named(connection).items()))
+
+
+def first_usage(
+    db: Database,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    resources: Sequence[Resource] = HEADLINES,
+    sort: str = "test",
+    limit: int,
+) -> tuple[tuple[UsageRow, ...], int]:
+    """The rows of the first `limit` tests of `usage_report`, ordered by a figure of the first resource (`runs`,
+    `maximum`, …, `trend`; largest first, a test without it last) or by name (`test`); and how many tests are left
+    out. Of those only what their place takes is read.
+    """
+    with db.reading() as connection:
+        reader = UsageReader(connection, since=since, until=until, resources=resources)
+        named = _named(connection)
+        ranked: dict[TestId, list[UsageRow]] = {}
+        if sort != "test":
+            ranking = UsageReader(connection, since=since, until=until, resources=resources[:1])
+            ranked = {test: ranking.of(test, keys) for test, keys in named.items()}
+            named = dict(sorted(named.items(), key=lambda item: _rank(ranked[item[0]], sort)))
+        whole = ranked if len(resources) == 1 else {}
+        shown: list[UsageRow] = []
+        taken = more = 0
+        for test, keys in named.items():
+            if taken == limit:
+                more += any(map(reader.has_any, keys))
+            elif rows := whole.get(test) or reader.of(test, keys):
+                shown += rows
+                taken += 1
+    return tuple(shown), more
+
+
+def _named(connection: sa.Connection) -> Mapping[TestId, Sequence[str]]:
+    """Tests by name, with their keys: tests of two projects may have the same name."""
+    found: dict[TestId, list[str]] = defaultdict(list)
+    for key, path, case in connection.execute(sa.select(tests.c.id, tests.c.path, tests.c.case_name)):
+        found[TestId(path=path, case=case)].append(key)
+    return dict(sorted(found.items(), key=lambda item: str(item[0])))
+
+
+def _rank(rows: Sequence[UsageRow], sort: str) -> float:
+    value: float | None = getattr(rows[0], "count" if sort == "runs" else sort) if rows else None
+    return float("inf") if value is None else -value
 
 
 class UsageReader:
@@ -63,6 +105,7 @@ class UsageReader:
         self._connection = connection
         self._resources = tuple(resources)
         self._now = self._queries(since, until)
+        self._there: list[PlainQuery] = []
         self._before: list[Query] = []
         if since is not None:
             length = (until or datetime.now(tz=UTC)) - since
@@ -77,6 +120,28 @@ class UsageReader:
         for resource, now, earlier in zip(self._resources, found, before, strict=True):
             if now:
                 yield _row(test, resource, now, earlier)
+
+    def of(self, test: TestId, keys: Sequence[str]) -> list[UsageRow]:
+        """The rows of all keys of a test."""
+        return [row for key in keys for row in self.rows(key, test)]
+
+    def has_any(self, key: str) -> bool:
+        """Whether there are rows, without making them."""
+        if not self._there:
+            self._there = [PlainQuery(self._connection, self._existence(part)) for part, _ in self._now]
+        return any(query.rows(test_id=key) for query in self._there)
+
+    def _existence(self, part: Stretch) -> sa.Select[Any]:
+        """Whether anything of the stretch was measured: sums and figures alone, for sketches are large."""
+        if part.by_day or part.by_month:
+            table = monthly_usage if part.by_month else daily_usage
+            figures: list[sa.ColumnElement[Any]] = [
+                table.c[f"{DAILY_NAMES[resource]}_sum"] for resource in self._resources
+            ]
+        else:
+            figures = [EXPRESSIONS[resource] for resource in self._resources]
+        measured = sa.or_(*(figure.is_not(None) for figure in figures))
+        return self._query(part).with_only_columns(sa.literal(1)).where(measured).order_by(None).limit(1)
 
     def _queries(self, since: datetime | None, until: datetime | None) -> list[Query]:
         parts = by_months(self._connection, stretches(self._connection, since, until))

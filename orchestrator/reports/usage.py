@@ -35,7 +35,6 @@ SPREAD = ("maximum", "mean", "p50", "p95", "p99")
 WIDE = (Resource.MEMORY, Resource.CPU, Resource.DURATION)
 """What has columns of its own in the table of one row a test."""
 
-SORTS = ("test", "runs", "maximum", "mean", "p50", "p95", "p99", "trend")
 _EMPTY = "no measured attempts in this window"
 _HISTORY = Column(key="history", title="history", optional=True, worth=4)
 _TREND = Column(key="trend", title="trend", right=True, optional=True, worth=5)
@@ -179,22 +178,3 @@ def _wide(test: TestId, found: Mapping[str, UsageRow]) -> tuple[Cell, ...]:
         if resource is WIDE[0]:
             cells.append(Spark(row.history if row else ()))
     return tuple(cells)
-
-
-def chosen(rows: Sequence[UsageRow], *, resource: Resource, sort: str, limit: int) -> tuple[list[UsageRow], int]:
-    """The rows of the first `limit` tests, ordered by a figure of `resource` (largest first; a test without
-    it comes last) or by name; and how many tests were left out.
-    """
-    by_test: dict[TestId, list[UsageRow]] = defaultdict(list)
-    for row in rows:
-        by_test[row.test_id].append(row)
-    order = sorted(by_test, key=str)
-    if sort != "test":
-        order.sort(key=lambda test: _rank(by_test[test], resource, sort))
-    return [row for test in order[:limit] for row in by_test[test]], max(len(order) - limit, 0)
-
-
-def _rank(rows: Sequence[UsageRow], resource: Resource, sort: str) -> float:
-    row = next((row for row in rows if row.resource == resource.key), None)
-    value: float | None = getattr(row, "count" if sort == "runs" else sort) if row is not None else None
-    return float("inf") if value is None else -value

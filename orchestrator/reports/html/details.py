@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.model import CaseOutcome, Sample
+from orchestrator.model_nightly import Course
 from orchestrator.model_reports import Resource
 from orchestrator.reports.text import bounded, decode, one_line, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-    from datetime import datetime
 
     from orchestrator.model import TestId
     from orchestrator.model_nightly import Nightly, NightTest, OutputTails
@@ -108,7 +108,7 @@ def _pack(document: object) -> str:
 
 def _document(material: Material, troubled: Detail, calm: Detail) -> dict[str, Any]:
     number = {test.test_id: at for at, test in enumerate(material.tests)}
-    runs = _runs(material.tests)
+    runs = {run: number for number, run in enumerate(material.report.began)}
     entries = []
     for test in material.tests:
         trouble = test.failing or bool(test.kinds) or test.test_id in material.flaky
@@ -119,21 +119,9 @@ def _document(material: Material, troubled: Detail, calm: Detail) -> dict[str, A
         "tests": columns(entries),
         "usage": columns([_usage(test.last, calm.digits) for test in material.tests]),
         "attempts": [list(column) for column in zip(*attempts, strict=True)],
-        "runs": [round(began) for began, _ in runs.values()],
+        "runs": [round(began.timestamp()) for began in material.report.began.values()],
         "lanes": [] if material.drawn is None else _lanes(material.drawn, number),
     }
-
-
-def _runs(tests: Sequence[NightTest]) -> dict[str, tuple[float, int]]:
-    """Run -> when its first attempt began, and its number, oldest first."""
-    began: dict[str, datetime] = {}
-    for test in tests:
-        for point in (*test.before, *test.now):
-            at = began.get(point.run_id)
-            if at is None or point.started_at < at:
-                began[point.run_id] = point.started_at
-    ordered = sorted(began.items(), key=lambda item: item[1])
-    return {run: (at.timestamp(), number) for number, (run, at) in enumerate(ordered)}
 
 
 def columns(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -154,9 +142,7 @@ def _lanes(drawn: Timeline, number: Mapping[Any, int]) -> list[Any]:
     return [unit, *lanes]
 
 
-def _test(
-    test: NightTest, detail: Detail, runs: Mapping[str, tuple[float, int]], tails: OutputTails | None
-) -> dict[str, Any]:
+def _test(test: NightTest, detail: Detail, runs: Mapping[str, int], tails: OutputTails | None) -> dict[str, Any]:
     last = test.last
     entry: dict[str, Any] = {
         "suite": one_line(last.suite, 80),
@@ -240,16 +226,20 @@ def _failed_cases(attempt: AttemptRow) -> Iterator[list[str]]:
         yield [one_line(case.name, 200), case.outcome.value, one_line(case.message, _LINE_LIMIT)]
 
 
-def _history(test: NightTest, detail: Detail, runs: Mapping[str, tuple[float, int]]) -> list[Any]:
+def _history(test: NightTest, detail: Detail, runs: Mapping[str, int]) -> list[Any]:
     """[numbers of the runs, outcomes as words, seconds and bytes as courses], an element for each attempt."""
-    points = (*test.before, *test.now)[-detail.history :] if detail.history else ()
-    if len(points) < 2:
+    now = test.now.newest(detail.history) if detail.history else Course()
+    before = test.before.newest(detail.history - len(now)) if detail.history > len(now) else Course()
+    if len(before) + len(now) < 2:
         return []
+    figures = [
+        [*before.figures.get(resource, ()), *now.figures.get(resource, ())]
+        for resource in (Resource.DURATION, Resource.MEMORY)
+    ]
     return [
-        [runs[p.run_id][1] for p in points],
-        [p.outcome.value for p in points],
-        course([p.figures.get(Resource.DURATION) for p in points], detail.width),
-        course([p.figures.get(Resource.MEMORY) for p in points], detail.width),
+        [runs[run] for run in (*before.run_ids, *now.run_ids)],
+        [outcome.value for outcome in (*before.outcomes, *now.outcomes)],
+        *(course(values, detail.width) for values in figures),
     ]
 
 

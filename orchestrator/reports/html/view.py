@@ -123,10 +123,10 @@ def _failing_for(test: NightTest) -> str:
     if test.newly_failing:
         return "new" if test.before else "first seen"
     count = 0
-    for point in reversed(test.before):
-        if point.final and point.outcome in GOOD:
+    for outcome in test.before.deciding:
+        if outcome in GOOD:
             break
-        count += point.final
+        count += 1
     return f"{plural(count, 'run')} before"
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.database.queries import broken_budgets, offenders, usage_report
+from orchestrator.database.queries import broken_budgets, first_usage, offenders, usage_report
 from orchestrator.database.statistics import history, spread
 from orchestrator.errors import DatabaseError
 from orchestrator.model import Outcome, Severity, TestResult, Verb
@@ -127,6 +127,41 @@ def test_a_test_that_used_nothing_of_a_resource_is_no_offender(database, run):
 def test_a_figure_that_was_never_measured_has_no_row(database, run):
     store(database, run, "a.py", 1, swap_peak_bytes=None, read_bytes=None)
     assert usage_report(database, resources=(Resource.READ,)) == ()
+
+
+@pytest.fixture
+def uneven(database, run):
+    """Tests with one figure, with another, with none; two of them of the same name in two projects."""
+    other = make_run(project="other", started_at=days_ago(30))
+    database.begin_run(other, [])
+    for place, name in enumerate(["b.py", "a.py", "d.py", "c.py"]):
+        for number in range(1, 5 + place):
+            figures = {"memory_peak_bytes": None if name == "d.py" else (9 - place * number) ** 2 * MIB}
+            store(database, run, name, number, days=number * 2.5, **figures, read_bytes=None)
+    store(database, run, "none.py", 1, outcome=Outcome.INFRA)
+    store(database, other, "c.py", 1, days=1, memory_peak_bytes=500 * MIB, read_bytes=4)
+    return database
+
+
+@pytest.mark.parametrize("sort", ["test", "runs", "maximum", "mean", "p50", "p95", "p99", "trend"])
+@pytest.mark.parametrize("resources", [(Resource.MEMORY,), (Resource.MEMORY, Resource.CPU), (Resource.READ,)])
+@pytest.mark.parametrize("limit", [1, 2, 3, 9])
+def test_the_first_rows_are_those_of_all_rows_in_order(uneven, sort, resources, limit):
+    window = {"since": days_ago(8), "resources": resources}
+    by_test = {}
+    for row in usage_report(uneven, **window):
+        by_test.setdefault(row.test_id, []).append(row)
+
+    def rank(test):
+        first = next((row for row in by_test[test] if row.resource == resources[0].key), None)
+        figure = None if first is None else getattr(first, "count" if sort == "runs" else sort)
+        return float("inf") if figure is None else -figure
+
+    order = sorted(by_test, key=str) if sort == "test" else sorted(sorted(by_test, key=str), key=rank)
+    expected = [row for test in order[:limit] for row in by_test[test]]
+    shown, more = first_usage(uneven, sort=sort, limit=limit, **window)
+    assert (list(shown), more) == (expected, max(len(order) - limit, 0))
+    assert len(order) == {(Resource.READ,): 1, (Resource.MEMORY,): 3}.get(resources, 4)
 
 
 def test_offenders_end_where_the_window_does(database, run):

@@ -95,18 +95,6 @@ def test_programs_get_every_figure_of_every_resource():
     assert next(csv.DictReader(io.StringIO(text, newline="")))["history"] == "1.0 2.0 4.0"
 
 
-def test_sorting_is_by_the_figure_of_one_resource_and_by_name():
-    rows = [
-        *headlines("b.py", p95=1.0),
-        *headlines("a.py", p95=9.0),
-        row("c.py", r.Resource.CPU, p95=100.0),
-    ]
-    by_name, more = usage.chosen(rows, resource=r.Resource.MEMORY, sort="test", limit=2)
-    assert ([x.test_id.path for x in by_name[::3]], more) == (["a.py", "b.py"], 1)
-    by_p95, more = usage.chosen(rows, resource=r.Resource.MEMORY, sort="p95", limit=3)
-    assert ([x.test_id.path for x in by_p95], more) == (["a.py"] * 3 + ["b.py"] * 3 + ["c.py"], 0)
-
-
 def test_an_offender_by_another_resource_shows_its_figure(build):
     figures = row(resource=r.Resource.PIDS, maximum=120.0, p95=100.0, before_count=5, before_p50=2.0)
     offender = r.OffenderRow(
