@@ -17,7 +17,7 @@ from pathlib import Path
 
 from orchestrator.config.loader import load_config
 from orchestrator.model import Outcome, TestId
-from orchestrator.model_reports import Observed
+from orchestrator.model_reports import Observations, Observed
 from orchestrator.verdict.rightsizing import caused_kill, suggest
 
 SHAPES = ("lognormal", "heavy-tailed", "bimodal", "drift", "spikes")
@@ -136,7 +136,9 @@ def simulate(shape: str, tests: int, *, seed: int) -> Tally:
         for n, one in enumerate(list(history)):  # promotion: a second attempt in the next profile up
             if one.outcome is Outcome.OOM and current.name != "slow":
                 history.append(recorded(wanted[n], profiles["slow"].limits, n))
-        found = suggest(TestId(path=str(number)), history[-500:], current=current, profiles=profiles.values())
+        found = suggest(
+            TestId(path=str(number)), Observations.of(history[-500:]), current=current, profiles=profiles.values()
+        )
         tally.advice[found.advice.value] += 1
         if found.suggested is None:
             continue

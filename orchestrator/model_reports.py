@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from orchestrator.resources import HEADLINES as HEADLINES  # noqa: PLC0414 - these three are exported again
@@ -14,7 +15,7 @@ from orchestrator.resources import Resource as Resource  # noqa: PLC0414, TC001
 from orchestrator.resources import Unit as Unit  # noqa: PLC0414, TC001
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from orchestrator.model import (
@@ -225,6 +226,39 @@ class Observed:
     limit_cpus: float
     limit_memory_bytes: int
     limit_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observations:
+    """Past attempts of a test: of each fact of `Observed` a column, because there are tens of thousands."""
+
+    run_id: Sequence[str] = ()
+    outcome: Sequence[Outcome] = ()
+    duration_seconds: Sequence[float] = ()
+    cpu_seconds: Sequence[float | None] = ()
+    memory_peak_bytes: Sequence[int | None] = ()
+    file_peak_bytes: Sequence[int | None] = ()
+    pids_peak: Sequence[int | None] = ()
+    pids_limit_hits: Sequence[int | None] = ()
+    oom_kills: Sequence[int | None] = ()
+    throttled_seconds: Sequence[float | None] = ()
+    limit_cpus: Sequence[float] = ()
+    limit_memory_bytes: Sequence[int] = ()
+    limit_timeout_seconds: Sequence[float] = ()
+
+    @classmethod
+    def of(cls, attempts: Iterable[Observed]) -> Observations:
+        """The columns of these, in their order."""
+        some = tuple(attempts)
+        return cls(**{fact: tuple(getattr(one, fact) for one in some) for fact in cls.__slots__})
+
+    def __len__(self) -> int:
+        """Attempts."""
+        return len(self.run_id)
+
+    def where(self, wanted: Sequence[bool]) -> Observations:
+        """Those attempts of which `wanted` is true."""
+        return Observations(**{fact: tuple(compress(getattr(self, fact), wanted)) for fact in self.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

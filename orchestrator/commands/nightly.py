@@ -15,6 +15,7 @@ from orchestrator.commands.suggest import WINDOW, gravest_first
 from orchestrator.database import queries
 from orchestrator.errors import UsageError
 from orchestrator.model_nightly import GOOD, OutputTails, Verdicts
+from orchestrator.model_reports import Observations
 from orchestrator.reports.files import write_atomically
 from orchestrator.reports.flaky import worst_first
 from orchestrator.reports.text import format_bytes, plural
@@ -66,7 +67,12 @@ def judged(db: Database, report: Nightly, *, profiles: Mapping[str, Profile], pr
         current = _present_profile(test.attempts[0], profiles)
         if current is not None:
             advice.append(
-                suggest(test.test_id, history.get(test.test_id, ()), current=current, profiles=profiles.values())
+                suggest(
+                    test.test_id,
+                    history.get(test.test_id, Observations()),
+                    current=current,
+                    profiles=profiles.values(),
+                )
             )
     return Verdicts(
         flaky=tuple(worst_first((test, find(test)) for test in found)),

@@ -20,7 +20,7 @@ from orchestrator.config.loader import load_config
 from orchestrator.database import queries
 from orchestrator.errors import ConfigError, ExitCode, OrchError, StateError, UsageError
 from orchestrator.model import HostInfo
-from orchestrator.model_reports import Advice
+from orchestrator.model_reports import Advice, Observations
 from orchestrator.reports.files import write_atomically
 from orchestrator.reports.rightsizing import suggestions_table, suggestions_text
 from orchestrator.reports.text import plural, visible
@@ -65,7 +65,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
     found = [
         suggest(
             test.id,
-            history.get(test.id, ()),
+            history.get(test.id, Observations()),
             current=plan[test.id].profile,
             profiles=config.profiles.values(),
             minimum_runs=options.minimum_runs,

@@ -14,30 +14,18 @@ from orchestrator.database.loading import run_rows
 from orchestrator.database.plain import PlainQuery, plain_rows
 from orchestrator.database.schema import attempts, hosts, runs, tests
 from orchestrator.model import Outcome, TestId
-from orchestrator.model_reports import Observed, RunFigures
+from orchestrator.model_reports import Observations, RunFigures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
     from orchestrator.model_reports import RunRow
 
-_COLUMNS = (
-    "outcome",
-    "test_seconds",
-    "run_id",
-    "cpu_seconds",
-    "memory_peak_bytes",
-    "file_peak_bytes",
-    "pids_peak",
-    "pids_limit_hits",
-    "oom_kills",
-    "throttled_seconds",
-    "limit_cpus",
-    "limit_memory_bytes",
-    "limit_timeout_seconds",
-)
+_FACTS = Observations.__slots__
+_COLUMNS = [attempts.c["test_seconds" if fact == "duration_seconds" else fact] for fact in _FACTS]
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _AT_ONCE = 500
 """SQLite bounds the number of parameters."""
@@ -45,44 +33,45 @@ _AT_ONCE = 500
 
 def observed(
     db: Database, *, project: str, since: datetime | None, at_most: int = 500
-) -> Mapping[TestId, tuple[Observed, ...]]:
+) -> Mapping[TestId, Observations]:
     """Each test's newest attempts, at most so many, newest first; tests without one are not in the answer."""
-    query = (
-        sa.select(*(attempts.c[name] for name in _COLUMNS))
-        .where(attempts.c.test_id == sa.bindparam("test_id"))
-        .order_by(attempts.c.started_at.desc())
-        .limit(at_most)
-    )
-    if since is not None:
-        query = query.where(attempts.c.started_at >= since)
+    within = attempts.c.started_at >= since if since is not None else sa.true()
     named = sa.select(tests.c.id, tests.c.path, tests.c.case_name).where(tests.c.project == project)
-    found: dict[TestId, tuple[Observed, ...]] = {}
     with db.reading() as connection:
-        newest = PlainQuery(connection, query)
-        for key, path, case in connection.execute(named).all():
-            rows = newest.rows(test_id=key)
-            if rows:
-                found[TestId(path=path, case=case)] = tuple(map(_observed, rows))
+        keys = {key: TestId(path=path, case=case) for key, path, case in connection.execute(named)}
+        number = connection.execute(sa.select(sa.func.count(attempts.c.started_at)).where(within)).scalar_one()
+        ask = _all_at_once if number <= at_most * len(keys) else _one_by_one
+        rows = ask(connection, sa.select(*_COLUMNS).where(within), keys, at_most)
+    return {keys[key]: _observations(some[:at_most]) for key, some in rows.items() if some}
+
+
+def _all_at_once(
+    connection: sa.Connection, query: sa.Select[Any], keys: Collection[str], at_most: int
+) -> Mapping[str, PlainRows]:
+    """In the order of the table, which reads each page once; it may have attempts of other projects, and more of
+    a test than are asked for.
+    """
+    found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in keys}
+    rows = plain_rows(connection, query.add_columns(attempts.c.test_id).order_by(attempts.c.started_at.desc()))
+    for row in rows:
+        some = found.get(row[-1])
+        if some is not None:
+            some.append(row)
     return found
 
 
-def _observed(row: tuple[Any, ...]) -> Observed:
-    outcome, duration, run, cpu, peak, file_peak, pids, hits, kills, throttled, cpus, memory, timeout = row
-    return Observed(
-        outcome=_OUTCOMES[outcome],
-        duration_seconds=duration,
-        run_id=run,
-        cpu_seconds=cpu,
-        memory_peak_bytes=peak,
-        file_peak_bytes=file_peak,
-        pids_peak=pids,
-        pids_limit_hits=hits,
-        oom_kills=kills,
-        throttled_seconds=throttled,
-        limit_cpus=cpus,
-        limit_memory_bytes=memory,
-        limit_timeout_seconds=timeout,
-    )
+def _one_by_one(
+    connection: sa.Connection, query: sa.Select[Any], keys: Collection[str], at_most: int
+) -> Mapping[str, PlainRows]:
+    """Of each test no more than are asked for, however many there are."""
+    newest = query.add_columns(attempts.c.test_id).where(attempts.c.test_id == sa.bindparam("test_id"))
+    asked = PlainQuery(connection, newest.order_by(attempts.c.started_at.desc()).limit(at_most))
+    return {key: asked.rows(test_id=key) for key in keys}
+
+
+def _observations(rows: PlainRows) -> Observations:
+    facts: dict[str, Any] = dict(zip(_FACTS, zip(*rows, strict=True), strict=False))  # the key comes last
+    return Observations(**{**facts, "outcome": tuple(map(_OUTCOMES.__getitem__, facts["outcome"]))})
 
 
 def runs_up_to(

@@ -7,11 +7,12 @@ is proposed only if none of them, replayed under its limits, would have been kil
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome
-from orchestrator.model_reports import Advice, Need, Suggestion
+from orchestrator.model_reports import Advice, Need, Observations, Suggestion
 from orchestrator.verdict.phrases import seconds_text, size_text
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _ASIDE = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})
 
 def suggest(
     test_id: TestId,
-    history: Sequence[Observed],
+    history: Observations,
     *,
     current: Profile,
     profiles: Iterable[Profile],
@@ -47,14 +48,22 @@ def suggest(
     """The smallest of `profiles` that holds the history; `current` is the profile that the test has now, with its
     rule's own limits. Only profiles with the same image, network and capabilities are looked at.
     """
-    told = [one for one in history if one.outcome not in _ASIDE]
-    passed = [one for one in told if one.outcome is Outcome.PASSED]
-    runs = len({one.run_id for one in passed if one.memory_peak_bytes is not None})
+    told = (
+        history
+        if _ASIDE.isdisjoint(history.outcome)
+        else history.where([o not in _ASIDE for o in history.outcome])
+    )
+    passed = [outcome is Outcome.PASSED for outcome in told.outcome]
+    passing = told if all(passed) else told.where(passed)
+    runs = len(
+        {run for run, peak in zip(passing.run_id, passing.memory_peak_bytes, strict=True) if peak is not None}
+    )
     if runs < minimum_runs:
-        return _too_few(test_id, current, told, runs=runs, missing=minimum_runs - runs)
-    holding = [p for p in _candidates(current, profiles) if not any(_short(p.limits, told, current.limits))]
+        return _too_few(test_id, current, passing, attempts=len(told), runs=runs, missing=minimum_runs - runs)
+    past = _Past(told)
+    holding = [p for p in _candidates(current, profiles) if not any(_short(p.limits, past, current.limits))]
     best = min(holding, key=lambda p: (*_size(p.limits), p is not current, p.name), default=None)
-    shortfalls = list(_short(current.limits, told, current.limits))
+    shortfalls = list(_short(current.limits, past, current.limits))
     chosen = best or current
     return Suggestion(
         test_id=test_id,
@@ -64,20 +73,20 @@ def suggest(
         runs=runs,
         missing_runs=0,
         attempts=len(told),
-        need=need_of(told, cpus=chosen.limits.cpus),
+        need=past.need(chosen.limits.cpus),
         saved_memory_bytes=current.limits.memory_bytes - chosen.limits.memory_bytes,
         saved_cpus=current.limits.cpus - chosen.limits.cpus,
         saved_timeout_seconds=current.limits.timeout_seconds - chosen.limits.timeout_seconds,
-        duration_seconds=median(one.duration_seconds for one in passed),
+        duration_seconds=median(passing.duration_seconds),
         reason="; ".join([*shortfalls, *_notes(told, current, chosen)]),
     )
 
 
 def _too_few(
-    test_id: TestId, current: Profile, told: Sequence[Observed], *, runs: int, missing: int
+    test_id: TestId, current: Profile, passing: Observations, *, attempts: int, runs: int, missing: int
 ) -> Suggestion:
     reason = f"{missing} more runs are needed" if missing > 1 else "one more run is needed"
-    unmeasured = len({one.run_id for one in told if one.outcome is Outcome.PASSED}) - runs
+    unmeasured = len(set(passing.run_id)) - runs
     if unmeasured:
         reason += f"; memory was not measured in {unmeasured}"
     return Suggestion(
@@ -87,41 +96,95 @@ def _too_few(
         suggested=None,
         runs=runs,
         missing_runs=missing,
-        attempts=len(told),
+        attempts=attempts,
         reason=reason,
     )
 
 
-def need_of(history: Sequence[Observed], *, cpus: float) -> Need:
+def need_of(history: Observations, *, cpus: float) -> Need:
     """What a profile with so many CPUs must grant. ValueError: no attempt has a memory peak."""
-    peaks = [one.memory_peak_bytes for one in history if one.memory_peak_bytes is not None]
-    killed = [one for one in history if _out_of_memory(one)]
-    margin = AFTER_OOM_MARGIN if killed else MEMORY_MARGIN
-    at_least = max([*peaks, *(one.limit_memory_bytes for one in killed)])
-    shares = sorted(
-        min(one.cpu_seconds / one.duration_seconds, one.limit_cpus)
-        for one in history
-        if one.cpu_seconds is not None and one.duration_seconds > 0
-    )
-    pids = [one.pids_peak for one in history if one.pids_peak is not None]
-    return Need(
-        cpus=_percentile(shares, 0.95) if shares else None,
-        memory_bytes=math.ceil(at_least * margin),
-        timeout_seconds=_timeout(history, cpus),
-        pids=math.ceil(max(pids) * PIDS_MARGIN) if pids else None,
-    )
+    return _Past(history).need(cpus)
 
 
-def seconds_under(one: Observed, cpus: float) -> float:
+class _Past:
+    """A history as profiles are held against it, one after the other: each figure is worked out once."""
+
+    def __init__(self, told: Observations) -> None:
+        self._told = told
+        self.refused = any(told.pids_limit_hits)
+        """Whether any attempt was refused a process."""
+        self._needs: dict[float, Need] = {}
+
+    def need(self, cpus: float) -> Need:
+        """What a profile with so many CPUs must grant."""
+        if not self._needs:
+            self._needs[cpus] = Need(
+                cpus=self._cpus(),
+                memory_bytes=self._memory(),
+                timeout_seconds=self._timeout(cpus),
+                pids=self._pids(),
+            )
+        elif cpus not in self._needs:
+            known = next(iter(self._needs.values()))
+            self._needs[cpus] = replace(known, timeout_seconds=self._timeout(cpus))
+        return self._needs[cpus]
+
+    def _memory(self) -> int:
+        told = self._told
+        killed = [limit for limit, oom in zip(told.limit_memory_bytes, _ooms(told), strict=True) if oom]
+        at_least = max([*(peak for peak in told.memory_peak_bytes if peak is not None), *killed])
+        return math.ceil(at_least * (AFTER_OOM_MARGIN if killed else MEMORY_MARGIN))
+
+    def _cpus(self) -> float | None:
+        told = self._told
+        shares = sorted(
+            [
+                min(used / seconds, limit)
+                for used, seconds, limit in zip(
+                    told.cpu_seconds, told.duration_seconds, told.limit_cpus, strict=True
+                )
+                if used is not None and seconds > 0
+            ]
+        )
+        return _percentile(shares, 0.95) if shares else None
+
+    def _pids(self) -> int | None:
+        most = max((pids for pids in self._told.pids_peak if pids is not None), default=None)
+        return None if most is None else math.ceil(most * PIDS_MARGIN)
+
+    def _timeout(self, cpus: float) -> float:
+        told = self._told
+        timed_out = [outcome is Outcome.TIMEOUT for outcome in told.outcome]
+        others = told.where([not one for one in timed_out]) if any(timed_out) else told
+        ended = sorted(_seconds_under(others, cpus))
+        bounds = [_percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
+        hung = told.where(timed_out) if any(timed_out) else Observations()
+        throttled = zip(hung.limit_timeout_seconds, hung.throttled_seconds, hung.duration_seconds, strict=True)
+        # what timed out took longer than its limit; how much nobody knows
+        bounds += [
+            limit * (TIME_MARGIN if _throttled(held, seconds) else 1.0) for limit, held, seconds in throttled
+        ]
+        return max(bounds)
+
+
+def seconds_under(seconds: float, cpu_seconds: float | None, *, had: float, cpus: float) -> float:
     """The longest that an attempt can have taken with so many CPUs. With fewer than it had, work that ran beside
     other work waits: at worst all of it had run on all CPUs at once, which makes `cpu_seconds (1/cpus - 1/had)`
     more (the stretch of an instant is convex in its use of CPUs, so the extremes bound it).
     """
-    if cpus >= one.limit_cpus:
-        return one.duration_seconds
-    if one.cpu_seconds is None:
-        return one.duration_seconds * one.limit_cpus / cpus
-    return one.duration_seconds + one.cpu_seconds * (1 / cpus - 1 / one.limit_cpus)
+    if cpus >= had:
+        return seconds
+    if cpu_seconds is None:
+        return seconds * had / cpus
+    return seconds + cpu_seconds * (1 / cpus - 1 / had)
+
+
+def _seconds_under(history: Observations, cpus: float) -> Sequence[float]:
+    """`seconds_under` of each attempt."""
+    if cpus >= max(history.limit_cpus, default=0.0):
+        return history.duration_seconds
+    attempts = zip(history.duration_seconds, history.cpu_seconds, history.limit_cpus, strict=True)
+    return [seconds_under(seconds, used, had=had, cpus=cpus) for seconds, used, had in attempts]
 
 
 def caused_kill(one: Observed, limits: Limits) -> Outcome | None:
@@ -131,35 +194,25 @@ def caused_kill(one: Observed, limits: Limits) -> Outcome | None:
     ended_by = {Outcome.OOM, Outcome.TIMEOUT}
     if one.memory_peak_bytes is not None and one.memory_peak_bytes > limits.memory_bytes:
         return Outcome.OOM
-    if one.outcome not in ended_by and seconds_under(one, limits.cpus) > limits.timeout_seconds:
+    seconds = seconds_under(one.duration_seconds, one.cpu_seconds, had=one.limit_cpus, cpus=limits.cpus)
+    if one.outcome not in ended_by and seconds > limits.timeout_seconds:
         return Outcome.TIMEOUT
     return None
 
 
-def _timeout(history: Sequence[Observed], cpus: float) -> float:
-    ended = sorted(seconds_under(one, cpus) for one in history if one.outcome is not Outcome.TIMEOUT)
-    bounds = [_percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
-    bounds += [  # what timed out took longer than its limit; how much nobody knows
-        one.limit_timeout_seconds * (TIME_MARGIN if _throttled(one) else 1.0)
-        for one in history
-        if one.outcome is Outcome.TIMEOUT
-    ]
-    return max(bounds)
+def _throttled(held_back_seconds: float | None, seconds: float) -> bool:
+    return held_back_seconds is not None and seconds > 0 and held_back_seconds / seconds >= THROTTLED_RATIO
 
 
-def _throttled(one: Observed) -> bool:
-    if one.throttled_seconds is None or one.duration_seconds <= 0:
-        return False
-    return one.throttled_seconds / one.duration_seconds >= THROTTLED_RATIO
+def _ooms(history: Observations) -> list[bool]:
+    """Which attempts were out of memory, or had a process killed for want of it."""
+    pairs = zip(history.outcome, history.oom_kills, strict=True)
+    return [outcome is Outcome.OOM or bool(kills) for outcome, kills in pairs]
 
 
-def _out_of_memory(one: Observed) -> bool:
-    return one.outcome is Outcome.OOM or bool(one.oom_kills)
-
-
-def _short(limits: Limits, history: Sequence[Observed], present: Limits) -> Iterator[str]:
+def _short(limits: Limits, past: _Past, present: Limits) -> Iterator[str]:
     """What these limits lack, a phrase each; nothing: they hold the history."""
-    need = need_of(history, cpus=limits.cpus)
+    need = past.need(limits.cpus)
     if need.memory_bytes > limits.memory_bytes:
         yield f"memory {size_text(limits.memory_bytes)} is less than {size_text(need.memory_bytes)}"
     if need.timeout_seconds > limits.timeout_seconds:
@@ -167,8 +220,7 @@ def _short(limits: Limits, history: Sequence[Observed], present: Limits) -> Iter
     cpus = present.cpus if need.cpus is None else need.cpus
     if cpus > limits.cpus:
         yield f"cpus {limits.cpus:g} are less than {cpus:.2g}"
-    refused = any(one.pids_limit_hits for one in history)
-    pids = present.pids if need.pids is None or refused else need.pids
+    pids = present.pids if need.pids is None or past.refused else need.pids
     if pids > limits.pids:
         yield f"pids {limits.pids} are less than {pids}"
     for name, label in (("tmpfs_bytes", "tmpfs"), ("outputs_bytes", "outputs"), ("shm_bytes", "shm")):
@@ -199,15 +251,16 @@ def _advice(current: Profile, best: Profile | None, *, held: bool) -> Advice:
     return Advice.SMALLER if held else Advice.LARGER
 
 
-def _notes(history: Sequence[Observed], current: Profile, chosen: Profile) -> Iterator[str]:
-    ooms = sum(map(_out_of_memory, history))
-    timeouts = sum(one.outcome is Outcome.TIMEOUT for one in history)
+def _notes(history: Observations, current: Profile, chosen: Profile) -> Iterator[str]:
+    ooms = sum(_ooms(history))
+    timeouts = history.outcome.count(Outcome.TIMEOUT)
     if ooms:
         yield f"out of memory {ooms} times"
     if timeouts:
         yield f"timed out {timeouts} times"
-    peak = max(history, key=lambda one: one.memory_peak_bytes or 0)
-    cache, total = peak.file_peak_bytes, peak.memory_peak_bytes
+    peaks = [peak or 0 for peak in history.memory_peak_bytes]
+    highest = peaks.index(max(peaks))
+    cache, total = history.file_peak_bytes[highest], history.memory_peak_bytes[highest]
     if cache is not None and total and cache / total >= CACHE_RATIO:
         yield f"{size_text(cache)} of its peak was page cache, which the kernel can take back"
     if chosen.limits.nofile < current.limits.nofile:

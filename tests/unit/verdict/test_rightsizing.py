@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.model import Limits, Network, Outcome, Profile, TestId
-from orchestrator.model_reports import Advice, Observed
-from orchestrator.verdict.rightsizing import caused_kill, need_of, seconds_under, suggest
+from orchestrator.model_reports import Advice, Observations, Observed
+from orchestrator.verdict import rightsizing
+from orchestrator.verdict.rightsizing import caused_kill
 
 MIB = 1 << 20
 TEST = TestId(path="test/test_a.py")
@@ -50,8 +51,20 @@ def seen(number=0, *, memory_mib=50.0, seconds=0.5, cpu=0.2, outcome=Outcome.PAS
     )
 
 
+def suggest(history, *, current=STANDARD, profiles=PROFILES, **options):
+    return rightsizing.suggest(TEST, Observations.of(history), current=current, profiles=profiles, **options)
+
+
 def advice(history, current=STANDARD, **options):
-    return suggest(TEST, history, current=current, profiles=PROFILES, **options)
+    return suggest(history, current=current, **options)
+
+
+def need_of(history, *, cpus):
+    return rightsizing.need_of(Observations.of(history), cpus=cpus)
+
+
+def seconds_under(one, cpus):
+    return rightsizing.seconds_under(one.duration_seconds, one.cpu_seconds, had=one.limit_cpus, cpus=cpus)
 
 
 def twelve(**values):
@@ -139,16 +152,14 @@ def test_nothing_holds():
 
 def test_another_image_is_another_world():
     other = replace(FAST, name="other", image="full")
-    assert suggest(TEST, twelve(), current=STANDARD, profiles=(other, STANDARD)).advice is Advice.FITS
+    assert suggest(twelve(), current=STANDARD, profiles=(other, STANDARD)).advice is Advice.FITS
 
 
 def test_what_is_not_measured_is_not_lowered():
     roomy = profile("roomy", tmpfs_mib=100)
     tight = profile("tight", memory_mib=256, tmpfs_mib=50)
-    assert (
-        suggest(TEST, twelve(), current=roomy, profiles=(tight,)).advice is Advice.FITS
-    )  # 57.5 MiB may be in /tmp
-    assert suggest(TEST, twelve(memory_mib=40), current=roomy, profiles=(tight,)).suggested == "tight"
+    assert suggest(twelve(), current=roomy, profiles=(tight,)).advice is Advice.FITS  # 57.5 MiB may be in /tmp
+    assert suggest(twelve(memory_mib=40), current=roomy, profiles=(tight,)).suggested == "tight"
     assert advice(twelve(pids_peak=None)).suggested is None
     assert advice(twelve(pids_limit_hits=1)).suggested is None
     assert advice(twelve(cpu=None)).suggested is None
@@ -162,7 +173,7 @@ def test_a_rule_s_own_limits_can_be_dropped():
 
 def test_notes_name_what_the_figures_do_not():
     reused = replace(FAST, reuse=100, limits=replace(FAST.limits, nofile=64))
-    found = suggest(TEST, twelve(file_peak_bytes=30 * MIB), current=STANDARD, profiles=(reused,))
+    found = suggest(twelve(file_peak_bytes=30 * MIB), current=STANDARD, profiles=(reused,))
     assert found.reason == (
         "30 MiB of its peak was page cache, which the kernel can take back; "
         "open files are not measured exactly: their limit falls to 64; its containers are reused"
