@@ -136,9 +136,8 @@ def simulate(shape: str, tests: int, *, seed: int) -> Tally:
         for n, one in enumerate(list(history)):  # promotion: a second attempt in the next profile up
             if one.outcome is Outcome.OOM and current.name != "slow":
                 history.append(recorded(wanted[n], profiles["slow"].limits, n))
-        found = suggest(
-            TestId(path=str(number)), Observations.of(history[-500:]), current=current, profiles=profiles.values()
-        )
+        known = Observations.of(history[-500:])
+        found = suggest(TestId(path=str(number)), known, current=current, profiles=profiles.values())
         tally.advice[found.advice.value] += 1
         if found.suggested is None:
             continue

@@ -66,14 +66,8 @@ def judged(db: Database, report: Nightly, *, profiles: Mapping[str, Profile], pr
     for test in report.tests:
         current = _present_profile(test.attempts[0], profiles)
         if current is not None:
-            advice.append(
-                suggest(
-                    test.test_id,
-                    history.get(test.test_id, Observations()),
-                    current=current,
-                    profiles=profiles.values(),
-                )
-            )
+            known = history.get(test.test_id, Observations())
+            advice.append(suggest(test.test_id, known, current=current, profiles=profiles.values()))
     return Verdicts(
         flaky=tuple(worst_first((test, find(test)) for test in found)),
         advice=tuple(sorted(advice, key=gravest_first)),

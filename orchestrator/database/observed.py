@@ -40,20 +40,22 @@ def observed(
     with db.reading() as connection:
         keys = {key: TestId(path=path, case=case) for key, path, case in connection.execute(named)}
         number = connection.execute(sa.select(sa.func.count(attempts.c.started_at)).where(within)).scalar_one()
-        ask = _all_at_once if number <= at_most * len(keys) else _one_by_one
-        rows = ask(connection, sa.select(*_COLUMNS).where(within), keys, at_most)
+        query = sa.select(*_COLUMNS, attempts.c.test_id).where(within).order_by(attempts.c.started_at.desc())
+        if number <= at_most * len(keys):
+            rows = _all_at_once(connection, query, keys)
+        else:
+            rows = _one_by_one(connection, query.limit(at_most), keys)
     return {keys[key]: _observations(some[:at_most]) for key, some in rows.items() if some}
 
 
 def _all_at_once(
-    connection: sa.Connection, query: sa.Select[Any], keys: Collection[str], at_most: int
+    connection: sa.Connection, query: sa.Select[Any], keys: Collection[str]
 ) -> Mapping[str, PlainRows]:
     """In the order of the table, which reads each page once; it may have attempts of other projects, and more of
     a test than are asked for.
     """
     found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in keys}
-    rows = plain_rows(connection, query.add_columns(attempts.c.test_id).order_by(attempts.c.started_at.desc()))
-    for row in rows:
+    for row in plain_rows(connection, query):
         some = found.get(row[-1])
         if some is not None:
             some.append(row)
@@ -61,11 +63,10 @@ def _all_at_once(
 
 
 def _one_by_one(
-    connection: sa.Connection, query: sa.Select[Any], keys: Collection[str], at_most: int
+    connection: sa.Connection, query: sa.Select[Any], keys: Collection[str]
 ) -> Mapping[str, PlainRows]:
     """Of each test no more than are asked for, however many there are."""
-    newest = query.add_columns(attempts.c.test_id).where(attempts.c.test_id == sa.bindparam("test_id"))
-    asked = PlainQuery(connection, newest.order_by(attempts.c.started_at.desc()).limit(at_most))
+    asked = PlainQuery(connection, query.where(attempts.c.test_id == sa.bindparam("test_id")))
     return {key: asked.rows(test_id=key) for key in keys}
 
 

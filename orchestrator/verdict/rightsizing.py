@@ -48,16 +48,10 @@ def suggest(
     """The smallest of `profiles` that holds the history; `current` is the profile that the test has now, with its
     rule's own limits. Only profiles with the same image, network and capabilities are looked at.
     """
-    told = (
-        history
-        if _ASIDE.isdisjoint(history.outcome)
-        else history.where([o not in _ASIDE for o in history.outcome])
-    )
-    passed = [outcome is Outcome.PASSED for outcome in told.outcome]
-    passing = told if all(passed) else told.where(passed)
-    runs = len(
-        {run for run, peak in zip(passing.run_id, passing.memory_peak_bytes, strict=True) if peak is not None}
-    )
+    told = _where(history, [outcome not in _ASIDE for outcome in history.outcome])
+    passing = _where(told, [outcome is Outcome.PASSED for outcome in told.outcome])
+    measured = zip(passing.run_id, passing.memory_peak_bytes, strict=True)
+    runs = len({run for run, peak in measured if peak is not None})
     if runs < minimum_runs:
         return _too_few(test_id, current, passing, attempts=len(told), runs=runs, missing=minimum_runs - runs)
     past = _Past(told)
@@ -80,6 +74,10 @@ def suggest(
         duration_seconds=median(passing.duration_seconds),
         reason="; ".join([*shortfalls, *_notes(told, current, chosen)]),
     )
+
+
+def _where(history: Observations, wanted: Sequence[bool]) -> Observations:
+    return history if all(wanted) else history.where(wanted)
 
 
 def _too_few(
@@ -137,15 +135,9 @@ class _Past:
 
     def _cpus(self) -> float | None:
         told = self._told
-        shares = sorted(
-            [
-                min(used / seconds, limit)
-                for used, seconds, limit in zip(
-                    told.cpu_seconds, told.duration_seconds, told.limit_cpus, strict=True
-                )
-                if used is not None and seconds > 0
-            ]
-        )
+        attempts = zip(told.cpu_seconds, told.duration_seconds, told.limit_cpus, strict=True)
+        known = [(used / seconds, limit) for used, seconds, limit in attempts if used is not None and seconds > 0]
+        shares = sorted(map(min, known))
         return _percentile(shares, 0.95) if shares else None
 
     def _pids(self) -> int | None:
@@ -155,15 +147,12 @@ class _Past:
     def _timeout(self, cpus: float) -> float:
         told = self._told
         timed_out = [outcome is Outcome.TIMEOUT for outcome in told.outcome]
-        others = told.where([not one for one in timed_out]) if any(timed_out) else told
-        ended = sorted(_seconds_under(others, cpus))
+        ended = sorted(_seconds_under(_where(told, [not one for one in timed_out]), cpus))
         bounds = [_percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
         hung = told.where(timed_out) if any(timed_out) else Observations()
-        throttled = zip(hung.limit_timeout_seconds, hung.throttled_seconds, hung.duration_seconds, strict=True)
+        limits = zip(hung.limit_timeout_seconds, hung.throttled_seconds, hung.duration_seconds, strict=True)
         # what timed out took longer than its limit; how much nobody knows
-        bounds += [
-            limit * (TIME_MARGIN if _throttled(held, seconds) else 1.0) for limit, held, seconds in throttled
-        ]
+        bounds += [limit * (TIME_MARGIN if _throttled(held, seconds) else 1.0) for limit, held, seconds in limits]
         return max(bounds)
 
 
