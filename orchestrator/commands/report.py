@@ -131,18 +131,18 @@ def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:
 def _violations(options: ReportOptions, window: Window) -> int:
     config = load_with_database(options.config_path, options.database)
     with open_database(config) as db:
+        limit = sarif.MAX_RESULTS if options.output_format == "sarif" else options.limit
         if options.run_id is not None:
-            broken = queries.broken_budgets(db, run=options.run_id)
+            found = tuple(troubles(queries.broken_budgets(db, run=options.run_id)))
+            shown, more = found[:limit], max(len(found) - limit, 0)
         else:
-            broken = queries.broken_budgets(db, since=window.since, until=window.until)
-    found = troubles(broken)
+            shown, more = queries.troubles(db, since=window.since, until=window.until, limit=limit)
     if options.output_format == "sarif":
-        write(sarif.sarif_text(found, project=config.project_root.resolve().name))
+        write(sarif.sarif_text(shown, left_out=more, project=config.project_root.resolve().name))
         return ExitCode.OK
-    show(violations_table(found[: options.limit]), options.output_format)
-    left = len(found) - options.limit
-    if left > 0:
-        note(f"{left} more with a larger --limit")
+    show(violations_table(shown), options.output_format)
+    if more:
+        note(f"{more} more with a larger --limit")
     return ExitCode.OK
 
 

@@ -1,68 +1,128 @@
-"""Broken budgets of one run, or of all runs within a window."""
+"""Broken budgets of one run, or of all runs within a window.
+
+Violations know the time and the test of their attempt, so those of a year are counted without a look at the
+attempts: they are fewer and narrow, attempts lie all over a gigabyte.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from orchestrator.database import schema
-from orchestrator.database.coverage import EXACT_DAYS
 from orchestrator.database.loading import find_run
 from orchestrator.database.plain import moment_of, plain_rows
 from orchestrator.model import Outcome, Severity, TestId, Violation, ViolationKind
 from orchestrator.model_reports import BrokenBudget
+from orchestrator.model_troubles import GRAVITY, Trouble, counted
 
 if TYPE_CHECKING:
-    from orchestrator.database.store import Database
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
-_COLUMNS = ("attempt_id", "kind", "severity", "measured", "limit_value", "unit", "message")
+    from orchestrator.database.plain import PlainRows
+    from orchestrator.database.store import Database
+    from orchestrator.model_troubles import Counted
+
+_COLUMNS = ("attempt_id", "position", "kind", "severity", "measured", "limit_value", "unit", "message")
+_COUNTED = ("started_at", "attempt_id", "position", "test_id", "kind", "severity", "measured")
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _KINDS = {kind.value: kind for kind in ViolationKind}
 _SEVERITIES = {severity.value: severity for severity in Severity}
+_GRAVITIES = {severity.value: gravity for severity, gravity in GRAVITY.items()}
+_CHUNK = 500
+"""SQLite bounds the number of parameters."""
 
 
 def broken_budgets(
     db: Database, *, run: str | None = None, since: datetime | None = None, until: datetime | None = None
 ) -> tuple[BrokenBudget, ...]:
     """Violations of deciding attempts, oldest first; `run` is named as for `load_run`."""
-    attempts, tests, violations = schema.attempts, schema.tests, schema.violations
-    started_at = _started_at(db, since, until)
-    query = (
-        sa.select(
-            *(violations.c[name] for name in _COLUMNS),
-            attempts.c.run_id,
-            attempts.c.profile,
-            attempts.c.outcome,
-            attempts.c.started_at,
-            tests.c.path,
-            tests.c.case_name,
-        )
-        .join(attempts, attempts.c.id == violations.c.attempt_id)
-        .join(tests, tests.c.id == attempts.c.test_id)
-        .where(attempts.c.is_final)
-        .order_by(started_at, violations.c.attempt_id, violations.c.position)
+    violations = schema.violations
+    query = _whole(_within(since, until)).order_by(
+        violations.c.started_at, violations.c.attempt_id, violations.c.position
     )
     if run is not None:
-        query = query.where(attempts.c.run_id == find_run(db, run).id)
-    if since is not None:
-        query = query.where(started_at >= since)
-    if until is not None:
-        query = query.where(started_at < until)
-    known: dict[tuple[str, str | None], TestId] = {}
+        query = query.where(schema.attempts.c.run_id == find_run(db, run).id)
     with db.reading() as connection:
-        return tuple(_broken_budget(row, known) for row in plain_rows(connection, query))
+        names = _names(connection)
+        return tuple(_broken_budget(row, names) for row in plain_rows(connection, query))
 
 
-def _broken_budget(row: tuple[Any, ...], known: dict[tuple[str, str | None], TestId]) -> BrokenBudget:
-    attempt, kind, severity, measured, limit, unit, message, run, profile, outcome, started_at, path, case = row
-    if (path, case) not in known:
-        known[path, case] = TestId(path=path, case=case)
+def troubles(
+    db: Database, *, since: datetime | None = None, until: datetime | None = None, limit: int
+) -> tuple[tuple[Trouble, ...], int]:
+    """What `model_troubles.counted` makes of `broken_budgets`: the first `limit`, and how many more there are."""
+    columns = (schema.violations.c[name] for name in _COUNTED)
+    with db.reading() as connection:
+        names = _names(connection)
+        text = {key: str(test) for key, test in names.items()}
+        found = sorted(
+            plain_rows(connection, sa.select(*columns).where(*_within(since, until))), key=itemgetter(0, 1, 2)
+        )
+        known = counted(
+            (attempt, text[test], kind, _GRAVITIES[severity], measured, at)
+            for at, attempt, _, test, kind, severity, measured in found
+        )
+        shown = known[:limit]
+        worst = _budgets(connection, [found[one.worst] for one in shown], names)
+    return tuple(_trouble(one, found, worst) for one in shown), len(known) - len(shown)
+
+
+def _within(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:
+    violations = schema.violations.c
+    conditions: list[sa.ColumnElement[bool]] = [violations.is_final]
+    if since is not None:
+        conditions.append(violations.started_at >= since)
+    if until is not None:
+        conditions.append(violations.started_at < until)
+    return conditions
+
+
+def _whole(conditions: Iterable[sa.ColumnElement[bool]]) -> sa.Select[Any]:
+    """All that is told of broken budgets, with their attempts."""
+    attempts, violations = schema.attempts, schema.violations
+    columns = (violations.c[name] for name in (*_COLUMNS, "test_id", "started_at"))
+    query = sa.select(*columns, attempts.c.run_id, attempts.c.profile, attempts.c.outcome)
+    return query.join(attempts, attempts.c.id == violations.c.attempt_id).where(*conditions)
+
+
+def _names(connection: sa.Connection) -> Mapping[str, TestId]:
+    tests = schema.tests.c
+    named = connection.execute(sa.select(tests.id, tests.path, tests.case_name))
+    return {key: TestId(path=path, case=case) for key, path, case in named}
+
+
+def _budgets(
+    connection: sa.Connection, wanted: Sequence[tuple[Any, ...]], names: Mapping[str, TestId]
+) -> Mapping[tuple[str, int], BrokenBudget]:
+    """By attempt and position."""
+    attempts = list(dict.fromkeys(row[1] for row in wanted))
+    found: dict[tuple[str, int], BrokenBudget] = {}
+    for at in range(0, len(attempts), _CHUNK):
+        query = _whole([schema.violations.c.attempt_id.in_(attempts[at : at + _CHUNK])])
+        found |= {(row[0], row[1]): _broken_budget(row, names) for row in plain_rows(connection, query)}
+    return found
+
+
+def _trouble(one: Counted, found: PlainRows, worst: Mapping[tuple[str, int], BrokenBudget]) -> Trouble:
+    _, attempt, position, *_ = found[one.worst]
+    return Trouble(
+        worst=worst[attempt, position],
+        last_at=moment_of(found[one.last][0]),
+        times=one.times,
+        ordinal=one.ordinal,
+    )
+
+
+def _broken_budget(row: tuple[Any, ...], names: Mapping[str, TestId]) -> BrokenBudget:
+    attempt, _, kind, severity, measured, limit, unit, message, test, started_at, run, profile, outcome = row
     return BrokenBudget(
         run_id=run,
         attempt_id=attempt,
-        test_id=known[path, case],
+        test_id=names[test],
         profile=profile,
         outcome=_OUTCOMES[outcome],
         started_at=moment_of(started_at),
@@ -75,15 +135,3 @@ def _broken_budget(row: tuple[Any, ...], known: dict[tuple[str, str | None], Tes
             message=message,
         ),
     )
-
-
-def _started_at(db: Database, since: datetime | None, until: datetime | None) -> sa.ColumnElement[Any]:
-    """When attempts began. Over a long window it is better to begin with the violations, which are far fewer than
-    the attempts: SQLite does so where no index on the time can be used, and a + before a column prevents that
-    (https://www.sqlite.org/optoverview.html#disqualifying_where_clause_terms_using_unary_).
-    """
-    column = schema.attempts.c.started_at
-    short = since is not None and (until or datetime.now(tz=UTC)) - since <= timedelta(days=EXACT_DAYS)
-    if short or db.path is None:
-        return column
-    return sa.literal_column("+attempts.started_at", type_=column.type)

@@ -36,6 +36,9 @@ TIMINGS = tuple(f.name for f in fields(Timings))
 FIGURES = tuple(f.name for f in fields(Usage) if f.name not in USAGE_NOTES)
 """Names of the figures in a Usage, which are columns of `attempts` too."""
 
+OF_ATTEMPT = ("test_id", "started_at", "is_final")
+"""Columns that violations have from their attempt."""
+
 _NAME_CHARACTERS = 1_000
 _TIMINGS_OF = attrgetter(*TIMINGS)
 _FIGURES_OF = attrgetter(*FIGURES)
@@ -105,7 +108,7 @@ def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:
         tables["attempts"].append(row)
         tables["fact_sheets"] += sheets
         tables["cases"] += _case_rows(attempt)
-        tables["violations"] += _violation_rows(attempt)
+        tables["violations"] += _violation_rows(attempt, of_attempt={name: row[name] for name in OF_ATTEMPT})
         tables["samples"] += _sample_rows(attempt)
     return Bundle(kind="result", run_id=run_id, tables=tables)
 
@@ -228,7 +231,7 @@ def _case_rows(attempt: Attempt) -> list[Row]:
     ]
 
 
-def _violation_rows(attempt: Attempt) -> list[Row]:
+def _violation_rows(attempt: Attempt, *, of_attempt: Row) -> list[Row]:
     return [
         {
             "attempt_id": attempt.id,
@@ -239,6 +242,7 @@ def _violation_rows(attempt: Attempt) -> list[Row]:
             "limit_value": violation.limit,
             "unit": violation.unit,
             "message": clean(violation.message),
+            **of_attempt,
         }
         for position, violation in enumerate(attempt.violations)
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.database import files, writing
+from orchestrator.database.bundles import OF_ATTEMPT, Bundle
 from orchestrator.database.opening import write_connection
 from orchestrator.database.spool import claimed, from_line, spooled
 
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import sqlalchemy as sa
-
-    from orchestrator.database.bundles import Bundle
 
 
 def import_spools(engine: sa.Engine, folders: Sequence[Path]) -> list[str]:
@@ -32,7 +32,7 @@ def _import_file(engine: sa.Engine, path: Path) -> list[str]:
         try:
             with write_connection(engine) as connection, connection.begin():
                 known: set[str] = set()
-                new = sum(writing.write(connection, bundle, known) for bundle in whole)
+                new = sum(writing.write(connection, completed(bundle), known) for bundle in whole)
         except (DBAPIError, KeyError, TypeError, ValueError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else repr(error)
             return [f"spooled results in {path} could not be imported yet: {reason}"]
@@ -44,6 +44,16 @@ def _import_file(engine: sa.Engine, path: Path) -> list[str]:
         else:
             path.unlink()
         return notices
+
+
+def completed(bundle: Bundle) -> Bundle:
+    """An orch of before schema 7 has spooled violations without what they have from their attempt."""
+    violations = bundle.tables.get("violations", [])
+    if all("test_id" in row for row in violations):
+        return bundle
+    attempts = {row["id"]: {name: row[name] for name in OF_ATTEMPT} for row in bundle.tables["attempts"]}
+    broken = [attempts[row["attempt_id"]] | row for row in violations]
+    return replace(bundle, tables={**bundle.tables, "violations": broken})
 
 
 def _read(text: str) -> tuple[list[Bundle], int]:

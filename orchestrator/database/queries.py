@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.database.broken import broken_budgets
+from orchestrator.database.broken import broken_budgets, troubles
 from orchestrator.database.compare import diff_runs
 from orchestrator.database.export import export_run
 from orchestrator.database.flaky import flaky_tests
@@ -31,5 +31,6 @@ __all__ = [
     "observed",
     "offenders",
     "runs_up_to",
+    "troubles",
     "usage_report",
 ]

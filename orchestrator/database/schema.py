@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from orchestrator.database.columns import blob, count, flag, json, moment, real, reference, text, uuid_key
 
-SCHEMA_VERSION = 6
-"""Number of the newest revision; `alembic_version` holds it as `0006`, SQLite's user_version as 6."""
+SCHEMA_VERSION = 7
+"""Number of the newest revision; `alembic_version` holds it as `0007`, SQLite's user_version as 7."""
 
 APPLICATION_ID = 0x6F726368
 """SQLite's application_id of our files: "orch" in ASCII. How they are told from other programs' databases."""
@@ -215,6 +215,17 @@ sa.Index(
     sqlite_where=sa.text("is_final"),
     postgresql_where=sa.text("is_final"),
 )
+NOT_PASSED = sa.text("outcome != 'passed'")
+"""As the index below has it: a query that is written otherwise, or has a parameter there, does without it."""
+
+# Which tests failed at all, without a look at those that pass.
+sa.Index(
+    "ix_attempts_not_passed",
+    attempts.c.test_id,
+    attempts.c.started_at,
+    sqlite_where=NOT_PASSED,
+    postgresql_where=NOT_PASSED,
+)
 # Offenders, usage reports and histories read nothing but these columns, so a million wide rows stay unread.
 sa.Index(
     "ix_attempts_figures",
@@ -252,7 +263,12 @@ violations = sa.Table(
     real("limit_value", "What was allowed, in `unit`."),
     text("unit", "bytes, seconds, count or ratio."),
     text("message", "One sentence for the user."),
-    sa.Index(None, "kind"),
+    text(
+        "test_id", "tests.id of the attempt. This and the next two are as in its attempt, to be read without it."
+    ),
+    moment("started_at", "When the attempt's test was released."),
+    flag("is_final", "Whether the attempt decided the test's result in its run."),
+    sa.Index(None, "started_at"),
     comment="Budgets that attempts broke.",
 )
 

@@ -79,10 +79,10 @@ VIEWS = (
         name="recent_violations",
         comment="Budgets that deciding attempts broke, newest first.",
         query=(
-            f"SELECT a.started_at, v.severity, v.kind, {_TEST}, v.measured, v.limit_value AS allowed, v.unit, "
+            f"SELECT v.started_at, v.severity, v.kind, {_TEST}, v.measured, v.limit_value AS allowed, v.unit, "
             "v.message, a.profile, substr(a.run_id, 1, 8) AS run "
-            "FROM attempts a JOIN violations v ON v.attempt_id = a.id JOIN tests t ON t.id = a.test_id "
-            "WHERE a.is_final ORDER BY a.started_at DESC"
+            "FROM violations v JOIN attempts a ON a.id = v.attempt_id JOIN tests t ON t.id = v.test_id "
+            "WHERE v.is_final ORDER BY v.started_at DESC"
         ),
     ),
     View(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.model import TestId
-    from orchestrator.reports.violations import Trouble
+    from orchestrator.model_troubles import Trouble
 
 Document = dict[str, Any]
 
@@ -40,9 +40,9 @@ _FINGERPRINT = "orchViolation/v1"
 """Name and version of how fingerprints are made (3.5.4.2): another way needs another number."""
 
 
-def sarif_text(troubles: Sequence[Trouble], *, project: str) -> str:
-    """The document as ASCII JSON with a newline."""
-    return to_json(sarif_document(troubles, project=project), indent=1) + "\n"
+def sarif_text(troubles: Sequence[Trouble], *, project: str, left_out: int = 0) -> str:
+    """The document as ASCII JSON with a newline; `left_out`: how many troubles there are besides."""
+    return to_json(sarif_document(troubles, project=project, left_out=left_out), indent=1) + "\n"
 
 
 def write_sarif(troubles: Sequence[Trouble], path: Path, *, project: str) -> None:
@@ -50,7 +50,7 @@ def write_sarif(troubles: Sequence[Trouble], path: Path, *, project: str) -> Non
     write_atomically(path, sarif_text(troubles, project=project).encode("ascii"))
 
 
-def sarif_document(troubles: Sequence[Trouble], *, project: str) -> Document:
+def sarif_document(troubles: Sequence[Trouble], *, project: str, left_out: int = 0) -> Document:
     """One run with a rule for each kind that occurs and a result for each trouble, gravest first."""
     shown = troubles[:MAX_RESULTS]
     kinds = sorted({trouble.worst.violation.kind.value for trouble in shown})
@@ -63,7 +63,7 @@ def sarif_document(troubles: Sequence[Trouble], *, project: str) -> Document:
                 "automationDetails": {"id": f"orch/{quote(_bytes(one_line(project, 100)), safe='')}/"},
                 "originalUriBaseIds": {_ROOT: {"description": {"text": "The project's root folder."}}},
                 "columnKind": "unicodeCodePoints",
-                "invocations": [_invocation(len(troubles) - len(shown))],
+                "invocations": [_invocation(left_out + len(troubles) - len(shown))],
                 "results": [_result(trouble, kinds) for trouble in shown],
             }
         ],

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Severity
 from orchestrator.model_reports import BrokenBudget
+from orchestrator.model_troubles import GRAVITY, Seen, Trouble, counted
 from orchestrator.reports.columns import PROFILE, RUN_IF_WIDE, TEST, count, number, time_text
 from orchestrator.reports.grid import Column, Figure, Table
 
@@ -15,20 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.model import RunSummary
-
-GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """A budget that a test broke, once or often."""
-
-    worst: BrokenBudget
-    """The gravest; of equally grave ones that with the largest measured value."""
-    last: BrokenBudget
-    times: int
-    ordinal: int
-    """0, or more where one attempt has several of a kind (both output streams flooded)."""
 
 
 def of_summary(summary: RunSummary) -> tuple[BrokenBudget, ...]:
@@ -50,33 +34,28 @@ def of_summary(summary: RunSummary) -> tuple[BrokenBudget, ...]:
 
 def troubles(found: Iterable[BrokenBudget]) -> list[Trouble]:
     """Counted by test, kind and ordinal; gravest first, then most frequent, then by name."""
-    seen: Counter[tuple[str, str]] = Counter()
-    together: dict[tuple[str, str, int], Trouble] = {}
-    for budget in found:
-        kind = budget.violation.kind.value
-        ordinal = seen[budget.attempt_id, kind]
-        seen[budget.attempt_id, kind] += 1
-        key = (str(budget.test_id), kind, ordinal)
-        known = together.get(key)
-        if known is None:
-            together[key] = Trouble(worst=budget, last=budget, times=1, ordinal=ordinal)
-            continue
-        together[key] = replace(
-            known,
-            worst=max(known.worst, budget, key=_badness),
-            last=max(known.last, budget, key=lambda b: b.started_at),
-            times=known.times + 1,
+    budgets = tuple(found)
+    return [
+        Trouble(
+            worst=budgets[one.worst],
+            last_at=budgets[one.last].started_at,
+            times=one.times,
+            ordinal=one.ordinal,
         )
-    return sorted(together.values(), key=_order)
+        for one in counted(map(_seen, budgets))
+    ]
 
 
-def _badness(budget: BrokenBudget) -> tuple[int, float]:
-    return (-GRAVITY[budget.violation.severity], budget.violation.measured)
-
-
-def _order(trouble: Trouble) -> tuple[int, int, str, str]:
-    worst = trouble.worst
-    return (GRAVITY[worst.violation.severity], -trouble.times, str(worst.test_id), worst.violation.kind.value)
+def _seen(budget: BrokenBudget) -> Seen:
+    violation = budget.violation
+    return Seen(
+        attempt_id=budget.attempt_id,
+        test=str(budget.test_id),
+        kind=violation.kind.value,
+        gravity=GRAVITY[violation.severity],
+        measured=violation.measured,
+        at=budget.started_at,
+    )
 
 
 def violations_table(found: Sequence[Trouble]) -> Table:
@@ -109,7 +88,7 @@ def violations_table(found: Sequence[Trouble]) -> Table:
                 trouble.worst.profile,
                 trouble.worst.outcome.value,
                 trouble.worst.run_id[:8],
-                time_text(trouble.last.started_at),
+                time_text(trouble.last_at),
                 trouble.worst.violation.message,
             )
             for trouble in found

@@ -493,6 +493,9 @@ LATER_COLUMNS = (
     ("attempts", "launch"),
     ("runs", "origin"),
     ("runs", "samples_kept"),
+    ("violations", "test_id"),
+    ("violations", "started_at"),
+    ("violations", "is_final"),
 )
 
 
@@ -500,6 +503,9 @@ def test_d5_an_older_schema_is_migrated_after_a_backup(filled):
     with plain_sqlite(filled) as connection:  # back to revision 1, which had no views and fewer columns
         for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             connection.execute(f"DROP VIEW {view}")
+        connection.execute("DROP INDEX ix_attempts_not_passed")
+        connection.execute("DROP INDEX ix_violations_started_at")
+        connection.execute("CREATE INDEX ix_violations_kind ON violations (kind)")
         for table, column in LATER_COLUMNS:
             connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         for table in ("identity", "stale_days", "daily_usage", "monthly_usage", "summed_months"):

@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
+from orchestrator.database import bundles, writing
 from orchestrator.database.encode import attempt_id
 from orchestrator.model import (
     Assignment,
@@ -162,6 +165,16 @@ def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **ch
         ),
     }
     return Attempt(**(facts | changes))
+
+
+def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> None:
+    """Write a result where violations have nothing of their attempt yet."""
+    violations = bundle.tables["violations"]
+    writing.write(connection, replace(bundle, tables={**bundle.tables, "violations": []}), set())
+    for row in violations:
+        old = {name: value for name, value in row.items() if name not in bundles.OF_ATTEMPT}
+        names = ", ".join(old), ", ".join(f":{name}" for name in old)
+        connection.execute(sa.text(f"INSERT INTO violations ({names[0]}) VALUES ({names[1]})"), old)
 
 
 def make_result(

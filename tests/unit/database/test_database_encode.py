@@ -1,6 +1,7 @@
 import time
 import uuid
 import zlib
+from dataclasses import replace
 from datetime import UTC
 
 import pytest
@@ -8,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.database import encode, statistics
-from orchestrator.database.bundles import Bundle
+from orchestrator.database.bundles import OF_ATTEMPT, Bundle, result_bundle
+from orchestrator.database.importing import completed
 from orchestrator.database.spool import from_line, to_line
 from orchestrator.model import Sample, TestId
+from tests.unit.database.database_examples import NOW, make_result, make_run
 
 any_text = st.text(st.characters(), max_size=300)  # lone surrogates included
 sample = st.builds(
@@ -90,6 +93,16 @@ def test_spooled_bundles_come_back(moment, data, text):
 def test_other_lines_are_no_bundles(line):
     with pytest.raises(ValueError, match=r".+"):
         from_line(line)
+
+
+def test_violations_that_were_spooled_before_schema_7_get_what_their_attempt_has():
+    run = make_run()
+    bundle = result_bundle(run.id, run.project, make_result(run))
+    (row,) = bundle.tables["violations"]
+    old = {name: value for name, value in row.items() if name not in OF_ATTEMPT}
+    spooled = to_line(replace(bundle, tables={**bundle.tables, "violations": [old]}))
+    assert completed(from_line(spooled)) == completed(bundle) == bundle
+    assert {row[name] for name in ("is_final", "started_at")} == {True, NOW}
 
 
 @given(st.lists(st.integers(), min_size=1), st.floats(0.01, 1))

@@ -23,6 +23,8 @@ def ddl(path):
     with plain_sqlite(path) as connection:
         found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         marks = [connection.execute(f"PRAGMA {p}").fetchone() for p in ("user_version", "application_id")]
+    # batch mode renames the table it has made, and SQLite quotes that name
+    found = [(name, sql.replace(f'CREATE TABLE "{name}"', f"CREATE TABLE {name}")) for name, sql in found]
     parts = {
         name: re.split(r",?\s*\n\s*|, (?=\w+ (?:BIGINT|TEXT|DOUBLE|BOOLEAN))", re.sub(r"[ \t]+", " ", sql))
         for name, sql in found

@@ -13,7 +13,7 @@ from orchestrator.database import bundles, migrate, writing
 from orchestrator.database.connect import WRITE, make_engine
 from orchestrator.database.merging import merge
 from orchestrator.database.queries import load_run, load_samples, usage_report
-from orchestrator.database.schema import metadata
+from orchestrator.database.schema import SCHEMA_VERSION, metadata
 from orchestrator.database.store import Database
 from orchestrator.errors import DatabaseError, NothingFoundError, UsageError
 from orchestrator.model import Outcome, RunStatus
@@ -25,6 +25,7 @@ from tests.unit.database.database_examples import (
     make_result,
     make_run,
     make_usage,
+    write_before_schema_7,
 )
 from tests.unit.database.test_store import Retention
 
@@ -66,7 +67,7 @@ def schema_4(path):
         connection.exec_driver_sql("PRAGMA user_version = 4")
         connection.exec_driver_sql(f"PRAGMA application_id = {0x6F726368}")
         writing.write(connection, bundles.begin_bundle(run, [], None), set())
-        writing.write(connection, bundles.result_bundle(run.id, run.project, result), set())
+        write_before_schema_7(connection, bundles.result_bundle(run.id, run.project, result))
         connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
     engine.dispose()
     return path
@@ -122,10 +123,10 @@ def test_any_order_and_repetition_gives_the_same(shards, merged, tmp_path_factor
 def test_all_that_was_in_the_files_is_there(shards, database):
     first = merge(database, shards)
     assert [(m.runs, m.attempts, m.version) for m in first] == [
-        (1, 2, 6),
-        (2, 3, 6),
-        (2, 5, 6),
-        (0, 0, 6),
+        (1, 2, SCHEMA_VERSION),
+        (2, 3, SCHEMA_VERSION),
+        (2, 5, SCHEMA_VERSION),
+        (0, 0, SCHEMA_VERSION),
         (1, 1, 4),
     ]
     assert [(m.runs, m.attempts) for m in merge(database, shards)] == [(0, 0)] * 5

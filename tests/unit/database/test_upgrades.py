@@ -9,12 +9,12 @@ from alembic.migration import MigrationContext
 
 from orchestrator.database import bundles, migrate, writing
 from orchestrator.database.connect import WRITE, make_engine, parse_url
-from orchestrator.database.queries import load_run, usage_report
+from orchestrator.database.queries import broken_budgets, load_run, usage_report
 from orchestrator.database.schema import APPLICATION_ID, SCHEMA_VERSION, metadata, stale_days
 from orchestrator.database.store import Database
 from orchestrator.database.views import VIEWS
 from orchestrator.errors import DatabaseError, UsageError
-from tests.unit.database.database_examples import days_ago, make_result, make_run
+from tests.unit.database.database_examples import days_ago, make_result, make_run, write_before_schema_7
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -37,7 +37,7 @@ def make_old(url):
         writing.write(connection, bundles.begin_bundle(run, [], None), set())
         for name in ("a.py", "b.py"):
             result = make_result(run, name, started_at=days_ago(12))
-            writing.write(connection, bundles.result_bundle(run.id, run.project, result), set())
+            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project, result))
         connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
     engine.dispose()
     return run
@@ -48,6 +48,11 @@ def test_an_old_database_keeps_its_runs_and_sums_them_up(empty_url, tmp_path):
     with Database.open(empty_url, state_dir=tmp_path) as database:
         assert any(f"from schema 4 to {SCHEMA_VERSION}" in notice for notice in database.notices)
         assert len(load_run(database, run.id).attempts) == 2
+        broken = broken_budgets(database, since=days_ago(13), until=days_ago(11))
+        assert [(one.test_id.path, one.started_at) for one in broken] == [
+            ("a.py", days_ago(12)),
+            ("b.py", days_ago(12)),
+        ]
         with database.reading() as connection:
             waiting = connection.execute(sa.select(stale_days.c.day)).scalars().all()
             assert waiting == [days_ago(12).date().isoformat()]

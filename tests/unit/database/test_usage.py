@@ -1,16 +1,18 @@
 """Usage of tests over windows: statistics, trends, histories, any resource."""
 
+import random
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.database.queries import broken_budgets, first_usage, offenders, usage_report
+from orchestrator.database.queries import broken_budgets, first_usage, offenders, troubles, usage_report
 from orchestrator.database.statistics import history, spread
 from orchestrator.errors import DatabaseError
-from orchestrator.model import Outcome, Severity, TestResult, Verb
+from orchestrator.model import Outcome, Severity, TestResult, Verb, ViolationKind
 from orchestrator.model_reports import Resource
+from orchestrator.reports import violations as summed
 from tests.handmade import plain_sqlite
 from tests.unit.database.database_examples import (
     LIMITS,
@@ -209,6 +211,33 @@ def test_broken_budgets_of_another_run_stay_out(database, run):
     store(database, run, "a.py", 1)
     store(database, other, "b.py", 1)
     assert [b.test_id.path for b in broken_budgets(database, run="latest")] == ["b.py"]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 99])
+def test_troubles_are_what_broken_budgets_come_to(database, run, limit):
+    other = make_run(project="other")
+    database.begin_run(other, [])
+    chance = random.Random(3)
+    for number in range(60):
+        found = tuple(
+            replace(
+                VIOLATION,
+                kind=chance.choice([ViolationKind.MEMORY_NEAR, ViolationKind.OUTPUT_FLOOD]),
+                severity=chance.choice([*Severity]),
+                measured=float(chance.randrange(3)),
+            )
+            for _ in range(chance.randrange(4))
+        )
+        of = chance.choice([run, other])
+        path = chance.choice(["a.py", "b.py", "c.py"])
+        assignment = make_assignment(of, path, repetition=number + 1)
+        at = days_ago(chance.choice([1, 2, 5, 60]))
+        database.record(of.id, make_result(of, assignment=assignment, started_at=at, violations=found))
+    for window in ({}, {"since": days_ago(3)}, {"since": days_ago(70), "until": days_ago(2)}):
+        expected = summed.troubles(broken_budgets(database, **window))
+        shown, more = troubles(database, limit=limit, **window)
+        assert list(shown) == expected[:limit]
+        assert len(shown) + more == len(expected) > 3
 
 
 # ---------------------------------------------------------------- statistics

@@ -39,7 +39,7 @@ def test_the_same_trouble_is_counted_and_its_worst_shown(broken):
         broken(measured=1.0, severity="error", attempt="4", days=1),
     ]
     (found,) = troubles(seen)
-    assert (found.times, found.worst, found.last) == (4, seen[3], seen[2])
+    assert (found.times, found.worst, found.last_at) == (4, seen[3], seen[2].started_at)
     (without_error,) = troubles(seen[:3])
     assert without_error.worst.violation.measured == 9.0
 
