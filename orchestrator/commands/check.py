@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.commands.opening import opened
 from orchestrator.commands.printing import note, say, show
-from orchestrator.commands.report import opened
 from orchestrator.database import queries
 from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageError
 from orchestrator.model import TestId

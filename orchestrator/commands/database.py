@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.opening import opened
 from orchestrator.commands.printing import note, say, show
-from orchestrator.commands.report import opened
 from orchestrator.database import queries
 from orchestrator.database.merging import merge
 from orchestrator.errors import ExitCode

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.conditions import Laboratory, Subject
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
+from orchestrator.commands.opening import open_database
 from orchestrator.commands.printing import note, parse_window, say, show
-from orchestrator.commands.report import open_database
 from orchestrator.commands.run import describe, ended_whatever_happens, ledger_of
 from orchestrator.commands.selecting import project_name
 from orchestrator.commands.session import load, make_place, specs_of, surroundings

@@ -11,7 +11,6 @@ from orchestrator import __version__
 from orchestrator.commands.folders import attempt_folder_name
 from orchestrator.commands.printing import note
 from orchestrator.commands.selecting import project_name
-from orchestrator.commands.suggest import WINDOW, gravest_first
 from orchestrator.database import queries
 from orchestrator.errors import UsageError
 from orchestrator.model_nightly import GOOD, OutputTails, Verdicts
@@ -20,7 +19,7 @@ from orchestrator.reports.files import write_atomically
 from orchestrator.reports.flaky import worst_first
 from orchestrator.reports.text import format_bytes, plural
 from orchestrator.verdict.flakiness import find
-from orchestrator.verdict.rightsizing import MINIMUM_RUNS, suggest
+from orchestrator.verdict.rightsizing import MINIMUM_RUNS, WINDOW, gravest_first, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.opening import opened, opened_for_report
 from orchestrator.commands.printing import Window, note, parse_window, say, show, write
 from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
-from orchestrator.database.store import Database
 from orchestrator.errors import ExitCode, UsageError
-from orchestrator.measure.processes import owner_alive
 from orchestrator.model_reports import HEADLINES, MINIMUM_FOR_TREND, Resource
-from orchestrator.reports import sarif, tables, usage
+from orchestrator.reports import usage
 from orchestrator.reports.text import plural
-from orchestrator.reports.violations import troubles, violations_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from orchestrator.config.settings import Config
 
 PEOPLE = ("table", "markdown")
 """Formats that are read by people: they get fewer figures, and words below them."""
-
-
-@contextmanager
-def opened(config_path: Path | None, database: str | None) -> Iterator[Database]:
-    """The project's resource database."""
-    with open_database(load_with_database(config_path, database)) as db:
-        yield db
-
-
-def open_database(config: Config) -> Database:
-    """The resource database of a configuration that is loaded already."""
-    return Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +51,8 @@ def report(options: ReportOptions) -> int:
         return _violations(options, window)
     if options.run_id is None:
         return _usage(options, window)
+    from orchestrator.reports import tables
+
     with opened(options.config_path, options.database) as db:
         record = queries.load_run(db, options.run_id)
     show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), options.output_format)
@@ -82,7 +67,7 @@ def _files(options: ReportOptions) -> int:
             "--html and --prometheus report on a window", remedy="leave out --run, --violations and --resource"
         )
     config = load_with_database(options.config_path, options.database)
-    with open_database(config) as db:
+    with opened_for_report(config) as db:
         write_reports(
             db,
             parse_window(options.since or "24h", options.until),
@@ -96,7 +81,7 @@ def _files(options: ReportOptions) -> int:
 def _usage(options: ReportOptions, window: Window) -> int:
     people = options.output_format in PEOPLE
     resources = _resources(options.resources, people=people)
-    with opened(options.config_path, options.database) as db:
+    with opened_for_report(load_with_database(options.config_path, options.database)) as db:
         shown, more = queries.first_usage(
             db,
             since=window.since,
@@ -129,8 +114,11 @@ def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:
 
 
 def _violations(options: ReportOptions, window: Window) -> int:
+    from orchestrator.reports import sarif
+    from orchestrator.reports.violations import troubles, violations_table
+
     config = load_with_database(options.config_path, options.database)
-    with open_database(config) as db:
+    with opened_for_report(config) as db:
         limit = sarif.MAX_RESULTS if options.output_format == "sarif" else options.limit
         if options.run_id is not None:
             found = tuple(troubles(queries.broken_budgets(db, run=options.run_id)))
@@ -159,7 +147,7 @@ def offenders(
     """The tests that cost most, by one resource or by each."""
     window = parse_window(since, until)
     chosen = tuple(Resource) if by == "all" else (Resource(by),)
-    with opened(config_path, database) as db:
+    with opened_for_report(load_with_database(config_path, database)) as db:
         found = [
             (resource, queries.offenders(db, since=window.since, until=window.until, by=resource, limit=limit))
             for resource in chosen

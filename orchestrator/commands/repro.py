@@ -28,7 +28,7 @@ def repro(
     *, config_path: Path | None, database: str | None, engine_url: str | None, target: str, run_it: bool
 ) -> int:
     """Print the command; with `run_it`, run the test once more and compare it with what was recorded."""
-    from orchestrator.commands.report import open_database
+    from orchestrator.commands.opening import open_database
     from orchestrator.database import queries
 
     run_name, colon, test_name = target.partition(":")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.folders import old_runs, remove_old_runs
+from orchestrator.commands.opening import open_database, opened
 from orchestrator.commands.printing import say, show
-from orchestrator.commands.report import open_database, opened
 from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
 from orchestrator.errors import ExitCode

@@ -7,12 +7,12 @@ import math
 import os
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.opening import opened_for_report
 from orchestrator.commands.printing import note, say, show
-from orchestrator.commands.report import open_database
 from orchestrator.commands.selecting import project_name
 from orchestrator.commands.session import load_with_database
 from orchestrator.config.edit import NewRule, edited
@@ -20,13 +20,13 @@ from orchestrator.config.loader import load_config
 from orchestrator.database import queries
 from orchestrator.errors import ConfigError, ExitCode, OrchError, StateError, UsageError
 from orchestrator.model import HostInfo
-from orchestrator.model_reports import Advice, Observations
+from orchestrator.model_reports import Observations
 from orchestrator.reports.files import write_atomically
 from orchestrator.reports.rightsizing import suggestions_table, suggestions_text
 from orchestrator.reports.text import plural, visible
 from orchestrator.scheduling.assign import assign, clamp, matches
 from orchestrator.suites.discover import discover
-from orchestrator.verdict.rightsizing import suggest
+from orchestrator.verdict.rightsizing import WINDOW, gravest_first, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,10 +35,8 @@ if TYPE_CHECKING:
     from orchestrator.model import Assignment, Profile, Rule, Test, TestId
     from orchestrator.model_reports import Suggestion
 
-WINDOW = timedelta(days=30)
 _ANY_HOST = HostInfo(id="", cpus=math.inf, memory_bytes=1 << 62, kernel="", python="", nofile=1 << 62)
 """Suggestions go into a file that every machine reads: profiles are not lowered to this one's size."""
-_ORDER = (Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER, Advice.FITS, Advice.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +57,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
     everything = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
     chosen = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=_silent)
     plan = _assigned(config, everything)
-    with open_database(config) as db:
+    with opened_for_report(config) as db:
         since = datetime.now(tz=UTC) - WINDOW
         history = queries.observed(db, project=project_name(config), since=since)
     found = [
@@ -82,11 +80,6 @@ def profiles_suggest(options: SuggestOptions) -> int:
             config, everything, [one for one in found if one.suggested], people=options.output_format == "table"
         )
     return ExitCode.OK
-
-
-def gravest_first(one: Suggestion) -> tuple[int, int, str]:
-    """Too small ones first, then the largest saving of memory."""
-    return (_ORDER.index(one.advice), -one.saved_memory_bytes, str(one.test_id))
 
 
 def _silent(message: str) -> None:

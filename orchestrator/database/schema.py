@@ -213,7 +213,6 @@ sa.Index(
     attempts.c.repetition,
     unique=True,
     sqlite_where=sa.text("is_final"),
-    postgresql_where=sa.text("is_final"),
 )
 NOT_PASSED = sa.text("outcome != 'passed'")
 """As the index below has it: a query that is written otherwise, or has a parameter there, does without it."""
@@ -223,8 +222,8 @@ sa.Index(
     "ix_attempts_not_passed",
     attempts.c.test_id,
     attempts.c.started_at,
+    attempts.c.outcome,  # else SQLite takes the larger index, which has it
     sqlite_where=NOT_PASSED,
-    postgresql_where=NOT_PASSED,
 )
 # Offenders, usage reports and histories read nothing but these columns, so a million wide rows stay unread.
 sa.Index(
@@ -379,3 +378,20 @@ summed_months = sa.Table(
     text("month", "A month (UTC), `2026-03`.", primary_key=True),
     comment="Months that are in monthly_usage.",
 )
+
+
+def tell_postgresql() -> None:
+    """Give the partial indexes their condition for PostgreSQL too. Not above, because the option alone makes
+    SQLAlchemy import that dialect with all its drivers, at each start of orch.
+    """
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            condition = index.dialect_options["sqlite"]["where"]
+            if condition is not None:
+                index.dialect_kwargs["postgresql_where"] = condition
+
+
+@sa.event.listens_for(metadata, "before_create")
+def _before_create(_metadata: sa.MetaData, connection: sa.Connection, **_options: object) -> None:
+    if connection.dialect.name == "postgresql":
+        tell_postgresql()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from orchestrator.model import Limits, Profile, TestId
     from orchestrator.model_reports import Observed
 
+WINDOW = timedelta(days=30)
+"""How far back the history goes that advice rests on."""
 MINIMUM_RUNS = 10
 """Runs in which a test must have passed before anything is said of it."""
 MEMORY_MARGIN = 1.15
@@ -34,6 +37,7 @@ THROTTLED_RATIO = 0.25
 CACHE_RATIO = 0.25
 """Share of the peak from which page cache is worth a note."""
 
+_ORDER = (Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER, Advice.FITS, Advice.UNKNOWN)
 _ASIDE = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})
 
 
@@ -74,6 +78,11 @@ def suggest(
         duration_seconds=median(passing.duration_seconds),
         reason="; ".join([*shortfalls, *_notes(told, current, chosen)]),
     )
+
+
+def gravest_first(one: Suggestion) -> tuple[int, int, str]:
+    """Too small ones first, then the largest saving of memory."""
+    return (_ORDER.index(one.advice), -one.saved_memory_bytes, str(one.test_id))
 
 
 def _where(history: Observations, wanted: Sequence[bool]) -> Observations:

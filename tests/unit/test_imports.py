@@ -33,6 +33,13 @@ def test_help_imports_nothing_but_click(words):
     assert ours == {"orchestrator.cli", "orchestrator.errors", "orchestrator.resources"}
 
 
+def test_a_database_file_needs_no_other_database_s_dialect(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    modules = imported("db", "path", "--db", str(tmp_path / "a.db"))
+    assert "sqlalchemy.dialects.sqlite" in modules
+    assert not {name for name in modules if name.startswith(("sqlalchemy.dialects.postgresql", "asyncio"))}
+
+
 def test_a_list_of_tests_needs_no_database_and_no_engine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "profiles.yaml").write_text(

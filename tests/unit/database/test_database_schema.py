@@ -79,6 +79,7 @@ def test_the_schema_can_be_written_for_postgresql_too():
     from sqlalchemy.dialects import postgresql
     from sqlalchemy.schema import CreateIndex, CreateTable
 
+    schema.tell_postgresql()
     dialect = postgresql.dialect()
     for table in schema.metadata.sorted_tables:
         assert str(CreateTable(table).compile(dialect=dialect))

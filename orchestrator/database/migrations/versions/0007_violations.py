@@ -43,7 +43,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_attempts_not_passed",
         "attempts",
-        ["test_id", "started_at"],
+        ["test_id", "started_at", "outcome"],
         unique=False,
         sqlite_where=sa.text("outcome != 'passed'"),
         postgresql_where=sa.text("outcome != 'passed'"),
