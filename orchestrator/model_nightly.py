@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from orchestrator.model import Sample, TestId, ViolationKind
+    from orchestrator.model import TestId, ViolationKind
     from orchestrator.model_flaky import Finding, FlakyTest
     from orchestrator.model_reports import AttemptRow, RunRecord, RunRow, Suggestion
 
@@ -75,6 +75,20 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A test's time series, a column of each figure that a report draws; all are as long as `at_seconds`."""
+
+    at_seconds: Sequence[float] = ()
+    memory_bytes: Sequence[float | None] = ()
+    cpu_seconds: Sequence[float | None] = ()
+    pids: Sequence[float | None] = ()
+
+    def __len__(self) -> int:
+        """Points."""
+        return len(self.at_seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NightTest:
     """A test that ran within the window."""
 
@@ -83,8 +97,8 @@ class NightTest:
     """Of the run that decided it last, in order."""
     last: AttemptRow
     """The attempt that decided it last."""
-    samples: tuple[Sample, ...]
-    """Time series of `last`."""
+    samples: Series
+    """Of `last`."""
     now: Course
     """Judged attempts within the window; figures of `PRESENT_RESOURCES`."""
     before: Course

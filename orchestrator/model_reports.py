@@ -10,6 +10,7 @@ from enum import StrEnum
 from itertools import compress
 from typing import TYPE_CHECKING
 
+from orchestrator.model import Outcome
 from orchestrator.resources import HEADLINES as HEADLINES  # noqa: PLC0414 - these three are exported again
 from orchestrator.resources import Resource as Resource  # noqa: PLC0414, TC001
 from orchestrator.resources import Unit as Unit  # noqa: PLC0414, TC001
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
         HostInfo,
         Ledger,
         Limits,
-        Outcome,
         RunStatus,
         SlotUse,
         TestId,
@@ -255,6 +255,11 @@ class Observations:
     def __len__(self) -> int:
         """Attempts."""
         return len(self.run_id)
+
+    @property
+    def all_passed(self) -> bool:
+        """Whether each of them did, as most do."""
+        return self.outcome.count(Outcome.PASSED) == len(self.outcome)
 
     def where(self, wanted: Sequence[bool]) -> Observations:
         """Those attempts of which `wanted` is true."""

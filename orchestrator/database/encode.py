@@ -115,11 +115,17 @@ def pack_samples(samples: Sequence[Sample]) -> bytes:
     return pack({name: values for name, values in columns if values.count(None) < len(values)})
 
 
-def unpack_samples(data: bytes) -> tuple[Sample, ...]:
-    """Inverse of `pack_samples`; figures that this version does not know are ignored."""
+def unpack_columns(data: bytes) -> dict[str, list[float | None]]:
+    """Figure -> its values, of what `pack_samples` made; figures that were never measured are not there."""
     columns = unpack(data)
     if not isinstance(columns, dict):
         raise ValueError("packed samples are not an object of lists")  # noqa: TRY004 - bad data, not a bad call
+    return columns
+
+
+def unpack_samples(data: bytes) -> tuple[Sample, ...]:
+    """Inverse of `pack_samples`; figures that this version does not know are ignored."""
+    columns = unpack_columns(data)
     known = [name for name in _SAMPLE_FIELDS if name in columns]
     points = zip(*(columns[name] for name in known), strict=True)
     return tuple(Sample(**dict(zip(known, point, strict=True))) for point in points)

@@ -15,12 +15,12 @@ import sqlalchemy as sa
 
 from orchestrator.database import schema
 from orchestrator.database.coverage import EXACT_DAYS
-from orchestrator.database.encode import unpack_samples
+from orchestrator.database.encode import unpack_columns
 from orchestrator.database.loading import load_run, run_rows
 from orchestrator.database.plain import PlainQuery, moment_of, plain_rows
 from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
 from orchestrator.model import Outcome, TestId, ViolationKind
-from orchestrator.model_nightly import PAST_RESOURCES, PRESENT_RESOURCES, Cost, Course, Nightly, NightTest
+from orchestrator.model_nightly import PAST_RESOURCES, PRESENT_RESOURCES, Cost, Course, Nightly, NightTest, Series
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
-    from orchestrator.model import Sample
     from orchestrator.model_reports import AttemptRow, Resource, RunRecord, RunRow
 
     Rows = Mapping[TestId, PlainRows]
@@ -66,7 +65,7 @@ def nightly(
             test_id=test,
             attempts=attempts,
             last=last,
-            samples=samples.get(last.id, ()),
+            samples=samples.get(last.id, Series()),
             now=_course(now.get(test, ()), PRESENT_RESOURCES),
             before=_course(before.get(test, ()), PAST_RESOURCES),
             kinds_before=kinds[previous[test]] if test in previous else frozenset(),
@@ -158,10 +157,11 @@ def _began(found: Iterable[PlainRows]) -> Mapping[str, datetime]:
     """Run -> when its first attempt began, oldest run first."""
     first: dict[str, Any] = {}
     for rows in found:
-        for _, _, run, _, began, *_ in rows:
-            if run not in first or began < first[run]:
-                first[run] = began
-    return {run: moment_of(began) for run, began in sorted(first.items(), key=itemgetter(1))}
+        for row in rows:
+            run, at = row[2], row[4]
+            if run not in first or at < first[run]:
+                first[run] = at
+    return {run: moment_of(at) for run, at in sorted(first.items(), key=itemgetter(1))}
 
 
 def _last_final(rows: PlainRows) -> str | None:
@@ -208,11 +208,18 @@ def _violation_kinds(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, f
     return defaultdict(frozenset, {attempt: frozenset(found) for attempt, found in kinds.items()})
 
 
-def _samples(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, tuple[Sample, ...]]:
+def _samples(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, Series]:
     samples = schema.samples
     with db.reading() as connection:
         found = _in_chunks(connection, samples.c.attempt_id, attempt_ids, samples.c.series)
-        return {row[0]: unpack_samples(row[1]) for row in found}
+        return {row[0]: _series(unpack_columns(row[1])) for row in found}
+
+
+def _series(columns: Mapping[str, Sequence[Any]]) -> Series:
+    at_seconds = columns["at_seconds"]
+    unknown = [None] * len(at_seconds)
+    drawn = {name: columns.get(name, unknown) for name in ("memory_bytes", "cpu_seconds", "pids")}
+    return Series(at_seconds=at_seconds, **drawn)
 
 
 def _in_chunks(

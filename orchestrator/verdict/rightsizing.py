@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import timedelta
+from itertools import compress
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orchestrator.model import Outcome
 from orchestrator.model_reports import Advice, Need, Observations, Suggestion
@@ -52,8 +53,8 @@ def suggest(
     """The smallest of `profiles` that holds the history; `current` is the profile that the test has now, with its
     rule's own limits. Only profiles with the same image, network and capabilities are looked at.
     """
-    told = _where(history, [outcome not in _ASIDE for outcome in history.outcome])
-    passing = _where(told, [outcome is Outcome.PASSED for outcome in told.outcome])
+    told = history if history.all_passed else _where(history, [one not in _ASIDE for one in history.outcome])
+    passing = told if told.all_passed else _where(told, [one is Outcome.PASSED for one in told.outcome])
     measured = zip(passing.run_id, passing.memory_peak_bytes, strict=True)
     runs = len({run for run, peak in measured if peak is not None})
     if runs < minimum_runs:
@@ -138,8 +139,8 @@ class _Past:
 
     def _memory(self) -> int:
         told = self._told
-        killed = [limit for limit, oom in zip(told.limit_memory_bytes, _ooms(told), strict=True) if oom]
-        at_least = max([*(peak for peak in told.memory_peak_bytes if peak is not None), *killed])
+        killed = list(compress(told.limit_memory_bytes, _ooms(told)))
+        at_least = max([peak for peak in told.memory_peak_bytes if peak is not None] + killed)
         return math.ceil(at_least * (AFTER_OOM_MARGIN if killed else MEMORY_MARGIN))
 
     def _cpus(self) -> float | None:
@@ -154,11 +155,12 @@ class _Past:
         return None if most is None else math.ceil(most * PIDS_MARGIN)
 
     def _timeout(self, cpus: float) -> float:
-        told = self._told
-        timed_out = [outcome is Outcome.TIMEOUT for outcome in told.outcome]
-        ended = sorted(_seconds_under(_where(told, [not one for one in timed_out]), cpus))
+        told, hung = self._told, Observations()
+        if Outcome.TIMEOUT in told.outcome:
+            hung = told.where([one is Outcome.TIMEOUT for one in told.outcome])
+            told = told.where([one is not Outcome.TIMEOUT for one in told.outcome])
+        ended = sorted(_seconds_under(told, cpus))
         bounds = [_percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
-        hung = told.where(timed_out) if any(timed_out) else Observations()
         limits = zip(hung.limit_timeout_seconds, hung.throttled_seconds, hung.duration_seconds, strict=True)
         # what timed out took longer than its limit; how much nobody knows
         bounds += [limit * (TIME_MARGIN if _throttled(held, seconds) else 1.0) for limit, held, seconds in limits]
@@ -179,8 +181,13 @@ def seconds_under(seconds: float, cpu_seconds: float | None, *, had: float, cpus
 
 def _seconds_under(history: Observations, cpus: float) -> Sequence[float]:
     """`seconds_under` of each attempt."""
-    if cpus >= max(history.limit_cpus, default=0.0):
+    had = set(history.limit_cpus)
+    if cpus >= max(had, default=0.0):
         return history.duration_seconds
+    if len(had) == 1 and None not in history.cpu_seconds:
+        longer = 1 / cpus - 1 / had.pop()
+        pairs = zip(history.duration_seconds, cast("Sequence[float]", history.cpu_seconds), strict=True)
+        return [seconds + used * longer for seconds, used in pairs]
     attempts = zip(history.duration_seconds, history.cpu_seconds, history.limit_cpus, strict=True)
     return [seconds_under(seconds, used, had=had, cpus=cpus) for seconds, used, had in attempts]
 
@@ -203,7 +210,9 @@ def _throttled(held_back_seconds: float | None, seconds: float) -> bool:
 
 
 def _ooms(history: Observations) -> list[bool]:
-    """Which attempts were out of memory, or had a process killed for want of it."""
+    """Which attempts were out of memory, or had a process killed for want of it; empty: none."""
+    if Outcome.OOM not in history.outcome and not any(history.oom_kills):
+        return []
     pairs = zip(history.outcome, history.oom_kills, strict=True)
     return [outcome is Outcome.OOM or bool(kills) for outcome, kills in pairs]
 

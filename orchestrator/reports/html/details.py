@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.model import CaseOutcome, Sample
-from orchestrator.model_nightly import Course
+from orchestrator.model import CaseOutcome
+from orchestrator.model_nightly import Course, Series
 from orchestrator.model_reports import Resource
 from orchestrator.reports.text import bounded, decode, one_line, visible
 
@@ -243,20 +245,20 @@ def _history(test: NightTest, detail: Detail, runs: Mapping[str, int]) -> list[A
     ]
 
 
-def _samples(samples: Sequence[Sample], last: AttemptRow, detail: Detail) -> list[Any]:
+def _samples(samples: Series, last: AttemptRow, detail: Detail) -> list[Any]:
     """[seconds it lasted (None: as the attempt), courses of memory, CPU seconds, tasks] at equal distances."""
     kept = thinned(samples, detail.points)
     if len(kept) < 2:
         return []
-    memory: list[float | None] = [s.memory_bytes for s in kept]
-    cpu = [s.cpu_seconds for s in kept]
     if detail.width > 1:
-        courses = [course(values, detail.width) for values in (memory, cpu, [s.pids for s in kept])]
-        return [significant(kept[-1].at_seconds, 4), *courses]
+        courses = [course(values, detail.width) for values in (kept.memory_bytes, kept.cpu_seconds, kept.pids)]
+        return [significant(kept.at_seconds[-1], 4), *courses]
     # the page knows these figures of the attempt: a length and two tops a test are most of what a course takes
     usage = last.usage
     tops = usage.memory_peak_bytes, _total(usage.cpu_user_seconds, usage.cpu_system_seconds)
-    courses = [course(values, 1, top=top) for values, top in zip((memory, cpu), tops, strict=True)]
+    courses = [
+        course(values, 1, top=top) for values, top in zip((kept.memory_bytes, kept.cpu_seconds), tops, strict=True)
+    ]
     return [None, *courses]
 
 
@@ -273,45 +275,44 @@ def course(values: Sequence[float | None], width: int, *, top: float | None = No
     if not known:
         return []
     highest, steps = top or max(known) or 1.0, 64**width - 1
-    text = "".join(_digits(value, highest, steps, width) for value in values)
+    shares = [-1 if value is None else min(round(max(value, 0.0) / highest * steps), steps) for value in values]
+    if width == 1:
+        text = "".join([_DIGITS[share] if share >= 0 else _MISSING for share in shares])
+    else:
+        pairs = [_DIGITS[share >> 6] + _DIGITS[share & 63] if share >= 0 else 2 * _MISSING for share in shares]
+        text = "".join(pairs)
     return [None if top else significant(highest, 4), width, text]
 
 
-def _digits(value: float | None, top: float, steps: int, width: int) -> str:
-    if value is None:
-        return _MISSING * width
-    number = min(round(max(value, 0.0) / top * steps), steps)
-    return _DIGITS[number] if width == 1 else _DIGITS[number >> 6] + _DIGITS[number & 63]
-
-
-def thinned(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """At most `count` of them at equal distances of time, from the first to the last: each stands for the time
-    since the one before it, with the highest memory and the most tasks of that time. [] for fewer than two.
+def thinned(samples: Series, count: int) -> Series:
+    """At most `count` points at equal distances of time, from the first to the last: each stands for the time since
+    the one before it, with the highest memory and the most tasks of that time. Empty for fewer than two.
     """
-    count = min(count, len(samples))
+    times = samples.at_seconds
+    count = min(count, len(times))
     if count < 2:
-        return []
-    first, last = samples[0].at_seconds, samples[-1].at_seconds
-    kept, at = [samples[0]], 1
-    for part in range(1, count):
-        until = last if part == count - 1 else first + (last - first) * part / (count - 1)
-        since = at
-        while at < len(samples) and samples[at].at_seconds <= until:
-            at += 1
-        kept.append(_summed(samples[since:at] or kept[-1:], until))
-    return kept
-
-
-def _summed(part: Sequence[Sample], at_seconds: float) -> Sample:
-    """What a course needs of the last of them, with the highest of what goes up and down."""
-    memory = [s.memory_bytes for s in part if s.memory_bytes is not None]
-    pids = [s.pids for s in part if s.pids is not None]
-    return Sample(
-        at_seconds=at_seconds,
-        cpu_seconds=part[-1].cpu_seconds,
-        memory_bytes=max(memory, default=None),
-        pids=max(pids, default=None),
+        return Series()
+    first, last = times[0], times[-1]
+    until = [first, *(first + (last - first) * part / (count - 1) for part in range(1, count - 1)), last]
+    ends = [1, *(bisect_right(times, moment, lo=1) for moment in until[1:])]
+    # Where nothing was measured since the point before, that one stands for this time too.
+    parts = [slice(0, 1), *(slice(start, end) for start, end in pairwise(ends))]
+    for place in range(1, count):
+        if parts[place].start == parts[place].stop:
+            parts[place] = parts[place - 1]
+    return Series(
+        at_seconds=until,
+        memory_bytes=_highest(samples.memory_bytes, parts),
+        cpu_seconds=[samples.cpu_seconds[part.stop - 1] for part in parts],
+        pids=_highest(samples.pids, parts),
     )
+
+
+def _highest(values: Sequence[float | None], parts: Sequence[slice]) -> list[float | None]:
+    if None in values:
+        known = [[value for value in values[part] if value is not None] for part in parts]
+        return [max(some, default=None) for some in known]
+    return [max(values[part]) for part in parts]
 
 
 def _tail(data: bytes, characters: int) -> str:

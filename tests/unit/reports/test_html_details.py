@@ -7,8 +7,15 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model import Sample
+from orchestrator.model_nightly import Series
 from orchestrator.reports.html.details import columns, course, significant, thinned
+
+
+def series(times, *, memory_bytes=None):
+    unknown = [None] * len(times)
+    cpu_seconds = [at * 0.01 for at in range(len(times))]
+    return Series(at_seconds=times, memory_bytes=memory_bytes or unknown, cpu_seconds=cpu_seconds, pids=unknown)
+
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-"
 
@@ -50,22 +57,38 @@ def test_a_course_of_nothing_is_empty():
     count=st.integers(2, 60),
 )
 def test_thinning_keeps_the_highest_the_first_and_the_last(memory, count):
-    samples = [Sample(at_seconds=at * 0.1, memory_bytes=m, cpu_seconds=at * 0.01) for at, m in enumerate(memory)]
+    samples = series([at * 0.1 for at in range(len(memory))], memory_bytes=memory)
     kept = thinned(samples, count)
     assert 2 <= len(kept) <= count
     known = [m for m in memory if m is not None]
-    seen = [s.memory_bytes for s in kept if s.memory_bytes is not None]
+    seen = [value for value in kept.memory_bytes if value is not None]
     assert max(seen, default=None) == max(known, default=None)
-    assert kept[0] == samples[0]
-    assert kept[-1].at_seconds == samples[-1].at_seconds
-    assert kept[-1].cpu_seconds == samples[-1].cpu_seconds
-    distances = {round(b.at_seconds - a.at_seconds, 6) for a, b in itertools.pairwise(kept)}
+    for end in (0, -1):
+        assert kept.at_seconds[end] == samples.at_seconds[end]
+        assert kept.cpu_seconds[end] == samples.cpu_seconds[end]
+    assert kept.memory_bytes[0] == samples.memory_bytes[0]
+    distances = {round(later - earlier, 6) for earlier, later in itertools.pairwise(kept.at_seconds)}
     assert max(distances) - min(distances) < 1e-5
+    assert set(kept.pids) == {None}
+
+
+@given(gaps=st.lists(st.floats(0, 9), min_size=2, max_size=60), count=st.integers(2, 80))
+def test_a_point_stands_for_the_time_since_the_one_before_it(gaps, count):
+    times = list(itertools.accumulate(gaps))
+    samples = series(times, memory_bytes=[at * 7 % 5 for at in range(len(times))])
+    kept = thinned(samples, count)
+    since, expected = 1, [(samples.memory_bytes[0], samples.cpu_seconds[0])]
+    for moment in kept.at_seconds[1:]:
+        here = [place for place in range(since, len(times)) if times[place] <= moment]
+        since += len(here)
+        highest = max((samples.memory_bytes[place] for place in here), default=expected[-1][0])
+        expected.append((highest, samples.cpu_seconds[here[-1]] if here else expected[-1][1]))
+    assert list(zip(kept.memory_bytes, kept.cpu_seconds, strict=True)) == expected
 
 
 def test_thinning_to_less_than_two_leaves_nothing():
-    assert thinned([Sample(at_seconds=0.0)], 10) == []
-    assert thinned([Sample(at_seconds=0.0), Sample(at_seconds=1.0)], 0) == []
+    assert len(thinned(series([0.0]), 10)) == 0
+    assert len(thinned(series([0.0, 1.0]), 0)) == 0
 
 
 def test_columns_hold_what_each_entry_had():

@@ -179,8 +179,8 @@ def test_every_test_is_in_the_table_and_in_the_details(calm: Nightly) -> None:
     assert len(tests["samples"]) == len(usage["memory_peak_bytes"]) == 60
     first = names.index(str(calm.tests[30].test_id))
     length, memory, *_ = tests["samples"][first]
-    assert length == pytest.approx(calm.tests[30].samples[-1].at_seconds, rel=1e-3)
-    assert memory[0] == pytest.approx(max(s.memory_bytes or 0 for s in calm.tests[30].samples), rel=1e-3)
+    assert length == pytest.approx(calm.tests[30].samples.at_seconds[-1], rel=1e-3)
+    assert memory[0] == pytest.approx(max(value or 0 for value in calm.tests[30].samples.memory_bytes), rel=1e-3)
 
 
 def test_output_is_bounded_and_its_end_kept(calm: Nightly) -> None:
