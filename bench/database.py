@@ -126,7 +126,8 @@ def _grow_run(connection, old, template, place, when) -> None:  # type: ignore[n
         rows["attempts"].append(tuple(row))
         rows["cases"].append((key, *old["cases"][1:]))
         if chance.random() < 0.05:
-            rows["violations"].append((key, *old["violations"][1:]))
+            *broken, _, _, is_final = old["violations"]
+            rows["violations"].append((key, *broken[1:], row[place["test_id"]], at, is_final))
         if age < 90:  # older ones are gone, as retention has it
             rows["samples"].append((key, *old["samples"][1:]))
     for table, new in rows.items():

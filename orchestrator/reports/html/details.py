@@ -285,8 +285,8 @@ def course(values: Sequence[float | None], width: int, *, top: float | None = No
 
 
 def thinned(samples: Series, count: int) -> Series:
-    """At most `count` points at equal distances of time, from the first to the last: each stands for the time since
-    the one before it, with the highest memory and the most tasks of that time. Empty for fewer than two.
+    """At most `count` points at equal distances of time, from the first to the last: each stands for the time
+    since the one before it, with the highest memory and the most tasks of that time. Empty for fewer than two.
     """
     times = samples.at_seconds
     count = min(count, len(times))
@@ -309,10 +309,8 @@ def thinned(samples: Series, count: int) -> Series:
 
 
 def _highest(values: Sequence[float | None], parts: Sequence[slice]) -> list[float | None]:
-    if None in values:
-        known = [[value for value in values[part] if value is not None] for part in parts]
-        return [max(some, default=None) for some in known]
-    return [max(values[part]) for part in parts]
+    known = [[value for value in values[part] if value is not None] for part in parts]
+    return [max(some, default=None) for some in known]
 
 
 def _tail(data: bytes, characters: int) -> str:

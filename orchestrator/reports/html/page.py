@@ -182,6 +182,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        optimized=False,  # of a template that is filled in once, it costs more than it saves
     )
     environment.filters.update(
         bytes=format_bytes,
