@@ -25,8 +25,8 @@ OUTPUT_WHEN = click.Choice(["immediate", "final", "never"])
 FORMATS = click.Choice(["table", "json", "csv", "markdown"])
 RESOURCES = [resource.value for resource in Resource]
 GC_THRESHOLDS = (50_000, 20, 50)
-"""Objects made, less those gone, before Python looks for cycles. Its own 700 took 8 % of the CPU time of a run of 1,000
-tests and nearly as much of the start; what is made here goes without: the memory of a run is the same.
+"""Objects made, less those gone, before Python looks for cycles. Its own 700 took 8 % of the CPU time of a run of
+1,000 tests and nearly as much of the start; what is made here goes without: the memory of a run is the same.
 """
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
