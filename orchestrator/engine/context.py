@@ -111,11 +111,13 @@ def _selected(context: Path, dockerfile: Path) -> tuple[str, ...]:
     ignore = context / ".dockerignore"
     lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
     patterns = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    inside = dockerfile.relative_to(context).as_posix() if dockerfile.is_relative_to(context) else ".dockerignore"
     if not patterns:
         return tuple(sorted(_everything(context)))
-    from docker.utils.build import exclude_paths  # 0.1 s, and images of our own have no .dockerignore
+    if patterns == ["*"]:  # as for our own images
+        return tuple(sorted({inside, ".dockerignore"}))
+    from docker.utils.build import exclude_paths  # 0.1 s
 
-    inside = dockerfile.relative_to(context).as_posix() if dockerfile.is_relative_to(context) else ".dockerignore"
     return tuple(sorted(exclude_paths(str(context), patterns, dockerfile=inside)))
 
 
