@@ -271,7 +271,6 @@ def watch_each(stages: Stages) -> None:
     for place, name, stage in (
         (folders.RunFolder, "of_attempt", "folder of the attempt"),
         (folders.RunFolder, "file_by_status", "by-status"),
-        (execute, "read_cases", "cases"),
         (execute, "decide", "verdict"),
         (execute, "violations", "violations"),
         (folders.RunFolder, "keep_metrics", "metrics"),
