@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.database import coverage, daily, monthly
 from orchestrator.database.merging import merge
-from orchestrator.database.queries import usage_report
+from orchestrator.database.queries import first_usage, usage_report
 from orchestrator.database.schema import monthly_usage, summed_months
 from orchestrator.database.sketch import Ordered, bucket, keys, keys_of, sketch, united, value_of
 from orchestrator.database.statistics import percentile
@@ -92,6 +92,11 @@ def test_reports_say_the_same_by_month_as_by_day(filled_database, since, until):
             "history",
         ):
             assert getattr(one, name) == getattr(other, name), name
+    names = list(dict.fromkeys(row.test_id for row in with_months))
+    shown, more = first_usage(database, sort="p95", limit=1, **window)
+    assert {row.test_id for row in shown} <= set(names)
+    assert more == len(names) - 1 > 0
+    assert [row for row in with_months if row.test_id == shown[0].test_id] == list(shown)
 
 
 @pytest.fixture(scope="module")
