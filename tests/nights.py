@@ -13,11 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.model import (
-    Assignment,
     Attempt,
     Attestation,
-    Command,
-    Evidence,
     HostInfo,
     Launch,
     Ledger,
@@ -32,8 +29,6 @@ from orchestrator.model import (
     Severity,
     SlotUse,
     Source,
-    Test,
-    TestId,
     TestResult,
     Timings,
     Usage,
@@ -42,6 +37,7 @@ from orchestrator.model import (
     ViolationKind,
 )
 from tests import handmade
+from tests.unit.database.database_examples import make_assignment, make_attempt
 
 if TYPE_CHECKING:
     from orchestrator.database.store import Database
@@ -234,13 +230,18 @@ class Night:
             missing={"swap_peak_bytes": "swap accounting is off"},
         )
         evil = "</script><img src=x onerror=alert(1)> \u202e\x1b]0;owned\x07" if self.hostile else ""
-        evidence = Evidence(
-            agent=None,
-            engine=None,
+        return make_attempt(
+            make_assignment(run, self.names[n], profile=profile, reason="rule profiles.yaml:14", attempt=attempt),
+            outcome,
+            id=str(uuid.UUID(int=self.random.getrandbits(128), version=4)),
+            message="" if outcome is Outcome.PASSED else f"{evil}assertion failed: 3 != 4 in line {n % 90}",
+            violations=self._violations(memory, limits.memory_bytes, n, night, evil),
+            cases=(),
             usage=usage,
             samples=points,
             stdout=OutputLog(path=None, total_bytes=2000, kept_bytes=2000, tail=b""),
             stderr=OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b""),
+            outputs=(),
             timings=Timings(
                 queue_seconds=at,
                 create_seconds=0.007,
@@ -255,24 +256,6 @@ class Night:
                 image_id="sha256:" + "12ab" * 16,
             ),
             slot=SlotUse(position=1 + position % 40, launch=Launch.FORKED if n % 2 else Launch.PROCESS),
-        )
-        return Attempt(
-            id=str(uuid.UUID(int=self.random.getrandbits(128), version=4)),
-            assignment=Assignment(
-                run_id=run.id,
-                test=Test(
-                    id=TestId(path=self.names[n]), suite="unit", command=Command(argv=("pytest", self.names[n]))
-                ),
-                profile=profile,
-                reason="rule profiles.yaml:14",
-                attempt=attempt,
-            ),
-            outcome=outcome,
-            message="" if outcome is Outcome.PASSED else f"{evil}assertion failed: 3 != 4 in line {n % 90}",
-            exit_code=0 if outcome is Outcome.PASSED else 1,
-            signal=None,
-            evidence=evidence,
-            violations=self._violations(memory, limits.memory_bytes, n, night, evil),
         )
 
     def _violations(self, memory: int, limit: int, n: int, night: int, evil: str) -> tuple[Violation, ...]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.opening import opened_for_report
 from orchestrator.commands.printing import parse_window, say, show
-from orchestrator.commands.selecting import project_name
-from orchestrator.commands.session import load_with_database
+from orchestrator.commands.session import load_with_database, project_name
 from orchestrator.database import queries
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.reports.flaky import flaky_lines, flaky_table, worst_first

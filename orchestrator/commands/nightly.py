@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator import __version__
 from orchestrator.commands.folders import attempt_folder_name
 from orchestrator.commands.printing import note
-from orchestrator.commands.selecting import project_name
+from orchestrator.commands.session import project_name
 from orchestrator.database import queries
 from orchestrator.errors import UsageError
 from orchestrator.model_nightly import GOOD, OutputTails, Verdicts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.session import project_name as project_name  # noqa: PLC0414 - exported again
 from orchestrator.commands.sharding import shard_wanted, sharded
 from orchestrator.errors import NoTestsError
 from orchestrator.scheduling.assign import assign
@@ -81,11 +82,6 @@ def _not_passed(tests: tuple[Test, ...], run_id: str, database: Database) -> tup
             f"run {run_id} has nothing to run again: all of it passed", remedy="orch run runs everything"
         )
     return tuple(t for t in tests if str(t.id) in failed)
-
-
-def project_name(config: Config) -> str:
-    """What the database calls the project."""
-    return config.project_root.resolve().name
 
 
 def nothing_selected(config: Config, notice: Callable[[str], None]) -> None:

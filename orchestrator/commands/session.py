@@ -34,6 +34,11 @@ def load_with_database(config_path: Path | None, database: str | None) -> Config
     return load(config_path, {} if database is None else {"database": database})
 
 
+def project_name(config: Config) -> str:
+    """What the database calls the project."""
+    return config.project_root.resolve().name
+
+
 def seccomp_text(config: Config) -> str:
     """The seccomp profile's JSON, checked: a broken one is refused, never replaced by none."""
     import json

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.opening import opened_for_report
 from orchestrator.commands.printing import note, say, show
-from orchestrator.commands.selecting import project_name
-from orchestrator.commands.session import load_with_database
+from orchestrator.commands.session import load_with_database, project_name
 from orchestrator.config.edit import NewRule, edited
 from orchestrator.config.loader import load_config
 from orchestrator.database import queries

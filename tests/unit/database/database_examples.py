@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -129,28 +129,28 @@ def make_usage(**changes: Any) -> Usage:
 
 
 def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **changes: Any) -> Attempt:
-    """`usage`, `started_at`, `test_seconds`, `samples` and `stdout` go into the evidence."""
-    evidence = Evidence(
-        agent=None,
-        engine=None,
-        usage=changes.pop("usage", make_usage()),
-        samples=changes.pop("samples", SAMPLES),
-        stdout=changes.pop(
-            "stdout", OutputLog(path=Path("/x/stdout"), total_bytes=2000, kept_bytes=1000, tail=b"")
-        ),
-        stderr=OutputLog(path=None, total_bytes=3, kept_bytes=3, tail=b"abc"),
-        outputs=("report.txt",),
-        timings=Timings(
+    """Fields of the evidence are taken too, and `test_seconds` for a time alone."""
+    facts: dict[str, Any] = {
+        "agent": None,
+        "engine": None,
+        "usage": make_usage(),
+        "samples": SAMPLES,
+        "stdout": OutputLog(path=Path("/x/stdout"), total_bytes=2000, kept_bytes=1000, tail=b""),
+        "stderr": OutputLog(path=None, total_bytes=3, kept_bytes=3, tail=b"abc"),
+        "outputs": ("report.txt",),
+        "timings": Timings(
             queue_seconds=1.0,
             create_seconds=0.01,
             start_seconds=0.07,
             test_seconds=changes.pop("test_seconds", 0.412),
             teardown_seconds=0.02,
         ),
-        started_at=changes.pop("started_at", NOW),
-        attestation=changes.pop("attestation", ATTESTATION),
-    )
-    facts: dict[str, Any] = {
+        "started_at": NOW,
+        "attestation": ATTESTATION,
+    }
+    names = {field.name for field in fields(Evidence)} & changes.keys()
+    evidence = Evidence(**(facts | {name: changes.pop(name) for name in names}))
+    facts = {
         "id": attempt_id(),
         "assignment": assignment,
         "outcome": outcome,
