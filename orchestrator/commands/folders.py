@@ -63,6 +63,11 @@ class RunFolder:
                 remedy="make the project writable, or set state_dir in profiles.yaml or ORCH_STATE_DIR",
             ) from error
 
+    @property
+    def events(self) -> Path:
+        """The file of the run's events, a line each."""
+        return self.path / "events.jsonl"
+
     def of_attempt(self, assignment: Assignment) -> Path:
         """The folder of one attempt; whoever has something to keep makes it. The first attempt's has the test's
         plain name.

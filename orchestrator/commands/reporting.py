@@ -76,7 +76,7 @@ class Output:
             return
         from orchestrator.reports.junit import write_junit
 
-        jsonrun.write_run_document(summary, folder.path / "run.json")
+        jsonrun.write_run_document(summary, folder.path / "run.json", folder.events)
         write_junit(summary, folder.path / "junit.xml")
         failed = [text for text in (_written(*asked) for asked in self._asked(summary)) if text]
         progress.summary(summary)
@@ -136,7 +136,8 @@ class RunProgress:
         self._format = options.output_format
         self._sampler = sampler
         self._lock = threading.Lock()
-        self._events: TextIO = (folder.path / "events.jsonl").open("w", encoding="utf-8")
+        self._folder = folder
+        self._events: TextIO = folder.events.open("w", encoding="utf-8")
         # a machine reads stdout when it was asked for JSON; people still see the tests on stderr
         stream = sys.stdout if self._format == "table" else sys.stderr
         self._display: Progress = open_progress(
@@ -188,7 +189,7 @@ class RunProgress:
         self._emit(jsonrun.run_finished_line(summary))
         self._events.close()
         if self._format == "json":
-            for piece in jsonrun.run_pieces(summary):
+            for piece in jsonrun.run_pieces(summary, self._folder.events):
                 sys.stdout.write(piece)
         elif self._format == "table":
             self._display.summary(summary)

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from docker.utils.build import exclude_paths
-
 from orchestrator.errors import ImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     from orchestrator.model import ImageSpec
@@ -113,7 +112,20 @@ def _selected(context: Path, dockerfile: Path) -> tuple[str, ...]:
     lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
     patterns = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     inside = dockerfile.relative_to(context).as_posix() if dockerfile.is_relative_to(context) else ".dockerignore"
+    if not patterns:
+        return tuple(sorted(_everything(context)))
+    if patterns == ["*"]:  # as for our own images
+        return tuple(sorted({inside, ".dockerignore"}))
+    from docker.utils.build import exclude_paths  # 0.1 s
+
     return tuple(sorted(exclude_paths(str(context), patterns, dockerfile=inside)))
+
+
+def _everything(context: Path) -> Iterator[str]:
+    """Names of all files and folders; a link is not followed."""
+    for folder, folders, files in os.walk(context):
+        inside = Path(folder).relative_to(context)
+        yield from ((inside / name).as_posix() for name in (*folders, *files))
 
 
 def _walk(context: Path) -> list[Path]:

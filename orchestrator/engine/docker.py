@@ -1,4 +1,4 @@
-"""The real engine: Docker or Podman through the Docker SDK, which is imported here only.
+"""The real engine: Docker or Podman, by its own API and, for streams and builds, the Docker SDK.
 
 Every call has a deadline and every error of the SDK becomes one of ours. The SDK's low-level client is used:
 its requests are the engine's own, so nothing happens that this file does not show.
@@ -7,6 +7,7 @@ its requests are the engine's own, so nothing happens that this file does not sh
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import threading
@@ -17,16 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-import docker.errors
-
 from orchestrator.engine import labels
 from orchestrator.engine.attach import AttachChannel
 from orchestrator.engine.base import FoundObject
-from orchestrator.engine.direct import DirectCalls, UnixTransport
-from orchestrator.engine.docker_connect import CALL_SECONDS, SdkTransport, connect, translated
+from orchestrator.engine.direct import CALL_SECONDS, DirectCalls, connected
 from orchestrator.engine.docker_images import DockerImages
 from orchestrator.engine.netproof import has_own_network
-from orchestrator.engine.statsanswers import StatsAnswers
+from orchestrator.engine.unreachable import connect_seconds, no_engine
 from orchestrator.engine.wire import (
     container_config,
     describe,
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.engine.base import Channel, ContainerSpec, Engine, Inspection, StatsStream
-    from orchestrator.engine.direct import Transport
     from orchestrator.model import EngineInfo
 
 REMOVE_SECONDS = 30.0
@@ -108,6 +105,7 @@ def _context_address(env: Mapping[str, str]) -> str | None:
     """Address of the Docker CLI's current context, unless it is the default one."""
     if not (Path(env.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json").is_file():
         return None
+    import docker.errors
     from docker.context import ContextAPI
 
     try:
@@ -142,19 +140,38 @@ class DockerEngine(DockerImages):
 
     def __init__(self, address: str, env: Mapping[str, str]) -> None:
         self._address = address
-        self._client: Any = connect(address, env)
+        self._env = dict(env)
+        self._sdk: Any = None
+        self._sdk_lock = threading.Lock()
+        self._direct = self._connected()
         try:
-            with translated("reading the engine's description"):
-                self._info = describe(address, self._client.info(), self._client.version())
+            doing = "reading the engine's description"
+            self._info = describe(address, self._call(doing, "GET", "/info"), self._call(doing, "GET", "/version"))
         except EngineError:
-            self._client.close()
+            self.close()
             raise
-        transport: Transport = SdkTransport(self._client)
-        if address.startswith("unix://"):
-            transport = UnixTransport(address.removeprefix("unix://"))
-        self._direct = DirectCalls(transport, self._client.api_version)
         self._own_network: bool | None = None  # what the first container without network set-up has shown
         self._to_prove: set[str] = set()
+
+    def _connected(self) -> DirectCalls:
+        if not self._address.startswith("unix://"):
+            from orchestrator.engine.docker_connect import SdkTransport
+
+            return DirectCalls(SdkTransport(self._client), self._client.api_version)
+        try:
+            return connected(self._address.removeprefix("unix://"), connect_seconds(self._env))
+        except EngineError as error:
+            raise no_engine(self._address, error) from error
+
+    @property
+    def _client(self) -> Any:
+        """The SDK's, made when it is first needed."""
+        from orchestrator.engine.docker_connect import connect
+
+        with self._sdk_lock:
+            if self._sdk is None:
+                self._sdk = connect(self._address, self._env)
+            return self._sdk
 
     def _call(
         self,
@@ -175,7 +192,8 @@ class DockerEngine(DockerImages):
     def close(self) -> None:
         """Close the connections."""
         self._direct.close()
-        self._client.close()
+        if self._sdk is not None:
+            self._sdk.close()
 
     # ------------------------------------------------------------ containers
 
@@ -204,7 +222,7 @@ class DockerEngine(DockerImages):
 
     def attach(self, container: str) -> Channel:
         """Streams of a created container."""
-        with translated(f"attaching to {container[:12]}"):
+        with self._translated(f"attaching to {container[:12]}"):
             stream = self._client.attach_socket(
                 container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
             )
@@ -263,7 +281,7 @@ class DockerEngine(DockerImages):
     def run_inside(self, container: str, argv: tuple[str, ...], timeout_seconds: float) -> int:
         """Run a command in a running container; its exit code."""
         deadline = time.monotonic() + timeout_seconds
-        with translated(f"running {argv[0]} in {container[:12]}"):
+        with self._translated(f"running {argv[0]} in {container[:12]}"):
             made = self._client.exec_create(container, list(argv), stdout=False, stderr=False)
             self._client.exec_start(made["Id"], detach=True)
             while time.monotonic() < deadline:
@@ -309,21 +327,22 @@ class DockerEngine(DockerImages):
         deadline = time.monotonic() + REMOVE_SECONDS
         while time.monotonic() < deadline:
             self.remove(container)
-            with translated("listing objects"):
-                if not self._client.containers(all=True, filters={"id": container}):
-                    return
+            if not self._listed("/containers/json?all=1", id=[container]):
+                return
             time.sleep(0.05)
         raise EngineError(f"container {container[:12]} is listed by the engine, and cannot be removed")
 
     def stats(self, container: str) -> Mapping[str, object]:
         """One shot of the engine's own statistics."""
-        with translated(f"reading statistics of {container[:12]}"):
+        with self._translated(f"reading statistics of {container[:12]}"):
             return cast("Mapping[str, object]", self._client.stats(container, stream=False, one_shot=True))
 
     def stats_stream(self, container: str) -> StatsStream:
         """The same about once a second."""
+        from orchestrator.engine.statsanswers import StatsAnswers
+
         place = f"{self._client.base_url}/v{self._client.api_version}/containers/{container}/stats"
-        with translated(f"following statistics of {container[:12]}"):
+        with self._translated(f"following statistics of {container[:12]}"):
             # the SDK's own stream cannot be closed while another thread reads it
             response = self._client.get(place, params={"stream": "1"}, stream=True, timeout=CALL_SECONDS)
             if response.status_code == 404:
@@ -332,13 +351,15 @@ class DockerEngine(DockerImages):
             response.raise_for_status()
         return StatsAnswers(response)
 
+    def _listed(self, path: str, **filters: list[str]) -> Any:
+        return self._call("listing objects", "GET", f"{path}&filters={quote(json.dumps(filters))}")
+
     def find(self, labels: Mapping[str, str]) -> tuple[FoundObject, ...]:
         """Containers of any state, volumes and networks that carry all these labels."""
-        wanted = {"label": [key if value == "" else f"{key}={value}" for key, value in labels.items()]}
-        with translated("listing objects"):
-            containers = self._client.containers(all=True, filters=wanted)
-            volumes = self._client.volumes(filters=wanted)["Volumes"] or []
-            networks = self._client.networks(filters=wanted)
+        wanted = [key if value == "" else f"{key}={value}" for key, value in labels.items()]
+        containers = self._listed("/containers/json?all=1", label=wanted)
+        volumes = self._listed("/volumes?", label=wanted)["Volumes"] or []
+        networks = self._listed("/networks?", label=wanted)
         return (
             *(
                 FoundObject(
@@ -365,11 +386,6 @@ class DockerEngine(DockerImages):
         if found.kind == "container":
             self._remove_listed(found.id)
             return
-        try:
-            with translated(f"removing {found.kind} {found.name}"):
-                if found.kind == "volume":
-                    self._client.remove_volume(found.id, force=True)
-                else:
-                    self._client.remove_network(found.id)
-        except NotFoundError:
-            return
+        path = f"/volumes/{quote(found.id)}?force=1" if found.kind == "volume" else f"/networks/{quote(found.id)}"
+        with suppress(NotFoundError):
+            self._call(f"removing {found.kind} {found.name}", "DELETE", path)

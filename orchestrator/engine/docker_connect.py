@@ -1,4 +1,7 @@
-"""How the Docker SDK is reached and how its errors become ours: shared by the files that may import it."""
+"""How the Docker SDK is reached and how its errors become ours: shared by the files that may import it.
+
+Itself imported only when the SDK is needed: it takes 0.1 s, and a run on a Unix socket does without.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ import docker.tls
 import requests
 import urllib3.exceptions
 
+from orchestrator.engine.direct import CALL_SECONDS
+from orchestrator.engine.unreachable import connect_seconds, no_engine
 from orchestrator.errors import (
     ConflictError,
     EngineError,
@@ -24,12 +29,6 @@ from orchestrator.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-CONNECT_SECONDS = 2.0
-"""A socket that exists answers at once; a wrong address must not hold a user for longer. ORCH_CONNECT_SECONDS says
-otherwise: Podman starts three programs to tell its version, which an emulated machine does in 3 s.
-"""
-CALL_SECONDS = 60.0
-"""Longest time between two bytes of an answer: an engine under full load took 11 s for a create."""
 POOL_SIZE = 64
 """Connections kept; the SDK's own 10 make the eleventh thread open and close one for each call."""
 
@@ -96,13 +95,6 @@ class SdkTransport:
         """Nothing: the client is closed by who opened it."""
 
 
-def _connect_seconds(env: Mapping[str, str]) -> float:
-    try:
-        return max(0.1, float(env.get("ORCH_CONNECT_SECONDS", CONNECT_SECONDS)))
-    except ValueError as error:
-        raise EngineUnavailableError(f"ORCH_CONNECT_SECONDS is no number of seconds: {error}") from error
-
-
 def connect(address: str, env: Mapping[str, str]) -> Any:
     """A client whose first call, the version's negotiation, has answered."""
     tls: docker.tls.TLSConfig | bool = False
@@ -116,7 +108,7 @@ def connect(address: str, env: Mapping[str, str]) -> Any:
     try:
         # connecting and asking for the version are one call here; the longer deadline is set when it answered
         client = docker.api.APIClient(
-            base_url=address, version="auto", timeout=_connect_seconds(env), tls=tls, max_pool_size=POOL_SIZE
+            base_url=address, version="auto", timeout=connect_seconds(env), tls=tls, max_pool_size=POOL_SIZE
         )
     except (
         docker.errors.DockerException,
@@ -124,43 +116,6 @@ def connect(address: str, env: Mapping[str, str]) -> Any:
         OSError,
         ValueError,
     ) as error:
-        raise EngineUnavailableError(
-            f"no engine answers at {address}: {_cause(error)}", remedy=_remedy(error)
-        ) from error
+        raise no_engine(address, error) from error
     client.timeout = CALL_SECONDS
     return client
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    seen = error
-    for _ in range(20):
-        inner = (
-            seen.__cause__
-            or seen.__context__
-            or next((a for a in seen.args if isinstance(a, BaseException)), None)
-        )
-        if inner is None:
-            break
-        seen = inner
-    return seen
-
-
-def _cause(error: BaseException) -> str:
-    root = _root_cause(error)
-    text = root.strerror if isinstance(root, OSError) and root.strerror else str(root) or type(root).__name__
-    return " ".join(text.split())[:300]  # whatever answered there may have said anything
-
-
-def _remedy(error: BaseException) -> str:
-    root = _root_cause(error)
-    if isinstance(root, PermissionError):
-        return (
-            "your user may not use the socket: add it to the docker group and log in again, or use rootless Podman"
-        )
-    if isinstance(root, FileNotFoundError | ConnectionRefusedError):
-        return "start Docker or Podman, or run scripts/setup-engine"
-    if isinstance(root, TimeoutError):
-        return (
-            f"see whether it works at all; if it is only slow, set ORCH_CONNECT_SECONDS (now {CONNECT_SECONDS:g})"
-        )
-    return "check DOCKER_HOST and --engine; orch doctor tells more"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from orchestrator.engine.docker_connect import translated
 from orchestrator.engine.wire import name_and_tag
 from orchestrator.errors import EngineError, ImageError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from typing import BinaryIO
 
 BUILD_SILENCE_SECONDS = 1800
@@ -20,31 +21,44 @@ BUILD_SILENCE_SECONDS = 1800
 class DockerImages:
     """The half of a real engine that deals with images; `docker.DockerEngine` is the whole."""
 
-    _client: Any  # the SDK's, which has no types of its own
+    @property
+    def _client(self) -> Any:
+        """The SDK's client, which has no types of its own."""
+        raise NotImplementedError
+
+    def _call(self, doing: str, method: str, path: str) -> Any:
+        raise NotImplementedError
+
+    @staticmethod
+    def _translated(doing: str) -> AbstractContextManager[None]:
+        """Around calls of the SDK: its errors become ours."""
+        from orchestrator.engine.docker_connect import translated
+
+        return translated(doing)
+
+    def _image(self, doing: str, reference: str) -> Any:
+        return self._call(f"{doing} {reference}", "GET", f"/images/{quote(reference, safe='/:@')}/json")
 
     def find_image(self, reference: str) -> str | None:
         """ID of a local image, or None."""
         try:
-            with translated(f"looking for image {reference}"):
-                return str(self._client.inspect_image(reference)["Id"])
+            return str(self._image("looking for image", reference)["Id"])
         except NotFoundError:
             return None
 
     def image_bytes(self, image_id: str) -> int:
         """Size on disk."""
-        with translated(f"inspecting image {image_id}"):
-            return int(self._client.inspect_image(image_id)["Size"])
+        return int(self._image("inspecting image", image_id)["Size"])
 
     def image_labels(self, image_id: str) -> Mapping[str, str]:
         """Its labels."""
-        with translated(f"inspecting image {image_id}"):
-            return (self._client.inspect_image(image_id).get("Config") or {}).get("Labels") or {}
+        return (self._image("inspecting image", image_id).get("Config") or {}).get("Labels") or {}
 
     def pull(self, reference: str, timeout_seconds: float) -> str:
         """Pull; the ID."""
         deadline = time.monotonic() + timeout_seconds
         try:
-            with translated(f"pulling {reference}"):
+            with self._translated(f"pulling {reference}"):
                 name, tag = name_and_tag(reference)
                 for event in self._client.pull(name, tag=tag, stream=True, decode=True):
                     if "error" in event:
@@ -74,7 +88,7 @@ class DockerImages:
         """Build from a tar stream; the ID. The classic builder: every engine has it, with or without buildx."""
         image_id, step = None, ""
         lines: list[str] = []
-        with translated("building an image"):
+        with self._translated("building an image"):
             events = self._client.build(
                 fileobj=context,
                 custom_context=True,
@@ -107,7 +121,7 @@ class DockerImages:
         """Make an image of a root file system's tar stream; the ID."""
         name, tag = name_and_tag(reference)
         changes = [f'LABEL "{key}"="{value}"' for key, value in labels.items()]
-        with translated(f"importing {reference}"):
+        with self._translated(f"importing {reference}"):
             # not import_image_from_stream: it declares a chunked body and sends a plain one if the length is known
             self._client.import_image(src=archive, repository=name, tag=tag, changes=changes or None)
         found = self.find_image(reference)
@@ -118,13 +132,13 @@ class DockerImages:
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image a further name."""
         name, tag = name_and_tag(reference)
-        with translated(f"tagging {reference}"):
+        with self._translated(f"tagging {reference}"):
             self._client.tag(image_id, name, tag)
 
     def remove_image(self, reference: str) -> None:
         """Remove a name, and the image with its last one."""
         try:
-            with translated(f"removing image {reference}"):
+            with self._translated(f"removing image {reference}"):
                 self._client.remove_image(reference)
         except NotFoundError:
             return

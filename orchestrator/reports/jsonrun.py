@@ -10,6 +10,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -356,9 +357,9 @@ def _log_document(log: OutputLog) -> Document:
     }
 
 
-def write_run_document(summary: RunSummary, path: Path) -> None:
-    """run.json, written atomically. Raises OSError."""
-    write_atomically(path, (piece.encode("ascii") for piece in run_pieces(summary)))
+def write_run_document(summary: RunSummary, path: Path, events: Path | None = None) -> None:
+    """run.json, written atomically. `events`: see `run_pieces`. Raises OSError."""
+    write_atomically(path, (piece.encode("ascii") for piece in run_pieces(summary, events)))
 
 
 def run_text(summary: RunSummary) -> str:
@@ -366,16 +367,31 @@ def run_text(summary: RunSummary) -> str:
     return "".join(run_pieces(summary))
 
 
-def run_pieces(summary: RunSummary) -> Iterator[str]:
-    """`run_text`, a test at a time: the whole of a large run is never in memory."""
-    if len(summary.results) <= _PRETTY_TESTS:
+def run_pieces(summary: RunSummary, events: Path | None = None) -> Iterator[str]:
+    """`run_text`, a test at a time: the whole of a large run is never in memory. `events`: the run's own lines,
+    which say of each test what is to be said here; one that lacks any is not used.
+    """
+    results = summary.results
+    if len(results) <= _PRETTY_TESTS:
         yield json.dumps(run_document(summary), indent=2, allow_nan=False) + "\n"
         return
     run = compact({**_run_fields(summary.run), **_end_fields(summary)})
     yield f'{{"schema": {SCHEMA_VERSION}, "run": {run}, "tests": ['
-    for number, result in enumerate(summary.results):
-        yield f"{', ' if number else ''}{result_text(result)}"
+    told = events is not None and sum(1 for _ in _told(events)) == len(results)
+    for number, text in enumerate(_told(events) if events is not None and told else map(result_text, results)):
+        yield f"{', ' if number else ''}{text}"
     yield f'], "ledger": {compact(ledger_document(summary))}}}\n'
+
+
+def _told(events: Path) -> Iterator[str]:
+    """What the lines of tests that have ended say of them; nothing where there is no such file."""
+    with suppress(OSError), events.open(encoding="ascii", errors="replace") as lines:
+        for line in lines:
+            if line.startswith(_TEST_FINISHED) and line.endswith("}\n"):
+                yield line[len(_TEST_FINISHED) : -2]
+
+
+_TEST_FINISHED = '{"event": "test-finished", "test": '
 
 
 # ---------------------------------------------------------------- events
@@ -408,7 +424,7 @@ def attempt_finished_line(attempt: Attempt, *, will_retry: bool) -> str:
 
 def test_finished_line(result: TestResult) -> str:
     """A test has its final result: `{"event": "test-finished", "test": {…as in the document…}}`."""
-    return f'{{"event": "test-finished", "test": {result_text(result)}}}'
+    return f"{_TEST_FINISHED}{result_text(result)}}}"
 
 
 def run_finished_line(summary: RunSummary) -> str:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from docker.utils.build import exclude_paths
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine import offline_base
+from orchestrator.engine import context, offline_base
 from orchestrator.engine.context import context_report, default_base, open_context
 from orchestrator.engine.images import ensure_images
 from orchestrator.engine.locks import named_lock
@@ -152,6 +153,23 @@ def test_dockerignore_shrinks_the_context_and_comments_are_no_patterns(folder):
     assert report.bytes_with_ignore < 1000
     assert report.bytes_without_ignore > 100_000
     assert report.files_without_ignore == 4
+
+
+@pytest.mark.parametrize("ignored", [None, "# nothing\n", "*\n"])
+@pytest.mark.parametrize("outside", [False, True])
+def test_what_needs_no_patterns_is_what_the_docker_client_would_send(folder, tmp_path, ignored, outside):
+    (folder / "empty" / "in it").mkdir(parents=True)
+    (folder / "link").symlink_to("empty")
+    (folder / "broken").symlink_to("nowhere")
+    patterns = [line for line in (ignored or "").split() if line == "*"]
+    if ignored is not None:
+        (folder / ".dockerignore").write_text(ignored)
+    dockerfile = folder / "Dockerfile"
+    if outside:
+        dockerfile = dockerfile.rename(tmp_path / "Dockerfile.outside")
+    inside = ".dockerignore" if outside else "Dockerfile"
+    expected = exclude_paths(str(folder), patterns, dockerfile=inside)
+    assert context._selected(folder, dockerfile) == tuple(sorted(expected))
 
 
 def test_sockets_and_fifos_are_no_part_of_a_context(folder):

@@ -188,6 +188,29 @@ def test_a_large_run_is_written_quickly_and_the_same(build):
     assert json.loads(large)["tests"][:3] == json.loads(small)["tests"]
 
 
+def test_what_the_events_have_said_of_the_tests_is_not_made_again(build, tmp_path):
+    results = [build.result(f"t{n}.py") for n in range(300)]
+    summary = build.summary(*results)
+    events = tmp_path / "events.jsonl"
+    lines = [jsonrun.run_started_line(summary.run, ()), *map(jsonrun.test_finished_line, results)]
+    events.write_text("".join(f"{line}\n" for line in lines))
+    assert "".join(jsonrun.run_pieces(summary, events)) == jsonrun.run_text(summary)
+    other = [jsonrun.test_finished_line(build.result("other.py"))] * 300
+    events.write_text("".join(f"{line}\n" for line in other))
+    (piece, *_) = list(jsonrun.run_pieces(summary, events))[1:]
+    assert json.loads(piece)["id"] == "other.py", "they are read"
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\nnot all of them\n"])
+def test_events_that_lack_a_test_are_not_used(build, tmp_path, end):
+    results = [build.result(f"t{n}.py") for n in range(300)]
+    summary = build.summary(*results)
+    events = tmp_path / "events.jsonl"
+    events.write_text("\n".join(map(jsonrun.test_finished_line, results))[: -20 if end else None] + end)
+    assert "".join(jsonrun.run_pieces(summary, events)) == jsonrun.run_text(summary)
+    assert "".join(jsonrun.run_pieces(summary, tmp_path / "none")) == jsonrun.run_text(summary)
+
+
 def test_a_type_that_json_does_not_know_is_a_defect():
     with pytest.raises(TypeError, match="object"):
         jsonrun.plain({"x": object()})

@@ -1,0 +1,63 @@
+"""Why no engine answers at an address, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import EngineUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONNECT_SECONDS = 2.0
+"""A socket that exists answers at once; a wrong address must not hold a user for longer. ORCH_CONNECT_SECONDS says
+otherwise: Podman starts three programs to tell its version, which an emulated machine does in 3 s.
+"""
+
+
+def connect_seconds(env: Mapping[str, str]) -> float:
+    """How long a first answer may take. EngineUnavailableError: the environment says no number."""
+    try:
+        return max(0.1, float(env.get("ORCH_CONNECT_SECONDS", CONNECT_SECONDS)))
+    except ValueError as error:
+        raise EngineUnavailableError(f"ORCH_CONNECT_SECONDS is no number of seconds: {error}") from error
+
+
+def no_engine(address: str, error: BaseException) -> EngineUnavailableError:
+    """What to raise where the first call has failed with `error`."""
+    return EngineUnavailableError(f"no engine answers at {address}: {_cause(error)}", remedy=_remedy(error))
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    seen = error
+    for _ in range(20):
+        inner = (
+            seen.__cause__
+            or seen.__context__
+            or next((a for a in seen.args if isinstance(a, BaseException)), None)
+        )
+        if inner is None:
+            break
+        seen = inner
+    return seen
+
+
+def _cause(error: BaseException) -> str:
+    root = _root_cause(error)
+    text = root.strerror if isinstance(root, OSError) and root.strerror else str(root) or type(root).__name__
+    return " ".join(text.split())[:300]  # whatever answered there may have said anything
+
+
+def _remedy(error: BaseException) -> str:
+    root = _root_cause(error)
+    if isinstance(root, PermissionError):
+        return (
+            "your user may not use the socket: add it to the docker group and log in again, or use rootless Podman"
+        )
+    if isinstance(root, FileNotFoundError | ConnectionRefusedError):
+        return "start Docker or Podman, or run scripts/setup-engine"
+    if isinstance(root, TimeoutError):
+        return (
+            f"see whether it works at all; if it is only slow, set ORCH_CONNECT_SECONDS (now {CONNECT_SECONDS:g})"
+        )
+    return "check DOCKER_HOST and --engine; orch doctor tells more"
