@@ -217,6 +217,8 @@ class LocalExecutor:
         """Remove container and cgroup. What cannot be removed now is found by the reaper, by its labels, and
         stands in the ledger as left; the test's own result is not touched by it.
         """
+        if held.guard is not None:
+            held.guard.kill()
         try:
             held.slot.close()
             if held.slot.container_id is not None:

@@ -170,10 +170,13 @@ class SlotPool(Generic[T]):
         for thread in self._start_threads:
             thread.join()
         with self._changed:
+            self._removers += self._starters  # nothing is opened any more: all that the engine can use is theirs
             left = [place for place in self._places.values() if place.error is None]
             self._places.clear()
             for place in left:
                 self._hand_over(place.outcome())
+            while len(self._remove_threads) < min(self._removers, len(self._retired)):
+                self._remove_threads.append(_start(self._remove, "orch-slot-remover"))
             self._opened_all = True
             self._changed.notify_all()
         for thread in self._remove_threads:
