@@ -1,6 +1,6 @@
 """What reused slots cost without orch's bookkeeping: agent, streams and reader alone, beside `xargs`.
 
-    python -m bench.floor FOLDER [TESTS]      FOLDER: a project of shell tests, test/*.sh
+    python -m bench.floor FOLDER [TESTS]      FOLDER: a project of shell tests
 
 Of the difference between this and `orch run`, all is verdicts, figures, events and the database. One line for each
 number of lanes, natively and through slots in turn, in milliseconds a test.
@@ -24,8 +24,9 @@ from orchestrator.engine.docker import open_engine
 from orchestrator.engine.labels import Owner, labels_of_helper
 from orchestrator.engine.slot import Slot, Watch
 from orchestrator.measure.processes import owner_token
-from orchestrator.model import Assignment, Command, Test, TestId
+from orchestrator.model import Assignment
 from orchestrator.stopping import StopFlag
+from orchestrator.suites.discover import discover
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,8 @@ def one_lane(slot: Slot, tests: Sequence[Assignment], folder: Path) -> None:
     def stage() -> None:
         test = next(flights, None) if len(coming) < 2 else None
         if test is not None:
-            coming.append((test, *slot.stage(test, folder=folder, keep=True, first=False)))
+            own = Path(tempfile.mkdtemp(dir=folder))
+            coming.append((test, *slot.stage(test, folder=own, keep=True, first=False)))
 
     def follow() -> None:
         stage()  # where the test's end came before it was seen to begin
@@ -65,27 +67,27 @@ def one_lane(slot: Slot, tests: Sequence[Assignment], folder: Path) -> None:
         test, reading, _ = coming[0]
         watch = Watch(begun=stage, measured=follow)
         run = slot.read(reading, test, stop=stop, watch=watch)
-        if run.record is None or run.record.exit_code != 0:
+        if run.record is None or run.record.exit_code != 0 or run.record.leftovers:
             raise RuntimeError(f"{test.test.id}: {slot.state()}, {run}")
+        if run.clean_counters:  # it left files, which are gone now
+            slot.go()
         del coming[0]
 
 
-def through_slots(folder: Path, names: Sequence[str], lanes: int) -> float:
+def planned(folder: Path, profile: str) -> list[Assignment]:
+    """A project's tests as orch would run them, each in a slot that takes them all."""
+    config = load(folder / "profiles.yaml", {})
+    tests = discover(config.suites, (), config.project_root, environ={}, notice=print)
+    reused = replace(config.profiles[profile], reuse=len(tests) + 1)
+    return [Assignment(run_id="0" * 32, test=test, profile=reused, reason="") for test in tests]
+
+
+def through_slots(folder: Path, tests: Sequence[Assignment], lanes: int) -> float:
     """Seconds, without opening the containers."""
     engine = open_engine()
     config = load(folder / "profiles.yaml", {})
     image = engine.find_image(IMAGE)
     assert image is not None, "orch build --offline-base"
-    profile = config.profiles["fast"]
-    tests = [
-        Assignment(
-            run_id="0" * 32,
-            test=Test(id=TestId(path=name), suite="", command=Command(argv=("sh", name))),
-            profile=replace(profile, reuse=len(names) + 1),
-            reason="",
-        )
-        for name in names
-    ]
     with tempfile.TemporaryDirectory(prefix="orch-floor-") as place:
         slots: list[Slot] = []
         owner = Owner(run_id="0" * 32, token=owner_token(), place=place)
@@ -94,7 +96,7 @@ def through_slots(folder: Path, names: Sequence[str], lanes: int) -> float:
                 streams = Path(place, f"slot-{lane}")
                 name = f"orch-floor-{Path(place).name[-8:]}-{lane}"
                 spec = hardening.container_spec(
-                    profile,
+                    tests[0].profile,
                     surroundings(config, engine.info),
                     name=name,
                     image_id=image,
@@ -116,13 +118,14 @@ def through_slots(folder: Path, names: Sequence[str], lanes: int) -> float:
 
 def main(folder: Path, count: int) -> None:
     """Print the lines."""
-    names = sorted(f"test/{path.name}" for path in (folder / "test").glob("*.sh"))[:count]
+    tests = planned(folder, "fast")[:count]
+    names = [test.test.id.path for test in tests]
     for lanes in (1, 2):
         times: tuple[list[float], list[float]] = [], []
         cpu = time.process_time()
         for _ in range(ROUNDS):
             times[0].append(natively(folder, names, lanes))
-            times[1].append(through_slots(folder, names, lanes))
+            times[1].append(through_slots(folder, tests, lanes))
         cpu = (time.process_time() - cpu) / ROUNDS / len(names) * 1000
         native, slots = (median(each) / len(names) * 1000 for each in times)
         print(f"{lanes} at once: natively {native:.2f} ms, slots {slots:.2f} ms, ratio {slots / native:.3f}, "

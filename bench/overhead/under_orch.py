@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.overhead.comparing import RowError
+from bench.floor import through_slots
+from bench.overhead.comparing import RowError, Timing
 from bench.overhead.process import run
 
 if TYPE_CHECKING:
-    from bench.overhead.comparing import Timing
+    from collections.abc import Sequence
+
     from bench.overhead.process import Ended
+    from orchestrator.model import Assignment
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -89,3 +93,11 @@ def slot_use(document: dict[str, Any]) -> dict[str, int]:
 def case_outcomes(document: dict[str, Any]) -> dict[str, int]:
     """Outcome -> number of cases."""
     return dict(Counter(case["outcome"] for test in document["tests"] for case in test["cases"]))
+
+
+def agent_alone(name: str, project: Path, tests: Sequence[Assignment], jobs: int) -> Timing:
+    """`tests` through open slots by orch's agent, streams and reader: without its start, verdicts, figures, events
+    and database.
+    """
+    load = os.getloadavg()[0]
+    return Timing(contender=name, round=0, wall_seconds=through_slots(project, tests, jobs), load=load)

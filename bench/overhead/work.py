@@ -66,6 +66,8 @@ suites:
   - {{name: pytest, match: ["tests/test_*.py"], runner: pytest, preload: {preload}}}
 """
 CASES_A_FILE = 3
+PROFILE = "quick"
+"""Of the pytest files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

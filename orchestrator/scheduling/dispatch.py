@@ -36,6 +36,7 @@ Results can then be recorded several at a time, which takes less (docs/design/fo
 BRIEF_SECONDS = 0.05
 """Only behind tests that are expected to take less than this may a follower need more than they do: it makes the
 lane hold more than it uses, which costs long tests more than a wait for the scheduler (docs/design/followers.md).
+Where all slots are taken, nothing else could use it.
 """
 
 FOLLOW_SECONDS = 0.25
@@ -233,7 +234,7 @@ class Dispatch:
         need, share = waiting.need, lane.share
         if need is share:
             return True
-        if current.expected_seconds > BRIEF_SECONDS:
+        if current.expected_seconds > BRIEF_SECONDS and not self.admission.full:
             return need.millicpus <= share.millicpus and need.memory_bytes <= share.memory_bytes
         millicpus, memory_bytes = self.admission.room
         return (

@@ -7,11 +7,12 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.floor import planned
 from bench.overhead.comparing import Comparison, Contender, CpuFigure, Row, RowError
 from bench.overhead.native import summary_counts
 from bench.overhead.process import run
-from bench.overhead.under_orch import REPOSITORY, Orch, case_outcomes
-from bench.overhead.work import CASES_A_FILE, write_pytest_files, xargs
+from bench.overhead.under_orch import REPOSITORY, Orch, agent_alone, case_outcomes
+from bench.overhead.work import CASES_A_FILE, PROFILE, write_pytest_files, xargs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bench.overhead.comparing import Timing
     from bench.overhead.place import Place
 
-_EACH, _ONE = "pytest a file, xargs -P", "one pytest"
+_EACH, _ONE, _ALONE = "pytest a file, xargs -P", "one pytest", "agent alone, "
 # name, PYTHONPATH of a plain run, files of tests
 PROJECTS = (
     ("toolz", ".image/deps", 15),
@@ -38,7 +39,11 @@ def small_files(place: Place) -> Row:
     return Row(
         name="pytest-files",
         title=f"{files} small pytest files, reused and preloaded",
-        contenders=(*(Contender(name=o.name, run=o.measure) for o in orchs), *_natively(place, files)),
+        contenders=(
+            *(Contender(name=o.name, run=o.measure) for o in orchs),
+            *_natively(place, files),
+            *_alone(place.folder / "pytest-start"),
+        ),
         comparisons=_small_comparisons(),
         cpu_figures=tuple(CpuFigure(title="orch's own CPU", contender=o.name, tests=files) for o in orchs),
         facts=[place.python_fact, "one `pytest` for all runs on one core, orch -j 2 on both"],
@@ -56,6 +61,13 @@ def _preloaded(place: Place, files: int) -> list[Orch]:
             name = f"orch -j {jobs}, preload {preload}"
             found.append(Orch(name, project, state, "-j", str(jobs), tests=files))
     return found
+
+
+def _alone(project: Path) -> list[Contender]:
+    """Agent, streams, reader and the preloaded pytest: what orch would take if all else took nothing."""
+    tests = planned(project, PROFILE)
+    names = {jobs: f"{_ALONE}{jobs} at once" for jobs in (1, 2)}
+    return [Contender(name=n, run=partial(agent_alone, n, project, tests, jobs)) for jobs, n in names.items()]
 
 
 def _natively(place: Place, files: int) -> list[Contender]:
@@ -80,8 +92,11 @@ def _small_comparisons() -> tuple[Comparison, ...]:
         Comparison(title="a process a file, 1 at once", ours=first, theirs=f"{_EACH}1", target=0.10),
         Comparison(title="a process a file, 2 at once", ours=second, theirs=f"{_EACH}2", target=0.10),
         Comparison(title="the same, forked after collection", ours=collect, theirs=f"{_EACH}2"),
+        Comparison(title="the limit: agent alone", ours=f"{_ALONE}1 at once", theirs=f"{_EACH}1"),
+        Comparison(title="the limit: agent alone", ours=f"{_ALONE}2 at once", theirs=f"{_EACH}2"),
         Comparison(title="one pytest for all", ours=second, theirs=_ONE, target=4.0),
         Comparison(title="the same, forked after collection", ours=collect, theirs=_ONE),
+        Comparison(title="the limit: agent alone", ours=f"{_ALONE}2 at once", theirs=_ONE),
     )
 
 

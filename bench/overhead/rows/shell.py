@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.floor import through_slots
+from bench.floor import planned
 from bench.overhead.bare import LABEL, BareEngine, docker_run_words, run_all
-from bench.overhead.comparing import Comparison, Contender, CpuFigure, Row, RowError, Timing
+from bench.overhead.comparing import Comparison, Contender, CpuFigure, Row, RowError
 from bench.overhead.process import run
-from bench.overhead.under_orch import Orch
+from bench.overhead.under_orch import Orch, agent_alone
 from bench.overhead.work import write_shell_tests, xargs
 from orchestrator.config.loader import load_config
 from orchestrator.engine import hardening
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bench.overhead.comparing import Timing
     from bench.overhead.place import Place
 
 _JOBS = (1, 2, 3, 4, 6, 8)
@@ -38,7 +38,7 @@ def reused(place: Place) -> Row:
     shell = place.shell
     project = place.folder / "reused-shell"
     listed = write_shell_tests(project, tests, shell.loops)
-    names = listed.read_text().splitlines()
+    assigned = planned(project, "fast")
     contenders, comparisons, figures, facts = [], [], [], [_about(place)]
     for jobs in (1, 2):
         orch = Orch(f"orch -j {jobs}", project, place.sub(f"reused-state-{jobs}"), "-j", str(jobs), tests=tests)
@@ -48,7 +48,7 @@ def reused(place: Place) -> Row:
         contenders += [
             Contender(name=orch.name, run=orch.measure),
             Contender(name=f"xargs -P{jobs}", run=bare),
-            Contender(name=agent, run=partial(_agent_alone, agent, project, names, jobs)),
+            Contender(name=agent, run=partial(agent_alone, agent, project, assigned, jobs)),
         ]
         comparisons += [
             Comparison(title=f"{jobs} at once", ours=orch.name, theirs=f"xargs -P{jobs}", target=1.05),
@@ -96,11 +96,6 @@ def fresh(place: Place) -> Row:
         cpu_figures=(CpuFigure(title="orch's own CPU", contender=default.name, tests=tests),),
         facts=facts,
     )
-
-
-def _agent_alone(name: str, project: Path, names: Sequence[str], jobs: int) -> Timing:
-    load = os.getloadavg()[0]
-    return Timing(contender=name, round=0, wall_seconds=through_slots(project, names, jobs), load=load)
 
 
 def _about(place: Place) -> str:
