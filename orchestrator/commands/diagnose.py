@@ -10,35 +10,31 @@ import os
 import sys
 import time
 import uuid
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.conditions import Laboratory, Subject
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
+from orchestrator.commands.ground import ground
 from orchestrator.commands.printing import note, parse_window, say, show
 from orchestrator.commands.report import open_database
 from orchestrator.commands.run import describe, ended_whatever_happens, ledger_of
 from orchestrator.commands.selecting import project_name
-from orchestrator.commands.session import load, make_place, specs_of, surroundings
+from orchestrator.commands.session import load, specs_of
 from orchestrator.commands.signals import Signals
 from orchestrator.database import queries
 from orchestrator.database.store import Database
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
-from orchestrator.engine.labels import Owner
 from orchestrator.engine.limits import require_enforced
-from orchestrator.engine.local import LocalExecutor
-from orchestrator.engine.reaper import Reaper
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
-from orchestrator.measure.processes import host_info, owner_alive, owner_token
-from orchestrator.measure.sampler import Sampler
+from orchestrator.measure.processes import host_info, owner_alive
 from orchestrator.model import RunStatus
 from orchestrator.model_flaky import Diagnosis, Factor
 from orchestrator.reports.diagnosis import conclusion_lines, diagnosis_table, result_text
 from orchestrator.reports.text import one_line, plural
 from orchestrator.scheduling.assign import assign
-from orchestrator.stopping import StopFlag, StopLevel
+from orchestrator.stopping import StopLevel
 from orchestrator.suites.discover import discover
 from orchestrator.verdict.diagnosis import weigh
 from orchestrator.verdict.flakiness import suspects
@@ -49,6 +45,8 @@ if TYPE_CHECKING:
     from orchestrator.commands.flaky import FlakyOptions
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
+    from orchestrator.engine.local import LocalExecutor
+    from orchestrator.engine.reaper import Reaper
     from orchestrator.model import Assignment, HostInfo, Ledger, Run, Test
     from orchestrator.model_flaky import ConditionResult
 
@@ -182,29 +180,20 @@ def _carried_out(
     database: Database,
     tell: Callable[[str], None],
 ) -> tuple[Diagnosis, Ledger, int | None]:
-    stop = StopFlag()
-    token = owner_token()
     folder = RunFolder(config.state_dir / DIAGNOSES, this)
-    around = surroundings(config, engine.info)
-    place = make_place(this.id, token)
-    owner = Owner(run_id=this.id, token=token, place=str(place))
-    with ExitStack() as stack:
-        reaper = stack.enter_context(Reaper(engine, owner))
-        sampler = stack.enter_context(Sampler())
-        executor = LocalExecutor(
-            engine, around=around, owner=owner, images=this.images, sampler=sampler, stop=stop, work_dir=place
-        )
-        stack.callback(executor.close)
-        signals = stack.enter_context(Signals(stop, lambda: [f"running {key}" for key in sampler.latest()]))
-        database.begin_run(this, [], owner=token)
+    with (
+        ground(this, config, engine) as here,
+        Signals(here.stop, lambda: [f"running {key}" for key in here.sampler.latest()]) as signals,
+    ):
+        database.begin_run(this, [], owner=here.owner.token)
         laboratory = Laboratory(
             subject=subject,
             runs=runs,
-            executor=executor,
+            executor=here.executor,
             folder=folder,
             database=database,
             host=this.host,
-            stop=stop,
+            stop=here.stop,
         )
         weighed, culprits = weigh(list(_told(laboratory.results(), tell)))
     diagnosis = Diagnosis(
@@ -212,9 +201,9 @@ def _carried_out(
         run_id=this.id,
         results=weighed,
         culprits=culprits,
-        interrupted=stop.level >= StopLevel.TERMINATE,
+        interrupted=here.stop.level >= StopLevel.TERMINATE,
     )
-    return diagnosis, _ledger(executor, laboratory, reaper), signals.received
+    return diagnosis, _ledger(here.executor, laboratory, here.reaper), signals.received
 
 
 def _told(results: Iterable[ConditionResult], tell: Callable[[str], None]) -> Iterator[ConditionResult]:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import uuid
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,26 +19,24 @@ from orchestrator import __version__
 from orchestrator.commands.calibrating import calibrate
 from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
+from orchestrator.commands.ground import ground
 from orchestrator.commands.reporting import Output
 from orchestrator.commands.selecting import make_plan, nothing_selected, project_name
-from orchestrator.commands.session import git_state, load, make_place, specs_of, surroundings
+from orchestrator.commands.session import git_state, load, specs_of
 from orchestrator.commands.signals import Signals
 from orchestrator.database.store import Database
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
-from orchestrator.engine.labels import TEST, Owner
+from orchestrator.engine.labels import TEST
 from orchestrator.engine.limits import require_enforced
-from orchestrator.engine.local import LocalExecutor
-from orchestrator.engine.reaper import Reaper
 from orchestrator.errors import ExitCode, OrchError
-from orchestrator.measure.processes import host_info, owner_alive, owner_token
-from orchestrator.measure.sampler import Sampler
+from orchestrator.measure.processes import host_info, owner_alive
 from orchestrator.model import Ledger, Outcome, OutputLog, Run, RunStatus, RunSummary, Severity, TestResult
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.assign import clamp
 from orchestrator.scheduling.loop import schedule
 from orchestrator.scheduling.policy import Policy
-from orchestrator.stopping import StopFlag, StopLevel
+from orchestrator.stopping import StopLevel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,6 +45,8 @@ if TYPE_CHECKING:
     from orchestrator.commands.reporting import RunProgress
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
+    from orchestrator.engine.local import LocalExecutor
+    from orchestrator.engine.reaper import Reaper
     from orchestrator.model import Assignment, Attempt, Attestation, HostInfo
     from orchestrator.scheduling.loop import Schedule
 
@@ -133,58 +133,47 @@ def carry_out(
     output: Output,
 ) -> RunSummary:
     """From the first container to the last: what became of the plan."""
-    stop = StopFlag()
     results: list[TestResult] = []
     began = time.monotonic()
     folder = RunFolder(config.state_dir, this)
-    around = surroundings(config, engine.info)
-    token = owner_token()
-    place = make_place(this.id, token)
-    owner = Owner(run_id=this.id, token=token, place=str(place))
     sys.setswitchinterval(SWITCH_SECONDS)
-    with ExitStack() as stack:
-        reaper = stack.enter_context(Reaper(engine, owner))
-        sampler = stack.enter_context(Sampler())
-        executor = LocalExecutor(
-            engine, around=around, owner=owner, images=this.images, sampler=sampler, stop=stop, work_dir=place
-        )
-        stack.callback(executor.close)
-        progress = output.progress(folder, sampler)
-        signals = stack.enter_context(Signals(stop, progress.running_lines))
-        database.begin_run(this, plan, owner=owner.token)
-        progress.start(this, plan)
-        profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
-        calibrate(
-            executor,
-            plan,
-            images=this.images,
-            info=engine.info,
-            state_dir=config.state_dir,
-            place=place,
-            stop=stop,
-        )
-        going = schedule(
-            plan,
-            Execute(
-                executor,
-                folder,
+    with ground(this, config, engine) as here:
+        progress = output.progress(folder, here.sampler)
+        with Signals(here.stop, progress.running_lines) as signals:
+            database.begin_run(this, plan, owner=here.owner.token)
+            progress.start(this, plan)
+            profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
+            calibrate(
+                here.executor,
+                plan,
+                images=this.images,
+                info=engine.info,
+                state_dir=config.state_dir,
+                place=here.place,
+                stop=here.stop,
+            )
+            going = schedule(
+                plan,
+                Execute(
+                    here.executor,
+                    folder,
+                    profiles=profiles,
+                    default_profile=config.default_profile,
+                    judge_budgets=config.run.violations != "off",
+                ),
+                budget=budget(config, this.host, plan),
+                policy=policy(config),
+                stop=here.stop,
                 profiles=profiles,
-                default_profile=config.default_profile,
-                judge_budgets=config.run.violations != "off",
-            ),
-            budget=budget(config, this.host, plan),
-            policy=policy(config),
-            stop=stop,
-            profiles=profiles,
-            on_event=progress.event,
-        )
-        for result in keep(going, this.id, database=database, folder=folder, progress=progress):
-            results.append(result)  # noqa: PERF402 - an error in the loop must leave what came before it
-        progress.close()
-    ledger = ledger_of(executor, reaper)
+                on_event=progress.event,
+            )
+            for result in keep(going, this.id, database=database, folder=folder, progress=progress):
+                results.append(result)  # noqa: PERF402 - an error in the loop must leave what came before it
+            progress.close()
+    ledger = ledger_of(here.executor, here.reaper)
     return RunSummary(
         run=this,
-        status=RunStatus.INTERRUPTED if stop.level >= StopLevel.TERMINATE else RunStatus.FINISHED,
+        status=RunStatus.INTERRUPTED if here.stop.level >= StopLevel.TERMINATE else RunStatus.FINISHED,
         results=tuple(results),
         not_run=going.not_run,
         duration_seconds=time.monotonic() - began,
