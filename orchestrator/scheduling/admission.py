@@ -70,6 +70,11 @@ def need_of(assignment: Assignment) -> Need:
     return Need(cpus=cpus, memory_bytes=memory_bytes, exclusive=assignment.exclusive, group=assignment.group)
 
 
+def whole_cpus(seen: float) -> float:
+    """CPUs that were seen to be used, rounded up to whole ones: what is known of few runs only."""
+    return max(SINGLE_CPUS, math.ceil(seen - MORE_THAN_ONE))
+
+
 def _estimated_cpus(assignment: Assignment) -> float:
     """CPUs of a test of which little is known. If it is too little, tests that run together take longer: none is
     killed for it, and one that runs out of time in a reused slot is confirmed with all that its limits promise.
@@ -78,7 +83,7 @@ def _estimated_cpus(assignment: Assignment) -> float:
     if assignment.attempt > 1:
         return limit
     if history is not None and history.cpus_p95 is not None:
-        return max(SINGLE_CPUS, math.ceil(history.cpus_p95 - MORE_THAN_ONE))
+        return whole_cpus(history.cpus_p95)
     forked = assignment.profile.reuse > 1 and assignment.test.command.preload is not Preload.OFF
     return max(SINGLE_CPUS, limit / 2) if forked else limit
 

@@ -214,6 +214,10 @@ class Dispatch:
         """Send all others in line away."""
         self.line.keep(wanted)
 
+    def renew(self, renewed: Callable[[Waiting], Waiting]) -> None:
+        """Put another in the place of each in line, of the same rank and group."""
+        self.line.renew(renewed)
+
     def first(self, count: int) -> Iterator[Waiting]:
         """The first few in line."""
         return self.line.first(count)

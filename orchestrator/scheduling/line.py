@@ -130,14 +130,20 @@ class Line:
 
     def keep(self, wanted: Callable[[Waiting], bool]) -> None:
         """Send away all others."""
-        kept = [one for one in self if wanted(one)]
+        self._refill([one for one in self if wanted(one)])
+
+    def renew(self, renewed: Callable[[Waiting], Waiting]) -> None:
+        """Put another in the place of each, of the same rank and group."""
+        self._refill([renewed(one) for one in self])
+
+    def _refill(self, ones: Iterable[Waiting]) -> None:
         running = self._parked.keys() - {one.need.group for one in self._ready}
         self._ready.clear()
         self._work = [0.0, 0.0, 0.0]
         for kind in self.kinds:
             kind.seconds = 0.0
         self._parked = {group: [] for group in running}
-        for one in sorted(kept, key=_RANK):
+        for one in sorted(ones, key=_RANK):
             self.add(one)
 
     def _enter(self, waiting: Waiting) -> None:
