@@ -45,8 +45,8 @@ better by whichever test fits when it ends (docs/design/followers.md).
 """
 
 OPENING_SECONDS = 0.2
-PRELOADING_SECONDS = 0.3
-"""What a container, and a pytest in it, takes to be ready: the least that was measured on two CPUs."""
+PRELOADING_SECONDS = 0.4
+"""What a container, and a pytest in it, takes to be ready, measured on two CPUs of which both are busy."""
 
 _NOTHING = Need(cpus=0.0, memory_bytes=0)
 
