@@ -26,7 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.commands import execute, folders, reporting, run
+from orchestrator.commands import execute, folders, keeping, reporting
 from orchestrator.commands.options import RunOptions
 from orchestrator.config.loader import load_config
 from orchestrator.database import bundles
@@ -61,7 +61,7 @@ from tests.handmade import ENGINE, HOST
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.model import TestResult, Usage
+    from orchestrator.model import Usage
 
 GOAL_SECONDS = 0.35e-3
 FIRST = 1000
@@ -271,7 +271,6 @@ def watch_each(stages: Stages) -> None:
     for place, name, stage in (
         (folders.RunFolder, "of_attempt", "folder of the attempt"),
         (folders.RunFolder, "file_by_status", "by-status"),
-        (execute, "read_cases", "cases"),
         (execute, "decide", "verdict"),
         (execute, "violations", "violations"),
         (folders.RunFolder, "keep_metrics", "metrics"),
@@ -279,9 +278,9 @@ def watch_each(stages: Stages) -> None:
         (Database, "record_soon", "database, all"),
         (Database, "_flush", "of it: writing (its thread's too)"),
         (bundles, "result_bundle", "of it: bundle"),
-        (run, "slim", "slim"),
-        (reporting.RunProgress, "event", "events of attempts"),
-        (reporting.RunProgress, "finished", "event and line of the result"),
+        (keeping, "slim", "slim"),
+        (reporting.RunProgress, "told", "events"),
+        (reporting.RunProgress, "finished", "lines"),
         (loop.Schedule, "_fill", "fill (with its event)"),
     ):
         stages.time(place, name, stage)
@@ -303,7 +302,6 @@ def go(tests: int, folder: Path) -> dict[str, float]:
     )
     sampler: Any = SimpleNamespace(latest=dict)
     figures: dict[str, float] = {}
-    results: list[TestResult] = []
     with Database.open(None, state_dir=config.state_dir) as database, into_a_pipe():
         kept = folders.RunFolder(config.state_dir, this)
         output = reporting.Output(RunOptions(), config)
@@ -311,6 +309,7 @@ def go(tests: int, folder: Path) -> dict[str, float]:
         database.begin_run(this, plan)
         progress.start(this, plan)
         executor: Any = ReadyExecutor()
+        keeper = keeping.Keeping(run_id, database=database, folder=kept, progress=progress)
         began, wall = time.process_time(), time.monotonic()
         going = loop.schedule(
             plan,
@@ -319,12 +318,13 @@ def go(tests: int, folder: Path) -> dict[str, float]:
             policy=Policy(),
             stop=StopFlag(),
             profiles=config.profiles,
-            on_event=progress.event,
+            on_event=keeper.event,
         )
-        for result in run.keep(going, run_id, database=database, folder=kept, progress=progress):
-            results.append(result)
-            if len(results) == min(FIRST, tests):
+        for number, result in enumerate(going, 1):
+            keeper.take(result)
+            if number == min(FIRST, tests):
                 figures["resident_first"] = resident_bytes()
+        keeper.flush()
         figures["loop_cpu"] = time.process_time() - began
         figures["loop_wall"] = time.monotonic() - wall
         figures["resident_end"] = resident_bytes()
@@ -332,14 +332,14 @@ def go(tests: int, folder: Path) -> dict[str, float]:
         summary = RunSummary(
             run=this,
             status=RunStatus.FINISHED,
-            results=tuple(results),
+            results=tuple(keeper.results),
             duration_seconds=figures["loop_wall"],
             exit_code=0,
         )
         database.finish_run(run_id, status=summary.status, exit_code=0, duration_seconds=1.0, ledger=Ledger())
         output.summary(summary)
         figures["end_cpu"] = time.process_time() - began
-    if {result.outcome for result in results} != {"passed"} or len(results) != tests:
+    if {result.outcome for result in keeper.results} != {"passed"} or len(keeper.results) != tests:
         raise SystemExit("not all of them passed: the figures say nothing")
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return figures

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import note
 from orchestrator.errors import UsageError
+from orchestrator.model import TestResult
 from orchestrator.reports import jsonrun
 from orchestrator.reports.progress import Progress, open_progress
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.options import RunOptions
     from orchestrator.config.settings import Config
     from orchestrator.measure.sampler import Sampler
-    from orchestrator.model import Assignment, Run, RunSummary, Sample, TestResult
+    from orchestrator.model import Assignment, Run, RunSummary, Sample
     from orchestrator.scheduling.admission import Budget
     from orchestrator.scheduling.policy import Event
 
@@ -157,28 +158,23 @@ class RunProgress:
 
     def start(self, run: Run, plan: Sequence[Assignment]) -> None:
         """The run begins."""
-        self._emit(jsonrun.run_started_line(run, plan))
+        self._emit([jsonrun.run_started_line(run, plan)])
         self._display.start(run, plan)
 
     def event(self, event: Event) -> None:
-        """An attempt starts or ends."""
-        from orchestrator.scheduling.policy import Finished, Started
+        """What runs now is known at once."""
+        from orchestrator.scheduling.policy import Started
 
-        match event:
-            case Started():
-                self._emit(jsonrun.test_started_line(event.assignment))
-                self._display.started(event.assignment)
-            case Finished():
-                # the test's own end follows at once where nothing else does
-                self._emit(
-                    jsonrun.attempt_finished_line(event.attempt, will_retry=event.will_retry),
-                    flush=event.will_retry,
-                )
+        if isinstance(event, Started):
+            self._display.started(event.assignment)
 
-    def finished(self, result: TestResult) -> None:
-        """A test has its final result."""
-        self._emit(jsonrun.test_finished_line(result))
-        self._display.finished(result)
+    def told(self, items: Iterable[Event | TestResult]) -> None:
+        """What has happened, in its order: a line of events each."""
+        self._emit([line for item in items for line in _lines_of(item)])
+
+    def finished(self, results: Sequence[TestResult]) -> None:
+        """Tests have their final results."""
+        self._display.finished(*results)
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -186,7 +182,7 @@ class RunProgress:
 
     def summary(self, summary: RunSummary) -> None:
         """The run has ended."""
-        self._emit(jsonrun.run_finished_line(summary))
+        self._emit([jsonrun.run_finished_line(summary)])
         self._events.close()
         if self._format == "json":
             for piece in jsonrun.run_pieces(summary, self._folder.events):
@@ -194,12 +190,23 @@ class RunProgress:
         elif self._format == "table":
             self._display.summary(summary)
 
-    def _emit(self, line: str, *, flush: bool = True) -> None:
+    def _emit(self, lines: Sequence[str]) -> None:
+        text = "".join([f"{line}\n" for line in lines])
         with self._lock:
-            self._events.write(f"{line}\n")
-            if flush:
-                self._events.flush()
+            self._events.write(text)
+            self._events.flush()
             if self._format == "jsonl":
-                sys.stdout.write(f"{line}\n")
-                if flush:
-                    sys.stdout.flush()
+                sys.stdout.write(text)
+                sys.stdout.flush()
+
+
+def _lines_of(item: Event | TestResult) -> Iterator[str]:
+    from orchestrator.scheduling.policy import Finished, Started
+
+    match item:
+        case Started():
+            yield jsonrun.test_started_line(item.assignment)
+        case Finished():
+            yield jsonrun.attempt_finished_line(item.attempt, will_retry=item.will_retry)
+        case TestResult():
+            yield jsonrun.test_finished_line(item)

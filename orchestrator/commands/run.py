@@ -12,7 +12,6 @@ import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
@@ -20,6 +19,7 @@ from orchestrator.commands.calibrating import calibrate
 from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
 from orchestrator.commands.ground import ground
+from orchestrator.commands.keeping import Keeping
 from orchestrator.commands.reporting import Output
 from orchestrator.commands.selecting import make_plan, nothing_selected, project_name
 from orchestrator.commands.session import git_state, load, specs_of
@@ -31,7 +31,7 @@ from orchestrator.engine.labels import TEST
 from orchestrator.engine.limits import require_enforced
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.measure.processes import host_info, owner_alive
-from orchestrator.model import Ledger, Outcome, OutputLog, Run, RunStatus, RunSummary, Severity, TestResult
+from orchestrator.model import Ledger, Outcome, Run, RunStatus, RunSummary, Severity, TestResult
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.assign import clamp
 from orchestrator.scheduling.loop import schedule
@@ -39,15 +39,14 @@ from orchestrator.scheduling.policy import Policy
 from orchestrator.stopping import StopLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.commands.options import RunOptions
-    from orchestrator.commands.reporting import RunProgress
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
     from orchestrator.engine.local import LocalExecutor
     from orchestrator.engine.reaper import Reaper
-    from orchestrator.model import Assignment, Attempt, Attestation, HostInfo
+    from orchestrator.model import Assignment, HostInfo
     from orchestrator.scheduling.loop import Schedule
 
 MAX_AUTO_SLOTS = 64
@@ -133,12 +132,12 @@ def carry_out(
     output: Output,
 ) -> RunSummary:
     """From the first container to the last: what became of the plan."""
-    results: list[TestResult] = []
     began = time.monotonic()
     folder = RunFolder(config.state_dir, this)
     sys.setswitchinterval(SWITCH_SECONDS)
     with ground(this, config, engine) as here:
         progress = output.progress(folder, here.sampler)
+        keeping = Keeping(this.id, database=database, folder=folder, progress=progress)
         with Signals(here.stop, progress.running_lines) as signals:
             database.begin_run(this, plan, owner=here.owner.token)
             progress.start(this, plan)
@@ -165,32 +164,24 @@ def carry_out(
                 policy=policy(config),
                 stop=here.stop,
                 profiles=profiles,
-                on_event=progress.event,
+                on_event=keeping.event,
             )
-            for result in keep(going, this.id, database=database, folder=folder, progress=progress):
-                results.append(result)  # noqa: PERF402 - an error in the loop must leave what came before it
+            try:
+                for result in going:
+                    keeping.take(result)
+            finally:
+                keeping.flush()
             progress.close()
     ledger = ledger_of(here.executor, here.reaper)
     return RunSummary(
         run=this,
         status=RunStatus.INTERRUPTED if here.stop.level >= StopLevel.TERMINATE else RunStatus.FINISHED,
-        results=tuple(results),
+        results=tuple(keeping.results),
         not_run=going.not_run,
         duration_seconds=time.monotonic() - began,
-        exit_code=exit_code(results, going, config=config, signal_number=signals.received, ledger=ledger),
+        exit_code=exit_code(keeping.results, going, config=config, signal_number=signals.received, ledger=ledger),
         ledger=ledger,
     )
-
-
-def keep(
-    going: Iterable[TestResult], run_id: str, *, database: Database, folder: RunFolder, progress: RunProgress
-) -> Iterator[TestResult]:
-    """Record, file and tell each result; what is needed of it for the summary comes out."""
-    for result in going:
-        database.record_soon(run_id, result)
-        folder.file_by_status(result)
-        progress.finished(result)
-        yield slim(result)
 
 
 def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget:
@@ -243,44 +234,6 @@ def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images
         branch=branch,
         dirty=dirty,
     )
-
-
-def slim(result: TestResult) -> TestResult:
-    """The result without what is on the disk already: a test takes as much memory as it has figures."""
-    tail = result.outcome is not Outcome.PASSED
-    return TestResult(
-        attempts=tuple([_slim_attempt(a, keep_tail=tail) for a in result.attempts]),
-        outcome=result.outcome,
-        verb=result.verb,
-        flaky=result.flaky,
-    )
-
-
-def _slim_attempt(attempt: Attempt, *, keep_tail: bool) -> Attempt:
-    evidence = attempt.evidence
-    return replace(
-        attempt,
-        evidence=replace(
-            evidence,
-            samples=(),
-            stdout=_slim_log(evidence.stdout, keep_tail=keep_tail),
-            stderr=_slim_log(evidence.stderr, keep_tail=keep_tail),
-            attestation=_shared(evidence.attestation),
-        ),
-    )
-
-
-@lru_cache(maxsize=256)
-def _shared(value: Attestation | None) -> Attestation | None:
-    """The first of equal values: the tests of a slot have one attestation."""
-    return value
-
-
-def _slim_log(log: OutputLog, *, keep_tail: bool) -> OutputLog:
-    return replace(log, chunks=(), tail=log.tail if keep_tail else b"") if log.total_bytes else SILENT
-
-
-SILENT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
 
 
 def ledger_of(executor: LocalExecutor, reaper: Reaper) -> Ledger:

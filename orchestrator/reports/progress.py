@@ -111,15 +111,23 @@ class Progress:
             test = RunningTest(assignment=assignment, started_seconds=self._clock())
             self._running[key_of(assignment)] = test
 
-    def finished(self, result: TestResult) -> None:
-        """A test has its final result."""
+    def finished(self, *results: TestResult) -> None:
+        """Tests have their final results."""
         with self._lock:
-            self._running.pop(key_of(result.final.assignment), None)
-        lines = list(result_lines(result, columns=self._printer.columns, profile_columns=self._profile_columns))
-        when = self._failure_output if is_failure(result) else self._success_output
-        if when is OutputWhen.IMMEDIATE:
-            lines += output_lines(result.final)
-        self._printer.write(lines)
+            for result in results:
+                self._running.pop(key_of(result.final.assignment), None)
+        self._print(results)
+
+    def _print(self, results: Sequence[TestResult]) -> None:
+        lines: list[str] = []
+        columns, profile_columns = self._printer.columns, self._profile_columns
+        for result in results:
+            lines += result_lines(result, columns=columns, profile_columns=profile_columns)
+            when = self._failure_output if is_failure(result) else self._success_output
+            if when is OutputWhen.IMMEDIATE:
+                lines += output_lines(result.final)
+        if lines:
+            self._printer.write(lines)
 
     def notice(self, text: str) -> None:
         """A line between the tests' lines. The text must be safe to print."""
@@ -158,10 +166,8 @@ class SilentProgress(Progress):
     def start(self, run: Run, plan: Sequence[Assignment]) -> None:
         """Nothing to print."""
 
-    def finished(self, result: TestResult) -> None:
-        """Forget the running test."""
-        with self._lock:
-            self._running.pop(key_of(result.final.assignment), None)
+    def _print(self, results: Sequence[TestResult]) -> None:
+        """Nothing to print."""
 
     def notice(self, text: str) -> None:
         """Nothing to print."""
@@ -203,10 +209,11 @@ class BarProgress(Progress):
         super().start(run, plan)
         self._bar.start(plan, self.running_lines)
 
-    def finished(self, result: TestResult) -> None:
-        """Print the test's line above the bar."""
-        self._bar.advance(result)
-        super().finished(result)
+    def finished(self, *results: TestResult) -> None:
+        """Print the tests' lines above the bar."""
+        for result in results:
+            self._bar.advance(result)
+        super().finished(*results)
 
     def close(self) -> None:
         """Take the bar away."""

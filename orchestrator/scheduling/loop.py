@@ -14,7 +14,7 @@ from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.dispatch import Dispatch, waiting_of
 from orchestrator.scheduling.learning import Learned
 from orchestrator.scheduling.order import order
-from orchestrator.scheduling.policy import Event, Finished, Policy, Started
+from orchestrator.scheduling.policy import Event, Finished, Idle, Policy, Started
 from orchestrator.scheduling.settle import FAILING, follow_up, is_unconfirmed, settle
 from orchestrator.scheduling.workers import HEARTBEAT_SECONDS, Done, Workers
 from orchestrator.stopping import StopFlag, StopLevel
@@ -37,6 +37,7 @@ LEAST_SECONDS = 2 * LINGER_SECONDS
 """While every lane has work for so long, answers are left to gather: what handles several one after another finds
 the caches filled, and takes Python's lock from the lanes once and not for each.
 """
+IDLE = Idle()
 
 
 def schedule(
@@ -229,6 +230,8 @@ class Schedule:
 
     def _answer(self) -> Done | None:
         """The next answer of a worker; None: nothing yet, or the deadline has passed."""
+        if self._workers.idle:
+            self._on_event(IDLE)
         linger = (
             LINGER_SECONDS if self._policy.max_fail is None and self._dispatch.has_work(LEAST_SECONDS) else 0.0
         )

@@ -46,4 +46,9 @@ class Finished:
     """What is tried next: the same profile again, or the next one up. None: the test is done."""
 
 
-Event = Started | Finished
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """All that has been answered is acted upon; the schedule waits for more."""
+
+
+Event = Started | Finished | Idle

@@ -71,6 +71,8 @@ class Hands(Protocol):
     def close(self) -> None: ...  # noqa: D102
 
     @property
+    def idle(self) -> bool: ...  # noqa: D102
+    @property
     def error(self) -> BaseException | None: ...  # noqa: D102
 
 
@@ -241,6 +243,11 @@ class Workers:
                 self._ending.get(timeout=HEARTBEAT_SECONDS)
         for thread in self._ended:
             thread.join()
+
+    @property
+    def idle(self) -> bool:
+        """There is no answer yet that could be had at once."""
+        return self._answers.empty()
 
     @property
     def error(self) -> BaseException | None:

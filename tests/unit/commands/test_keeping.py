@@ -1,0 +1,114 @@
+import io
+import json
+from contextlib import redirect_stdout
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from orchestrator.commands.folders import RunFolder
+from orchestrator.commands.keeping import MOST_WAITING, Keeping
+from orchestrator.commands.options import RunOptions
+from orchestrator.commands.reporting import Output
+from orchestrator.config.loader import load_config
+from orchestrator.database.store import Database
+from orchestrator.model import OutputLog, RunSummary, TestResult, Verb
+from orchestrator.scheduling.policy import Finished, Idle, Started
+from tests.unit.database.database_examples import make_assignment, make_attempt, make_run
+
+
+class Kept:
+    """A run's folder, database and lines, and what keeps them."""
+
+    def __init__(self, place, database):
+        (place / "profiles.yaml").write_text("version: 1\n")
+        self.run = make_run()
+        self.database = database
+        config = load_config(path=place / "profiles.yaml", start=place, env={}, overrides={})
+        self.folder = RunFolder(place / ".orch", self.run)
+        self.progress = Output(RunOptions(), config).progress(self.folder, SimpleNamespace(latest=dict))
+        self.lines = io.StringIO()
+        self.progress._display._printer._stream = self.lines
+        self.keeping = Keeping(self.run.id, database=database, folder=self.folder, progress=self.progress)
+
+    def events(self):
+        """(kind, test) of each line so far."""
+        told = map(json.loads, self.folder.events.read_text().splitlines())
+        return [(line["event"], line.get("id") or line["test"]["id"]) for line in told]
+
+    def test(self, name):
+        """One that starts, ends, and has its result."""
+        attempt = make_attempt(make_assignment(self.run, name), violations=(), cases=())
+        result = TestResult(attempts=(attempt,), outcome=attempt.outcome, verb=Verb.PASS)
+        self.keeping.event(Started(assignment=attempt.assignment))
+        self.keeping.event(Finished(attempt=attempt, will_retry=False))
+        self.keeping.take(result)
+        return result
+
+
+@pytest.fixture
+def kept(tmp_path):
+    with Database.open(None, state_dir=tmp_path / ".orch") as database:
+        made = Kept(tmp_path, database)
+        plan = [make_assignment(made.run, f"t{n}") for n in range(100)]
+        database.begin_run(made.run, plan)
+        yield made
+        made.progress.close()
+        made.progress._events.close()
+
+
+def test_what_has_come_is_told_in_its_order_once_nothing_more_waits(kept):
+    for name in ("a", "b"):
+        kept.test(name)
+    assert kept.events() == []
+    assert len(kept.progress.running_lines()) == 2, "what runs is known at once"
+    kept.keeping.event(Idle())
+    kinds = ("test-started", "attempt-finished", "test-finished")
+    assert kept.events() == [(kind, name) for name in ("a", "b") for kind in kinds]
+    lines = kept.lines.getvalue().splitlines()
+    assert [line.split()[0] for line in lines if "PASS" in line] == ["PASS", "PASS"]
+    assert kept.progress.running_lines() == []
+    kept.keeping.event(Idle())
+    assert len(kept.events()) == 6
+
+
+def test_what_never_stops_coming_is_told_all_the_same(kept):
+    for number in range(MOST_WAITING):
+        kept.test(f"t{number}")
+    assert len(kept.events()) > 2 * MOST_WAITING
+
+
+def test_the_summarys_results_have_no_samples_and_no_output_of_passes(kept):
+    result = kept.test("a")
+    log = OutputLog(path=None, total_bytes=3, kept_bytes=3, tail=b"abc")
+    evidence = replace(result.final.evidence, stdout=log)
+    kept.keeping.take(replace(result, attempts=(replace(result.final, evidence=evidence),)))
+    kept.keeping.flush()
+    assert [r.final.evidence.stdout.tail for r in kept.keeping.results] == [b"", b""]
+    assert kept.keeping.results[1].final.evidence.stdout.total_bytes == 3
+    assert kept.keeping.results[0].final.evidence.samples == ()
+
+
+def test_results_outlive_a_line_that_cannot_be_written(kept):
+    class Closed(io.StringIO):
+        def write(self, _text):
+            raise BrokenPipeError
+
+    kept.test("a")
+    kept.progress._display._printer._stream = Closed()
+    with pytest.raises(BrokenPipeError):
+        kept.keeping.flush()
+    assert [str(r.test.id) for r in kept.keeping.results] == ["a"]
+    assert ("test-finished", "a") in kept.events()
+
+
+def test_the_end_is_told_after_all_tests(kept):
+    kept.test("a")
+    kept.keeping.flush()
+    summary = RunSummary(
+        run=kept.run, status="finished", results=tuple(kept.keeping.results), duration_seconds=1.0, exit_code=0
+    )
+    with redirect_stdout(io.StringIO()):
+        kept.progress.summary(summary)
+    last = json.loads(kept.folder.events.read_text().splitlines()[-1])
+    assert last["event"] == "run-finished"
