@@ -122,6 +122,10 @@ class SimulatedWorkers:
             self._begin(lane)
         return Done(lane, rank, replace(PASSED, assignment=assignment), None)
 
+    @property
+    def idle(self) -> bool:
+        return False
+
     def close(self) -> None:
         assert not self._ends
 

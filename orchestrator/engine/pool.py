@@ -170,7 +170,8 @@ class SlotPool(Generic[T]):
         for thread in self._start_threads:
             thread.join()
         with self._changed:
-            self._removers += self._starters  # nothing is opened any more: all that the engine can use is theirs
+            if not self._opened_all:  # from now on nothing is opened: all that the engine can use is the removers'
+                self._removers += self._starters
             left = [place for place in self._places.values() if place.error is None]
             self._places.clear()
             for place in left:
