@@ -266,7 +266,10 @@ class Dispatch:
 
 
 def waiting_of(rank: int, assignment: Assignment) -> Waiting:
-    """The assignment as one that waits."""
+    """The assignment as one that waits. What a pytest took that was the first of its slot has its own start in
+    it; which ones were is not in the history, so that is taken off all that are long enough.
+    """
+    preloading = PRELOADING_SECONDS if assignment.test.command.preload is not Preload.OFF else 0.0
     reused, seconds = assignment.profile.reuse > 1, expected_seconds(assignment)
     own_place = assignment.exclusive or assignment.group is not None or assignment.attempt > 1
     return Waiting(
@@ -274,11 +277,7 @@ def waiting_of(rank: int, assignment: Assignment) -> Waiting:
         need=need_of(assignment),
         expected_seconds=seconds,
         slot=assignment.profile if reused else None,
-        opening_seconds=_opening_seconds(assignment) if reused else 0.0,
+        opening_seconds=OPENING_SECONDS + preloading if reused else 0.0,
+        slot_seconds=seconds - preloading if seconds > preloading else seconds,
         follows=reused and not own_place and (assignment.history is None or seconds <= FOLLOW_SECONDS),
     )
-
-
-def _opening_seconds(assignment: Assignment) -> float:
-    forked = assignment.test.command.preload is not Preload.OFF
-    return OPENING_SECONDS + (PRELOADING_SECONDS if forked else 0.0)

@@ -48,6 +48,8 @@ class Waiting:
     """Tests of which this is equal can run one after another in the same slot. None: runs in a fresh one."""
     opening_seconds: float = 0.0
     """What a slot takes to be ready for its first test."""
+    slot_seconds: float = 0.0
+    """What it is expected to take where others have used the slot before."""
     follows: bool = False
     """It may be ordered behind another test before that one has ended, and others behind it."""
 
@@ -276,7 +278,7 @@ class Line:
             if kind is None:
                 kind = Kind(waiting.slot, waiting.opening_seconds)
                 self.kinds.append(kind)
-            kind.seconds += sign * waiting.expected_seconds
+            kind.seconds += sign * waiting.slot_seconds
         if not need.exclusive:
             seconds = sign * waiting.expected_seconds
             work[0] += seconds * need.millicpus
