@@ -41,7 +41,7 @@ Document = dict[str, Any]
 
 _SCALARS = (str, int, float, bool, type(None))
 _PRETTY_TESTS = 20
-"""More tests than that are not indented but have a line each: half the size, and ten times as fast (2 ms a test)."""
+"""More tests than that are not indented but have a line each: half the size, ten times as fast (2 ms a test)."""
 _HEADLINE_FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills")
 
 
