@@ -114,13 +114,17 @@ class SimulatedWorkers:
     def prepare(self, assignments: Sequence[Assignment]) -> None:
         pass
 
-    def answer(self, timeout_seconds: float) -> Done | None:
-        del timeout_seconds
+    def answer(self, timeout_seconds: float, linger_seconds: float = 0.0) -> Done | None:
+        del timeout_seconds, linger_seconds
         self.now, lane = heappop(self._ends)
         rank, assignment = self._lanes[lane].popleft()
         if self._lanes[lane]:
             self._begin(lane)
         return Done(lane, rank, replace(PASSED, assignment=assignment), None)
+
+    @property
+    def idle(self) -> bool:
+        return False
 
     def close(self) -> None:
         assert not self._ends

@@ -118,6 +118,8 @@ def assemble(recipe: Path, place: Path) -> Path:
     install(recipe / "deps.txt", image / "deps")
     forget_this_machine(image / "deps")
     shutil.copyfile(recipe / "Dockerfile", image / "Dockerfile")
+    # a plain run leaves byte code there, which would make another image of the same sources
+    (image / ".dockerignore").write_text("**/__pycache__\n", encoding="utf-8")
     shutil.copyfile(recipe / "profiles.yaml", fresh / "profiles.yaml")
     let_everyone_read(fresh)
     return fresh

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SPOOL_BYTES = 8 * 2**20
 _FOREIGN_DOCKERFILE = ".orch.Dockerfile"
 """Name inside the stream of a Dockerfile that lies outside its context."""
+_NOTHING_ELSE = ["*"]
+"""The patterns of our own images."""
 _BASE_IMAGE = re.compile(r"^[ \t]*ARG[ \t]+BASE_IMAGE[ \t]*=[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -42,7 +44,7 @@ class ContextReport:
 
 def context_report(spec: ImageSpec) -> ContextReport:
     """Sizes of a spec's build context. ImageError: the spec is not built, or files are missing."""
-    dockerfile, context = _places(spec)
+    dockerfile, context = places(spec)
     names = _selected(context, dockerfile)
     sizes = [path.lstat().st_size for path in _walk(context)]
     return ContextReport(
@@ -56,7 +58,7 @@ def context_report(spec: ImageSpec) -> ContextReport:
 
 def open_context(spec: ImageSpec) -> tuple[BinaryIO, str]:
     """The tar stream of a spec's context, at its start, and the Dockerfile's name in it. To be closed."""
-    dockerfile, context = _places(spec)
+    dockerfile, context = places(spec)
     names = _selected(context, dockerfile)
     # A spooled file: a context is mostly a few kilobytes, and may be gigabytes.
     stream = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
@@ -84,12 +86,13 @@ def open_context(spec: ImageSpec) -> tuple[BinaryIO, str]:
 
 def default_base(spec: ImageSpec) -> str | None:
     """The reference that the Dockerfile's `ARG BASE_IMAGE=` names; None: it has no such argument."""
-    dockerfile, _ = _places(spec)
+    dockerfile, _ = places(spec)
     found = _BASE_IMAGE.search(dockerfile.read_text(encoding="utf-8", errors="replace"))
     return found.group(1).strip("\"'") if found else None
 
 
-def _places(spec: ImageSpec) -> tuple[Path, Path]:
+def places(spec: ImageSpec) -> tuple[Path, Path]:
+    """The spec's Dockerfile and the folder of its context, both absolute. ImageError: one is missing."""
     if spec.dockerfile is None:
         raise ImageError(f"image {spec.name} has no Dockerfile, so it has no build context")
     dockerfile = Path(os.path.abspath(spec.dockerfile))  # noqa: PTH100 - resolve() would follow links out of the context
@@ -108,17 +111,27 @@ def _places(spec: ImageSpec) -> tuple[Path, Path]:
 
 def _selected(context: Path, dockerfile: Path) -> tuple[str, ...]:
     """Names of what .dockerignore lets through. The Dockerfile always is, as with every builder."""
-    ignore = context / ".dockerignore"
-    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
-    patterns = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    patterns = _patterns(context)
     inside = dockerfile.relative_to(context).as_posix() if dockerfile.is_relative_to(context) else ".dockerignore"
     if not patterns:
         return tuple(sorted(_everything(context)))
-    if patterns == ["*"]:  # as for our own images
+    if patterns == _NOTHING_ELSE:
         return tuple(sorted({inside, ".dockerignore"}))
     from docker.utils.build import exclude_paths  # 0.1 s
 
     return tuple(sorted(exclude_paths(str(context), patterns, dockerfile=inside)))
+
+
+def is_of_few(context: Path) -> bool:
+    """No more goes to the engine than the Dockerfile and .dockerignore, however much lies beside them."""
+    return _patterns(context) == _NOTHING_ELSE
+
+
+def _patterns(context: Path) -> list[str]:
+    """Of .dockerignore."""
+    ignore = context / ".dockerignore"
+    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _everything(context: Path) -> Iterator[str]:

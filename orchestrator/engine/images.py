@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import offline_base as offline
+from orchestrator.engine.contents import content_of, digest_of
 from orchestrator.engine.context import ContextReport, context_report, default_base, open_context
 from orchestrator.engine.locks import named_lock
 from orchestrator.errors import ConfigError, EngineError, ImageError
@@ -119,16 +120,25 @@ class _Work:
         return found
 
     def _built(self, spec: ImageSpec) -> str:
-        context, dockerfile = open_context(spec)
-        with context:
-            content = _digest_of(context)
-            recipe = _digest(content, dockerfile, _settings(spec))
-            tag = f"{repository(spec.name)}:recipe-{recipe}"
-            with named_lock(tag, lambda: self.on_line(f"another orch is building image {spec.name}: waiting")):
-                base = self._base(spec, tag)
-                if isinstance(base, str):
-                    return base
-                return self._build(spec, context, dockerfile, base, recipe)
+        content, dockerfile = content_of(spec)
+        recipe = _digest(content, dockerfile, _settings(spec))
+        tag = f"{repository(spec.name)}:recipe-{recipe}"
+        with named_lock(tag, lambda: self.on_line(f"another orch is building image {spec.name}: waiting")):
+            base = self._base(spec, tag)
+            if isinstance(base, str):
+                return base
+            digest = _digest(recipe, base.id or "")
+            found = self.engine.find_image(f"{repository(spec.name)}:{digest}")
+            if found is not None:
+                return found
+            context, _ = open_context(spec)
+            with context:
+                if digest_of(context) != content:
+                    raise ImageError(
+                        f"image {spec.name}: files of its build context were changed while it was looked at",
+                        remedy="run it again",
+                    )
+                return self._build(spec, context, dockerfile, base, (recipe, digest))
 
     def _base(self, spec: ImageSpec, recipe_tag: str) -> _Base | str:
         """What to build on; or the ID of an image of this recipe, where its base is not to be had."""
@@ -160,12 +170,12 @@ class _Work:
             self.on_line(f"no registry answers for {reference}: building {spec.name} on a Debian base instead")
             return _Base(id=offline.ensure_offline_base(self.engine, self.on_line), offline=True)
 
-    def _build(self, spec: ImageSpec, context: BinaryIO, dockerfile: str, base: _Base, recipe: str) -> str:
-        digest = _digest(recipe, base.id or "")
+    def _build(
+        self, spec: ImageSpec, context: BinaryIO, dockerfile: str, base: _Base, digests: tuple[str, str]
+    ) -> str:
+        """`digests`: of the recipe, and of the recipe on this base."""
+        recipe, digest = digests
         name = repository(spec.name)
-        found = self.engine.find_image(f"{name}:{digest}")
-        if found is not None:
-            return found
         stages = _Stages(self.on_line)
         labels = {IMAGE_LABEL: spec.name, DIGEST_LABEL: digest, RECIPE_LABEL: recipe}
         if base.offline:
@@ -227,11 +237,3 @@ def _settings(spec: ImageSpec) -> str:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join((_FORMAT, *parts)).encode()).hexdigest()[:12]
-
-
-def _digest_of(stream: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := stream.read(2**20):
-        digest.update(block)
-    stream.seek(0)
-    return digest.hexdigest()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.local import Held, LocalExecutor
     from orchestrator.engine.reading import Reading, SlotRun
+    from orchestrator.engine.shelf import Shelf
     from orchestrator.measure.turns import Look
     from orchestrator.model import Assignment, Attestation, Sample
 
@@ -123,12 +124,20 @@ class LocalLane:
     """Runs tests one after another; used by one thread. Close it."""
 
     def __init__(
-        self, executor: LocalExecutor, *, take: Callable[[Assignment], Held], retire: Callable[[Held], None]
+        self,
+        executor: LocalExecutor,
+        *,
+        take: Callable[[Assignment], Held],
+        retire: Callable[[Held], None],
+        shelf: Shelf[Held] | None = None,
     ) -> None:
-        """`take` opens a container for a test, `retire` removes one."""
+        """`take` opens a container for a test, `retire` removes one. `shelf`: where those wait that the lane does
+        not need at present.
+        """
         self._executor = executor
         self._take = take
         self._retire = retire
+        self._shelf = shelf
         self._held: Held | None = None
         self._flight: Flight | None = None
         """The next test, let in before its `run` was called."""
@@ -187,14 +196,28 @@ class LocalLane:
         return None
 
     def _fitting(self, assignment: Assignment, seen: Seen) -> Held:
-        """The held container if it may take this test, else a new one."""
+        """The held container if it may take this test, else one that waits for such a test, else a new one."""
         held = self._held
         if held is not None and self._may_take(held, assignment):
             return held
-        self._drop()
+        self._put_aside()
+        if self._shelf is not None and assignment.attempt == 1 and assignment.profile.reuse > 1:
+            held = self._held = self._shelf.take(assignment.profile)
+            if held is not None:
+                return held
         held = self._held = self._open(assignment)
         seen.create_seconds, seen.start_seconds = held.slot.create_seconds, held.slot.start_seconds
         return held
+
+    def _put_aside(self) -> None:
+        """Keep the held container for a later test of its profile, if it may take one; else remove it."""
+        held = self._held
+        untouched = self._staged is None and self._flight is None
+        if held is None or self._shelf is None or not untouched or not self._has_room(held):
+            self._drop()
+            return
+        self._held = None
+        self._shelf.put(held)
 
     def _open(self, assignment: Assignment) -> Held:
         """The spare container if it is of this profile, else a new one."""
@@ -210,10 +233,13 @@ class LocalLane:
         return None if spare is None else spare.get()
 
     @staticmethod
-    def _may_take(held: Held, assignment: Assignment) -> bool:
-        room = held.guard is not None and held.position < held.profile.reuse
+    def _has_room(held: Held) -> bool:
+        return held.guard is not None and held.position < held.profile.reuse
+
+    @classmethod
+    def _may_take(cls, held: Held, assignment: Assignment) -> bool:
         same = held.profile is assignment.profile or held.profile == assignment.profile
-        return room and same and assignment.attempt == 1
+        return same and cls._has_room(held) and assignment.attempt == 1
 
     def _release(self, assignment: Assignment, folder: Path, held: Held) -> Flight:
         keep = held.guard is not None and held.position + 1 < held.profile.reuse

@@ -15,6 +15,7 @@ from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
 from orchestrator.engine.pool import SlotPool, workers
+from orchestrator.engine.shelf import Shelf, bounds
 from orchestrator.engine.slot import PlainSlot, Slot
 from orchestrator.errors import EngineError, NoShellError
 
@@ -46,7 +47,7 @@ class Tally:
     removed: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Held:
     """An open container and what watches it."""
 
@@ -67,6 +68,16 @@ class Held:
     look: Look | None = None
     """The last one, with what the agent read then."""
     agent_counters: str = ""
+
+    @property
+    def charged_bytes(self) -> int | None:
+        """Memory charged to it when it was last looked at, between two tests; None: that is not known."""
+        return None if self.look is None else self.look.counters.memory_bytes
+
+    @property
+    def alive(self) -> bool:
+        """The kernel says that it has not ended."""
+        return self.guard is not None and self.guard.alive
 
 
 class LocalExecutor:
@@ -101,28 +112,35 @@ class LocalExecutor:
         self.turn_calibrations: Mapping[str, Calibration] = {}
         """The same for a test that comes after another in its container."""
         self._pool = self._new_pool()
+        self._shelf = self._new_shelf()
 
     def _new_pool(self) -> SlotPool[Held]:
         starters, removers = workers(self.engine.info.cpus)
         return SlotPool(self.open, self.close_slot, ahead=starters, starters=starters, removers=removers)
+
+    def _new_shelf(self) -> Shelf[Held]:
+        most, most_bytes = bounds(self.engine.info)
+        return Shelf(self._pool.retire, most=most, most_bytes=most_bytes)
 
     def apart(self) -> LocalExecutor:
         """The same executor with a tally of its own, for containers that are no test's."""
         other = copy.copy(self)
         other.tally = Tally()
         other._pool = other._new_pool()
+        other._shelf = other._new_shelf()
         return other
 
     def lane(self) -> LocalLane:
         """A place where tests run one after another; its containers are opened ahead and removed behind it."""
-        return LocalLane(self, take=self._pool.take, retire=self._pool.retire)
+        return LocalLane(self, take=self._pool.take, retire=self._pool.retire, shelf=self._shelf)
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
         """These are likely to be run next, in this order."""
         self._pool.prepare(assignments)
 
     def close(self) -> None:
-        """Remove what was opened ahead of need, and wait for what is being removed. Lanes come first."""
+        """Remove what was opened ahead of need or waits, and await what is being removed. Lanes come first."""
+        self._shelf.close()
         self._pool.close()
 
     def run(self, assignment: Assignment, queue_seconds: float, folder: Path) -> Evidence:
@@ -199,6 +217,8 @@ class LocalExecutor:
         """Remove container and cgroup. What cannot be removed now is found by the reaper, by its labels, and
         stands in the ledger as left; the test's own result is not touched by it.
         """
+        if held.guard is not None:
+            held.guard.kill()
         try:
             held.slot.close()
             if held.slot.container_id is not None:

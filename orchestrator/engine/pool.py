@@ -170,10 +170,14 @@ class SlotPool(Generic[T]):
         for thread in self._start_threads:
             thread.join()
         with self._changed:
+            if not self._opened_all:  # from now on nothing is opened: all that the engine can use is the removers'
+                self._removers += self._starters
             left = [place for place in self._places.values() if place.error is None]
             self._places.clear()
             for place in left:
                 self._hand_over(place.outcome())
+            while len(self._remove_threads) < min(self._removers, len(self._retired)):
+                self._remove_threads.append(_start(self._remove, "orch-slot-remover"))
             self._opened_all = True
             self._changed.notify_all()
         for thread in self._remove_threads:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from orchestrator.model import Preload
 
 if TYPE_CHECKING:
     from orchestrator.model import Assignment
 
 ENOUGH_ATTEMPTS = 3
 """From this many earlier attempts on, history is believed more than limits."""
+
+SINGLE_CPUS = 1.0
+"""A test that computes in one thread, as most do and every plain pytest."""
+MORE_THAN_ONE = 0.25
+"""So much above a whole number of CPUs is taken for inaccuracy and for what runs beside the test's main work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +54,38 @@ class Need:
 
 
 def need_of(assignment: Assignment) -> Need:
-    """The p95 of the test's history where there are at least 3 attempts, else the profile's limits. Never
-    more than the limits: nothing beyond them can be used.
+    """The p95 of the test's history where there are at least 3 attempts. Before that the limits for memory, and a
+    cautious estimate for CPUs (docs/design/first-runs.md). Never more than the limits: nothing beyond them can be
+    used.
     """
     limits, history = assignment.profile.limits, assignment.history
     cpus, memory_bytes = limits.cpus, limits.memory_bytes
-    if history is not None and history.attempts >= ENOUGH_ATTEMPTS:
+    if history is None or history.attempts < ENOUGH_ATTEMPTS:
+        cpus = min(cpus, _estimated_cpus(assignment))
+    else:
         if history.cpus_p95 is not None:
             cpus = min(cpus, history.cpus_p95)
         if history.memory_bytes_p95 is not None:
             memory_bytes = min(memory_bytes, history.memory_bytes_p95)
     return Need(cpus=cpus, memory_bytes=memory_bytes, exclusive=assignment.exclusive, group=assignment.group)
+
+
+def whole_cpus(seen: float) -> float:
+    """CPUs that were seen to be used, rounded up to whole ones: what is known of few runs only."""
+    return max(SINGLE_CPUS, math.ceil(seen - MORE_THAN_ONE))
+
+
+def _estimated_cpus(assignment: Assignment) -> float:
+    """CPUs of a test of which little is known. If it is too little, tests that run together take longer: none is
+    killed for it, and one that runs out of time in a reused slot is confirmed with all that its limits promise.
+    """
+    limit, history = assignment.profile.limits.cpus, assignment.history
+    if assignment.attempt > 1:
+        return limit
+    if history is not None and history.cpus_p95 is not None:
+        return whole_cpus(history.cpus_p95)
+    forked = assignment.profile.reuse > 1 and assignment.test.command.preload is not Preload.OFF
+    return max(SINGLE_CPUS, limit / 2) if forked else limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,12 +14,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from orchestrator.model import Preload
 from orchestrator.scheduling.admission import Admission, Budget, Need, need_of
-from orchestrator.scheduling.line import Line, Running, Waiting
+from orchestrator.scheduling.line import Kind, Line, Running, Waiting
 from orchestrator.scheduling.order import expected_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from orchestrator.model import Assignment
 
@@ -42,6 +43,10 @@ FOLLOW_SECONDS = 0.25
 """A test that is known to take longer is no follower and has none: it gains nothing by it, and the budget is used
 better by whichever test fits when it ends (docs/design/followers.md).
 """
+
+OPENING_SECONDS = 0.2
+PRELOADING_SECONDS = 0.4
+"""What a container, and a pytest in it, takes to be ready, measured on two CPUs of which both are busy."""
 
 _NOTHING = Need(cpus=0.0, memory_bytes=0)
 
@@ -70,6 +75,11 @@ class LaneState:
         """For how long it has work besides the test that it runs, as far as that can be told."""
         return len(self.followers) * self.pace_seconds if self.followers else 0.0
 
+    @property
+    def waiting_seconds(self) -> float:
+        """What its followers are expected to take."""
+        return sum(one.expected_seconds for one in self.followers)
+
     def took(self, seconds: float) -> None:
         """A test of it has ended."""
         self.pace_seconds = seconds if self.pace_seconds == math.inf else 0.7 * self.pace_seconds + 0.3 * seconds
@@ -80,7 +90,7 @@ class LaneState:
         end = self.started + self.current.expected_seconds
         if not self.followers:
             return end
-        return max(end, now) + sum(one.expected_seconds for one in self.followers)
+        return max(end, now) + self.waiting_seconds
 
     def fair_share(self, more: Waiting | None = None) -> Need:
         """The most that any of its tests needs, and of one more."""
@@ -109,7 +119,7 @@ class Dispatch:
 
     def start(self, now: float) -> LaneState | None:
         """Start the next test, if one may start now: the lane whose `current` it is."""
-        waiting = self.line.pick(self.admission, self._running(now), now)
+        waiting = self.line.pick(self.admission, self._running(now), now, self._shut())
         if waiting is None:
             return None
         lane = self._lane_for(waiting)
@@ -117,7 +127,26 @@ class Dispatch:
         lane.share = waiting.need
         self.admission = self.admission.take(waiting.need)
         self.busy[lane.number] = lane
+        kind = self.line.kind_of(waiting.slot)
+        if kind is not None:
+            kind.opened = max(kind.opened, self._in_use(kind))
         return lane
+
+    def _shut(self) -> Sequence[Kind]:
+        """Kinds of which no slot is free, and whose tests in line are sooner done in those that there are than
+        in another one that would have to be opened (docs/design/idle-slots.md).
+        """
+        return [kind for kind in self.line.kinds if kind.seconds > 0 and not self._worth(kind, kind.seconds)]
+
+    def _worth(self, kind: Kind, seconds: float) -> bool:
+        """A test of the kind may begin beside those that run, if `seconds` of such work wait."""
+        if seconds > kind.opening_seconds * kind.opened:
+            return True
+        in_use = self._in_use(kind)
+        return in_use == 0 or in_use < kind.opened
+
+    def _in_use(self, kind: Kind) -> int:
+        return sum(lane.slot is kind.slot or lane.slot == kind.slot for lane in self.busy.values())
 
     def follow(self, now: float) -> LaneState | None:
         """Order the first in line behind another test: the lane whose last follower it is. None: not now."""
@@ -163,7 +192,9 @@ class Dispatch:
             if len(lane.followers) > lane.begun:
                 first = lane.followers[lane.begun]
                 if (head is None or first.rank < head.rank) and self.admission.fits(first.need):
-                    return lane
+                    kind = self.line.kind_of(first.slot)
+                    if kind is None or self._worth(kind, kind.seconds + lane.waiting_seconds):
+                        return lane
         return None
 
     def put_back(self, lane: LaneState, ranks: Collection[int]) -> None:
@@ -182,6 +213,10 @@ class Dispatch:
     def keep(self, wanted: Callable[[Waiting], bool]) -> None:
         """Send all others in line away."""
         self.line.keep(wanted)
+
+    def renew(self, renewed: Callable[[Waiting], Waiting]) -> None:
+        """Put another in the place of each in line, of the same rank and group."""
+        self.line.renew(renewed)
 
     def first(self, count: int) -> Iterator[Waiting]:
         """The first few in line."""
@@ -231,7 +266,10 @@ class Dispatch:
 
 
 def waiting_of(rank: int, assignment: Assignment) -> Waiting:
-    """The assignment as one that waits."""
+    """The assignment as one that waits. What a pytest took that was the first of its slot has its own start in
+    it; which ones were is not in the history, so that is taken off all that are long enough.
+    """
+    preloading = PRELOADING_SECONDS if assignment.test.command.preload is not Preload.OFF else 0.0
     reused, seconds = assignment.profile.reuse > 1, expected_seconds(assignment)
     own_place = assignment.exclusive or assignment.group is not None or assignment.attempt > 1
     return Waiting(
@@ -239,5 +277,7 @@ def waiting_of(rank: int, assignment: Assignment) -> Waiting:
         need=need_of(assignment),
         expected_seconds=seconds,
         slot=assignment.profile if reused else None,
+        opening_seconds=OPENING_SECONDS + preloading if reused else 0.0,
+        slot_seconds=seconds - preloading if seconds > preloading else seconds,
         follows=reused and not own_place and (assignment.history is None or seconds <= FOLLOW_SECONDS),
     )

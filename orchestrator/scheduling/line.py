@@ -23,7 +23,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from orchestrator.scheduling.admission import Admission, Budget, Need
 
@@ -46,8 +46,24 @@ class Waiting:
     expected_seconds: float
     slot: object = None
     """Tests of which this is equal can run one after another in the same slot. None: runs in a fresh one."""
+    opening_seconds: float = 0.0
+    """What a slot takes to be ready for its first test."""
+    slot_seconds: float = 0.0
+    """What it is expected to take where others have used the slot before."""
     follows: bool = False
     """It may be ordered behind another test before that one has ended, and others behind it."""
+
+
+@dataclass(slots=True, eq=False)
+class Kind:
+    """All tests that can run in the same slots."""
+
+    slot: object
+    opening_seconds: float
+    seconds: float = 0.0
+    """Of those in line."""
+    opened: int = 0
+    """Most that have run at one time: so many slots there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +91,8 @@ class Line:
         self._kind: tuple[Need, float] | None = None
         self._mixed = False
         """Not all that were ever in line are of one kind."""
+        self.kinds: list[Kind] = []
+        """Of slots that are reused; one for each profile, so there are few."""
         for one in sorted(waiting, key=_RANK):
             self.add(one)
 
@@ -114,12 +132,20 @@ class Line:
 
     def keep(self, wanted: Callable[[Waiting], bool]) -> None:
         """Send away all others."""
-        kept = [one for one in self if wanted(one)]
+        self._refill([one for one in self if wanted(one)])
+
+    def renew(self, renewed: Callable[[Waiting], Waiting]) -> None:
+        """Put another in the place of each, of the same rank and group."""
+        self._refill([renewed(one) for one in self])
+
+    def _refill(self, ones: Iterable[Waiting]) -> None:
         running = self._parked.keys() - {one.need.group for one in self._ready}
         self._ready.clear()
         self._work = [0.0, 0.0, 0.0]
+        for kind in self.kinds:
+            kind.seconds = 0.0
         self._parked = {group: [] for group in running}
-        for one in sorted(kept, key=_RANK):
+        for one in sorted(ones, key=_RANK):
             self.add(one)
 
     def _enter(self, waiting: Waiting) -> None:
@@ -146,30 +172,51 @@ class Line:
         """Take the first out of the line, which must not be empty."""
         return self._take(0)
 
-    def pick(self, admission: Admission, running: Iterable[Running], now: float) -> Waiting | None:
+    def kind_of(self, slot: object) -> Kind | None:
+        """Of the tests that run in such slots; None: such are not reused, or no test in line ever wanted one."""
+        if slot is None:
+            return None
+        return next((kind for kind in self.kinds if kind.slot is slot or kind.slot == slot), None)
+
+    def pick(
+        self, admission: Admission, running: Iterable[Running], now: float, shut: Collection[Kind] = ()
+    ) -> Waiting | None:
         """Take the test that starts now out of the line; None: none may. `running` is in `admission`, and is
-        looked at only if the first has precedence, does not fit, and another does.
+        looked at only if the first has precedence, does not fit, and another does. Tests of a kind in `shut`
+        stay in line, as if they were not there.
         """
         if not self._ready or admission.full:
             return None
-        head = self._ready[0]
-        fits = admission.fits(head.need)
+        first = self._first_but(shut)
+        if first is None:
+            return None
+        fits = admission.fits(self._ready[first].need)
         if fits and not self._mixed:
-            return self._take(0)
+            return self._take(first)
         millicpus, memory_bytes = admission.room
         if not fits and (millicpus < self._least_millicpus or memory_bytes < self._least_bytes):
             return None
         if not self.has_precedence(admission.budget):
-            index = self._largest(admission)
+            index = self._largest(admission, shut)
         else:
-            index = 0 if fits else self._harmless(admission, running, now)
+            index = first if fits else self._harmless(admission, running, now, first, shut)
         return None if index is None else self._take(index)
+
+    def _first_but(self, shut: Collection[Kind]) -> int | None:
+        """Index of the first in line that is of no such kind."""
+        if not shut:
+            return 0
+        places = enumerate(islice(self._ready, BACKFILL_DEPTH))
+        return next((index for index, one in places if not self._is_shut(one, shut)), None)
+
+    def _is_shut(self, waiting: Waiting, shut: Collection[Kind]) -> bool:
+        return bool(shut) and self.kind_of(waiting.slot) in shut
 
     def has_precedence(self, budget: Budget) -> bool:
         """The first in line is not overtaken any more by what would make it wait."""
         return not self._ready or self._seconds_left(budget) <= PRECEDENCE * self._ready[0].expected_seconds
 
-    def _largest(self, admission: Admission) -> int | None:
+    def _largest(self, admission: Admission, shut: Collection[Kind]) -> int | None:
         """Of the first that fit, the one that fills most of the machine for the longest."""
         millicpus, memory_bytes = admission.room
         idle = admission.running == 0
@@ -182,22 +229,31 @@ class Line:
                 continue
             area = one.expected_seconds * max(need.millicpus * per_millicpu, need.memory_bytes * per_byte)
             plain = need.group is None and not need.exclusive
-            if area > largest and (plain or admission.fits(need)):
+            if area > largest and (plain or admission.fits(need)) and not self._is_shut(one, shut):
                 found, largest = index, area
             if largest >= one.expected_seconds * most and not idle:
                 break  # longest first: no later one can fill more
         return found
 
-    def _harmless(self, admission: Admission, running: Iterable[Running], now: float) -> int | None:
-        """The first test that fits and does not make the first in line, which does not, wait longer."""
+    def _harmless(
+        self,
+        admission: Admission,
+        running: Iterable[Running],
+        now: float,
+        first: int,
+        shut: Collection[Kind],
+    ) -> int | None:
+        """The first test that fits and does not make that at `first`, which does not, wait longer."""
         millicpus, memory_bytes = admission.room
         reserved: tuple[float, Admission] | None = None
-        for index, one in enumerate(islice(self._ready, 1, BACKFILL_DEPTH + 1), 1):
+        for index, one in enumerate(islice(self._ready, first + 1, first + 1 + BACKFILL_DEPTH), first + 1):
             need = one.need
             if need.millicpus > millicpus or need.memory_bytes > memory_bytes or not admission.fits(need):
                 continue
+            if self._is_shut(one, shut):
+                continue
             if reserved is None:
-                reserved = _reserve(self._ready[0].need, admission, running, now)
+                reserved = _reserve(self._ready[first].need, admission, running, now)
             if now + one.expected_seconds <= reserved[0] or reserved[1].fits(need):
                 return index
         return None
@@ -217,6 +273,12 @@ class Line:
 
     def _count(self, waiting: Waiting, sign: int) -> None:
         need, work = waiting.need, self._work
+        if waiting.slot is not None:
+            kind = self.kind_of(waiting.slot)
+            if kind is None:
+                kind = Kind(waiting.slot, waiting.opening_seconds)
+                self.kinds.append(kind)
+            kind.seconds += sign * waiting.slot_seconds
         if not need.exclusive:
             seconds = sign * waiting.expected_seconds
             work[0] += seconds * need.millicpus

@@ -6,12 +6,13 @@ lock; each lane's thread only takes orders from its queue and answers on another
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.dispatch import Dispatch, waiting_of
+from orchestrator.scheduling.learning import Learned
 from orchestrator.scheduling.order import order
 from orchestrator.scheduling.policy import Event, Finished, Idle, Policy, Started
 from orchestrator.scheduling.settle import FAILING, follow_up, is_unconfirmed, settle
@@ -102,6 +103,7 @@ class Schedule:
         """Rank -> each test that has no result yet."""
         waiting = (waiting_of(rank, job.assignment) for rank, job in self._jobs.items())
         self._dispatch = Dispatch(budget, waiting)
+        self._learned = Learned(plan)
         self._hinted: tuple[Assignment, ...] = ()
         self._draining = False
         self._failed = 0
@@ -247,6 +249,8 @@ class Schedule:
         """Line the test up again, or make its result."""
         job = self._jobs[rank]
         job.attempts.append(attempt)
+        if self._learned.note(attempt):
+            self._dispatch.renew(self._renewed)
         following = None
         level = self._stop.level
         if level is StopLevel.RUN or (level is StopLevel.DRAIN and is_unconfirmed(job.attempts)):
@@ -263,6 +267,10 @@ class Schedule:
         job.assignment, job.waits_since = following, self._clock()
         self._dispatch.add(waiting_of(rank, following))
         return None
+
+    def _renewed(self, waiting: Waiting) -> Waiting:
+        need = self._learned.need_of(self._jobs[waiting.rank].assignment)
+        return waiting if need == waiting.need else replace(waiting, need=need)
 
     def _finish(self, rank: int) -> TestResult:
         result = settle(self._jobs.pop(rank).attempts, self._policy)

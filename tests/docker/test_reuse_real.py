@@ -70,6 +70,12 @@ class Lane:
             work_dir=work,
         )
         self._lane = self.executor.lane()
+        self._lanes = [self._lane]
+
+    def next_lane(self) -> None:
+        """What is run from now on is run in a new lane; the containers of the one before stay."""
+        self._lane = self.executor.lane()
+        self._lanes.append(self._lane)
 
     def test(self, text: str, *, program: tuple[str, ...] = ("sh", "-c"), **changes: Any) -> Assignment:
         path = f"t{uuid.uuid4().hex[:8]}.sh"
@@ -88,7 +94,8 @@ class Lane:
         return place
 
     def close(self) -> None:
-        self._lane.close()
+        for lane in self._lanes:
+            lane.close()
         self.executor.close()
 
 
@@ -292,6 +299,38 @@ def test_a_message_queue_is_seen(python_lane: Lane) -> None:
     assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 3
     assert found[1].agent is not None
     assert [left.kind for left in found[1].agent.ipc] == ["mqueue"]
+
+
+def test_profiles_that_alternate_keep_a_container_each(lane: Lane) -> None:
+    tests = [lane.test(PRISTINE, pids=32 * (1 + number % 2)) for number in range(6)]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 6
+    assert [e.slot.position for e in found] == [1, 1, 2, 2, 3, 3]
+    assert len({container(e) for e in found}) == 2
+    for evidence in found:
+        assert evidence.usage.cpu_seconds is not None
+        assert evidence.usage.memory_peak_bytes is not None
+
+
+def test_a_container_that_waits_is_another_lanes_too(lane: Lane) -> None:
+    first, other, again = lane.test(PRISTINE), lane.test(PRISTINE, pids=32), lane.test(PRISTINE)
+    (one, _) = lane.run(first, other)
+    lane.next_lane()
+    (two,) = lane.run(again)
+    assert outcome(two, again) is Outcome.PASSED
+    assert container(two) == container(one)
+    assert two.slot.position == 2
+
+
+def test_a_container_that_dies_while_it_waits_is_no_tests_trouble(lane: Lane) -> None:
+    first, other, again = lane.test(PRISTINE), lane.test(PRISTINE, pids=32), lane.test(PRISTINE)
+    (one, _) = lane.run(first, other)
+    lane.engine.kill(container(one))
+    lane.engine.wait(container(one), 10)
+    (two,) = lane.run(again)
+    assert outcome(two, again) is Outcome.PASSED
+    assert container(two) != container(one)
+    assert two.slot.position == 1
 
 
 def test_other_limits_get_another_container(lane: Lane) -> None:

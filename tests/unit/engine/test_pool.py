@@ -228,6 +228,21 @@ def test_retiring_waits_only_where_too_many_wait(works: Works) -> None:
     assert sorted(works.closed) == ["0", "1", "2", "3", "4", "late"]
 
 
+def test_at_the_end_as_many_are_removed_at_once_as_were_opened_and_removed_before(works: Works) -> None:
+    works.close_on.clear()
+    pool = pool_of(works, starters=3, removers=1)
+    for number in range(5):
+        pool.retire(str(number))
+    until(lambda: works.busy["close"] == 1)
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    until(lambda: works.busy["close"] == 4)
+    works.close_on.set()
+    closing.join(PATIENCE_SECONDS)
+    assert not closing.is_alive()
+    assert (sorted(works.closed), works.most["close"]) == (["0", "1", "2", "3", "4"], 4)
+
+
 def test_closing_while_slots_are_being_opened_leaves_nothing(works: Works) -> None:
     works.go_on.clear()
     pool = pool_of(works, ahead=4, starters=2)
@@ -360,8 +375,8 @@ def test_whatever_happens_each_slot_is_closed_once_and_limits_hold(
     assert len(set(works.opened)) == len(works.opened)
     assert len(taken) + len(refused) == 30
     assert works.most["open"] <= starters
-    # after the end of the pool each lane closes what it had itself
-    assert works.most["close"] <= removers + (lanes if stop_after is not None else 0)
+    # at its end nothing is opened any more, and each lane closes what it had itself
+    assert works.most["close"] <= removers + starters + (lanes if stop_after is not None else 0)
     if stop_after is None:
         assert len(refused) == len(works.fails)
     assert pool_threads() == []

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.model import Preload
 from orchestrator.scheduling.admission import Admission, Budget, Need, need_of
 
 GIB = 1024**3
@@ -114,6 +117,36 @@ def test_need_is_the_history_where_there_is_enough_of_it(make):
 def test_need_is_the_limits_where_history_is_absent_thin_larger_or_unmeasured(make, history):
     past = None if history is None else make.history(1.0, **history)
     assert need_of(make.assignment(history=past)) == Need(cpus=1.0, memory_bytes=512 * 1024**2)
+
+
+@pytest.mark.parametrize(
+    ("seen", "estimate"), [(0.01, 1.0), (0.99, 1.0), (1.2, 1.0), (1.3, 2.0), (2.2, 2.0), (2.3, 3.0), (9.0, 4.0)]
+)
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_cpus_that_were_seen_once_are_rounded_up_to_whole_ones(make, seen, estimate, attempts):
+    past = make.history(1.0, attempts=attempts, cpus=seen, memory_mib=1)
+    need = need_of(make.assignment(profile=make.profile(cpus=4.0), history=past))
+    assert need == Need(cpus=estimate, memory_bytes=512 * 1024**2), "memory is believed later"
+
+
+@pytest.mark.parametrize(
+    ("limit", "reuse", "preload", "attempt", "estimate"),
+    [
+        (2.0, 10, Preload.START, 1, 1.0),
+        (4.0, 10, Preload.COLLECT, 1, 2.0),
+        (0.5, 10, Preload.START, 1, 0.5),
+        (2.0, 10, Preload.START, 2, 2.0),  # a confirmation: it fails by nothing but its own
+        (2.0, 1, Preload.START, 1, 2.0),  # nothing would confirm a timeout
+        (2.0, 10, Preload.OFF, 1, 2.0),
+    ],
+)
+def test_a_pytest_that_would_be_confirmed_is_taken_to_compute_in_one_thread(
+    make, limit, reuse, preload, attempt, estimate
+):
+    plain = make.assignment(profile=make.profile(cpus=limit, reuse=reuse), attempt=attempt)
+    command = replace(plain.test.command, preload=preload)
+    need = need_of(replace(plain, test=replace(plain.test, command=command)))
+    assert need == Need(cpus=estimate, memory_bytes=512 * 1024**2)
 
 
 def test_need_carries_exclusive_and_group(make):
