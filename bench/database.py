@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config.settings import Retention
 from orchestrator.database.queries import (
-    broken_budgets,
     database_size,
     diff_runs,
     list_runs,
     load_run,
     offenders,
+    troubles,
     usage_report,
 )
 from orchestrator.database.statistics import percentile
@@ -179,7 +179,7 @@ def answer(folder: Path) -> None:
                 f"offenders, {label}, by all",
                 lambda since=since: [offenders(database, since=since, by=r) for r in Resource],
             )
-            ask(f"violations, {label}", lambda since=since: broken_budgets(database, since=since))
+            ask(f"violations, {label}", lambda since=since: troubles(database, since=since, limit=50))
         ask("list of runs", lambda: list_runs(database))
         first, second = (row.id for row in list_runs(database, 2))
         ask("diff of two runs", lambda: diff_runs(database, first, second))
