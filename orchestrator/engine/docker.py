@@ -320,17 +320,18 @@ class DockerEngine(DockerImages):
             time.sleep(0.1)
         raise EngineError(f"container {container[:12]} could not be removed: {problem}")
 
-    def _remove_listed(self, container: str) -> None:
+    def _remove_listed(self, found: FoundObject) -> None:
         """Docker lists a container while it is still being made, and answers that there is none of that ID until
-        it is: one that is removed too early would come back.
+        it is, also to a list of that ID: one that is removed too early would come back.
         """
+        wanted = [f"{key}={value}" for key, value in found.labels.items()]
         deadline = time.monotonic() + REMOVE_SECONDS
         while time.monotonic() < deadline:
-            self.remove(container)
-            if not self._listed("/containers/json?all=1", id=[container]):
+            self.remove(found.id)
+            if all(one["Id"] != found.id for one in self._listed("/containers/json?all=1", label=wanted)):
                 return
             time.sleep(0.05)
-        raise EngineError(f"container {container[:12]} is listed by the engine, and cannot be removed")
+        raise EngineError(f"container {found.name} is listed by the engine, and cannot be removed")
 
     def stats(self, container: str) -> Mapping[str, object]:
         """One shot of the engine's own statistics."""
@@ -384,7 +385,7 @@ class DockerEngine(DockerImages):
     def remove_object(self, found: FoundObject) -> None:
         """Remove what `find` found, and see it go from the list."""
         if found.kind == "container":
-            self._remove_listed(found.id)
+            self._remove_listed(found)
             return
         path = f"/volumes/{quote(found.id)}?force=1" if found.kind == "volume" else f"/networks/{quote(found.id)}"
         with suppress(NotFoundError):

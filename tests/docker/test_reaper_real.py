@@ -220,11 +220,13 @@ def test_a_container_found_while_it_is_being_made_does_not_come_back(
     run_id = str(uuid.uuid4())
     owner = Owner(run_id=run_id, token=owner_token(), place=str(tmp_path))
     specs = [idle_spec(busybox_image, owner, f"orch-{run_id[:8]}-{n}", tmp_path) for n in range(24)]
-    with ThreadPoolExecutor(8) as makers:  # many at once: making one takes the engine longer
-        making = [makers.submit(engine.create, spec) for spec in specs]
-        while not all(made.done() for made in making):
-            for found in engine.find({labels.RUN: run_id}):
-                engine.remove_object(found)
-                assert found.id not in {left.id for left in engine.find({labels.RUN: run_id})}
-    sweep_run(engine, run_id, place=None)
+    try:
+        with ThreadPoolExecutor(8) as makers:  # many at once: making one takes the engine longer
+            making = [makers.submit(engine.create, spec) for spec in specs]
+            while not all(made.done() for made in making):
+                for found in engine.find({labels.RUN: run_id}):
+                    engine.remove_object(found)
+                    assert found.id not in {left.id for left in engine.find({labels.RUN: run_id})}
+    finally:
+        sweep_run(engine, run_id, place=None)
     assert engine.find({labels.RUN: run_id}) == ()
