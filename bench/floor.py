@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 IMAGE = "orch/test-isolation:latest"
 ROUNDS = 3
+MEMORY = Path("/dev/shm")
 
 
 def natively(folder: Path, tests: Sequence[str], lanes: int) -> float:
@@ -88,7 +89,8 @@ def through_slots(folder: Path, tests: Sequence[Assignment], lanes: int) -> floa
     config = load(folder / "profiles.yaml", {})
     image = engine.find_image(IMAGE)
     assert image is not None, "orch build --offline-base"
-    with tempfile.TemporaryDirectory(prefix="orch-floor-") as place:
+    # in memory: files that are removed from a disk make the next contender slow (docs/design/coordinator.md)
+    with tempfile.TemporaryDirectory(prefix="orch-floor-", dir=MEMORY) as place:
         slots: list[Slot] = []
         owner = Owner(run_id="0" * 32, token=owner_token(), place=place)
         try:

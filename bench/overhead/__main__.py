@@ -64,11 +64,7 @@ def measure(name: str, place: Place, rounds: int) -> RowResult:
 
 
 def _makespan(before: Sequence[float]) -> RowResult:
-    found = makespan.measure()
-    skipped = makespan.ABSENT if found is None else None
-    return RowResult(
-        name=makespan.NAME, title=makespan.TITLE, load_before=before, judged=found or (), skipped=skipped
-    )
+    return RowResult(name=makespan.NAME, title=makespan.TITLE, load_before=before, judged=makespan.measure())
 
 
 def take(row: Row, rounds: int) -> list[Timing]:
