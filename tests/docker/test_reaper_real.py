@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import signal
 import subprocess
@@ -36,7 +37,8 @@ CLEAN_SECONDS = 10.0
 def traces(engine: Engine, run_id: str, place: Path) -> list[str]:
     """What is left of a run: labelled objects, cgroups, its temporary folder."""
     found = [f"{f.kind} {f.name}" for f in engine.find({labels.RUN: run_id})]
-    cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/orch[-_]{run_id[:8]}*")]
+    # not Path.glob, which fails where a folder goes while it is walked through
+    cgroups = glob.glob(f"/sys/fs/cgroup/**/orch[-_]{run_id[:8]}*", recursive=True)  # noqa: PTH207
     return [*found, *cgroups, *([str(place)] if place.exists() else [])]
 
 
