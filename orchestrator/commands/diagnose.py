@@ -19,8 +19,7 @@ from orchestrator.commands.ground import ground
 from orchestrator.commands.opening import open_database
 from orchestrator.commands.printing import note, parse_window, say, show
 from orchestrator.commands.run import describe, ended_whatever_happens, ledger_of
-from orchestrator.commands.selecting import project_name
-from orchestrator.commands.session import load, specs_of
+from orchestrator.commands.session import load, project_name, specs_of
 from orchestrator.commands.signals import Signals
 from orchestrator.database import queries
 from orchestrator.database.store import Database

@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.lanes import NO_OUTPUT
 from orchestrator.model import Attestation, Outcome, OutputLog, TestResult
-from orchestrator.scheduling.policy import Event, Idle
+from orchestrator.scheduling.policy import Event, Idle, Started
 
 if TYPE_CHECKING:
     from orchestrator.commands.folders import RunFolder
@@ -38,7 +39,8 @@ class Keeping:
         if isinstance(event, Idle):
             self.flush()
             return
-        self._progress.event(event)
+        if isinstance(event, Started):
+            self._progress.started(event.assignment)
         self._waiting.append(event)
 
     def take(self, result: TestResult) -> None:
@@ -94,7 +96,4 @@ def _shared(value: Attestation | None) -> Attestation | None:
 
 
 def _slim_log(log: OutputLog, *, keep_tail: bool) -> OutputLog:
-    return replace(log, chunks=(), tail=log.tail if keep_tail else b"") if log.total_bytes else SILENT
-
-
-SILENT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
+    return replace(log, chunks=(), tail=log.tail if keep_tail else b"") if log.total_bytes else NO_OUTPUT

@@ -13,6 +13,7 @@ from orchestrator.errors import UsageError
 from orchestrator.model import TestResult
 from orchestrator.reports import jsonrun
 from orchestrator.reports.progress import Progress, open_progress
+from orchestrator.scheduling.policy import Finished, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -161,12 +162,9 @@ class RunProgress:
         self._emit([jsonrun.run_started_line(run, plan)])
         self._display.start(run, plan)
 
-    def event(self, event: Event) -> None:
+    def started(self, assignment: Assignment) -> None:
         """What runs now is known at once."""
-        from orchestrator.scheduling.policy import Started
-
-        if isinstance(event, Started):
-            self._display.started(event.assignment)
+        self._display.started(assignment)
 
     def told(self, items: Iterable[Event | TestResult]) -> None:
         """What has happened, in its order: a line of events each."""
@@ -201,8 +199,6 @@ class RunProgress:
 
 
 def _lines_of(item: Event | TestResult) -> Iterator[str]:
-    from orchestrator.scheduling.policy import Finished, Started
-
     match item:
         case Started():
             yield jsonrun.test_started_line(item.assignment)

@@ -21,8 +21,8 @@ from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
 from orchestrator.commands.ground import ground
 from orchestrator.commands.keeping import Keeping
 from orchestrator.commands.reporting import Output
-from orchestrator.commands.selecting import make_plan, nothing_selected, project_name
-from orchestrator.commands.session import git_state, load, specs_of
+from orchestrator.commands.selecting import make_plan, nothing_selected
+from orchestrator.commands.session import git_state, load, project_name, specs_of
 from orchestrator.commands.signals import Signals
 from orchestrator.database.store import Database
 from orchestrator.engine.docker import open_engine

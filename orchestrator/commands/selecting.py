@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.session import project_name as project_name  # noqa: PLC0414 - exported again
+from orchestrator.commands.session import project_name
 from orchestrator.commands.sharding import shard_wanted, sharded
 from orchestrator.errors import NoTestsError
 from orchestrator.scheduling.assign import assign

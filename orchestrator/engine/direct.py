@@ -166,8 +166,10 @@ class DirectCalls:
         self._transport.close()
 
 
-def connected(socket_path: str, timeout_seconds: float) -> DirectCalls:
-    """Calls to the engine at a Unix socket, in its own version of the API. Raises as `call` does."""
+def connected(socket_path: str, timeout_seconds: float) -> tuple[DirectCalls, Mapping[str, Any]]:
+    """Calls to the engine at a Unix socket, in its own version of the API, and what it says of its version. Raises
+    as `call` does.
+    """
     transport = UnixTransport(socket_path)
     try:
         asking = DirectCalls(transport, None)
@@ -178,7 +180,7 @@ def connected(socket_path: str, timeout_seconds: float) -> DirectCalls:
     except BaseException:
         transport.close()
         raise
-    return DirectCalls(transport, version)
+    return DirectCalls(transport, version), reply
 
 
 def _explanation(status: int, answer: bytes) -> str:

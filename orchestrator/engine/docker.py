@@ -143,21 +143,28 @@ class DockerEngine(DockerImages):
         self._env = dict(env)
         self._sdk: Any = None
         self._sdk_lock = threading.Lock()
-        self._direct = self._connected()
+        self._direct, version = self._connected()
         try:
-            doing = "reading the engine's description"
-            self._info = describe(address, self._call(doing, "GET", "/info"), self._call(doing, "GET", "/version"))
+            info = self._call("reading the engine's description", "GET", "/info")
+            self._info = describe(address, info, version)
         except EngineError:
             self.close()
             raise
         self._own_network: bool | None = None  # what the first container without network set-up has shown
         self._to_prove: set[str] = set()
 
-    def _connected(self) -> DirectCalls:
+    def _connected(self) -> tuple[DirectCalls, Mapping[str, Any]]:
+        """The calls, and what the engine says of its version."""
         if not self._address.startswith("unix://"):
             from orchestrator.engine.docker_connect import SdkTransport
 
-            return DirectCalls(SdkTransport(self._client), self._client.api_version)
+            calls = DirectCalls(SdkTransport(self._client), self._client.api_version)
+            doing = "reading the engine's description"
+            try:
+                return calls, calls.call(doing, "GET", "/version", timeout_seconds=CALL_SECONDS)
+            except EngineError:
+                self._client.close()
+                raise
         try:
             return connected(self._address.removeprefix("unix://"), connect_seconds(self._env))
         except EngineError as error:
@@ -324,11 +331,10 @@ class DockerEngine(DockerImages):
         """Docker lists a container while it is still being made, and answers that there is none of that ID until
         it is, also to a list of that ID: one that is removed too early would come back.
         """
-        wanted = [f"{key}={value}" for key, value in found.labels.items()]
         deadline = time.monotonic() + REMOVE_SECONDS
         while time.monotonic() < deadline:
             self.remove(found.id)
-            if all(one["Id"] != found.id for one in self._listed("/containers/json?all=1", label=wanted)):
+            if all(one["Id"] != found.id for one in self._listed("/containers/json?all=1", found.labels)):
                 return
             time.sleep(0.05)
         raise EngineError(f"container {found.name} is listed by the engine, and cannot be removed")
@@ -352,15 +358,16 @@ class DockerEngine(DockerImages):
             response.raise_for_status()
         return StatsAnswers(response)
 
-    def _listed(self, path: str, **filters: list[str]) -> Any:
-        return self._call("listing objects", "GET", f"{path}&filters={quote(json.dumps(filters))}")
+    def _listed(self, path: str, labels: Mapping[str, str]) -> Any:
+        """What carries all these labels; an empty value stands for any."""
+        wanted = [key if value == "" else f"{key}={value}" for key, value in labels.items()]
+        return self._call("listing objects", "GET", f"{path}&filters={quote(json.dumps({'label': wanted}))}")
 
     def find(self, labels: Mapping[str, str]) -> tuple[FoundObject, ...]:
         """Containers of any state, volumes and networks that carry all these labels."""
-        wanted = [key if value == "" else f"{key}={value}" for key, value in labels.items()]
-        containers = self._listed("/containers/json?all=1", label=wanted)
-        volumes = self._listed("/volumes?", label=wanted)["Volumes"] or []
-        networks = self._listed("/networks?", label=wanted)
+        containers = self._listed("/containers/json?all=1", labels)
+        volumes = self._listed("/volumes?", labels)["Volumes"] or []
+        networks = self._listed("/networks?", labels)
         return (
             *(
                 FoundObject(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,16 +19,17 @@ BUILD_SILENCE_SECONDS = 1800
 """Longest time between two lines of a build: a step that compiles may say nothing for long."""
 
 
-class DockerImages:
+class DockerImages(ABC):
     """The half of a real engine that deals with images; `docker.DockerEngine` is the whole."""
 
     @property
+    @abstractmethod
     def _client(self) -> Any:
         """The SDK's client, which has no types of its own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _call(self, doing: str, method: str, path: str) -> Any:
-        raise NotImplementedError
+        """A call of the engine's own API: JSON, and errors as ours."""
 
     @staticmethod
     def _translated(doing: str) -> AbstractContextManager[None]:

@@ -377,10 +377,15 @@ def run_pieces(summary: RunSummary, events: Path | None = None) -> Iterator[str]
         return
     run = compact({**_run_fields(summary.run), **_end_fields(summary)})
     yield f'{{"schema": {SCHEMA_VERSION}, "run": {run}, "tests": [\n'
-    told = events is not None and sum(1 for _ in _told(events)) == len(results)
-    for number, text in enumerate(_told(events) if events is not None and told else map(result_text, results)):
+    for number, text in enumerate(_test_texts(results, events)):
         yield f",\n{text}" if number else text
     yield f'\n], "ledger": {compact(ledger_document(summary))}}}\n'
+
+
+def _test_texts(results: Sequence[TestResult], events: Path | None) -> Iterator[str]:
+    if events is not None and sum(1 for _ in _told(events)) == len(results):
+        return _told(events)
+    return map(result_text, results)
 
 
 def _told(events: Path) -> Iterator[str]:
