@@ -55,11 +55,11 @@ def keys(sketches: Sequence[bytes]) -> array[int]:
     """Buckets with their counts, in no order, each pair as one number that sorts as its bucket does: nothing is
     done in Python for each of them. ValueError for anything that is no sketch.
     """
-    numbers, counts = _columns(sketches)
-    pairs = array("H", bytes(4 * len(numbers)))
-    pairs[_LOW::2], pairs[1 - _LOW :: 2] = counts, numbers
-    found = array("I")
-    found.frombytes(pairs.tobytes())
+    pairs = _pairs(sketches)
+    pairs.byteswap()
+    found = array("I", pairs.tobytes())
+    if sys.byteorder == "little":  # each half was turned around, now the whole is: the halves have changed places
+        found.byteswap()
     return found
 
 
@@ -82,7 +82,10 @@ class Ordered:
         place = below = 0
         if self.count <= _MOST:  # then the lower half of a sum of keys is a sum of counts: go on from a near place
             place = len(keys) * wanted // self.count
-            below = sum(keys[:place]) & _MOST
+            if 2 * place < len(keys):
+                below = sum(keys[:place]) & _MOST
+            else:
+                below = self.count - (sum(keys[place:]) & _MOST)
         while below >= wanted:
             place -= 1
             below -= keys[place] & _MOST
@@ -94,9 +97,7 @@ class Ordered:
 
 def count_of(keys: array[int]) -> int:
     """How many values they stand for."""
-    pairs = array("H")
-    pairs.frombytes(keys.tobytes())
-    return sum(pairs[_LOW::2])
+    return sum(array("H", keys.tobytes())[_LOW::2])
 
 
 def _packed(found: Counter[int]) -> bytes:
@@ -108,10 +109,13 @@ def _packed(found: Counter[int]) -> bytes:
 
 
 def _columns(sketches: Sequence[bytes]) -> tuple[array[int], array[int]]:
-    pairs = array("H")
-    pairs.frombytes(b"".join(sketches))
-    little_endian(pairs)
-    numbers, counts = pairs[::2], pairs[1::2]
-    if len(numbers) != len(counts):
+    pairs = little_endian(_pairs(sketches))
+    return pairs[::2], pairs[1::2]
+
+
+def _pairs(sketches: Sequence[bytes]) -> array[int]:
+    """As they are stored, whatever the machine's order of bytes."""
+    pairs = array("H", b"".join(sketches))
+    if len(pairs) % 2:
         raise ValueError("a sketch is cut short")
-    return numbers, counts
+    return pairs

@@ -6,6 +6,7 @@ Count, maximum and mean are exact either way. Percentiles are exact where all is
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar, cast
@@ -15,7 +16,6 @@ from orchestrator.database.sketch import Ordered, count_of, keys, keys_of
 from orchestrator.database.statistics import Spread, history, percentile, spread
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Sequence
 
 T = TypeVar("T")
@@ -93,10 +93,14 @@ class Days:
     @classmethod
     def together(cls, parts: Sequence[Days]) -> Days:
         """All of them, in their order."""
-        if len(parts) == 1:
-            return parts[0]
-        sums, maxima, sketches = zip(*((part.sums, part.maxima, part.sketches) for part in parts), strict=True)
-        return cls(list(chain(*sums)), list(chain(*maxima)), list(chain(*sketches)))
+        sums: list[float] = []
+        maxima = array("d")
+        sketches: list[bytes] = []
+        for part in parts:
+            sums += part.sums
+            maxima.extend(part.maxima)
+            sketches += part.sketches
+        return cls(sums, maxima, sketches)
 
     @property
     def total(self) -> float:
@@ -135,19 +139,19 @@ def joined(parts: Sequence[Part]) -> list[Part]:
     found: list[Part] = []
     for are_days, group in groupby(parts, key=lambda part: isinstance(part, Days)):
         some = list(group)
-        found += [Days.together(cast("Sequence[Days]", some))] if are_days else some
+        found += [Days.together(cast("Sequence[Days]", some))] if are_days and len(some) > 1 else some
     return found
 
 
-def spread_of(parts: Sequence[Part]) -> Spread:
-    """Of all parts together. ValueError if there are none."""
+def spread_of(parts: Sequence[Part], course: Sequence[float]) -> Spread:
+    """Of all parts together; `course` is `history_of` them, whose highest is theirs. ValueError if there are none."""
     first, *others = parts
     if not others and isinstance(first, Values):
         return spread(first.values)
     ordered = _ordered(parts)
-    maximum = max(part.maximum for part in parts)
-    p50, p95, p99 = (min(ordered.percentile(ratio), maximum) for ratio in (0.5, 0.95, 0.99))
-    mean = sum(part.total for part in parts) / ordered.count
+    maximum = max(course)
+    p50, p95, p99 = [min(ordered.percentile(ratio), maximum) for ratio in (0.5, 0.95, 0.99)]
+    mean = sum([part.total for part in parts]) / ordered.count
     return Spread(count=ordered.count, maximum=maximum, mean=mean, p50=p50, p95=p95, p99=p99)
 
 
@@ -164,11 +168,11 @@ def history_of(parts: Sequence[Part]) -> tuple[float, ...]:
     """As `statistics.history`, of attempts or of days."""
     if len(parts) == 1 and isinstance(parts[0], Values):
         return history(parts[0].values)
-    return history(list(chain(*(part.points() for part in parts))))
+    return history(list(chain(*[part.points() for part in parts])))
 
 
 def _ordered(parts: Sequence[Part]) -> Ordered:
-    first, *others = (part.keys() for part in parts)
+    first, *others = [part.keys() for part in parts]
     for keys_ in others:
         first.extend(keys_)
     return Ordered(first)

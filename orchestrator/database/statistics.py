@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,6 +35,7 @@ def percentile(ordered: Sequence[N], ratio: float) -> N:
     return ordered[rank(ratio, len(ordered)) - 1]
 
 
+@lru_cache(maxsize=1024)
 def rank(ratio: float, count: int) -> int:
     """Of the nearest-rank percentile: which of so many ordered values it is, from 1."""
     # The rounding undoes what binary fractions add: 0.95 * 20 must be rank 19, never 20.
@@ -55,6 +57,11 @@ def spread(values: Sequence[float]) -> Spread:
 
 def history(values: Sequence[float], parts: int = HISTORY_PARTS) -> tuple[float, ...]:
     """Values in order of time as the maxima of at most `parts` runs of them, of nearly equal length."""
-    number = min(parts, len(values))
-    edges = [len(values) * part // number for part in range(number + 1)] if number else [0]
-    return tuple(max(values[start:end]) for start, end in pairwise(edges))
+    return tuple([max(values[part]) for part in _runs(len(values), min(parts, len(values)))])
+
+
+@lru_cache(maxsize=1024)
+def _runs(length: int, number: int) -> tuple[slice, ...]:
+    """Where runs begin and end: of most tests a window has equally many values."""
+    edges = [length * part // number for part in range(number + 1)] if number else []
+    return tuple(slice(start, end) for start, end in pairwise(edges))

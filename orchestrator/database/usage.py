@@ -202,7 +202,8 @@ def _part(stretch: Stretch, columns: Sequence[tuple[Any, ...]], place: int) -> P
 
 
 def _row(test: TestId, resource: Resource, now: Sequence[Part], earlier: Sequence[Part]) -> UsageRow:
-    spread = spread_of(now)
+    history = history_of(now)
+    spread = spread_of(now, history)
     return UsageRow(
         test_id=test,
         resource=resource.key,
@@ -215,5 +216,5 @@ def _row(test: TestId, resource: Resource, now: Sequence[Part], earlier: Sequenc
         p99=spread.p99,
         before_count=sum(part.count for part in earlier),
         before_p50=median(earlier),
-        history=history_of(now),
+        history=history,
     )

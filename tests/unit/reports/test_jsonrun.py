@@ -39,6 +39,33 @@ def rich_summary(build):
     )
 
 
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from([m.Outcome.OOM, Path("/x"), "\\ud", "\ud800", "\U0001f600", b"\xff", frozenset({2, 1}), ()])
+)
+KEYS = st.text(max_size=3) | st.integers() | st.none() | st.booleans() | st.sampled_from([m.Outcome.OOM])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4) | st.tuples(inner, inner),
+    max_leaves=20,
+)
+
+
+@given(document=st.dictionaries(st.text(max_size=3), VALUES, max_size=4), indent=st.integers(0, 3))
+def test_an_indented_text_is_what_pythons_encoder_makes_of_the_plain_document(document, indent):
+    expected = json.dumps(jsonrun.plain(document), indent=indent, allow_nan=False)
+    assert jsonrun.to_json(document, indent=indent) == expected
+
+
+def test_a_type_that_reports_do_not_know_is_an_error():
+    with pytest.raises(TypeError, match="no JSON for complex"):
+        jsonrun.to_json({"rows": [{"a": 1, "b": 1j}]})
+
+
 def test_the_document_has_the_designs_shape_and_obeys_its_schema(build, validator):
     document = json.loads(jsonrun.to_json(jsonrun.run_document(rich_summary(build))))
     validator.validate(document)
