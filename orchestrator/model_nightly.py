@@ -49,14 +49,19 @@ class Course:
     """Which of them decided the test."""
     figures: Mapping[Resource, Sequence[float | None]] = field(default_factory=dict)
     """None: not measured. Of no resources where there are no attempts."""
+    _measured: dict[Resource, Sequence[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `measured` has said: a page asks it a dozen times of each test."""
 
     def __len__(self) -> int:
         """Attempts; an empty course is false."""
         return len(self.run_ids)
 
-    def measured(self, resource: Resource) -> list[float]:
+    def measured(self, resource: Resource) -> Sequence[float]:
         """What was measured of a resource, oldest first. KeyError: a report does not have it."""
-        return [figure for figure in self.figures[resource] if figure is not None] if self.run_ids else []
+        if resource not in self._measured:
+            column = self.figures[resource] if self.run_ids else ()
+            self._measured[resource] = [figure for figure in column if figure is not None]
+        return self._measured[resource]
 
     def newest(self, count: int) -> Course:
         """The last so many attempts."""

@@ -144,7 +144,7 @@ def joined(parts: Sequence[Part]) -> list[Part]:
 
 
 def spread_of(parts: Sequence[Part], course: Sequence[float]) -> Spread:
-    """Of all parts together; `course` is `history_of` them, whose highest is theirs. ValueError if there are none."""
+    """Of all parts together; `course`: `history_of` them, whose highest is theirs. ValueError for none."""
     first, *others = parts
     if not others and isinstance(first, Values):
         return spread(first.values)

@@ -63,9 +63,9 @@ def to_json(document: Mapping[str, Any], *, indent: int | None = 2) -> str:
     return json.dumps(plain(document), indent=indent, allow_nan=False) if _SURROGATE_ESCAPE in text else text
 
 
-def _indented(value: object, indent: str, outer: str) -> str:
-    """As `json.dumps` with an indent, for which Python's own encoder stands in for that in C: here C writes all that
-    has nothing nested in it, with new lines in its separator. `outer`: how the line begins that the value ends on.
+def _indented(value: Any, indent: str, outer: str) -> str:
+    """As `json.dumps` with an indent, for which that leaves its encoder in C: here C writes all that has nothing
+    nested in it, with new lines in its separator. `outer`: how the line begins that the value ends on.
     """
     if type(value) not in _JSON_TYPES:
         value = plain(value)

@@ -55,8 +55,8 @@ def suggest(
     """
     told = history if history.all_passed else _where(history, [one not in _ASIDE for one in history.outcome])
     passing = told if told.all_passed else _where(told, [one is Outcome.PASSED for one in told.outcome])
-    measured = zip(passing.run_id, passing.memory_peak_bytes, strict=True)
-    runs = len({run for run, peak in measured if peak is not None})
+    measured = passing if None not in passing.memory_peak_bytes else _measured(passing)
+    runs = len(set(measured.run_id))
     if runs < minimum_runs:
         return _too_few(test_id, current, passing, attempts=len(told), runs=runs, missing=minimum_runs - runs)
     past = _Past(told)
@@ -84,6 +84,11 @@ def suggest(
 def gravest_first(one: Suggestion) -> tuple[int, int, str]:
     """Too small ones first, then the largest saving of memory."""
     return (_ORDER.index(one.advice), -one.saved_memory_bytes, str(one.test_id))
+
+
+def _measured(history: Observations) -> Observations:
+    """Attempts whose memory is known."""
+    return history.where([peak is not None for peak in history.memory_peak_bytes])
 
 
 def _where(history: Observations, wanted: Sequence[bool]) -> Observations:
@@ -146,8 +151,13 @@ class _Past:
     def _cpus(self) -> float | None:
         told = self._told
         attempts = zip(told.cpu_seconds, told.duration_seconds, told.limit_cpus, strict=True)
-        known = [(used / seconds, limit) for used, seconds, limit in attempts if used is not None and seconds > 0]
-        shares = sorted(map(min, known))
+        shares = sorted(
+            [
+                share if (share := used / seconds) < limit else limit
+                for used, seconds, limit in attempts
+                if used is not None and seconds > 0
+            ]
+        )
         return _percentile(shares, 0.95) if shares else None
 
     def _pids(self) -> int | None:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from orchestrator.model_nightly import Verdicts
 from orchestrator.model_reports import Resource
-from orchestrator.reports.html.details import Material, name_of, packed_details
+from orchestrator.reports.html.details import Material, packed_details
 from orchestrator.reports.html.distribution import histogram, profile_uses
+from orchestrator.reports.html.environment import environment
 from orchestrator.reports.html.ranking import growths, rankings
 from orchestrator.reports.html.timeline import timeline
 from orchestrator.reports.html.view import (
@@ -34,16 +33,7 @@ from orchestrator.reports.html.view import (
     tiles,
 )
 from orchestrator.reports.rightsizing import suggestions_text
-from orchestrator.reports.text import (
-    format_bytes,
-    format_change,
-    format_clock,
-    format_cpu,
-    format_duration,
-    format_ratio,
-    one_line,
-    plural,
-)
+from orchestrator.reports.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,7 +120,7 @@ def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object, verdic
     rows: tuple[Row, ...] = all_rows(tests)
     flaky = flaky_tests(tests, verdicts)
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             policy=policy,
@@ -172,29 +162,3 @@ def _advised(verdicts: Verdicts) -> str:
     if not verdicts.advice:
         return ""
     return suggestions_text(verdicts.advice, minimum_runs=verdicts.minimum_runs)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("orchestrator.reports.html", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        optimized=False,  # of a template that is filled in once, it costs more than it saves
-    )
-    environment.filters.update(
-        bytes=format_bytes,
-        change=format_change,
-        clock=format_clock,
-        cpu=format_cpu,
-        duration=format_duration,
-        ratio=format_ratio,
-        line=one_line,
-        plural=plural,
-        name=name_of,
-        words=lambda words: json.dumps(list(words)),
-        minute=lambda moment: moment.strftime("%Y-%m-%d %H:%M"),
-    )
-    return environment
