@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from orchestrator.database import schema
 from orchestrator.database.loading import find_run
 from orchestrator.database.plain import moment_of, plain_rows
-from orchestrator.model import Outcome, Severity, TestId, Violation, ViolationKind
+from orchestrator.database.rows import names_of_tests
+from orchestrator.model import Outcome, Severity, Violation, ViolationKind
 from orchestrator.model_reports import BrokenBudget
 from orchestrator.model_troubles import GRAVITY, Trouble, counted
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
+    from orchestrator.model import TestId
     from orchestrator.model_troubles import Counted
 
 _COLUMNS = ("attempt_id", "position", "kind", "severity", "measured", "limit_value", "unit", "message")
@@ -47,7 +49,7 @@ def broken_budgets(
     if run is not None:
         query = query.where(schema.attempts.c.run_id == find_run(db, run).id)
     with db.reading() as connection:
-        names = _names(connection)
+        names = names_of_tests(connection)
         return tuple(_broken_budget(row, names) for row in plain_rows(connection, query))
 
 
@@ -57,7 +59,7 @@ def troubles(
     """What `model_troubles.counted` makes of `broken_budgets`: the first `limit`, and how many more there are."""
     columns = (schema.violations.c[name] for name in _COUNTED)
     with db.reading() as connection:
-        names = _names(connection)
+        names = names_of_tests(connection)
         text = {key: str(test) for key, test in names.items()}
         found = sorted(
             plain_rows(connection, sa.select(*columns).where(*_within(since, until))), key=itemgetter(0, 1, 2)
@@ -87,12 +89,6 @@ def _whole(conditions: Iterable[sa.ColumnElement[bool]]) -> sa.Select[Any]:
     columns = (violations.c[name] for name in (*_COLUMNS, "test_id", "started_at"))
     query = sa.select(*columns, attempts.c.run_id, attempts.c.profile, attempts.c.outcome)
     return query.join(attempts, attempts.c.id == violations.c.attempt_id).where(*conditions)
-
-
-def _names(connection: sa.Connection) -> Mapping[str, TestId]:
-    tests = schema.tests.c
-    named = connection.execute(sa.select(tests.id, tests.path, tests.case_name))
-    return {key: TestId(path=path, case=case) for key, path, case in named}
 
 
 def _budgets(

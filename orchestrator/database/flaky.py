@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.resources import UNJUDGED
+from orchestrator.database.rows import names_of_tests
 from orchestrator.database.schema import NOT_PASSED, attempts, hosts, runs, tests
-from orchestrator.model import Launch, Outcome, TestId
+from orchestrator.model import Launch, Outcome
 from orchestrator.model_flaky import MINIMUM_FAILURES, MINIMUM_PASSES, FlakyTest, Trial, goes_back_and_forth
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from orchestrator.database.store import Database
+    from orchestrator.model import TestId
 
 TRIALS = 300
 """Newest attempts of a test that are looked at."""
@@ -51,7 +53,7 @@ def flaky_tests(
     """
     window = _window(since, until)
     with db.reading() as connection:
-        known = {row.id: TestId(path=row.path, case=row.case_name) for row in _named(connection, project)}
+        known = names_of_tests(connection, project)
         named = {key: str(test) for key, test in known.items()}
         keys = _both(connection, window) if only is None else [key for key, test in known.items() if test == only]
         found = {key: own for key in keys if key in named and (own := _own(connection, key, window))}
@@ -76,11 +78,6 @@ def _window(since: datetime | None, until: datetime | None) -> list[sa.ColumnEle
     if until is not None:
         conditions.append(attempts.c.started_at < until)
     return conditions
-
-
-def _named(connection: sa.Connection, project: str | None) -> Sequence[Any]:
-    query = sa.select(tests.c.id, tests.c.path, tests.c.case_name)
-    return connection.execute(query if project is None else query.where(tests.c.project == project)).all()
 
 
 def _both(connection: sa.Connection, window: Sequence[sa.ColumnElement[bool]]) -> Sequence[str]:

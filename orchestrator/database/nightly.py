@@ -19,7 +19,8 @@ from orchestrator.database.encode import unpack_columns
 from orchestrator.database.loading import load_run, run_rows
 from orchestrator.database.plain import PlainQuery, moment_of, plain_rows
 from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
-from orchestrator.model import Outcome, TestId, ViolationKind
+from orchestrator.database.rows import names_of_tests
+from orchestrator.model import Outcome, ViolationKind
 from orchestrator.model_nightly import PAST_RESOURCES, PRESENT_RESOURCES, Cost, Course, Nightly, NightTest, Series
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
+    from orchestrator.model import TestId
     from orchestrator.model_reports import AttemptRow, Resource, RunRecord, RunRow
 
     Rows = Mapping[TestId, PlainRows]
@@ -100,10 +102,8 @@ def _runs(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, 
 
 def _past(db: Database, since: datetime | None, end: datetime) -> tuple[Rows, Rows]:
     """Judged attempts by test, oldest first: those of the window, and those of the windows before."""
-    tests = schema.tests
     with db.reading() as connection:
-        named = connection.execute(sa.select(tests.c.id, tests.c.path, tests.c.case_name)).all()
-        names = {key: TestId(path=path, case=case) for key, path, case in named}
+        names = names_of_tests(connection)
         now = _by_name(plain_rows(connection, _in_order(since, end, PRESENT_RESOURCES)), names)
         if since is None:
             return now, {}

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.loading import run_rows
 from orchestrator.database.plain import PlainQuery, plain_rows
+from orchestrator.database.rows import names_of_tests
 from orchestrator.database.schema import attempts, hosts, runs, tests
 from orchestrator.model import Outcome, TestId
 from orchestrator.model_reports import Observations, RunFigures
@@ -36,9 +37,8 @@ def observed(
 ) -> Mapping[TestId, Observations]:
     """Each test's newest attempts, at most so many, newest first; tests without one are not in the answer."""
     within = attempts.c.started_at >= since if since is not None else sa.true()
-    named = sa.select(tests.c.id, tests.c.path, tests.c.case_name).where(tests.c.project == project)
     with db.reading() as connection:
-        keys = {key: TestId(path=path, case=case) for key, path, case in connection.execute(named)}
+        keys = names_of_tests(connection, project)
         number = connection.execute(sa.select(sa.func.count(attempts.c.started_at)).where(within)).scalar_one()
         query = sa.select(*_COLUMNS, attempts.c.test_id).where(within)
         if number <= at_most * len(keys):

@@ -1,11 +1,15 @@
-"""Rows of the schema -> values of `model_reports`. The inverse of `bundles`. Pure."""
+"""Rows of the schema -> values of `model_reports`. The inverse of `bundles`. Pure, but for the tests' names."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
 from orchestrator.database.bundles import FIGURES, LIMITS, TIMINGS
+from orchestrator.database.plain import plain_rows
+from orchestrator.database.schema import tests
 from orchestrator.model import (
     Attestation,
     CaseOutcome,
@@ -71,6 +75,13 @@ def run_row(run: Columns, host: Columns, images: Mapping[str, str], counts: Mapp
 def test_id(row: Columns) -> TestId:
     """A test's name from columns `path` and `case_name`."""
     return TestId(path=row["path"], case=row["case_name"])
+
+
+def names_of_tests(connection: sa.Connection, project: str | None = None) -> dict[str, TestId]:
+    """Names of all tests, or of a project's, by their keys. Tests of two projects may have the same name."""
+    query = sa.select(tests.c.id, tests.c.path, tests.c.case_name)
+    named = plain_rows(connection, query if project is None else query.where(tests.c.project == project))
+    return {key: TestId(path=path, case=case) for key, path, case in named}
 
 
 def attempt_row(

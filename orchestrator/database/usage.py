@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from orchestrator.database.coverage import Stretch, by_months, stretches
 from orchestrator.database.plain import PlainQuery
 from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, window
-from orchestrator.database.schema import attempts, daily_usage, monthly_usage, tests
+from orchestrator.database.rows import names_of_tests
+from orchestrator.database.schema import attempts, daily_usage, monthly_usage
 from orchestrator.database.spreads import Days, Values, history_of, joined, median, spread_of
-from orchestrator.model import TestId
 from orchestrator.model_reports import HEADLINES, Resource, UsageRow
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from orchestrator.database.spreads import Part
     from orchestrator.database.store import Database
+    from orchestrator.model import TestId
 
     Query = tuple[Stretch, PlainQuery]
 
@@ -81,8 +82,8 @@ def first_usage(
 def _named(connection: sa.Connection) -> Mapping[TestId, Sequence[str]]:
     """Tests by name, with their keys: tests of two projects may have the same name."""
     found: dict[TestId, list[str]] = defaultdict(list)
-    for key, path, case in connection.execute(sa.select(tests.c.id, tests.c.path, tests.c.case_name)):
-        found[TestId(path=path, case=case)].append(key)
+    for key, test in names_of_tests(connection).items():
+        found[test].append(key)
     return dict(sorted(found.items(), key=lambda item: str(item[0])))
 
 
