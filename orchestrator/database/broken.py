@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from orchestrator.database import schema
 from orchestrator.database.loading import find_run
-from orchestrator.database.plain import moment_of, plain_rows
+from orchestrator.database.plain import in_parts, moment_of, plain_rows
 from orchestrator.database.rows import names_of_tests
 from orchestrator.model import Outcome, Severity, Violation, ViolationKind
 from orchestrator.model_reports import BrokenBudget
@@ -34,8 +34,6 @@ _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _KINDS = {kind.value: kind for kind in ViolationKind}
 _SEVERITIES = {severity.value: severity for severity in Severity}
 _GRAVITIES = {severity.value: gravity for severity, gravity in GRAVITY.items()}
-_CHUNK = 500
-"""SQLite bounds the number of parameters."""
 
 
 def broken_budgets(
@@ -97,8 +95,8 @@ def _budgets(
     """By attempt and position."""
     attempts = list(dict.fromkeys(row[1] for row in wanted))
     found: dict[tuple[str, int], BrokenBudget] = {}
-    for at in range(0, len(attempts), _CHUNK):
-        query = _whole([schema.violations.c.attempt_id.in_(attempts[at : at + _CHUNK])])
+    for some in in_parts(attempts):
+        query = _whole([schema.violations.c.attempt_id.in_(some)])
         found |= {(row[0], row[1]): _broken_budget(row, names) for row in plain_rows(connection, query)}
     return found
 

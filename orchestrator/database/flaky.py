@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from orchestrator.database.plain import in_parts
 from orchestrator.database.resources import UNJUDGED
 from orchestrator.database.rows import names_of_tests
 from orchestrator.database.schema import NOT_PASSED, attempts, hosts, runs, tests
@@ -31,8 +32,6 @@ TRIALS = 300
 """Newest attempts of a test that are looked at."""
 AROUND = 50_000
 """Attempts of all tests that are read to know what ran beside them: about a second."""
-_AT_ONCE = 500
-"""SQLite bounds the number of parameters."""
 _PASSED = Outcome.PASSED.value
 _BESIDE = ("id", "run_id", "test_id", "started_at", "test_seconds", "slot_position", "container_id")
 _OWN = (*_BESIDE, "repetition", "outcome", "profile", "launch", "memory_peak_bytes", "limit_memory_bytes",
@@ -116,11 +115,10 @@ def _is_enough(own: Sequence[Any]) -> bool:
 
 def _newest_runs(connection: sa.Connection, wanted: set[str]) -> list[str]:
     """As many of these runs as may be looked at."""
-    every = sorted(wanted)
     found: list[Any] = []
-    for at in range(0, len(every), _AT_ONCE):
+    for some in in_parts(sorted(wanted)):
         query = sa.select(runs.c.id, runs.c.started_at, runs.c.planned_count, runs.c.counts)
-        found += connection.execute(query.where(runs.c.id.in_(every[at : at + _AT_ONCE]))).all()
+        found += connection.execute(query.where(runs.c.id.in_(some))).all()
     newest: list[str] = []
     room = AROUND
     for row in sorted(found, key=lambda row: row.started_at, reverse=True):
@@ -188,8 +186,8 @@ def _around(connection: sa.Connection, run_ids: Sequence[str], named: Mapping[st
     # without a zone where the database keeps none: tens of thousands of them
     began = sa.type_coerce(attempts.c.started_at, sa.DateTime).label("started_at")
     query = sa.select(began, *columns).where(attempts.c.outcome != Outcome.SKIPPED.value)
-    for at in range(0, len(run_ids), _AT_ONCE):
-        for row in connection.execute(query.where(attempts.c.run_id.in_(run_ids[at : at + _AT_ONCE]))):
+    for some in in_parts(run_ids):
+        for row in connection.execute(query.where(attempts.c.run_id.in_(some))):
             by_run[row.run_id].append(row)
     return {run_id: _Around(rows, named) for run_id, rows in by_run.items()}
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from orchestrator.database import rows, schema
 from orchestrator.database.encode import unpack_plan, unpack_samples
+from orchestrator.database.plain import in_parts
 from orchestrator.database.writing import count_outcomes
 from orchestrator.errors import NothingFoundError, UsageError
 from orchestrator.model import Outcome
@@ -149,10 +150,10 @@ def _belonging(
 
 
 def _sheets(connection: sa.Connection, keys: set[str]) -> dict[str, dict[str, Any]]:
-    sheets, ordered = schema.fact_sheets, sorted(keys)
+    sheets = schema.fact_sheets
     found: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(ordered), 500):  # SQLite bounds the number of parameters
-        query = sa.select(sheets.c.id, sheets.c.facts).where(sheets.c.id.in_(ordered[start : start + 500]))
+    for some in in_parts(sorted(keys)):
+        query = sa.select(sheets.c.id, sheets.c.facts).where(sheets.c.id.in_(some))
         found |= {key: facts for key, facts in connection.execute(query)}  # noqa: C416 - Row is no pair for dict()
     return found
 

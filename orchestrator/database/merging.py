@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from orchestrator.database import daily, schema, upkeep
 from orchestrator.database.files import read_header
 from orchestrator.database.opening import write_connection
+from orchestrator.database.plain import in_parts
 from orchestrator.database.sources import source
 from orchestrator.database.upserts import add_new
 from orchestrator.errors import UsageError
@@ -205,12 +206,11 @@ def _keep_longer(connection: sa.Connection, rows: Sequence[Row]) -> None:
     table = schema.samples
     lengths: dict[str, int] = defaultdict(int)
     keys = [row["attempt_id"] for row in rows]
-    for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
-        some = keys[start : start + 500]
+    for some in in_parts(keys):
         query = sa.select(table.c.attempt_id, table.c.samples_count).where(table.c.attempt_id.in_(some))
         lengths.update({row.attempt_id: row.samples_count for row in connection.execute(query)})
     longer = [row for row in rows if row["samples_count"] > lengths[row["attempt_id"]]]
     short = [row["attempt_id"] for row in longer if lengths[row["attempt_id"]]]
-    for start in range(0, len(short), 500):
-        connection.execute(table.delete().where(table.c.attempt_id.in_(short[start : start + 500])))
+    for some in in_parts(short):
+        connection.execute(table.delete().where(table.c.attempt_id.in_(some)))
     add_new(connection, table, longer)

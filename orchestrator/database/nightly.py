@@ -17,7 +17,7 @@ from orchestrator.database import schema
 from orchestrator.database.coverage import EXACT_DAYS
 from orchestrator.database.encode import unpack_columns
 from orchestrator.database.loading import load_run, run_rows
-from orchestrator.database.plain import PlainQuery, moment_of, plain_rows
+from orchestrator.database.plain import PlainQuery, in_parts, moment_of, plain_rows
 from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
 from orchestrator.database.rows import names_of_tests
 from orchestrator.model import Outcome, ViolationKind
@@ -43,8 +43,6 @@ LONG_HISTORY_ATTEMPTS = 50
 
 _COLUMNS = ("test_id", "id", "run_id", "outcome", "started_at", "is_final")
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-_CHUNK = 500
-"""SQLite bounds the number of parameters."""
 
 
 def nightly(
@@ -96,7 +94,7 @@ def _runs(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, 
         query = query.where(runs.c.started_at >= since)
     with db.reading() as connection:
         ids = connection.execute(query).scalars().all()
-        found = [run_rows(connection, ids[at : at + _CHUNK]) for at in range(0, len(ids), _CHUNK)]
+        found = [run_rows(connection, some) for some in in_parts(ids)]
     return tuple(run for part in found for run in part)
 
 
@@ -216,7 +214,7 @@ def _violation_kinds(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, f
     violations = schema.violations
     kinds: dict[str, set[ViolationKind]] = defaultdict(set)
     with db.reading() as connection:
-        for row in _in_chunks(connection, violations.c.attempt_id, attempt_ids, violations.c.kind):
+        for row in _values(connection, violations.c.attempt_id, attempt_ids, violations.c.kind):
             kinds[row[0]].add(ViolationKind(row[1]))
     return defaultdict(frozenset, {attempt: frozenset(found) for attempt, found in kinds.items()})
 
@@ -224,7 +222,7 @@ def _violation_kinds(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, f
 def _samples(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, Series]:
     samples = schema.samples
     with db.reading() as connection:
-        found = _in_chunks(connection, samples.c.attempt_id, attempt_ids, samples.c.series)
+        found = _values(connection, samples.c.attempt_id, attempt_ids, samples.c.series)
         return {row[0]: _series(unpack_columns(row[1])) for row in found}
 
 
@@ -235,11 +233,11 @@ def _series(columns: Mapping[str, Sequence[Any]]) -> Series:
     return Series(at_seconds=at_seconds, **drawn)
 
 
-def _in_chunks(
+def _values(
     connection: sa.Connection, key: sa.Column[Any], keys: Sequence[str], value: sa.Column[Any]
 ) -> Iterable[Any]:
-    for at in range(0, len(keys), _CHUNK):
-        yield from connection.execute(sa.select(key, value).where(key.in_(keys[at : at + _CHUNK])))
+    for some in in_parts(keys):
+        yield from connection.execute(sa.select(key, value).where(key.in_(some)))
 
 
 def _main(db: Database, runs: Sequence[RunRow], loaded: Mapping[str, RunRecord]) -> RunRecord | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.loading import run_rows
-from orchestrator.database.plain import PlainQuery, plain_rows
+from orchestrator.database.plain import PlainQuery, in_parts, plain_rows
 from orchestrator.database.rows import names_of_tests
 from orchestrator.database.schema import attempts, hosts, runs, tests
 from orchestrator.model import Outcome, TestId
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _FACTS = Observations.__slots__
 _COLUMNS = [attempts.c["test_seconds" if fact == "duration_seconds" else fact] for fact in _FACTS]
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
-_AT_ONCE = 500
-"""SQLite bounds the number of parameters."""
 
 
 def observed(
@@ -122,8 +120,8 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
     found: dict[tuple[str, str | None], dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     machines: dict[str, str] = {}
     with db.reading() as connection:
-        for start in range(0, len(run_ids), _AT_ONCE):
-            here = query.where(attempts.c.run_id.in_(run_ids[start : start + _AT_ONCE]))
+        for some in in_parts(run_ids):
+            here = query.where(attempts.c.run_id.in_(some))
             for run_id, machine, path, case, *figures in plain_rows(connection, here):
                 found[path, case][run_id].append(figures)
                 machines[run_id] = machine

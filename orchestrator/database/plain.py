@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import sqlalchemy as sa
 
     PlainRows = Sequence[tuple[Any, ...]]
+
+T = TypeVar("T")
+
+_MOST_PARAMETERS = 500
 
 
 def plain_rows(connection: sa.Connection, query: sa.Select[Any]) -> PlainRows:
@@ -53,6 +57,12 @@ class PlainQuery:
         finally:
             cursor.close()
         return rows
+
+
+def in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """A list for `IN`, in parts: SQLite bounds the number of parameters of a statement."""
+    for start in range(0, len(values), _MOST_PARAMETERS):
+        yield values[start : start + _MOST_PARAMETERS]
 
 
 def moment_of(value: str | datetime) -> datetime:
