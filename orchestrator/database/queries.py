@@ -1,7 +1,7 @@
 """All questions that the commands ask of the database, in one place to import from: each is loaded when it is
 first asked, for no command asks them all.
 """
-# ruff: noqa: PLC0414 - `as` says to type checkers that others may import the name from here (PEP 484)
+# ruff: noqa: I001, PLC0414 - `as` says to type checkers that others may import the name from here (PEP 484)
 
 from __future__ import annotations
 
@@ -9,43 +9,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.database.broken import broken_budgets as broken_budgets
-    from orchestrator.database.broken import troubles as troubles
+    from orchestrator.database.broken import broken_budgets as broken_budgets, troubles as troubles
     from orchestrator.database.compare import diff_runs as diff_runs
     from orchestrator.database.export import export_run as export_run
     from orchestrator.database.flaky import flaky_tests as flaky_tests
     from orchestrator.database.loading import (
         failed_tests as failed_tests,
-    )
-    from orchestrator.database.loading import (
         find_run as find_run,
-    )
-    from orchestrator.database.loading import (
         list_runs as list_runs,
-    )
-    from orchestrator.database.loading import (
         load_run as load_run,
-    )
-    from orchestrator.database.loading import (
         load_samples as load_samples,
     )
     from orchestrator.database.nightly import nightly as nightly
     from orchestrator.database.observed import (
         figures_of_runs as figures_of_runs,
-    )
-    from orchestrator.database.observed import (
         has_branch as has_branch,
-    )
-    from orchestrator.database.observed import (
         observed as observed,
-    )
-    from orchestrator.database.observed import (
         runs_up_to as runs_up_to,
     )
     from orchestrator.database.ranking import offenders as offenders
     from orchestrator.database.sizes import database_size as database_size
-    from orchestrator.database.usage import first_usage as first_usage
-    from orchestrator.database.usage import usage_report as usage_report
+    from orchestrator.database.usage import first_usage as first_usage, usage_report as usage_report
 
 _MODULES = {
     "broken_budgets": "broken",
