@@ -20,6 +20,7 @@ from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Source
 from orchestrator.stopping import StopFlag
+from tests.cgroups import cgroups_named
 from tests.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def kind(engine: Engine) -> ParentKind:
 
 def leased_left() -> list[str]:
     """This user's own fixed parents that exist, of either driver."""
-    return sorted({p.name for p in parents.CGROUP_ROOT.glob(f"**/orch[-_]u{os.geteuid()}[-_]*")})
+    return sorted({path.name for path in cgroups_named(f"orch[-_]u{os.geteuid()}[-_]*")})
 
 
 def check(evidence: Evidence, kind: ParentKind) -> None:
@@ -157,7 +158,7 @@ def test_the_next_test_is_not_charged_for_the_one_before(bench: Bench, kind: Par
 def test_nothing_is_left(bench: Bench, kind: ParentKind) -> None:
     before = leased_left()
     bench.sh("true")
-    left = list(parents.CGROUP_ROOT.glob(f"**/orch[-_]{bench.run_id[:8]}*"))
+    left = cgroups_named(f"orch[-_]{bench.run_id[:8]}*")
     assert left == []
     assert bench.engine.find(labels.run_filter(bench.run_id)) == ()
     if kind is ParentKind.LEASED and before:

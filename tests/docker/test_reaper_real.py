@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from orchestrator.engine.labels import Owner, labels_of_helper
 from orchestrator.engine.reaper import Reaper, find_orphans, remove_orphans, sweep_run
 from orchestrator.errors import NotFoundError
 from orchestrator.measure.processes import owner_alive, owner_token
+from tests.cgroups import cgroups_named
 from tests.handmade import OPEN_SECCOMP, make_profile
 
 if TYPE_CHECKING:
@@ -37,9 +37,8 @@ CLEAN_SECONDS = 10.0
 def traces(engine: Engine, run_id: str, place: Path) -> list[str]:
     """What is left of a run: labelled objects, cgroups, its temporary folder."""
     found = [f"{f.kind} {f.name}" for f in engine.find({labels.RUN: run_id})]
-    # not Path.glob, which fails where a folder goes while it is walked through
-    cgroups = glob.glob(f"/sys/fs/cgroup/**/orch[-_]{run_id[:8]}*", recursive=True)  # noqa: PTH207
-    return [*found, *cgroups, *([str(place)] if place.exists() else [])]
+    cgroups = cgroups_named(f"orch[-_]{run_id[:8]}*")
+    return [*found, *map(str, cgroups), *([str(place)] if place.exists() else [])]
 
 
 def wait_until_clean(engine: Engine, run_id: str, place: Path) -> float:

@@ -20,6 +20,7 @@ from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Leftover, Source
 from orchestrator.stopping import StopFlag, StopLevel
+from tests.cgroups import cgroups_named
 from tests.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Bench:
@@ -79,12 +79,9 @@ class Bench:
         """Everything that is left of this run but the file that all its containers have as /etc/hosts, which goes
         with the run's folder.
         """
-        # at the top of a hierarchy; deeper down, cgroups of others come and go while they are walked through
-        name = f"orch[-_]{self.run_id[:8]}*"
-        cgroups = [str(path) for pattern in (name, f"*/{name}") for path in CGROUPS.glob(pattern)]
         return [
             *self.containers(),
-            *cgroups,
+            *map(str, cgroups_named(f"orch[-_]{self.run_id[:8]}*")),
             *(str(p) for p in self.work.iterdir() if not p.name.startswith("orch-hosts-")),
         ]
 
