@@ -135,3 +135,20 @@ def test_a_long_window_rests_on_the_newest_attempts_before_it(database):
     assert of(long, "t/many").before == of(short, "t/many").before.newest(50)
     assert of(long, "t/few").before == of(short, "t/few").before
     assert of(long, "t/few").now == of(short, "t/few").now
+
+
+def test_a_test_that_ran_seldom_keeps_its_history_beside_one_that_ran_often(database):
+    for ago in (30, 29):
+        night(database, ago, {"t/seldom": (PASSED, 10 + ago), "t/often": (PASSED, 5)})
+    run = make_run(started_at=days_ago(20))
+    database.begin_run(run, [])
+    for number in range(130):  # more than 50 for each of both tests, and the fifth that is read besides
+        usage = make_usage(memory_peak_bytes=(100 + number) << 20)
+        assignment = make_assignment(run, "t/often", repetition=1 + number)
+        ago = days_ago(20 - number / 20)
+        database.record(run.id, make_result(run, assignment=assignment, usage=usage, started_at=ago))
+    finish(database, run)
+    night(database, 1, {"t/seldom": (PASSED, 11), "t/often": (PASSED, 11)})
+    found = queries.nightly(database, since=days_ago(4), until=NOW, orch_version="1")
+    assert of(found, "t/seldom").before.measured(Resource.MEMORY) == [40 << 20, 39 << 20]
+    assert of(found, "t/often").before.measured(Resource.MEMORY) == [(180 + n) << 20 for n in range(50)]
