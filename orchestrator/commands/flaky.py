@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.opening import open_database
+from orchestrator.commands.opening import opened_for_report
 from orchestrator.commands.printing import parse_window, say, show
 from orchestrator.commands.session import load_with_database, project_name
 from orchestrator.database import queries
@@ -44,7 +44,7 @@ def flaky(options: FlakyOptions) -> int:
         )
     window = parse_window(options.since, options.until)
     config = load_with_database(options.config_path, options.database)
-    with open_database(config) as db:
+    with opened_for_report(config) as db:
         found = queries.flaky_tests(db, since=window.since, until=window.until, project=project_name(config))
     rows = worst_first((test, find(test)) for test in found)
     shown = rows[: options.limit]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.opening import open_database, opened
+from orchestrator.commands.opening import opened, opened_for_report
 from orchestrator.commands.printing import Window, note, parse_window, say, show, write
 from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
@@ -67,7 +67,7 @@ def _files(options: ReportOptions) -> int:
             "--html and --prometheus report on a window", remedy="leave out --run, --violations and --resource"
         )
     config = load_with_database(options.config_path, options.database)
-    with open_database(config) as db:
+    with opened_for_report(config) as db:
         write_reports(
             db,
             parse_window(options.since or "24h", options.until),
@@ -81,7 +81,7 @@ def _files(options: ReportOptions) -> int:
 def _usage(options: ReportOptions, window: Window) -> int:
     people = options.output_format in PEOPLE
     resources = _resources(options.resources, people=people)
-    with open_database(load_with_database(options.config_path, options.database)) as db:
+    with opened_for_report(load_with_database(options.config_path, options.database)) as db:
         shown, more = queries.first_usage(
             db,
             since=window.since,
@@ -118,7 +118,7 @@ def _violations(options: ReportOptions, window: Window) -> int:
     from orchestrator.reports.violations import troubles, violations_table
 
     config = load_with_database(options.config_path, options.database)
-    with open_database(config) as db:
+    with opened_for_report(config) as db:
         limit = sarif.MAX_RESULTS if options.output_format == "sarif" else options.limit
         if options.run_id is not None:
             found = tuple(troubles(queries.broken_budgets(db, run=options.run_id)))
@@ -147,7 +147,7 @@ def offenders(
     """The tests that cost most, by one resource or by each."""
     window = parse_window(since, until)
     chosen = tuple(Resource) if by == "all" else (Resource(by),)
-    with open_database(load_with_database(config_path, database)) as db:
+    with opened_for_report(load_with_database(config_path, database)) as db:
         found = [
             (resource, queries.offenders(db, since=window.since, until=window.until, by=resource, limit=limit))
             for resource in chosen

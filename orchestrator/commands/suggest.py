@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.opening import open_database
+from orchestrator.commands.opening import opened_for_report
 from orchestrator.commands.printing import note, say, show
 from orchestrator.commands.session import load_with_database, project_name
 from orchestrator.config.edit import NewRule, edited
@@ -56,7 +56,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
     everything = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
     chosen = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=_silent)
     plan = _assigned(config, everything)
-    with open_database(config) as db:
+    with opened_for_report(config) as db:
         since = datetime.now(tz=UTC) - WINDOW
         history = queries.observed(db, project=project_name(config), since=since)
     found = [
