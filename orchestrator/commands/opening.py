@@ -39,7 +39,7 @@ def open_database(config: Config) -> Database:
 @contextmanager
 def opened_for_report(config: Config) -> Iterator[Database]:
     """As `open_database`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows
-    and keeps them to its end; with `cli.GC_THRESHOLDS` alone the page of a week of a million attempts took 7 % longer.
+    and keeps them to its end; with `cli.GC_THRESHOLDS` alone the page of a week took 7 % longer.
     """
     collects = gc.isenabled()
     gc.disable()
