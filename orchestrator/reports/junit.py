@@ -6,13 +6,12 @@ whatever a test prints, the file is legal XML 1.0.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from orchestrator.model import CaseOutcome, CaseResult, Outcome, Verb, counting
-from orchestrator.reports.files import write_atomically
+from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.output import tail_text
 from orchestrator.reports.text import bounded, one_line, visible
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.model import Attempt, RunSummary, TestResult
+    from orchestrator.model import Attempt, TestResult
+    from orchestrator.reports.digest import RunSummary
 
 NAME_CHARACTERS = 1000
 TEXT_CHARACTERS = 20_000
@@ -29,30 +29,34 @@ _FAILED_CASES = (CaseOutcome.FAILED, CaseOutcome.ERROR)
 _GOOD = (Outcome.PASSED, Outcome.SKIPPED)
 
 
-def write_junit(summary: RunSummary, path: Path) -> None:
-    """Write the report atomically. Raises OSError."""
-    write_atomically(path, junit_pieces(summary))
+class JUnitReport:
+    """Of one run: a suite is made as soon as its test has ended, and only copied when the run has."""
 
+    def __init__(self, folder: Path) -> None:
+        """What is made waits on `folder`'s disk. Raises OSError."""
+        self._suites = Pieces(folder)
+        self._totals: Counter[str] = Counter()
 
-def junit_pieces(summary: RunSummary) -> Iterator[bytes]:
-    """The report as UTF-8, a suite at a time: the totals stand in front of them, so they wait in a file."""
-    totals: Counter[str] = Counter()
-    with tempfile.TemporaryFile() as suites:
-        for result in summary.results:
-            suites.write(_suite_text(result, totals).encode())
-        suites.seek(0)
-        root = ET.Element("testsuites", _root_attributes(summary, totals))
+    def add(self, results: Iterable[TestResult]) -> None:
+        """Tests have their final results. Raises OSError."""
+        self._suites.add("".join([_suite_text(result, self._totals) for result in results]))
+
+    def write(self, summary: RunSummary, path: Path) -> None:
+        """Write the report atomically. Raises OSError."""
+        write_atomically(path, self.pieces(summary))
+
+    def pieces(self, summary: RunSummary) -> Iterator[bytes]:
+        """The report as UTF-8."""
+        root = ET.Element("testsuites", _root_attributes(summary, self._totals))
         head, _, tail = ET.tostring(root, encoding="utf-8", xml_declaration=True).partition(b" />")
-        if not summary.results:
+        if not self._totals:
             yield head + b" />" + tail + b"\n"
             return
         yield head + b">\n"
-        while piece := suites.read(_PIECE_BYTES):
-            yield piece
+        yield from self._suites.read()
         yield b"</testsuites>\n"
 
 
-_PIECE_BYTES = 1 << 16
 _COUNTS = ("tests", "failures", "errors")
 
 
@@ -109,9 +113,9 @@ def _attribute(value: str) -> str:
 _MARKUP = frozenset('&<>"')
 
 
-def junit_element(summary: RunSummary) -> ET.Element:
-    """The whole report."""
-    suites = [_suite(result) for result in summary.results]
+def junit_element(summary: RunSummary, results: Iterable[TestResult]) -> ET.Element:
+    """The whole report as a tree."""
+    suites = [_suite(result) for result in results]
     totals = {name: sum(int(suite.get(name, "0")) for suite in suites) for name in _COUNTS}
     root = ET.Element("testsuites", _root_attributes(summary, totals))
     root.extend(suites)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.execute import is_plain
-from orchestrator.commands.folders import RunFolder, old_runs
+from orchestrator.commands.folders import RunFolder, is_plain, old_runs
 from orchestrator.config.settings import Retention
 from orchestrator.model import Outcome, OutputLog, TestResult, Verb
 from tests.unit.database.database_examples import make_assignment, make_attempt, make_run
