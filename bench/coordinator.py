@@ -32,8 +32,8 @@ from orchestrator.config.loader import load_config
 from orchestrator.database import bundles
 from orchestrator.database.store import Database
 from orchestrator.measure.calibration import Calibration, corrected
-from orchestrator.measure.counters import parse_agent, parse_v1
-from orchestrator.measure.turns import Look, turn_usage
+from orchestrator.measure.counters import parse_v1
+from orchestrator.measure.turns import AGENT_FILES_V1, Look, Turn, agent_counters, turn_usage
 from orchestrator.model import (
     AgentRecord,
     Assignment,
@@ -195,11 +195,15 @@ class ReadyLane:
         before, self._before = self._before, Look(parse_v1(_files(cpu)), 2_519_040)
         return corrected(
             turn_usage(
-                before,
-                self._before,
-                cpu_before=parse_agent(_agent(cpu - 2_500_000)).cpu_seconds,
-                cpu_after=parse_agent(_agent(cpu)).cpu_seconds,
-                samples=(),
+                Turn(
+                    agent_before=agent_counters(_agent(cpu - 2_500_000)),
+                    agent_after=agent_counters(_agent(cpu)),
+                    before=before,
+                    after=self._before,
+                    overlapped=position > 1,
+                    followed=True,
+                ),
+                (),
             ),
             _CALIBRATION,
         )
@@ -210,7 +214,8 @@ def _files(cpu: int) -> dict[str, str]:
 
 
 def _agent(cpu: int) -> str:
-    return f"@/sys/fs/cgroup/cpuacct/cpuacct.usage\n{cpu}\n"
+    numbers = (cpu, 2_519_040, 1_306_624)
+    return "".join(f"@{path}\n{number}\n" for path, number in zip(AGENT_FILES_V1, numbers, strict=True))
 
 
 def plan_of(run_id: str, tests: int, folder: Path) -> tuple[tuple[Assignment, ...], Any]:

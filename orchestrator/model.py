@@ -704,6 +704,8 @@ class TestResult:
         interrupted, skipped or lost to the engine says nothing about the test; a failure in a reused slot that
         was tried again does not count.
         """
+        if len(self.attempts) == 1:
+            return self.attempts[0]
         silent = (Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED)
         return next((a for a in reversed(counting(self.attempts)) if a.outcome not in silent), self.attempts[-1])
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PIECE_SECONDS = 0.5
+_ONLY_RUN = [True, False, False, False]
 
 
 class StopLevel(IntEnum):
@@ -45,6 +46,8 @@ class StopFlag:
     @property
     def level(self) -> StopLevel:
         """The highest level that was set."""
+        if self._reached == _ONLY_RUN:  # asked several times a test
+            return StopLevel.RUN
         for level in (StopLevel.KILL, StopLevel.TERMINATE, StopLevel.DRAIN):
             if self._reached[level]:
                 return level

@@ -153,7 +153,7 @@ def _recorded(
     folder = config.state_dir / DIAGNOSES
     began = time.monotonic()
     with Database.open(None, state_dir=folder, owner_alive=owner_alive) as database:
-        with ended_whatever_happens(this.id, database):
+        with ended_whatever_happens(this.id, lambda: database):
             diagnosis, ledger, signal_number = _carried_out(
                 config, engine, this, subject, runs=runs, database=database, tell=tell
             )

@@ -14,6 +14,7 @@ from orchestrator.scheduling.policy import Event, Idle, Started
 
 if TYPE_CHECKING:
     from orchestrator.commands.folders import RunFolder
+    from orchestrator.commands.opening import LateDatabase
     from orchestrator.commands.reporting import RunProgress
     from orchestrator.database.store import Database
 
@@ -24,7 +25,9 @@ MOST_WAITING = 64
 class Keeping:
     """Of one run, in the scheduler's thread. `flush` at the end, however it comes."""
 
-    def __init__(self, run_id: str, *, database: Database, folder: RunFolder, progress: RunProgress) -> None:
+    def __init__(
+        self, run_id: str, *, database: Database | LateDatabase, folder: RunFolder, progress: RunProgress
+    ) -> None:
         self._run_id = run_id
         self._database, self._folder, self._progress = database, folder, progress
         self._waiting: list[Event | TestResult] = []

@@ -1,20 +1,25 @@
-"""Opens the project's resource database for a command."""
+"""Opens the project's resource database for a command. SQLAlchemy, 0.2 s, is imported where that is done."""
 
 from __future__ import annotations
 
 import gc
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.session import load_with_database
-from orchestrator.database.store import Database
+from orchestrator.database.glance import glance
 from orchestrator.measure.processes import owner_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+    from types import TracebackType
+    from typing import Self
 
     from orchestrator.config.settings import Config
+    from orchestrator.database.store import Database
+    from orchestrator.model import History, TestId, TestResult
 
 
 @contextmanager
@@ -26,6 +31,8 @@ def opened(config_path: Path | None, database: str | None) -> Iterator[Database]
 
 def open_database(config: Config) -> Database:
     """The resource database of a configuration that is loaded already."""
+    from orchestrator.database.store import Database
+
     return Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive)
 
 
@@ -42,3 +49,77 @@ def opened_for_report(config: Config) -> Iterator[Database]:
     finally:
         if collects:
             gc.enable()
+
+
+class LateDatabase:
+    """The resource database of a run: opened in a thread of its own while the first container comes up, unless it
+    is wanted before. Until then earlier runs are known by a glance at the file. Used by one thread.
+    """
+
+    def __init__(self, config: Config, notices: Callable[[Iterable[str]], None]) -> None:
+        """`notices` is told what the user should know of the opening, by who waits for it."""
+        self._config = config
+        self._notices = notices
+        self._database: Database | None = None
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._told = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        if self._database is not None:
+            self._database.close()
+
+    def history(self, test_ids: Iterable[TestId], *, project: str) -> Mapping[TestId, History]:
+        """See `Database.history`."""
+        if self._thread is None and self._config.database_url is None:
+            tests = tuple(test_ids)
+            known = glance(self._config.state_dir / "resources.db", tests, project=project)
+            if known is not None:
+                return known
+            test_ids = tests
+        return self.get().history(test_ids, project=project)
+
+    def failed(self, run_id: str) -> tuple[TestId, ...]:
+        """Tests of an earlier run that did not pass, or were planned and not run."""
+        from orchestrator.database.queries import failed_tests
+
+        return tuple(failed_tests(self.get(), run_id))
+
+    def begin(self, first: Callable[[Database], None] = lambda _: None) -> None:
+        """Open it, and do `first` with it, by and by. Only the first call counts."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._open, args=(first,), name="orch-database-opener")
+            self._thread.start()
+
+    def _open(self, first: Callable[[Database], None]) -> None:
+        try:
+            if self._database is None:
+                self._database = open_database(self._config)
+            first(self._database)
+        except BaseException as error:  # noqa: BLE001 - raised where the database is wanted
+            self._error = error
+
+    def get(self) -> Database:
+        """It, open, once all that `begin` was given is done. Raises what came of that."""
+        if self._thread is None and self._database is None:
+            self._database = open_database(self._config)
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._database is not None  # noqa: S101 - for the type checker: open, or an error
+        if not self._told:
+            self._told = True
+            self._notices(self._database.notices)
+        return self._database
+
+    def record_soon(self, run_id: str, result: TestResult) -> None:
+        """See `Database.record_soon`."""
+        self.get().record_soon(run_id, result)

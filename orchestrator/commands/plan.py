@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.commands.opening import LateDatabase
 from orchestrator.commands.options import Selection
 from orchestrator.commands.printing import note, say, show
 from orchestrator.commands.selecting import make_plan, nothing_selected
@@ -90,12 +91,10 @@ def _assignments(selection: Selection, *, history: bool = True) -> tuple[tuple[A
     run_id = str(uuid.uuid4())
     database_file = config.state_dir / "resources.db"
     if selection.rerun is None and (not history or (config.database_url is None and not database_file.exists())):
-        found = make_plan(selection, config, host=host, run_id=run_id, database=None, notice=note)
+        found = make_plan(selection, config, host=host, run_id=run_id, known=None, notice=note)
     else:
-        from orchestrator.database.store import Database
-
-        with Database.open(config.database_url, state_dir=config.state_dir) as database:
-            found = make_plan(selection, config, host=host, run_id=run_id, database=database, notice=note)
+        with LateDatabase(config, lambda _: None) as database:
+            found = make_plan(selection, config, host=host, run_id=run_id, known=database, notice=note)
     if not found:
         nothing_selected(config, note)
     return found, config, host

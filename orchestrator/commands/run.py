@@ -20,17 +20,17 @@ from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
 from orchestrator.commands.ground import ground
 from orchestrator.commands.keeping import Keeping
+from orchestrator.commands.opening import LateDatabase
 from orchestrator.commands.reporting import Output
 from orchestrator.commands.selecting import make_plan, nothing_selected
 from orchestrator.commands.session import git_state, load, project_name, specs_of
 from orchestrator.commands.signals import Signals
-from orchestrator.database.store import Database
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
 from orchestrator.engine.labels import TEST
 from orchestrator.engine.limits import require_enforced
 from orchestrator.errors import ExitCode, OrchError
-from orchestrator.measure.processes import host_info, owner_alive
+from orchestrator.measure.processes import host_info
 from orchestrator.model import Ledger, Outcome, Run, RunStatus
 from orchestrator.reports.digest import RunSummary
 from orchestrator.scheduling.admission import Budget
@@ -40,16 +40,17 @@ from orchestrator.scheduling.policy import Policy
 from orchestrator.stopping import StopLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.commands.options import RunOptions
     from orchestrator.config.settings import Config
+    from orchestrator.database.store import Database
     from orchestrator.engine.base import Engine
     from orchestrator.engine.local import LocalExecutor
     from orchestrator.engine.reaper import Reaper
     from orchestrator.model import Assignment, HostInfo
     from orchestrator.reports.digest import Digest
-    from orchestrator.scheduling.loop import Schedule
+    from orchestrator.scheduling.loop import Event, Schedule
 
 MAX_AUTO_SLOTS = 64
 SWITCH_SECONDS = 0.0005
@@ -65,10 +66,9 @@ def run(options: RunOptions) -> int:
     config = load(options.config_path, options.overrides())
     host = host_info()
     output = Output(options, config)
-    with Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive) as database:
-        output.notices(database.notices)
+    with LateDatabase(config, output.notices) as late:
         run_id = str(uuid.uuid4())
-        plan = make_plan(options, config, host=host, run_id=run_id, database=database, notice=output.notice)
+        plan = make_plan(options, config, host=host, run_id=run_id, known=late, notice=output.notice)
         if not plan:
             nothing_selected(config, output.notice)
             return ExitCode.OK
@@ -78,8 +78,9 @@ def run(options: RunOptions) -> int:
         plan = marked(plan, require_enforced(engine.info, allow=options.allow_unenforced))
         images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
         this = describe(run_id, config, engine, host, images)
-        with ended_whatever_happens(run_id, database):
-            summary = carry_out(this, plan, config=config, engine=engine, database=database, output=output)
+        with ended_whatever_happens(run_id, late.get):
+            summary = carry_out(this, plan, config=config, engine=engine, late=late, output=output)
+        database = late.get()
         database.finish_run(
             run_id,
             status=summary.status,
@@ -94,14 +95,14 @@ def run(options: RunOptions) -> int:
 
 
 @contextmanager
-def ended_whatever_happens(run_id: str, database: Database) -> Iterator[None]:
+def ended_whatever_happens(run_id: str, database: Callable[[], Database]) -> Iterator[None]:
     """A run that an error ended (a reader that went away, a full disk) is recorded as interrupted."""
     began = time.monotonic()
     try:
         yield
     except BaseException as error:
         with suppress(OrchError):  # the first error is the one to be told
-            database.finish_run(
+            database().finish_run(
                 run_id,
                 status=RunStatus.INTERRUPTED,
                 exit_code=_code_of(error),
@@ -130,7 +131,7 @@ def carry_out(
     *,
     config: Config,
     engine: Engine,
-    database: Database,
+    late: LateDatabase,
     output: Output,
 ) -> RunSummary:
     """From the first container to the last: what became of the plan."""
@@ -139,9 +140,13 @@ def carry_out(
     sys.setswitchinterval(SWITCH_SECONDS)
     with ground(this, config, engine) as here:
         progress = output.progress(folder, here.sampler)
-        keeping = Keeping(this.id, database=database, folder=folder, progress=progress)
+        keeping = Keeping(this.id, database=late, folder=folder, progress=progress)
+
+        def on_event(event: Event) -> None:
+            keeping.event(event)
+            late.begin(lambda database: database.begin_run(this, plan, owner=here.owner.token))
+
         with Signals(here.stop, progress.running_lines) as signals:
-            database.begin_run(this, plan, owner=here.owner.token)
             progress.start(this, plan)
             profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
             calibrate(
@@ -166,7 +171,7 @@ def carry_out(
                 policy=policy(config),
                 stop=here.stop,
                 profiles=profiles,
-                on_event=keeping.event,
+                on_event=on_event,
             )
             try:
                 for result in going:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.commands.session import project_name
 from orchestrator.commands.sharding import shard_wanted, sharded
@@ -13,12 +13,21 @@ from orchestrator.suites.discover import discover
 from orchestrator.suites.filters import parse_filter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from orchestrator.commands.options import Selection
     from orchestrator.config.settings import Config
-    from orchestrator.database.store import Database
     from orchestrator.model import Assignment, History, HostInfo, Test, TestId
+
+
+class Known(Protocol):
+    """What earlier runs have left."""
+
+    def history(self, test_ids: Iterable[TestId], *, project: str) -> Mapping[TestId, History]:
+        """Of tests that passed at least once in the last 30 days."""
+
+    def failed(self, run_id: str) -> Iterable[TestId]:
+        """Tests of an earlier run that did not pass, or were planned and not run."""
 
 
 def make_plan(
@@ -27,17 +36,17 @@ def make_plan(
     *,
     host: HostInfo,
     run_id: str,
-    database: Database | None,
+    known: Known | None,
     notice: Callable[[str], None],
 ) -> tuple[Assignment, ...]:
-    """The assignments, in the tests' order. `database` None: nothing is known of earlier runs."""
+    """The assignments, in the tests' order. `known` None: nothing is known of earlier runs."""
     wanted = parse_filter(options.filter_text) if options.filter_text else None
     shard = shard_wanted(options.shard, os.environ, notice)
     if options.only_profile is not None:
         _check_profile(options.only_profile, config)
     tests = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=notice)
-    if options.rerun is not None and database is not None:
-        tests = _not_passed(tests, options.rerun, database)
+    if options.rerun is not None and known is not None:
+        tests = _not_passed(tests, options.rerun, known)
     plan = assign(
         tests,
         rules=config.rules,
@@ -45,7 +54,7 @@ def make_plan(
         default=config.default_profile,
         run_id=run_id,
         forced=options.profile,
-        history=_history(tests, database, config),
+        history={} if known is None else known.history([t.id for t in tests], project=project_name(config)),
         host=host,
         retries=config.run.retries,
         repeat=options.repeat or 1,
@@ -66,17 +75,9 @@ def _check_profile(name: str, config: Config) -> None:
     known_profile(name, config.profiles, "--only-profile")
 
 
-def _history(tests: tuple[Test, ...], database: Database | None, config: Config) -> Mapping[TestId, History]:
-    if database is None:
-        return {}
-    return database.history([t.id for t in tests], project=project_name(config))
-
-
-def _not_passed(tests: tuple[Test, ...], run_id: str, database: Database) -> tuple[Test, ...]:
+def _not_passed(tests: tuple[Test, ...], run_id: str, known: Known) -> tuple[Test, ...]:
     """Those that did not pass in an earlier run, or were planned and not run."""
-    from orchestrator.database.queries import failed_tests
-
-    failed = {str(test_id) for test_id in failed_tests(database, run_id)}
+    failed = {str(test_id) for test_id in known.failed(run_id)}
     if not failed:
         raise NoTestsError(
             f"run {run_id} has nothing to run again: all of it passed", remedy="orch run runs everything"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
-
-from pydantic import BaseModel
 
 from orchestrator.config.settings import Config, Origin, Retention, RunSettings
 from orchestrator.config.shipped import docker_folder
@@ -29,11 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.config.document import ImagePart, RulePart, SuitePart
-    from orchestrator.config.layers import Settings
-    from orchestrator.config.problems import Place
+    from orchestrator.config.settings import Merged, Settings
 
 _SHIPPED = "shipped:"
-_NOT_IN_DIGEST = ("database", "state_dir", "retention.", "presets.")
 
 
 class _Collections(TypedDict):
@@ -44,21 +38,15 @@ class _Collections(TypedDict):
     presets: Mapping[str, tuple[str, ...]]
 
 
-def build(
-    settings: Settings,
-    *,
-    root: Path,
-    path: Path | None,
-    rule_places: tuple[Place, ...],
-    shorten: Mapping[str, str],
-) -> Config:
+def build(merged: Merged, *, root: Path, path: Path | None, shorten: Mapping[str, str]) -> Config:
     """The Config of checked settings; `shorten` gives the names by which files are shown in places."""
+    settings = merged.settings
     values: dict[str, Any] = {key: setting.value for key, setting in settings.items()}
     collections: _Collections = {
         "profiles": {name: _profile(name, values) for name in _names(values, "profiles")},
         "rules": tuple(
             _rule(rule, f"{shorten.get(place.source, place.source)}:{place.line}")
-            for rule, place in zip(values["rules"], rule_places, strict=True)
+            for rule, place in zip(values["rules"], merged.rule_places, strict=True)
         ),
         "suites": tuple(_suite(suite) for suite in values["suites"]),
         "images": {name: _image(name, values[f"images.{name}"], root) for name in _names(values, "images")},
@@ -67,7 +55,7 @@ def build(
     return Config(
         project_root=root,
         path=path,
-        digest=_digest(values),
+        digest=merged.digest,
         default_profile=values["default_profile"],
         run=_run(values),
         retention=_retention(values),
@@ -201,15 +189,3 @@ def _retention(values: Mapping[str, Any]) -> Retention:
         runs_count=values["retention.runs_count"],
         runs_bytes=values["retention.runs_size"],
     )
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    kept = {key: value for key, value in values.items() if not key.startswith(_NOT_IN_DIGEST)}
-    text = json.dumps(kept, sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, BaseModel):
-        return value.model_dump(exclude_unset=True)
-    raise TypeError(f"no plain form of {type(value)}")

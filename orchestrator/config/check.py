@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.config.document import ImagePart, SuitePart
-    from orchestrator.config.layers import Settings
+    from orchestrator.config.settings import Settings
     from orchestrator.config.validate import ValidLayer
 
 _RULE_CONDITIONS = ("match", "marker", "suite")

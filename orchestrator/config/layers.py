@@ -5,7 +5,7 @@ Strongest first: command line, ORCH_* environment, file, `inherits`, built-in de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from orchestrator.config.defaults import BASE_PROFILE, as_tree
 from orchestrator.config.positions import Node, Table
 from orchestrator.config.problems import Place, Problem, shown, suggestion
-from orchestrator.config.settings import Layer, Origin
+from orchestrator.config.settings import Layer, Setting, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,25 +38,6 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """Variable -> dotted setting. Other ORCH_* variables are no settings (a test inside orch has some)."""
 _FLAG_WORDS = {"1": "true", "yes": "true", "on": "true", "0": "false", "no": "false", "off": "false"}
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One value and its source."""
-
-    value: object
-    layer: Layer
-    place: Place
-    owner: str = ""
-    """For an inherited value: the profile that gives it."""
-
-    def origin(self, shorten: Mapping[str, str]) -> Origin:
-        """Layer and place for the user; `shorten` gives names of files as they are shown there."""
-        place = str(replace(self.place, source=shorten.get(self.place.source, self.place.source)))
-        return Origin(layer=self.layer, place=f"{place} (profile {self.owner})" if self.owner else place)
-
-
-Settings = dict[str, Setting]
 
 
 def environment_tree(env: Mapping[str, str]) -> Table:

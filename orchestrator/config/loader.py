@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from orchestrator.config import build, layers
-from orchestrator.config.check import check
-from orchestrator.config.defaults import BUILT_IN, DEFAULTS, as_tree
-from orchestrator.config.positions import MAX_FILE_BYTES, Table, read_tree
-from orchestrator.config.problems import Place, Problem, raise_if_any
-from orchestrator.config.settings import Layer
-from orchestrator.config.validate import ValidLayer, validate
+from orchestrator.config import build, remembered
+from orchestrator.config.problems import Place
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.config.settings import Config
+    from orchestrator.config.settings import Config, Merged
 
+MAX_FILE_BYTES = 1 << 20
 FILE_NAME = "profiles.yaml"
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -41,37 +36,30 @@ def load_config(
     path = find_file(start) if path is None else start / path
     root = find_root(start) if path is None else path.parent.resolve()
     file_name = None if path is None else _shown_name(path, start)
-    trees: list[tuple[Table, Layer]] = []
-    problems: list[Problem] = []
-    if path is not None and file_name is not None:
-        tree, problems = _read_file(path, file_name)
-        trees.append((tree, Layer.FILE))
-    trees.append((layers.environment_tree(env), Layer.ENVIRONMENT))
-    trees.append((layers.overrides_tree(overrides), Layer.COMMAND_LINE))
+    data = b"" if path is None or file_name is None else _data(path, file_name)
+    key = remembered.key_of(path, data, str(file_name), env, overrides)
+    merged = remembered.recall(key)
+    if merged is None:
+        from orchestrator.config.merging import merge
 
-    valid = [_built_in()]
-    for tree, layer in trees:
-        document, found = validate(tree, layer)
-        valid.append(document)
-        problems += found
-    settings, found = layers.merge(valid)
-    raise_if_any([*problems, *found, *check(valid, settings, root)])
+        text = None if path is None or file_name is None else _text(data, file_name)
+        merged = merge(text, file_name=file_name or "", env=env, overrides=overrides, root=root)
+        if _may_be_kept(merged):
+            remembered.remember(key, merged)
     return build.build(
-        settings,
+        merged,
         root=root,
         path=None if path is None else root / path.name,
-        rule_places=_rule_places(valid),
         shorten={file_name: path.name} if path is not None and file_name is not None else {},
     )
 
 
-@cache
-def _built_in() -> ValidLayer:
-    tree = as_tree(DEFAULTS, BUILT_IN)
-    assert isinstance(tree, Table)  # noqa: S101 - as_tree gives a table for a dict; tells the type checker
-    layer, problems = validate(tree, Layer.DEFAULT)
-    assert not problems  # noqa: S101 - a defect of orch
-    return layer
+def _may_be_kept(merged: Merged) -> bool:
+    """True where nothing is secret (a database's URL may have a password in it), and no check looked at files,
+    which may change: a seccomp profile, folders that may be links.
+    """
+    folders = {suite.working_dir for suite in merged.settings["suites"].value}
+    return merged.settings.keys().isdisjoint(("seccomp", "database")) and folders <= {"."}
 
 
 def find_file(start: Path) -> Path | None:
@@ -95,21 +83,7 @@ def _shown_name(path: Path, start: Path) -> str:
     return relative if len(relative) < len(str(path)) else str(path)
 
 
-def _read_file(path: Path, name: str) -> tuple[Table, list[Problem]]:
-    text = _text(path, name)
-    tree, problems = read_tree(text, file=name)
-    empty = Table({}, {}, Place(name, 1, 1))
-    if tree is None:
-        return empty, problems
-    if not isinstance(tree, Table):
-        problems.append(
-            Problem(tree.place, "expected keys with values, such as `profiles:`; `orch init` writes some")
-        )
-        return empty, problems
-    return tree, problems
-
-
-def _text(path: Path, name: str) -> str:
+def _data(path: Path, name: str) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{name}:1:1: this is not a regular file")
@@ -120,6 +94,10 @@ def _text(path: Path, name: str) -> str:
         raise ConfigError(message, remedy="`orch init` writes a profiles.yaml; --config names another") from error
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{name}:1:1: larger than {MAX_FILE_BYTES >> 20} MiB; this is no profiles.yaml")
+    return data
+
+
+def _text(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -129,11 +107,3 @@ def _text(path: Path, name: str) -> str:
         raise ConfigError(
             f"{place}: the byte 0x{byte:02x} is not UTF-8", remedy="save the file as UTF-8"
         ) from error
-
-
-def _rule_places(valid: list[ValidLayer]) -> tuple[Place, ...]:
-    """Place of each rule of the layer whose rules hold (the last that has any list of rules)."""
-    for layer in reversed(valid):
-        if "rules" in layer.document.model_fields_set:
-            return tuple(layer.place("rules", index) for index in range(len(layer.document.rules)))
-    return ()

@@ -18,7 +18,6 @@ from orchestrator.config.problems import Place, Problem, shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_FILE_BYTES = 1 << 20
 _MAX_DEPTH = 32
 _MAX_NODES = 50_000
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from orchestrator.config.problems import Place
     from orchestrator.model import ImageSpec, Profile, Rule, Suite
 
 ViolationsPolicy = Literal["off", "warn", "fail"]
@@ -38,6 +39,37 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.layer} ({self.place})" if self.place != self.layer else self.place
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value and its source."""
+
+    value: Any
+    layer: Layer
+    place: Place
+    owner: str = ""
+    """For an inherited value: the profile that gives it."""
+
+    def origin(self, shorten: Mapping[str, str]) -> Origin:
+        """Layer and place for the user; `shorten` gives names of files as they are shown there."""
+        place = str(replace(self.place, source=shorten.get(self.place.source, self.place.source)))
+        return Origin(layer=self.layer, place=f"{place} (profile {self.owner})" if self.owner else place)
+
+
+Settings = dict[str, Setting]
+"""By their dotted names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """All layers in one, checked. Rules, suites and images have the attributes of `document`'s parts."""
+
+    settings: Settings
+    rule_places: tuple[Place, ...]
+    """Of each rule of the layer whose rules hold."""
+    digest: str
+    """See `Config.digest`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

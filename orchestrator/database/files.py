@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
-from orchestrator.database.schema import APPLICATION_ID
+from orchestrator.database.version import APPLICATION_ID
 
 _MAGIC = b"SQLite format 3\x00"
 _WAL_HEADER_BYTES = 32

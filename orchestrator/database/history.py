@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from orchestrator.database.encode import clean, key_of_test
+from orchestrator.database.glance import LOOK_BACK, SILENT, WINDOW, summary
 from orchestrator.database.plain import PlainQuery
 from orchestrator.database.schema import attempts, tests
-from orchestrator.database.statistics import percentile
-from orchestrator.model import History, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.model import TestId
-
-WINDOW = timedelta(days=30)
-LAST_PASSES = 20
-_LOOK_BACK = 25
-"""Newest attempts that are searched for the last 20 passes: bounds the work for a test that mostly fails."""
+    from orchestrator.model import History, TestId
 
 
 def _newest(since: datetime) -> sa.Select[Any]:
@@ -36,9 +30,9 @@ def _newest(since: datetime) -> sa.Select[Any]:
             attempts.c.started_at,
         )
         .where(attempts.c.test_id == sa.bindparam("test_id"), attempts.c.started_at >= since)
-        .where(attempts.c.outcome != "infra", attempts.c.outcome != "interrupted")  # they say nothing about it
+        .where(*(attempts.c.outcome != outcome for outcome in SILENT))
         .order_by(attempts.c.started_at.desc())
-        .limit(_LOOK_BACK)
+        .limit(LOOK_BACK)
     )
 
 
@@ -52,7 +46,7 @@ def history(
         rows = [row for key in keys for row in newest.rows(test_id=key)]
         if len(keys) > 1:
             rows.sort(key=itemgetter(-1), reverse=True)
-        found = _summary(rows)
+        found = summary(rows)
         if found is not None:
             known[test_id] = found
     return known
@@ -68,19 +62,3 @@ def _keys(
         stored[path, case_name].append(key)
     names = {t: (clean(t.path), None if t.case is None else clean(t.case)) for t in test_ids}
     return {test_id: stored[name] for test_id, name in names.items() if name in stored}
-
-
-def _summary(newest: Sequence[Any]) -> History | None:
-    passed = [row for row in newest if row[0] == Outcome.PASSED.value][:LAST_PASSES]
-    if not passed:
-        return None
-    durations = sorted([test_seconds for _, test_seconds, *_ in passed])
-    memory = sorted([peak for *_, peak, _ in passed if peak is not None])
-    cpus = sorted([cpu / seconds for _, seconds, cpu, *_ in passed if cpu is not None and seconds > 0])
-    return History(
-        attempts=len(passed),
-        duration_seconds_p95=percentile(durations, 0.95),
-        memory_bytes_p95=percentile(memory, 0.95) if memory else None,
-        cpus_p95=percentile(cpus, 0.95) if cpus else None,
-        last_outcome=Outcome(newest[0][0]),
-    )

@@ -20,6 +20,7 @@ from orchestrator.database.files import read_header
 from orchestrator.database.opening import write_connection
 from orchestrator.database.sources import source
 from orchestrator.database.upserts import add_new
+from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Merged:
     @property
     def was_older(self) -> bool:
         """Whether it was."""
-        return self.version < schema.SCHEMA_VERSION
+        return self.version < SCHEMA_VERSION
 
 
 def merge(db: Database, paths: Sequence[Path]) -> tuple[Merged, ...]:

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from orchestrator.database.connect import WRITE, make_engine, pragma
 from orchestrator.database.files import free_name
-from orchestrator.database.schema import APPLICATION_ID, SCHEMA_VERSION, identity, metadata
+from orchestrator.database.schema import identity, metadata
+from orchestrator.database.version import APPLICATION_ID, SCHEMA_VERSION
 from orchestrator.database.views import VIEWS, create_statement
 from orchestrator.errors import DatabaseError
 

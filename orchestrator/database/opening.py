@@ -28,7 +28,7 @@ from orchestrator.database.connect import (
     sqlite_path,
 )
 from orchestrator.database.files import FileKind, WalLog, beside
-from orchestrator.database.schema import SCHEMA_VERSION
+from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.errors import DatabaseError
 
 if TYPE_CHECKING:

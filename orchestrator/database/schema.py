@@ -1,6 +1,6 @@
 """The tables of the resource database, each column with a comment; docs/schema.md is made from this.
 
-Changing anything here needs a new file in `migrations/versions` and a higher `SCHEMA_VERSION`; a unit test
+Changing anything here needs a new file in `migrations/versions` and a higher `version.SCHEMA_VERSION`; a unit test
 holds the two together.
 """
 
@@ -11,12 +11,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestrator.database.columns import blob, count, flag, json, moment, real, reference, text, uuid_key
-
-SCHEMA_VERSION = 7
-"""Number of the newest revision; `alembic_version` holds it as `0007`, SQLite's user_version as 7."""
-
-APPLICATION_ID = 0x6F726368
-"""SQLite's application_id of our files: "orch" in ASCII. How they are told from other programs' databases."""
 
 metadata = sa.MetaData(
     naming_convention={

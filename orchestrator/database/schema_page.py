@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from orchestrator.database.schema import SCHEMA_VERSION, metadata
+from orchestrator.database.schema import metadata
+from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.database.views import VIEWS
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.database import schema
+from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.model_reports import DatabaseSize, TableSize
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def database_size(db: Database) -> DatabaseSize:
         stale = connection.execute(sa.select(sa.func.count()).select_from(schema.stale_days)).scalar_one()
         return DatabaseSize(
             place=db.place,
-            schema=schema.SCHEMA_VERSION,
+            schema=SCHEMA_VERSION,
             bytes=_bytes(connection),
             free_bytes=_free_bytes(connection),
             oldest_run_at=oldest,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.database import migrate
 from orchestrator.database.connect import make_engine
 from orchestrator.database.files import FileKind, Header, beside, read_header
-from orchestrator.database.schema import SCHEMA_VERSION
+from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.errors import DatabaseError, NothingFoundError
 
 if TYPE_CHECKING:

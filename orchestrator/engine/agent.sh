@@ -5,12 +5,12 @@
 #   sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
 #
 # From orch, for each test, lines of shell that end in a call of orch_test. With a folder they stand in a file of it,
-# and the input has a line "NONCE FILE" (and "go" after a cleaning); else the input has a line with the nonce, the lines, and the nonce once more.
+# and the input has a line "NONCE FILE", which may be there while the test before it runs (and "go" after a cleaning);
+# else the input has a line with the nonce, the lines, and the nonce once more.
 # To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
 #   (first only: begin, what the kernel holds us to and counters before, run,) <the test's stdout>, end, code and
 #   counters, rest, what the test left, tar, <archive of the outputs>, reset, what could not be emptied, over
-# and on the err stream: <the test's stderr>, and without a folder: end. With a folder all of the stderr is in its FIFO
-# when "end" is in the other. End of input: the container is no longer wanted.
+# and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
 unset nonce # an image's variable of this name would be exported, with our secret in it
@@ -308,13 +308,15 @@ orch_test() {
     left=$record record="code $code$how
 "
     counters "$measured" # before the listing, which is no work of the test
-    [ "$place" != - ] || mark end >&9
-    printf '\n%s end\n%s\n%s rest\n' "$nonce" "$record" "$nonce" >&8
+    mark end >&9
     if [ -z "$left" ] && is_empty; then
-        printf '\n%s tar\n\n%s reset\n\n%s over\n' "$nonce" "$nonce" "$nonce" >&8
+        # all at once: what reads it is woken once
+        printf '\n%s end\n%s\n%s rest\n\n%s tar\n\n%s reset\n\n%s over\n' \
+            "$nonce" "$record" "$nonce" "$nonce" "$nonce" "$nonce" >&8
         if [ "$keep" = keep ] && [ "$code" = 0 ]; then return; fi
         leave
     fi
+    printf '\n%s end\n%s\n%s rest\n' "$nonce" "$record" "$nonce" >&8
     record=$left
     list_left
     printf '%s\n%s tar\n' "$record" "$nonce" >&8

@@ -50,10 +50,6 @@ class AttachChannel:
     def hide(self) -> None:
         """Nothing of it can be seen inside."""
 
-    def waiting(self, stream: str) -> bytes:  # noqa: ARG002 - both streams come over one connection, in order
-        """Nothing: the end of each stream is marked in it."""
-        return b""
-
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
         """The next piece; empty bytes: that stream ended; None: nothing came, or both have ended."""
         while True:

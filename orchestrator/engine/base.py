@@ -115,9 +115,6 @@ class Channel(Protocol):
     def hide(self) -> None:
         """The agent is there: what only it needs may go out of sight."""
 
-    def waiting(self, stream: str) -> bytes:
-        """What has come on a stream and was not read yet, without waiting for more."""
-
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
         """The next piece of (`stdout` | `stderr`, bytes); empty bytes: that stream ended.
         None: nothing came in time, or both have ended.

@@ -54,10 +54,6 @@ class FakeChannel:
     def hide(self) -> None:
         """Nothing to hide."""
 
-    def waiting(self, stream: str) -> bytes:  # noqa: ARG002 - the end of each stream is marked in it
-        """Nothing."""
-        return b""
-
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
         """The next piece."""
         with contextlib.suppress(Empty):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import shutil
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import EngineError
@@ -111,15 +110,9 @@ class FifoChannel:
             return stream, data
         return None
 
-    def waiting(self, stream: str) -> bytes:
-        """What has been written to a stream and not been read; never waits. Its end is left to `read`."""
-        pieces = []
-        for descriptor, name in self._inputs.items():
-            if name == stream:
-                with suppress(BlockingIOError):
-                    while data := os.read(descriptor, _READ_BYTES):
-                        pieces.append(data)
-        return b"".join(pieces)
+    def has_data(self) -> bool:
+        """Something has been written that has not been read, or a stream has ended; never waits."""
+        return bool(self._poll.poll(0))
 
     def close(self) -> None:
         """Close our ends and remove the folder."""

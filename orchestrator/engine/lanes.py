@@ -1,8 +1,10 @@
 """Runs tests one after another and returns what was seen of each: the evidence, judged elsewhere.
 
-In a container each, or several in one where the profile says `reuse`: then the next test is let in while the agent
-is still busy verifying that the one before it left nothing, so that neither waits for the other. Trouble with the
-engine is evidence too (`engine_failure`), never an exception: nothing is known then about the test.
+In a container each, or several in one where the profile says `reuse`: then the agent is told of the next test
+while one runs, and begins it once it has verified that the one before it left nothing. It does not wait for us:
+what we see from outside comes a moment later, and if it is a reason not to use the container again, the test that
+has begun is run anew in another one. Trouble with the engine is evidence too (`engine_failure`), never an
+exception: nothing is known then about the test.
 docs/design/reused-slots.md has the measurements.
 """
 
@@ -19,6 +21,7 @@ from orchestrator.engine.attest import attest
 from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError
 from orchestrator.measure.calibration import corrected
+from orchestrator.measure.turns import Turn, agent_counters, turn_usage
 from orchestrator.measure.usage import not_measured
 from orchestrator.model import EngineState, Evidence, Launch, OutputLog, SlotUse, Timings, Usage
 
@@ -37,6 +40,7 @@ NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
 RUNNING = EngineState(status="running")
 SPARE_AT = 20
 """Tests that a container can still take when the next one is opened: 100 ms or more, as opening takes."""
+SIGNALLED = "its container is not used again: a signal that was meant for it may have met the next test"
 FLOOR_SHARE = 0.25
 """Of the memory limit: a container in which so much more is charged than at first is not used again, because what
 earlier tests left in the page cache would count as the next one's need.
@@ -55,6 +59,12 @@ class Flight:
     keep: bool
     look: Look | None = None
     """Before it; None: this container is not measured by looks."""
+    overlapped: bool = False
+    """It may have begun before that look."""
+    timely: bool = True
+    """It had not ended when that look had been taken."""
+    followed: bool = False
+    """The agent began the next one by itself."""
     after: Look | None = None
     doubt: str | None = None
     """Why its container is not used again, although the agent waits for another test."""
@@ -81,12 +91,11 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """A test that is ready to be let in."""
+class Announced:
+    """A test that the agent begins by itself when the one before it has ended and left nothing."""
 
     assignment: Assignment
     reading: Reading
-    line: bytes
     keep: bool
 
 
@@ -140,9 +149,8 @@ class LocalLane:
         self._shelf = shelf
         self._held: Held | None = None
         self._flight: Flight | None = None
-        """The next test, let in before its `run` was called."""
-        self._staged: Staged | None = None
-        """The next test, ready to be let in."""
+        """The next test, begun before its `run` was called."""
+        self._announced: Announced | None = None
         self._spare: Spare | None = None
 
     def run(
@@ -212,7 +220,7 @@ class LocalLane:
     def _put_aside(self) -> None:
         """Keep the held container for a later test of its profile, if it may take one; else remove it."""
         held = self._held
-        untouched = self._staged is None and self._flight is None
+        untouched = self._announced is None and self._flight is None
         if held is None or self._shelf is None or not untouched or not self._has_room(held):
             self._drop()
             return
@@ -283,7 +291,7 @@ class LocalLane:
             self._look(held, flight)
 
         watch = Watch(
-            begun=lambda: self._stage_next(held, flight, following),
+            begun=lambda: self._announce(held, flight, following),
             measured=lambda: self._follow(held, flight, following),
             lasting=lasting,
             before_kill=before_kill,
@@ -291,9 +299,9 @@ class LocalLane:
         )
         return held.slot.read(flight.reading, flight.assignment, stop=self._executor.stop, watch=watch)
 
-    def _stage_next(self, held: Held, flight: Flight, following: _Following) -> None:
-        """Make the next test ready to be let in by a few bytes, and open a container for those after it."""
-        if not flight.keep or not held.turns or self._staged is not None:
+    def _announce(self, held: Held, flight: Flight, following: _Following) -> None:
+        """Tell the agent of the next test, and open a container for those after it."""
+        if not flight.keep or not held.turns or self._announced is not None or self._flight is not None:
             return
         assignment = following.upcoming()
         if assignment is None or not self._may_take(held, assignment):
@@ -301,26 +309,31 @@ class LocalLane:
         keep = held.position + 1 < held.profile.reuse
         folder = following.folder_of(assignment)
         reading, line = held.slot.stage(assignment, folder=folder, keep=keep, first=False)
-        self._staged = Staged(assignment, reading, line, keep)
+        self._announced = Announced(assignment, reading, keep)
+        held.slot.let_in(line)
         if held.profile.reuse - held.position == SPARE_AT and self._spare is None:
             self._spare = Spare(self._executor, assignment)
 
     def _follow(self, held: Held, flight: Flight, following: _Following) -> None:
-        """The test's processes are gone and its CPU time is read: look, and let the next one in."""
+        """The test's processes are gone and the agent has read its counters: look from outside too."""
+        flight.followed = self._announced is not None
         self._look(held, flight)
+        timely = held.slot.quiet
         held.agent_counters = flight.reading.counters
         if not flight.keep or flight.reading.exit_code != 0:
             return
         flight.doubt = self._doubt(held, flight)
         if flight.doubt is not None:
             return
-        if self._staged is None:
-            self._stage_next(held, flight, following)
-        staged, self._staged = self._staged, None
-        if staged is None:
+        self._announce(held, flight, following)
+        announced, self._announced = self._announced, None
+        if announced is None:
             return
-        held.slot.let_in(staged.line)
-        self._flight = self._in_flight(held, staged.assignment, staged.reading, keep=staged.keep, first=False)
+        following_one = self._in_flight(
+            held, announced.assignment, announced.reading, keep=announced.keep, first=False
+        )
+        following_one.overlapped, following_one.timely = flight.followed, timely
+        self._flight = following_one
 
     @staticmethod
     def _look(held: Held, flight: Flight) -> None:
@@ -332,9 +345,9 @@ class LocalLane:
         """Why the container may not be used again, as far as can be seen from outside."""
         if held.guard is None or not held.guard.unchanged:
             return "its container is not used again: limits, priority or affinity of process 1 have changed"
-        if flight.after is None or flight.after.counters.memory_bytes is None:
+        charged = agent_counters(flight.reading.counters).memory_bytes
+        if charged is None:
             return None
-        charged = flight.after.counters.memory_bytes
         if held.floor_bytes is None:
             held.floor_bytes = charged
         if charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes:
@@ -346,6 +359,8 @@ class LocalLane:
         run = seen.run
         record = run.record if run is not None else None
         clean = record is not None and record.exit_code == 0 and not record.leftovers and not record.dirty
+        if flight is not None and run is not None and (run.timed_out or run.interrupted):
+            flight.doubt = flight.doubt or SIGNALLED
         seen.kept = bool(clean and flight is not None and flight.keep and seen.failure is None)
         seen.kept = seen.kept and held.guard is not None and held.guard.alive
         try:
@@ -379,13 +394,16 @@ class LocalLane:
         executor = self._executor
         image_id = held.slot.spec.image_id
         if flight is not None and run is not None and flight.look is not None and flight.after is not None:
-            usage = held.meter.turn_usage(
-                flight.look,
-                flight.after,
-                agent_before=run.begin_counters if flight.first else flight.agent_counters,
-                run=run,
-                samples=seen.samples,
+            turn = Turn(
+                agent_before=agent_counters(run.begin_counters if flight.first else flight.agent_counters),
+                agent_after=agent_counters(run.end_counters),
+                before=flight.look,
+                after=flight.after,
+                overlapped=flight.overlapped,
+                timely=flight.timely,
+                followed=flight.followed,
             )
+            usage = turn_usage(turn, seen.samples)
             known = executor.calibrations if flight.first else executor.turn_calibrations
         else:
             plain = None if held.slot.has_agent else NO_AGENT
@@ -404,15 +422,16 @@ class LocalLane:
                 held.look = held.meter.look_between()
             if flight is not None:
                 flight.agent_counters, flight.look = held.agent_counters, held.look
+                flight.overlapped, flight.timely = False, True
             held.slot.go()
         if flight is not None:
             flight.reading.restart()
 
     def _drop(self) -> None:
-        """Remove the held container, and forget what was let into it or was to be: it is run anew."""
-        if self._staged is not None:
-            self._staged.reading.close()
-            self._staged = None
+        """Remove the held container, and forget what was begun in it or was to be: it is run anew."""
+        if self._announced is not None:
+            self._announced.reading.close()
+            self._announced = None
         if self._flight is not None:
             self._flight.reading.close()
             self._flight = None

@@ -18,6 +18,7 @@ from orchestrator.engine.pool import SlotPool, workers
 from orchestrator.engine.shelf import Shelf, bounds
 from orchestrator.engine.slot import PlainSlot, Slot
 from orchestrator.errors import EngineError, NoShellError
+from orchestrator.measure.turns import agent_counters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,8 +72,8 @@ class Held:
 
     @property
     def charged_bytes(self) -> int | None:
-        """Memory charged to it when it was last looked at, between two tests; None: that is not known."""
-        return None if self.look is None else self.look.counters.memory_bytes
+        """Memory charged to it after its last test; None: that is not known."""
+        return agent_counters(self.agent_counters).memory_bytes
 
     @property
     def alive(self) -> bool:

@@ -15,7 +15,7 @@ from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure import cgroups, processes, usage
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.measure.series import SeriesReader
-from orchestrator.measure.turns import TurnReader, agent_cpu_seconds, turn_usage
+from orchestrator.measure.turns import TurnReader
 from orchestrator.model import Source
 
 if TYPE_CHECKING:
@@ -119,18 +119,6 @@ class Meter:
             self._sampler.add(
                 key, SeriesReader(own), lambda: processes.count(cgroups.process_ids(own)), since=started
             )
-
-    def turn_usage(
-        self, before: Look, after: Look, *, agent_before: str, run: SlotRun, samples: tuple[Sample, ...]
-    ) -> Usage:
-        """What a test used between two looks. `agent_before`: the agent's counters after the test before it."""
-        return turn_usage(
-            before,
-            after,
-            cpu_before=agent_cpu_seconds(agent_before),
-            cpu_after=agent_cpu_seconds(run.end_counters),
-            samples=samples,
-        )
 
     def signal(self, name: str) -> bool:
         """Send TERM or KILL to the test's processes; False where they cannot be seen from here."""

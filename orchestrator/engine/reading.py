@@ -76,9 +76,6 @@ class Reading(Protocol):
     def restart(self) -> None:
         """The test begins only now: the one before it in the slot has come to its end."""
 
-    def feed_stderr(self, data: bytes) -> None:
-        """The last that the test wrote there, which had been read by when it is `measured`."""
-
     def past_deadline(self, now: float) -> bool:
         """The test runs longer than it may."""
 
@@ -164,12 +161,8 @@ class _Timed:
 class AgentReading(_Timed):
     """The streams of one test that the agent runs, sorted into what they mean."""
 
-    def __init__(
-        self, assignment: Assignment, folder: Path, *, first: bool = True, marked_stderr: bool = True
-    ) -> None:
-        """`first`: the agent says what it is held to before the test. `marked_stderr`: the end of the test's
-        stderr is marked there; else `feed_stderr` brings the last of it.
-        """
+    def __init__(self, assignment: Assignment, folder: Path, *, first: bool = True) -> None:
+        """`first`: the agent says what it is held to before the test."""
         super().__init__(assignment, folder)
         self.nonce = secrets.token_hex(12)
         self._folder = folder
@@ -183,14 +176,12 @@ class AgentReading(_Timed):
         self._ended_at, self._rest_at = marks.index("end"), marks.index("rest")
         self._out = records.Sections(self.nonce, marks, sinks)
         self._err = records.Sections(self.nonce, records.ERR_MARKS, (self._logs["stderr"],))
-        self._err_complete = False
-        self._marked_stderr = marked_stderr
 
     @property
     def complete(self) -> bool:
         """Both streams came to the test's end, or ended."""
         out = self._out.complete or "stdout" not in self._open
-        return out and (self._err_complete or "stderr" not in self._open)
+        return out and (self._err.complete or "stderr" not in self._open)
 
     @property
     def measured(self) -> bool:
@@ -215,27 +206,17 @@ class AgentReading(_Timed):
             self._open.discard(stream)
             return b""
         if stream == "stderr":
-            if self._marked_stderr:
-                self._err.feed(data)
-                self._err_complete = self._err.complete
-            else:
-                self._logs["stderr"].feed(data)
-            return b""
+            return self._err.feed(data)
         rest = self._out.feed(data)
         if self._ended is None and self._out.passed > self._ended_at:
             self._ended = time.monotonic()
         return rest
 
-    def feed_stderr(self, data: bytes) -> None:
-        """The last that the test wrote there."""
-        self._logs["stderr"].feed(data)
-        self._err_complete = True
-
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotRun:
         """Everything, once no more is to come."""
         self._out.flush()
         self._err.flush()
-        ended = records.parse_end(self._end.text) if self._out.complete and self._err_complete else None
+        ended = records.parse_end(self._end.text) if self._out.complete and self._err.complete else None
         record = None if ended is None else records.parse_left(ended[0], self._left.text, self._reset.text)
         outputs: tuple[str, ...] = ()
         notes: tuple[str, ...] = ()
@@ -284,10 +265,6 @@ class PlainReading(_Timed):
         if not self._open:
             self._ended = time.monotonic()
         return b""
-
-    def feed_stderr(self, data: bytes) -> None:
-        """Not called: there is no agent."""
-        raise NotImplementedError
 
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotRun:
         """Everything; there is no record, and no way for outputs to come back."""

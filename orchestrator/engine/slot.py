@@ -63,7 +63,8 @@ class Slot:
         self._streams_dir = streams_dir
         self._channel: Channel | None = None
         self._silent_since = 0.0
-        self._spill = b""
+        self._spill = {"stdout": b"", "stderr": b""}
+        """Of the next test: it may have begun when the end of this one is read."""
         self._environment = ""
         """What the agent has."""
         self._last: Assignment | None = None
@@ -123,7 +124,9 @@ class Slot:
         return reading
 
     def let_in(self, line: bytes) -> None:
-        """Let a test begin that was staged."""
+        """Let a test begin that was staged, or have it begin as soon as the one before it has ended and left
+        nothing: then the agent goes on by itself.
+        """
         assert self._channel is not None  # noqa: S101 - open came first
         self._channel.write(line)
 
@@ -132,8 +135,7 @@ class Slot:
     ) -> tuple[AgentReading, bytes]:
         """As `release`, but nothing begins before `let_in` is given the bytes."""
         assert self._channel is not None  # noqa: S101 - open came first
-        marked = self._streams_dir is None
-        reading = AgentReading(assignment, folder, first=first, marked_stderr=marked)
+        reading = AgentReading(assignment, folder, first=first)
         script = self._prelude(assignment) + hardening.order(assignment, first=first, keep=keep)
         environment = self._environment_of(assignment)
         if environment != self._environment:
@@ -190,9 +192,10 @@ class Slot:
         self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
     ) -> SlotRun:
         self._silent_since = time.monotonic()
-        spill, self._spill = self._spill, b""
-        if spill:
-            self._feed(channel, reading, "stdout", spill, watch)
+        spill, self._spill = self._spill, dict.fromkeys(self._spill, b"")
+        for stream, data in spill.items():
+            if data:
+                self._feed(reading, stream, data, watch)
         timed_out, interrupted = self._drain(channel, reading, ending, stop, watch)
         return reading.result(timed_out=timed_out, interrupted=interrupted)
 
@@ -222,7 +225,7 @@ class Slot:
             piece = channel.read(min(reading.patience(now), max(0.0, lasting_at - now)))
             if piece is not None:
                 self._silent_since = now
-                self._feed(channel, reading, *piece, watch)
+                self._feed(reading, *piece, watch)
                 continue
             reading.flush()
             if self._streams_dir is None and now - self._silent_since > SILENCE_SECONDS:
@@ -231,13 +234,17 @@ class Slot:
                     break
         return timed_out, interrupted
 
-    def _feed(self, channel: Channel, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
+    def _feed(self, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
         known = reading.measured
-        self._spill += reading.feed(stream, data)
+        self._spill[stream] += reading.feed(stream, data)
         if reading.measured and not known:
-            if self._streams_dir is not None:
-                reading.feed_stderr(channel.waiting("stderr"))
             watch.measured()
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing has come of a next test by now, not to speak of its end."""
+        channel = self._channel
+        return isinstance(channel, FifoChannel) and not any(self._spill.values()) and not channel.has_data()
 
     def _has_ended(self) -> bool:
         """Asked where the end of the streams may get lost: attached ones. An engine that does not answer says

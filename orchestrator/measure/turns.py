@@ -1,9 +1,10 @@
 """The figures of tests that share a container one after another: what its own cgroup counted between two looks.
 
-The looks are from outside, from descriptors that stay open (1.3 µs a file where opening it costs 10), at the
-moment the agent has read the CPU time and nothing of the test lives any more. The memory peak is set back at each
-look, so it is the next test's own. CPU time is the agent's: between its two readings lies the agent's own work
-too, which a test that does nothing shows, and which is subtracted like other overheads (`calibration`).
+The agent reads CPU time and memory when nothing of a test lives any more. The looks are from outside, from
+descriptors that stay open (1.3 µs a file where opening it costs 10), right after that; each sets the memory peak
+back. By then the next test may have begun, and mostly has: `Turn` says what that means for a peak. Between the
+agent's two readings lies the agent's own work too, which a test that does nothing shows, and which is subtracted
+like other overheads (`calibration`).
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ if TYPE_CHECKING:
 
     _Keep = Callable[[str, float | None], None]
 
-AGENT_FILES_V1 = ("/sys/fs/cgroup/cpuacct/cpuacct.usage",)
-AGENT_FILES_V2 = ("/sys/fs/cgroup/cpu.stat",)
-"""All that the agent itself reads after each test."""
+AGENT_FILES_V1 = (
+    "/sys/fs/cgroup/cpuacct/cpuacct.usage",
+    "/sys/fs/cgroup/memory/memory.max_usage_in_bytes",
+    "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+)
+AGENT_FILES_V2 = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/memory.current")
+"""All that the agent itself reads after each test. v2's memory.peak would show it the container's whole life."""
 _FILES = {
     1: (
         "cpuacct.usage_user",
         "cpuacct.usage_sys",
         "cpu.stat",
-        "memory.usage_in_bytes",
         "memory.oom_control",
         "pids.peak",
         "pids.events",
@@ -48,7 +52,7 @@ _READ_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was counted when one test had ended and the next had not begun."""
+    """What was counted when one test had ended, from outside."""
 
     counters: Counters
     peak_bytes: int | None
@@ -94,7 +98,6 @@ class TurnReader:
                 self._parsed[1],
                 cpu_user_seconds=int(files["cpuacct.usage_user"]) / NANOSECONDS,
                 cpu_system_seconds=int(files["cpuacct.usage_sys"]) / NANOSECONDS,
-                memory_bytes=int(files["memory.usage_in_bytes"]),
                 pids_peak=int(files["pids.peak"]),
             )
         except (KeyError, ValueError):  # a kernel without one of them, or the container is gone
@@ -114,15 +117,61 @@ class TurnReader:
             os.close(self._descriptors.popitem()[1])
 
 
-def agent_cpu_seconds(text: str) -> float | None:
-    """Of the agent's reading after a test: on v1 one file with one number, quicker than by `parse_agent`."""
-    head, _, number = text.strip().rpartition("\n")
-    if head == _AGENT_HEAD_V1 and number.isascii() and number.isdigit():
-        return int(number) / NANOSECONDS
-    return parse_agent(text).cpu_seconds
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One test between two others: what the agent read and what was seen from outside, before and after it."""
+
+    agent_before: Counters
+    agent_after: Counters
+    before: Look
+    after: Look
+    overlapped: bool = False
+    """It may have begun before the look `before` was taken. What it had allocated and freed by then is known where
+    that was more than the test before it had needed.
+    """
+    timely: bool = True
+    """It had not ended when that look had set the peak back."""
+    followed: bool = False
+    """The next test may have begun before the look `after` was taken."""
+
+    def memory_peak(self) -> tuple[int | None, bool]:
+        """(bytes, whether that is an upper bound)."""
+        own = self.agent_after.memory_peak_bytes
+        if own is None:
+            return self._peak_from_outside()
+        earlier, early = self.agent_before.memory_peak_bytes, self.before.peak_bytes
+        if not self.overlapped or earlier is None or early is None:
+            return own, False
+        if early > earlier:  # it rose after the agent had read it: that was this test
+            return max(own, early), False
+        return own, own == earlier and not self.timely  # not set back in between: the other one's
+
+    def _peak_from_outside(self) -> tuple[int | None, bool]:
+        """Where the agent cannot see a peak since a moment: cgroup v2."""
+        own, early = self.after.peak_bytes, self.before.peak_bytes
+        if own is None:
+            return None, False
+        if self.overlapped and not self.timely and early is not None:
+            return max(own, early), True
+        now = self.after.counters.memory_bytes
+        # what is charged now is the next test's, and may be what the peak is of
+        return own, self.followed and now is not None and own - now < _NEAR_BYTES
 
 
-_AGENT_HEAD_V1 = f"@{AGENT_FILES_V1[0]}"
+_NEAR_BYTES = 64 * 4096
+"""The kernel charges memory in lots, 64 pages on each of few CPUs."""
+
+
+def agent_counters(text: str) -> Counters:
+    """Of the agent's reading after a test: on v1 three files of one number each, quicker than by `parse_agent`."""
+    lines = text.strip().split("\n")
+    if tuple(lines[::2]) == _AGENT_HEADS_V1 and all(line.isascii() and line.isdigit() for line in lines[1::2]):
+        cpu, peak, now = (int(line) for line in lines[1::2])
+        return Counters(cpu_seconds=cpu / NANOSECONDS, memory_peak_bytes=peak, memory_bytes=now)
+    return parse_agent(text)
+
+
+_AGENT_HEADS_V1 = tuple(f"@{path}" for path in AGENT_FILES_V1)
 _COUNTED = ("read_bytes", "write_bytes", "throttled_periods", "throttled_seconds", "oom_kills", "pids_limit_hits")
 _KINDS = {"anon_peak_bytes": "anon_bytes", "file_peak_bytes": "file_bytes", "shmem_peak_bytes": "shmem_bytes"}
 _NO_SAMPLE = "the test was over before a sample was due"
@@ -134,11 +183,9 @@ _REASONS = {
 _DEFAULT = "the container's cgroup could not be read"
 
 
-def turn_usage(
-    before: Look, after: Look, *, cpu_before: float | None, cpu_after: float | None, samples: Sequence[Sample]
-) -> Usage:
-    """What a test used between two looks. `cpu_before`, `cpu_after`: the agent's readings in seconds."""
-    first, last = before.counters, after.counters
+def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
+    """What the test used."""
+    first, last = turn.before.counters, turn.after.counters
     figures: dict[str, float] = {}
 
     def keep(name: str, value: float | None) -> None:
@@ -147,17 +194,16 @@ def turn_usage(
 
     for name in _COUNTED:
         keep(name, _growth(getattr(first, name), getattr(last, name)))
-    _keep_cpu(keep, first, last, _growth(cpu_before, cpu_after))
-    keep("memory_peak_bytes", after.peak_bytes)
+    _keep_cpu(keep, first, last, _growth(turn.agent_before.cpu_seconds, turn.agent_after.cpu_seconds))
+    peak, peak_is_bound = turn.memory_peak()
+    keep("memory_peak_bytes", peak)
     keep("pids_peak", last.pids_peak)
-    floor = first.memory_bytes
-    if floor is not None and after.peak_bytes is not None:
-        floor = min(floor, after.peak_bytes)
-    keep("memory_floor_bytes", floor)
+    floor = turn.agent_before.memory_bytes
+    keep("memory_floor_bytes", floor if floor is None or peak is None else min(floor, peak))
     for name, kind in _KINDS.items() if samples else ():
         seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
         keep(name, max(seen, default=None))
-    sources, missing = _origins(tuple(figures))
+    sources, missing = _origins(tuple(figures), turn.agent_after.memory_peak_bytes is not None)
     # pids.peak cannot be set back: it is this test's only if it rose
     bounds = () if last.pids_peak is None or last.pids_peak > (first.pids_peak or 0) else ("pids_peak",)
     return Usage(
@@ -165,6 +211,7 @@ def turn_usage(
         sources=sources,
         missing=missing,
         upper_bounds=bounds,
+        memory_peak_is_upper_bound=peak_is_bound,
     )
 
 
@@ -187,9 +234,10 @@ def _growth(first: float | None, last: float | None) -> float | None:
 
 
 @lru_cache(maxsize=256)
-def _origins(names: tuple[str, ...]) -> tuple[dict[str, Source], dict[str, str]]:
+def _origins(names: tuple[str, ...], peak_by_agent: bool) -> tuple[dict[str, Source], dict[str, str]]:
     """Sources of these figures, and why others are missing: one pair for all tests that have the same ones."""
-    sources = {name: Source.AGENT if name == "cpu_seconds" else Source.KERNEL for name in names}
+    by_agent = {"cpu_seconds", "memory_floor_bytes", "memory_peak_bytes" if peak_by_agent else ""}
+    sources = {name: Source.AGENT if name in by_agent else Source.KERNEL for name in names}
     return sources, {name: reason for name, reason in _ALL_MISSING.items() if name not in sources}
 
 

@@ -188,6 +188,28 @@ def test_a_container_that_ends_is_looked_at_first(lane: Lane, monkeypatch: pytes
         assert evidence.engine_failure is None
 
 
+def test_the_next_one_begins_without_us(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Meter.look_between
+
+    def late(self: Meter) -> turns.Look | None:
+        time.sleep(0.3)
+        return look(self)
+
+    monkeypatch.setattr(Meter, "look_between", late)
+    say_when = "read up rest </proc/uptime; echo $up"
+    fill = "dd if=/dev/zero of=/dev/null bs=12M count=1 2>/dev/null;"
+    tests = [lane.test(f"{prefix} {say_when}") for prefix in ("", fill, "", "echo e >&2;", "")]
+    found = lane.run(*tests)
+    assert len({container(e) for e in found}) == 1
+    assert [e.stderr.tail for e in found] == [b"", b"", b"", b"e\n", b""]
+    times = [float(e.stdout.tail) for e in found]
+    assert times[-1] - times[0] < 4 * 0.3  # each look took so long, and nobody waited for all of them
+    # who looked too late says so: what the second one needed may be in the third one's figure
+    peaks = [(e.usage.memory_peak_bytes or 0, e.usage.memory_peak_is_upper_bound) for e in found]
+    assert peaks[1][0] >= 12 * MIB
+    assert peaks[2][0] < 6 * MIB or peaks[2][1]
+
+
 SHELL_POISONS = {
     "files": "echo x >/tmp/a; echo x >/tmp/.b; echo x >/tmp/..c; mkdir -p /tmp/d/e; echo x >/tmp/d/e/f",
     "a file of the pattern's name": "echo x >'/tmp/*'",

@@ -1,0 +1,88 @@
+"""Figures of tests that share a container, where the next one has begun before anybody has looked from outside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.measure.counters import Counters
+from orchestrator.measure.turns import AGENT_FILES_V1, Look, Turn, agent_counters, turn_usage
+from orchestrator.model import Source
+
+MIB = 1 << 20
+
+
+def turn(*, agent_peaks: tuple[int | None, int | None], peaks: tuple[int | None, int | None]) -> Turn:
+    """One on cgroup v1 if the agent can see peaks, else on v2: MiB before and after it, by the agent, by looks."""
+    before, after = (None if peak is None else peak * MIB for peak in agent_peaks)
+    early, late = (None if peak is None else peak * MIB for peak in peaks)
+    return Turn(
+        agent_before=Counters(cpu_seconds=1.0, memory_bytes=MIB, memory_peak_bytes=before),
+        agent_after=Counters(cpu_seconds=1.5, memory_bytes=MIB, memory_peak_bytes=after),
+        before=Look(Counters(memory_bytes=2 * MIB, pids_peak=3), early),
+        after=Look(Counters(memory_bytes=2 * MIB, pids_peak=3), late),
+    )
+
+
+def test_alone_the_agents_reading_counts() -> None:
+    # before it the peak was set back in peace: whatever it had been is not this test's
+    assert turn(agent_peaks=(50, 4), peaks=(60, 4)).memory_peak() == (4 * MIB, False)
+
+
+@pytest.mark.parametrize(
+    ("agent_peaks", "early", "timely", "expected"),
+    [
+        ((50, 4), 50, True, (4, False)),  # set back after it began: less than before, so it was in time
+        ((50, 4), 55, True, (55, False)),  # what rose after the agent had read the one before was this one
+        ((4, 50), 4, True, (50, False)),
+        ((4, 50), 4, False, (50, False)),  # never set back, yet more than before: its own
+        ((50, 50), 50, True, (50, False)),  # as much as the one before, and set back in between
+        ((50, 50), 50, False, (50, True)),  # perhaps never set back: at most so much
+        ((50, 50), 55, False, (55, False)),
+    ],
+)
+def test_a_peak_that_is_set_back_while_the_test_runs(
+    agent_peaks: tuple[int, int], early: int, timely: bool, expected: tuple[int, bool]
+) -> None:
+    made = replace(turn(agent_peaks=agent_peaks, peaks=(early, 9)), overlapped=True, timely=timely)
+    assert made.memory_peak() == (expected[0] * MIB, expected[1])
+
+
+@pytest.mark.parametrize(
+    ("peaks", "flags", "expected"),
+    [
+        ((50, 30), {}, (30, False)),
+        ((50, 30), {"followed": True}, (30, False)),  # far above what is charged: not the next one's
+        ((50, 2), {"followed": True}, (2, True)),  # what is charged is the next one's, and may be the peak
+        ((50, 2), {}, (2, False)),
+        ((50, 30), {"overlapped": True}, (30, False)),
+        ((50, 30), {"overlapped": True, "timely": False}, (50, True)),  # looked at too late: of two tests
+    ],
+)
+def test_a_peak_that_only_we_can_see(
+    peaks: tuple[int, int], flags: dict[str, bool], expected: tuple[int, bool]
+) -> None:
+    made = replace(turn(agent_peaks=(None, None), peaks=peaks), **flags)  # type: ignore[arg-type]  # three flags
+    assert made.memory_peak() == (expected[0] * MIB, expected[1])
+
+
+def test_usage_says_whose_figures_they_are() -> None:
+    usage = turn_usage(turn(agent_peaks=(50, 4), peaks=(50, 4)), ())
+    assert usage.cpu_seconds == 0.5
+    assert (usage.memory_peak_bytes, usage.memory_floor_bytes) == (4 * MIB, MIB)
+    assert usage.sources["memory_peak_bytes"] is Source.AGENT
+    assert usage.upper_bounds == ("pids_peak",)
+    from_outside = turn_usage(turn(agent_peaks=(None, None), peaks=(50, 4)), ())
+    assert from_outside.sources["memory_peak_bytes"] is Source.KERNEL
+    assert turn_usage(turn(agent_peaks=(None, None), peaks=(None, None)), ()).missing["memory_peak_bytes"]
+
+
+def test_the_agents_reading() -> None:
+    text = "".join(
+        f"@{path}\n{number}\n" for path, number in zip(AGENT_FILES_V1, (2_500_000_000, 7, 5), strict=True)
+    )
+    assert agent_counters(text) == Counters(cpu_seconds=2.5, memory_peak_bytes=7, memory_bytes=5)
+    on_v2 = agent_counters("@/sys/fs/cgroup/cpu.stat\nusage_usec 2500000\n@/sys/fs/cgroup/memory.current\n5\n")
+    assert (on_v2.cpu_seconds, on_v2.memory_bytes, on_v2.memory_peak_bytes) == (2.5, 5, None)
+    assert agent_counters("") == Counters()
