@@ -70,6 +70,7 @@ class GitHub:
         if self._token:
             self._say(resume_commands(self._token))
             self._token = ""
+            atexit.unregister(self.unshield)  # it would keep this, and results with it
 
     def tell(self, summary: RunSummary) -> None:
         """Annotations, and the page. Raises UsageError if the page that an option names cannot be written; of
