@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.database import schema
 from orchestrator.database.queries import load_run
 from orchestrator.database.store import BATCH_RESULTS, BATCH_SECONDS, Database
+from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.errors import DatabaseError
 from tests.handmade import plain_sqlite
 from tests.unit.database.database_examples import finish, make_result, make_run
@@ -515,7 +515,7 @@ def test_d5_an_older_schema_is_migrated_after_a_backup(filled):
     connection.close()
     with Database.open(None, state_dir=filled.parent) as database:
         (notice,) = database.notices
-        assert f"from schema 1 to {schema.SCHEMA_VERSION}" in notice
+        assert f"from schema 1 to {SCHEMA_VERSION}" in notice
         assert len(load_run(database, "latest").final_attempts) == 20
         with database.reading() as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM worst_memory").scalar() == 20

@@ -10,6 +10,7 @@ from orchestrator.database import migrate, schema
 from orchestrator.database.connect import WRITE, make_engine
 from orchestrator.database.schema_page import schema_markdown
 from orchestrator.database.store import Database
+from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.database.views import VIEWS
 from tests.handmade import plain_sqlite
 
@@ -59,7 +60,7 @@ def test_alembic_sees_no_difference_to_the_metadata(tmp_path):
 
 def test_the_newest_revision_is_the_schema_version():
     scripts = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
-    assert scripts.get_current_head() == migrate.revision(schema.SCHEMA_VERSION)
+    assert scripts.get_current_head() == migrate.revision(SCHEMA_VERSION)
     assert len(scripts.get_heads()) == 1
 
 

@@ -13,8 +13,9 @@ from orchestrator.database import bundles, migrate, writing
 from orchestrator.database.connect import WRITE, make_engine
 from orchestrator.database.merging import merge
 from orchestrator.database.queries import load_run, load_samples, usage_report
-from orchestrator.database.schema import SCHEMA_VERSION, metadata
+from orchestrator.database.schema import metadata
 from orchestrator.database.store import Database
+from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.errors import DatabaseError, NothingFoundError, UsageError
 from orchestrator.model import Outcome, RunStatus
 from tests.handmade import plain_sqlite

@@ -10,8 +10,9 @@ from alembic.migration import MigrationContext
 from orchestrator.database import bundles, migrate, writing
 from orchestrator.database.connect import WRITE, make_engine, parse_url
 from orchestrator.database.queries import broken_budgets, load_run, usage_report
-from orchestrator.database.schema import APPLICATION_ID, SCHEMA_VERSION, metadata, stale_days
+from orchestrator.database.schema import metadata, stale_days
 from orchestrator.database.store import Database
+from orchestrator.database.version import APPLICATION_ID, SCHEMA_VERSION
 from orchestrator.database.views import VIEWS
 from orchestrator.errors import DatabaseError, UsageError
 from tests.unit.database.database_examples import days_ago, make_result, make_run, write_before_schema_7
