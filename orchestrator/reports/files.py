@@ -7,7 +7,7 @@ import os
 import tempfile
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ class Pieces:
     def __init__(self, folder: Path) -> None:
         """The file is in `folder`, on its disk. Raises OSError."""
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as this does
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
 
     def add(self, text: str) -> None:
         """Put it behind what is there. Raises OSError."""
@@ -56,6 +56,11 @@ class Pieces:
 
 
 _PIECE_BYTES = 1 << 18
+
+
+def _close(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # a full disk was told of where the text was added
+        file.close()
 
 
 def _umask() -> int:
