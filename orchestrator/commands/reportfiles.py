@@ -51,13 +51,13 @@ class ReportFiles:
     def add(self, results: Sequence[TestResult]) -> None:
         """Tests have their final results. Raises OSError."""
         self._begin()
-        # the end of what a pass printed is in no file, nor are those of the failures before it
+        # of a test that passed after it had failed, files have neither attempt's output
         told = [r if len(r.attempts) == 1 or r.outcome is not Outcome.PASSED else slim(r) for r in results]
         for report in self._reports:
             report.add(told)
 
     def write(self, summary: RunSummary) -> list[str]:
-        """All of them; why there are those not that could not be written."""
+        """Write all of them; why, of each that cannot be written."""
         self._begin()
         return [text for text in (_written(*one) for one in self._files(summary)) if text]
 
