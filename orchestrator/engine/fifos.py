@@ -110,10 +110,6 @@ class FifoChannel:
             return stream, data
         return None
 
-    def has_data(self) -> bool:
-        """Something has been written that has not been read, or a stream has ended; never waits."""
-        return bool(self._poll.poll(0))
-
     def close(self) -> None:
         """Close our ends and remove the folder."""
         for descriptor in (*self._inputs, *self._orders, self._in):

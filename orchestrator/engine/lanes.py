@@ -10,6 +10,7 @@ docs/design/reused-slots.md has the measurements.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import suppress
@@ -40,6 +41,10 @@ NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
 RUNNING = EngineState(status="running")
 SPARE_AT = 20
 """Tests that a container can still take when the next one is opened: 100 ms or more, as opening takes."""
+EARLY_SECONDS = 0.05
+"""The agent is told of the next test while one runs that is as short as this: the 1 ms that it would wait for us
+matters then.
+"""
 SIGNALLED = "its container is not used again: a signal that was meant for it may have met the next test"
 FLOOR_SHARE = 0.25
 """Of the memory limit: a container in which so much more is charged than at first is not used again, because what
@@ -61,8 +66,6 @@ class Flight:
     """Before it; None: this container is not measured by looks."""
     overlapped: bool = False
     """It may have begun before that look."""
-    timely: bool = True
-    """It had not ended when that look had been taken."""
     followed: bool = False
     """The agent began the next one by itself."""
     after: Look | None = None
@@ -151,6 +154,7 @@ class LocalLane:
         self._flight: Flight | None = None
         """The next test, begun before its `run` was called."""
         self._announced: Announced | None = None
+        self._last_seconds = 0.0
         self._spare: Spare | None = None
 
     def run(
@@ -299,9 +303,13 @@ class LocalLane:
         )
         return held.slot.read(flight.reading, flight.assignment, stop=self._executor.stop, watch=watch)
 
-    def _announce(self, held: Held, flight: Flight, following: _Following) -> None:
-        """Tell the agent of the next test, and open a container for those after it."""
+    def _announce(self, held: Held, flight: Flight, following: _Following, *, early: bool = True) -> None:
+        """Tell the agent of the next test, and open a container for those after it. `early`: this one still runs;
+        not behind one that takes long, whose next can wait until its peak has been set back.
+        """
         if not flight.keep or not held.turns or self._announced is not None or self._flight is not None:
+            return
+        if early and self._expected_seconds(flight) > EARLY_SECONDS:
             return
         assignment = following.upcoming()
         if assignment is None or not self._may_take(held, assignment):
@@ -318,22 +326,26 @@ class LocalLane:
         """The test's processes are gone and the agent has read its counters: look from outside too."""
         flight.followed = self._announced is not None
         self._look(held, flight)
-        timely = held.slot.quiet
         held.agent_counters = flight.reading.counters
         if not flight.keep or flight.reading.exit_code != 0:
             return
         flight.doubt = self._doubt(held, flight)
         if flight.doubt is not None:
             return
-        self._announce(held, flight, following)
+        self._announce(held, flight, following, early=False)
         announced, self._announced = self._announced, None
         if announced is None:
             return
         following_one = self._in_flight(
             held, announced.assignment, announced.reading, keep=announced.keep, first=False
         )
-        following_one.overlapped, following_one.timely = flight.followed, timely
+        following_one.overlapped = flight.followed
         self._flight = following_one
+
+    def _expected_seconds(self, flight: Flight) -> float:
+        """By its history, else as long as the one before it in this lane."""
+        known = flight.assignment.history
+        return self._last_seconds if known is None else known.duration_seconds_p95
 
     @staticmethod
     def _look(held: Held, flight: Flight) -> None:
@@ -361,6 +373,7 @@ class LocalLane:
         clean = record is not None and record.exit_code == 0 and not record.leftovers and not record.dirty
         if flight is not None and run is not None and (run.timed_out or run.interrupted):
             flight.doubt = flight.doubt or SIGNALLED
+        self._last_seconds = math.inf if run is None else run.test_seconds
         seen.kept = bool(clean and flight is not None and flight.keep and seen.failure is None)
         seen.kept = seen.kept and held.guard is not None and held.guard.alive
         try:
@@ -400,7 +413,7 @@ class LocalLane:
                 before=flight.look,
                 after=flight.after,
                 overlapped=flight.overlapped,
-                timely=flight.timely,
+                seconds=(flight.reading.ended or math.inf) - flight.look.at,
                 followed=flight.followed,
             )
             usage = turn_usage(turn, seen.samples)
@@ -422,7 +435,7 @@ class LocalLane:
                 held.look = held.meter.look_between()
             if flight is not None:
                 flight.agent_counters, flight.look = held.agent_counters, held.look
-                flight.overlapped, flight.timely = False, True
+                flight.overlapped = False
             held.slot.go()
         if flight is not None:
             flight.reading.restart()

@@ -58,6 +58,10 @@ class Reading(Protocol):
         """The test itself is over."""
 
     @property
+    def ended(self) -> float | None:
+        """Monotonic time at which that was seen."""
+
+    @property
     def measured(self) -> bool:
         """The agent's reading after the test is there; never without an agent."""
 
@@ -130,6 +134,11 @@ class _Timed:
     def test_ended(self) -> bool:
         """The test itself is over."""
         return self._ended is not None
+
+    @property
+    def ended(self) -> float | None:
+        """Monotonic time at which that was seen."""
+        return self._ended
 
     def past_deadline(self, now: float) -> bool:
         """The test runs longer than it may."""

@@ -240,12 +240,6 @@ class Slot:
         if reading.measured and not known:
             watch.measured()
 
-    @property
-    def quiet(self) -> bool:
-        """Nothing has come of a next test by now, not to speak of its end."""
-        channel = self._channel
-        return isinstance(channel, FifoChannel) and not any(self._spill.values()) and not channel.has_data()
-
     def _has_ended(self) -> bool:
         """Asked where the end of the streams may get lost: attached ones. An engine that does not answer says
         nothing about the test, whose deadline goes on.

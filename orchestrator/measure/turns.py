@@ -9,10 +9,12 @@ like other overheads (`calibration`).
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_v1, parse_v2
@@ -57,6 +59,7 @@ class Look:
     counters: Counters
     peak_bytes: int | None
     """Memory peak since the look before."""
+    at: float = field(default_factory=monotonic)
 
 
 class TurnReader:
@@ -129,8 +132,8 @@ class Turn:
     """It may have begun before the look `before` was taken. What it had allocated and freed by then is known where
     that was more than the test before it had needed.
     """
-    timely: bool = True
-    """It had not ended when that look had set the peak back."""
+    seconds: float = math.inf
+    """From that look to when its end was seen."""
     followed: bool = False
     """The next test may have begun before the look `after` was taken."""
 
@@ -142,22 +145,32 @@ class Turn:
         earlier, early = self.agent_before.memory_peak_bytes, self.before.peak_bytes
         if not self.overlapped or earlier is None or early is None:
             return own, False
-        if early > earlier:  # it rose after the agent had read it: that was this test
+        if max(own, early) > earlier:  # it rose after the agent had read it: that was this test
             return max(own, early), False
-        return own, own == earlier and not self.timely  # not set back in between: the other one's
+        if self._late:
+            return earlier, True
+        # the same as before it, and not reached since it was set back: read before that, and the other one's
+        return own, own == earlier and (self.after.peak_bytes or 0) < own
+
+    @property
+    def _late(self) -> bool:
+        """Much of it had run when the peak was set back: its CPU time does not fit into the time after that."""
+        cpu = _growth(self.agent_before.cpu_seconds, self.agent_after.cpu_seconds)
+        return self.overlapped and (cpu is None or self.seconds < _LATE_SHARE * cpu)
 
     def _peak_from_outside(self) -> tuple[int | None, bool]:
         """Where the agent cannot see a peak since a moment: cgroup v2."""
         own, early = self.after.peak_bytes, self.before.peak_bytes
         if own is None:
             return None, False
-        if self.overlapped and not self.timely and early is not None:
+        if self._late and early is not None:
             return max(own, early), True
         now = self.after.counters.memory_bytes
         # what is charged now is the next test's, and may be what the peak is of
         return own, self.followed and now is not None and own - now < _NEAR_BYTES
 
 
+_LATE_SHARE = 0.5
 _NEAR_BYTES = 64 * 4096
 """The kernel charges memory in lots, 64 pages on each of few CPUs."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -31,39 +32,42 @@ def test_alone_the_agents_reading_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("agent_peaks", "early", "timely", "expected"),
+    ("agent_peaks", "peaks", "seconds", "expected"),
     [
-        ((50, 4), 50, True, (4, False)),  # set back after it began: less than before, so it was in time
-        ((50, 4), 55, True, (55, False)),  # what rose after the agent had read the one before was this one
-        ((4, 50), 4, True, (50, False)),
-        ((4, 50), 4, False, (50, False)),  # never set back, yet more than before: its own
-        ((50, 50), 50, True, (50, False)),  # as much as the one before, and set back in between
-        ((50, 50), 50, False, (50, True)),  # perhaps never set back: at most so much
-        ((50, 50), 55, False, (55, False)),
+        ((50, 4), (50, 4), 0.6, (4, False)),  # set back after it began: less than before, so it was in time
+        ((50, 4), (55, 4), 0.6, (55, False)),  # what rose after the agent had read the one before was this one
+        ((4, 50), (4, 50), 0.6, (50, False)),
+        ((50, 50), (50, 50), 0.6, (50, False)),  # as much as the one before, and that since it was set back
+        ((50, 50), (50, 4), 0.6, (50, True)),  # read before it was set back: at most so much
+        ((50, 50), (55, 4), 0.6, (55, False)),
+        ((50, 4), (50, 4), 0.1, (50, True)),  # set back near its end: it may have needed as much as the one before
+        ((50, 4), (55, 4), 0.1, (55, False)),
+        ((4, 50), (4, 50), 0.1, (50, False)),  # late or not: more than the one before
     ],
 )
 def test_a_peak_that_is_set_back_while_the_test_runs(
-    agent_peaks: tuple[int, int], early: int, timely: bool, expected: tuple[int, bool]
+    agent_peaks: tuple[int, int], peaks: tuple[int, int], seconds: float, expected: tuple[int, bool]
 ) -> None:
-    made = replace(turn(agent_peaks=agent_peaks, peaks=(early, 9)), overlapped=True, timely=timely)
+    """It takes half a second of CPU."""
+    made = replace(turn(agent_peaks=agent_peaks, peaks=peaks), overlapped=True, seconds=seconds)
     assert made.memory_peak() == (expected[0] * MIB, expected[1])
 
 
 @pytest.mark.parametrize(
-    ("peaks", "flags", "expected"),
+    ("peaks", "changes", "expected"),
     [
         ((50, 30), {}, (30, False)),
         ((50, 30), {"followed": True}, (30, False)),  # far above what is charged: not the next one's
         ((50, 2), {"followed": True}, (2, True)),  # what is charged is the next one's, and may be the peak
         ((50, 2), {}, (2, False)),
-        ((50, 30), {"overlapped": True}, (30, False)),
-        ((50, 30), {"overlapped": True, "timely": False}, (50, True)),  # looked at too late: of two tests
+        ((50, 30), {"overlapped": True, "seconds": 0.6}, (30, False)),
+        ((50, 30), {"overlapped": True, "seconds": 0.1}, (50, True)),  # looked at too late: of two tests
     ],
 )
 def test_a_peak_that_only_we_can_see(
-    peaks: tuple[int, int], flags: dict[str, bool], expected: tuple[int, bool]
+    peaks: tuple[int, int], changes: dict[str, Any], expected: tuple[int, bool]
 ) -> None:
-    made = replace(turn(agent_peaks=(None, None), peaks=peaks), **flags)  # type: ignore[arg-type]  # three flags
+    made = replace(turn(agent_peaks=(None, None), peaks=peaks), **changes)
     assert made.memory_peak() == (expected[0] * MIB, expected[1])
 
 
