@@ -26,7 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.commands import execute, folders, keeping, reporting
+from orchestrator.commands import execute, folders, keeping, reportfiles, reporting
 from orchestrator.commands.options import RunOptions
 from orchestrator.config.loader import load_config
 from orchestrator.database import bundles
@@ -45,13 +45,13 @@ from orchestrator.model import (
     OutputLog,
     Run,
     RunStatus,
-    RunSummary,
     SlotUse,
     Source,
     Test,
     TestId,
     Timings,
 )
+from orchestrator.reports.digest import Digest, RunSummary
 from orchestrator.scheduling import loop
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.policy import Policy
@@ -283,7 +283,8 @@ def watch_each(stages: Stages) -> None:
         (Database, "record_soon", "database, all"),
         (Database, "_flush", "of it: writing (its thread's too)"),
         (bundles, "result_bundle", "of it: bundle"),
-        (keeping, "slim", "slim"),
+        (Digest, "add", "digest"),
+        (reportfiles.ReportFiles, "add", "report files"),
         (reporting.RunProgress, "told", "events"),
         (reporting.RunProgress, "finished", "lines"),
         (loop.Schedule, "_fill", "fill (with its event)"),
@@ -337,14 +338,14 @@ def go(tests: int, folder: Path) -> dict[str, float]:
         summary = RunSummary(
             run=this,
             status=RunStatus.FINISHED,
-            results=tuple(keeper.results),
+            digest=keeper.digest,
             duration_seconds=figures["loop_wall"],
             exit_code=0,
         )
         database.finish_run(run_id, status=summary.status, exit_code=0, duration_seconds=1.0, ledger=Ledger())
         output.summary(summary)
         figures["end_cpu"] = time.process_time() - began
-    if {result.outcome for result in keeper.results} != {"passed"} or len(keeper.results) != tests:
+    if keeper.digest.counts["passed"] != tests:
         raise SystemExit("not all of them passed: the figures say nothing")
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return figures

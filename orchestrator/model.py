@@ -814,26 +814,3 @@ class RunStatus(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSummary:
-    """All that a report of one run needs."""
-
-    run: Run
-    status: RunStatus
-    results: tuple[TestResult, ...]
-    not_run: tuple[str, ...] = ()
-    """Ids of planned tests that were not run, because the run was stopped."""
-    duration_seconds: float
-    exit_code: int
-    ledger: Ledger = field(default_factory=Ledger)
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Outcome -> number of tests, plus `tests`, `flaky` and `violations`."""
-        counts = {"tests": len(self.results), "flaky": sum(r.flaky for r in self.results)}
-        counts["violations"] = sum(len(r.violations) for r in self.results)
-        for outcome in Outcome:
-            counts[outcome.value] = sum(r.outcome is outcome for r in self.results)
-        return counts

@@ -15,17 +15,20 @@ from orchestrator.errors import UsageError
 from orchestrator.reports.github import (
     JOB_LIMIT,
     STEP_LIMIT,
-    annotation_lines,
+    Annotations,
     resume_commands,
     stop_commands,
 )
 from orchestrator.reports.stepsummary import LIMIT_BYTES, step_summary
+from orchestrator.reports.violations import Broken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
-    from orchestrator.model import RunSummary
+    from orchestrator.model import TestResult
+    from orchestrator.model_troubles import Trouble
+    from orchestrator.reports.digest import RunSummary
 
 COUNTER = "orch-annotations"
 """File in RUNNER_TEMP, which lives as long as the job: how many annotations its steps have made."""
@@ -45,6 +48,15 @@ class GitHub:
         self._counter = Path(temporary) / COUNTER if temporary else None
         self._stream = stream
         self._token = ""
+        self._annotations = Annotations()
+        self._broken = Broken()
+
+    def add(self, results: Sequence[TestResult]) -> None:
+        """Tests have their final results."""
+        if self._on:
+            self._annotations.add(results)
+        if self._file is not None:
+            self._broken.add(results)
 
     def shield(self) -> None:
         """What tests print from here to `tell` is no command to the runner."""
@@ -58,6 +70,7 @@ class GitHub:
         if self._token:
             self._say(resume_commands(self._token))
             self._token = ""
+            atexit.unregister(self.unshield)  # it would keep this, and results with it
 
     def tell(self, summary: RunSummary) -> None:
         """Annotations, and the page. Raises UsageError if the page that an option names cannot be written; of
@@ -65,12 +78,12 @@ class GitHub:
         """
         self.unshield()
         if self._on:
-            for line in self._counted(lambda room: annotation_lines(summary, limit=room)):
+            for line in self._counted(lambda room: self._annotations.lines(summary.run, limit=room)):
                 self._say(line)
         if self._file is None:
             return
         try:
-            append_summary(summary, self._file)
+            append_summary(summary, self._broken.troubles(), self._file)
         except UsageError as error:
             if self._named:
                 raise
@@ -92,13 +105,13 @@ class GitHub:
         self._stream.flush()
 
 
-def append_summary(summary: RunSummary, path: Path) -> None:
+def append_summary(summary: RunSummary, troubles: Sequence[Trouble], path: Path) -> None:
     """Add the run's page to what is there already, within GitHub's limit for both together."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as stream:
             room = LIMIT_BYTES - os.fstat(stream.fileno()).st_size
-            stream.write(step_summary(summary, limit_bytes=room).encode())
+            stream.write(step_summary(summary, troubles, limit_bytes=room).encode())
     except OSError as error:
         raise UsageError(
             f"cannot write the step summary {path}: {error.strerror}", remedy="name another file"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.folders import is_plain
 from orchestrator.database.encode import attempt_id
 from orchestrator.errors import StateError
-from orchestrator.model import Attempt, Outcome, ResultsFormat, Severity
+from orchestrator.model import Attempt, ResultsFormat
 from orchestrator.verdict.outcome import decide
 from orchestrator.verdict.violations import violations
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.folders import RunFolder
     from orchestrator.engine.lanes import LocalLane
     from orchestrator.engine.local import LocalExecutor
-    from orchestrator.model import Assignment, Command, Evidence, Profile, Violation
+    from orchestrator.model import Assignment, Command, Evidence, Outcome, Profile, Violation
     from orchestrator.suites.results import CaseReport
 
 
@@ -97,17 +98,6 @@ def _read_report(command: Command, place: Path, evidence: Evidence) -> CaseRepor
     if command.results is ResultsFormat.TAP and evidence.stdout.path is not None:
         stdout = evidence.stdout.path.read_bytes()  # at most the log's cap
     return read_cases(command, place / "outputs", stdout, _code(evidence))
-
-
-def is_plain(attempt: Attempt) -> bool:
-    """True for a test of a reused slot that passed and left nothing to look at but what it printed: there is no
-    metrics.json of it, which would cost a tenth of what such a test takes. All that it
-    would say is in events.jsonl and the database (docs/design/coordinator.md).
-    """
-    evidence = attempt.evidence
-    notable = evidence.outputs_notes or any(v.severity is not Severity.NOTICE for v in attempt.violations)
-    reused = attempt.assignment.profile.reuse > 1
-    return reused and attempt.outcome is Outcome.PASSED and not evidence.outputs and not notable
 
 
 def _code(evidence: Evidence) -> int | None:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
-from orchestrator.model import Outcome
+from orchestrator.model import Outcome, Severity
 from orchestrator.reports.jsonrun import attempt_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from orchestrator.config.settings import Retention
     from orchestrator.model import Assignment, Attempt, Run, TestResult
@@ -44,6 +44,17 @@ def attempt_folder_name(test: str, *, repetition: int, attempt: int) -> str:
     return f"{name}.a{attempt}" if attempt > 1 else name
 
 
+def is_plain(attempt: Attempt) -> bool:
+    """True for a test of a reused slot that passed and left nothing to look at but what it printed: there is no
+    metrics.json of it, which would cost a tenth of what such a test takes. All that it
+    would say is in events.jsonl and the database (docs/design/coordinator.md).
+    """
+    evidence = attempt.evidence
+    notable = evidence.outputs_notes or any(v.severity is not Severity.NOTICE for v in attempt.violations)
+    reused = attempt.assignment.profile.reuse > 1
+    return reused and attempt.outcome is Outcome.PASSED and not evidence.outputs and not notable
+
+
 class RunFolder:
     """One run's folder, made when the run starts."""
 
@@ -51,6 +62,7 @@ class RunFolder:
         moment = run.started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.path = state_dir / "runs" / f"{moment}-{run.short_id}"
         self._tests = self.path / "tests"
+        self._bytes = 0
         try:
             (self.path / "tests").mkdir(parents=True)
             _point(state_dir / "latest", self.path)
@@ -93,6 +105,19 @@ class RunFolder:
         with suppress(OSError):  # a file system without links: the folder itself is still there
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(Path("..") / ".." / "tests" / folder.name)
+
+    def count(self, results: Iterable[TestResult]) -> None:
+        """What the tests have left on the disk. Added up here, nobody has to look into thousands of folders when
+        the run has ended.
+        """
+        self._bytes += sum(_bytes_of(attempt) for result in results for attempt in result.attempts)
+
+    def end(self) -> None:
+        """All results are counted and all reports written: note how much is in the folder."""
+        total = self._bytes
+        with suppress(OSError), os.scandir(self.path) as entries:
+            total += sum(entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False))
+        _note_bytes(self.path, total)
 
     def write_json(self, name: str, document: object) -> None:
         """Write one file of the folder, whole or not at all."""
@@ -160,9 +185,22 @@ def _size_of(folder: Path) -> int:
             return int(known.read_text(encoding="ascii"))
     total = _bytes_below(folder)
     if ended:
-        with suppress(OSError):
-            known.write_text(f"{total}\n", encoding="ascii")
+        _note_bytes(folder, total)
     return total
+
+
+def _note_bytes(folder: Path, total: int) -> None:
+    with suppress(OSError):
+        (folder / SIZE_NAME).write_text(f"{total}\n", encoding="ascii")
+
+
+def _bytes_of(attempt: Attempt) -> int:
+    evidence = attempt.evidence
+    if attempt.folder is None:
+        return 0
+    if is_plain(attempt):
+        return evidence.stdout.kept_bytes + evidence.stderr.kept_bytes
+    return _bytes_below(attempt.folder)
 
 
 def _bytes_below(folder: Path) -> int:

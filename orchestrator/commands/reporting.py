@@ -5,27 +5,28 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import note
+from orchestrator.commands.reportfiles import ReportFiles
 from orchestrator.errors import UsageError
-from orchestrator.model import TestResult
+from orchestrator.model import RunStatus, TestResult
 from orchestrator.reports import jsonrun
 from orchestrator.reports.progress import Progress, open_progress
 from orchestrator.scheduling.policy import Finished, Started
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     from orchestrator.commands.ci import GitHub
     from orchestrator.commands.folders import RunFolder
     from orchestrator.commands.options import RunOptions
+    from orchestrator.commands.reportfiles import Report
     from orchestrator.config.settings import Config
     from orchestrator.measure.sampler import Sampler
-    from orchestrator.model import Assignment, Run, RunSummary, Sample
+    from orchestrator.model import Assignment, Run, Sample
+    from orchestrator.reports.digest import RunSummary
     from orchestrator.scheduling.admission import Budget
     from orchestrator.scheduling.policy import Event
 
@@ -37,6 +38,7 @@ class Output:
         self._options = options
         self._config = config
         self._folder: RunFolder | None = None
+        self._files: ReportFiles | None = None
         self._progress: RunProgress | None = None
         self._in_step = False
         self._github = github(options)
@@ -66,58 +68,28 @@ class Output:
     def progress(self, folder: RunFolder, sampler: Sampler) -> RunProgress:
         """What tells of the tests while they run."""
         self._folder = folder
-        self._progress = RunProgress(self._options, self._config, folder, sampler)
+        self._files = ReportFiles(self._options, folder)
+        reports: list[Report] = [self._files, *([] if self._github is None else [self._github])]
+        self._progress = RunProgress(self._options, self._config, folder, sampler, reports)
         if self._github is not None:
             self._github.shield()
         return self._progress
 
     def summary(self, summary: RunSummary) -> None:
         """The end of the run: the files, then the report."""
-        folder, progress = self._folder, self._progress
-        if folder is None or progress is None:
+        folder, files, progress = self._folder, self._files, self._progress
+        if folder is None or files is None or progress is None:
             return
-        from orchestrator.reports.junit import write_junit
-
-        jsonrun.write_run_document(summary, folder.path / "run.json", folder.events)
-        write_junit(summary, folder.path / "junit.xml")
-        failed = [text for text in (_written(*asked) for asked in self._asked(summary)) if text]
+        failed = files.write(summary)
         progress.summary(summary)
+        if summary.status is RunStatus.FINISHED:  # a stop may lose the results of attempts that left something
+            folder.end()
         if self._github is not None:
             self._github.tell(summary)
         if failed:
             raise UsageError(
                 f"the tests have run, but {'; '.join(failed)}", remedy="name files in folders that can be written"
             )
-
-    def _asked(self, summary: RunSummary) -> Iterator[tuple[Path, Callable[[Path], None]]]:
-        """The files that options name, and what writes each."""
-        options = self._options
-        if options.junit is not None:
-            from orchestrator.reports.junit import write_junit
-
-            yield options.junit, partial(write_junit, summary)
-        if options.sarif is not None:
-            from orchestrator.reports.sarif import write_sarif
-            from orchestrator.reports.violations import of_summary, troubles
-
-            yield options.sarif, partial(write_sarif, troubles(of_summary(summary)), project=summary.run.project)
-        if options.ctrf is not None:
-            from orchestrator.reports.ctrf import write_ctrf
-
-            yield options.ctrf, partial(write_ctrf, summary)
-        if options.gitlab_metrics is not None:
-            from orchestrator.reports.gitlab import write_metrics
-
-            yield options.gitlab_metrics, partial(write_metrics, summary)
-
-
-def _written(path: Path, write: Callable[[Path], None]) -> str:
-    """Empty, or why there is no such file: the others and the report itself must not be lost with it."""
-    try:
-        write(path)
-    except OSError as error:
-        return f"{path} could not be written: {error.strerror}"
-    return ""
 
 
 def github(options: RunOptions) -> GitHub | None:
@@ -132,9 +104,17 @@ def github(options: RunOptions) -> GitHub | None:
 
 
 class RunProgress:
-    """Joins the display, the events' file and --format jsonl."""
+    """Joins the display, the events' file, --format jsonl and the reports that are made while tests run."""
 
-    def __init__(self, options: RunOptions, config: Config, folder: RunFolder, sampler: Sampler) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        config: Config,
+        folder: RunFolder,
+        sampler: Sampler,
+        reports: Sequence[Report] = (),
+    ) -> None:
+        self._reports = reports
         self._format = options.output_format
         self._sampler = sampler
         self._lock = threading.Lock()
@@ -172,6 +152,8 @@ class RunProgress:
 
     def finished(self, results: Sequence[TestResult]) -> None:
         """Tests have their final results."""
+        for report in self._reports:
+            report.add(results)
         self._display.finished(*results)
 
     def close(self) -> None:
@@ -184,7 +166,7 @@ class RunProgress:
         self._events.close()
         if self._format == "json":
             for piece in jsonrun.run_pieces(summary, self._folder.events):
-                sys.stdout.write(piece)
+                sys.stdout.write(piece.decode("ascii"))
         elif self._format == "table":
             self._display.summary(summary)
 

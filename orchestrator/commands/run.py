@@ -31,7 +31,8 @@ from orchestrator.engine.labels import TEST
 from orchestrator.engine.limits import require_enforced
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.measure.processes import host_info
-from orchestrator.model import Ledger, Outcome, Run, RunStatus, RunSummary, Severity, TestResult
+from orchestrator.model import Ledger, Outcome, Run, RunStatus
+from orchestrator.reports.digest import RunSummary
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.assign import clamp
 from orchestrator.scheduling.loop import schedule
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.local import LocalExecutor
     from orchestrator.engine.reaper import Reaper
     from orchestrator.model import Assignment, HostInfo
+    from orchestrator.reports.digest import Digest
     from orchestrator.scheduling.loop import Event, Schedule
 
 MAX_AUTO_SLOTS = 64
@@ -181,10 +183,10 @@ def carry_out(
     return RunSummary(
         run=this,
         status=RunStatus.INTERRUPTED if here.stop.level >= StopLevel.TERMINATE else RunStatus.FINISHED,
-        results=tuple(keeping.results),
+        digest=keeping.digest,
         not_run=going.not_run,
         duration_seconds=time.monotonic() - began,
-        exit_code=exit_code(keeping.results, going, config=config, signal_number=signals.received, ledger=ledger),
+        exit_code=exit_code(keeping.digest, going, config=config, signal_number=signals.received, ledger=ledger),
         ledger=ledger,
     )
 
@@ -257,7 +259,7 @@ def ledger_of(executor: LocalExecutor, reaper: Reaper) -> Ledger:
 
 
 def exit_code(
-    results: Sequence[TestResult],
+    digest: Digest,
     going: Schedule,
     *,
     config: Config,
@@ -267,14 +269,12 @@ def exit_code(
     """The gravest cause wins: a signal, the engine, failed tests, violations."""
     if signal_number is not None:
         return 128 + signal_number
-    outcomes = {r.outcome for r in results}
-    if Outcome.INFRA in outcomes or ledger.left:
+    if digest.outcomes[Outcome.INFRA] or ledger.left:
         return ExitCode.INFRA
-    if outcomes - {Outcome.PASSED, Outcome.SKIPPED} or going.not_run:
+    if digest.failed_tests or going.not_run:
         return ExitCode.TESTS_FAILED
-    if config.run.flaky_result == "fail" and any(r.flaky for r in results):
+    if config.run.flaky_result == "fail" and digest.flaky_tests:
         return ExitCode.TESTS_FAILED
-    grave = any(v.severity is not Severity.NOTICE for r in results for v in r.violations)
-    if config.run.violations == "fail" and grave:
+    if config.run.violations == "fail" and digest.grave_violations:
         return ExitCode.VIOLATIONS
     return ExitCode.OK

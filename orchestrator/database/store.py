@@ -275,7 +275,7 @@ class Database:
         """
         with self._upkeep("prune"):
             count = upkeep.prune(self._opened.engine, retention, thin_at_most=thin_at_most)
-            self._known.clear()  # unused tests may be gone
+            self._known.clear()  # unused ones may be gone
         return count
 
     def sum_up(self, *, at_most: int | None = None) -> int:

@@ -126,8 +126,10 @@ def _result(connection: sa.Connection, bundle: Bundle, known: set[str]) -> bool:
 
 
 def keys_of(bundle: Bundle) -> set[str]:
-    """Keys of shared rows that are stored for sure once the bundle is committed."""
-    return {row["id"] for name in ("fact_sheets", "tests") for row in bundle.tables.get(name, ())}
+    """Keys of rows that many results share and that are stored for sure once the bundle is committed. Not those of
+    tests, which a run has thousands of and each mostly once.
+    """
+    return {row["id"] for row in bundle.tables.get("fact_sheets", ())}
 
 
 def _finish(connection: sa.Connection, bundle: Bundle) -> bool:

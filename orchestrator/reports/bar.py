@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from orchestrator.model import Verb
-from orchestrator.reports.summary import is_failure
+from orchestrator.reports.digest import is_failure
 from orchestrator.reports.text import format_clock, shorten_end
 
 if TYPE_CHECKING:

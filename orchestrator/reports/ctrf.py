@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
 from orchestrator.model import CaseOutcome, Outcome, counting
-from orchestrator.reports.files import write_atomically
+from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.jsonrun import to_json
 from orchestrator.reports.output import tail_lines
 from orchestrator.reports.text import bounded, one_line, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
-    from orchestrator.model import Attempt, RunSummary, TestResult
+    from orchestrator.model import Attempt, TestResult
+    from orchestrator.reports.digest import RunSummary
 
 Document = dict[str, Any]
 
@@ -49,43 +50,76 @@ _CASE_STATUS = {
 }
 
 
-def write_ctrf(summary: RunSummary, path: Path) -> None:
-    """Write the report atomically. Raises OSError."""
-    write_atomically(path, (to_json(ctrf_document(summary)) + "\n").encode("ascii"))
+class CtrfReport:
+    """Of one run: a test's part is made as soon as it has ended, and only copied when the run has."""
+
+    def __init__(self, folder: Path) -> None:
+        """What is made waits on `folder`'s disk. Raises OSError."""
+        self._tests = Pieces(folder)
+        self._statuses: Counter[str] = Counter()
+        self._suites: set[str] = set()
+
+    def add(self, results: Iterable[TestResult]) -> None:
+        """Tests have their final results. Raises OSError."""
+        for result in results:
+            test = _test(result)
+            self._tests.add(_listed(test, self._statuses.total()))
+            self._statuses[test["status"]] += 1
+            self._suites.add(result.test.suite)
+
+    def write(self, summary: RunSummary, path: Path) -> None:
+        """Write the report atomically. Raises OSError."""
+        write_atomically(path, self.pieces(summary))
+
+    def pieces(self, summary: RunSummary) -> Iterator[bytes]:
+        """The whole report. Times are whole milliseconds, absolute ones since 1970."""
+        summed = {"tool": {"name": "orch", "version": __version__}, "summary": self._summary(summary)}
+        yield f'{_open(_head(summary), 0)},\n  "results": {_open(summed, 1)},\n    "tests": ['.encode()
+        yield from self._tests.read()
+        first = self._statuses.total()
+        for number, name in enumerate(summary.not_run, first):
+            yield _listed({"name": _name(name), "status": "pending", "duration": 0}, number).encode()
+        end = "\n    ]" if first or summary.not_run else "]"
+        yield f'{end},\n    "environment": {_inside(_environment(summary), 2)}\n  }}\n}}\n'.encode()
+
+    def _summary(self, summary: RunSummary) -> Document:
+        statuses = self._statuses + Counter(pending=len(summary.not_run))
+        start = _moment(summary.run.started_at)
+        return {
+            "tests": statuses.total(),
+            **{status: statuses[status] for status in STATUSES},
+            "flaky": summary.digest.flaky_tests,
+            "suites": len(self._suites),
+            "start": start,
+            "stop": start + _milliseconds(summary.duration_seconds),
+            "duration": _milliseconds(summary.duration_seconds),
+            "extra": {"exitCode": summary.exit_code, "status": summary.status.value},
+        }
 
 
-def ctrf_document(summary: RunSummary) -> Document:
-    """The whole report. Times are whole milliseconds, absolute ones since 1970."""
-    tests = [_test(result) for result in summary.results]
-    tests += [{"name": _name(name), "status": "pending", "duration": 0} for name in summary.not_run]
+def _head(summary: RunSummary) -> Document:
     return {
         "reportFormat": "CTRF",
         "specVersion": SPEC_VERSION,
         "reportId": summary.run.id,
         "timestamp": (summary.run.started_at + timedelta(seconds=summary.duration_seconds)).isoformat(),
         "generatedBy": f"orch {__version__}",
-        "results": {
-            "tool": {"name": "orch", "version": __version__},
-            "summary": _summary(summary, tests),
-            "tests": tests,
-            "environment": _environment(summary),
-        },
     }
 
 
-def _summary(summary: RunSummary, tests: Sequence[Document]) -> Document:
-    counted = Counter(test["status"] for test in tests)
-    start = _moment(summary.run.started_at)
-    return {
-        "tests": len(tests),
-        **{status: counted[status] for status in STATUSES},
-        "flaky": sum(result.flaky for result in summary.results),
-        "suites": len({result.test.suite for result in summary.results}),
-        "start": start,
-        "stop": start + _milliseconds(summary.duration_seconds),
-        "duration": _milliseconds(summary.duration_seconds),
-        "extra": {"exitCode": summary.exit_code, "status": summary.status.value},
-    }
+def _listed(test: Document, number: int) -> str:
+    """A test of the list, behind so many others."""
+    return f"{',' if number else ''}\n      {_inside(test, 3)}"
+
+
+def _inside(document: Mapping[str, Any], depth: int) -> str:
+    """As JSON, so deep in another object. No text in it has a newline that is not escaped."""
+    return to_json(document).replace("\n", "\n" + "  " * depth)
+
+
+def _open(document: Mapping[str, Any], depth: int) -> str:
+    """As `_inside`, without its end."""
+    return _inside(document, depth).removesuffix("\n" + "  " * depth + "}")
 
 
 def _environment(summary: RunSummary) -> Document:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -30,6 +31,36 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+class Pieces:
+    """Text of a report that is made while its run goes on, and waits for what will stand in front of it: in a file
+    without a name, which nobody has to remove whatever ends the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """The file is in `folder`, on its disk. Raises OSError."""
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as this does
+        weakref.finalize(self, _close, self._file)
+
+    def add(self, text: str) -> None:
+        """Put it behind what is there. Raises OSError."""
+        self._file.write(text.encode())
+
+    def read(self) -> Iterator[bytes]:
+        """All of it, as UTF-8. Raises OSError."""
+        self._file.seek(0)
+        while piece := self._file.read(_PIECE_BYTES):
+            yield piece
+        self._file.seek(0, os.SEEK_END)
+
+
+_PIECE_BYTES = 1 << 18
+
+
+def _close(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # a full disk was told of where the text was added
+        file.close()
 
 
 def _umask() -> int:

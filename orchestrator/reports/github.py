@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.model import CaseOutcome, Outcome, Severity
-from orchestrator.reports.summary import is_failure, reproduce_line
+from orchestrator.reports.digest import Worst, is_failure
+from orchestrator.reports.summary import reproduce_line
 from orchestrator.reports.terminal import gravity_of, remarks
 from orchestrator.reports.text import one_line
 
 if TYPE_CHECKING:
-    from orchestrator.model import Run, RunSummary, TestResult
+    from collections.abc import Iterable
+
+    from orchestrator.model import Run, TestResult
 
 STEP_LIMIT = 10
 """Annotations that GitHub shows of one step; it drops what comes after, without a word."""
@@ -48,30 +51,46 @@ class Annotation:
     message: str
 
 
-def annotation_lines(summary: RunSummary, *, limit: int = STEP_LIMIT) -> list[str]:
-    """The workflow commands, worst first and at most `limit`; the last says how many more there are."""
-    every = annotations_of(summary)
-    if limit <= 0 or not every:
-        return []
-    shown = every if len(every) <= limit else every[: limit - 1]
-    lines = [command(one) for one in shown]
-    if len(shown) < len(every):
-        rest = every[len(shown) :]
-        more = Annotation(
-            level="error" if any(one.level == "error" for one in rest) else "warning",
+class Annotations:
+    """One for each test that did not pass, or passed with a broken budget or flaky; mere notices have none. The
+    worst are kept, and the number of the others.
+    """
+
+    def __init__(self) -> None:
+        self._worst = Worst(STEP_LIMIT)
+        self._tests = 0
+        self._errors = 0
+
+    def add(self, results: Iterable[TestResult]) -> None:
+        """Tests have their final results."""
+        for result in results:
+            if _is_told(result):
+                self._tests += 1
+                self._errors += _is_error(result)
+                self._worst.add(_gravity(result), result)
+
+    def lines(self, run: Run, *, limit: int = STEP_LIMIT) -> list[str]:
+        """The workflow commands, worst first and at most `limit` (never more than `STEP_LIMIT`); the last says how
+        many more there are.
+        """
+        limit = min(limit, STEP_LIMIT)
+        if limit <= 0 or not self._tests:
+            return []
+        shown = self._worst.results[: limit if self._tests <= limit else limit - 1]
+        lines = [command(_annotation(run, result)) for result in shown]
+        if len(shown) < self._tests:
+            lines.append(command(self._others(shown)))
+        return lines
+
+    def _others(self, shown: list[TestResult]) -> Annotation:
+        number = self._tests - len(shown)
+        return Annotation(
+            level="error" if self._errors > sum(map(_is_error, shown)) else "warning",
             path="",
             line=1,
-            title=f"+{len(rest)} more",
-            message=f"+{len(rest)} more tests with something to tell; the step's summary and junit.xml have them",
+            title=f"+{number} more",
+            message=f"+{number} more tests with something to tell; the step's summary and junit.xml have them",
         )
-        lines.append(command(more))
-    return lines
-
-
-def annotations_of(summary: RunSummary) -> list[Annotation]:
-    """One for each test that did not pass, or passed with a broken budget or flaky; mere notices have none."""
-    told = sorted((r for r in summary.results if _is_told(r)), key=_gravity)
-    return [_annotation(summary.run, result) for result in told]
 
 
 def _is_told(result: TestResult) -> bool:

@@ -8,6 +8,7 @@ would, so one quote in a test's name would lose the whole file. Label values are
 from __future__ import annotations
 
 from math import floor, log10
+from operator import itemgetter
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -15,10 +16,11 @@ from orchestrator.model import Outcome
 from orchestrator.reports.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from orchestrator.model import RunSummary, TestResult
+    from orchestrator.model import TestResult
+    from orchestrator.reports.digest import RunSummary
 
 _SAFE = "/:.,=+@[]()-_"
 _NAME_BYTES = 900
@@ -27,14 +29,39 @@ _STEP_SECONDS = 0.1
 _DIGITS = 2
 
 
-def write_metrics(summary: RunSummary, path: Path) -> None:
-    """Write the file atomically. Raises OSError."""
-    write_atomically(path, metrics_text(summary).encode("ascii"))
+class Metrics:
+    """Of one run. It is sorted by test, so that each one's figures are kept until the end."""
 
+    def __init__(self) -> None:
+        self._figures: list[tuple[str, Sequence[float | None]]] = []
 
-def metrics_text(summary: RunSummary) -> str:
-    """The whole file, ASCII. A figure that was not measured has no line."""
-    return "\n".join([*_counts(summary), *_of_tests(summary), "# EOF"]) + "\n"
+    def add(self, results: Iterable[TestResult]) -> None:
+        """Tests have their final results."""
+        for result in results:
+            evidence = result.final.evidence
+            usage, seconds = evidence.usage, evidence.timings.test_seconds
+            figures = (usage.memory_peak_bytes, usage.cpu_seconds, seconds)
+            self._figures.append((result.final.assignment.key, figures))
+
+    def write(self, summary: RunSummary, path: Path) -> None:
+        """Write the file atomically. Raises OSError."""
+        write_atomically(path, self.text(summary).encode("ascii"))
+
+    def text(self, summary: RunSummary) -> str:
+        """The whole file, ASCII. A figure that was not measured has no line."""
+        return "\n".join([*_counts(summary), *self._of_tests(), "# EOF"]) + "\n"
+
+    def _of_tests(self) -> Iterator[str]:
+        tests = sorted(self._figures, key=itemgetter(0))
+        for position, (name, what, step) in enumerate(_FIGURES):
+            yield from _family(name, what, name.rpartition("_")[2])
+            taken: set[str] = set()
+            for key, figures in tests:
+                value, label = figures[position], label_value(key)
+                if value is None or label in taken:  # OpenMetrics forbids a series twice
+                    continue
+                taken.add(label)
+                yield f'{name}{{test="{label}"}} {_number(rounded(value, step))}'
 
 
 def rounded(value: float, step: float) -> float:
@@ -55,26 +82,10 @@ def _counts(summary: RunSummary) -> Iterator[str]:
     yield from _family("orch_flaky_tests", "Tests that failed and then passed.", None)
     yield f"orch_flaky_tests {counts['flaky']}"
     yield from _family("orch_violations", "Broken budgets by kind.", None)
-    kinds: dict[str, int] = {}
-    for result in summary.results:
-        for violation in result.violations:
-            kinds[violation.kind.value] = kinds.get(violation.kind.value, 0) + 1
+    kinds = summary.digest.violations
     yield from (f'orch_violations{{kind="{kind}"}} {kinds[kind]}' for kind in sorted(kinds))
     yield from _family("orch_not_run_tests", "Planned tests that were not run.", None)
     yield f"orch_not_run_tests {len(summary.not_run)}"
-
-
-def _of_tests(summary: RunSummary) -> Iterator[str]:
-    results = sorted(summary.results, key=lambda r: r.final.assignment.key)
-    for name, what, step, figure_of in _FIGURES:
-        yield from _family(name, what, name.rpartition("_")[2])
-        taken: set[str] = set()
-        for result in results:
-            value, label = figure_of(result), label_value(result.final.assignment.key)
-            if value is None or label in taken:  # OpenMetrics forbids a series twice
-                continue
-            taken.add(label)
-            yield f'{name}{{test="{label}"}} {_number(rounded(value, step))}'
 
 
 def _family(name: str, what: str, unit: str | None) -> Iterator[str]:
@@ -96,21 +107,8 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
 
 
-def _memory(result: TestResult) -> float | None:
-    return result.final.evidence.usage.memory_peak_bytes
-
-
-def _cpu(result: TestResult) -> float | None:
-    return result.final.evidence.usage.cpu_seconds
-
-
-def _duration(result: TestResult) -> float | None:
-    return result.final.evidence.timings.test_seconds
-
-
-Figures = tuple[str, str, float, "Callable[[TestResult], float | None]"]
-_FIGURES: tuple[Figures, ...] = (
-    ("orch_test_memory_peak_bytes", "Peak memory.", _STEP_BYTES, _memory),
-    ("orch_test_cpu_seconds", "CPU time.", _STEP_SECONDS, _cpu),
-    ("orch_test_duration_seconds", "Duration.", _STEP_SECONDS, _duration),
+_FIGURES = (
+    ("orch_test_memory_peak_bytes", "Peak memory.", _STEP_BYTES),
+    ("orch_test_cpu_seconds", "CPU time.", _STEP_SECONDS),
+    ("orch_test_duration_seconds", "Duration.", _STEP_SECONDS),
 )

@@ -5,12 +5,12 @@ A figure that was not measured is null. `run.schema.json` beside this module des
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-    from orchestrator.model import Assignment, Attempt, Attestation, Limits, OutputLog, Run, RunSummary, TestResult
+    from orchestrator.model import Assignment, Attempt, Attestation, Limits, OutputLog, Run, TestResult
+    from orchestrator.reports.digest import RunSummary
 
 SCHEMA_VERSION = 1
 
@@ -48,7 +49,7 @@ _HEADLINE_FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills
 
 
 def run_schema() -> Document:
-    """The JSON Schema of `run_document`."""
+    """The JSON Schema of run.json."""
     text = resources.files("orchestrator.reports").joinpath("run.schema.json").read_text(encoding="utf-8")
     schema: Document = json.loads(text)
     return schema
@@ -176,19 +177,6 @@ def _getter(kind: type[DataclassInstance]) -> Callable[[object], tuple[object, .
 @cache
 def _field_names(kind: type[DataclassInstance]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
-
-
-def run_document(summary: RunSummary) -> Document:
-    """`{"schema": 1, "run": {…}, "tests": [{…}], "ledger": {…}}`, of plain JSON values only."""
-    document: Document = plain(
-        {
-            "schema": SCHEMA_VERSION,
-            "run": {**_run_fields(summary.run), **_end_fields(summary)},
-            "tests": [_result(result) for result in summary.results],
-            "ledger": ledger_document(summary),
-        }
-    )
-    return document
 
 
 def ledger_document(summary: RunSummary) -> Document:
@@ -401,46 +389,52 @@ def _log_document(log: OutputLog) -> Document:
     }
 
 
-def write_run_document(summary: RunSummary, path: Path, events: Path | None = None) -> None:
-    """run.json, written atomically. `events`: see `run_pieces`. Raises OSError."""
-    write_atomically(path, (piece.encode("ascii") for piece in run_pieces(summary, events)))
+def write_run_document(summary: RunSummary, events: Path, path: Path) -> None:
+    """run.json, written atomically. Raises OSError."""
+    write_atomically(path, run_pieces(summary, events))
 
 
-def run_text(summary: RunSummary) -> str:
-    """`run_document` as ASCII JSON text with a newline, for --format json; indented unless it is large."""
-    return "".join(run_pieces(summary))
-
-
-def run_pieces(summary: RunSummary, events: Path | None = None) -> Iterator[str]:
-    """`run_text`, a test at a time: the whole of a large run is never in memory. `events`: the run's own lines,
-    which say of each test what is to be said here; one that lacks any is not used.
+def run_pieces(summary: RunSummary, events: Path) -> Iterator[bytes]:
+    """`{"schema": 1, "run": {…}, "tests": [{…}], "ledger": {…}}` as ASCII JSON with a newline, indented unless it
+    is large; a test at a time, and never all in memory. What it says of each stands already in the run's own
+    `events`. Raises OSError if they cannot be read or lack a test.
     """
-    results = summary.results
-    if len(results) <= _PRETTY_TESTS:
-        yield json.dumps(run_document(summary), indent=2, allow_nan=False) + "\n"
+    number = summary.digest.tests
+    head = {"schema": SCHEMA_VERSION, "run": {**_run_fields(summary.run), **_end_fields(summary)}}
+    tests, ledger = _told(events, number), ledger_document(summary)
+    if number <= _PRETTY_TESTS:
+        whole = {**head, "tests": [_in_order(json.loads(text)) for text in tests], "ledger": ledger}
+        yield f"{to_json(whole)}\n".encode("ascii")
         return
-    run = compact({**_run_fields(summary.run), **_end_fields(summary)})
-    yield f'{{"schema": {SCHEMA_VERSION}, "run": {run}, "tests": [\n'
-    for number, text in enumerate(_test_texts(results, events)):
-        yield f",\n{text}" if number else text
-    yield f'\n], "ledger": {compact(ledger_document(summary))}}}\n'
+    yield f'{compact(head)[:-1]}, "tests": [\n'.encode("ascii")
+    yield next(tests)
+    for text in tests:
+        yield b",\n"
+        yield text
+    yield f'\n], "ledger": {compact(ledger)}}}\n'.encode("ascii")
 
 
-def _test_texts(results: Sequence[TestResult], events: Path | None) -> Iterator[str]:
-    if events is not None and sum(1 for _ in _told(events)) == len(results):
-        return _told(events)
-    return map(result_text, results)
+def _in_order(test: Document) -> Document:
+    """Its figures as people read them: as `Usage` has them."""
+    for part in (test, *test["attempts"]):
+        part["usage"] = {name: part["usage"][name] for name in (*_field_names(Usage), "source")}
+    return test
 
 
-def _told(events: Path) -> Iterator[str]:
-    """What the lines of tests that have ended say of them; nothing where there is no such file."""
-    with suppress(OSError), events.open(encoding="ascii", errors="replace") as lines:
+def _told(events: Path, number: int) -> Iterator[bytes]:
+    """What the lines of tests that have ended say of them."""
+    told = 0
+    start, end = len(_TEST_FINISHED), len(b"}\n")
+    with events.open("rb") as lines:
         for line in lines:
-            if line.startswith(_TEST_FINISHED) and line.endswith("}\n"):
-                yield line[len(_TEST_FINISHED) : -2]
+            if line.startswith(_TEST_FINISHED) and line.endswith(b"}\n"):
+                told += 1
+                yield line[start:-end]
+    if told != number:
+        raise OSError(errno.EIO, f"{events.name} has {told} of {number} tests: something has changed it")
 
 
-_TEST_FINISHED = '{"event": "test-finished", "test": '
+_TEST_FINISHED = b'{"event": "test-finished", "test": '
 
 
 # ---------------------------------------------------------------- events
@@ -473,7 +467,7 @@ def attempt_finished_line(attempt: Attempt, *, will_retry: bool) -> str:
 
 def test_finished_line(result: TestResult) -> str:
     """A test has its final result: `{"event": "test-finished", "test": {…as in the document…}}`."""
-    return f"{_TEST_FINISHED}{result_text(result)}}}"
+    return f"{_TEST_FINISHED.decode()}{result_text(result)}}}"
 
 
 def run_finished_line(summary: RunSummary) -> str:

@@ -6,13 +6,13 @@ whatever a test prints, the file is legal XML 1.0.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from orchestrator.model import CaseOutcome, CaseResult, Outcome, Verb, counting
-from orchestrator.reports.files import write_atomically
+from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.output import tail_text
 from orchestrator.reports.text import bounded, one_line, visible
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.model import Attempt, RunSummary, TestResult
+    from orchestrator.model import Attempt, TestResult, Usage
+    from orchestrator.reports.digest import RunSummary
 
 NAME_CHARACTERS = 1000
 TEXT_CHARACTERS = 20_000
@@ -29,30 +30,34 @@ _FAILED_CASES = (CaseOutcome.FAILED, CaseOutcome.ERROR)
 _GOOD = (Outcome.PASSED, Outcome.SKIPPED)
 
 
-def write_junit(summary: RunSummary, path: Path) -> None:
-    """Write the report atomically. Raises OSError."""
-    write_atomically(path, junit_pieces(summary))
+class JUnitReport:
+    """Of one run: a suite is made as soon as its test has ended, and only copied when the run has."""
 
+    def __init__(self, folder: Path) -> None:
+        """What is made waits on `folder`'s disk. Raises OSError."""
+        self._suites = Pieces(folder)
+        self._totals: Counter[str] = Counter()
 
-def junit_pieces(summary: RunSummary) -> Iterator[bytes]:
-    """The report as UTF-8, a suite at a time: the totals stand in front of them, so they wait in a file."""
-    totals: Counter[str] = Counter()
-    with tempfile.TemporaryFile() as suites:
-        for result in summary.results:
-            suites.write(_suite_text(result, totals).encode())
-        suites.seek(0)
-        root = ET.Element("testsuites", _root_attributes(summary, totals))
+    def add(self, results: Iterable[TestResult]) -> None:
+        """Tests have their final results. Raises OSError."""
+        self._suites.add("".join([_suite_text(result, self._totals) for result in results]))
+
+    def write(self, summary: RunSummary, path: Path) -> None:
+        """Write the report atomically. Raises OSError."""
+        write_atomically(path, self.pieces(summary))
+
+    def pieces(self, summary: RunSummary) -> Iterator[bytes]:
+        """The report as UTF-8."""
+        root = ET.Element("testsuites", _root_attributes(summary, self._totals))
         head, _, tail = ET.tostring(root, encoding="utf-8", xml_declaration=True).partition(b" />")
-        if not summary.results:
+        if not self._totals:
             yield head + b" />" + tail + b"\n"
             return
         yield head + b">\n"
-        while piece := suites.read(_PIECE_BYTES):
-            yield piece
+        yield from self._suites.read()
         yield b"</testsuites>\n"
 
 
-_PIECE_BYTES = 1 << 16
 _COUNTS = ("tests", "failures", "errors")
 
 
@@ -70,7 +75,7 @@ def _suite_text(result: TestResult, totals: Counter[str]) -> str:
     attempt = result.final
     if len(result.attempts) == 1 and result.verb is Verb.PASS and not attempt.cases and attempt.outcome in _GOOD:
         totals["tests"] += 1
-        return _plain_pass(result)
+        return _plain_pass(result, attempt)
     suite = _suite(result)
     for name in _COUNTS:
         totals[name] += int(suite.get(name, "0"))
@@ -78,21 +83,43 @@ def _suite_text(result: TestResult, totals: Counter[str]) -> str:
     return f"  {ET.tostring(suite, encoding='unicode')}\n"
 
 
-def _plain_pass(result: TestResult) -> str:
-    """What `_suite` makes of a test that passed at once and has no cases, in a tenth of the time: most of a large
-    run is such, and nothing else is done meanwhile.
+def _plain_pass(result: TestResult, attempt: Attempt) -> str:
+    """What `_suite` makes of a test that passed at once and has no cases, in a third of the time: most of a large
+    run is such, and it is made while other tests run.
     """
-    attributes = _suite_attributes(result, tests=1, failures=0, errors=0, skipped=0)
-    properties = "".join(
-        f'      <property name="{name}" value="{_attribute(one_line(value, TEXT_CHARACTERS))}" />\n'
-        for name, value in property_pairs(result)
+    suite = _attributes(_suite_attributes(result, attempt, tests=1, failures=0, errors=0, skipped=0))
+    case = _attributes(_case_attributes(result, str(result.test.id), attempt.evidence.timings.test_seconds))
+    assignment = attempt.assignment
+    limits = assignment.profile.limits
+    origin = _origin_lines(
+        (result.outcome, result.verb), assignment.profile.name, assignment.reason, assignment.test.suite
     )
-    seconds = result.final.evidence.timings.test_seconds
-    case = _case_attributes(result, str(result.test.id), seconds)
     return (
-        f"  <testsuite {_attributes(attributes)}>\n    <properties>\n{properties}    </properties>\n"
-        f"    <testcase {_attributes(case)} />\n  </testsuite>\n"
+        f"  <testsuite {suite}>\n    <properties>\n{origin}"
+        f"{''.join([_line(*pair) for pair in _figure_pairs(attempt.evidence.usage)])}"
+        f"{_limit_lines(limits.memory_bytes, limits.cpus, limits.timeout_seconds)}"
+        f"{''.join([_line(*pair) for pair in _history_pairs(result, attempt)])}    </properties>\n"
+        f"    <testcase {case} />\n  </testsuite>\n"
     )
+
+
+@lru_cache(maxsize=512)
+def _line(name: str, value: str) -> str:
+    """A property's. Most tests have most of theirs in common."""
+    return f'      <property name="{name}" value="{_attribute(one_line(value, TEXT_CHARACTERS))}" />\n'
+
+
+# The same for many tests.
+
+
+@lru_cache(maxsize=256)
+def _origin_lines(word: tuple[Outcome, Verb], *names: str) -> str:
+    return "".join([_line(*pair) for pair in _origin_pairs(*word, False, *names)])
+
+
+@lru_cache(maxsize=256)
+def _limit_lines(*limits: float) -> str:
+    return "".join([_line(*pair) for pair in _limit_pairs(*limits)])
 
 
 def _attributes(attributes: Mapping[str, str]) -> str:
@@ -109,9 +136,9 @@ def _attribute(value: str) -> str:
 _MARKUP = frozenset('&<>"')
 
 
-def junit_element(summary: RunSummary) -> ET.Element:
-    """The whole report."""
-    suites = [_suite(result) for result in summary.results]
+def junit_element(summary: RunSummary, results: Iterable[TestResult]) -> ET.Element:
+    """The whole report as a tree."""
+    suites = [_suite(result) for result in results]
     totals = {name: sum(int(suite.get(name, "0")) for suite in suites) for name in _COUNTS}
     root = ET.Element("testsuites", _root_attributes(summary, totals))
     root.extend(suites)
@@ -124,8 +151,8 @@ def _suite(result: TestResult) -> ET.Element:
     failures, errors, skipped = (
         sum(case.find(tag) is not None for case in cases) for tag in ("failure", "error", "skipped")
     )
-    attributes = _suite_attributes(result, tests=len(cases), failures=failures, errors=errors, skipped=skipped)
-    suite = ET.Element("testsuite", attributes)
+    numbers = {"tests": len(cases), "failures": failures, "errors": errors, "skipped": skipped}
+    suite = ET.Element("testsuite", _suite_attributes(result, attempt, **numbers))
     suite.append(_properties(result))
     suite.extend(cases)
     if any(earlier.outcome not in _GOOD for earlier in result.attempts):
@@ -134,9 +161,8 @@ def _suite(result: TestResult) -> ET.Element:
 
 
 def _suite_attributes(
-    result: TestResult, *, tests: int, failures: int, errors: int, skipped: int
+    result: TestResult, attempt: Attempt, *, tests: int, failures: int, errors: int, skipped: int
 ) -> dict[str, str]:
-    attempt = result.final
     return {
         "name": _name(attempt.assignment.key),
         "tests": str(tests),
@@ -162,26 +188,44 @@ def _properties(result: TestResult) -> ET.Element:
 def property_pairs(result: TestResult) -> Iterable[tuple[str, str]]:
     """`orch.*` properties of a test; a figure that was not measured has none."""
     attempt = result.final
-    usage, limits = attempt.evidence.usage, attempt.assignment.profile.limits
-    yield "orch.outcome", result.outcome.value
-    yield "orch.verb", result.verb.value
-    yield "orch.flaky", str(result.flaky).lower()
-    yield "orch.profile", attempt.assignment.profile.name
-    yield "orch.reason", attempt.assignment.reason
-    yield "orch.suite", result.test.suite
+    profile = attempt.assignment.profile
+    limits = profile.limits
+    yield from _origin_pairs(
+        result.outcome, result.verb, result.flaky, profile.name, attempt.assignment.reason, result.test.suite
+    )
+    yield from _figure_pairs(attempt.evidence.usage)
+    yield from _limit_pairs(limits.memory_bytes, limits.cpus, limits.timeout_seconds)
+    yield from _history_pairs(result, attempt)
+
+
+def _origin_pairs(outcome: Outcome, verb: Verb, flaky: bool, *names: str) -> Iterable[tuple[str, str]]:
+    """`names`: of the profile, the reason for it, and the suite."""
+    yield "orch.outcome", outcome.value
+    yield "orch.verb", verb.value
+    yield "orch.flaky", str(flaky).lower()
+    yield from zip(("orch.profile", "orch.reason", "orch.suite"), names, strict=True)
+
+
+def _figure_pairs(usage: Usage) -> Iterable[tuple[str, str]]:
     for name in ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills", "throttled_seconds"):
         value = getattr(usage, name)
         if value is not None:
             yield f"orch.{name}", f"{value:.6f}" if isinstance(value, float) else str(value)
             yield f"orch.{name}.source", usage.sources[name].value if name in usage.sources else "unknown"
-    yield "orch.limit.memory_bytes", str(limits.memory_bytes)
-    yield "orch.limit.cpus", f"{limits.cpus:g}"
-    yield "orch.limit.timeout_seconds", f"{limits.timeout_seconds:g}"
+
+
+def _limit_pairs(memory_bytes: float, cpus: float, timeout_seconds: float) -> Iterable[tuple[str, str]]:
+    yield "orch.limit.memory_bytes", str(memory_bytes)
+    yield "orch.limit.cpus", f"{cpus:g}"
+    yield "orch.limit.timeout_seconds", f"{timeout_seconds:g}"
+
+
+def _history_pairs(result: TestResult, attempt: Attempt) -> Iterable[tuple[str, str]]:
     yield "orch.attempts", str(len(result.attempts))
     for earlier in result.attempts[:-1]:
         what = f"{earlier.outcome.value} under {earlier.assignment.profile.name}: {earlier.message}"
         yield f"orch.attempt.{earlier.assignment.attempt}", what
-    for number, violation in enumerate(result.violations, 1):
+    for number, violation in enumerate(attempt.violations, 1):
         yield f"orch.violation.{number}", f"{violation.kind}: {violation.message}"
 
 

@@ -12,8 +12,9 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, Self
 
+from orchestrator.reports.digest import is_failure
 from orchestrator.reports.output import output_lines
-from orchestrator.reports.summary import OutputWhen, is_failure, result_lines, summary_lines
+from orchestrator.reports.summary import OutputWhen, result_lines, summary_lines
 from orchestrator.reports.terminal import PROFILE_COLUMNS, RunningTest, header_line, key_of, running_lines
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TextIO
 
-    from orchestrator.model import Assignment, Run, RunSummary, Sample, TestResult
+    from orchestrator.model import Assignment, Run, Sample, TestResult
     from orchestrator.reports.bar import Bar
+    from orchestrator.reports.digest import RunSummary
 
 
 class ProgressMode(StrEnum):

@@ -19,32 +19,35 @@ from orchestrator.reports.columns import (
     in_bytes,
     in_seconds,
 )
+from orchestrator.reports.digest import MAX_ROWS, memory_ratio
 from orchestrator.reports.grid import Column, Table
 from orchestrator.reports.markdown import escaped, table_text
 from orchestrator.reports.output import output_lines
-from orchestrator.reports.summary import count_line, is_failure, memory_ratio
+from orchestrator.reports.summary import count_line
 from orchestrator.reports.terminal import remark_of
 from orchestrator.reports.text import bounded, one_line, plural, visible
-from orchestrator.reports.violations import of_summary, troubles, violations_table
+from orchestrator.reports.violations import violations_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from orchestrator.model import RunSummary, TestResult
+    from orchestrator.model import TestResult
+    from orchestrator.model_troubles import Trouble
+    from orchestrator.reports.digest import RunSummary
 
 LIMIT_BYTES = 1024 * 1000
 """GitHub drops a step's whole summary when it is larger than 1,024 KB."""
 MAX_OUTPUTS = 20
-MAX_ROWS = 500
-WORST = 10
 _OUTPUT_CHARACTERS = 10_000
 _CLOSING = 200
 """Bytes kept free for the line that says what was left out."""
 
 
-def step_summary(summary: RunSummary, *, limit_bytes: int = LIMIT_BYTES) -> str:
-    """The page, at most `limit_bytes` of UTF-8; what does not fit is left out from the end, and it says so."""
-    return _within(list(_sections(summary)), limit_bytes)
+def step_summary(summary: RunSummary, troubles: Sequence[Trouble], *, limit_bytes: int = LIMIT_BYTES) -> str:
+    """The page, at most `limit_bytes` of UTF-8; what does not fit is left out from the end, and it says so.
+    `troubles`: all budgets that the run's tests broke, gravest first.
+    """
+    return _within(list(_sections(summary, troubles)), limit_bytes)
 
 
 def _within(sections: Sequence[str], limit_bytes: int) -> str:
@@ -59,21 +62,19 @@ def _within(sections: Sequence[str], limit_bytes: int) -> str:
     return text
 
 
-def _sections(summary: RunSummary) -> Iterator[str]:
-    failures = [result for result in summary.results if is_failure(result)]
-    flaky = [result for result in summary.results if result.flaky and not is_failure(result)]
-    broken = troubles(of_summary(summary))
+def _sections(summary: RunSummary, troubles: Sequence[Trouble]) -> Iterator[str]:
+    digest = summary.digest
     word = "failed" if summary.exit_code else "passed"
     yield f"## orch: {escaped(summary.run.project)} {word}\n\n{escaped(count_line(summary))}\n"
-    if failures:
-        yield _titled("Failures", _results_table(failures[:MAX_ROWS]), len(failures))
-    if flaky:
-        yield _titled("Flaky", _results_table(flaky[:MAX_ROWS]), len(flaky))
-    if broken:
-        yield _titled("Broken budgets", violations_table(broken[:MAX_ROWS]), len(broken))
-    if summary.results:
-        yield _titled("Most memory", _worst_table(summary.results), 0)
-    yield from (_output(result) for result in failures[:MAX_OUTPUTS])
+    if digest.failures:
+        yield _titled("Failures", _results_table(digest.failures), digest.failed_tests)
+    if digest.flaky:
+        yield _titled("Flaky", _results_table(digest.flaky), digest.passed_kinds["flaky"])
+    if troubles:
+        yield _titled("Broken budgets", violations_table(troubles[:MAX_ROWS]), len(troubles))
+    if digest.tests:
+        yield _titled("Most memory", _results_table(digest.most_memory.results), 0)
+    yield from (_output(result) for result in digest.failures[:MAX_OUTPUTS])
 
 
 def _titled(title: str, table: Table, count: int) -> str:
@@ -93,7 +94,7 @@ def _results_table(results: Iterable[TestResult]) -> Table:
                 result.final.assignment.profile.name,
                 in_seconds(result.final.evidence.timings.test_seconds),
                 in_bytes(result.final.evidence.usage.memory_peak_bytes),
-                as_ratio(memory_ratio(result)),
+                as_ratio(memory_ratio(result.final)),
                 in_seconds(result.final.evidence.usage.cpu_seconds),
                 remark_of(result),
             )
@@ -101,12 +102,6 @@ def _results_table(results: Iterable[TestResult]) -> Table:
         ),
         empty="none",
     )
-
-
-def _worst_table(results: Iterable[TestResult]) -> Table:
-    known = [r for r in results if r.final.evidence.usage.memory_peak_bytes is not None]
-    known.sort(key=lambda r: (-(r.final.evidence.usage.memory_peak_bytes or 0), str(r.test.id)))
-    return _results_table(known[:WORST])
 
 
 def _name(result: TestResult) -> str:

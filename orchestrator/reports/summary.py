@@ -8,15 +8,14 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Outcome, RunStatus, Severity, Verb
+from orchestrator.model import Outcome, RunStatus
+from orchestrator.reports.digest import FIGURES, MAX_LISTED, MAX_OUTPUTS
 from orchestrator.reports.output import output_lines
 from orchestrator.reports.terminal import (
     PROFILE_COLUMNS,
     REMARK_CHARACTERS,
     VERB_COLUMNS,
     bare_line,
-    by_gravity,
-    gravity_of,
     key_of,
     line,
     remarks,
@@ -33,15 +32,11 @@ from orchestrator.reports.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections import Counter
+    from collections.abc import Sequence
 
-    from orchestrator.model import Ledger, Run, RunSummary, TestResult, Violation
-
-# What is listed at the end stays readable, and in memory, when all of 10,000 tests fail.
-MAX_OUTPUTS = 30
-MAX_LISTED = 200
-
-_ENDED_BADLY = (Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED)
+    from orchestrator.model import Ledger, Run, TestResult
+    from orchestrator.reports.digest import Digest, RunSummary
 
 
 class OutputWhen(StrEnum):
@@ -50,11 +45,6 @@ class OutputWhen(StrEnum):
     IMMEDIATE = "immediate"
     FINAL = "final"
     NEVER = "never"
-
-
-def is_failure(result: TestResult) -> bool:
-    """True for all that neither passed nor was skipped."""
-    return result.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
 
 
 def summary_lines(
@@ -67,14 +57,13 @@ def summary_lines(
 ) -> list[str]:
     """All that is printed when a run has ended; `columns` is None for a pipe."""
     section = partial(_section, columns=columns, profile_columns=profile_columns)
-    failures = [result for result in summary.results if is_failure(result)]
+    digest = summary.digest
     lines: list[str] = []
     if success_output is OutputWhen.FINAL:
-        passed = [result for result in summary.results if not is_failure(result)]
-        lines += section("Output of passed tests", passed, with_output=True)
+        lines += section("Output of passed tests", digest.others, digest.other_tests, with_output=True)
     with_output = failure_output is OutputWhen.FINAL
-    lines += section("Failures", failures, with_output=with_output)
-    lines += violation_lines(summary.results, columns=columns)
+    lines += section("Failures", digest.failures, digest.failed_tests, with_output=with_output)
+    lines += violation_lines(digest, columns=columns)
     if lines:
         lines.append("")
     lines.append(count_line(summary))
@@ -86,6 +75,7 @@ def summary_lines(
 def _section(
     title: str,
     results: Sequence[TestResult],
+    total: int,
     *,
     with_output: bool,
     columns: int | None,
@@ -98,8 +88,8 @@ def _section(
         lines += _with_all_remarks(result, columns, profile_columns)
         if with_output and number < MAX_OUTPUTS:
             lines += output_lines(result.final)
-    if len(results) > MAX_LISTED:
-        lines.append(f"  and {len(results) - MAX_LISTED} more")
+    if total > MAX_LISTED:
+        lines.append(f"  and {total - MAX_LISTED} more")
     return lines
 
 
@@ -134,19 +124,12 @@ def result_lines(
     return wrapped_lines(result, columns=columns, profile_columns=profile_columns)
 
 
-def violation_lines(results: Sequence[TestResult], *, columns: int | None = None) -> list[str]:
+def violation_lines(digest: Digest, *, columns: int | None = None) -> list[str]:
     """Each broken budget: severity, kind, test, sentence; the sentence on lines of its own on a terminal. Of
     notices one of each kind, with the number of the others: advice must not bury what is grave.
     """
-    every = [(result, violation) for result in results for violation in by_gravity(result.violations)]
-    found = [(r, v, 0) for r, v in every if v.severity is not Severity.NOTICE]
-    hidden = len(found) - MAX_LISTED
-    found = found[:MAX_LISTED]
-    notices: dict[str, list[tuple[TestResult, Violation]]] = {}
-    for result, violation in every:
-        if violation.severity is Severity.NOTICE:
-            notices.setdefault(violation.kind, []).append((result, violation))
-    shown = [*found, *((*of_kind[0], len(of_kind) - 1) for of_kind in notices.values())]
+    shown = [(result, violation, 0) for result, violation in digest.broken]
+    shown += [(one.result, one.violation, one.times - 1) for one in digest.notices.values()]
     if not shown:
         return []
     width = max(13, *(len(violation.kind.value) for _, violation, _ in shown))
@@ -162,6 +145,7 @@ def violation_lines(results: Sequence[TestResult], *, columns: int | None = None
         else:
             lines.append(front + shorten_middle(name, max(columns - len(front), 20)))
             lines += _folded(f"           {message}", columns)
+    hidden = digest.grave_violations - len(digest.broken)
     if hidden > 0:
         lines.append(f"  and {hidden} more")
     return lines
@@ -169,50 +153,30 @@ def violation_lines(results: Sequence[TestResult], *, columns: int | None = None
 
 def count_line(summary: RunSummary) -> str:
     """`Summary [ 12.4s] 14 run: 12 passed (1 flaky), 2 failed, 3 violations`."""
-    results, counts = summary.results, summary.counts
-    passed = [result for result in results if result.outcome is Outcome.PASSED]
-    failed = [result for result in results if result.outcome in _ENDED_BADLY]
-    parts = [f"{len(passed)} passed{_kinds(passed, _passed_kind)}"]
-    if failed:
-        parts.append(f"{len(failed)} failed{_kinds(failed, _failed_kind)}")
+    digest, counts = summary.digest, summary.counts
+    parts = [f"{counts['passed']} passed{_kinds(digest.passed_kinds)}"]
     others = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
+    if failed := digest.tests - counts["passed"] - sum(counts[name] for name in others):
+        parts.append(f"{failed} failed{_kinds(digest.failed_kinds)}")
     parts += [f"{counts[name]} {name}" for name in others if counts[name]]
     if summary.not_run:
         parts.append(f"{len(summary.not_run)} not run")
-    severities = [violation.severity for result in results for violation in result.violations]
-    noticed = severities.count(Severity.NOTICE)
-    if len(severities) > noticed:
-        parts.append(plural(len(severities) - noticed, "violation"))
-    if noticed:
+    if digest.grave_violations:
+        parts.append(plural(digest.grave_violations, "violation"))
+    if noticed := counts["violations"] - digest.grave_violations:
         parts.append(plural(noticed, "notice"))
     front = f"{'Summary':>{VERB_COLUMNS}} [{summary.duration_seconds:5.1f}s]"
     stopped = " interrupted," if summary.status is RunStatus.INTERRUPTED else ""
-    return f"{front}{stopped} {len(results)} run: {', '.join(parts)}"
+    return f"{front}{stopped} {digest.tests} run: {', '.join(parts)}"
 
 
-def _passed_kind(result: TestResult) -> str | None:
-    if result.flaky:
-        return "flaky"
-    if result.overruled is not None and result.verb is not Verb.UNDERSIZED:
-        return "only in a fresh container"
-    return "undersized" if result.verb is Verb.UNDERSIZED else None
-
-
-def _failed_kind(result: TestResult) -> str | None:
-    if result.flaky:
-        return "flaky"
-    return None if result.outcome is Outcome.FAILED else result.outcome.value
-
-
-def _kinds(results: Sequence[TestResult], kind_of: Callable[[TestResult], str | None]) -> str:
-    kinds = [kind for kind in map(kind_of, results) if kind]
-    counted = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
-    return f" ({', '.join(counted)})" if counted else ""
+def _kinds(kinds: Counter[str]) -> str:
+    return f" ({', '.join(f'{number} {kind}' for kind, number in kinds.items())})" if kinds else ""
 
 
 def closing_lines(summary: RunSummary, *, columns: int | None) -> list[str]:
     """The worst by memory share, CPU and duration; how to run what went wrong again, where anything did."""
-    worst = worst_of(summary.results)
+    worst = worst_of(summary.digest)
     reproduce = _reproduce(summary)
     if not worst:
         return reproduce
@@ -226,11 +190,9 @@ def closing_lines(summary: RunSummary, *, columns: int | None) -> list[str]:
 
 def _reproduce(summary: RunSummary) -> list[str]:
     """For the first failure, else for the gravest broken budget; nothing went wrong: no line."""
-    failed = next((result for result in summary.results if is_failure(result)), None)
-    if failed is None:
-        broken = [(v, r) for r in summary.results for v in r.violations if v.severity is not Severity.NOTICE]
-        failed = min(broken, key=lambda pair: gravity_of(pair[0]), default=(None, None))[1]
-    return [] if failed is None else [reproduce_line(summary.run, failed)]
+    digest = summary.digest
+    wrong = digest.failures[0] if digest.failures else digest.gravest and digest.gravest[1]
+    return [] if wrong is None else [reproduce_line(summary.run, wrong)]
 
 
 def _short_key(result: TestResult, columns: int | None) -> str:
@@ -238,35 +200,17 @@ def _short_key(result: TestResult, columns: int | None) -> str:
     return name if columns is None else shorten_middle(name, max(columns - 30, 20))
 
 
-def worst_of(results: Sequence[TestResult]) -> list[tuple[TestResult, str]]:
+def worst_of(digest: Digest) -> list[tuple[TestResult, str]]:
     """The tests with the most of memory share, CPU seconds, duration, each with that figure as text."""
     found: list[tuple[TestResult, str]] = []
-    for name, figure_of, text_of in (
-        ("memory", memory_ratio, format_ratio),
-        ("cpu", _cpu_seconds, format_cpu),
-        ("duration", _duration_seconds, format_duration),
-    ):
-        measured = [(figure, result) for result in results if (figure := figure_of(result)) is not None]
-        if measured:
-            figure, result = max(measured, key=lambda pair: pair[0])
-            found.append((result, f"{name} {text_of(figure)}"))
+    for name, _ in FIGURES:
+        if name in digest.worst:
+            figure, result = digest.worst[name]
+            found.append((result, f"{name} {_TEXTS[name](figure)}"))
     return found
 
 
-def memory_ratio(result: TestResult) -> float | None:
-    """Peak memory as a share of the effective limit."""
-    peak = result.final.evidence.usage.memory_peak_bytes
-    limit = result.final.assignment.profile.limits.memory_bytes
-    return None if peak is None or limit <= 0 else peak / limit
-
-
-def _cpu_seconds(result: TestResult) -> float | None:
-    return result.final.evidence.usage.cpu_seconds
-
-
-def _duration_seconds(result: TestResult) -> float | None:
-    # A skipped test, or one that the engine never started, took no time of its own.
-    return result.final.evidence.timings.test_seconds or None
+_TEXTS = {"memory": format_ratio, "cpu": format_cpu, "duration": format_duration}
 
 
 def reproduce_line(run: Run, result: TestResult) -> str:

@@ -12,24 +12,41 @@ from orchestrator.reports.grid import Column, Figure, Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from orchestrator.model import RunSummary
+    from orchestrator.model import TestResult
 
 
-def of_summary(summary: RunSummary) -> tuple[BrokenBudget, ...]:
-    """Violations of a run that has just ended, as the database would give them."""
+def of_result(result: TestResult) -> tuple[BrokenBudget, ...]:
+    """Violations of a test that has just ended, as the database would give them."""
+    final = result.final
     return tuple(
         BrokenBudget(
-            run_id=summary.run.id,
-            attempt_id=result.final.id,
+            run_id=final.assignment.run_id,
+            attempt_id=final.id,
             test_id=result.test.id,
-            profile=result.final.assignment.profile.name,
+            profile=final.assignment.profile.name,
             outcome=result.outcome,
-            started_at=result.final.evidence.started_at,
+            started_at=final.evidence.started_at,
             violation=violation,
         )
-        for result in summary.results
-        for violation in result.violations
+        for violation in final.violations
     )
+
+
+class Broken:
+    """All budgets that the tests of a run broke; kept where a report lists them all."""
+
+    def __init__(self) -> None:
+        self.found: list[BrokenBudget] = []
+
+    def add(self, results: Iterable[TestResult]) -> None:
+        """Tests have their final results."""
+        for result in results:
+            if result.violations:
+                self.found += of_result(result)
+
+    def troubles(self) -> list[Trouble]:
+        """See `troubles`."""
+        return troubles(self.found)
 
 
 def troubles(found: Iterable[BrokenBudget]) -> list[Trouble]:

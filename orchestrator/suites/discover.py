@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _log = logging.getLogger(__name__)
+_UNMARKED: frozenset[str] = frozenset()
+"""Most tests have no markers. Python makes each empty set anew: 216 bytes of each test that is planned."""
 
 
 def discover(
@@ -232,7 +234,7 @@ def _test(matcher: _Matcher, path: str, source: Source, case: ListedCase | None)
         id=TestId(path=path, case=name),
         suite=suite.name,
         command=start,
-        markers=case.markers if case else source.markers,
+        markers=(case.markers if case else source.markers) or _UNMARKED,
         profile_hint=source.profile_hint,
         suite_profile=suite.profile,
         size_bytes=source.size_bytes,

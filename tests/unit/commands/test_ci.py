@@ -19,6 +19,7 @@ def told(environ, *results, wanted=True, summary_file=None):
     github = GitHub(wanted=wanted, summary_file=summary_file, environ=environ, stream=stream)
     github.shield()
     stream.write("    | ##[error]a test's own words\n")
+    github.add(results)
     github.tell(summary(*results))
     return stream.getvalue().splitlines()
 
@@ -74,13 +75,13 @@ def test_the_option_names_another_file_and_needs_no_github(tmp_path):
 def test_several_pages_together_stay_within_the_limit(tmp_path, before):
     page = tmp_path / "summary.md"
     page.write_text("x" * before)
-    append_summary(summary(*(result(f"{n}.py", "failed") for n in range(100))), page)
+    append_summary(summary(*(result(f"{n}.py", "failed") for n in range(100))), [], page)
     assert page.stat().st_size <= max(LIMIT_BYTES, before)
 
 
 def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="step summary"):
-        append_summary(summary(), tmp_path)
+        append_summary(summary(), [], tmp_path)
 
 
 # ---------------------------------------------------------------- the run's end, with all its files
@@ -93,6 +94,8 @@ def run_ended(tmp_path, options, *results):
     folder = RunFolder(tmp_path / ".orch", RUN)
     progress = output.progress(folder, Sampler())
     progress.start(RUN, [])
+    progress.told(results)
+    progress.finished(results)
     progress.close()
     output.summary(summary(*results))
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.execute import is_plain
-from orchestrator.commands.folders import RunFolder, old_runs
+from orchestrator.commands.folders import SIZE_NAME, RunFolder, is_plain, old_runs
 from orchestrator.config.settings import Retention
 from orchestrator.model import Outcome, OutputLog, TestResult, Verb
 from tests.unit.database.database_examples import make_assignment, make_attempt, make_run
@@ -49,6 +48,27 @@ def test_the_size_of_an_ended_run_is_counted_once(tmp_path):
     assert old_runs(tmp_path / ".orch", small, now=now)[0].bytes == 10
     (folder.path / "tests" / "c").write_text("not counted any more: nobody writes to a run that has ended")
     assert old_runs(tmp_path / ".orch", small, now=now)[0].bytes == 10
+
+
+def test_what_a_run_left_is_added_up_while_it_goes_on(attempt, tmp_path):
+    folder = RunFolder(tmp_path / ".orch", make_run())
+    written = Path(folder.of_attempt(attempt.assignment))
+    written.mkdir()
+    (written / "stdout").write_text("x" * 70)
+    logs = replace(SILENT, path=written / "stdout", total_bytes=90, kept_bytes=70)
+    printed = replace(attempt, folder=written, evidence=replace(attempt.evidence, stdout=logs, stderr=SILENT))
+    silent = replace(attempt, folder=None)
+    failed = replace(printed, folder=written.with_name("other"), outcome=Outcome.FAILED)
+    (written.with_name("other") / "outputs").mkdir(parents=True)
+    (written.with_name("other") / "outputs" / "junit.xml").write_text("x" * 1000)
+    folder.keep_metrics(failed)
+    for one in (result(printed, Outcome.PASSED), result(silent, Outcome.PASSED), result(failed, Outcome.FAILED)):
+        folder.count([one])
+        folder.file_by_status(one)
+    (folder.path / "run.json").write_text("{}")
+    expected = sum(p.stat().st_size for p in folder.path.rglob("*") if p.is_file() and not p.is_symlink())
+    folder.end()
+    assert int((folder.path / SIZE_NAME).read_text()) == expected > 1072
 
 
 def test_metrics_and_links_are_made_where_there_is_something_to_find(attempt, tmp_path):

@@ -1,18 +1,20 @@
+import gc
 import io
 import json
+import tracemalloc
 from contextlib import redirect_stdout
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.commands.folders import RunFolder
+from orchestrator.commands.folders import SIZE_NAME, RunFolder
 from orchestrator.commands.keeping import MOST_WAITING, Keeping
 from orchestrator.commands.options import RunOptions
 from orchestrator.commands.reporting import Output
 from orchestrator.config.loader import load_config
 from orchestrator.database.store import Database
-from orchestrator.model import OutputLog, RunSummary, TestResult, Verb
+from orchestrator.model import OutputLog, RunStatus, Severity, TestResult, Verb, Violation, ViolationKind
+from orchestrator.reports.digest import RunSummary
 from orchestrator.scheduling.policy import Finished, Idle, Started
 from tests.unit.database.database_examples import make_assignment, make_attempt, make_run
 
@@ -26,7 +28,8 @@ class Kept:
         self.database = database
         config = load_config(path=place / "profiles.yaml", start=place, env={}, overrides={})
         self.folder = RunFolder(place / ".orch", self.run)
-        self.progress = Output(RunOptions(), config).progress(self.folder, SimpleNamespace(latest=dict))
+        self.output = Output(RunOptions(), config)
+        self.progress = self.output.progress(self.folder, SimpleNamespace(latest=dict))
         self.lines = io.StringIO()
         self.progress._display._printer._stream = self.lines
         self.keeping = Keeping(self.run.id, database=database, folder=self.folder, progress=self.progress)
@@ -36,9 +39,14 @@ class Kept:
         told = map(json.loads, self.folder.events.read_text().splitlines())
         return [(line["event"], line.get("id") or line["test"]["id"]) for line in told]
 
-    def test(self, name):
+    def summary(self, status):
+        """The run has ended."""
+        digest = self.keeping.digest
+        return RunSummary(run=self.run, status=status, digest=digest, duration_seconds=1.0, exit_code=0)
+
+    def test(self, name, **changes):
         """One that starts, ends, and has its result."""
-        attempt = make_attempt(make_assignment(self.run, name), violations=(), cases=())
+        attempt = make_attempt(make_assignment(self.run, name), **{"violations": (), "cases": (), **changes})
         result = TestResult(attempts=(attempt,), outcome=attempt.outcome, verb=Verb.PASS)
         self.keeping.event(Started(assignment=attempt.assignment))
         self.keeping.event(Finished(attempt=attempt, will_retry=False))
@@ -78,17 +86,6 @@ def test_what_never_stops_coming_is_told_all_the_same(kept):
     assert len(kept.events()) > 2 * MOST_WAITING
 
 
-def test_the_summarys_results_have_no_samples_and_no_output_of_passes(kept):
-    result = kept.test("a")
-    log = OutputLog(path=None, total_bytes=3, kept_bytes=3, tail=b"abc")
-    evidence = replace(result.final.evidence, stdout=log)
-    kept.keeping.take(replace(result, attempts=(replace(result.final, evidence=evidence),)))
-    kept.keeping.flush()
-    assert [r.final.evidence.stdout.tail for r in kept.keeping.results] == [b"", b""]
-    assert kept.keeping.results[1].final.evidence.stdout.total_bytes == 3
-    assert kept.keeping.results[0].final.evidence.samples == ()
-
-
 def test_results_outlive_a_line_that_cannot_be_written(kept):
     class Closed(io.StringIO):
         def write(self, _text):
@@ -98,17 +95,57 @@ def test_results_outlive_a_line_that_cannot_be_written(kept):
     kept.progress._display._printer._stream = Closed()
     with pytest.raises(BrokenPipeError):
         kept.keeping.flush()
-    assert [str(r.test.id) for r in kept.keeping.results] == ["a"]
+    assert kept.keeping.digest.counts["passed"] == 1
     assert ("test-finished", "a") in kept.events()
 
 
 def test_the_end_is_told_after_all_tests(kept):
     kept.test("a")
     kept.keeping.flush()
-    summary = RunSummary(
-        run=kept.run, status="finished", results=tuple(kept.keeping.results), duration_seconds=1.0, exit_code=0
-    )
     with redirect_stdout(io.StringIO()):
-        kept.progress.summary(summary)
+        kept.progress.summary(kept.summary(RunStatus.FINISHED))
     last = json.loads(kept.folder.events.read_text().splitlines()[-1])
     assert last["event"] == "run-finished"
+
+
+def test_the_size_of_the_folder_is_noted_when_a_run_has_finished(kept):
+    kept.test("a", folder=None)
+    kept.keeping.flush()
+    with redirect_stdout(io.StringIO()):
+        kept.output.summary(kept.summary(RunStatus.INTERRUPTED))
+        assert not (kept.folder.path / SIZE_NAME).exists(), "what was stopped may have left more than was told"
+        kept.progress._events = kept.folder.events.open("a")
+        kept.output.summary(kept.summary(RunStatus.FINISHED))
+    sizes = [p.stat().st_size for p in kept.folder.path.iterdir() if p.is_file() and p.name != SIZE_NAME]
+    assert int((kept.folder.path / SIZE_NAME).read_text()) == sum(sizes) > 1000
+
+
+def test_memory_does_not_grow_with_the_tests_that_have_passed(kept):
+    """Batches of tests that print, have a notice and all differ; the first one fills lists and caches."""
+    notice = Violation(
+        kind=ViolationKind.OVERSIZED,
+        severity=Severity.NOTICE,
+        measured=1.0,
+        limit=2.0,
+        unit="bytes",
+        message="big",
+    )
+    sizes = []
+    tracemalloc.start()
+    try:
+        for batch in range(4):
+            for number in range(300):
+                printed = f"{number}\n".encode() * 50
+                log = OutputLog(path=None, total_bytes=len(printed), kept_bytes=len(printed), tail=printed)
+                kept.test(f"test_{batch}_{number}", folder=None, stdout=log, samples=(), violations=(notice,))
+            kept.keeping.flush()
+            with kept.database.reading():  # stores what waits
+                kept.lines.seek(0)
+            kept.lines.truncate()
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert kept.keeping.digest.counts["passed"] == 1200
+    grown = (sizes[-1] - sizes[0]) / 900
+    assert grown < 150, f"{grown:.0f} bytes a test; each result is ten times as much"

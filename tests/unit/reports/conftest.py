@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator import model as m
+from orchestrator.reports.digest import Digest, RunSummary
+from orchestrator.reports.jsonrun import test_finished_line as finished_line
 from tests.handmade import ENGINE, HOST
 
 STARTED = datetime(2025, 11, 21, 9, 30, tzinfo=UTC)
@@ -123,7 +125,21 @@ RUN = m.Run(
 
 def summary(*results, duration=12.4, exit_code=1, **changes):
     values = {"run": RUN, "status": m.RunStatus.FINISHED, **changes}
-    return m.RunSummary(results=results, duration_seconds=duration, exit_code=exit_code, **values)
+    digest = Digest()
+    digest.add(results)
+    return RunSummary(digest=digest, duration_seconds=duration, exit_code=exit_code, **values)
+
+
+def told(report, *results):
+    """The report, after it was told of the results."""
+    report.add(results)
+    return report
+
+
+def events(path, *results):
+    """A run's events' file with the results in it."""
+    path.write_text("".join(f"{finished_line(one)}\n" for one in results))
+    return path
 
 
 @pytest.fixture

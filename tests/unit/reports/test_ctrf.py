@@ -1,5 +1,7 @@
 import json
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -7,22 +9,27 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from orchestrator import model as m
-from orchestrator.reports.ctrf import ctrf_document, write_ctrf
-from tests.unit.reports.conftest import attempt, of, result, summary, violation
+from orchestrator.reports.ctrf import CtrfReport
+from tests.unit.reports.conftest import attempt, of, result, summary, told, violation
 from tests.unit.reports.ctrf_shape import DOCUMENT
 
 VALIDATOR = Draft202012Validator(DOCUMENT, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 def check(*results, **changes):
-    found = ctrf_document(summary(*results, **changes))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ctrf.json"
+        told(CtrfReport(path.parent), *results).write(summary(*results, **changes), path)
+        text = path.read_text(encoding="ascii")
+    found = json.loads(text)
+    assert text == json.dumps(found, indent=2) + "\n"
     VALIDATOR.validate(found)
     counted = Counter(test["status"] for test in found["results"]["tests"])
-    told = found["results"]["summary"]
-    assert {name: told[name] for name in ("passed", "failed", "skipped", "pending", "other")} == {
+    summed = found["results"]["summary"]
+    assert {name: summed[name] for name in ("passed", "failed", "skipped", "pending", "other")} == {
         name: counted[name] for name in ("passed", "failed", "skipped", "pending", "other")
     }
-    assert told["tests"] == len(found["results"]["tests"])
+    assert summed["tests"] == len(found["results"]["tests"])
     return found["results"]
 
 
@@ -79,5 +86,6 @@ def test_any_text_is_a_valid_document(name, message, output):
 
 
 def test_the_file_is_ascii_json(tmp_path):
-    write_ctrf(summary(result("тест.py")), tmp_path / "ctrf.json")
+    told(CtrfReport(tmp_path), result("тест.py")).write(summary(result("тест.py")), tmp_path / "ctrf.json")
     assert json.loads((tmp_path / "ctrf.json").read_text(encoding="ascii"))["reportFormat"] == "CTRF"
+    assert [path.name for path in tmp_path.iterdir()] == ["ctrf.json"], "what waited has no name"

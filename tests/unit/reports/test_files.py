@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from orchestrator.reports.files import write_atomically
+from orchestrator.reports.files import Pieces, write_atomically
 
 
 def test_a_failed_write_keeps_the_old_report_and_leaves_nothing_beside_it(tmp_path):
@@ -34,3 +35,24 @@ def test_permissions_follow_the_umask(tmp_path):
 
 def test_a_long_name_is_no_problem(tmp_path):
     write_atomically(tmp_path / ("x" * 250), b"x")
+
+
+def test_what_waits_is_read_as_often_as_it_is_wanted_and_more_can_follow(tmp_path):
+    pieces = Pieces(tmp_path)
+    assert list(pieces.read()) == []
+    pieces.add("né ")
+    pieces.add("x" * 600_000)
+    whole = "né ".encode() + b"x" * 600_000
+    assert b"".join(pieces.read()) == b"".join(pieces.read()) == whole
+    pieces.add("!")
+    assert b"".join(pieces.read()) == whole + b"!"
+    assert list(tmp_path.iterdir()) == [], "nobody has to remove it"
+
+
+def test_what_waits_costs_a_descriptor_only_as_long_as_it_is_wanted(tmp_path):
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
+    pieces = Pieces(tmp_path)
+    assert len(list(descriptors.iterdir())) == before + 1
+    del pieces
+    assert len(list(descriptors.iterdir())) == before

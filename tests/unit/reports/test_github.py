@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from orchestrator import model as m
 from orchestrator.reports import github
-from tests.unit.reports.conftest import attempt, of, result, summary, violation
+from tests.unit.reports.conftest import RUN, attempt, of, result, told, violation
 
 # How the runner reads a line (actions/runner, ActionCommand.TryParseV2 and its unescaping tables).
 PROPERTY = {"%0D": "\r", "%0A": "\n", "%3A": ":", "%2C": ",", "%25": "%"}
@@ -31,7 +31,7 @@ def read(line):
 
 
 def lines(*results, limit=github.STEP_LIMIT):
-    return github.annotation_lines(summary(*results), limit=limit)
+    return told(github.Annotations(), *results).lines(RUN, limit=limit)
 
 
 TRICKY = st.text() | st.text("%0A5D2C3:,=\r\n")
@@ -82,11 +82,11 @@ def test_a_path_outside_the_project_is_beside_no_file(path):
 def test_worst_first_and_the_last_says_how_many_more():
     results = [result(f"b{n:02}.py", violations=(violation(severity="warning"),)) for n in range(20)]
     results += [result("f.py", "failed"), result("c.py", "crashed", signal=11), result("o.py", "oom")]
-    told = [read(line) for line in lines(*results)]
-    assert len(told) == 10
-    assert [t["title"] for _, t, _ in told[:4]] == ["CRASH c.py", "OOM o.py", "FAIL f.py", "PASS b00.py"]
-    assert [level for level, _, _ in told] == ["error"] * 3 + ["warning"] * 7
-    assert told[-1][1]["title"] == "+14 more"
+    found = [read(line) for line in lines(*results)]
+    assert len(found) == 10
+    assert [t["title"] for _, t, _ in found[:4]] == ["CRASH c.py", "OOM o.py", "FAIL f.py", "PASS b00.py"]
+    assert [level for level, _, _ in found] == ["error"] * 3 + ["warning"] * 7
+    assert found[-1][1]["title"] == "+14 more"
 
 
 def test_exactly_ten_need_no_more_line():
@@ -95,9 +95,9 @@ def test_exactly_ten_need_no_more_line():
 
 
 def test_failures_hidden_behind_the_limit_are_an_error_still():
-    told = [read(line) for line in lines(*(result(f"{n:02}.py", "failed") for n in range(30)), limit=3)]
-    assert [level for level, _, _ in told] == ["error"] * 3
-    assert told[-1][1]["title"] == "+28 more"
+    found = [read(line) for line in lines(*(result(f"{n:02}.py", "failed") for n in range(30)), limit=3)]
+    assert [level for level, _, _ in found] == ["error"] * 3
+    assert found[-1][1]["title"] == "+28 more"
 
 
 def test_what_simply_passed_and_mere_notices_are_not_annotated():

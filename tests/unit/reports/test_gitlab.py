@@ -6,8 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from orchestrator.reports.gitlab import metrics_text, rounded, write_metrics
-from tests.unit.reports.conftest import result, summary, usage, violation
+from orchestrator.reports.gitlab import Metrics, rounded
+from tests.unit.reports.conftest import result, summary, told, usage, violation
+
+
+def text_of(*results):
+    return told(Metrics(), *results).text(summary(*results))
 
 
 def openmetrics(text):
@@ -30,9 +34,7 @@ def as_gitlab(text):
 
 
 def test_figures_are_read_back_by_prometheus():
-    found = openmetrics(
-        metrics_text(summary(result("test/a.py", violations=(violation(),)), result("b.py", "oom")))
-    )
+    found = openmetrics(text_of(result("test/a.py", violations=(violation(),)), result("b.py", "oom")))
     assert found["orch_tests", (("outcome", "passed"),)] == 1
     assert found["orch_tests", (("outcome", "oom"),)] == 1
     assert found["orch_violations", (("kind", "child-oom"),)] == 1
@@ -42,7 +44,7 @@ def test_figures_are_read_back_by_prometheus():
 
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=5, unique=True))
 def test_whatever_a_test_is_called_both_parsers_read_the_same(names):
-    text = metrics_text(summary(*(result(name) for name in names)))
+    text = text_of(*(result(name) for name in names))
     text.encode("ascii")
     ours, theirs = openmetrics(text), as_gitlab(text)
     assert len(ours) == len(theirs)
@@ -53,13 +55,13 @@ def test_whatever_a_test_is_called_both_parsers_read_the_same(names):
 
 
 def test_what_was_not_measured_has_no_line():
-    text = metrics_text(summary(result("a.py", usage=usage(peak=None))))
+    text = text_of(result("a.py", usage=usage(peak=None)))
     assert "orch_test_memory_peak_bytes{" not in text
     assert "orch_test_cpu_seconds{" in text
 
 
 def test_a_repeated_series_is_written_once():
-    text = metrics_text(summary(result("x" * 2000), result("y" + "x" * 1999)))
+    text = text_of(result("x" * 2000), result("y" + "x" * 1999))
     assert len(openmetrics(text)) == len(as_gitlab(text))
 
 
@@ -89,11 +91,11 @@ def test_rounding_is_near_and_holds_still(value):
 
 
 def test_an_unchanged_test_with_noise_looks_the_same():
-    first = metrics_text(summary(result("a.py", seconds=0.412, usage=usage(peak=61 << 20))))
-    again = metrics_text(summary(result("a.py", seconds=0.437, usage=usage(peak=(61 << 20) + 300_000))))
+    first = text_of(result("a.py", seconds=0.412, usage=usage(peak=61 << 20)))
+    again = text_of(result("a.py", seconds=0.437, usage=usage(peak=(61 << 20) + 300_000)))
     assert first == again
 
 
 def test_the_file_ends_as_openmetrics_asks(tmp_path):
-    write_metrics(summary(), tmp_path / "metrics.txt")
+    Metrics().write(summary(), tmp_path / "metrics.txt")
     assert (tmp_path / "metrics.txt").read_text().endswith("# EOF\n")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import time
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,6 +12,23 @@ from hypothesis import strategies as st
 
 from orchestrator import model as m
 from orchestrator.reports import jsonrun
+from tests.unit.reports.conftest import events
+
+
+@pytest.fixture
+def text_of(tmp_path):
+    """run.json of a summary, from the events that its run has told of these results."""
+
+    def text(summary, *results):
+        return b"".join(jsonrun.run_pieces(summary, events(tmp_path / "events.jsonl", *results))).decode()
+
+    return text
+
+
+@pytest.fixture
+def rich(build, text_of):
+    """run.json of a run with a bit of everything."""
+    return json.loads(text_of(rich_summary(build), *rich_results(build)))
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +38,7 @@ def validator():
     return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
 
 
-def rich_summary(build):
+def rich_results(build):
     case = m.CaseResult(name="test_a", outcome=m.CaseOutcome.FAILED, duration_seconds=None, message="no")
     agent = m.AgentRecord(exit_code=0, leftovers=(m.Leftover(pid=7, command_line="sleep 1"),))
     attestation = m.Attestation(container_name="orch-1", container_id="c", image_id="sha256:1")
@@ -31,9 +48,12 @@ def rich_summary(build):
     )
     second = build.replace(second, evidence=build.replace(second.evidence, attestation=attestation))
     unmeasured = build.result("b.py", "infra", usage=build.usage(None, None, pids_peak=None, oom_kills=None))
+    return build.of(first, second, verb="UNDERSIZED"), unmeasured
+
+
+def rich_summary(build):
     return build.summary(
-        build.of(first, second, verb="UNDERSIZED"),
-        unmeasured,
+        *rich_results(build),
         not_run=("c.py",),
         ledger=m.Ledger(expected_containers=3, created_containers=3, removed_containers=2, left=("container x",)),
     )
@@ -66,8 +86,8 @@ def test_a_type_that_reports_do_not_know_is_an_error():
         jsonrun.to_json({"rows": [{"a": 1, "b": 1j}]})
 
 
-def test_the_document_has_the_designs_shape_and_obeys_its_schema(build, validator):
-    document = json.loads(jsonrun.to_json(jsonrun.run_document(rich_summary(build))))
+def test_the_document_has_the_designs_shape_and_obeys_its_schema(rich, validator):
+    document = rich
     validator.validate(document)
     assert list(document) == ["schema", "run", "tests", "ledger"]
     assert document["schema"] == 1
@@ -96,8 +116,8 @@ def test_the_document_has_the_designs_shape_and_obeys_its_schema(build, validato
     assert test["leftovers"] == [{"pid": 7, "command_line": "sleep 1"}]
 
 
-def test_what_was_not_measured_is_null_with_a_reason(build):
-    usage = jsonrun.run_document(rich_summary(build))["tests"][1]["usage"]
+def test_what_was_not_measured_is_null_with_a_reason(rich):
+    usage = rich["tests"][1]["usage"]
     assert usage["memory_peak_bytes"] is None
     assert usage["source"] is None
     assert usage["missing"]["cpu_seconds"] == "no cgroup files"
@@ -113,13 +133,12 @@ def test_the_source_is_the_weakest_of_the_headline_figures(build):
     assert document["usage"]["sources"] == {"cpu_seconds": "stats", "memory_peak_bytes": "kernel"}
 
 
-def test_the_schema_refuses_a_wrong_document(build, validator):
-    document = jsonrun.run_document(rich_summary(build))
-    document["tests"][0]["outcome"] = "excellent"
+def test_the_schema_refuses_a_wrong_document(rich, validator):
+    rich["tests"][0]["outcome"] = "excellent"
     with pytest.raises(jsonschema.ValidationError, match="excellent"):
-        validator.validate(document)
-    del document["ledger"]
-    assert not validator.is_valid(document)
+        validator.validate(rich)
+    del rich["ledger"]
+    assert not validator.is_valid(rich)
 
 
 def test_the_schema_knows_every_word_of_the_model():
@@ -139,18 +158,17 @@ def test_nan_and_infinity_are_null(build):
     assert json.loads(text)["violations"][0]["measured"] is None
 
 
-def test_undecodable_bytes_become_the_replacement_character(build):
+def test_undecodable_bytes_become_the_replacement_character(build, text_of):
     name = b"test/caf\xe9.py".decode("utf-8", "surrogateescape")
-    text = jsonrun.to_json(
-        jsonrun.run_document(build.summary(build.result(name, message=b"\xff".decode("latin-1"))))
-    )
+    result = build.result(name, message=b"\xff".decode("latin-1"))
+    text = text_of(build.summary(result), result)
     assert json.loads(text)["tests"][0]["id"] == "test/caf\ufffd.py"
     assert json.loads(text)["tests"][0]["message"] == "ÿ"
 
 
-def test_passwords_in_arguments_are_not_printed(build):
+def test_passwords_in_arguments_are_not_printed(build, text_of):
     run = build.replace(build.run, argv=("orch", "run", "--db", "postgresql://me:s3cret@db/x"))
-    assert "s3cret" not in jsonrun.to_json(jsonrun.run_document(build.summary(run=run)))
+    assert "s3cret" not in text_of(build.summary(run=run))
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -162,14 +180,14 @@ def test_an_event_is_one_line_whatever_a_test_says(build, message):
     assert json.loads(line)["event"] == "test-finished"
 
 
-def test_the_events_of_a_run_tell_it_from_start_to_end(build):
-    summary = rich_summary(build)
-    attempt = summary.results[0].attempts[0]
+def test_the_events_of_a_run_tell_it_from_start_to_end(build, rich):
+    summary, result = rich_summary(build), rich_results(build)[0]
+    attempt = result.attempts[0]
     events = [
         jsonrun.run_started_line(summary.run, [attempt.assignment]),
         jsonrun.test_started_line(attempt.assignment),
         jsonrun.attempt_finished_line(attempt, will_retry=True),
-        jsonrun.test_finished_line(summary.results[0]),
+        jsonrun.test_finished_line(result),
         jsonrun.run_finished_line(summary),
     ]
     parsed = [json.loads(line) for line in events]
@@ -183,7 +201,7 @@ def test_the_events_of_a_run_tell_it_from_start_to_end(build):
     assert parsed[0]["planned"] == 1
     assert parsed[2]["will_retry"] is True
     assert parsed[2]["result"]["outcome"] == "oom"
-    assert parsed[3]["test"] == jsonrun.run_document(summary)["tests"][0]
+    assert parsed[3]["test"] == rich["tests"][0]
     assert parsed[4]["ledger"]["left"] == ["container x"]
 
 
@@ -198,44 +216,50 @@ def test_samples_are_for_metrics_only(build):
 
 def test_the_file_is_written_whole(build, tmp_path):
     path = tmp_path / "deep" / "run.json"
-    jsonrun.write_run_document(build.summary(build.result()), path)
-    jsonrun.write_run_document(build.summary(build.result("other.py")), path)
+    for result in (build.result(), build.result("other.py")):
+        told = events(tmp_path / "events.jsonl", result)
+        jsonrun.write_run_document(build.summary(result), told, path)
     assert json.loads(path.read_text())["tests"][0]["id"] == "other.py"
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_large_run_is_written_quickly_and_the_same(build):
+def test_a_large_run_has_a_line_for_each_test_and_says_the_same(build, text_of):
     results = [build.result(f"t{n}.py") for n in range(300)]
-    started = time.process_time()
-    large = jsonrun.run_text(build.summary(*results))
-    assert time.process_time() - started < 1.0
-    assert large.count("\n") == 300 + 2, "a line each"
-    small = jsonrun.run_text(build.summary(*results[:3]))
+    large = text_of(build.summary(*results), *results)
+    assert large.count("\n") == 300 + 2
+    small = text_of(build.summary(*results[:3]), *results[:3])
     assert small.count("\n") > 100
     assert json.loads(large)["tests"][:3] == json.loads(small)["tests"]
+    assert json.loads(large)["tests"] == [json.loads(jsonrun.to_json(jsonrun.result_document(r))) for r in results]
 
 
-def test_what_the_events_have_said_of_the_tests_is_not_made_again(build, tmp_path):
-    results = [build.result(f"t{n}.py") for n in range(300)]
-    summary = build.summary(*results)
-    events = tmp_path / "events.jsonl"
-    lines = [jsonrun.run_started_line(summary.run, ()), *map(jsonrun.test_finished_line, results)]
-    events.write_text("".join(f"{line}\n" for line in lines))
-    assert "".join(jsonrun.run_pieces(summary, events)) == jsonrun.run_text(summary)
-    other = [jsonrun.test_finished_line(build.result("other.py"))] * 300
-    events.write_text("".join(f"{line}\n" for line in other))
-    (piece, *_) = list(jsonrun.run_pieces(summary, events))[1:]
-    assert json.loads(piece)["id"] == "other.py", "they are read"
+def test_figures_are_in_the_models_order_where_people_read_them(build, rich):
+    names = [field.name for field in fields(m.Usage)]
+    for part in (rich["tests"][0], *rich["tests"][0]["attempts"]):
+        assert list(part["usage"]) == [*names, "source"]
 
 
-@pytest.mark.parametrize("end", ["", "\n", "\nnot all of them\n"])
-def test_events_that_lack_a_test_are_not_used(build, tmp_path, end):
-    results = [build.result(f"t{n}.py") for n in range(300)]
-    summary = build.summary(*results)
-    events = tmp_path / "events.jsonl"
-    events.write_text("\n".join(map(jsonrun.test_finished_line, results))[: -20 if end else None] + end)
-    assert "".join(jsonrun.run_pieces(summary, events)) == jsonrun.run_text(summary)
-    assert "".join(jsonrun.run_pieces(summary, tmp_path / "none")) == jsonrun.run_text(summary)
+def test_other_events_between_those_of_tests_are_not_in_it(build, tmp_path):
+    results = [build.result(f"t{n}.py") for n in range(30)]
+    path = events(tmp_path / "events.jsonl", *results)
+    other = jsonrun.attempt_finished_line(results[0].final, will_retry=False)
+    path.write_text("\n".join(f"{other}\n{line}" for line in path.read_text().splitlines()) + "\n")
+    document = json.loads(b"".join(jsonrun.run_pieces(build.summary(*results), path)))
+    assert [test["id"] for test in document["tests"]] == [f"t{n}.py" for n in range(30)]
+
+
+@pytest.mark.parametrize("number", [3, 300])
+@pytest.mark.parametrize("end", ["", "}", "\nnot all of them\n"])
+def test_events_that_something_else_has_changed_make_no_run_json(build, tmp_path, number, end):
+    results = [build.result(f"t{n}.py") for n in range(number)]
+    path = events(tmp_path / "events.jsonl", *results)
+    path.write_text(path.read_text()[:-20] + end)
+    with pytest.raises(OSError, match=f"{number - 1} of {number} tests"):
+        jsonrun.write_run_document(build.summary(*results), path, tmp_path / "run.json")
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        jsonrun.write_run_document(build.summary(*results), path, tmp_path / "run.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_type_that_json_does_not_know_is_a_defect():

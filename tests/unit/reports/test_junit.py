@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from junitparser import JUnitXml
 
 from orchestrator import model as m
-from orchestrator.reports.junit import junit_element, write_junit
+from orchestrator.reports.junit import JUnitReport, junit_element
+from tests.unit.reports.conftest import told
 
 # What junit-10.xsd of Jenkins' xunit plugin allows inside what.
 RERUNS = {"rerunFailure", "rerunError", "flakyFailure", "flakyError"}
@@ -28,7 +29,7 @@ def written(build, tmp_path):
 
     def write(*results):
         path = tmp_path / "junit.xml"
-        write_junit(build.summary(*results), path)
+        told(JUnitReport(tmp_path), *results).write(build.summary(*results), path)
         root = ET.fromstring(path.read_bytes())
         assert [suite.name for suite in JUnitXml.fromfile(str(path))] == [suite.get("name") for suite in root]
         minidom.parse(str(path)).unlink()
@@ -213,15 +214,16 @@ def test_a_large_run_is_written_as_the_tree_says(build, tmp_path):
     results = [build.result(name, clamped=("a",)) for name in names]
     results += [build.result("f.sh", outcome="failed", message="no\x01"), build.result("r.sh", repetition=3)]
     summary = build.summary(*results)
-    tree = junit_element(summary)
+    tree = junit_element(summary, results)
     ET.indent(tree)
-    write_junit(summary, tmp_path / "junit.xml")
+    report = told(JUnitReport(tmp_path), *results[:2])
+    told(report, *results[2:]).write(summary, tmp_path / "junit.xml")
     written = (tmp_path / "junit.xml").read_bytes()
     assert written == ET.tostring(tree, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
 def test_a_run_without_tests_is_a_report_too(build, tmp_path):
-    write_junit(build.summary(), tmp_path / "junit.xml")
+    JUnitReport(tmp_path).write(build.summary(), tmp_path / "junit.xml")
     root = ET.fromstring((tmp_path / "junit.xml").read_bytes())
     assert (root.tag, root.get("tests"), len(root)) == ("testsuites", "0", 0)
 

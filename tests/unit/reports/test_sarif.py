@@ -10,15 +10,15 @@ from jsonschema import Draft202012Validator
 
 from orchestrator import model as m
 from orchestrator.reports import sarif
-from orchestrator.reports.violations import of_summary, troubles
-from tests.unit.reports.conftest import result, summary, violation
+from orchestrator.reports.violations import Broken
+from tests.unit.reports.conftest import result, told, violation
 from tests.unit.reports.sarif_shape import LOG
 
 VALIDATOR = Draft202012Validator(LOG)
 
 
 def document(*results, project="demo"):
-    return sarif.sarif_document(troubles(of_summary(summary(*results))), project=project)
+    return sarif.sarif_document(told(Broken(), *results).troubles(), project=project)
 
 
 def check(found):
@@ -113,7 +113,7 @@ def test_a_file_name_that_is_no_utf8_is_named_by_its_bytes():
 
 def test_the_file_is_ascii_and_written_whole(tmp_path):
     path = tmp_path / "new" / "orch.sarif"
-    found = troubles(of_summary(summary(broken("é.py"))))
+    found = told(Broken(), broken("é.py")).troubles()
     sarif.write_sarif(found, path, project="demo")
     check(json.loads(path.read_bytes().decode("ascii")))
     assert [entry.name for entry in path.parent.iterdir()] == ["orch.sarif"]

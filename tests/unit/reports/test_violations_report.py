@@ -11,7 +11,8 @@ from orchestrator import model as m
 from orchestrator import model_reports as r
 from orchestrator.reports.rules import rule_name, rule_text
 from orchestrator.reports.tables import render
-from orchestrator.reports.violations import of_summary, troubles, violations_table
+from orchestrator.reports.violations import Broken, troubles, violations_table
+from tests.unit.reports.conftest import told
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_the_gravest_come_first_then_the_most_frequent(broken):
 
 def test_a_run_that_just_ended_says_the_same_as_its_record(build):
     result = build.result("a.py", violations=(build.violation(), build.violation(kind="process-leak")))
-    found = of_summary(build.summary(result, build.result("b.py")))
+    found = told(Broken(), result, build.result("b.py")).found
     assert [(b.test_id.path, b.violation.kind.value) for b in found] == [
         ("a.py", "child-oom"),
         ("a.py", "process-leak"),
