@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.model import Outcome
 from orchestrator.reports import jsonrun
-from orchestrator.reports.digest import slim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,10 +49,8 @@ class ReportFiles:
     def add(self, results: Sequence[TestResult]) -> None:
         """Tests have their final results. Raises OSError."""
         self._begin()
-        # of a test that passed after it had failed, files have neither attempt's output
-        told = [r if len(r.attempts) == 1 or r.outcome is not Outcome.PASSED else slim(r) for r in results]
         for report in self._reports:
-            report.add(told)
+            report.add(results)
 
     def write(self, summary: RunSummary) -> list[str]:
         """Write all of them; why, of each that cannot be written."""

@@ -6,7 +6,8 @@ import pytest
 
 from orchestrator.commands.options import RunOptions
 from orchestrator.commands.reportfiles import ReportFiles
-from tests.unit.reports.conftest import events, result, summary, violation
+from orchestrator.model import AgentRecord
+from tests.unit.reports.conftest import attempt, events, of, result, summary, violation
 
 NAMES = ("junit", "ctrf", "gitlab_metrics", "sarif")
 
@@ -60,3 +61,11 @@ def test_one_file_that_cannot_be_made_is_named_and_the_others_are_written(folder
         str(folder.path),
     ]
     assert [path.name for path in folder.path.iterdir()] == ["junit.xml"]
+
+
+def test_what_a_failed_attempt_of_a_flaky_test_printed_is_in_its_report(folder):
+    first = attempt("t.py", "failed", stdout=b"it was 3", agent=AgentRecord(exit_code=1))
+    flaky = of(first, attempt("t.py", attempt=2), flaky=True)
+    case = ET.fromstring(written(folder, [[flaky]])["junit.xml"]).find(".//testcase/flakyFailure/system-out")
+    assert case is not None
+    assert case.text == "it was 3"
