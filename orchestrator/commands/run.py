@@ -142,41 +142,45 @@ def carry_out(
         progress = output.progress(folder, here.sampler)
         keeping = Keeping(this.id, database=late, folder=folder, progress=progress)
 
+        def begin(database: Database) -> None:
+            database.begin_run(this, plan, owner=here.owner.token)
+
         def on_event(event: Event) -> None:
             keeping.event(event)
-            late.begin(lambda database: database.begin_run(this, plan, owner=here.owner.token))
+            late.begin(begin)
 
         with Signals(here.stop, progress.running_lines) as signals:
-            progress.start(this, plan)
-            profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
-            calibrate(
-                here.executor,
-                plan,
-                images=this.images,
-                info=engine.info,
-                state_dir=config.state_dir,
-                place=here.place,
-                stop=here.stop,
-            )
-            going = schedule(
-                plan,
-                Execute(
-                    here.executor,
-                    folder,
-                    profiles=profiles,
-                    default_profile=config.default_profile,
-                    judge_budgets=config.run.violations != "off",
-                ),
-                budget=budget(config, this.host, plan),
-                policy=policy(config),
-                stop=here.stop,
-                profiles=profiles,
-                on_event=on_event,
-            )
             try:
+                progress.start(this, plan)
+                profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
+                calibrate(
+                    here.executor,
+                    plan,
+                    images=this.images,
+                    info=engine.info,
+                    state_dir=config.state_dir,
+                    place=here.place,
+                    stop=here.stop,
+                )
+                going = schedule(
+                    plan,
+                    Execute(
+                        here.executor,
+                        folder,
+                        profiles=profiles,
+                        default_profile=config.default_profile,
+                        judge_budgets=config.run.violations != "off",
+                    ),
+                    budget=budget(config, this.host, plan),
+                    policy=policy(config),
+                    stop=here.stop,
+                    profiles=profiles,
+                    on_event=on_event,
+                )
                 for result in going:
                     keeping.take(result)
             finally:
+                late.begin(begin)  # a run that was ended before its first test is a run all the same
                 keeping.flush()
             progress.close()
     ledger = ledger_of(here.executor, here.reaper)
