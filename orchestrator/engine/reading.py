@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.2
 """How often a silent test's deadline and the stop flag are looked at."""
-LASTING_SECONDS = 0.015
+LASTING_SECONDS = 0.05
 """A test in a reused slot is sampled once it has run for so long: a sample costs 2 % of a shorter one."""
 RETURN_SECONDS = 60.0
 """For the record and the outputs, after the test's end."""
