@@ -93,13 +93,17 @@ class Seen:
     leaked: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Announced:
-    """A test that the agent begins by itself when the one before it has ended and left nothing."""
+    """A test whose order lies ready."""
 
     assignment: Assignment
     reading: Reading
+    line: bytes
+    """What lets it in."""
     keep: bool
+    told: bool = False
+    """The agent has that line, and begins it by itself when the one before it has ended and left nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,13 +307,11 @@ class LocalLane:
         )
         return held.slot.read(flight.reading, flight.assignment, stop=self._executor.stop, watch=watch)
 
-    def _announce(self, held: Held, flight: Flight, following: _Following, *, early: bool = True) -> None:
-        """Tell the agent of the next test, and open a container for those after it. `early`: this one still runs;
-        not behind one that takes long, whose next can wait until its peak has been set back.
+    def _announce(self, held: Held, flight: Flight, following: _Following) -> None:
+        """Lay the order for the next test ready, tell the agent of it behind a short one, and open a container for
+        those after it. Behind a long one it can wait until that one's peak has been set back.
         """
         if not flight.keep or not held.turns or self._announced is not None or self._flight is not None:
-            return
-        if early and self._expected_seconds(flight) > EARLY_SECONDS:
             return
         assignment = following.upcoming()
         if assignment is None or not self._may_take(held, assignment):
@@ -317,14 +319,16 @@ class LocalLane:
         keep = held.position + 1 < held.profile.reuse
         folder = following.folder_of(assignment)
         reading, line = held.slot.stage(assignment, folder=folder, keep=keep, first=False)
-        self._announced = Announced(assignment, reading, keep)
-        held.slot.let_in(line)
+        announced = self._announced = Announced(assignment, reading, line, keep)
+        if flight.after is None and self._expected_seconds(flight) <= EARLY_SECONDS:
+            announced.told = True
+            held.slot.let_in(line)
         if held.profile.reuse - held.position == SPARE_AT and self._spare is None:
             self._spare = Spare(self._executor, assignment)
 
     def _follow(self, held: Held, flight: Flight, following: _Following) -> None:
         """The test's processes are gone and the agent has read its counters: look from outside too."""
-        flight.followed = self._announced is not None
+        flight.followed = self._announced is not None and self._announced.told
         self._look(held, flight)
         held.agent_counters = flight.reading.counters
         if not flight.keep or flight.reading.exit_code != 0:
@@ -332,10 +336,12 @@ class LocalLane:
         flight.doubt = self._doubt(held, flight)
         if flight.doubt is not None:
             return
-        self._announce(held, flight, following, early=False)
+        self._announce(held, flight, following)
         announced, self._announced = self._announced, None
         if announced is None:
             return
+        if not announced.told:
+            held.slot.let_in(announced.line)
         following_one = self._in_flight(
             held, announced.assignment, announced.reading, keep=announced.keep, first=False
         )
