@@ -60,6 +60,7 @@ class Look:
     peak_bytes: int | None
     """Memory peak since the look before."""
     at: float = field(default_factory=monotonic)
+    """When the peak had been set back: seconds of the monotonic clock."""
 
 
 class TurnReader:
@@ -171,6 +172,10 @@ class Turn:
 
 
 _LATE_SHARE = 0.5
+"""On one CPU a test cannot use more CPU time than has gone by: what does not fit into the time since the look was
+used before it. By half and not by anything, because the agent's own work is in that CPU time, which alone would
+call every very short test late.
+"""
 _NEAR_BYTES = 64 * 4096
 """The kernel charges memory in lots, 64 pages on each of few CPUs."""
 
