@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from orchestrator.database.encode import key_of_test
-from orchestrator.database.files import FileKind, beside, read_header
+from orchestrator.database.files import FileKind, has_log, is_settled, read_header
 from orchestrator.database.statistics import percentile
-from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.model import History, Outcome
 
 if TYPE_CHECKING:
@@ -41,12 +40,9 @@ def glance(path: Path, test_ids: Iterable[TestId], *, project: str) -> Mapping[T
     damaged, or a log beside it, of a run that goes on or was killed, may hold more.
     """
     header = read_header(path)
-    logs = [beside(path, suffix) for suffix in ("-wal", "-journal")]
-    if header.cut_short or any(log.exists() for log in logs):
-        return None
-    if header.kind is FileKind.ABSENT:
+    if header.kind is FileKind.ABSENT and not has_log(path, even_empty=True):
         return {}
-    if header.kind is not FileKind.OURS or header.version != SCHEMA_VERSION:
+    if not is_settled(path, header, even_empty=True):
         return None
     since = (datetime.now(tz=UTC) - WINDOW).strftime("%Y-%m-%d %H:%M:%S.%f")
     known: dict[TestId, History] = {}
