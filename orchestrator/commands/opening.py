@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.session import load_with_database
+from orchestrator.database.files import database_file
 from orchestrator.database.glance import glance
 from orchestrator.measure.processes import owner_alive
 
@@ -80,7 +81,7 @@ class LateDatabase:
         """See `Database.history`."""
         if self._thread is None and self._config.database_url is None:
             tests = tuple(test_ids)
-            known = glance(self._config.state_dir / "resources.db", tests, project=project)
+            known = glance(database_file(self._config.state_dir), tests, project=project)
             if known is not None:
                 return known
             test_ids = tests

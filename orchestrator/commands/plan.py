@@ -11,6 +11,7 @@ from orchestrator.commands.options import Selection
 from orchestrator.commands.printing import note, say, show
 from orchestrator.commands.selecting import make_plan, nothing_selected
 from orchestrator.commands.session import load
+from orchestrator.database.files import database_file
 from orchestrator.errors import ExitCode
 from orchestrator.measure.processes import host_info
 from orchestrator.reports.grid import Column, Figure, Table
@@ -58,7 +59,7 @@ def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
 
 def _startup(config: Config) -> Startup:
     """By the history, where there is one."""
-    if config.database_url is None and not (config.state_dir / "resources.db").exists():
+    if config.database_url is None and not database_file(config.state_dir).exists():
         return Startup()
     from orchestrator.database.startup import startup_seconds
     from orchestrator.database.store import Database
@@ -89,8 +90,8 @@ def _assignments(selection: Selection, *, history: bool = True) -> tuple[tuple[A
     config = load(selection.config_path, selection.overrides())
     host = host_info()
     run_id = str(uuid.uuid4())
-    database_file = config.state_dir / "resources.db"
-    if selection.rerun is None and (not history or (config.database_url is None and not database_file.exists())):
+    none_yet = config.database_url is None and not database_file(config.state_dir).exists()
+    if selection.rerun is None and (not history or none_yet):
         found = make_plan(selection, config, host=host, run_id=run_id, known=None, notice=note)
     else:
         with LateDatabase(config, lambda _: None) as database:

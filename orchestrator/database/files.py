@@ -41,6 +41,11 @@ class Header:
     """The file is smaller than it says, with no log that could hold the rest."""
 
 
+def database_file(state_dir: Path) -> Path:
+    """The database of a project that names none."""
+    return state_dir / "resources.db"
+
+
 def beside(path: Path, suffix: str) -> Path:
     """A companion of the database file: `-wal`, `-shm`, `-journal`."""
     return path.with_name(path.name + suffix)
