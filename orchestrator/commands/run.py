@@ -42,6 +42,7 @@ from orchestrator.stopping import StopLevel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from orchestrator.commands.ground import Ground
     from orchestrator.commands.options import RunOptions
     from orchestrator.config.settings import Config
     from orchestrator.database.store import Database
@@ -152,30 +153,8 @@ def carry_out(
         with Signals(here.stop, progress.running_lines) as signals:
             try:
                 progress.start(this, plan)
-                profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
-                calibrate(
-                    here.executor,
-                    plan,
-                    images=this.images,
-                    info=engine.info,
-                    state_dir=config.state_dir,
-                    place=here.place,
-                    stop=here.stop,
-                )
-                going = schedule(
-                    plan,
-                    Execute(
-                        here.executor,
-                        folder,
-                        profiles=profiles,
-                        default_profile=config.default_profile,
-                        judge_budgets=config.run.violations != "off",
-                    ),
-                    budget=budget(config, this.host, plan),
-                    policy=policy(config),
-                    stop=here.stop,
-                    profiles=profiles,
-                    on_event=on_event,
+                going = scheduled(
+                    this, plan, config=config, engine=engine, here=here, folder=folder, on_event=on_event
                 )
                 for result in going:
                     keeping.take(result)
@@ -192,6 +171,45 @@ def carry_out(
         duration_seconds=time.monotonic() - began,
         exit_code=exit_code(keeping.digest, going, config=config, signal_number=signals.received, ledger=ledger),
         ledger=ledger,
+    )
+
+
+def scheduled(
+    this: Run,
+    plan: Sequence[Assignment],
+    *,
+    config: Config,
+    engine: Engine,
+    here: Ground,
+    folder: RunFolder,
+    on_event: Callable[[Event], None],
+) -> Schedule:
+    """The plan, ready to be iterated: profiles fit the host, and what a null test costs is known."""
+    profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
+    calibrate(
+        here.executor,
+        plan,
+        images=this.images,
+        info=engine.info,
+        state_dir=config.state_dir,
+        place=here.place,
+        stop=here.stop,
+    )
+    execute = Execute(
+        here.executor,
+        folder,
+        profiles=profiles,
+        default_profile=config.default_profile,
+        judge_budgets=config.run.violations != "off",
+    )
+    return schedule(
+        plan,
+        execute,
+        budget=budget(config, this.host, plan),
+        policy=policy(config),
+        stop=here.stop,
+        profiles=profiles,
+        on_event=on_event,
     )
 
 
