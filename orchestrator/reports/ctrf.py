@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
-from orchestrator.model import CaseOutcome, Outcome, counting
+from orchestrator.model import FAILING_CASES, CaseOutcome, Outcome, counting
 from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.jsonrun import to_json
 from orchestrator.reports.output import tail_lines
@@ -177,8 +177,7 @@ def _retry(number: int, attempt: Attempt) -> Document:
 
 def _told(attempt: Attempt, *, with_output: bool) -> Document:
     """Message, the failed cases' texts, and the ends of both streams, where there are any."""
-    failed = (CaseOutcome.FAILED, CaseOutcome.ERROR)
-    trace = "\n\n".join(f"{c.name}\n{c.message}" for c in attempt.cases if c.outcome in failed)
+    trace = "\n\n".join(f"{c.name}\n{c.message}" for c in attempt.cases if c.outcome in FAILING_CASES)
     found: Document = {}
     if attempt.message:
         found["message"] = visible(bounded(attempt.message, TEXT_CHARACTERS))

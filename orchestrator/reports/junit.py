@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from orchestrator.model import CaseOutcome, CaseResult, Outcome, Verb, counting
+from orchestrator.model import FAILING_CASES, GOOD, CaseOutcome, CaseResult, Outcome, Verb, counting
 from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.output import tail_text
 from orchestrator.reports.text import bounded, one_line, visible
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 NAME_CHARACTERS = 1000
 TEXT_CHARACTERS = 20_000
-
-_FAILED_CASES = (CaseOutcome.FAILED, CaseOutcome.ERROR)
-_GOOD = (Outcome.PASSED, Outcome.SKIPPED)
 
 
 class JUnitReport:
@@ -73,7 +70,7 @@ def _root_attributes(summary: RunSummary, totals: Mapping[str, int]) -> dict[str
 def _suite_text(result: TestResult, totals: Counter[str]) -> str:
     """A suite, indented, with its newline; counted in `totals`."""
     attempt = result.final
-    if len(result.attempts) == 1 and result.verb is Verb.PASS and not attempt.cases and attempt.outcome in _GOOD:
+    if len(result.attempts) == 1 and result.verb is Verb.PASS and not attempt.cases and attempt.outcome in GOOD:
         totals["tests"] += 1
         return _plain_pass(result, attempt)
     suite = _suite(result)
@@ -155,7 +152,7 @@ def _suite(result: TestResult) -> ET.Element:
     suite = ET.Element("testsuite", _suite_attributes(result, attempt, **numbers))
     suite.append(_properties(result))
     suite.extend(cases)
-    if any(earlier.outcome not in _GOOD for earlier in result.attempts):
+    if any(earlier.outcome not in GOOD for earlier in result.attempts):
         _add_output(suite, attempt)
     return suite
 
@@ -250,7 +247,7 @@ def _counted_attempts(result: TestResult) -> Sequence[Attempt]:
     """Attempts that show as retries: a pass in a larger profile, or after the engine failed, is not flaky. A
     failure in a reused slot that was tried again in a fresh one is none.
     """
-    return counting(result.attempts) if result.flaky or result.outcome not in _GOOD else result.attempts[-1:]
+    return counting(result.attempts) if result.flaky or result.outcome not in GOOD else result.attempts[-1:]
 
 
 def _keyed(attempt: Attempt) -> Iterable[tuple[tuple[str, int], CaseResult]]:
@@ -261,25 +258,25 @@ def _keyed(attempt: Attempt) -> Iterable[tuple[tuple[str, int], CaseResult]]:
 
 
 def _failed_by_key(attempt: Attempt) -> dict[tuple[str, int], CaseResult]:
-    return {key: case for key, case in _keyed(attempt) if case.outcome in _FAILED_CASES}
+    return {key: case for key, case in _keyed(attempt) if case.outcome in FAILING_CASES}
 
 
 def _unexplained(attempt: Attempt) -> bool:
     """True if the attempt ended badly and no case of it says so (a timeout, an OOM, a plain exit code)."""
-    if attempt.outcome in _GOOD:
+    if attempt.outcome in GOOD:
         return False
-    return attempt.outcome is not Outcome.FAILED or not any(c.outcome in _FAILED_CASES for c in attempt.cases)
+    return attempt.outcome is not Outcome.FAILED or not any(c.outcome in FAILING_CASES for c in attempt.cases)
 
 
 def _forbidden_flaky(result: TestResult) -> bool:
     """True if the last attempt passed and the run's policy calls the test failed all the same."""
-    return result.outcome not in _GOOD and result.final.outcome in _GOOD
+    return result.outcome not in GOOD and result.final.outcome in GOOD
 
 
 def _case(result: TestResult, key: tuple[str, int], case: CaseResult, failed: Sequence[CaseResult]) -> ET.Element:
     element = _testcase(result, case.name or f"case {key[1] + 1}", case.duration_seconds)
     failures = [(c.outcome is CaseOutcome.ERROR, c.outcome.value, c.message, None) for c in failed]
-    passed = case.outcome not in _FAILED_CASES and not _forbidden_flaky(result)
+    passed = case.outcome not in FAILING_CASES and not _forbidden_flaky(result)
     _add_failures(element, failures, passed=passed)
     if case.outcome is CaseOutcome.SKIPPED:
         _add_text(element, "skipped", case.message, kind="skipped")
