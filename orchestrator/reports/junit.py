@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
 from orchestrator.model import FAILING_CASES, GOOD, CaseOutcome, CaseResult, Outcome, Verb, counting
 from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.output import tail_text
-from orchestrator.reports.text import bounded, one_line, visible
+from orchestrator.reports.text import NAME_CHARACTERS, TEXT_CHARACTERS, bounded, one_line, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.model import Attempt, TestResult, Usage
     from orchestrator.reports.digest import RunSummary
 
-NAME_CHARACTERS = 1000
-TEXT_CHARACTERS = 20_000
+_COUNTS = ("tests", "failures", "errors")
+"""What the whole report counts of its suites."""
 
 
 class JUnitReport:
@@ -46,16 +46,13 @@ class JUnitReport:
     def pieces(self, summary: RunSummary) -> Iterator[bytes]:
         """The report as UTF-8."""
         root = ET.Element("testsuites", _root_attributes(summary, self._totals))
-        head, _, tail = ET.tostring(root, encoding="utf-8", xml_declaration=True).partition(b" />")
+        empty = ET.tostring(root, encoding="utf-8", xml_declaration=True)
         if not self._totals:
-            yield head + b" />" + tail + b"\n"
+            yield empty + b"\n"
             return
-        yield head + b">\n"
+        yield empty.removesuffix(b" />") + b">\n"
         yield from self._suites.read()
         yield b"</testsuites>\n"
-
-
-_COUNTS = ("tests", "failures", "errors")
 
 
 def _root_attributes(summary: RunSummary, totals: Mapping[str, int]) -> dict[str, str]:
@@ -70,7 +67,8 @@ def _root_attributes(summary: RunSummary, totals: Mapping[str, int]) -> dict[str
 def _suite_text(result: TestResult, totals: Counter[str]) -> str:
     """A suite, indented, with its newline; counted in `totals`."""
     attempt = result.final
-    if len(result.attempts) == 1 and result.verb is Verb.PASS and not attempt.cases and attempt.outcome in GOOD:
+    passed_at_once = len(result.attempts) == 1 and result.verb is Verb.PASS and attempt.outcome is Outcome.PASSED
+    if passed_at_once and not attempt.cases:
         totals["tests"] += 1
         return _plain_pass(result, attempt)
     suite = _suite(result)
@@ -89,34 +87,39 @@ def _plain_pass(result: TestResult, attempt: Attempt) -> str:
     assignment = attempt.assignment
     limits = assignment.profile.limits
     origin = _origin_lines(
-        (result.outcome, result.verb), assignment.profile.name, assignment.reason, assignment.test.suite
+        result.outcome, result.verb, assignment.profile.name, assignment.reason, assignment.test.suite
     )
+    figures = _lines(_figure_pairs(attempt.evidence.usage))
+    limit = _limit_lines(limits.memory_bytes, limits.cpus, limits.timeout_seconds)
+    history = _lines(_history_pairs(result, attempt))
     return (
-        f"  <testsuite {suite}>\n    <properties>\n{origin}"
-        f"{''.join([_line(*pair) for pair in _figure_pairs(attempt.evidence.usage)])}"
-        f"{_limit_lines(limits.memory_bytes, limits.cpus, limits.timeout_seconds)}"
-        f"{''.join([_line(*pair) for pair in _history_pairs(result, attempt)])}    </properties>\n"
-        f"    <testcase {case} />\n  </testsuite>\n"
+        f"  <testsuite {suite}>\n"
+        f"    <properties>\n{origin}{figures}{limit}{history}    </properties>\n"
+        f"    <testcase {case} />\n"
+        "  </testsuite>\n"
     )
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> str:
+    return "".join([_line(*pair) for pair in pairs])
+
+
+# Most tests have most of their properties in common: these are found again, and not made.
 
 
 @lru_cache(maxsize=512)
 def _line(name: str, value: str) -> str:
-    """A property's. Most tests have most of theirs in common."""
     return f'      <property name="{name}" value="{_attribute(one_line(value, TEXT_CHARACTERS))}" />\n'
 
 
-# The same for many tests.
+@lru_cache(maxsize=256)
+def _origin_lines(outcome: Outcome, verb: Verb, profile: str, reason: str, suite: str) -> str:
+    return _lines(_origin_pairs(outcome, verb, profile, reason, suite, flaky=False))
 
 
 @lru_cache(maxsize=256)
-def _origin_lines(word: tuple[Outcome, Verb], *names: str) -> str:
-    return "".join([_line(*pair) for pair in _origin_pairs(*word, False, *names)])
-
-
-@lru_cache(maxsize=256)
-def _limit_lines(*limits: float) -> str:
-    return "".join([_line(*pair) for pair in _limit_pairs(*limits)])
+def _limit_lines(memory_bytes: int, cpus: float, timeout_seconds: float) -> str:
+    return _lines(_limit_pairs(memory_bytes, cpus, timeout_seconds))
 
 
 def _attributes(attributes: Mapping[str, str]) -> str:
@@ -177,30 +180,32 @@ def _suite_attributes(
 
 def _properties(result: TestResult) -> ET.Element:
     element = ET.Element("properties")
-    for name, value in property_pairs(result):
+    for name, value in _property_pairs(result):
         ET.SubElement(element, "property", name=name, value=one_line(value, TEXT_CHARACTERS))
     return element
 
 
-def property_pairs(result: TestResult) -> Iterable[tuple[str, str]]:
+def _property_pairs(result: TestResult) -> Iterable[tuple[str, str]]:
     """`orch.*` properties of a test; a figure that was not measured has none."""
     attempt = result.final
     profile = attempt.assignment.profile
     limits = profile.limits
-    yield from _origin_pairs(
-        result.outcome, result.verb, result.flaky, profile.name, attempt.assignment.reason, result.test.suite
-    )
+    reason, suite = attempt.assignment.reason, result.test.suite
+    yield from _origin_pairs(result.outcome, result.verb, profile.name, reason, suite, flaky=result.flaky)
     yield from _figure_pairs(attempt.evidence.usage)
     yield from _limit_pairs(limits.memory_bytes, limits.cpus, limits.timeout_seconds)
     yield from _history_pairs(result, attempt)
 
 
-def _origin_pairs(outcome: Outcome, verb: Verb, flaky: bool, *names: str) -> Iterable[tuple[str, str]]:
-    """`names`: of the profile, the reason for it, and the suite."""
+def _origin_pairs(
+    outcome: Outcome, verb: Verb, profile: str, reason: str, suite: str, *, flaky: bool
+) -> Iterable[tuple[str, str]]:
     yield "orch.outcome", outcome.value
     yield "orch.verb", verb.value
     yield "orch.flaky", str(flaky).lower()
-    yield from zip(("orch.profile", "orch.reason", "orch.suite"), names, strict=True)
+    yield "orch.profile", profile
+    yield "orch.reason", reason
+    yield "orch.suite", suite
 
 
 def _figure_pairs(usage: Usage) -> Iterable[tuple[str, str]]:
@@ -211,7 +216,7 @@ def _figure_pairs(usage: Usage) -> Iterable[tuple[str, str]]:
             yield f"orch.{name}.source", usage.sources[name].value if name in usage.sources else "unknown"
 
 
-def _limit_pairs(memory_bytes: float, cpus: float, timeout_seconds: float) -> Iterable[tuple[str, str]]:
+def _limit_pairs(memory_bytes: int, cpus: float, timeout_seconds: float) -> Iterable[tuple[str, str]]:
     yield "orch.limit.memory_bytes", str(memory_bytes)
     yield "orch.limit.cpus", f"{cpus:g}"
     yield "orch.limit.timeout_seconds", f"{timeout_seconds:g}"
@@ -275,7 +280,7 @@ def _forbidden_flaky(result: TestResult) -> bool:
 
 def _case(result: TestResult, key: tuple[str, int], case: CaseResult, failed: Sequence[CaseResult]) -> ET.Element:
     element = _testcase(result, case.name or f"case {key[1] + 1}", case.duration_seconds)
-    failures = [(c.outcome is CaseOutcome.ERROR, c.outcome.value, c.message, None) for c in failed]
+    failures = [_Failure(c.outcome is CaseOutcome.ERROR, c.outcome.value, c.message) for c in failed]
     passed = case.outcome not in FAILING_CASES and not _forbidden_flaky(result)
     _add_failures(element, failures, passed=passed)
     if case.outcome is CaseOutcome.SKIPPED:
@@ -289,7 +294,7 @@ def _whole(result: TestResult, attempts: Sequence[Attempt]) -> ET.Element:
     """A testcase for the test itself."""
     element = _testcase(result, str(result.test.id), result.final.evidence.timings.test_seconds)
     failures = [
-        (attempt.outcome is not Outcome.FAILED, attempt.outcome.value, attempt.message, attempt)
+        _Failure(attempt.outcome is not Outcome.FAILED, attempt.outcome.value, attempt.message, attempt)
         for attempt in attempts
         if _unexplained(attempt)
     ]
@@ -311,20 +316,25 @@ def _case_attributes(result: TestResult, name: str, seconds: float | None) -> di
     return {"classname": _name(classname), "name": _name(name), **known}
 
 
-def _add_failures(
-    element: ET.Element, failures: Sequence[tuple[bool, str, str, Attempt | None]], *, passed: bool
-) -> None:
-    """(is an error, type, message, attempt): flaky ones if it passed at last; else the first one counts."""
-    for number, (is_error, kind, message, attempt) in enumerate(failures):
-        word = "Error" if is_error else "Failure"
+class _Failure(NamedTuple):
+    is_error: bool
+    kind: str
+    message: str
+    attempt: Attempt | None = None
+    """Where what it printed belongs to this failure."""
+
+
+def _add_failures(element: ET.Element, failures: Sequence[_Failure], *, passed: bool) -> None:
+    """Flaky ones if it passed at last; else the first one counts, and the others are reruns of it."""
+    for number, failure in enumerate(failures):
+        word, text = "Error" if failure.is_error else "Failure", failure.message or failure.kind
         if not passed and number == 0:
-            _add_text(element, word.lower(), message or kind, kind=kind)
+            _add_text(element, word.lower(), text, kind=failure.kind)
             continue
-        rerun = _add_text(
-            element, ("flaky" if passed else "rerun") + word, message or kind, kind=kind, nested=True
-        )
-        if attempt is not None:
-            _add_output(rerun, attempt)
+        tag = f"flaky{word}" if passed else f"rerun{word}"
+        rerun = _add_text(element, tag, text, kind=failure.kind, nested=True)
+        if failure.attempt is not None:
+            _add_output(rerun, failure.attempt)
 
 
 def _add_text(element: ET.Element, tag: str, message: str, *, kind: str, nested: bool = False) -> ET.Element:
