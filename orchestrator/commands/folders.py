@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import weakref
@@ -125,13 +124,6 @@ class RunFolder:
         with suppress(OSError), os.scandir(self.path) as entries:
             total += sum(entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False))
         _note_bytes(self.path, total)
-
-    def write_json(self, name: str, document: object) -> None:
-        """Write one file of the folder, whole or not at all."""
-        target = self.path / name
-        partial = target.with_name(f".{target.name}.part")
-        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(target)
 
 
 def _point(link: Path, target: Path) -> None:
