@@ -19,7 +19,7 @@ from importlib import resources
 from itertools import groupby
 from operator import attrgetter
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.model import Source, Usage
 from orchestrator.reports.files import write_atomically
@@ -235,8 +235,8 @@ def _result(result: TestResult) -> Document:
 def result_text(result: TestResult) -> str:
     """`result_document` as ASCII JSON on one line."""
     attempts = ", ".join(map(attempt_text, result.attempts))
-    final = _BODIES.of(result.final)
-    return f'{compact(_result_head(result))[:-1]}, {final[1:-1]}, "attempts": [{attempts}]}}'
+    final = _TEXTS.of(result.final).body
+    return f'{compact(_result_head(result))[:-1]}, {final[:-1]}, "attempts": [{attempts}]}}'
 
 
 def _result_head(result: TestResult) -> Document:
@@ -265,7 +265,7 @@ def attempt_document(attempt: Attempt, *, samples: bool = False) -> Document:
 
 def attempt_text(attempt: Attempt, *, samples: bool = False) -> str:
     """`attempt_document` as ASCII JSON on one line."""
-    text = f"{compact(_attempt_head(attempt))[:-1]}, {_BODIES.of(attempt)[1:]}"
+    text = "".join(_TEXTS.of(attempt))
     return f'{text[:-1]}, "samples": {compact(attempt.evidence.samples)}}}' if samples else text
 
 
@@ -278,22 +278,29 @@ def _attempt_head(attempt: Attempt) -> Document:
     }
 
 
-class _Bodies:
-    """The texts of the latest attempts: each is written four times while a test ends, by two threads."""
+class _Text(NamedTuple):
+    """Of an attempt, as JSON; both parts together are an object."""
+
+    head: str
+    body: str
+
+
+class _Texts:
+    """Of the latest attempts: each is written four times while a test ends, by two threads."""
 
     def __init__(self, number: int) -> None:
-        self._recent: deque[tuple[Attempt, str]] = deque(maxlen=number)
+        self._recent: deque[tuple[Attempt, _Text]] = deque(maxlen=number)
 
-    def of(self, attempt: Attempt) -> str:
+    def of(self, attempt: Attempt) -> _Text:
         for known, text in tuple(self._recent):
             if known is attempt:
                 return text
-        text = _body_text(attempt)
+        text = _Text(f"{compact(_attempt_head(attempt))[:-1]}, ", _body_text(attempt))
         self._recent.append((attempt, text))
         return text
 
 
-_BODIES = _Bodies(8)
+_TEXTS = _Texts(8)
 """Few, because what is remembered is kept alive: an attempt may have 128 KiB of output."""
 
 
@@ -308,16 +315,20 @@ def _attempt_body(attempt: Attempt) -> Document:
 
 
 def _body_text(attempt: Attempt) -> str:
-    """`_attempt_body` as JSON, with the text of what is the same for many tests made once for them all."""
+    """`_attempt_body` as JSON without its opening brace; the text of what is the same for many tests is made once
+    for them all, the rest at once.
+    """
     evidence = attempt.evidence
     usage = evidence.usage
     origins = _origins_text(
         tuple(usage.sources.items()), tuple(usage.missing.items()), tuple(usage.overheads.items())
     )
     figures = dict(zip(_OWN_USAGE, _OWN_USAGE_OF(usage), strict=True))
+    figures["source"] = _weakest(usage)
+    own = _own_part(attempt)
+    own["usage"] = figures
     return (
-        f"{compact(_own_part(attempt))[:-1]}, "
-        f'"usage": {compact(figures)[:-1]}, "source": {compact(_weakest(usage))}, {origins}}}, '
+        f"{compact(own)[1:-2]}, {origins}}}, "
         f'"limits": {_shared_text(attempt.assignment.profile.limits)}, '
         f'"attestation": {_shared_text(evidence.attestation)}}}'
     )
@@ -346,7 +357,7 @@ def _own_part(attempt: Attempt) -> Document:
         "message": attempt.message,
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
-        "started_at": evidence.started_at,
+        "started_at": evidence.started_at.isoformat(),
         "duration_seconds": timings.test_seconds,
         "queue_seconds": timings.queue_seconds,
         "create_seconds": timings.create_seconds,
@@ -363,7 +374,7 @@ def _own_part(attempt: Attempt) -> Document:
         "stderr": _log_document(evidence.stderr),
         "outputs": evidence.outputs,
         "outputs_notes": evidence.outputs_notes,
-        "folder": attempt.folder,
+        "folder": _path(attempt.folder),
     }
 
 
@@ -380,9 +391,14 @@ def _weakest(usage: Usage) -> Source | None:
 _RANKING = list(Source)
 
 
+def _path(path: Path | None) -> str | None:
+    """As the C encoder takes it at once."""
+    return None if path is None else str(path)
+
+
 def _log_document(log: OutputLog) -> Document:
     return {
-        "path": log.path,
+        "path": _path(log.path),
         "total_bytes": log.total_bytes,
         "kept_bytes": log.kept_bytes,
         "truncated": log.truncated,
