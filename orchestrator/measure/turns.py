@@ -173,8 +173,8 @@ class Turn:
 
 _LATE_SHARE = 0.5
 """On one CPU a test cannot use more CPU time than has gone by: what does not fit into the time since the look was
-used before it. By half and not by anything, because the agent's own work is in that CPU time, which alone would
-call every very short test late.
+used before it. By half and not by anything, because the agent's own work is in that CPU time, which alone could
+call a very short test late.
 """
 _NEAR_BYTES = 64 * 4096
 """The kernel charges memory in lots, 64 pages on each of few CPUs."""
