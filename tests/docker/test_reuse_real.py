@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
-LATE_SECONDS = 0.3
+LATE_SECONDS = 0.6
 PRISTINE = (
     "set -e; for place in /tmp /dev/shm $ORCH_OUTPUT_DIR /dev/mqueue; do"
     ' test -z "$(ls -A $place)" || { echo "$place: $(ls -A $place)"; exit 9; }; done;'
@@ -204,7 +204,7 @@ def test_the_next_one_begins_without_us(lane: Lane) -> None:
     assert len({container(e) for e in found}) == 1
     assert [e.stderr.tail for e in found] == [b"", b"", b"", b"e\n", b""]
     times = [float(e.stdout.tail) for e in found]
-    assert times[-1] - times[0] < 4 * LATE_SECONDS  # each look took so long, and nobody waited for all of them
+    assert times[1] - times[0] < LATE_SECONDS  # so long took the look between them
     # who looked too late says so: what the second one needed may be in the third one's figure
     peaks = [(e.usage.memory_peak_bytes or 0, e.usage.memory_peak_is_upper_bound) for e in found]
     assert peaks[1][0] >= 12 * MIB
