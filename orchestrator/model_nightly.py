@@ -50,7 +50,9 @@ class Course:
     figures: Mapping[Resource, Sequence[float | None]] = field(default_factory=dict)
     """None: not measured. Of no resources where there are no attempts."""
     _measured: dict[Resource, Sequence[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What `measured` has said: a page asks it a dozen times of each test."""
+    """What `measured` has said: a page asks it a dozen times of each test, and as often what follows from it."""
+    _maxima: dict[Resource, float | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _medians: dict[Resource, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Attempts; an empty course is false."""
@@ -60,8 +62,21 @@ class Course:
         """What was measured of a resource, oldest first. KeyError: a report does not have it."""
         if resource not in self._measured:
             column = self.figures[resource] if self.run_ids else ()
-            self._measured[resource] = [figure for figure in column if figure is not None]
+            known = [figure for figure in column if figure is not None] if None in column else column
+            self._measured[resource] = known
         return self._measured[resource]
+
+    def maximum(self, resource: Resource) -> float | None:
+        """The largest figure; None: never measured."""
+        if resource not in self._maxima:
+            self._maxima[resource] = max(self.measured(resource), default=None)
+        return self._maxima[resource]
+
+    def median(self, resource: Resource) -> float:
+        """The figure in the middle. StatisticsError: never measured."""
+        if resource not in self._medians:
+            self._medians[resource] = median(self.measured(resource))
+        return self._medians[resource]
 
     def newest(self, count: int) -> Course:
         """The last so many attempts."""
@@ -144,7 +159,7 @@ class NightTest:
 
     def maximum(self, resource: Resource) -> float | None:
         """The largest figure within the window; None: never measured."""
-        return max(self.now.measured(resource), default=None)
+        return self.now.maximum(resource)
 
     def history(self, resource: Resource) -> tuple[float, ...]:
         """All that was measured, oldest first, the window's included."""
@@ -152,10 +167,11 @@ class NightTest:
 
     def change(self, resource: Resource) -> float | None:
         """Median within the window against that of before: 0.25 is a quarter more. None: too few before."""
-        before, now = self.before.measured(resource), self.now.measured(resource)
-        if len(before) < MINIMUM_FOR_TREND or not now or not (usual := median(before)):
+        before, now = self.before, self.now
+        if len(before.measured(resource)) < MINIMUM_FOR_TREND or not now.measured(resource):
             return None
-        return median(now) / usual - 1
+        usual = before.median(resource)
+        return now.median(resource) / usual - 1 if usual else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,14 +67,8 @@ def _files(options: ReportOptions) -> int:
             "--html and --prometheus report on a window", remedy="leave out --run, --violations and --resource"
         )
     config = load_with_database(options.config_path, options.database)
-    with opened_for_report(config) as db:
-        write_reports(
-            db,
-            parse_window(options.since or "24h", options.until),
-            config=config,
-            html=options.html,
-            prometheus=options.prometheus,
-        )
+    window = parse_window(options.since or "24h", options.until)
+    write_reports(window, config=config, html=options.html, prometheus=options.prometheus)
     return ExitCode.OK
 
 

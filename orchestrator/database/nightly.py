@@ -87,6 +87,21 @@ def nightly(
     )
 
 
+def first_attempts(
+    db: Database, *, since: datetime | None = None, until: datetime | None = None
+) -> Mapping[TestId, AttemptRow]:
+    """Of each test of the report of [since, until), the first attempt in the run that decided it last."""
+    end = until or datetime.now(tz=UTC)
+    # grouped by the test itself, SQLite would walk the index of figures from end to end (docs/design/daily-sums.md)
+    key = sa.func.coalesce(schema.attempts.c.test_id, sa.literal_column("''"))
+    with db.reading() as connection:
+        names = names_of_tests(connection)
+        judged = connection.execute(sa.select(key).where(window(since, end)).distinct()).scalars()
+        wanted = {names[test] for test in judged}
+    decided, _ = _decided(db, _runs(db, since, end), wanted)
+    return {test: attempts[0] for test, (attempts, _) in decided.items()}
+
+
 def _runs(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, ...]:
     runs = schema.runs
     query = sa.select(runs.c.id).where(runs.c.started_at < end).order_by(runs.c.started_at.desc())

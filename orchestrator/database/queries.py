@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         load_run as load_run,
         load_samples as load_samples,
     )
-    from orchestrator.database.nightly import nightly as nightly
+    from orchestrator.database.nightly import first_attempts as first_attempts, nightly as nightly
     from orchestrator.database.observed import (
         figures_of_runs as figures_of_runs,
         has_branch as has_branch,
@@ -39,6 +39,7 @@ _MODULES = {
     "failed_tests": "loading",
     "figures_of_runs": "observed",
     "find_run": "loading",
+    "first_attempts": "nightly",
     "first_usage": "usage",
     "flaky_tests": "flaky",
     "has_branch": "observed",

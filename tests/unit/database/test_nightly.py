@@ -150,5 +150,5 @@ def test_a_test_that_ran_seldom_keeps_its_history_beside_one_that_ran_often(data
     finish(database, run)
     night(database, 1, {"t/seldom": (PASSED, 11), "t/often": (PASSED, 11)})
     found = queries.nightly(database, since=days_ago(4), until=NOW, orch_version="1")
-    assert of(found, "t/seldom").before.measured(Resource.MEMORY) == [40 << 20, 39 << 20]
-    assert of(found, "t/often").before.measured(Resource.MEMORY) == [(180 + n) << 20 for n in range(50)]
+    assert list(of(found, "t/seldom").before.measured(Resource.MEMORY)) == [40 << 20, 39 << 20]
+    assert list(of(found, "t/often").before.measured(Resource.MEMORY)) == [(180 + n) << 20 for n in range(50)]
