@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orchestrator.model import Outcome
 from orchestrator.model_reports import MINIMUM_FOR_TREND, Resource
@@ -62,8 +62,9 @@ class Course:
         """What was measured of a resource, oldest first. KeyError: a report does not have it."""
         if resource not in self._measured:
             column = self.figures[resource] if self.run_ids else ()
-            known = [figure for figure in column if figure is not None] if None in column else column
-            self._measured[resource] = known
+            if None in column:
+                column = [figure for figure in column if figure is not None]
+            self._measured[resource] = cast("Sequence[float]", column)
         return self._measured[resource]
 
     def maximum(self, resource: Resource) -> float | None:

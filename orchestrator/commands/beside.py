@@ -81,7 +81,7 @@ class _Child:
 
     def rest(self) -> bytes:
         """All that it answers."""
-        with open(self._answer, "rb", closefd=False) as pipe:  # noqa: PTH123 - a descriptor, not a path
+        with open(self._answer, "rb", closefd=False) as pipe:
             return pipe.read()
 
     def end(self) -> None:
@@ -99,7 +99,7 @@ def _serve(work: Callable[[], object], waits: int, answers: int) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if os.read(waits, 1):
             data = pickle.dumps(work(), protocol=pickle.HIGHEST_PROTOCOL)
-            with open(answers, "wb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+            with open(answers, "wb") as pipe:
                 pipe.write(data)
     finally:
         os._exit(0)  # whatever was raised: no answer, and the caller finds out what is wrong by itself

@@ -92,7 +92,7 @@ def first_attempts(
 ) -> Mapping[TestId, AttemptRow]:
     """Of each test of the report of [since, until), the first attempt in the run that decided it last."""
     end = until or datetime.now(tz=UTC)
-    # grouped by the test itself, SQLite would walk the index of figures from end to end (docs/design/daily-sums.md)
+    # not the column itself: SQLite would walk the index of figures from end to end (docs/design/daily-sums.md)
     key = sa.func.coalesce(schema.attempts.c.test_id, sa.literal_column("''"))
     with db.reading() as connection:
         names = names_of_tests(connection)

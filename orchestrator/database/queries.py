@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     )
     from orchestrator.database.ranking import offenders as offenders
     from orchestrator.database.sizes import database_size as database_size
-    from orchestrator.database.usage import first_usage as first_usage, usage_report as usage_report
+    from orchestrator.database.usage import (
+        first_usage as first_usage,
+        later_usage as later_usage,
+        usage_report as usage_report,
+    )
 
 _MODULES = {
     "broken_budgets": "broken",
@@ -43,6 +47,7 @@ _MODULES = {
     "first_usage": "usage",
     "flaky_tests": "flaky",
     "has_branch": "observed",
+    "later_usage": "usage",
     "list_runs": "loading",
     "load_run": "loading",
     "load_samples": "loading",

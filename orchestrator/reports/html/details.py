@@ -272,7 +272,7 @@ def course(values: Sequence[float | None], width: int, *, top: float | None = No
 
     `top`: one that the reader knows, then None stands for it; else the highest. [] if no value is known.
     """
-    known = [value for value in values if value is not None] if None in values else values
+    known = _known(values)
     if not known:
         return []
     highest, steps = top or max(known) or 1.0, 64**width - 1
@@ -285,6 +285,11 @@ def course(values: Sequence[float | None], width: int, *, top: float | None = No
         ]
         text = "".join([width * _MISSING if share is None else digits[share] for share in shares])
     return [None if top else significant(highest, 4), width, text]
+
+
+def _known(values: Sequence[float | None]) -> Sequence[float]:
+    """Mostly nothing is missing."""
+    return [value for value in values if value is not None] if None in values else cast("Sequence[float]", values)
 
 
 def thinned(samples: Series, count: int) -> Series:
