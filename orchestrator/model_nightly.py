@@ -49,6 +49,8 @@ class Course:
     """Which of them decided the test."""
     figures: Mapping[Resource, Sequence[float | None]] = field(default_factory=dict)
     """None: not measured. Of no resources where there are no attempts."""
+    highest: Mapping[Resource, float] | None = None
+    """The largest figures of a time of which these are only the newest attempts. None: they are all."""
     _measured: dict[Resource, Sequence[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `measured` has said: a page asks it a dozen times of each test, and as often what follows from it."""
     _maxima: dict[Resource, float | None] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -69,6 +71,8 @@ class Course:
 
     def maximum(self, resource: Resource) -> float | None:
         """The largest figure; None: never measured."""
+        if self.highest is not None:
+            return self.highest.get(resource)
         if resource not in self._maxima:
             self._maxima[resource] = max(self.measured(resource), default=None)
         return self._maxima[resource]

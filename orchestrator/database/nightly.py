@@ -17,6 +17,7 @@ from orchestrator.database import schema
 from orchestrator.database.coverage import EXACT_DAYS
 from orchestrator.database.encode import unpack_columns
 from orchestrator.database.loading import load_run, run_rows
+from orchestrator.database.longwindows import is_long, window_sums
 from orchestrator.database.plain import PlainQuery, in_parts, moment_of, plain_rows
 from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
 from orchestrator.database.rows import names_of_tests
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from orchestrator.database.longwindows import WindowSums
     from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
     from orchestrator.model import TestId
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 HISTORY_WINDOWS = 14
 """How many windows before the one reported on trends go back: two weeks of nights."""
 LONG_HISTORY_ATTEMPTS = 50
-"""Where those are more than `EXACT_DAYS`, trends rest on so many attempts of each test at most, the newest."""
+"""Where those are more than `EXACT_DAYS`, trends rest on so many attempts of each test at most, the newest; so do
+a test's medians and course of a window that is longer than that itself. Its highest figures are those of all.
+"""
 
 _COLUMNS = ("test_id", "id", "run_id", "outcome", "started_at", "is_final")
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
@@ -50,12 +54,14 @@ def nightly(
 ) -> Nightly:
     """What a report of [since, until) says; None: from the beginning, until now.
 
-    Work and memory are those of 15 such windows, not of the whole database.
+    Work and memory are those of 15 such windows, not of the whole database; of one that is longer than
+    `EXACT_DAYS`, those of its newest attempts and of its days' sums.
     """
     made_at = datetime.now(tz=UTC)
     end = until or made_at
     runs = _runs(db, since, end)
     now, before = _past(db, since, end)
+    sums = _sums(db, since, end)
     decided, loaded = _decided(db, runs, set(now))
     previous = {test: found for test, rows in before.items() if (found := _last_final(rows)) is not None}
     kinds = _violation_kinds(db, list(previous.values()))
@@ -66,7 +72,7 @@ def nightly(
             attempts=attempts,
             last=last,
             samples=samples.get(last.id, Series()),
-            now=_course(now.get(test, ()), PRESENT_RESOURCES),
+            now=_course(now.get(test, ()), PRESENT_RESOURCES, sums),
             before=_course(before.get(test, ()), PAST_RESOURCES),
             kinds_before=kinds[previous[test]] if test in previous else frozenset(),
         )
@@ -82,8 +88,8 @@ def nightly(
         tests=tests,
         began=_began(rows for found in (before, now) for test, rows in found.items() if test in decided),
         gone=_gone(before, set(decided), since, end),
-        cost=_cost(db, since, end),
-        cost_before=None if since is None else _nonzero(_cost(db, since - (end - since), since)),
+        cost=_cost(db, since, end, sums),
+        cost_before=None if since is None else _nonzero(_cost_before(db, since, end)),
     )
 
 
@@ -92,12 +98,11 @@ def first_attempts(
 ) -> Mapping[TestId, AttemptRow]:
     """Of each test of the report of [since, until), the first attempt in the run that decided it last."""
     end = until or datetime.now(tz=UTC)
-    # not the column itself: SQLite would walk the index of figures from end to end (docs/design/daily-sums.md)
-    key = sa.func.coalesce(schema.attempts.c.test_id, sa.literal_column("''"))
+    tests, attempts = schema.tests, schema.attempts
+    judged = sa.select(sa.literal(1)).where(attempts.c.test_id == tests.c.id, window(since, end)).exists()
     with db.reading() as connection:
         names = names_of_tests(connection)
-        judged = connection.execute(sa.select(key).where(window(since, end)).distinct()).scalars()
-        wanted = {names[test] for test in judged}
+        wanted = {names[key] for key in connection.execute(sa.select(tests.c.id).where(judged)).scalars()}
     decided, _ = _decided(db, _runs(db, since, end), wanted)
     return {test: attempts[0] for test, (attempts, _) in decided.items()}
 
@@ -117,13 +122,22 @@ def _past(db: Database, since: datetime | None, end: datetime) -> tuple[Rows, Ro
     """Judged attempts by test, oldest first: those of the window, and those of the windows before."""
     with db.reading() as connection:
         names = names_of_tests(connection)
-        now = _by_name(plain_rows(connection, _in_order(since, end, PRESENT_RESOURCES)), names)
+        if is_long(connection, since, end):
+            now = _newest(connection, names, _query(since, end, PRESENT_RESOURCES))
+        else:
+            now = _by_name(plain_rows(connection, _in_order(since, end, PRESENT_RESOURCES)), names)
         if since is None:
             return now, {}
         start = since - HISTORY_WINDOWS * (end - since)
         if since - start <= timedelta(days=EXACT_DAYS):
             return now, _by_name(plain_rows(connection, _in_order(start, since, PAST_RESOURCES)), names)
-        return now, _newest(connection, names, start, since)
+        return now, _newest(connection, names, _query(start, since, PAST_RESOURCES))
+
+
+def _sums(db: Database, since: datetime | None, end: datetime) -> WindowSums | None:
+    """Of a long window; None: its attempts are read."""
+    with db.reading() as connection:
+        return window_sums(connection, since, end, PRESENT_RESOURCES) if is_long(connection, since, end) else None
 
 
 def _query(start: datetime | None, end: datetime, resources: Iterable[Resource]) -> sa.Select[Any]:
@@ -144,14 +158,14 @@ def _by_name(rows: PlainRows, names: Mapping[str, TestId]) -> Rows:
     return {test: some for test, some in found.items() if some}
 
 
-def _newest(connection: sa.Connection, names: Mapping[str, TestId], start: datetime, end: datetime) -> Rows:
+def _newest(connection: sa.Connection, names: Mapping[str, TestId], query: sa.Select[Any]) -> Rows:
     """Of each test the newest attempts, not more than a trend needs: a long history would be most of a report.
 
     As many as all tests need together are read in order of time, half as quickly again as test by test; that is
     left to those that ran less often.
     """
     attempts = schema.attempts
-    query = _query(start, end, PAST_RESOURCES).order_by(attempts.c.started_at.desc(), attempts.c.id.desc())
+    query = query.order_by(attempts.c.started_at.desc(), attempts.c.id.desc())
     most = LONG_HISTORY_ATTEMPTS * len(names) * 6 // 5
     found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in names}
     latest = plain_rows(connection, query.limit(most))
@@ -167,16 +181,25 @@ def _newest(connection: sa.Connection, names: Mapping[str, TestId], start: datet
     return _by_name(sorted(rows, key=itemgetter(4, 1)), names)
 
 
-def _course(rows: PlainRows, resources: Sequence[Resource]) -> Course:
+def _course(rows: PlainRows, resources: Sequence[Resource], sums: WindowSums | None = None) -> Course:
     if not rows:
         return Course()
-    _, _, runs, outcomes, _, finals, *figures = zip(*rows, strict=True)
+    keys, _, runs, outcomes, _, finals, *figures = zip(*rows, strict=True)
     return Course(
         run_ids=runs,
         outcomes=tuple(map(_OUTCOMES.__getitem__, outcomes)),
         finals=finals,
         figures=dict(zip(resources, figures, strict=True)),
+        highest=None if sums is None else _highest(sums, set(keys)),
     )
+
+
+def _highest(sums: WindowSums, keys: Iterable[str]) -> Mapping[Resource, float]:
+    """Of a test of these keys: tests of two projects may have the same name."""
+    known = [sums.highest.get(key, {}) for key in keys]
+    return {
+        r: max(some[r] for some in known if r in some) for r in PRESENT_RESOURCES if any(r in s for s in known)
+    }
 
 
 def _began(found: Iterable[PlainRows]) -> Mapping[str, datetime]:
@@ -270,21 +293,31 @@ def _gone(before: Rows, here: Collection[TestId], since: datetime | None, end: d
     return tuple(sorted(lately - set(here), key=str))
 
 
-def _cost(db: Database, since: datetime | None, end: datetime) -> Cost:
+def _cost(db: Database, since: datetime | None, end: datetime, sums: WindowSums | None) -> Cost:
+    """`sums`: of the window's attempts, where it is a long one."""
     attempts, runs = schema.attempts, schema.runs
     within = [attempts.c.started_at < end]
     begun = [runs.c.started_at < end]
     if since is not None:
         within.append(attempts.c.started_at >= since)
         begun.append(runs.c.started_at >= since)
-    sums = sa.select(
-        sa.func.count(), sa.func.sum(attempts.c.cpu_seconds), sa.func.sum(attempts.c.test_seconds)
-    ).where(*within)
     lengths = sa.select(sa.func.count(), sa.func.sum(runs.c.duration_seconds)).where(*begun)
     with db.reading() as connection:
-        count, cpu, length = connection.execute(sums).one()
         number, wall = connection.execute(lengths).one()
+        if sums is None:
+            cpu_and_test = sa.func.sum(attempts.c.cpu_seconds), sa.func.sum(attempts.c.test_seconds)
+            count, cpu, length = connection.execute(sa.select(sa.func.count(), *cpu_and_test).where(*within)).one()
+        else:
+            count, cpu, length = sums.attempts, sums.cpu_seconds, sums.test_seconds
     return Cost(runs=number, attempts=count, wall_seconds=wall or 0.0, cpu_seconds=cpu, test_seconds=length or 0.0)
+
+
+def _cost_before(db: Database, since: datetime, end: datetime) -> Cost:
+    """Of the window of the same length before."""
+    start = since - (end - since)
+    with db.reading() as connection:
+        sums = window_sums(connection, start, since, ()) if is_long(connection, start, since) else None
+    return _cost(db, start, since, sums)
 
 
 def _nonzero(cost: Cost) -> Cost | None:
