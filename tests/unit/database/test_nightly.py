@@ -152,3 +152,31 @@ def test_a_test_that_ran_seldom_keeps_its_history_beside_one_that_ran_often(data
     found = queries.nightly(database, since=days_ago(4), until=NOW, orch_version="1")
     assert list(of(found, "t/seldom").before.measured(Resource.MEMORY)) == [40 << 20, 39 << 20]
     assert list(of(found, "t/often").before.measured(Resource.MEMORY)) == [(180 + n) << 20 for n in range(50)]
+
+
+@pytest.mark.parametrize("summed_up", [False, True])
+@pytest.mark.parametrize("since", [60, None])
+def test_a_long_window_has_its_newest_attempts_and_the_highest_figures_of_all(database, summed_up, since):
+    night(database, 59, {"t/often": (PASSED, 900), "t/seldom": (PASSED, 30)})
+    night(database, 58, {"t/often": (Outcome.INFRA, 5000)})
+    run = make_run(started_at=days_ago(40))
+    database.begin_run(run, [])
+    for number in range(130):  # more than 50 for each of both tests, and the fifth that is read besides
+        usage = make_usage(memory_peak_bytes=(100 + number) << 20)
+        assignment = make_assignment(run, "t/often", repetition=1 + number)
+        ago = days_ago(40 - number / 20)
+        database.record(run.id, make_result(run, assignment=assignment, usage=usage, started_at=ago))
+    finish(database, run)
+    night(database, 1, {"t/often": (PASSED, 11)})
+    if summed_up:
+        database.sum_up()
+    found = queries.nightly(database, since=since and days_ago(since), until=NOW, orch_version="1")
+    often, seldom = of(found, "t/often"), of(found, "t/seldom")
+    assert often.maximum(Resource.MEMORY) == 900 << 20, "of all that was judged"
+    assert list(often.now.measured(Resource.MEMORY)) == [*((181 + n) << 20 for n in range(49)), 11 << 20]
+    assert seldom.maximum(Resource.MEMORY) == 30 << 20
+    assert list(seldom.now.measured(Resource.MEMORY)) == [30 << 20]
+    each = make_usage().cpu_seconds
+    assert found.cost.attempts == 134
+    assert found.cost.cpu_seconds == pytest.approx(133 * each), "of those that were judged"
+    assert found.cost_before is None
