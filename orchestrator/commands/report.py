@@ -172,12 +172,9 @@ def offenders(
     window = parse_window(since, until)
     chosen = tuple(Resource) if by == "all" else (Resource(by),)
     with opened_for_report(load_with_database(config_path, database)) as db:
-        found = [
-            (resource, queries.offenders(db, since=window.since, until=window.until, by=resource, limit=limit))
-            for resource in chosen
-        ]
+        found = queries.offenders_by(db, chosen, since=window.since, until=window.until, limit=limit)
     if by == "all":
-        show([usage.offenders_table(rows, name=f"by_{r.key}") for r, rows in found], output_format)
+        show([usage.offenders_table(rows, name=f"by_{r.key}") for r, rows in found.items()], output_format)
     else:
-        show(usage.offenders_table(found[0][1]), output_format)
+        show(usage.offenders_table(found[chosen[0]]), output_format)
     return ExitCode.OK

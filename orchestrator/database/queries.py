@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         observed as observed,
         runs_up_to as runs_up_to,
     )
-    from orchestrator.database.ranking import offenders as offenders
+    from orchestrator.database.ranking import offenders as offenders, offenders_by as offenders_by
     from orchestrator.database.sizes import database_size as database_size
     from orchestrator.database.usage import (
         first_usage as first_usage,
@@ -54,6 +54,7 @@ _MODULES = {
     "nightly": "nightly",
     "observed": "observed",
     "offenders": "ranking",
+    "offenders_by": "ranking",
     "runs_up_to": "observed",
     "troubles": "broken",
     "usage_report": "usage",
