@@ -93,7 +93,8 @@ def _usage(options: ReportOptions, window: Window) -> int:
         "sort": options.sort,
         "limit": options.limit,
     }
-    large = options.limit * len(resources) >= _LARGE
+    ranked = len(resources) == 1 and options.sort != "test"  # what puts tests in order is all that is shown
+    large = options.limit * len(resources) >= _LARGE and not ranked
     if large:
         from orchestrator.database import store  # noqa: F401 - before a fork, for both
     with beside(lambda: _later(config, asked), worthwhile=large) as helper, opened_for_report(config) as db:

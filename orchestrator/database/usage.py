@@ -58,21 +58,19 @@ def first_usage(
 ) -> tuple[tuple[UsageRow, ...], int]:
     """The rows of the first `limit` tests of `usage_report`, ordered by a figure of the first resource (`runs`,
     `maximum`, …, `trend`; largest first, a test without it last) or by name (`test`); and how many tests are left
-    out. Of those only what their place takes is read. `later`: what another process made of `later_usage`, asked
-    for where it begins.
+    out. Of those only what their place takes is read. `later`: asks another process for its `later_usage`, once
+    the other half is done.
     """
     with db.reading() as connection:
         order = _Order(connection, since=since, until=until, resources=resources, sort=sort)
+        known = {test: order.rows(test) for test in order.halves(limit)[0]}
+        known.update(later() or {})
         shown: list[UsageRow] = []
-        known: Mapping[TestId, Sequence[UsageRow]] = {}
-        begin, taken, more = order.places(limit).start, 0, 0
-        for place, (test, keys) in enumerate(order.named.items()):
+        taken = more = 0
+        for test, keys in order.named.items():
             if taken == limit:
                 more += any(map(order.reader.has_any, keys))
-                continue
-            if place == begin:
-                known = later() or known
-            if rows := known[test] if test in known else order.rows(test):
+            elif rows := known[test] if test in known else order.rows(test):
                 shown += rows
                 taken += 1
     return tuple(shown), more
@@ -89,9 +87,9 @@ def later_usage(
 ) -> Mapping[TestId, Sequence[UsageRow]]:
     """Of what `first_usage` reads, the latter half: of each test its rows."""
     with db.reading() as connection:
-        order = _Order(connection, since=since, until=until, resources=resources, sort=sort)
-        places = order.places(limit)
-        return {test: order.rows(test) for test in islice(order.named, places.start, places.stop)}
+        needed = sort if limit < len(_named(connection)) else "test"  # all are shown: whichever half will do
+        order = _Order(connection, since=since, until=until, resources=resources, sort=needed)
+        return {test: order.rows(test) for test in order.halves(limit)[1]}
 
 
 class _Order:
@@ -107,7 +105,7 @@ class _Order:
         sort: str,
     ) -> None:
         self.reader = UsageReader(connection, since=since, until=until, resources=resources)
-        self.named = _named(connection)
+        self.named = self._by_name = _named(connection)
         self._whole: Mapping[TestId, Sequence[UsageRow]] = {}
         """Rows that putting them in order took."""
         if sort != "test":
@@ -120,10 +118,11 @@ class _Order:
         """Of all its keys."""
         return self._whole.get(test) or self.reader.of(test, self.named[test])
 
-    def places(self, limit: int) -> range:
-        """Of the tests that are the latter half of those shown, as far as all have rows."""
-        shown = min(limit, len(self.named))
-        return range((shown + 1) // 2, shown)
+    def halves(self, limit: int) -> tuple[Sequence[TestId], Sequence[TestId]]:
+        """Of the tests that are shown as far as all have rows; by name where all are, so that both know them."""
+        shown = list(islice(self.named if limit < len(self.named) else self._by_name, limit))
+        middle = (len(shown) + 1) // 2
+        return shown[:middle], shown[middle:]
 
 
 def _named(connection: sa.Connection) -> Mapping[TestId, Sequence[str]]:
