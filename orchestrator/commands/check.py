@@ -15,9 +15,9 @@ from orchestrator.database import queries
 from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageError
 from orchestrator.model import TestId
 from orchestrator.model_reports import GateRow, Judgement, RunFigures
+from orchestrator.reports.encoding import compact
 from orchestrator.reports.files import write_atomically
 from orchestrator.reports.gates import annotation_lines, gates_table
-from orchestrator.reports.jsonrun import to_json
 from orchestrator.reports.text import plural
 from orchestrator.verdict.gates import (
     MAXIMUM_NEW_RUNS,
@@ -165,7 +165,7 @@ def _save(db: Database, newest: RunRow, path: Path) -> int:
     ]  # fmt: skip
     document = {"kind": FILE_KIND, "schema": 1, "project": newest.project, "tests": tests}
     try:
-        write_atomically(path, (to_json(document, indent=None) + "\n").encode())
+        write_atomically(path, (compact(document) + "\n").encode())
     except OSError as error:
         raise StateError(f"{path} cannot be written: {error.strerror}") from error
     say(f"{path}: {plural(len(tests), 'test')} of {plural(len(runs), 'run')}")

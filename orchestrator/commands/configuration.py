@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.commands.printing import say, show
 from orchestrator.commands.session import load_with_database
 from orchestrator.errors import ExitCode, UsageError
+from orchestrator.reports.encoding import to_json
 from orchestrator.reports.grid import Column, Figure, Table
-from orchestrator.reports.jsonrun import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

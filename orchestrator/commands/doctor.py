@@ -19,7 +19,7 @@ from orchestrator.engine.reaper import find_orphans
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.measure import calibration
 from orchestrator.measure.processes import host_info, owner_alive
-from orchestrator.reports.jsonrun import to_json
+from orchestrator.reports.encoding import to_json
 from orchestrator.reports.text import format_bytes
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from orchestrator.commands.selecting import make_plan, nothing_selected
 from orchestrator.commands.session import load
 from orchestrator.errors import ExitCode
 from orchestrator.measure.processes import host_info
+from orchestrator.reports.encoding import to_json
 from orchestrator.reports.grid import Column, Figure, Table
-from orchestrator.reports.jsonrun import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

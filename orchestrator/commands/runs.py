@@ -11,7 +11,7 @@ from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
 from orchestrator.errors import ExitCode
 from orchestrator.reports import tables
-from orchestrator.reports.jsonrun import to_json
+from orchestrator.reports.encoding import to_json
 from orchestrator.reports.text import one_line
 
 if TYPE_CHECKING:

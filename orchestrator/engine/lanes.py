@@ -22,7 +22,7 @@ from orchestrator.engine.attest import attest
 from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError
 from orchestrator.measure.calibration import corrected
-from orchestrator.measure.turns import Turn, agent_counters, turn_usage
+from orchestrator.measure.turns import NOT_READ, Turn, agent_counters, turn_usage
 from orchestrator.measure.usage import not_measured
 from orchestrator.model import EngineState, Evidence, Launch, OutputLog, SlotUse, Timings, Usage
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.local import Held, LocalExecutor
     from orchestrator.engine.reading import Reading, SlotRun
     from orchestrator.engine.shelf import Shelf
+    from orchestrator.measure.counters import Counters
     from orchestrator.measure.turns import Look
     from orchestrator.model import Assignment, Attestation, Sample
 
@@ -71,8 +72,9 @@ class Flight:
     after: Look | None = None
     doubt: str | None = None
     """Why its container is not used again, although the agent waits for another test."""
-    agent_counters: str = ""
-    """The agent's reading before it, where that was the one after another test."""
+    agent_before: Counters = NOT_READ
+    """What the agent read before it, where that was after another test."""
+    agent_after: Counters = NOT_READ
 
 
 @dataclass(slots=True)
@@ -279,7 +281,7 @@ class LocalLane:
             first=first,
             keep=keep,
             look=held.look,
-            agent_counters=held.agent_counters,
+            agent_before=held.agent_read,
         )
 
     # ------------------------------------------------------------ while it runs, and its end
@@ -330,7 +332,7 @@ class LocalLane:
         """The test's processes are gone and the agent has read its counters: look from outside too."""
         flight.followed = self._announced is not None and self._announced.told
         self._look(held, flight)
-        held.agent_counters = flight.reading.counters
+        held.agent_read = flight.agent_after = agent_counters(flight.reading.counters)
         if not flight.keep or flight.reading.exit_code != 0:
             return
         flight.doubt = self._doubt(held, flight)
@@ -363,7 +365,7 @@ class LocalLane:
         """Why the container may not be used again, as far as can be seen from outside."""
         if held.guard is None or not held.guard.unchanged:
             return "its container is not used again: limits, priority or affinity of process 1 have changed"
-        charged = agent_counters(flight.reading.counters).memory_bytes
+        charged = flight.agent_after.memory_bytes
         if charged is None:
             return None
         if held.floor_bytes is None:
@@ -414,8 +416,8 @@ class LocalLane:
         image_id = held.slot.spec.image_id
         if flight is not None and run is not None and flight.look is not None and flight.after is not None:
             turn = Turn(
-                agent_before=agent_counters(run.begin_counters if flight.first else flight.agent_counters),
-                agent_after=agent_counters(run.end_counters),
+                agent_before=agent_counters(run.begin_counters) if flight.first else flight.agent_before,
+                agent_after=flight.agent_after,
                 before=flight.look,
                 after=flight.after,
                 overlapped=flight.overlapped,
@@ -436,11 +438,11 @@ class LocalLane:
         """The container waits for its next test, or has it already."""
         flight = self._flight
         if run.clean_counters:  # what went into the cleaning, and what was cleaned away, is not the next one's
-            held.agent_counters = run.clean_counters
+            held.agent_read = agent_counters(run.clean_counters)
             if held.turns:
                 held.look = held.meter.look_between()
             if flight is not None:
-                flight.agent_counters, flight.look = held.agent_counters, held.look
+                flight.agent_before, flight.look = held.agent_read, held.look
                 flight.overlapped = False
             held.slot.go()
         if flight is not None:

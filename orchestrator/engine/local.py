@@ -18,7 +18,7 @@ from orchestrator.engine.pool import SlotPool, workers
 from orchestrator.engine.shelf import Shelf, bounds
 from orchestrator.engine.slot import PlainSlot, Slot
 from orchestrator.errors import EngineError, NoShellError
-from orchestrator.measure.turns import agent_counters
+from orchestrator.measure.turns import NOT_READ
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.hardening import Surroundings
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
+    from orchestrator.measure.counters import Counters
     from orchestrator.measure.sampler import Sampler
     from orchestrator.measure.turns import Look
     from orchestrator.model import Assignment, Attestation, EngineInfo, Evidence, Profile
@@ -67,13 +68,14 @@ class Held:
     turns: bool = False
     """Its tests after the first are measured by looks between them."""
     look: Look | None = None
-    """The last one, with what the agent read then."""
-    agent_counters: str = ""
+    """The last one."""
+    agent_read: Counters = NOT_READ
+    """By the agent itself, after its last test and the cleaning that followed."""
 
     @property
     def charged_bytes(self) -> int | None:
         """Memory charged to it after its last test; None: that is not known."""
-        return agent_counters(self.agent_counters).memory_bytes
+        return self.agent_read.memory_bytes
 
     @property
     def alive(self) -> bool:

@@ -179,6 +179,7 @@ class AgentReading(_Timed):
         self._begin, self._end = records.TextSink(), records.TextSink()
         self._left, self._reset = records.TextSink(), records.TextSink()
         self._archive = ArchiveSink(self._cap)
+        self._parsed_end: tuple[int, str] | None = None
         marks = (*records.BEGIN_MARKS, *records.OUT_MARKS) if first else records.OUT_MARKS
         before: tuple[records.Sink, ...] = (records.TextSink(), self._begin) if first else ()
         sinks = (*before, self._logs["stdout"], self._end, self._left, self._archive, self._reset)
@@ -200,14 +201,20 @@ class AgentReading(_Timed):
     @property
     def exit_code(self) -> int | None:
         """Once it is `measured`."""
-        parsed = records.parse_end(self._end.text) if self.measured else None
+        parsed = self._at_end() if self.measured else None
         return None if parsed is None else parsed[0]
 
     @property
     def counters(self) -> str:
         """What the agent read after the test, once it is `measured`."""
-        parsed = records.parse_end(self._end.text)
+        parsed = self._at_end()
         return "" if parsed is None else parsed[1]
+
+    def _at_end(self) -> tuple[int, str] | None:
+        """The exit code and what the agent read then; asked for when that is there, and parsed once."""
+        if self._parsed_end is None:
+            self._parsed_end = records.parse_end(self._end.text)
+        return self._parsed_end
 
     def feed(self, stream: str, data: bytes) -> bytes:
         """The next piece of a stream; empty: it ended. What belongs to the slot's next test is returned."""
@@ -225,7 +232,7 @@ class AgentReading(_Timed):
         """Everything, once no more is to come."""
         self._out.flush()
         self._err.flush()
-        ended = records.parse_end(self._end.text) if self._out.complete and self._err.complete else None
+        ended = self._at_end() if self._out.complete and self._err.complete else None
         record = None if ended is None else records.parse_left(ended[0], self._left.text, self._reset.text)
         outputs: tuple[str, ...] = ()
         notes: tuple[str, ...] = ()

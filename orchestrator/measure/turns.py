@@ -184,6 +184,8 @@ def agent_counters(text: str) -> Counters:
     return parse_agent(text)
 
 
+NOT_READ = Counters()
+"""By an agent that there is not, or not yet."""
 _AGENT_HEADS_V1 = tuple(f"@{path}" for path in AGENT_FILES_V1)
 _COUNTED = ("read_bytes", "write_bytes", "throttled_periods", "throttled_seconds", "oom_kills", "pids_limit_hits")
 _KINDS = {"anon_peak_bytes": "anon_bytes", "file_peak_bytes": "file_bytes", "shmem_peak_bytes": "shmem_bytes"}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
 from orchestrator.model import CaseOutcome, Outcome, counting
+from orchestrator.reports.encoding import to_json
 from orchestrator.reports.files import Pieces, write_atomically
-from orchestrator.reports.jsonrun import to_json
 from orchestrator.reports.output import tail_lines
 from orchestrator.reports.text import bounded, one_line, visible
 

@@ -7,42 +7,27 @@ from __future__ import annotations
 
 import errno
 import json
-import math
-import re
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from datetime import datetime
-from enum import Enum
-from functools import cache, lru_cache
+from dataclasses import fields
 from importlib import resources
-from itertools import groupby
 from operator import attrgetter
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.model import Source, Usage
+from orchestrator.reports.encoding import compact, fields_of, plain, to_json
 from orchestrator.reports.files import write_atomically
 from orchestrator.reports.text import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from _typeshed import DataclassInstance
-
-    from orchestrator.model import Assignment, Attempt, Attestation, Limits, OutputLog, Run, TestResult
+    from orchestrator.model import Assignment, Attempt, OutputLog, Run, TestResult
     from orchestrator.reports.digest import RunSummary
+    from orchestrator.reports.encoding import Document
 
 SCHEMA_VERSION = 1
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""What Python makes of undecodable bytes in file names and arguments."""
-
-Document = dict[str, Any]
-
-_SCALARS = (str, int, float, bool, type(None))
-_JSON_TYPES = (dict, list, tuple, *_SCALARS)
 _PRETTY_TESTS = 20
 """More tests than that are not indented but have a line each: half the size, ten times as fast (2 ms a test)."""
 _HEADLINE_FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills")
@@ -53,130 +38,6 @@ def run_schema() -> Document:
     text = resources.files("orchestrator.reports").joinpath("run.schema.json").read_text(encoding="utf-8")
     schema: Document = json.loads(text)
     return schema
-
-
-def to_json(document: Mapping[str, Any], *, indent: int | None = 2) -> str:
-    """ASCII JSON of plain values and of the model's enums, paths and times; NaN and infinity become null."""
-    try:
-        text = _SURROGATE_ESCAPE if indent is None else _indented(document, " " * indent, "\n")
-    except (TypeError, ValueError):
-        text = _SURROGATE_ESCAPE
-    return json.dumps(plain(document), indent=indent, allow_nan=False) if _SURROGATE_ESCAPE in text else text
-
-
-def _indented(value: Any, indent: str, outer: str) -> str:
-    """As `json.dumps` with an indent, for which that leaves its encoder in C: here C writes all that has nothing
-    nested in it, with new lines in its separator. `outer`: how the line begins that the value ends on.
-    """
-    if type(value) not in _JSON_TYPES:
-        value = plain(value)
-    if not value or type(value) in _SCALARS:
-        return _ENCODER.encode(value)
-    inner = outer + indent
-    encode = _separated(f",{inner}")
-    if isinstance(value, dict):
-        return f"{{{inner}{f',{inner}'.join(_members(value, encode, indent, inner))}{outer}}}"
-    return f"[{inner}{f',{inner}'.join(_items(value, encode, indent, inner))}{outer}]"
-
-
-def _members(value: Document, encode: Callable[[object], str], indent: str, inner: str) -> Iterator[str]:
-    for is_flat, members in groupby(value.items(), key=lambda member: type(member[1]) in _SCALARS):
-        if is_flat:
-            yield encode(dict(members))[1:-1]
-        else:
-            for key, item in members:
-                yield f"{encode({key: 0})[1:-2]}{_indented(item, indent, inner)}"
-
-
-def _items(value: Sequence[object], encode: Callable[[object], str], indent: str, inner: str) -> Iterator[str]:
-    for is_flat, items in groupby(value, key=lambda item: type(item) in _SCALARS):
-        if is_flat:
-            yield encode(list(items))[1:-1]
-        else:
-            for item in items:
-                yield _indented(item, indent, inner)
-
-
-@cache
-def _separated(separator: str) -> Callable[[object], str]:
-    return json.JSONEncoder(allow_nan=False, check_circular=False, separators=(separator, ": ")).encode
-
-
-def compact(document: object) -> str:
-    """As `to_json` without an indent, by the C encoder, which takes the model's values as they are: 15 times as
-    fast. What it would say differently (NaN, half a surrogate pair) is left to `plain`.
-    """
-    try:
-        text = _ENCODER.encode(document)
-    except ValueError:
-        text = _SURROGATE_ESCAPE
-    return json.dumps(plain(document), allow_nan=False) if _SURROGATE_ESCAPE in text else text
-
-
-_SURROGATE_ESCAPE = "\\ud"
-
-
-def _encodable(value: object) -> object:
-    """One step towards JSON, of a value that the C encoder does not know."""
-    kind = type(value)
-    if is_dataclass(kind):
-        names = _field_names(kind)
-        return dict(zip(names, _getter(kind)(value), strict=True))
-    if isinstance(value, Mapping):
-        return dict(value)
-    return plain(value)
-
-
-_ENCODER = json.JSONEncoder(allow_nan=False, check_circular=False, default=_encodable)
-
-
-def plain(value: object) -> Any:
-    """`value` with nothing in it that JSON cannot say; dataclasses become objects of their fields.
-
-    Text from undecodable bytes gets U+FFFD. Raises TypeError for a type that reports do not know.
-    """
-    if type(value) in _SCALARS:  # most values are; 10,000 tests have a million of them
-        return _plain_scalar(value)
-    if isinstance(value, Enum):
-        value = value.value
-    elif is_dataclass(value) and not isinstance(value, type):
-        value = _fields(value)
-    if isinstance(value, Mapping):
-        return {_plain_scalar(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(plain, value))
-    return _plain_scalar(value)
-
-
-def _plain_scalar(value: object) -> str | float | int | None:
-    if value is None or isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, (str, bytes, PurePath)):
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-    raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-def _fields(value: DataclassInstance) -> Document:
-    return {name: getattr(value, name) for name in _field_names(type(value))}
-
-
-@cache
-def _getter(kind: type[DataclassInstance]) -> Callable[[object], tuple[object, ...]]:
-    """The fields' values; one that has no tuple to give for a single field is made to."""
-    names = _field_names(kind)
-    return attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, name) for name in names)
-
-
-@cache
-def _field_names(kind: type[DataclassInstance]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
 
 
 def ledger_document(summary: RunSummary) -> Document:
@@ -199,7 +60,7 @@ def _run_fields(run: Run) -> Document:
         "project": run.project,
         "config_digest": run.config_digest,
         "orch_version": run.orch_version,
-        "engine": {**_fields(run.engine), "address": redacted(run.engine.address)},
+        "engine": {**fields_of(run.engine), "address": redacted(run.engine.address)},
         "host": run.host,
         "images": dict(run.images),
         "revision": run.revision,
@@ -234,9 +95,9 @@ def _result(result: TestResult) -> Document:
 
 def result_text(result: TestResult) -> str:
     """`result_document` as ASCII JSON on one line."""
-    attempts = ", ".join(map(attempt_text, result.attempts))
-    final = _BODIES.of(result.final)
-    return f'{compact(_result_head(result))[:-1]}, {final[1:-1]}, "attempts": [{attempts}]}}'
+    attempts = ",".join(map(attempt_text, result.attempts))
+    final = _TEXTS.of(result.final).body
+    return f'{compact(_result_head(result))[:-1]},{final[:-1]},"attempts":[{attempts}]}}'
 
 
 def _result_head(result: TestResult) -> Document:
@@ -265,8 +126,8 @@ def attempt_document(attempt: Attempt, *, samples: bool = False) -> Document:
 
 def attempt_text(attempt: Attempt, *, samples: bool = False) -> str:
     """`attempt_document` as ASCII JSON on one line."""
-    text = f"{compact(_attempt_head(attempt))[:-1]}, {_BODIES.of(attempt)[1:]}"
-    return f'{text[:-1]}, "samples": {compact(attempt.evidence.samples)}}}' if samples else text
+    text = "".join(_TEXTS.of(attempt))
+    return f'{text[:-1]},"samples":{compact(attempt.evidence.samples)}}}' if samples else text
 
 
 def _attempt_head(attempt: Attempt) -> Document:
@@ -278,68 +139,34 @@ def _attempt_head(attempt: Attempt) -> Document:
     }
 
 
-class _Bodies:
-    """The texts of the latest attempts: each is written four times while a test ends, by two threads."""
+class _Text(NamedTuple):
+    """Of an attempt, as JSON; both parts together are an object."""
+
+    head: str
+    body: str
+
+
+class _Texts:
+    """Of the latest attempts: each is written four times while a test ends, by two threads."""
 
     def __init__(self, number: int) -> None:
-        self._recent: deque[tuple[Attempt, str]] = deque(maxlen=number)
+        self._recent: deque[tuple[Attempt, _Text]] = deque(maxlen=number)
 
-    def of(self, attempt: Attempt) -> str:
+    def of(self, attempt: Attempt) -> _Text:
         for known, text in tuple(self._recent):
             if known is attempt:
                 return text
-        text = _body_text(attempt)
+        text = _Text(f"{compact(_attempt_head(attempt))[:-1]},", compact(_attempt_body(attempt))[1:])
         self._recent.append((attempt, text))
         return text
 
 
-_BODIES = _Bodies(8)
+_TEXTS = _Texts(8)
 """Few, because what is remembered is kept alive: an attempt may have 128 KiB of output."""
 
 
 def _attempt_body(attempt: Attempt) -> Document:
     """What a test and each of its attempts have in common."""
-    return {
-        **_own_part(attempt),
-        "usage": _usage(attempt.evidence.usage),
-        "limits": attempt.assignment.profile.limits,
-        "attestation": attempt.evidence.attestation,
-    }
-
-
-def _body_text(attempt: Attempt) -> str:
-    """`_attempt_body` as JSON, with the text of what is the same for many tests made once for them all."""
-    evidence = attempt.evidence
-    usage = evidence.usage
-    origins = _origins_text(
-        tuple(usage.sources.items()), tuple(usage.missing.items()), tuple(usage.overheads.items())
-    )
-    figures = dict(zip(_OWN_USAGE, _OWN_USAGE_OF(usage), strict=True))
-    return (
-        f"{compact(_own_part(attempt))[:-1]}, "
-        f'"usage": {compact(figures)[:-1]}, "source": {compact(_weakest(usage))}, {origins}}}, '
-        f'"limits": {_shared_text(attempt.assignment.profile.limits)}, '
-        f'"attestation": {_shared_text(evidence.attestation)}}}'
-    )
-
-
-_SHARED_USAGE = ("sources", "missing", "overheads")
-_OWN_USAGE = tuple(field.name for field in fields(Usage) if field.name not in _SHARED_USAGE)
-_OWN_USAGE_OF = attrgetter(*_OWN_USAGE)
-Pairs = tuple[tuple[str, Any], ...]
-
-
-@lru_cache(maxsize=256)
-def _origins_text(*values: Pairs) -> str:
-    return compact({name: dict(pairs) for name, pairs in zip(_SHARED_USAGE, values, strict=True)})[1:-1]
-
-
-@lru_cache(maxsize=256)
-def _shared_text(value: Limits | Attestation | None) -> str:
-    return compact(value)
-
-
-def _own_part(attempt: Attempt) -> Document:
     evidence = attempt.evidence
     timings = evidence.timings
     return {
@@ -356,7 +183,7 @@ def _own_part(attempt: Attempt) -> Document:
         "violations": attempt.violations,
         "cases": attempt.cases,
         "witnesses": attempt.witnesses,
-        "slot": _fields(evidence.slot),
+        "slot": evidence.slot,
         "leftovers": evidence.agent.leftovers if evidence.agent else (),
         "leaked_objects": evidence.leaked_objects,
         "stdout": _log_document(evidence.stdout),
@@ -364,12 +191,19 @@ def _own_part(attempt: Attempt) -> Document:
         "outputs": evidence.outputs,
         "outputs_notes": evidence.outputs_notes,
         "folder": attempt.folder,
+        "usage": _usage(evidence.usage),
+        "limits": attempt.assignment.profile.limits,
+        "attestation": evidence.attestation,
     }
 
 
 def _usage(usage: Usage) -> Document:
     """All figures; `source` is the weakest source among the headline ones, `sources` has each one's own."""
-    return {**_fields(usage), "source": _weakest(usage)}
+    return {**dict(zip(_USAGE, _USAGE_OF(usage), strict=True)), "source": _weakest(usage)}
+
+
+_USAGE = tuple(field.name for field in fields(Usage))
+_USAGE_OF = attrgetter(*_USAGE)
 
 
 def _weakest(usage: Usage) -> Source | None:
@@ -403,22 +237,15 @@ def run_pieces(summary: RunSummary, events: Path) -> Iterator[bytes]:
     head = {"schema": SCHEMA_VERSION, "run": {**_run_fields(summary.run), **_end_fields(summary)}}
     tests, ledger = _told(events, number), ledger_document(summary)
     if number <= _PRETTY_TESTS:
-        whole = {**head, "tests": [_in_order(json.loads(text)) for text in tests], "ledger": ledger}
+        whole = {**head, "tests": [json.loads(text) for text in tests], "ledger": ledger}
         yield f"{to_json(whole)}\n".encode("ascii")
         return
-    yield f'{compact(head)[:-1]}, "tests": [\n'.encode("ascii")
+    yield f'{compact(head)[:-1]},"tests":[\n'.encode("ascii")
     yield next(tests)
     for text in tests:
         yield b",\n"
         yield text
-    yield f'\n], "ledger": {compact(ledger)}}}\n'.encode("ascii")
-
-
-def _in_order(test: Document) -> Document:
-    """Its figures as people read them: as `Usage` has them."""
-    for part in (test, *test["attempts"]):
-        part["usage"] = {name: part["usage"][name] for name in (*_field_names(Usage), "source")}
-    return test
+    yield f'\n],"ledger":{compact(ledger)}}}\n'.encode("ascii")
 
 
 def _told(events: Path, number: int) -> Iterator[bytes]:
@@ -434,7 +261,7 @@ def _told(events: Path, number: int) -> Iterator[bytes]:
         raise OSError(errno.EIO, f"{events.name} has {told} of {number} tests: something has changed it")
 
 
-_TEST_FINISHED = b'{"event": "test-finished", "test": '
+_TEST_FINISHED = b'{"event":"test-finished","test":'
 
 
 # ---------------------------------------------------------------- events
@@ -462,7 +289,7 @@ def attempt_finished_line(attempt: Attempt, *, will_retry: bool) -> str:
         **_assignment_fields(attempt.assignment),
         "will_retry": will_retry,
     }
-    return f'{compact(head)[:-1]}, "result": {attempt_text(attempt)}}}'
+    return f'{compact(head)[:-1]},"result":{attempt_text(attempt)}}}'
 
 
 def test_finished_line(result: TestResult) -> str:

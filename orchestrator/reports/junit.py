@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.model import Attempt, TestResult, Usage
+    from orchestrator.model import Attempt, Source, TestResult, Usage
     from orchestrator.reports.digest import RunSummary
 
 NAME_CHARACTERS = 1000
@@ -96,7 +96,7 @@ def _plain_pass(result: TestResult, attempt: Attempt) -> str:
     )
     return (
         f"  <testsuite {suite}>\n    <properties>\n{origin}"
-        f"{''.join([_line(*pair) for pair in _figure_pairs(attempt.evidence.usage)])}"
+        f"{_figure_lines(attempt.evidence.usage)}"
         f"{_limit_lines(limits.memory_bytes, limits.cpus, limits.timeout_seconds)}"
         f"{''.join([_line(*pair) for pair in _history_pairs(result, attempt)])}    </properties>\n"
         f"    <testcase {case} />\n  </testsuite>\n"
@@ -109,7 +109,24 @@ def _line(name: str, value: str) -> str:
     return f'      <property name="{name}" value="{_attribute(one_line(value, TEXT_CHARACTERS))}" />\n'
 
 
+def _figure_lines(usage: Usage) -> str:
+    """Of `_figure_pairs`: numbers have nothing to be escaped, and their sources are the same for many tests."""
+    sources = usage.sources
+    return "".join(
+        [
+            f'{head}{_figure(value)}" />\n{_source_line(name, sources.get(name))}'
+            for name, head in _FIGURE_HEADS.items()
+            if (value := getattr(usage, name)) is not None
+        ]
+    )
+
+
 # The same for many tests.
+
+
+@lru_cache(maxsize=64)
+def _source_line(name: str, source: Source | None) -> str:
+    return _line(f"orch.{name}.source", _origin(source))
 
 
 @lru_cache(maxsize=256)
@@ -206,12 +223,24 @@ def _origin_pairs(outcome: Outcome, verb: Verb, flaky: bool, *names: str) -> Ite
     yield from zip(("orch.profile", "orch.reason", "orch.suite"), names, strict=True)
 
 
+_FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills", "throttled_seconds")
+_FIGURE_HEADS = {name: f'      <property name="orch.{name}" value="' for name in _FIGURES}
+
+
 def _figure_pairs(usage: Usage) -> Iterable[tuple[str, str]]:
-    for name in ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills", "throttled_seconds"):
+    for name in _FIGURES:
         value = getattr(usage, name)
         if value is not None:
-            yield f"orch.{name}", f"{value:.6f}" if isinstance(value, float) else str(value)
-            yield f"orch.{name}.source", usage.sources[name].value if name in usage.sources else "unknown"
+            yield f"orch.{name}", _figure(value)
+            yield f"orch.{name}.source", _origin(usage.sources.get(name))
+
+
+def _figure(value: float) -> str:
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def _origin(source: Source | None) -> str:
+    return "unknown" if source is None else source.value
 
 
 def _limit_pairs(memory_bytes: float, cpus: float, timeout_seconds: float) -> Iterable[tuple[str, str]]:

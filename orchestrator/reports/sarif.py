@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from orchestrator import __version__
 from orchestrator.model import Severity
+from orchestrator.reports.encoding import to_json
 from orchestrator.reports.files import write_atomically
-from orchestrator.reports.jsonrun import to_json
 from orchestrator.reports.rules import rule_name, rule_text
 from orchestrator.reports.text import one_line
 
@@ -42,7 +42,7 @@ _FINGERPRINT = "orchViolation/v1"
 
 def sarif_text(troubles: Sequence[Trouble], *, project: str, left_out: int = 0) -> str:
     """The document as ASCII JSON with a newline; `left_out`: how many troubles there are besides."""
-    return to_json(sarif_document(troubles, project=project, left_out=left_out), indent=1) + "\n"
+    return to_json(sarif_document(troubles, project=project, left_out=left_out)) + "\n"
 
 
 def write_sarif(troubles: Sequence[Trouble], path: Path, *, project: str) -> None:

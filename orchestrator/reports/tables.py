@@ -22,8 +22,8 @@ from orchestrator.reports.columns import (
     time_text,
 )
 from orchestrator.reports.csvout import csv_text
+from orchestrator.reports.encoding import to_json
 from orchestrator.reports.grid import Column, Figure, Spark, Table, text_lines
-from orchestrator.reports.jsonrun import to_json
 from orchestrator.reports.markdown import table_text
 
 if TYPE_CHECKING:

@@ -52,6 +52,17 @@ class Need:
     def __post_init__(self) -> None:
         object.__setattr__(self, "millicpus", _millicpus(self.cpus))
 
+    def covers(self, other: Need) -> bool:
+        """As much of everything, or more."""
+        return other is self or (other.cpus <= self.cpus and other.memory_bytes <= self.memory_bytes)
+
+    def covering(self, other: Need) -> Need:
+        """Enough for either of two that do not run at the same time; alone and in its group as this one."""
+        if self.covers(other):
+            return self
+        cpus, memory_bytes = max(self.cpus, other.cpus), max(self.memory_bytes, other.memory_bytes)
+        return Need(cpus=cpus, memory_bytes=memory_bytes, exclusive=self.exclusive, group=self.group)
+
 
 def need_of(assignment: Assignment) -> Need:
     """The p95 of the test's history where there are at least 3 attempts. Before that the limits for memory, and a

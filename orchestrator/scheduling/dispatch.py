@@ -92,17 +92,13 @@ class LaneState:
             return end
         return max(end, now) + self.waiting_seconds
 
-    def fair_share(self, more: Waiting | None = None) -> Need:
-        """The most that any of its tests needs, and of one more."""
+    def fair_share(self) -> Need:
+        """The most that any of its tests needs."""
         assert self.current is not None  # noqa: S101 - only asked of busy lanes
-        largest = own = self.current.need
-        cpus, memory_bytes = own.cpus, own.memory_bytes
-        for one in (*self.followers, more) if more is not None else self.followers:
-            if one.need is not own:
-                cpus, memory_bytes = max(cpus, one.need.cpus), max(memory_bytes, one.need.memory_bytes)
-        if (cpus, memory_bytes) == (own.cpus, own.memory_bytes):
-            return largest
-        return Need(cpus=cpus, memory_bytes=memory_bytes, exclusive=own.exclusive, group=own.group)
+        share = self.current.need
+        for one in self.followers:
+            share = share.covering(one.need)
+        return share
 
 
 class Dispatch:
@@ -158,7 +154,7 @@ class Dispatch:
             return None
         lane = able[0] if len(able) == 1 else min(able, key=lambda lane: lane.expected_end(now))
         lane.followers.append(self.line.take_head())
-        self._hold(lane, lane.fair_share())
+        self._hold(lane, lane.share.covering(head.need))
         return lane
 
     def ended(self, lane: LaneState, now: float, took_seconds: float | None = None) -> Waiting | None:
@@ -171,7 +167,8 @@ class Dispatch:
         if lane.followers:
             lane.current, lane.started = lane.followers.popleft(), now
             lane.begun = max(0, lane.begun - 1)
-            self._hold(lane, lane.fair_share())
+            if not lane.current.need.covers(lane.share):
+                self._hold(lane, lane.fair_share())
             return lane.current
         self.admission = self.admission.give(lane.share)
         lane.current, lane.share = None, _NOTHING

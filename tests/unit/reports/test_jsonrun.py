@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator import model as m
 from orchestrator.reports import jsonrun
+from orchestrator.reports.encoding import to_json
 from tests.unit.reports.conftest import events
 
 
@@ -57,33 +58,6 @@ def rich_summary(build):
         not_run=("c.py",),
         ledger=m.Ledger(expected_containers=3, created_containers=3, removed_containers=2, left=("container x",)),
     )
-
-
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=5)
-    | st.sampled_from([m.Outcome.OOM, Path("/x"), "\\ud", "\ud800", "\U0001f600", b"\xff", frozenset({2, 1}), ()])
-)
-KEYS = st.text(max_size=3) | st.integers() | st.none() | st.booleans() | st.sampled_from([m.Outcome.OOM])
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4) | st.tuples(inner, inner),
-    max_leaves=20,
-)
-
-
-@given(document=st.dictionaries(st.text(max_size=3), VALUES, max_size=4), indent=st.integers(0, 3))
-def test_an_indented_text_is_what_pythons_encoder_makes_of_the_plain_document(document, indent):
-    expected = json.dumps(jsonrun.plain(document), indent=indent, allow_nan=False)
-    assert jsonrun.to_json(document, indent=indent) == expected
-
-
-def test_a_type_that_reports_do_not_know_is_an_error():
-    with pytest.raises(TypeError, match="no JSON for complex"):
-        jsonrun.to_json({"rows": [{"a": 1, "b": 1j}]})
 
 
 def test_the_document_has_the_designs_shape_and_obeys_its_schema(rich, validator):
@@ -152,7 +126,7 @@ def test_the_schema_knows_every_word_of_the_model():
 
 def test_nan_and_infinity_are_null(build):
     violation = build.replace(build.violation(), measured=float("nan"), limit=float("inf"))
-    text = jsonrun.to_json(jsonrun.result_document(build.result(violations=(violation,))))
+    text = to_json(jsonrun.result_document(build.result(violations=(violation,))))
     assert "NaN" not in text
     assert "Infinity" not in text
     assert json.loads(text)["violations"][0]["measured"] is None
@@ -230,7 +204,7 @@ def test_a_large_run_has_a_line_for_each_test_and_says_the_same(build, text_of):
     small = text_of(build.summary(*results[:3]), *results[:3])
     assert small.count("\n") > 100
     assert json.loads(large)["tests"][:3] == json.loads(small)["tests"]
-    assert json.loads(large)["tests"] == [json.loads(jsonrun.to_json(jsonrun.result_document(r))) for r in results]
+    assert json.loads(large)["tests"] == [json.loads(to_json(jsonrun.result_document(r))) for r in results]
 
 
 def test_figures_are_in_the_models_order_where_people_read_them(build, rich):
@@ -260,11 +234,6 @@ def test_events_that_something_else_has_changed_make_no_run_json(build, tmp_path
     with pytest.raises(FileNotFoundError):
         jsonrun.write_run_document(build.summary(*results), path, tmp_path / "run.json")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_type_that_json_does_not_know_is_a_defect():
-    with pytest.raises(TypeError, match="object"):
-        jsonrun.plain({"x": object()})
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
