@@ -46,7 +46,10 @@ def beside(work: Callable[[], T], *, worthwhile: bool = True) -> Iterator[Helper
     Call it where no database is open: SQLite's connections and locks do not survive a fork
     (https://www.sqlite.org/howtocorrupt.html, 2.6). `work` must open what it needs; its answer is pickled.
     """
-    child = _Child(work) if worthwhile and _can_fork() else None
+    child = None
+    if worthwhile and _can_fork():
+        with suppress(OSError):  # there is no room for another process: the caller does it all
+            child = _Child(work)
     try:
         yield Helper(child)
     finally:

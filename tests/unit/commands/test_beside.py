@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.cli import main
 from orchestrator.commands import beside as beside_module
+from orchestrator.commands import report as report_module
 from orchestrator.commands.beside import beside
 from orchestrator.database.store import Database
 from tests.nights import make_nights
@@ -135,10 +136,12 @@ def test_two_processes_report_what_one_does(
     project: Path,
     request: pytest.FixtureRequest,
     answers: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     sort: str,
     limit: int,
 ) -> None:
+    monkeypatch.setattr(report_module, "_LARGE", 500)
     said = []
     for processors in ("one_processor", "two_processors"):
         assert not answers
