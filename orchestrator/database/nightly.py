@@ -21,7 +21,7 @@ from orchestrator.database.longwindows import is_long, window_sums
 from orchestrator.database.plain import PlainQuery, in_parts, moment_of, plain_rows
 from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
 from orchestrator.database.rows import names_of_tests
-from orchestrator.model import Outcome, ViolationKind
+from orchestrator.model import Outcome, TestId, ViolationKind
 from orchestrator.model_nightly import PAST_RESOURCES, PRESENT_RESOURCES, Cost, Course, Nightly, NightTest, Series
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from orchestrator.database.longwindows import WindowSums
     from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
-    from orchestrator.model import TestId
     from orchestrator.model_reports import AttemptRow, Resource, RunRecord, RunRow
 
     Rows = Mapping[TestId, PlainRows]
@@ -228,6 +227,8 @@ def _decided(
     unjudged: dict[TestId, Decided] = {}
     loaded: dict[str, RunRecord] = {}
     for run in runs:
+        if found and _tests_of(db, run.id) <= found.keys():
+            continue  # it says nothing that a newer one has not: a run of 500 tests takes 0.1 s to load
         record = loaded[run.id] = load_run(db, run.id)
         for test, attempts in _by_test(record).items():
             finals = [a for a in attempts if a.final]
@@ -239,6 +240,15 @@ def _decided(
         if wanted <= found.keys():
             break
     return {**unjudged, **found}, loaded
+
+
+def _tests_of(db: Database, run_id: str) -> AbstractSet[TestId]:
+    """What it has results of."""
+    tests, attempts = schema.tests, schema.attempts
+    query = sa.select(tests.c.path, tests.c.case_name).join(attempts, attempts.c.test_id == tests.c.id)
+    with db.reading() as connection:
+        rows = plain_rows(connection, query.where(attempts.c.run_id == run_id, attempts.c.is_final).distinct())
+    return {TestId(path=path, case=case) for path, case in rows}
 
 
 def _by_test(record: RunRecord) -> Mapping[TestId, tuple[AttemptRow, ...]]:

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.database import queries
+from orchestrator.database import nightly, queries
+from orchestrator.database.loading import load_run
 from orchestrator.model import Outcome, ViolationKind
 from orchestrator.model_reports import Resource
 from tests.unit.database.database_examples import (
@@ -180,3 +181,19 @@ def test_a_long_window_has_its_newest_attempts_and_the_highest_figures_of_all(da
     assert found.cost.attempts == 134
     assert found.cost.cpu_seconds == pytest.approx(133 * each), "of those that were judged"
     assert found.cost_before is None
+
+
+def test_only_runs_that_say_something_new_are_loaded(database, monkeypatch):
+    night(database, 0.9, {"t/gone": (PASSED, 10), "t/here": (PASSED, 10)})
+    for ago in (0.8, 0.7, 0.6, 0.5):
+        night(database, ago, {"t/here": (PASSED, 10)})
+    loaded = []
+
+    def noting(db, run_id):
+        loaded.append(run_id)
+        return load_run(db, run_id)
+
+    monkeypatch.setattr(nightly, "load_run", noting)
+    found = queries.nightly(database, since=days_ago(1), until=NOW, orch_version="1")
+    assert [test.test_id.path for test in found.tests] == ["t/gone", "t/here"]
+    assert loaded == [found.runs[0].id, found.runs[-1].id]
