@@ -15,27 +15,26 @@ import sqlalchemy as sa
 
 from orchestrator.database import schema
 from orchestrator.database.coverage import EXACT_DAYS
+from orchestrator.database.deciding import decided_in, runs_within
 from orchestrator.database.encode import unpack_columns
-from orchestrator.database.loading import load_run, run_rows
+from orchestrator.database.loading import load_run
 from orchestrator.database.longwindows import is_long, window_sums
 from orchestrator.database.plain import PlainQuery, in_parts, moment_of, plain_rows
-from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
+from orchestrator.database.resources import EXPRESSIONS, window
 from orchestrator.database.rows import names_of_tests
 from orchestrator.model import Outcome, TestId, ViolationKind
 from orchestrator.model_nightly import PAST_RESOURCES, PRESENT_RESOURCES, Cost, Course, Nightly, NightTest, Series
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from orchestrator.database.longwindows import WindowSums
     from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
-    from orchestrator.model_reports import AttemptRow, Resource, RunRecord, RunRow
+    from orchestrator.model_reports import Resource, RunRecord, RunRow
 
     Rows = Mapping[TestId, PlainRows]
     """Of judged attempts, oldest first: `_COLUMNS`, then figures."""
-    Decided = tuple[tuple[AttemptRow, ...], AttemptRow]
 
 HISTORY_WINDOWS = 14
 """How many windows before the one reported on trends go back: two weeks of nights."""
@@ -58,10 +57,10 @@ def nightly(
     """
     made_at = datetime.now(tz=UTC)
     end = until or made_at
-    runs = _runs(db, since, end)
+    runs = runs_within(db, since, end)
     now, before = _past(db, since, end)
     sums = _sums(db, since, end)
-    decided, loaded = _decided(db, runs, set(now))
+    decided, loaded = decided_in(db, runs, set(now))
     previous = {test: found for test, rows in before.items() if (found := _last_final(rows)) is not None}
     kinds = _violation_kinds(db, list(previous.values()))
     samples = _samples(db, [last.id for _, last in decided.values()])
@@ -90,31 +89,6 @@ def nightly(
         cost=_cost(db, since, end, sums),
         cost_before=None if since is None else _nonzero(_cost_before(db, since, end)),
     )
-
-
-def first_attempts(
-    db: Database, *, since: datetime | None = None, until: datetime | None = None
-) -> Mapping[TestId, AttemptRow]:
-    """Of each test of the report of [since, until), the first attempt in the run that decided it last."""
-    end = until or datetime.now(tz=UTC)
-    tests, attempts = schema.tests, schema.attempts
-    judged = sa.select(sa.literal(1)).where(attempts.c.test_id == tests.c.id, window(since, end)).exists()
-    with db.reading() as connection:
-        names = names_of_tests(connection)
-        wanted = {names[key] for key in connection.execute(sa.select(tests.c.id).where(judged)).scalars()}
-    decided, _ = _decided(db, _runs(db, since, end), wanted)
-    return {test: attempts[0] for test, (attempts, _) in decided.items()}
-
-
-def _runs(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, ...]:
-    runs = schema.runs
-    query = sa.select(runs.c.id).where(runs.c.started_at < end).order_by(runs.c.started_at.desc())
-    if since is not None:
-        query = query.where(runs.c.started_at >= since)
-    with db.reading() as connection:
-        ids = connection.execute(query).scalars().all()
-        found = [run_rows(connection, some) for some in in_parts(ids)]
-    return tuple(run for part in found for run in part)
 
 
 def _past(db: Database, since: datetime | None, end: datetime) -> tuple[Rows, Rows]:
@@ -215,47 +189,6 @@ def _began(found: Iterable[PlainRows]) -> Mapping[str, datetime]:
 def _last_final(rows: PlainRows) -> str | None:
     """Id of the last attempt that decided the test."""
     return next((attempt for _, attempt, _, _, _, final, *_ in reversed(rows) if final), None)
-
-
-def _decided(
-    db: Database, runs: Iterable[RunRow], wanted: AbstractSet[TestId]
-) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
-    """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged
-    has those of the newest run that had it. With the runs that were loaded for it.
-    """
-    found: dict[TestId, Decided] = {}
-    unjudged: dict[TestId, Decided] = {}
-    loaded: dict[str, RunRecord] = {}
-    for run in runs:
-        if found and _tests_of(db, run.id) <= found.keys():
-            continue  # it says nothing that a newer one has not: a run of 500 tests takes 0.1 s to load
-        record = loaded[run.id] = load_run(db, run.id)
-        for test, attempts in _by_test(record).items():
-            finals = [a for a in attempts if a.final]
-            judged = [a for a in finals if a.outcome not in UNJUDGED]
-            if judged:
-                found.setdefault(test, (attempts, judged[-1]))
-            elif finals:
-                unjudged.setdefault(test, (attempts, finals[-1]))
-        if wanted <= found.keys():
-            break
-    return {**unjudged, **found}, loaded
-
-
-def _tests_of(db: Database, run_id: str) -> AbstractSet[TestId]:
-    """What it has results of."""
-    tests, attempts = schema.tests, schema.attempts
-    query = sa.select(tests.c.path, tests.c.case_name).join(attempts, attempts.c.test_id == tests.c.id)
-    with db.reading() as connection:
-        rows = plain_rows(connection, query.where(attempts.c.run_id == run_id, attempts.c.is_final).distinct())
-    return {TestId(path=path, case=case) for path, case in rows}
-
-
-def _by_test(record: RunRecord) -> Mapping[TestId, tuple[AttemptRow, ...]]:
-    by_test: dict[TestId, list[AttemptRow]] = defaultdict(list)
-    for attempt in record.attempts:
-        by_test[attempt.test_id].append(attempt)
-    return {test: tuple(attempts) for test, attempts in by_test.items()}
 
 
 def _violation_kinds(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, frozenset[ViolationKind]]:

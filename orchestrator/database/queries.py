@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator.database.broken import broken_budgets as broken_budgets, troubles as troubles
     from orchestrator.database.compare import diff_runs as diff_runs
+    from orchestrator.database.deciding import first_attempts as first_attempts
     from orchestrator.database.export import export_run as export_run
     from orchestrator.database.flaky import flaky_tests as flaky_tests
     from orchestrator.database.loading import (
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
         load_run as load_run,
         load_samples as load_samples,
     )
-    from orchestrator.database.nightly import first_attempts as first_attempts, nightly as nightly
+    from orchestrator.database.nightly import nightly as nightly
     from orchestrator.database.observed import (
         figures_of_runs as figures_of_runs,
         has_branch as has_branch,
@@ -43,7 +44,7 @@ _MODULES = {
     "failed_tests": "loading",
     "figures_of_runs": "observed",
     "find_run": "loading",
-    "first_attempts": "nightly",
+    "first_attempts": "deciding",
     "first_usage": "usage",
     "flaky_tests": "flaky",
     "has_branch": "observed",

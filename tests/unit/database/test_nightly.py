@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.database import nightly, queries
+from orchestrator.database import deciding, queries
 from orchestrator.database.loading import load_run
 from orchestrator.model import Outcome, ViolationKind
 from orchestrator.model_reports import Resource
@@ -193,7 +193,7 @@ def test_only_runs_that_say_something_new_are_loaded(database, monkeypatch):
         loaded.append(run_id)
         return load_run(db, run_id)
 
-    monkeypatch.setattr(nightly, "load_run", noting)
+    monkeypatch.setattr(deciding, "load_run", noting)
     found = queries.nightly(database, since=days_ago(1), until=NOW, orch_version="1")
     assert [test.test_id.path for test in found.tests] == ["t/gone", "t/here"]
     assert loaded == [found.runs[0].id, found.runs[-1].id]
