@@ -99,7 +99,8 @@ class _Child:
 
 def _serve(work: Callable[[], object], waits: int, answers: int) -> NoReturn:
     try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         if os.read(waits, 1):
             data = pickle.dumps(work(), protocol=pickle.HIGHEST_PROTOCOL)
             with open(answers, "wb") as pipe:
