@@ -132,7 +132,7 @@ class ReadyLane:
     def __init__(self, number: int) -> None:
         self._number = number
         self._position = 0
-        self._before = Look(parse_v1(_files(0)), None)
+        self._before = Look(parse_v1(_files(0)), None, True)
 
     def run(
         self,
@@ -192,7 +192,7 @@ class ReadyLane:
     def figures(self, position: int) -> Usage:
         """Between two looks at the slot's cgroup, one of them taken now, and two readings of the agent."""
         cpu = 20_000_000 + 3_000_000 * position
-        before, self._before = self._before, Look(parse_v1(_files(cpu)), 2_519_040)
+        before, self._before = self._before, Look(parse_v1(_files(cpu)), 2_519_040, True)
         return corrected(
             turn_usage(
                 Turn(

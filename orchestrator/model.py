@@ -382,6 +382,8 @@ class Outcome(StrEnum):
 
 FAILING = frozenset({Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED})
 """Outcomes that are the test's own fault: retried, counted by `max_fail`."""
+GOOD = frozenset({Outcome.PASSED, Outcome.SKIPPED})
+"""Outcomes that nobody has to look at."""
 
 
 class CaseOutcome(StrEnum):
@@ -392,6 +394,10 @@ class CaseOutcome(StrEnum):
     ERROR = "error"
     SKIPPED = "skipped"
     XFAILED = "xfailed"
+
+
+FAILING_CASES = frozenset({CaseOutcome.FAILED, CaseOutcome.ERROR})
+"""Outcomes of a case that its test has failed by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
-from orchestrator.model import Outcome
+from orchestrator.model import GOOD, Outcome
 from orchestrator.model_reports import MINIMUM_FOR_TREND, Resource
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from orchestrator.model import TestId, ViolationKind
     from orchestrator.model_flaky import Finding, FlakyTest
     from orchestrator.model_reports import AttemptRow, RunRecord, RunRow, Suggestion
-
-GOOD = frozenset({Outcome.PASSED, Outcome.SKIPPED})
-"""Outcomes of a test that is no trouble."""
-
 
 PAST_RESOURCES = (
     Resource.MEMORY,

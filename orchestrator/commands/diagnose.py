@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.conditions import Laboratory, Subject
-from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
+from orchestrator.commands.folders import RunFolder
 from orchestrator.commands.ground import ground
+from orchestrator.commands.oldruns import remove_old_runs
 from orchestrator.commands.opening import open_database
 from orchestrator.commands.printing import note, parse_window, say, show
 from orchestrator.commands.run import describe, ended_whatever_happens, ledger_of
@@ -164,7 +165,8 @@ def _recorded(
             duration_seconds=time.monotonic() - began,
             ledger=ledger,
         )
-        remove_old_runs(old_runs(folder, config.retention))
+        for problem in remove_old_runs(folder, config.retention):
+            note(problem)
         database.prune(config.retention, thin_at_most=10)
     return diagnosis, signal_number
 

@@ -1,15 +1,14 @@
-"""The folder of a run under `.orch/runs`: what is written there, and when old ones go."""
+"""The folder of a run under `.orch/runs`: what is written there."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import json
 import os
 import re
-import shutil
+import weakref
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,8 @@ from orchestrator.model import Outcome, Severity
 from orchestrator.reports.jsonrun import attempt_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from orchestrator.config.settings import Retention
     from orchestrator.model import Assignment, Attempt, Run, TestResult
 
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
@@ -65,6 +63,7 @@ class RunFolder:
         self._bytes = 0
         try:
             (self.path / "tests").mkdir(parents=True)
+            self._hold()
             _point(state_dir / "latest", self.path)
             ignore = state_dir / ".gitignore"
             if not ignore.exists():
@@ -74,6 +73,13 @@ class RunFolder:
                 f"cannot write the run's folder {self.path}: {error.strerror}",
                 remedy="make the project writable, or set state_dir in profiles.yaml or ORCH_STATE_DIR",
             ) from error
+
+    def _hold(self) -> None:
+        """No other orch removes it as an old one as long as this object lives. The kernel ends that with us."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, descriptor)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     @property
     def events(self) -> Path:
@@ -119,13 +125,6 @@ class RunFolder:
             total += sum(entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False))
         _note_bytes(self.path, total)
 
-    def write_json(self, name: str, document: object) -> None:
-        """Write one file of the folder, whole or not at all."""
-        target = self.path / name
-        partial = target.with_name(f".{target.name}.part")
-        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(target)
-
 
 def _point(link: Path, target: Path) -> None:
     """Make `link` lead to `target`, never missing in between."""
@@ -135,49 +134,7 @@ def _point(link: Path, target: Path) -> None:
         fresh.replace(link)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OldRun:
-    """A run folder that retention gives up."""
-
-    path: Path
-    bytes: int
-    reason: str
-
-
-def old_runs(state_dir: Path, retention: Retention, *, now: datetime | None = None) -> tuple[OldRun, ...]:
-    """Folders that are too old, too many or too large together; the newest is always kept."""
-    now = now or datetime.now(UTC)
-    found = sorted(_run_folders(state_dir), reverse=True)
-    total, old = 0, []
-    for index, folder in enumerate(found):
-        size = _size_of(folder)
-        total += size
-        started = datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        if index == 0:
-            continue
-        if (now - started).days >= retention.runs_days:
-            old.append(OldRun(path=folder, bytes=size, reason=f"older than {retention.runs_days} days"))
-        elif index >= retention.runs_count:
-            old.append(OldRun(path=folder, bytes=size, reason=f"more than {retention.runs_count} runs"))
-        elif total > retention.runs_bytes:
-            old.append(OldRun(path=folder, bytes=size, reason="all run folders together are over their size"))
-    return tuple(old)
-
-
-def remove_old_runs(old: tuple[OldRun, ...]) -> None:
-    """Remove them."""
-    for run in old:
-        shutil.rmtree(run.path, ignore_errors=True)
-
-
-def _run_folders(state_dir: Path) -> Iterator[Path]:
-    with suppress(OSError):
-        for entry in (state_dir / "runs").iterdir():
-            if NAME.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
-                yield entry
-
-
-def _size_of(folder: Path) -> int:
+def size_of(folder: Path) -> int:
     """Bytes in a run's folder; of one that has ended they are counted once, for there may be thousands."""
     known, ended = folder / SIZE_NAME, (folder / "run.json").exists()
     if ended:

@@ -16,7 +16,8 @@ from orchestrator.commands.printing import note
 from orchestrator.commands.session import project_name
 from orchestrator.database import queries
 from orchestrator.errors import UsageError
-from orchestrator.model_nightly import GOOD, OutputTails, Verdicts
+from orchestrator.model import GOOD
+from orchestrator.model_nightly import OutputTails, Verdicts
 from orchestrator.model_reports import Observations
 from orchestrator.reports.files import write_atomically
 from orchestrator.reports.flaky import worst_first

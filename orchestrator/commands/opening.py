@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.session import load_with_database
-from orchestrator.database.glance import glance
+from orchestrator.database.files import database_file
+from orchestrator.database.glance import glance_history, glance_startups, median_startup
 from orchestrator.measure.processes import owner_alive
 
 if TYPE_CHECKING:
@@ -78,13 +79,26 @@ class LateDatabase:
 
     def history(self, test_ids: Iterable[TestId], *, project: str) -> Mapping[TestId, History]:
         """See `Database.history`."""
-        if self._thread is None and self._config.database_url is None:
-            tests = tuple(test_ids)
-            known = glance(self._config.state_dir / "resources.db", tests, project=project)
+        tests = tuple(test_ids)
+        if self._may_glance:
+            known = glance_history(database_file(self._config.state_dir), tests, project=project)
             if known is not None:
                 return known
-            test_ids = tests
-        return self.get().history(test_ids, project=project)
+        return self.get().history(tests, project=project)
+
+    def startup_seconds(self) -> tuple[float, int] | None:
+        """See `database.startup.startup_seconds`."""
+        if self._may_glance:
+            known = glance_startups(database_file(self._config.state_dir))
+            if known is not None:
+                return median_startup(known)
+        from orchestrator.database.startup import startup_seconds
+
+        return startup_seconds(self.get())
+
+    @property
+    def _may_glance(self) -> bool:
+        return self._thread is None and self._database is None and self._config.database_url is None
 
     def failed(self, run_id: str) -> tuple[TestId, ...]:
         """Tests of an earlier run that did not pass, or were planned and not run."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.config.settings import Config
-    from orchestrator.model import Assignment
+    from orchestrator.model import Assignment, HostInfo
     from orchestrator.scheduling.admission import Budget
     from orchestrator.scheduling.predict import Prediction
 
@@ -44,11 +44,14 @@ def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
     from orchestrator.commands.run import budget
 
     selection = Selection(**options)
-    assignments, config, host = _assignments(selection)
-    if not assignments:
-        return ExitCode.OK
+    config = load(selection.config_path, selection.overrides())
+    host = host_info()
+    with LateDatabase(config, lambda _: None) as known:
+        assignments = _assignments(selection, config, host, known)
+        if not assignments:
+            return ExitCode.OK
+        startup = _startup(known.startup_seconds())
     limits = budget(config, host, assignments)
-    startup = _startup(config)
     if out is not None:
         out.write_text(to_json(_document(assignments, limits, startup)) + "\n", encoding="utf-8")
         say(f"{len(assignments)} tests planned; written to {out}")
@@ -56,15 +59,8 @@ def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
     return print_plan(assignments, limits, output_format, startup)
 
 
-def _startup(config: Config) -> Startup:
+def _startup(known: tuple[float, int] | None) -> Startup:
     """By the history, where there is one."""
-    if config.database_url is None and not (config.state_dir / "resources.db").exists():
-        return Startup()
-    from orchestrator.database.startup import startup_seconds
-    from orchestrator.database.store import Database
-
-    with Database.open(config.database_url, state_dir=config.state_dir) as database:
-        known = startup_seconds(database)
     if known is None:
         return Startup()
     return Startup(seconds=known[0], source=f"median of the last {known[1]}")
@@ -72,7 +68,11 @@ def _startup(config: Config) -> Startup:
 
 def list_tests(*, output_format: str, **options: Any) -> int:
     """Print the selected tests."""
-    assignments, _, _ = _assignments(Selection(**options), history=False)
+    selection = Selection(**options)
+    config = load(selection.config_path, selection.overrides())
+    with LateDatabase(config, lambda _: None) as known:
+        # only a list of what to run again asks for earlier runs
+        assignments = _assignments(selection, config, host_info(), known if selection.rerun is not None else None)
     if output_format == "json":
         documents = [
             {"id": str(a.test.id), "suite": a.test.suite, "profile": a.profile.name, "reason": a.reason}
@@ -85,19 +85,13 @@ def list_tests(*, output_format: str, **options: Any) -> int:
     return ExitCode.OK
 
 
-def _assignments(selection: Selection, *, history: bool = True) -> tuple[tuple[Assignment, ...], Any, Any]:
-    config = load(selection.config_path, selection.overrides())
-    host = host_info()
-    run_id = str(uuid.uuid4())
-    database_file = config.state_dir / "resources.db"
-    if selection.rerun is None and (not history or (config.database_url is None and not database_file.exists())):
-        found = make_plan(selection, config, host=host, run_id=run_id, known=None, notice=note)
-    else:
-        with LateDatabase(config, lambda _: None) as database:
-            found = make_plan(selection, config, host=host, run_id=run_id, known=database, notice=note)
+def _assignments(
+    selection: Selection, config: Config, host: HostInfo, known: LateDatabase | None
+) -> tuple[Assignment, ...]:
+    found = make_plan(selection, config, host=host, run_id=str(uuid.uuid4()), known=known, notice=note)
     if not found:
         nothing_selected(config, note)
-    return found, config, host
+    return found
 
 
 def print_plan(

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from orchestrator import __version__
 from orchestrator.commands.calibrating import calibrate
 from orchestrator.commands.execute import Execute
-from orchestrator.commands.folders import RunFolder, old_runs, remove_old_runs
+from orchestrator.commands.folders import RunFolder
 from orchestrator.commands.ground import ground
 from orchestrator.commands.keeping import Keeping
+from orchestrator.commands.oldruns import OldRunRemoval
 from orchestrator.commands.opening import LateDatabase
 from orchestrator.commands.reporting import Output
 from orchestrator.commands.selecting import make_plan, nothing_selected
@@ -42,6 +43,7 @@ from orchestrator.stopping import StopLevel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from orchestrator.commands.ground import Ground
     from orchestrator.commands.options import RunOptions
     from orchestrator.config.settings import Config
     from orchestrator.database.store import Database
@@ -57,6 +59,8 @@ SWITCH_SECONDS = 0.0005
 """Longest turn of one thread while another waits. With Python's 5 ms, a lane that is told of its test's end waits
 for the thread that records: 1,000 shell tests one at a time took 9.2 and 9.9 s, with this 8.2 and 7.9 s.
 """
+SIGNALLED = 128
+"""Exit codes from here on tell of a signal: 128 and its number, as shells do."""
 MEMORY_SHARE = 0.9
 """Of the host's memory; the rest is the engine's, orch's and the page cache's."""
 
@@ -66,7 +70,8 @@ def run(options: RunOptions) -> int:
     config = load(options.config_path, options.overrides())
     host = host_info()
     output = Output(options, config)
-    with LateDatabase(config, output.notices) as late:
+    removal = OldRunRemoval(config.state_dir, config.retention)
+    with LateDatabase(config, output.notices) as late, removal:
         run_id = str(uuid.uuid4())
         plan = make_plan(options, config, host=host, run_id=run_id, known=late, notice=output.notice)
         if not plan:
@@ -79,7 +84,9 @@ def run(options: RunOptions) -> int:
         images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
         this = describe(run_id, config, engine, host, images)
         with ended_whatever_happens(run_id, late.get):
-            summary = carry_out(this, plan, config=config, engine=engine, late=late, output=output)
+            summary = carry_out(
+                this, plan, config=config, engine=engine, late=late, removal=removal, output=output
+            )
         database = late.get()
         database.finish_run(
             run_id,
@@ -89,7 +96,8 @@ def run(options: RunOptions) -> int:
             ledger=summary.ledger,
         )
         output.summary(summary)
-        remove_old_runs(old_runs(config.state_dir, config.retention))
+        if summary.exit_code < SIGNALLED:  # who pressed Ctrl-C does not wait for it: the next run goes on
+            output.notices(removal.finish())
         database.prune(config.retention, thin_at_most=10)
     return summary.exit_code
 
@@ -118,9 +126,9 @@ def _code_of(error: BaseException) -> int:
         case OrchError():
             return error.exit_code
         case BrokenPipeError():
-            return 128 + signal.SIGPIPE
+            return SIGNALLED + signal.SIGPIPE
         case KeyboardInterrupt():
-            return 128 + signal.SIGINT
+            return SIGNALLED + signal.SIGINT
         case _:
             return ExitCode.DEFECT
 
@@ -132,6 +140,7 @@ def carry_out(
     config: Config,
     engine: Engine,
     late: LateDatabase,
+    removal: OldRunRemoval,
     output: Output,
 ) -> RunSummary:
     """From the first container to the last: what became of the plan."""
@@ -148,34 +157,13 @@ def carry_out(
         def on_event(event: Event) -> None:
             keeping.event(event)
             late.begin(begin)
+            removal.begin_soon(here.stop)
 
         with Signals(here.stop, progress.running_lines) as signals:
             try:
                 progress.start(this, plan)
-                profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
-                calibrate(
-                    here.executor,
-                    plan,
-                    images=this.images,
-                    info=engine.info,
-                    state_dir=config.state_dir,
-                    place=here.place,
-                    stop=here.stop,
-                )
-                going = schedule(
-                    plan,
-                    Execute(
-                        here.executor,
-                        folder,
-                        profiles=profiles,
-                        default_profile=config.default_profile,
-                        judge_budgets=config.run.violations != "off",
-                    ),
-                    budget=budget(config, this.host, plan),
-                    policy=policy(config),
-                    stop=here.stop,
-                    profiles=profiles,
-                    on_event=on_event,
+                going = scheduled(
+                    this, plan, config=config, engine=engine, here=here, folder=folder, on_event=on_event
                 )
                 for result in going:
                     keeping.take(result)
@@ -192,6 +180,45 @@ def carry_out(
         duration_seconds=time.monotonic() - began,
         exit_code=exit_code(keeping.digest, going, config=config, signal_number=signals.received, ledger=ledger),
         ledger=ledger,
+    )
+
+
+def scheduled(
+    this: Run,
+    plan: Sequence[Assignment],
+    *,
+    config: Config,
+    engine: Engine,
+    here: Ground,
+    folder: RunFolder,
+    on_event: Callable[[Event], None],
+) -> Schedule:
+    """The plan, ready to be iterated: profiles fit the host, and what a null test costs is known."""
+    profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
+    calibrate(
+        here.executor,
+        plan,
+        images=this.images,
+        info=engine.info,
+        state_dir=config.state_dir,
+        place=here.place,
+        stop=here.stop,
+    )
+    execute = Execute(
+        here.executor,
+        folder,
+        profiles=profiles,
+        default_profile=config.default_profile,
+        judge_budgets=config.run.violations != "off",
+    )
+    return schedule(
+        plan,
+        execute,
+        budget=budget(config, this.host, plan),
+        policy=policy(config),
+        stop=here.stop,
+        profiles=profiles,
+        on_event=on_event,
     )
 
 
@@ -272,7 +299,7 @@ def exit_code(
 ) -> int:
     """The gravest cause wins: a signal, the engine, failed tests, violations."""
     if signal_number is not None:
-        return 128 + signal_number
+        return SIGNALLED + signal_number
     if digest.outcomes[Outcome.INFRA] or ledger.left:
         return ExitCode.INFRA
     if digest.failed_tests or going.not_run:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.folders import old_runs, remove_old_runs
+from orchestrator.commands.oldruns import OldRun, in_use, old_runs, remove_old_runs
 from orchestrator.commands.opening import open_database, opened
-from orchestrator.commands.printing import say, show
+from orchestrator.commands.printing import note, say, show
 from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
 from orchestrator.errors import ExitCode
@@ -64,15 +64,20 @@ def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool)
     from orchestrator.reports.text import format_bytes
 
     config = load_with_database(config_path, database)
-    old = old_runs(config.state_dir, config.retention)
-    for run in old:
-        say(f"{'would remove' if dry_run else 'removed'} {run.path} ({format_bytes(run.bytes)}): {run.reason}")
     if dry_run:
+        old = [run for run in old_runs(config.state_dir, config.retention) if not in_use(run.path)]
+        for run in old:
+            say(f"would remove {run.path} ({format_bytes(run.bytes)}): {run.reason}")
         if not old:
             say("no run folder would be removed")
         return ExitCode.OK
-    remove_old_runs(old)
+    gone: list[OldRun] = []
+    problems = remove_old_runs(config.state_dir, config.retention, removed=gone.append)
+    for run in gone:
+        say(f"removed {run.path} ({format_bytes(run.bytes)}): {run.reason}")
+    for problem in problems:
+        note(problem)
     with open_database(config) as db:
         count = db.prune(config.retention)
-    say(f"{len(old)} run folders and the records of {count} runs removed")
+    say(f"{len(gone)} run folders and the records of {count} runs removed")
     return ExitCode.OK

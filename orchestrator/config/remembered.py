@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import __version__, model
 from orchestrator.config.problems import Place
 from orchestrator.config.settings import Layer, Merged, Setting
+from orchestrator.files import cache_folder, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,25 +79,15 @@ def remember(key: str, merged: Merged) -> None:
         "rule_places": [list(asdict(place).values()) for place in merged.rule_places],
         "digest": merged.digest,
     }
-    import tempfile
-
     with suppress(OSError, RuntimeError):
         folder = _folder(make=True)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".new-")  # 0600, and renamed when whole
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(document, file)
-            Path(name).replace(folder / f"{_PREFIX}{key}.json")
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        replace_file(folder / f"{_PREFIX}{key}.json", json.dumps(document).encode(), mode=0o600)
         _forget_oldest(folder)
 
 
 def _folder(*, make: bool = False) -> Path:
     """Of this user, and nobody else's to write to; else OSError."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
-    folder = Path(home) / "orch"
+    folder = cache_folder()
     if make:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = folder.stat()

@@ -47,8 +47,7 @@ def runs_within(db: Database, since: datetime | None, end: datetime) -> tuple[Ru
         query = query.where(runs.c.started_at >= since)
     with db.reading() as connection:
         ids = connection.execute(query).scalars().all()
-        found = [run_rows(connection, some) for some in in_parts(ids)]
-    return tuple(run for part in found for run in part)
+        return tuple(run for part in in_parts(ids) for run in run_rows(connection, part))
 
 
 def decided_in(

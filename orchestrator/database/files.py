@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
-from orchestrator.database.version import APPLICATION_ID
+from orchestrator.database.version import APPLICATION_ID, SCHEMA_VERSION
 
 _MAGIC = b"SQLite format 3\x00"
 _WAL_HEADER_BYTES = 32
@@ -41,6 +41,11 @@ class Header:
     """The file is smaller than it says, with no log that could hold the rest."""
 
 
+def database_file(state_dir: Path) -> Path:
+    """The database of a project that names none."""
+    return state_dir / "resources.db"
+
+
 def beside(path: Path, suffix: str) -> Path:
     """A companion of the database file: `-wal`, `-shm`, `-journal`."""
     return path.with_name(path.name + suffix)
@@ -64,8 +69,33 @@ def read_header(path: Path) -> Header:
         return Header(kind=FileKind.FOREIGN)
     page_bytes = 65_536 if page_bytes == 1 else page_bytes
     # A kill in the middle of a checkpoint leaves a file that is short of pages, but then the log has them.
-    cut_short = size < pages * page_bytes and not _size(beside(path, "-wal"))
+    cut_short = size < pages * page_bytes and not log_bytes(path)
     return Header(kind=FileKind.OURS, version=version, cut_short=cut_short)
+
+
+def log_bytes(path: Path) -> int:
+    """Size of the write-ahead log beside the database at `path`; 0: none, or empty."""
+    try:
+        return beside(path, "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def has_log(path: Path, *, even_empty: bool = False) -> bool:
+    """True if something beside the database at `path` may hold what is not in it.
+
+    `even_empty`: an empty write-ahead log counts too. It holds nothing yet, but a run may be about to write to it.
+    """
+    in_log = beside(path, "-wal").exists() if even_empty else log_bytes(path) > 0
+    return in_log or beside(path, "-journal").exists()
+
+
+def is_settled(path: Path, header: Header, *, even_empty: bool = False) -> bool:
+    """True if all of a database of ours is in the file at `path`, in this version's tables, so that it can be read
+    as it is. `header`: what `read_header` said of it. `even_empty`: see `has_log`.
+    """
+    current = header.kind is FileKind.OURS and header.version == SCHEMA_VERSION and not header.cut_short
+    return current and not has_log(path, even_empty=even_empty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +115,10 @@ class WalLog:
 
 def read_wal(path: Path) -> WalLog | None:
     """The log beside the database at `path`; None: none, or empty."""
-    wal = beside(path, "-wal")
-    size = _size(wal)
+    size = log_bytes(path)
     if not size:
         return None
-    with wal.open("rb") as file:
+    with beside(path, "-wal").open("rb") as file:
         head = file.read(_WAL_HEADER_BYTES)
         if not _valid_wal_header(head):
             return WalLog(valid_header=False)
@@ -132,13 +161,6 @@ def _valid_wal_header(head: bytes) -> bool:
         first = (first + low + second) & 0xFFFFFFFF
         second = (second + high + first) & 0xFFFFFFFF
     return struct.unpack_from(">II", head, 24) == (first, second)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def time_stamp() -> str:

@@ -1,6 +1,7 @@
 """What a database file says of tests' earlier runs, read by Python's own module for SQLite alone.
 
 A run begins with it: SQLAlchemy takes 0.2 s to import, which passes unnoticed while the first container comes up.
+`orch plan` needs nothing more.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from orchestrator.database.encode import key_of_test
-from orchestrator.database.files import FileKind, beside, read_header
+from orchestrator.database.files import FileKind, has_log, is_settled, read_header
 from orchestrator.database.statistics import percentile
-from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.model import History, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.model import TestId
@@ -34,33 +34,59 @@ _NEWEST = f"""
     SELECT outcome, test_seconds, cpu_seconds, memory_peak_bytes FROM attempts
     WHERE test_id = ? AND started_at >= ? AND outcome NOT IN {SILENT} ORDER BY started_at DESC LIMIT {LOOK_BACK}
 """  # noqa: S608 - constants
+STARTUPS = """
+    SELECT create_seconds + start_seconds FROM attempts
+    WHERE slot_position = 1 AND start_seconds > 0 ORDER BY started_at DESC LIMIT 200
+"""
+"""What the newest fresh containers cost. Any database knows this SQL."""
+T = TypeVar("T")
 
 
-def glance(path: Path, test_ids: Iterable[TestId], *, project: str) -> Mapping[TestId, History] | None:
-    """As `Database.history`. None: the file has to be opened in earnest. It is another schema's or not ours, it is
-    damaged, or a log beside it, of a run that goes on or was killed, may hold more.
+def glance_history(path: Path, test_ids: Iterable[TestId], *, project: str) -> Mapping[TestId, History] | None:
+    """As `Database.history`. None: see `_glance`."""
+    since = (datetime.now(tz=UTC) - WINDOW).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    def read(connection: sqlite3.Connection) -> Mapping[TestId, History]:
+        known: dict[TestId, History] = {}
+        for test_id in test_ids:
+            rows = connection.execute(_NEWEST, (key_of_test(project, test_id), since)).fetchall()
+            if (found := summary(rows)) is not None:
+                known[test_id] = found
+        return known
+
+    none: Mapping[TestId, History] = {}
+    return _glance(path, read, absent=none)
+
+
+def glance_startups(path: Path) -> Sequence[float] | None:
+    """Seconds for `median_startup`. None: see `_glance`."""
+    none: Sequence[float] = ()
+    return _glance(path, lambda connection: [row[0] for row in connection.execute(STARTUPS)], absent=none)
+
+
+def median_startup(seconds: Sequence[float]) -> tuple[float, int] | None:
+    """Of what `STARTUPS` found, and of how many; None: of none."""
+    from statistics import median
+
+    return (median(seconds), len(seconds)) if seconds else None
+
+
+def _glance(path: Path, read: Callable[[sqlite3.Connection], T], *, absent: T) -> T | None:
+    """What `read` finds; `absent` if there is no file. None: the file has to be opened in earnest. It is another
+    schema's or not ours, it is damaged, or a log beside it, of a run that goes on or was killed, may hold more.
     """
     header = read_header(path)
-    logs = [beside(path, suffix) for suffix in ("-wal", "-journal")]
-    if header.cut_short or any(log.exists() for log in logs):
+    if header.kind is FileKind.ABSENT and not has_log(path, even_empty=True):
+        return absent
+    if not is_settled(path, header, even_empty=True):
         return None
-    if header.kind is FileKind.ABSENT:
-        return {}
-    if header.kind is not FileKind.OURS or header.version != SCHEMA_VERSION:
-        return None
-    since = (datetime.now(tz=UTC) - WINDOW).strftime("%Y-%m-%d %H:%M:%S.%f")
-    known: dict[TestId, History] = {}
     try:
         # immutable: neither locks nor companions are made. Should a run begin to write meanwhile, a page may be
         # torn, which is an error or a figure of before.
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as connection:
-            for test_id in test_ids:
-                rows = connection.execute(_NEWEST, (key_of_test(project, test_id), since)).fetchall()
-                if (found := summary(rows)) is not None:
-                    known[test_id] = found
+            return read(connection)
     except sqlite3.Error:
         return None
-    return known
 
 
 def summary(newest: Sequence[Any]) -> History | None:

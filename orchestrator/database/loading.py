@@ -12,7 +12,7 @@ from orchestrator.database.encode import unpack_plan, unpack_samples
 from orchestrator.database.plain import in_parts
 from orchestrator.database.writing import count_outcomes
 from orchestrator.errors import NothingFoundError, UsageError
-from orchestrator.model import Outcome
+from orchestrator.model import GOOD
 from orchestrator.model_reports import RunRecord
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from orchestrator.model_reports import AttemptRow, RunRow
 
 _ID_CHARACTERS = frozenset("0123456789abcdef-")
-_SATISFIED = frozenset({Outcome.PASSED, Outcome.SKIPPED})
 
 
 def list_runs(db: Database, limit: int = 20) -> tuple[RunRow, ...]:
@@ -67,7 +66,7 @@ def load_samples(db: Database, attempt_id: str) -> tuple[Sample, ...]:
 def failed_tests(db: Database, run: str) -> tuple[TestId, ...]:
     """What `--rerun` takes: tests that did not pass (or skip) in some repetition, and those not run."""
     record = load_run(db, run)
-    failed = {a.test_id for a in record.final_attempts if a.test_outcome not in _SATISFIED}
+    failed = {a.test_id for a in record.final_attempts if a.test_outcome not in GOOD}
     return tuple(sorted(failed | set(record.not_run), key=str))
 
 

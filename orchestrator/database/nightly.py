@@ -44,6 +44,7 @@ a test's medians and course of a window that is longer than that itself. Its hig
 """
 
 _COLUMNS = ("test_id", "id", "run_id", "outcome", "started_at", "is_final")
+_TEST, _ATTEMPT, _RUN, _STARTED = map(_COLUMNS.index, ("test_id", "id", "run_id", "started_at"))
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 
@@ -82,7 +83,7 @@ def nightly(
         made_at=made_at,
         orch_version=orch_version,
         runs=runs,
-        main=_main(db, runs, loaded),
+        main=_largest(db, runs, loaded),
         tests=tests,
         began=_began(rows for found in (before, now) for test, rows in found.items() if test in decided),
         gone=_gone(before, set(decided), since, end),
@@ -127,31 +128,31 @@ def _by_name(rows: PlainRows, names: Mapping[str, TestId]) -> Rows:
     found: dict[TestId, list[tuple[Any, ...]]] = defaultdict(list)
     by_key = {key: found[test] for key, test in names.items()}
     for row in rows:
-        by_key[row[0]].append(row)
-    return {test: some for test, some in found.items() if some}
+        by_key[row[_TEST]].append(row)
+    return {test: rows for test, rows in found.items() if rows}
 
 
 def _newest(connection: sa.Connection, names: Mapping[str, TestId], query: sa.Select[Any]) -> Rows:
     """Of each test the newest attempts, not more than a trend needs: a long history would be most of a report.
 
-    As many as all tests need together are read in order of time, half as quickly again as test by test; that is
-    left to those that ran less often.
+    As many as all tests need together, and a fifth more, are read in order of time, half as quickly again as test
+    by test; that is left to those that ran less often.
     """
-    attempts = schema.attempts
+    attempts, enough = schema.attempts, LONG_HISTORY_ATTEMPTS
     query = query.order_by(attempts.c.started_at.desc(), attempts.c.id.desc())
-    most = LONG_HISTORY_ATTEMPTS * len(names) * 6 // 5
+    most = enough * len(names) * 6 // 5
     found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in names}
     latest = plain_rows(connection, query.limit(most))
     for row in latest:
-        if len(found[row[0]]) < LONG_HISTORY_ATTEMPTS:
-            found[row[0]].append(row)
-    if len(latest) == most:
-        asked = PlainQuery(
-            connection, query.where(attempts.c.test_id == sa.bindparam("test_id")).limit(LONG_HISTORY_ATTEMPTS)
-        )
-        found |= {k: list(asked.rows(test_id=k)) for k, rows in found.items() if len(rows) < LONG_HISTORY_ATTEMPTS}
-    rows = [row for some in found.values() for row in some]
-    return _by_name(sorted(rows, key=itemgetter(4, 1)), names)
+        if len(found[row[_TEST]]) < enough:
+            found[row[_TEST]].append(row)
+    if len(latest) == most:  # there may be older ones
+        of_one = query.where(attempts.c.test_id == sa.bindparam("test_id")).limit(enough)
+        asked = PlainQuery(connection, of_one)
+        for key in [key for key, rows in found.items() if len(rows) < enough]:
+            found[key] = list(asked.rows(test_id=key))
+    every = [row for rows in found.values() for row in rows]
+    return _by_name(sorted(every, key=itemgetter(_STARTED, _ATTEMPT)), names)
 
 
 def _course(rows: PlainRows, resources: Sequence[Resource], sums: WindowSums | None = None) -> Course:
@@ -180,7 +181,7 @@ def _began(found: Iterable[PlainRows]) -> Mapping[str, datetime]:
     first: dict[str, Any] = {}
     for rows in found:
         for row in rows:
-            run, at = row[2], row[4]
+            run, at = row[_RUN], row[_STARTED]
             if run not in first or at < first[run]:
                 first[run] = at
     return {run: moment_of(at) for run, at in sorted(first.items(), key=itemgetter(1))}
@@ -217,11 +218,13 @@ def _series(columns: Mapping[str, Sequence[Any]]) -> Series:
 def _values(
     connection: sa.Connection, key: sa.Column[Any], keys: Sequence[str], value: sa.Column[Any]
 ) -> Iterable[Any]:
-    for some in in_parts(keys):
-        yield from connection.execute(sa.select(key, value).where(key.in_(some)))
+    """(key, value) of the rows with one of these keys."""
+    for part in in_parts(keys):
+        yield from connection.execute(sa.select(key, value).where(key.in_(part)))
 
 
-def _main(db: Database, runs: Sequence[RunRow], loaded: Mapping[str, RunRecord]) -> RunRecord | None:
+def _largest(db: Database, runs: Sequence[RunRow], loaded: Mapping[str, RunRecord]) -> RunRecord | None:
+    """The run of the most tests, the latest of equal ones; None: none."""
     largest = max(runs, key=lambda run: (run.counts.get("tests", 0), run.started_at), default=None)
     if largest is None:
         return None
@@ -229,10 +232,11 @@ def _main(db: Database, runs: Sequence[RunRow], loaded: Mapping[str, RunRecord])
 
 
 def _gone(before: Rows, here: Collection[TestId], since: datetime | None, end: datetime) -> tuple[TestId, ...]:
+    """Tests of the window before this one that are not here any more."""
     if since is None:
         return ()
     start = since - (end - since)
-    lately = {test for test, rows in before.items() if moment_of(rows[-1][4]) >= start}
+    lately = {test for test, rows in before.items() if moment_of(rows[-1][_STARTED]) >= start}
     return tuple(sorted(lately - set(here), key=str))
 
 

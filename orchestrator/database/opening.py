@@ -62,7 +62,7 @@ class Opened:
 def open_database(url: str | None, *, state_dir: Path) -> Opened:
     """Open the database at `url`, or `resources.db` in the state folder. DatabaseError if that cannot be."""
     if url is None:
-        parsed = sa.URL.create("sqlite", database=str((state_dir / "resources.db").absolute()))
+        parsed = sa.URL.create("sqlite", database=str(files.database_file(state_dir).absolute()))
     else:
         parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite":

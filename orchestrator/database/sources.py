@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.database import migrate
 from orchestrator.database.connect import make_engine
-from orchestrator.database.files import FileKind, Header, beside, read_header
+from orchestrator.database.files import FileKind, Header, beside, is_settled, log_bytes, read_header
 from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.errors import DatabaseError, NothingFoundError
 
@@ -76,13 +76,11 @@ def _judged(path: Path) -> Header:
 
 def _settled(stack: ExitStack, path: Path, header: Header) -> Path:
     """The file itself if nobody writes it and it is up to date, else a copy that is."""
-    log = beside(path, "-wal")
-    logged = log.exists() and log.stat().st_size > 0
-    if header.version == SCHEMA_VERSION and not logged and not beside(path, "-journal").exists():
+    if is_settled(path, header):
         return path.absolute()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orch-merge-")))
     copy = folder / "source.db"
-    if beside(path, "-shm").exists() and logged:
+    if beside(path, "-shm").exists() and log_bytes(path) > 0:
         _copy_of_living(path, copy)
     else:
         _copy_of_resting(path, copy)

@@ -7,19 +7,19 @@ import hashlib
 import os
 import re
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator import files
 from orchestrator.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/orch`, made when it is missing. EngineError: it cannot be."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
-    folder = Path(home) / "orch"
+    folder = files.cache_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -59,7 +59,10 @@ class Look:
     counters: Counters
     peak_bytes: int | None
     """Memory peak since the look before."""
+    peak_is_shared: bool = False
+    """The agent reads that peak too (cgroup v1). Else what it reads is the peak of the container's whole life."""
     at: float = field(default_factory=monotonic)
+    """When the peak had been set back: seconds of the monotonic clock."""
 
 
 class TurnReader:
@@ -89,7 +92,7 @@ class TurnReader:
         counters = parse_v2(files) if self._version == 2 else self._parse_v1(files)
         peak_bytes = self._peak.read()
         self._peak.reset()
-        return Look(counters, peak_bytes)
+        return Look(counters, peak_bytes, self._peak.shared)
 
     def _parse_v1(self, files: Mapping[str, str]) -> Counters:
         """As `parse_v1`, for what stands alone in its file; what comes in lines is parsed when it has changed."""
@@ -137,9 +140,14 @@ class Turn:
     followed: bool = False
     """The next test may have begun before the look `after` was taken."""
 
+    @property
+    def peak_by_agent(self) -> int | None:
+        """What the agent read of the peak, where that one was set back before the test."""
+        return self.agent_after.memory_peak_bytes if self.after.peak_is_shared else None
+
     def memory_peak(self) -> tuple[int | None, bool]:
         """(bytes, whether that is an upper bound)."""
-        own = self.agent_after.memory_peak_bytes
+        own = self.peak_by_agent
         if own is None:
             return self._peak_from_outside()
         earlier, early = self.agent_before.memory_peak_bytes, self.before.peak_bytes
@@ -171,6 +179,10 @@ class Turn:
 
 
 _LATE_SHARE = 0.5
+"""On one CPU a test cannot use more CPU time than has gone by: what does not fit into the time since the look was
+used before it. By half and not by anything, because the agent's own work is in that CPU time, which alone could
+call a very short test late.
+"""
 _NEAR_BYTES = 64 * 4096
 """The kernel charges memory in lots, 64 pages on each of few CPUs."""
 
@@ -218,7 +230,7 @@ def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
     for name, kind in _KINDS.items() if samples else ():
         seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
         keep(name, max(seen, default=None))
-    sources, missing = _origins(tuple(figures), turn.agent_after.memory_peak_bytes is not None)
+    sources, missing = _origins(tuple(figures), turn.peak_by_agent is not None)
     # pids.peak cannot be set back: it is this test's only if it rose
     bounds = () if last.pids_peak is None or last.pids_peak > (first.pids_peak or 0) else ("pids_peak",)
     return Usage(

@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
-from orchestrator.model import CaseOutcome, Outcome, counting
+from orchestrator.model import FAILING_CASES, CaseOutcome, Outcome, counting
 from orchestrator.reports.encoding import to_json
 from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.output import tail_lines
-from orchestrator.reports.text import bounded, one_line, visible
+from orchestrator.reports.text import NAME_CHARACTERS, TEXT_CHARACTERS, bounded, one_line, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 SPEC_VERSION = "1.0.0"
-NAME_CHARACTERS = 1000
-TEXT_CHARACTERS = 20_000
 STATUSES = ("passed", "failed", "skipped", "pending", "other")
 
 _STATUS = {
@@ -72,27 +70,29 @@ class CtrfReport:
         write_atomically(path, self.pieces(summary))
 
     def pieces(self, summary: RunSummary) -> Iterator[bytes]:
-        """The whole report. Times are whole milliseconds, absolute ones since 1970."""
-        summed = {"tool": {"name": "orch", "version": __version__}, "summary": self._summary(summary)}
-        yield f'{_open(_head(summary), 0)},\n  "results": {_open(summed, 1)},\n    "tests": ['.encode()
+        """The whole report as `to_json` would write it, put together around the list of tests, which may be long.
+        Times are whole milliseconds, absolute ones since 1970.
+        """
+        results = {"tool": {"name": "orch", "version": __version__}, "summary": self._summary(summary)}
+        yield f'{_open(_head(summary), 0)},\n  "results": {_open(results, 1)},\n    "tests": ['.encode()
         yield from self._tests.read()
-        first = self._statuses.total()
-        for number, name in enumerate(summary.not_run, first):
-            yield _listed({"name": _name(name), "status": "pending", "duration": 0}, number).encode()
-        end = "\n    ]" if first or summary.not_run else "]"
+        ended = self._statuses.total()
+        for listed, name in enumerate(summary.not_run, ended):
+            yield _listed({"name": _name(name), "status": "pending", "duration": 0}, listed).encode()
+        end = "\n    ]" if ended or summary.not_run else "]"
         yield f'{end},\n    "environment": {_inside(_environment(summary), 2)}\n  }}\n}}\n'.encode()
 
     def _summary(self, summary: RunSummary) -> Document:
         statuses = self._statuses + Counter(pending=len(summary.not_run))
-        start = _moment(summary.run.started_at)
+        start, duration = _since_1970(summary.run.started_at), _milliseconds(summary.duration_seconds)
         return {
             "tests": statuses.total(),
             **{status: statuses[status] for status in STATUSES},
             "flaky": summary.digest.flaky_tests,
             "suites": len(self._suites),
             "start": start,
-            "stop": start + _milliseconds(summary.duration_seconds),
-            "duration": _milliseconds(summary.duration_seconds),
+            "stop": start + duration,
+            "duration": duration,
             "extra": {"exitCode": summary.exit_code, "status": summary.status.value},
         }
 
@@ -107,9 +107,9 @@ def _head(summary: RunSummary) -> Document:
     }
 
 
-def _listed(test: Document, number: int) -> str:
+def _listed(test: Document, before: int) -> str:
     """A test of the list, behind so many others."""
-    return f"{',' if number else ''}\n      {_inside(test, 3)}"
+    return f"{',' if before else ''}\n      {_inside(test, 3)}"
 
 
 def _inside(document: Mapping[str, Any], depth: int) -> str:
@@ -135,15 +135,11 @@ def _environment(summary: RunSummary) -> Document:
 
 
 def _test(result: TestResult) -> Document:
-    attempt, started = result.final, result.final.evidence.started_at
-    attempts = counting(result.attempts)
-    duration = _milliseconds(attempt.evidence.timings.test_seconds)
+    attempt, attempts = result.final, counting(result.attempts)
     found: Document = {
         "name": _name(attempt.assignment.key),
         "status": _STATUS[result.outcome],
-        "duration": duration,
-        "start": _moment(started),
-        "stop": _moment(started) + duration,
+        **_times(attempt),
         "suite": [_name(result.test.suite)],
         "rawStatus": result.verb.value,
         "filePath": _name(result.test.id.path),
@@ -163,22 +159,24 @@ def _test(result: TestResult) -> Document:
 
 
 def _retry(number: int, attempt: Attempt) -> Document:
-    duration, start = _milliseconds(attempt.evidence.timings.test_seconds), _moment(attempt.evidence.started_at)
     return {
         "attempt": number,
         "status": _STATUS[attempt.outcome],
-        "duration": duration,
-        "start": start,
-        "stop": start + duration,
+        **_times(attempt),
         "extra": {"profile": attempt.assignment.profile.name, "outcome": attempt.outcome.value},
         **_told(attempt, with_output=attempt.outcome is not Outcome.PASSED),
     }
 
 
+def _times(attempt: Attempt) -> Document:
+    evidence = attempt.evidence
+    start, duration = _since_1970(evidence.started_at), _milliseconds(evidence.timings.test_seconds)
+    return {"duration": duration, "start": start, "stop": start + duration}
+
+
 def _told(attempt: Attempt, *, with_output: bool) -> Document:
     """Message, the failed cases' texts, and the ends of both streams, where there are any."""
-    failed = (CaseOutcome.FAILED, CaseOutcome.ERROR)
-    trace = "\n\n".join(f"{c.name}\n{c.message}" for c in attempt.cases if c.outcome in failed)
+    trace = "\n\n".join(f"{c.name}\n{c.message}" for c in attempt.cases if c.outcome in FAILING_CASES)
     found: Document = {}
     if attempt.message:
         found["message"] = visible(bounded(attempt.message, TEXT_CHARACTERS))
@@ -214,5 +212,6 @@ def _milliseconds(seconds: float) -> int:
     return max(0, round(seconds * 1000))
 
 
-def _moment(moment: datetime) -> int:
+def _since_1970(moment: datetime) -> int:
+    """In milliseconds."""
     return round(moment.timestamp() * 1000)

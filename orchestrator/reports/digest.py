@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.model import Ledger, Outcome, Severity, Verb
+from orchestrator.model import FAILING, GOOD, Ledger, Outcome, Severity, Verb
 from orchestrator.reports.terminal import by_gravity, gravity_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ MAX_ROWS = 500
 """Of a table in a page."""
 MOST_MEMORY = 10
 
-_ENDED_BADLY = (Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED)
 _FIRST = itemgetter(0)
 
 
@@ -134,7 +133,7 @@ class Digest:
         if result.outcome is Outcome.PASSED:
             if kind := _passed_kind(result):
                 self.passed_kinds[kind] += 1
-        elif result.outcome in _ENDED_BADLY and (kind := _failed_kind(result)):
+        elif result.outcome in FAILING and (kind := _failed_kind(result)):
             self.failed_kinds[kind] += 1
 
     def _note_violations(self, result: TestResult, found: Iterable[Violation]) -> None:
@@ -208,7 +207,7 @@ def _slim_log(log: OutputLog, keep_output: bool) -> OutputLog:
 
 def is_failure(result: TestResult) -> bool:
     """True for all that neither passed nor was skipped."""
-    return result.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
+    return result.outcome not in GOOD
 
 
 def _passed_kind(result: TestResult) -> str | None:

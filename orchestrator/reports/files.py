@@ -9,6 +9,8 @@ import weakref
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from orchestrator.files import replace_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -17,20 +19,10 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write beside `path`, then rename: a reader never sees half a report, a failed write keeps the old one.
 
     `content` in one piece or in many. Folders are made as needed. The file gets the permissions that the umask
-    allows. Raises OSError.
+    allows: a CI agent of another user may have to read it. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.writelines([content] if isinstance(content, bytes) else content)
-        # mkstemp's 0600 would hide the report from a CI agent of another user.
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+    replace_file(path, content, mode=0o666 & ~_umask())
 
 
 class Pieces:

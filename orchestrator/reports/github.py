@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model import CaseOutcome, Outcome, Severity
+from orchestrator.model import FAILING_CASES, Outcome, Severity
 from orchestrator.reports.digest import Worst, is_failure
 from orchestrator.reports.summary import reproduce_line
 from orchestrator.reports.terminal import gravity_of, remarks
@@ -128,8 +128,7 @@ def _is_error(result: TestResult) -> bool:
 
 
 def _failed_cases(result: TestResult) -> list[str]:
-    failed = (CaseOutcome.FAILED, CaseOutcome.ERROR)
-    return [f"{c.name}: {c.message.strip()[:2000]}" for c in result.final.cases if c.outcome in failed][:5]
+    return [f"{c.name}: {c.message.strip()[:2000]}" for c in result.final.cases if c.outcome in FAILING_CASES][:5]
 
 
 def _line_number(result: TestResult) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
-from orchestrator.model import CaseOutcome, CaseResult, Outcome, Verb, counting
+from orchestrator.model import FAILING_CASES, GOOD, CaseOutcome, CaseResult, Outcome, Verb, counting
 from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.output import tail_text
-from orchestrator.reports.text import bounded, one_line, visible
+from orchestrator.reports.text import NAME_CHARACTERS, TEXT_CHARACTERS, bounded, one_line, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.model import Attempt, Source, TestResult, Usage
     from orchestrator.reports.digest import RunSummary
 
-NAME_CHARACTERS = 1000
-TEXT_CHARACTERS = 20_000
-
-_FAILED_CASES = (CaseOutcome.FAILED, CaseOutcome.ERROR)
-_GOOD = (Outcome.PASSED, Outcome.SKIPPED)
+_COUNTS = ("tests", "failures", "errors")
+"""What the whole report counts of its suites."""
 
 
 class JUnitReport:
@@ -49,16 +46,13 @@ class JUnitReport:
     def pieces(self, summary: RunSummary) -> Iterator[bytes]:
         """The report as UTF-8."""
         root = ET.Element("testsuites", _root_attributes(summary, self._totals))
-        head, _, tail = ET.tostring(root, encoding="utf-8", xml_declaration=True).partition(b" />")
+        empty = ET.tostring(root, encoding="utf-8", xml_declaration=True)
         if not self._totals:
-            yield head + b" />" + tail + b"\n"
+            yield empty + b"\n"
             return
-        yield head + b">\n"
+        yield empty.removesuffix(b" />") + b">\n"
         yield from self._suites.read()
         yield b"</testsuites>\n"
-
-
-_COUNTS = ("tests", "failures", "errors")
 
 
 def _root_attributes(summary: RunSummary, totals: Mapping[str, int]) -> dict[str, str]:
@@ -73,7 +67,8 @@ def _root_attributes(summary: RunSummary, totals: Mapping[str, int]) -> dict[str
 def _suite_text(result: TestResult, totals: Counter[str]) -> str:
     """A suite, indented, with its newline; counted in `totals`."""
     attempt = result.final
-    if len(result.attempts) == 1 and result.verb is Verb.PASS and not attempt.cases and attempt.outcome in _GOOD:
+    passed_at_once = len(result.attempts) == 1 and result.verb is Verb.PASS and attempt.outcome is Outcome.PASSED
+    if passed_at_once and not attempt.cases:
         totals["tests"] += 1
         return _plain_pass(result, attempt)
     suite = _suite(result)
@@ -92,21 +87,21 @@ def _plain_pass(result: TestResult, attempt: Attempt) -> str:
     assignment = attempt.assignment
     limits = assignment.profile.limits
     origin = _origin_lines(
-        (result.outcome, result.verb), assignment.profile.name, assignment.reason, assignment.test.suite
+        result.outcome, result.verb, assignment.profile.name, assignment.reason, assignment.test.suite
     )
+    figures = _figure_lines(attempt.evidence.usage)
+    limit = _limit_lines(limits.memory_bytes, limits.cpus, limits.timeout_seconds)
+    history = _lines(_history_pairs(result, attempt))
     return (
-        f"  <testsuite {suite}>\n    <properties>\n{origin}"
-        f"{_figure_lines(attempt.evidence.usage)}"
-        f"{_limit_lines(limits.memory_bytes, limits.cpus, limits.timeout_seconds)}"
-        f"{''.join([_line(*pair) for pair in _history_pairs(result, attempt)])}    </properties>\n"
-        f"    <testcase {case} />\n  </testsuite>\n"
+        f"  <testsuite {suite}>\n"
+        f"    <properties>\n{origin}{figures}{limit}{history}    </properties>\n"
+        f"    <testcase {case} />\n"
+        "  </testsuite>\n"
     )
 
 
-@lru_cache(maxsize=512)
-def _line(name: str, value: str) -> str:
-    """A property's. Most tests have most of theirs in common."""
-    return f'      <property name="{name}" value="{_attribute(one_line(value, TEXT_CHARACTERS))}" />\n'
+def _lines(pairs: Iterable[tuple[str, str]]) -> str:
+    return "".join([_line(*pair) for pair in pairs])
 
 
 def _figure_lines(usage: Usage) -> str:
@@ -121,7 +116,17 @@ def _figure_lines(usage: Usage) -> str:
     )
 
 
-# The same for many tests.
+# Most tests have most of their properties in common: these are found again, and not made.
+
+
+@lru_cache(maxsize=512)
+def _line(name: str, value: str) -> str:
+    return f'      <property name="{name}" value="{_attribute(one_line(value, TEXT_CHARACTERS))}" />\n'
+
+
+@lru_cache(maxsize=256)
+def _origin_lines(outcome: Outcome, verb: Verb, profile: str, reason: str, suite: str) -> str:
+    return _lines(_origin_pairs(outcome, verb, profile, reason, suite, flaky=False))
 
 
 @lru_cache(maxsize=64)
@@ -130,13 +135,8 @@ def _source_line(name: str, source: Source | None) -> str:
 
 
 @lru_cache(maxsize=256)
-def _origin_lines(word: tuple[Outcome, Verb], *names: str) -> str:
-    return "".join([_line(*pair) for pair in _origin_pairs(*word, False, *names)])
-
-
-@lru_cache(maxsize=256)
-def _limit_lines(*limits: float) -> str:
-    return "".join([_line(*pair) for pair in _limit_pairs(*limits)])
+def _limit_lines(memory_bytes: int, cpus: float, timeout_seconds: float) -> str:
+    return _lines(_limit_pairs(memory_bytes, cpus, timeout_seconds))
 
 
 def _attributes(attributes: Mapping[str, str]) -> str:
@@ -172,7 +172,7 @@ def _suite(result: TestResult) -> ET.Element:
     suite = ET.Element("testsuite", _suite_attributes(result, attempt, **numbers))
     suite.append(_properties(result))
     suite.extend(cases)
-    if any(earlier.outcome not in _GOOD for earlier in result.attempts):
+    if any(earlier.outcome not in GOOD for earlier in result.attempts):
         _add_output(suite, attempt)
     return suite
 
@@ -197,30 +197,32 @@ def _suite_attributes(
 
 def _properties(result: TestResult) -> ET.Element:
     element = ET.Element("properties")
-    for name, value in property_pairs(result):
+    for name, value in _property_pairs(result):
         ET.SubElement(element, "property", name=name, value=one_line(value, TEXT_CHARACTERS))
     return element
 
 
-def property_pairs(result: TestResult) -> Iterable[tuple[str, str]]:
+def _property_pairs(result: TestResult) -> Iterable[tuple[str, str]]:
     """`orch.*` properties of a test; a figure that was not measured has none."""
     attempt = result.final
     profile = attempt.assignment.profile
     limits = profile.limits
-    yield from _origin_pairs(
-        result.outcome, result.verb, result.flaky, profile.name, attempt.assignment.reason, result.test.suite
-    )
+    reason, suite = attempt.assignment.reason, result.test.suite
+    yield from _origin_pairs(result.outcome, result.verb, profile.name, reason, suite, flaky=result.flaky)
     yield from _figure_pairs(attempt.evidence.usage)
     yield from _limit_pairs(limits.memory_bytes, limits.cpus, limits.timeout_seconds)
     yield from _history_pairs(result, attempt)
 
 
-def _origin_pairs(outcome: Outcome, verb: Verb, flaky: bool, *names: str) -> Iterable[tuple[str, str]]:
-    """`names`: of the profile, the reason for it, and the suite."""
+def _origin_pairs(
+    outcome: Outcome, verb: Verb, profile: str, reason: str, suite: str, *, flaky: bool
+) -> Iterable[tuple[str, str]]:
     yield "orch.outcome", outcome.value
     yield "orch.verb", verb.value
     yield "orch.flaky", str(flaky).lower()
-    yield from zip(("orch.profile", "orch.reason", "orch.suite"), names, strict=True)
+    yield "orch.profile", profile
+    yield "orch.reason", reason
+    yield "orch.suite", suite
 
 
 _FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills", "throttled_seconds")
@@ -243,7 +245,7 @@ def _origin(source: Source | None) -> str:
     return "unknown" if source is None else source.value
 
 
-def _limit_pairs(memory_bytes: float, cpus: float, timeout_seconds: float) -> Iterable[tuple[str, str]]:
+def _limit_pairs(memory_bytes: int, cpus: float, timeout_seconds: float) -> Iterable[tuple[str, str]]:
     yield "orch.limit.memory_bytes", str(memory_bytes)
     yield "orch.limit.cpus", f"{cpus:g}"
     yield "orch.limit.timeout_seconds", f"{timeout_seconds:g}"
@@ -279,7 +281,7 @@ def _counted_attempts(result: TestResult) -> Sequence[Attempt]:
     """Attempts that show as retries: a pass in a larger profile, or after the engine failed, is not flaky. A
     failure in a reused slot that was tried again in a fresh one is none.
     """
-    return counting(result.attempts) if result.flaky or result.outcome not in _GOOD else result.attempts[-1:]
+    return counting(result.attempts) if result.flaky or result.outcome not in GOOD else result.attempts[-1:]
 
 
 def _keyed(attempt: Attempt) -> Iterable[tuple[tuple[str, int], CaseResult]]:
@@ -290,25 +292,25 @@ def _keyed(attempt: Attempt) -> Iterable[tuple[tuple[str, int], CaseResult]]:
 
 
 def _failed_by_key(attempt: Attempt) -> dict[tuple[str, int], CaseResult]:
-    return {key: case for key, case in _keyed(attempt) if case.outcome in _FAILED_CASES}
+    return {key: case for key, case in _keyed(attempt) if case.outcome in FAILING_CASES}
 
 
 def _unexplained(attempt: Attempt) -> bool:
     """True if the attempt ended badly and no case of it says so (a timeout, an OOM, a plain exit code)."""
-    if attempt.outcome in _GOOD:
+    if attempt.outcome in GOOD:
         return False
-    return attempt.outcome is not Outcome.FAILED or not any(c.outcome in _FAILED_CASES for c in attempt.cases)
+    return attempt.outcome is not Outcome.FAILED or not any(c.outcome in FAILING_CASES for c in attempt.cases)
 
 
 def _forbidden_flaky(result: TestResult) -> bool:
     """True if the last attempt passed and the run's policy calls the test failed all the same."""
-    return result.outcome not in _GOOD and result.final.outcome in _GOOD
+    return result.outcome not in GOOD and result.final.outcome in GOOD
 
 
 def _case(result: TestResult, key: tuple[str, int], case: CaseResult, failed: Sequence[CaseResult]) -> ET.Element:
     element = _testcase(result, case.name or f"case {key[1] + 1}", case.duration_seconds)
-    failures = [(c.outcome is CaseOutcome.ERROR, c.outcome.value, c.message, None) for c in failed]
-    passed = case.outcome not in _FAILED_CASES and not _forbidden_flaky(result)
+    failures = [_Failure(c.outcome is CaseOutcome.ERROR, c.outcome.value, c.message) for c in failed]
+    passed = case.outcome not in FAILING_CASES and not _forbidden_flaky(result)
     _add_failures(element, failures, passed=passed)
     if case.outcome is CaseOutcome.SKIPPED:
         _add_text(element, "skipped", case.message, kind="skipped")
@@ -321,7 +323,7 @@ def _whole(result: TestResult, attempts: Sequence[Attempt]) -> ET.Element:
     """A testcase for the test itself."""
     element = _testcase(result, str(result.test.id), result.final.evidence.timings.test_seconds)
     failures = [
-        (attempt.outcome is not Outcome.FAILED, attempt.outcome.value, attempt.message, attempt)
+        _Failure(attempt.outcome is not Outcome.FAILED, attempt.outcome.value, attempt.message, attempt)
         for attempt in attempts
         if _unexplained(attempt)
     ]
@@ -343,20 +345,25 @@ def _case_attributes(result: TestResult, name: str, seconds: float | None) -> di
     return {"classname": _name(classname), "name": _name(name), **known}
 
 
-def _add_failures(
-    element: ET.Element, failures: Sequence[tuple[bool, str, str, Attempt | None]], *, passed: bool
-) -> None:
-    """(is an error, type, message, attempt): flaky ones if it passed at last; else the first one counts."""
-    for number, (is_error, kind, message, attempt) in enumerate(failures):
-        word = "Error" if is_error else "Failure"
+class _Failure(NamedTuple):
+    is_error: bool
+    kind: str
+    message: str
+    attempt: Attempt | None = None
+    """Where what it printed belongs to this failure."""
+
+
+def _add_failures(element: ET.Element, failures: Sequence[_Failure], *, passed: bool) -> None:
+    """Flaky ones if it passed at last; else the first one counts, and the others are reruns of it."""
+    for number, failure in enumerate(failures):
+        word, text = "Error" if failure.is_error else "Failure", failure.message or failure.kind
         if not passed and number == 0:
-            _add_text(element, word.lower(), message or kind, kind=kind)
+            _add_text(element, word.lower(), text, kind=failure.kind)
             continue
-        rerun = _add_text(
-            element, ("flaky" if passed else "rerun") + word, message or kind, kind=kind, nested=True
-        )
-        if attempt is not None:
-            _add_output(rerun, attempt)
+        tag = f"flaky{word}" if passed else f"rerun{word}"
+        rerun = _add_text(element, tag, text, kind=failure.kind, nested=True)
+        if failure.attempt is not None:
+            _add_output(rerun, failure.attempt)
 
 
 def _add_text(element: ET.Element, tag: str, message: str, *, kind: str, nested: bool = False) -> ET.Element:

@@ -38,9 +38,12 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 1024 * 1000
 """GitHub drops a step's whole summary when it is larger than 1,024 KB."""
 MAX_OUTPUTS = 20
+"""Failures whose output is in the page; `digest` keeps that of a few more."""
 _OUTPUT_CHARACTERS = 10_000
+"""Of one failure: twenty of them fill a fifth of the page."""
+_NAME_CHARACTERS = 300
 _CLOSING = 200
-"""Bytes kept free for the line that says what was left out."""
+"""Bytes kept free for the line that says what was left out; it takes at most half of them."""
 
 
 def step_summary(summary: RunSummary, troubles: Sequence[Trouble], *, limit_bytes: int = LIMIT_BYTES) -> str:
@@ -69,15 +72,17 @@ def _sections(summary: RunSummary, troubles: Sequence[Trouble]) -> Iterator[str]
     if digest.failures:
         yield _titled("Failures", _results_table(digest.failures), digest.failed_tests)
     if digest.flaky:
+        # not `flaky_tests`: some of those may have been failed for it, and are above
         yield _titled("Flaky", _results_table(digest.flaky), digest.passed_kinds["flaky"])
     if troubles:
         yield _titled("Broken budgets", violations_table(troubles[:MAX_ROWS]), len(troubles))
     if digest.tests:
-        yield _titled("Most memory", _results_table(digest.most_memory.results), 0)
+        yield _titled("Most memory", _results_table(digest.most_memory.results))
     yield from (_output(result) for result in digest.failures[:MAX_OUTPUTS])
 
 
-def _titled(title: str, table: Table, count: int) -> str:
+def _titled(title: str, table: Table, count: int = 0) -> str:
+    """`count`: how many rows the table would have, were it not bounded by `MAX_ROWS`."""
     more = f"\n+{count - MAX_ROWS} more\n" if count > MAX_ROWS else ""
     return f"\n### {title}\n\n{table_text(table)}{more}"
 
@@ -105,12 +110,13 @@ def _results_table(results: Iterable[TestResult]) -> Table:
 
 
 def _name(result: TestResult) -> str:
-    return one_line(result.final.assignment.key, 300)
+    return one_line(result.final.assignment.key, _NAME_CHARACTERS)
 
 
 def _output(result: TestResult) -> str:
     lines = output_lines(result.final)
     # in `pre` GitHub makes no mentions and no links; a blank line does not end it, only its own tag does
     text = html.escape(bounded(visible("\n".join(lines)), _OUTPUT_CHARACTERS), quote=False)
+    # outside of it a comment behind the sign keeps them from being made
     title = html.escape(_name(result), quote=False).replace("@", "@<!-- -->").replace("#", "#<!-- -->")
     return f"\n<details><summary><code>{title}</code></summary>\n\n<pre>{text}\n</pre>\n\n</details>\n"

@@ -17,6 +17,11 @@ UNKNOWN = "?"
 
 ELLIPSIS = "…"
 
+NAME_CHARACTERS = 1000
+"""Most of a name in a report that is a file: a test may give itself one of megabytes."""
+TEXT_CHARACTERS = 20_000
+"""Most of a message, or of the end of a stream, there."""
+
 # C0 but tab and newline, DEL, C1, zero-width and bidirectional controls, line and paragraph separators,
 # surrogates (undecodable file names), interlinear marks, noncharacters and tag characters: all of them
 # can hide, reorder or forge text on a terminal or in a web page.

@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from orchestrator.model import CaseOutcome, CaseResult, Command, ResultsFormat
+from orchestrator.model import FAILING_CASES, CaseOutcome, CaseResult, Command, ResultsFormat
 from orchestrator.suites import pytest
 from orchestrator.suites.junit import JUNIT_BYTES, MAX_CASES, Report, ResultsError, read_junit, short_message
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-_FAILING = frozenset({CaseOutcome.FAILED, CaseOutcome.ERROR})
 _WORST_FIRST = (
     CaseOutcome.FAILED,
     CaseOutcome.ERROR,
@@ -117,7 +116,7 @@ def _tap_report(stdout: bytes, expected: bool, exit_code: int | None) -> CaseRep
 
 
 def _against_exit_code(report: CaseReport, exit_code: int | None) -> CaseReport:
-    failing = [case.name for case in report.cases if case.outcome in _FAILING]
+    failing = [case.name for case in report.cases if case.outcome in FAILING_CASES]
     if exit_code == 0 and failing:
         more = f" and {len(failing) - 1} more" if len(failing) > 1 else ""
         problem = short_message(f"the runner exited 0, but a case failed: {failing[0]}{more}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from orchestrator.model import CaseOutcome, Outcome
+from orchestrator.model import FAILING_CASES, CaseOutcome, Outcome
 
 if TYPE_CHECKING:
     from orchestrator.model import CaseResult, Command, EngineState, Evidence
@@ -29,7 +29,6 @@ _UNEXPECTED = {
     "gone": "the container was removed externally",
 }
 _MESSAGE_CHARACTERS = 300
-_FAILING = frozenset({CaseOutcome.FAILED, CaseOutcome.ERROR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +162,7 @@ def _ended(
         return Outcome.CRASHED, f"ended by {_signal_name(code - 128)}"
     if code in command.skip_exit_codes:
         return Outcome.SKIPPED, f"exit code {code}: nothing was run"
-    failing = next((case for case in cases if case.outcome in _FAILING), None)
+    failing = next((case for case in cases if case.outcome in FAILING_CASES), None)
     if code == 0:
         return _exited_zero(cases, failing, cases_problem)
     if failing is not None:

@@ -161,6 +161,30 @@ def test_head_takes_one_line(make_project: Callable[..., Orch]) -> None:
     assert json.loads(orch("runs", "list", "--format", "json").stdout)["runs"][0]["status"] == "interrupted"
 
 
+def test_old_runs_go_while_tests_run_and_a_stop_waits_for_none(orch: Orch) -> None:
+    profiles = orch.project / "profiles.yaml"
+    profiles.write_text(f"{PROFILES}retention: {{runs_count: 2}}\n")
+    for _ in range(2):
+        orch("run", "test/quick1.test.sh")
+    oldest, older = run_folders(orch)
+    with running(orch) as (process, _):
+        assert wait_until(lambda: not oldest.exists(), 10)
+        assert len(run_folders(orch)) == 2
+        profiles.write_text(f"{PROFILES}retention: {{runs_count: 1}}\n")
+        process.send_signal(signal.SIGSTOP)  # alive, but it does nothing
+        assert "1 run folders" in orch("runs", "prune").stdout
+        assert older not in run_folders(orch)
+        (mine,) = run_folders(orch)
+        orch("run", "test/quick1.test.sh")  # it is the newest now, and one is kept
+        assert mine in run_folders(orch)
+        process.send_signal(signal.SIGCONT)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130, stderr
+    assert "0 run folders" not in orch("runs", "prune").stdout
+    assert len(run_folders(orch)) == 1
+
+
 def test_sigusr1_says_what_is_running(orch: Orch) -> None:
     with running(orch) as (process, _):
         os.kill(process.pid, signal.SIGUSR1)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
+LATE_SECONDS = 0.3
 PRISTINE = (
     "set -e; for place in /tmp /dev/shm $ORCH_OUTPUT_DIR /dev/mqueue; do"
     ' test -z "$(ls -A $place)" || { echo "$place: $(ls -A $place)"; exit 9; }; done;'
@@ -138,6 +139,18 @@ def python_lane(engine: DockerEngine, tmp_path: Path, sampler: Sampler) -> Itera
     yield from _lane(engine, image, tmp_path, sampler)
 
 
+@pytest.fixture
+def late_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orch looks at a container between two tests later than it would: as on a busy machine."""
+    look = Meter.look_between
+
+    def late(self: Meter) -> turns.Look | None:
+        time.sleep(LATE_SECONDS)  # an agent that did not wait would have ended long before
+        return look(self)
+
+    monkeypatch.setattr(Meter, "look_between", late)
+
+
 def test_tests_share_a_container_and_nothing_else(lane: Lane) -> None:
     tests = [lane.test(f"echo out {n}; echo err {n} >&2; {PRISTINE}") for n in range(12)]
     found = lane.run(*tests)
@@ -168,14 +181,8 @@ def test_each_has_figures_of_its_own(lane: Lane) -> None:
     assert not again.usage.memory_peak_is_upper_bound
 
 
-def test_a_container_that_ends_is_looked_at_first(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
-    look = Meter.look_between
-
-    def late(self: Meter) -> turns.Look | None:
-        time.sleep(0.3)  # as on a busy machine: the agent would have ended long before
-        return look(self)
-
-    monkeypatch.setattr(Meter, "look_between", late)
+@pytest.mark.usefixtures("late_looks")
+def test_a_container_that_ends_is_looked_at_first(lane: Lane) -> None:
     tests = [
         lane.test(":"),
         lane.test("exit 3"),
@@ -188,14 +195,8 @@ def test_a_container_that_ends_is_looked_at_first(lane: Lane, monkeypatch: pytes
         assert evidence.engine_failure is None
 
 
-def test_the_next_one_begins_without_us(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
-    look = Meter.look_between
-
-    def late(self: Meter) -> turns.Look | None:
-        time.sleep(0.3)
-        return look(self)
-
-    monkeypatch.setattr(Meter, "look_between", late)
+@pytest.mark.usefixtures("late_looks")
+def test_the_next_one_begins_without_us(lane: Lane) -> None:
     say_when = "read up rest </proc/uptime; echo $up"
     fill = "dd if=/dev/zero of=/dev/null bs=12M count=1 2>/dev/null;"
     tests = [lane.test(f"{prefix} {say_when}") for prefix in ("", fill, "", "echo e >&2;", "")]
@@ -203,7 +204,7 @@ def test_the_next_one_begins_without_us(lane: Lane, monkeypatch: pytest.MonkeyPa
     assert len({container(e) for e in found}) == 1
     assert [e.stderr.tail for e in found] == [b"", b"", b"", b"e\n", b""]
     times = [float(e.stdout.tail) for e in found]
-    assert times[-1] - times[0] < 4 * 0.3  # each look took so long, and nobody waited for all of them
+    assert times[-1] - times[0] < 4 * LATE_SECONDS  # each look took so long, and nobody waited for all of them
     # who looked too late says so: what the second one needed may be in the third one's figure
     peaks = [(e.usage.memory_peak_bytes or 0, e.usage.memory_peak_is_upper_bound) for e in found]
     assert peaks[1][0] >= 12 * MIB

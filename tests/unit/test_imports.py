@@ -47,3 +47,15 @@ def test_a_list_of_tests_needs_no_database_and_no_engine(tmp_path, monkeypatch):
     )
     (tmp_path / "a.sh").touch()
     assert not imported("list") & {"sqlalchemy", "alembic", "docker", "rich", "jinja2"}
+
+
+def test_a_plan_looks_at_the_history_without_opening_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles.yaml").write_text(
+        'version: 1\nsuites:\n  - {name: sh, match: ["*.sh"], runner: shell}\n'
+    )
+    (tmp_path / "a.sh").touch()
+    for _ in range(2):
+        assert not imported("plan") & {"sqlalchemy", "alembic"}
+        imported("db", "path")  # makes it
+        assert (tmp_path / ".orch" / "resources.db").exists()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
-from orchestrator.model import CaseOutcome
+from orchestrator.model import FAILING_CASES
 from orchestrator.model_nightly import Course, Series
 from orchestrator.model_reports import Resource
 from orchestrator.reports.text import bounded, decode, one_line, visible
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 NAME_LIMIT = 300
 _LINE_LIMIT = 400
-_FAILED_CASES = (CaseOutcome.FAILED, CaseOutcome.ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +223,7 @@ def _attempt(attempt: AttemptRow) -> list[Any]:
 
 
 def _failed_cases(attempt: AttemptRow) -> Iterator[list[str]]:
-    failed = [case for case in attempt.cases if case.outcome in _FAILED_CASES]
+    failed = [case for case in attempt.cases if case.outcome in FAILING_CASES]
     for case in failed[:20]:
         yield [one_line(case.name, 200), case.outcome.value, one_line(case.message, _LINE_LIMIT)]
 

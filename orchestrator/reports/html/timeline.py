@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Outcome
-from orchestrator.model_nightly import GOOD
+from orchestrator.model import GOOD, Outcome
 from orchestrator.reports.html.svg import steps_path, strokes_path
 
 if TYPE_CHECKING:

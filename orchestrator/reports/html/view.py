@@ -7,8 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Outcome
-from orchestrator.model_nightly import GOOD
+from orchestrator.model import GOOD, Outcome
 from orchestrator.model_reports import Advice, Resource
 from orchestrator.reports.flaky import rate_text, sentences
 from orchestrator.reports.html.details import name_of

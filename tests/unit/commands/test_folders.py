@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.folders import SIZE_NAME, RunFolder, is_plain, old_runs
+from orchestrator.commands.folders import SIZE_NAME, RunFolder, is_plain
+from orchestrator.commands.oldruns import old_runs
 from orchestrator.config.settings import Retention
 from orchestrator.model import Outcome, OutputLog, TestResult, Verb
 from tests.unit.database.database_examples import make_assignment, make_attempt, make_run

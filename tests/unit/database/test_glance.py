@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.database.glance import glance
+from orchestrator.database.glance import glance_history
 from orchestrator.database.store import Database
 from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.model import Outcome, TestId
@@ -50,12 +50,12 @@ def file(tmp_path: Path) -> Path:
 
 def test_it_is_what_the_database_says(file: Path) -> None:
     before = file.read_bytes()
-    found = glance(file, ALL, project="demo")
+    found = glance_history(file, ALL, project="demo")
     assert found is not None
     assert set(found) == {KNOWN, BLIND}
     assert found[KNOWN].attempts == 20
     assert found[KNOWN].last_outcome is Outcome.FAILED
-    assert glance(file, ALL, project="another") == {}
+    assert glance_history(file, ALL, project="another") == {}
     assert [path.name for path in file.parent.iterdir()] == [file.name]  # no log, no lock
     assert file.read_bytes() == before
     with Database.open(None, state_dir=file.parent) as database:
@@ -63,17 +63,17 @@ def test_it_is_what_the_database_says(file: Path) -> None:
 
 
 def test_none_yet(tmp_path: Path) -> None:
-    assert glance(tmp_path / "resources.db", ALL, project="demo") == {}
+    assert glance_history(tmp_path / "resources.db", ALL, project="demo") == {}
     (tmp_path / "resources.db-wal").write_bytes(b"left of one that was removed")
-    assert glance(tmp_path / "resources.db", ALL, project="demo") is None
+    assert glance_history(tmp_path / "resources.db", ALL, project="demo") is None
 
 
 def test_an_open_database_is_opened_in_earnest(file: Path) -> None:
     with Database.open(None, state_dir=file.parent) as database:
         run = make_run()
         database.begin_run(run, [])
-        assert glance(file, ALL, project="demo") is None  # its log may hold more
-    assert glance(file, ALL, project="demo") is not None
+        assert glance_history(file, ALL, project="demo") is None  # its log may hold more
+    assert glance_history(file, ALL, project="demo") is not None
 
 
 def test_so_is_another_schema_s_or_program_s_and_a_damaged_one(file: Path) -> None:
@@ -81,13 +81,13 @@ def test_so_is_another_schema_s_or_program_s_and_a_damaged_one(file: Path) -> No
     with sqlite3.connect(file) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
     connection.close()
-    assert glance(file, ALL, project="demo") is None
+    assert glance_history(file, ALL, project="demo") is None
     file.write_bytes(whole[: len(whole) // 2])
-    assert glance(file, ALL, project="demo") is None
+    assert glance_history(file, ALL, project="demo") is None
     file.write_bytes(whole[:100] + b"\xff" * (len(whole) - 100))
-    assert glance(file, ALL, project="demo") is None
+    assert glance_history(file, ALL, project="demo") is None
     file.write_bytes(b"no database at all" * 100)
-    assert glance(file, ALL, project="demo") is None
+    assert glance_history(file, ALL, project="demo") is None
     file.unlink()
     sqlite3.connect(file).execute("CREATE TABLE other (a)").connection.close()
-    assert glance(file, ALL, project="demo") is None
+    assert glance_history(file, ALL, project="demo") is None

@@ -21,8 +21,8 @@ def turn(*, agent_peaks: tuple[int | None, int | None], peaks: tuple[int | None,
     return Turn(
         agent_before=Counters(cpu_seconds=1.0, memory_bytes=MIB, memory_peak_bytes=before),
         agent_after=Counters(cpu_seconds=1.5, memory_bytes=MIB, memory_peak_bytes=after),
-        before=Look(Counters(memory_bytes=2 * MIB, pids_peak=3), early),
-        after=Look(Counters(memory_bytes=2 * MIB, pids_peak=3), late),
+        before=Look(Counters(memory_bytes=2 * MIB, pids_peak=3), early, after is not None),
+        after=Look(Counters(memory_bytes=2 * MIB, pids_peak=3), late, after is not None),
     )
 
 
@@ -69,6 +69,14 @@ def test_a_peak_that_only_we_can_see(
 ) -> None:
     made = replace(turn(agent_peaks=(None, None), peaks=peaks), **changes)
     assert made.memory_peak() == (expected[0] * MIB, expected[1])
+
+
+def test_what_the_agent_reads_of_a_containers_whole_life_is_no_tests_peak() -> None:
+    """cgroup v2: before a container's first test the agent reads all there is, memory.peak too."""
+    first = turn(agent_peaks=(12, 15), peaks=(12, 2))
+    first = replace(first, after=replace(first.after, peak_is_shared=False))
+    assert first.memory_peak() == (2 * MIB, False)
+    assert turn_usage(first, ()).sources["memory_peak_bytes"] is Source.KERNEL
 
 
 def test_usage_says_whose_figures_they_are() -> None:

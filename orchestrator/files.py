@@ -1,0 +1,38 @@
+"""Files that orch writes for itself and for others: the user's cache folder, and files that appear whole or not at
+all.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/orch`, or `~/.cache/orch`; it may not be there. RuntimeError: the user has no home."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
+    return Path(home) / "orch"
+
+
+def replace_file(path: Path, content: bytes | Iterable[bytes], *, mode: int) -> None:
+    """Write beside `path`, then rename: a reader never sees half a file, a failed write keeps the old one.
+
+    `content` in one piece or in many, `mode` the permissions. Raises OSError.
+    """
+    import tempfile
+
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.writelines([content] if isinstance(content, bytes) else content)
+            os.fchmod(stream.fileno(), mode)
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
