@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orchestrator.model import GOOD, Outcome
 from orchestrator.model_reports import MINIMUM_FOR_TREND, Resource
@@ -45,8 +45,12 @@ class Course:
     """Which of them decided the test."""
     figures: Mapping[Resource, Sequence[float | None]] = field(default_factory=dict)
     """None: not measured. Of no resources where there are no attempts."""
+    highest: Mapping[Resource, float] | None = None
+    """The largest figures of a time of which these are only the newest attempts. None: they are all."""
     _measured: dict[Resource, Sequence[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What `measured` has said: a page asks it a dozen times of each test."""
+    """What `measured` has said: a page asks it a dozen times of each test, and as often what follows from it."""
+    _maxima: dict[Resource, float | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _medians: dict[Resource, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Attempts; an empty course is false."""
@@ -56,8 +60,24 @@ class Course:
         """What was measured of a resource, oldest first. KeyError: a report does not have it."""
         if resource not in self._measured:
             column = self.figures[resource] if self.run_ids else ()
-            self._measured[resource] = [figure for figure in column if figure is not None]
+            if None in column:
+                column = [figure for figure in column if figure is not None]
+            self._measured[resource] = cast("Sequence[float]", column)
         return self._measured[resource]
+
+    def maximum(self, resource: Resource) -> float | None:
+        """The largest figure; None: never measured."""
+        if self.highest is not None:
+            return self.highest.get(resource)
+        if resource not in self._maxima:
+            self._maxima[resource] = max(self.measured(resource), default=None)
+        return self._maxima[resource]
+
+    def median(self, resource: Resource) -> float:
+        """The figure in the middle. StatisticsError: never measured."""
+        if resource not in self._medians:
+            self._medians[resource] = median(self.measured(resource))
+        return self._medians[resource]
 
     def newest(self, count: int) -> Course:
         """The last so many attempts."""
@@ -140,7 +160,7 @@ class NightTest:
 
     def maximum(self, resource: Resource) -> float | None:
         """The largest figure within the window; None: never measured."""
-        return max(self.now.measured(resource), default=None)
+        return self.now.maximum(resource)
 
     def history(self, resource: Resource) -> tuple[float, ...]:
         """All that was measured, oldest first, the window's included."""
@@ -148,10 +168,11 @@ class NightTest:
 
     def change(self, resource: Resource) -> float | None:
         """Median within the window against that of before: 0.25 is a quarter more. None: too few before."""
-        before, now = self.before.measured(resource), self.now.measured(resource)
-        if len(before) < MINIMUM_FOR_TREND or not now or not (usual := median(before)):
+        before, now = self.before, self.now
+        if len(before.measured(resource)) < MINIMUM_FOR_TREND or not now.measured(resource):
             return None
-        return median(now) / usual - 1
+        usual = before.median(resource)
+        return now.median(resource) / usual - 1 if usual else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

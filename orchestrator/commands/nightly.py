@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
+from orchestrator.commands.beside import beside
 from orchestrator.commands.folders import attempt_folder_name
+from orchestrator.commands.opening import opened_for_report
 from orchestrator.commands.printing import note
 from orchestrator.commands.session import project_name
 from orchestrator.database import queries
@@ -26,10 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from orchestrator.commands.beside import Helper
     from orchestrator.commands.printing import Window
     from orchestrator.config.settings import Config
     from orchestrator.database.store import Database
-    from orchestrator.model import Profile
+    from orchestrator.model import Profile, TestId
     from orchestrator.model_nightly import Nightly
     from orchestrator.model_reports import AttemptRow
 
@@ -40,34 +44,61 @@ _MOST_TAILS = 200
 """Tests whose output is read."""
 
 
-def write_reports(
-    db: Database, window: Window, *, config: Config, html: Path | None, prometheus: Path | None
-) -> None:
+def write_reports(window: Window, *, config: Config, html: Path | None, prometheus: Path | None) -> None:
     """Each file whole or not at all. UsageError: it cannot be written."""
-    report = queries.nightly(db, since=window.since, until=window.until, orch_version=__version__)
-    if html is not None:
-        from orchestrator.reports.html.page import nightly_page
+    from orchestrator.database import store  # noqa: F401 - before a fork, for both
 
-        verdicts = judged(db, report, profiles=config.profiles, project=project_name(config))
-        tails = dict(_tails(report, config.state_dir))
-        _write(html, nightly_page(report, tails, verdicts=verdicts).encode(), report)
-    if prometheus is not None:
-        from orchestrator.reports.prometheus import prometheus_text
+    with beside(lambda: _judged_alone(window, config), worthwhile=html is not None) as helper:
+        with opened_for_report(config) as db:
+            helper.begin()
+            report = queries.nightly(db, since=window.since, until=window.until, orch_version=__version__)
+            if html is not None:
+                _write_page(html, db, report, config, helper)
+        if prometheus is not None:
+            from orchestrator.reports.prometheus import prometheus_text
 
-        _write(prometheus, prometheus_text(report), report)
+            _write(prometheus, prometheus_text(report), report)
 
 
-def judged(db: Database, report: Nightly, *, profiles: Mapping[str, Profile], project: str) -> Verdicts:
-    """Flaky tests with the causes of their failures, and advice on profiles, by 30 days of history."""
-    since = report.until - WINDOW
-    found = queries.flaky_tests(db, since=since, until=report.until)
+def _write_page(html: Path, db: Database, report: Nightly, config: Config, helper: Helper[Verdicts]) -> None:
+    from orchestrator.reports.html.page import nightly_page
+
+    tails = dict(_tails(report, config.state_dir))
+    verdicts = helper.answer()
+    if verdicts is None:
+        firsts = {test.test_id: test.attempts[0] for test in report.tests}
+        verdicts = judged(db, firsts, until=report.until, profiles=config.profiles, project=project_name(config))
+    _write(html, nightly_page(report, tails, verdicts=verdicts).encode(), report)
+
+
+def _judged_alone(window: Window, config: Config) -> Verdicts:
+    """`judged`, by a process that knows nothing of the report yet."""
+    with opened_for_report(config) as db:
+        until = window.until or datetime.now(tz=UTC)
+        firsts = queries.first_attempts(db, since=window.since, until=until)
+        return judged(db, firsts, until=until, profiles=config.profiles, project=project_name(config))
+
+
+def judged(
+    db: Database,
+    firsts: Mapping[TestId, AttemptRow],
+    *,
+    until: datetime,
+    profiles: Mapping[str, Profile],
+    project: str,
+) -> Verdicts:
+    """Flaky tests with the causes of their failures, and advice on profiles, by 30 days of history. `firsts`: the
+    tests that advice is wanted for, with the first attempt of their last run.
+    """
+    since = until - WINDOW
+    found = queries.flaky_tests(db, since=since, until=until)
     history = queries.observed(db, project=project, since=since)
     advice = []
-    for test in report.tests:
-        current = _present_profile(test.attempts[0], profiles)
+    for test, first in firsts.items():
+        current = _present_profile(first, profiles)
         if current is not None:
-            known = history.get(test.test_id, Observations())
-            advice.append(suggest(test.test_id, known, current=current, profiles=profiles.values()))
+            known = history.get(test, Observations())
+            advice.append(suggest(test, known, current=current, profiles=profiles.values()))
     return Verdicts(
         flaky=tuple(worst_first((test, find(test)) for test in found)),
         advice=tuple(sorted(advice, key=gravest_first)),

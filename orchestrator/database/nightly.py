@@ -15,31 +15,33 @@ import sqlalchemy as sa
 
 from orchestrator.database import schema
 from orchestrator.database.coverage import EXACT_DAYS
+from orchestrator.database.deciding import decided_in, runs_within
 from orchestrator.database.encode import unpack_columns
-from orchestrator.database.loading import load_run, run_rows
+from orchestrator.database.loading import load_run
+from orchestrator.database.longwindows import is_long, window_sums
 from orchestrator.database.plain import PlainQuery, in_parts, moment_of, plain_rows
-from orchestrator.database.resources import EXPRESSIONS, UNJUDGED, window
+from orchestrator.database.resources import EXPRESSIONS, window
 from orchestrator.database.rows import names_of_tests
-from orchestrator.model import Outcome, ViolationKind
+from orchestrator.model import Outcome, TestId, ViolationKind
 from orchestrator.model_nightly import PAST_RESOURCES, PRESENT_RESOURCES, Cost, Course, Nightly, NightTest, Series
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
+    from orchestrator.database.longwindows import WindowSums
     from orchestrator.database.plain import PlainRows
     from orchestrator.database.store import Database
-    from orchestrator.model import TestId
-    from orchestrator.model_reports import AttemptRow, Resource, RunRecord, RunRow
+    from orchestrator.model_reports import Resource, RunRecord, RunRow
 
     Rows = Mapping[TestId, PlainRows]
     """Of judged attempts, oldest first: `_COLUMNS`, then figures."""
-    Decided = tuple[tuple[AttemptRow, ...], AttemptRow]
 
 HISTORY_WINDOWS = 14
 """How many windows before the one reported on trends go back: two weeks of nights."""
 LONG_HISTORY_ATTEMPTS = 50
-"""Where those are more than `EXACT_DAYS`, trends rest on so many attempts of each test at most, the newest."""
+"""Where those are more than `EXACT_DAYS`, trends rest on so many attempts of each test at most, the newest; so do
+a test's medians and course of a window that is longer than that itself. Its highest figures are those of all.
+"""
 
 _COLUMNS = ("test_id", "id", "run_id", "outcome", "started_at", "is_final")
 _TEST, _ATTEMPT, _RUN, _STARTED = map(_COLUMNS.index, ("test_id", "id", "run_id", "started_at"))
@@ -51,13 +53,15 @@ def nightly(
 ) -> Nightly:
     """What a report of [since, until) says; None: from the beginning, until now.
 
-    Work and memory are those of 15 such windows, not of the whole database.
+    Work and memory are those of 15 such windows, not of the whole database; of one that is longer than
+    `EXACT_DAYS`, those of its newest attempts and of its days' sums.
     """
     made_at = datetime.now(tz=UTC)
     end = until or made_at
-    runs = _runs(db, since, end)
+    runs = runs_within(db, since, end)
     now, before = _past(db, since, end)
-    decided, loaded = _decided(db, runs, set(now))
+    sums = _sums(db, since, end)
+    decided, loaded = decided_in(db, runs, set(now))
     previous = {test: found for test, rows in before.items() if (found := _last_final(rows)) is not None}
     kinds = _violation_kinds(db, list(previous.values()))
     samples = _samples(db, [last.id for _, last in decided.values()])
@@ -67,7 +71,7 @@ def nightly(
             attempts=attempts,
             last=last,
             samples=samples.get(last.id, Series()),
-            now=_course(now.get(test, ()), PRESENT_RESOURCES),
+            now=_course(now.get(test, ()), PRESENT_RESOURCES, sums),
             before=_course(before.get(test, ()), PAST_RESOURCES),
             kinds_before=kinds[previous[test]] if test in previous else frozenset(),
         )
@@ -83,32 +87,31 @@ def nightly(
         tests=tests,
         began=_began(rows for found in (before, now) for test, rows in found.items() if test in decided),
         gone=_gone(before, set(decided), since, end),
-        cost=_cost(db, since, end),
-        cost_before=None if since is None else _nonzero(_cost(db, since - (end - since), since)),
+        cost=_cost(db, since, end, sums),
+        cost_before=None if since is None else _nonzero(_cost_before(db, since, end)),
     )
-
-
-def _runs(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, ...]:
-    runs = schema.runs
-    query = sa.select(runs.c.id).where(runs.c.started_at < end).order_by(runs.c.started_at.desc())
-    if since is not None:
-        query = query.where(runs.c.started_at >= since)
-    with db.reading() as connection:
-        ids = connection.execute(query).scalars().all()
-        return tuple(run for part in in_parts(ids) for run in run_rows(connection, part))
 
 
 def _past(db: Database, since: datetime | None, end: datetime) -> tuple[Rows, Rows]:
     """Judged attempts by test, oldest first: those of the window, and those of the windows before."""
     with db.reading() as connection:
         names = names_of_tests(connection)
-        now = _by_name(plain_rows(connection, _in_order(since, end, PRESENT_RESOURCES)), names)
+        if is_long(connection, since, end):
+            now = _newest(connection, names, _query(since, end, PRESENT_RESOURCES))
+        else:
+            now = _by_name(plain_rows(connection, _in_order(since, end, PRESENT_RESOURCES)), names)
         if since is None:
             return now, {}
         start = since - HISTORY_WINDOWS * (end - since)
         if since - start <= timedelta(days=EXACT_DAYS):
             return now, _by_name(plain_rows(connection, _in_order(start, since, PAST_RESOURCES)), names)
-        return now, _newest(connection, names, start, since)
+        return now, _newest(connection, names, _query(start, since, PAST_RESOURCES))
+
+
+def _sums(db: Database, since: datetime | None, end: datetime) -> WindowSums | None:
+    """Of a long window; None: its attempts are read."""
+    with db.reading() as connection:
+        return window_sums(connection, since, end, PRESENT_RESOURCES) if is_long(connection, since, end) else None
 
 
 def _query(start: datetime | None, end: datetime, resources: Iterable[Resource]) -> sa.Select[Any]:
@@ -129,14 +132,14 @@ def _by_name(rows: PlainRows, names: Mapping[str, TestId]) -> Rows:
     return {test: rows for test, rows in found.items() if rows}
 
 
-def _newest(connection: sa.Connection, names: Mapping[str, TestId], start: datetime, end: datetime) -> Rows:
+def _newest(connection: sa.Connection, names: Mapping[str, TestId], query: sa.Select[Any]) -> Rows:
     """Of each test the newest attempts, not more than a trend needs: a long history would be most of a report.
 
     As many as all tests need together, and a fifth more, are read in order of time, half as quickly again as test
     by test; that is left to those that ran less often.
     """
     attempts, enough = schema.attempts, LONG_HISTORY_ATTEMPTS
-    query = _query(start, end, PAST_RESOURCES).order_by(attempts.c.started_at.desc(), attempts.c.id.desc())
+    query = query.order_by(attempts.c.started_at.desc(), attempts.c.id.desc())
     most = enough * len(names) * 6 // 5
     found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in names}
     latest = plain_rows(connection, query.limit(most))
@@ -152,16 +155,25 @@ def _newest(connection: sa.Connection, names: Mapping[str, TestId], start: datet
     return _by_name(sorted(every, key=itemgetter(_STARTED, _ATTEMPT)), names)
 
 
-def _course(rows: PlainRows, resources: Sequence[Resource]) -> Course:
+def _course(rows: PlainRows, resources: Sequence[Resource], sums: WindowSums | None = None) -> Course:
     if not rows:
         return Course()
-    _, _, runs, outcomes, _, finals, *figures = zip(*rows, strict=True)
+    keys, _, runs, outcomes, _, finals, *figures = zip(*rows, strict=True)
     return Course(
         run_ids=runs,
         outcomes=tuple(map(_OUTCOMES.__getitem__, outcomes)),
         finals=finals,
         figures=dict(zip(resources, figures, strict=True)),
+        highest=None if sums is None else _highest(sums, set(keys)),
     )
+
+
+def _highest(sums: WindowSums, keys: Iterable[str]) -> Mapping[Resource, float]:
+    """Of a test of these keys: tests of two projects may have the same name."""
+    known = [sums.highest.get(key, {}) for key in keys]
+    return {
+        r: max(some[r] for some in known if r in some) for r in PRESENT_RESOURCES if any(r in s for s in known)
+    }
 
 
 def _began(found: Iterable[PlainRows]) -> Mapping[str, datetime]:
@@ -178,36 +190,6 @@ def _began(found: Iterable[PlainRows]) -> Mapping[str, datetime]:
 def _last_final(rows: PlainRows) -> str | None:
     """Id of the last attempt that decided the test."""
     return next((attempt for _, attempt, _, _, _, final, *_ in reversed(rows) if final), None)
-
-
-def _decided(
-    db: Database, runs: Iterable[RunRow], wanted: AbstractSet[TestId]
-) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
-    """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged
-    has those of the newest run that had it. With the runs that were loaded for it.
-    """
-    found: dict[TestId, Decided] = {}
-    unjudged: dict[TestId, Decided] = {}
-    loaded: dict[str, RunRecord] = {}
-    for run in runs:
-        record = loaded[run.id] = load_run(db, run.id)
-        for test, attempts in _by_test(record).items():
-            finals = [a for a in attempts if a.final]
-            judged = [a for a in finals if a.outcome not in UNJUDGED]
-            if judged:
-                found.setdefault(test, (attempts, judged[-1]))
-            elif finals:
-                unjudged.setdefault(test, (attempts, finals[-1]))
-        if wanted <= found.keys():
-            break
-    return {**unjudged, **found}, loaded
-
-
-def _by_test(record: RunRecord) -> Mapping[TestId, tuple[AttemptRow, ...]]:
-    by_test: dict[TestId, list[AttemptRow]] = defaultdict(list)
-    for attempt in record.attempts:
-        by_test[attempt.test_id].append(attempt)
-    return {test: tuple(attempts) for test, attempts in by_test.items()}
 
 
 def _violation_kinds(db: Database, attempt_ids: Sequence[str]) -> Mapping[str, frozenset[ViolationKind]]:
@@ -258,21 +240,31 @@ def _gone(before: Rows, here: Collection[TestId], since: datetime | None, end: d
     return tuple(sorted(lately - set(here), key=str))
 
 
-def _cost(db: Database, since: datetime | None, end: datetime) -> Cost:
+def _cost(db: Database, since: datetime | None, end: datetime, sums: WindowSums | None) -> Cost:
+    """`sums`: of the window's attempts, where it is a long one."""
     attempts, runs = schema.attempts, schema.runs
     within = [attempts.c.started_at < end]
     begun = [runs.c.started_at < end]
     if since is not None:
         within.append(attempts.c.started_at >= since)
         begun.append(runs.c.started_at >= since)
-    sums = sa.select(
-        sa.func.count(), sa.func.sum(attempts.c.cpu_seconds), sa.func.sum(attempts.c.test_seconds)
-    ).where(*within)
     lengths = sa.select(sa.func.count(), sa.func.sum(runs.c.duration_seconds)).where(*begun)
     with db.reading() as connection:
-        count, cpu, length = connection.execute(sums).one()
         number, wall = connection.execute(lengths).one()
+        if sums is None:
+            cpu_and_test = sa.func.sum(attempts.c.cpu_seconds), sa.func.sum(attempts.c.test_seconds)
+            count, cpu, length = connection.execute(sa.select(sa.func.count(), *cpu_and_test).where(*within)).one()
+        else:
+            count, cpu, length = sums.attempts, sums.cpu_seconds, sums.test_seconds
     return Cost(runs=number, attempts=count, wall_seconds=wall or 0.0, cpu_seconds=cpu, test_seconds=length or 0.0)
+
+
+def _cost_before(db: Database, since: datetime, end: datetime) -> Cost:
+    """Of the window of the same length before."""
+    start = since - (end - since)
+    with db.reading() as connection:
+        sums = window_sums(connection, start, since, ()) if is_long(connection, start, since) else None
+    return _cost(db, start, since, sums)
 
 
 def _nonzero(cost: Cost) -> Cost | None:

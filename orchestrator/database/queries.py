@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator.database.broken import broken_budgets as broken_budgets, troubles as troubles
     from orchestrator.database.compare import diff_runs as diff_runs
+    from orchestrator.database.deciding import first_attempts as first_attempts
     from orchestrator.database.export import export_run as export_run
     from orchestrator.database.flaky import flaky_tests as flaky_tests
     from orchestrator.database.loading import (
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
         observed as observed,
         runs_up_to as runs_up_to,
     )
-    from orchestrator.database.ranking import offenders as offenders
+    from orchestrator.database.ranking import offenders as offenders, offenders_by as offenders_by
     from orchestrator.database.sizes import database_size as database_size
-    from orchestrator.database.usage import first_usage as first_usage, usage_report as usage_report
+    from orchestrator.database.usage import (
+        first_usage as first_usage,
+        later_usage as later_usage,
+        usage_report as usage_report,
+    )
 
 _MODULES = {
     "broken_budgets": "broken",
@@ -39,15 +44,18 @@ _MODULES = {
     "failed_tests": "loading",
     "figures_of_runs": "observed",
     "find_run": "loading",
+    "first_attempts": "deciding",
     "first_usage": "usage",
     "flaky_tests": "flaky",
     "has_branch": "observed",
+    "later_usage": "usage",
     "list_runs": "loading",
     "load_run": "loading",
     "load_samples": "loading",
     "nightly": "nightly",
     "observed": "observed",
     "offenders": "ranking",
+    "offenders_by": "ranking",
     "runs_up_to": "observed",
     "troubles": "broken",
     "usage_report": "usage",

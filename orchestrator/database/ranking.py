@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from orchestrator.database.coverage import EXACT_DAYS, stretches
+from orchestrator.database.plain import plain_rows
 from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, MEMORY_RATIO, window
 from orchestrator.database.rows import test_id
 from orchestrator.database.schema import attempts, daily_usage, tests
@@ -17,6 +19,8 @@ from orchestrator.model import Outcome
 from orchestrator.model_reports import OffenderRow, Resource
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from orchestrator.database.coverage import Stretch
     from orchestrator.database.store import Database
 
@@ -34,16 +38,31 @@ def offenders(
     `by`: a value of `Resource`. A test that used nothing of a resource is no offender.
     """
     resource = Resource(by)
+    return offenders_by(db, (resource,), since=since, until=until, limit=limit)[resource]
+
+
+def offenders_by(
+    db: Database,
+    resources: Sequence[Resource],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 10,
+) -> Mapping[Resource, tuple[OffenderRow, ...]]:
+    """`offenders` by each of several resources, ranked in one pass."""
+    found = {}
     with db.reading() as connection:
-        ranked = _ranked(connection, resource, since=since, until=until)[:limit]
-        reader = UsageReader(connection, since=since, until=until, resources=(resource,))
-        figure, within = EXPRESSIONS[resource], window(since, until)
-        worst = [_worst_attempt(connection, row, figure, within) for row in ranked]
-        return tuple(
-            _offender(attempt, rank=rank, by=resource, ranked=row, reader=reader)
-            for rank, (row, attempt) in enumerate(zip(ranked, worst, strict=True), start=1)
-            if attempt is not None
-        )
+        ranking = _ranked(connection, resources, since=since, until=until)
+        within = window(since, until)
+        for resource, ranked in ranking.items():
+            reader = UsageReader(connection, since=since, until=until, resources=(resource,))
+            worst = [_worst_attempt(connection, row, EXPRESSIONS[resource], within) for row in ranked[:limit]]
+            found[resource] = tuple(
+                _offender(attempt, rank=rank, by=resource, ranked=row, reader=reader)
+                for rank, (row, attempt) in enumerate(zip(ranked, worst, strict=False), start=1)
+                if attempt is not None
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,38 +75,48 @@ class _Ranked:
 
 
 def _ranked(
-    connection: sa.Connection, resource: Resource, *, since: datetime | None, until: datetime | None
-) -> list[_Ranked]:
-    """All tests that used something of the resource, worst first; among equals, by their key."""
+    connection: sa.Connection, resources: Sequence[Resource], *, since: datetime | None, until: datetime | None
+) -> Mapping[Resource, list[_Ranked]]:
+    """By each resource all tests that used something of it, worst first; among equals, by their key."""
     kept = connection.execute(sa.select(sa.func.min(attempts.c.started_at))).scalar()
-    found: dict[str, tuple[float, int]] = {}
+    found: dict[Resource, dict[str, tuple[float, int]]] = {resource: {} for resource in resources}
     for part in stretches(connection, since, until):
-        query = _by_day(resource, part, kept) if part.by_day else _by_attempt(resource, part)
-        for key, worst, measured in connection.execute(query):
-            highest, number = found.get(key, (0.0, 0))
-            found[key] = (max(highest, worst), number + int(measured))
+        query = _by_day(resources, part, kept) if part.by_day else _by_attempt(resources, part)
+        for key, *figures in plain_rows(connection, query):
+            for resource, worst, measured in zip(resources, figures[::2], figures[1::2], strict=True):
+                if worst is not None and worst > 0:
+                    highest, number = found[resource].get(key, (0.0, 0))
+                    found[resource][key] = (max(highest, worst), number + int(measured))
+    return {resource: _in_order(tests) for resource, tests in found.items()}
+
+
+def _in_order(found: Mapping[str, tuple[float, int]]) -> list[_Ranked]:
     ranked = [_Ranked(worst, key, number) for key, (worst, number) in found.items()]
     return sorted(ranked, key=lambda row: (-row.worst, row.test_id))
 
 
-def _by_attempt(resource: Resource, part: Stretch) -> sa.Select[Any]:
-    figure = EXPRESSIONS[resource]
+def _by_attempt(resources: Sequence[Resource], part: Stretch) -> sa.Select[Any]:
     # Grouped by the test itself, SQLite walks the index of figures from end to end, 180 MB at a million attempts,
     # where there is a day to look at. Not a bound value: PostgreSQL would take two of them for two expressions.
     test: sa.ColumnElement[Any] = attempts.c.test_id
     if part.since is not None and (part.until or datetime.now(tz=UTC)) - part.since <= timedelta(days=EXACT_DAYS):
         test = sa.func.coalesce(test, sa.literal_column("''"))
-    query = sa.select(test, sa.func.max(figure), sa.func.count(figure))
-    return query.where(window(part.since, part.until), figure > 0).group_by(test)
+    figures = [EXPRESSIONS[resource] for resource in resources]
+    counts = [sa.func.count(sa.case((figure > 0, figure))) for figure in figures]
+    query = sa.select(test, *chain(*zip(map(sa.func.max, figures), counts, strict=True)))
+    return query.where(window(part.since, part.until)).group_by(test)
 
 
-def _by_day(resource: Resource, part: Stretch, kept: datetime | None) -> sa.Select[Any]:
+def _by_day(resources: Sequence[Resource], part: Stretch, kept: datetime | None) -> sa.Select[Any]:
     """Of days whose attempts are still there: an offender is one that can be looked at."""
-    days, name = daily_usage.c, DAILY_NAMES[resource]
+    days, names = daily_usage.c, [DAILY_NAMES[resource] for resource in resources]
     # No index by day: the window is long, and the rows lie in the order of tests, as they are grouped.
     day = sa.func.coalesce(days.day, "")
-    highest = days[f"{name}_max"]
-    query = sa.select(days.test_id, sa.func.max(highest), sa.func.sum(days[f"{name}_count"])).where(highest > 0)
+    highest = [days[f"{name}_max"] for name in names]
+    counts = [
+        sa.func.sum(sa.case((most > 0, days[f"{name}_count"]))) for most, name in zip(highest, names, strict=True)
+    ]
+    query = sa.select(days.test_id, *chain(*zip(map(sa.func.max, highest), counts, strict=True)))
     first = max((moment for moment in (part.since, kept) if moment is not None), default=None)
     if first is not None:
         query = query.where(day >= first.date().isoformat())

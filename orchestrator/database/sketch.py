@@ -65,14 +65,19 @@ def keys(sketches: Sequence[bytes]) -> array[int]:
 
 def keys_of(values: Iterable[float]) -> array[int]:
     """As `keys`, of values that are in no sketch yet."""
-    return array("I", [bucket(value) << 16 | 1 for value in values])
+    log, lowest, width, most = math.log, _LOWEST, _WIDTH, _HIGHEST_BUCKET
+    numbers = [  # as `bucket`, of which the call alone would take half the time
+        min(1 + round(log(value / lowest) / width), most) if value > lowest else int(value > 0) for value in values
+    ]
+    return array("I", [number << 16 | 1 for number in numbers])
 
 
 class Ordered:
     """Keys put in order, for percentiles."""
 
     def __init__(self, keys: array[int]) -> None:
-        self._keys = sorted(keys)
+        self._keys = keys.tolist()  # a third quicker than `sorted` of an array
+        self._keys.sort()
         self.count = count_of(keys)
         """How many values they stand for."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ from orchestrator.database.spreads import Days, Values, history_of, joined, medi
 from orchestrator.model_reports import HEADLINES, Resource, UsageRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.database.spreads import Part
     from orchestrator.database.store import Database
@@ -54,29 +54,75 @@ def first_usage(
     resources: Sequence[Resource] = HEADLINES,
     sort: str = "test",
     limit: int,
+    later: Callable[[], Mapping[TestId, Sequence[UsageRow]] | None] = lambda: None,
 ) -> tuple[tuple[UsageRow, ...], int]:
     """The rows of the first `limit` tests of `usage_report`, ordered by a figure of the first resource (`runs`,
     `maximum`, …, `trend`; largest first, a test without it last) or by name (`test`); and how many tests are left
-    out. Of those only what their place takes is read.
+    out. Of those only what their place takes is read. `later`: asks another process for its `later_usage`, once
+    the other half is done.
     """
     with db.reading() as connection:
-        reader = UsageReader(connection, since=since, until=until, resources=resources)
-        named = _named(connection)
-        ranked: dict[TestId, list[UsageRow]] = {}
-        if sort != "test":
-            ranking = UsageReader(connection, since=since, until=until, resources=resources[:1])
-            ranked = {test: ranking.of(test, keys) for test, keys in named.items()}
-            named = dict(sorted(named.items(), key=lambda item: _rank(ranked[item[0]], sort)))
-        whole = ranked if len(resources) == 1 else {}
+        order = _Order(connection, since=since, until=until, resources=resources, sort=sort)
+        known = {test: order.rows(test) for test in order.halves(limit)[0]}
+        known.update(later() or {})
         shown: list[UsageRow] = []
         taken = more = 0
-        for test, keys in named.items():
+        for test, keys in order.named.items():
             if taken == limit:
-                more += any(map(reader.has_any, keys))
-            elif rows := whole.get(test) or reader.of(test, keys):
+                more += any(map(order.reader.has_any, keys))
+            elif rows := known[test] if test in known else order.rows(test):
                 shown += rows
                 taken += 1
     return tuple(shown), more
+
+
+def later_usage(
+    db: Database,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    resources: Sequence[Resource] = HEADLINES,
+    sort: str = "test",
+    limit: int,
+) -> Mapping[TestId, Sequence[UsageRow]]:
+    """Of what `first_usage` reads, the latter half: of each test its rows."""
+    with db.reading() as connection:
+        needed = sort if limit < len(_named(connection)) else "test"  # all are shown: whichever half will do
+        order = _Order(connection, since=since, until=until, resources=resources, sort=needed)
+        return {test: order.rows(test) for test in order.halves(limit)[1]}
+
+
+class _Order:
+    """Tests in the order in which they are shown."""
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        *,
+        since: datetime | None,
+        until: datetime | None,
+        resources: Sequence[Resource],
+        sort: str,
+    ) -> None:
+        self.reader = UsageReader(connection, since=since, until=until, resources=resources)
+        self.named = self._by_name = _named(connection)
+        self._whole: Mapping[TestId, Sequence[UsageRow]] = {}
+        """Rows that putting them in order took."""
+        if sort != "test":
+            ranking = UsageReader(connection, since=since, until=until, resources=resources[:1])
+            ranked = {test: ranking.of(test, keys) for test, keys in self.named.items()}
+            self.named = dict(sorted(self.named.items(), key=lambda item: _rank(ranked[item[0]], sort)))
+            self._whole = ranked if len(resources) == 1 else {}
+
+    def rows(self, test: TestId) -> Sequence[UsageRow]:
+        """Of all its keys."""
+        return self._whole.get(test) or self.reader.of(test, self.named[test])
+
+    def halves(self, limit: int) -> tuple[Sequence[TestId], Sequence[TestId]]:
+        """Of the tests that are shown as far as all have rows; by name where all are, so that both know them."""
+        shown = list(islice(self.named if limit < len(self.named) else self._by_name, limit))
+        middle = (len(shown) + 1) // 2
+        return shown[:middle], shown[middle:]
 
 
 def _named(connection: sa.Connection) -> Mapping[TestId, Sequence[str]]:

@@ -12,7 +12,7 @@ import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.model import FAILING_CASES
 from orchestrator.model_nightly import Course, Series
@@ -68,6 +68,7 @@ _ROOM_PER_TEST = (900, 220, 100, 55, 40, 30, 20, 0)
 """For tests in trouble and for calm ones: from all there is to the least."""
 
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-"
+_PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
 _MISSING = "."
 
 
@@ -270,17 +271,24 @@ def course(values: Sequence[float | None], width: int, *, top: float | None = No
 
     `top`: one that the reader knows, then None stands for it; else the highest. [] if no value is known.
     """
-    known = [value for value in values if value is not None]
+    known = _known(values)
     if not known:
         return []
     highest, steps = top or max(known) or 1.0, 64**width - 1
-    shares = [-1 if value is None else min(round(max(value, 0.0) / highest * steps), steps) for value in values]
-    if width == 1:
-        text = "".join([_DIGITS[share] if share >= 0 else _MISSING for share in shares])
+    digits = _DIGITS if width == 1 else _PAIRS
+    if len(known) == len(values) and not top and min(known) >= 0:  # then all shares are from 0 to 1
+        text = "".join([digits[round(value / highest * steps)] for value in known])
     else:
-        pairs = [_DIGITS[share >> 6] + _DIGITS[share & 63] if share >= 0 else 2 * _MISSING for share in shares]
-        text = "".join(pairs)
+        shares = [
+            None if value is None else min(round(max(value, 0.0) / highest * steps), steps) for value in values
+        ]
+        text = "".join([width * _MISSING if share is None else digits[share] for share in shares])
     return [None if top else significant(highest, 4), width, text]
+
+
+def _known(values: Sequence[float | None]) -> Sequence[float]:
+    """Mostly nothing is missing."""
+    return [value for value in values if value is not None] if None in values else cast("Sequence[float]", values)
 
 
 def thinned(samples: Series, count: int) -> Series:
@@ -308,6 +316,8 @@ def thinned(samples: Series, count: int) -> Series:
 
 
 def _highest(values: Sequence[float | None], parts: Sequence[slice]) -> list[float | None]:
+    if None not in values:
+        return [max(cast("Sequence[float]", values[part])) for part in parts]
     known = [[value for value in values[part] if value is not None] for part in parts]
     return [max(some, default=None) for some in known]
 

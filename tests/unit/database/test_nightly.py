@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.database import queries
+from orchestrator.database import deciding, queries
+from orchestrator.database.loading import load_run
 from orchestrator.model import Outcome, ViolationKind
 from orchestrator.model_reports import Resource
 from tests.unit.database.database_examples import (
@@ -150,5 +151,49 @@ def test_a_test_that_ran_seldom_keeps_its_history_beside_one_that_ran_often(data
     finish(database, run)
     night(database, 1, {"t/seldom": (PASSED, 11), "t/often": (PASSED, 11)})
     found = queries.nightly(database, since=days_ago(4), until=NOW, orch_version="1")
-    assert of(found, "t/seldom").before.measured(Resource.MEMORY) == [40 << 20, 39 << 20]
-    assert of(found, "t/often").before.measured(Resource.MEMORY) == [(180 + n) << 20 for n in range(50)]
+    assert list(of(found, "t/seldom").before.measured(Resource.MEMORY)) == [40 << 20, 39 << 20]
+    assert list(of(found, "t/often").before.measured(Resource.MEMORY)) == [(180 + n) << 20 for n in range(50)]
+
+
+@pytest.mark.parametrize("summed_up", [False, True])
+@pytest.mark.parametrize("since", [60, None])
+def test_a_long_window_has_its_newest_attempts_and_the_highest_figures_of_all(database, summed_up, since):
+    night(database, 59, {"t/often": (PASSED, 900), "t/seldom": (PASSED, 30)})
+    night(database, 58, {"t/often": (Outcome.INFRA, 5000)})
+    run = make_run(started_at=days_ago(40))
+    database.begin_run(run, [])
+    for number in range(130):  # more than 50 for each of both tests, and the fifth that is read besides
+        usage = make_usage(memory_peak_bytes=(100 + number) << 20)
+        assignment = make_assignment(run, "t/often", repetition=1 + number)
+        ago = days_ago(40 - number / 20)
+        database.record(run.id, make_result(run, assignment=assignment, usage=usage, started_at=ago))
+    finish(database, run)
+    night(database, 1, {"t/often": (PASSED, 11)})
+    if summed_up:
+        database.sum_up()
+    found = queries.nightly(database, since=since and days_ago(since), until=NOW, orch_version="1")
+    often, seldom = of(found, "t/often"), of(found, "t/seldom")
+    assert often.maximum(Resource.MEMORY) == 900 << 20, "of all that was judged"
+    assert list(often.now.measured(Resource.MEMORY)) == [*((181 + n) << 20 for n in range(49)), 11 << 20]
+    assert seldom.maximum(Resource.MEMORY) == 30 << 20
+    assert list(seldom.now.measured(Resource.MEMORY)) == [30 << 20]
+    each = make_usage().cpu_seconds
+    assert found.cost.attempts == 134
+    assert found.cost.cpu_seconds == pytest.approx(133 * each), "of those that were judged"
+    assert found.cost_before is None
+
+
+def test_only_runs_that_say_something_new_are_loaded(database, monkeypatch):
+    night(database, 0.9, {"t/gone": (PASSED, 10), "t/here": (PASSED, 10)})
+    for ago in (0.8, 0.7, 0.6, 0.5):
+        night(database, ago, {"t/here": (PASSED, 10)})
+    loaded = []
+
+    def noting(db, run_id):
+        loaded.append(run_id)
+        return load_run(db, run_id)
+
+    monkeypatch.setattr(deciding, "load_run", noting)
+    found = queries.nightly(database, since=days_ago(1), until=NOW, orch_version="1")
+    assert [test.test_id.path for test in found.tests] == ["t/gone", "t/here"]
+    assert loaded == [found.runs[0].id, found.runs[-1].id]

@@ -1,0 +1,91 @@
+"""What the sums of days say of a window that has too many attempts to read them: each test's highest figures, and
+what all attempts cost together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from orchestrator.database.coverage import EXACT_DAYS, stretches
+from orchestrator.database.plain import plain_rows
+from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, window
+from orchestrator.database.schema import attempts, daily_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.database.coverage import Stretch
+    from orchestrator.model_reports import Resource
+
+    Columns = Sequence[sa.ColumnElement[Any]]
+
+
+@dataclass(slots=True)
+class WindowSums:
+    """Of all tests together, and of each by its key."""
+
+    attempts: int = 0
+    cpu_seconds: float | None = None
+    """Of those that were judged; None: not measured."""
+    test_seconds: float = 0.0
+    """Of those that were judged."""
+    highest: dict[str, dict[Resource, float]] = field(default_factory=dict)
+    """Test -> its largest figure of each resource that was measured."""
+
+
+def is_long(connection: sa.Connection, since: datetime | None, until: datetime) -> bool:
+    """Whether the window is longer than those that are read by attempt."""
+    first = since
+    if first is None:
+        first = connection.execute(sa.select(sa.func.min(attempts.c.started_at))).scalar()
+    return first is not None and until - first.astimezone(UTC) > timedelta(days=EXACT_DAYS)
+
+
+def window_sums(
+    connection: sa.Connection, since: datetime | None, until: datetime, resources: Sequence[Resource]
+) -> WindowSums:
+    """Read by day as far as days are summed up, else by attempt."""
+    found = WindowSums()
+    for part in stretches(connection, since, until):
+        query = _by_day(part, resources) if part.by_day else _by_attempt(part, resources)
+        for key, number, cpu, seconds, *highest in plain_rows(connection, query):
+            found.attempts += number
+            found.test_seconds += seconds or 0.0
+            if cpu is not None:
+                found.cpu_seconds = (found.cpu_seconds or 0.0) + cpu
+            known = found.highest.setdefault(key, {})
+            for resource, value in zip(resources, highest, strict=True):
+                if value is not None:
+                    known[resource] = max(value, known.get(resource, value))
+    return found
+
+
+def _by_day(part: Stretch, resources: Sequence[Resource]) -> sa.Select[Any]:
+    days = daily_usage.c
+    # No index by day: the rows lie in the order of tests, as they are grouped.
+    day = sa.func.coalesce(days.day, "")
+    sums: Columns = [sa.func.sum(days[name]) for name in ("attempts", "cpu_seconds_sum", "test_seconds_sum")]
+    highest: Columns = [sa.func.max(days[f"{DAILY_NAMES[resource]}_max"]) for resource in resources]
+    query = sa.select(days.test_id, *sums, *highest).group_by(days.test_id)
+    if part.since is not None:
+        query = query.where(day >= part.since.date().isoformat())
+    if part.until is not None:
+        query = query.where(day < part.until.date().isoformat())
+    return query
+
+
+def _by_attempt(part: Stretch, resources: Sequence[Resource]) -> sa.Select[Any]:
+    judged = window(None)
+    cpu, seconds = attempts.c.cpu_seconds, attempts.c.test_seconds
+    sums: Columns = [sa.func.count(), *(sa.func.sum(sa.case((judged, figure))) for figure in (cpu, seconds))]
+    highest: Columns = [sa.func.max(sa.case((judged, EXPRESSIONS[resource]))) for resource in resources]
+    # Not a bound value: PostgreSQL would take two of them for two expressions.
+    test = sa.func.coalesce(attempts.c.test_id, sa.literal_column("''"))
+    query = sa.select(test, *sums, *highest).group_by(test)
+    if part.since is not None:
+        query = query.where(attempts.c.started_at >= part.since)
+    return query if part.until is None else query.where(attempts.c.started_at < part.until)
