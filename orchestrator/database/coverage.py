@@ -44,9 +44,11 @@ class Stretch:
         return max(1, (self.until - self.since).days)
 
 
-def stretches(connection: sa.Connection, since: datetime | None, until: datetime | None) -> tuple[Stretch, ...]:
-    """The window in order of time, in as few parts as can be."""
-    bounds = _days(connection, since, until)
+def stretches(
+    connection: sa.Connection, since: datetime | None, until: datetime | None, *, exact_days: int = EXACT_DAYS
+) -> tuple[Stretch, ...]:
+    """The window in order of time, in few parts. `exact_days`: up to so many are read from attempts."""
+    bounds = _days(connection, since, until, exact_days)
     if bounds is None:
         return (Stretch(since=since, until=until, by_day=False),)
     first, last = bounds
@@ -96,7 +98,9 @@ def _alike(first: date, last: date, unready: set[date]) -> Sequence[tuple[date, 
     return list(pairwise(cuts))
 
 
-def _days(connection: sa.Connection, since: datetime | None, until: datetime | None) -> tuple[date, date] | None:
+def _days(
+    connection: sa.Connection, since: datetime | None, until: datetime | None, exact_days: int
+) -> tuple[date, date] | None:
     """[first, last) of the whole days that may be read by day; None: none."""
     oldest = connection.execute(sa.select(sa.func.min(daily_usage.c.day))).scalar()
     if oldest is None:
@@ -106,7 +110,7 @@ def _days(connection: sa.Connection, since: datetime | None, until: datetime | N
         first = max(first, (since.astimezone(UTC) - timedelta(microseconds=1)).date() + _DAY)
     if until is not None:
         last = min(last, until.astimezone(UTC).date())
-    if since is not None and (until or datetime.now(tz=UTC)) - since <= timedelta(days=EXACT_DAYS):
+    if since is not None and (until or datetime.now(tz=UTC)) - since <= timedelta(days=exact_days):
         kept = connection.execute(sa.select(sa.func.min(attempts.c.started_at))).scalar()
         if kept is not None:
             last = min(last, kept.date() + _DAY)  # of the oldest day, some may be gone
