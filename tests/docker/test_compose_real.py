@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.conftest import Orch
+
 pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[2]
@@ -160,3 +162,38 @@ def test_the_containers_are_as_closed_as_the_file_says(project, service, expecte
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
     assert writable == ""
+
+
+@pytest.fixture
+def report_image(tmp_path):
+    """What the file's own recipe makes, on a base that this machine has: orch's dependencies by hash."""
+    base = "orch/test-isolation:latest"
+    script = "import sys; print('%d.%d' % sys.version_info[:2])"
+    version = docker("run", "--rm", "--network=none", base, "python3", "-c", script).strip()
+    wanted = [f"--platform={tag}" for tag in ("manylinux2014_x86_64", "manylinux_2_28_x86_64", "any")]
+    locked = ["--require-hashes", f"--requirement={ROOT / 'requirements' / 'run.lock'}"]
+    place = tmp_path / "image"
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--only-binary=:all:"]
+    target = [f"--python-version={version}", f"--target={place / 'site'}"]
+    subprocess.run([*pip, *target, *wanted, *locked], timeout=300, check=True)
+    (place / "Dockerfile").write_text(
+        f"FROM {base}\nUSER 0:0\nCOPY site /usr/local/lib/python{version}/dist-packages\n"
+    )
+    name = f"orch-compose-report-{uuid.uuid4().hex[:8]}"
+    docker("build", "--quiet", "--tag", name, str(place))
+    yield name
+    docker("rmi", "--no-prune", name)
+
+
+def test_the_nightly_report_is_made_of_what_was_run(project, report_image, tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "test_own.py").write_text("def test_own(): pass\n")
+    (tmp_path / "profiles.yaml").write_text("version: 1\n")
+    Orch(project=tmp_path)("run", "--profile", "standard", "test/")
+    place = {"ORCH_PROJECT": str(tmp_path), "ORCH_USER": f"{os.getuid()}:{os.getgid()}"}
+    done = compose(project, "run", "--rm", "-T", "nightly-report", ORCH_IMAGE_REPORT=report_image, **place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = tmp_path / ".orch" / "report"
+    assert "test/test_own.py" in (made / "nightly.html").read_text()
+    assert "orch_tests" in (made / "nightly.prom").read_text()
