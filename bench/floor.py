@@ -1,18 +1,22 @@
-"""What reused slots cost without orch's bookkeeping: agent, streams and reader alone, beside `xargs`.
+"""What reused slots cost without orch's bookkeeping: agent, streams and reader alone, beside `xargs`; and the
+agent without any reader, all orders there beforehand and `cat` at the other end.
 
     python -m bench.floor FOLDER [TESTS]      FOLDER: a project of shell tests
 
-Of the difference between this and `orch run`, all is verdicts, figures, events and the database. One line for each
-number of lanes, natively and through slots in turn, in milliseconds a test.
+Of the difference between the reader and `orch run`, all is verdicts, figures, events and the database; of that
+between reader and no reader, a process of Python that is woken for each test. One line for each number of lanes,
+the contenders in turn, in milliseconds a test.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -21,6 +25,7 @@ from typing import TYPE_CHECKING
 from orchestrator.commands.session import load, surroundings
 from orchestrator.engine import hardening
 from orchestrator.engine.docker import open_engine
+from orchestrator.engine.fifos import FifoChannel
 from orchestrator.engine.labels import Owner, labels_of_helper
 from orchestrator.engine.slot import Slot, Watch
 from orchestrator.measure.processes import owner_token
@@ -29,8 +34,9 @@ from orchestrator.stopping import StopFlag
 from orchestrator.suites.discover import discover
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from orchestrator.engine.base import ContainerEngine, ContainerSpec
     from orchestrator.engine.reading import Reading
 
 IMAGE = "orch/test-isolation:latest"
@@ -85,13 +91,79 @@ def planned(folder: Path, profile: str) -> list[Assignment]:
 
 def through_slots(folder: Path, tests: Sequence[Assignment], lanes: int) -> float:
     """Seconds, without opening the containers."""
+    with open_slots(folder, tests, lanes) as slots:
+        shares = [tests[lane::lanes] for lane in range(lanes)]
+        began = time.monotonic()
+        with ThreadPoolExecutor(lanes) as threads:
+            list(threads.map(one_lane, slots, shares, [slot.place for slot in slots]))
+        return time.monotonic() - began
+
+
+def unread(folder: Path, tests: Sequence[Assignment], lanes: int) -> float:
+    """Seconds until the agents have ended, without opening the containers."""
+    with open_slots(folder, tests, lanes) as slots:
+        orders = [prepared(slot, tests[lane::lanes]) for lane, slot in enumerate(slots)]
+        began = time.monotonic()
+        processes = []
+        for slot, lines in zip(slots, orders, strict=True):
+            feeding, *reading = slot.ends()
+            processes.append(subprocess.Popen(["cat", lines], stdout=feeding))
+            processes += [subprocess.Popen(["cat"], stdin=end, stdout=subprocess.DEVNULL) for end in reading]
+        if any(process.wait() for process in processes):
+            raise RuntimeError("cat failed")
+        seconds = time.monotonic() - began
+        if any(slot.state().exit_code != 0 for slot in slots):
+            raise RuntimeError("a test failed")
+        return seconds
+
+
+def prepared(slot: FloorSlot, tests: Sequence[Assignment]) -> Path:
+    """All orders in files of their own; the lines that name them, in a file."""
+    place = slot.place
+    lines = [
+        slot.order_in(place / f"o{number}", test, last=test is tests[-1]) for number, test in enumerate(tests)
+    ]
+    found = place / "lines"
+    found.write_text("".join([*lines, "go\n"]))  # the last word lets the agent end
+    return found
+
+
+class FloorSlot(Slot):
+    """A slot whose orders may lie ready in any number."""
+
+    def __init__(self, engine: ContainerEngine, spec: ContainerSpec, place: Path) -> None:
+        """`place`: the folder of its streams."""
+        super().__init__(engine, spec, streams_dir=place)
+        self.place = place
+
+    def ends(self) -> tuple[int, ...]:
+        """Descriptors of its streams on this side, the agent's input first; for programs that wait at them."""
+        assert isinstance(self._channel, FifoChannel)
+        found = (self._channel._in, *self._channel._inputs)
+        for descriptor in found:
+            os.set_blocking(descriptor, True)
+        return found
+
+    def order_in(self, path: Path, test: Assignment, *, last: bool) -> str:
+        """Write an order: the line that names it."""
+        reading, line = self.stage(test, folder=path.parent, keep=not last, first=False)
+        reading.close()
+        nonce, name = line.decode().split()
+        text = (path.parent / name).read_text()
+        path.write_text(text[: text.index("return\n") + len("return\n")])  # what is behind it is of an older order
+        return f"{nonce} {path.name}\n"
+
+
+@contextmanager
+def open_slots(folder: Path, tests: Sequence[Assignment], lanes: int) -> Iterator[list[FloorSlot]]:
+    """Containers whose agents wait."""
     engine = open_engine()
     config = load(folder / "profiles.yaml", {})
     image = engine.find_image(IMAGE)
     assert image is not None, "orch build --offline-base"
     # in memory: files that are removed from a disk make the next contender slow (docs/design/coordinator.md)
     with tempfile.TemporaryDirectory(prefix="orch-floor-", dir=MEMORY) as place:
-        slots: list[Slot] = []
+        slots: list[FloorSlot] = []
         owner = Owner(run_id="0" * 32, token=owner_token(), place=place)
         try:
             for lane in range(lanes):
@@ -106,13 +178,9 @@ def through_slots(folder: Path, tests: Sequence[Assignment], lanes: int) -> floa
                     streams_dir=streams,
                     cgroup_parent=None,
                 )
-                slots.append(Slot(engine, spec, streams_dir=streams))
+                slots.append(FloorSlot(engine, spec, streams))
                 slots[-1].open()
-            began = time.monotonic()
-            with ThreadPoolExecutor(lanes) as threads:
-                shares = [tests[lane::lanes] for lane in range(lanes)]
-                list(threads.map(one_lane, slots, shares, [Path(place)] * lanes))
-            return time.monotonic() - began
+            yield slots
         finally:
             for slot in slots:
                 slot.close()
@@ -123,15 +191,18 @@ def main(folder: Path, count: int) -> None:
     tests = planned(folder, "fast")[:count]
     names = [test.test.id.path for test in tests]
     for lanes in (1, 2):
-        times: tuple[list[float], list[float]] = [], []
-        cpu = time.process_time()
+        times: tuple[list[float], ...] = [], [], []
+        cpu = 0.0
         for _ in range(ROUNDS):
             times[0].append(natively(folder, names, lanes))
+            began = time.process_time()
             times[1].append(through_slots(folder, tests, lanes))
-        cpu = (time.process_time() - cpu) / ROUNDS / len(names) * 1000
-        native, slots = (median(each) / len(names) * 1000 for each in times)
-        print(f"{lanes} at once: natively {native:.2f} ms, slots {slots:.2f} ms, ratio {slots / native:.3f}, "
-              f"reader's CPU {cpu:.2f} ms")  # fmt: skip
+            cpu += time.process_time() - began
+            times[2].append(unread(folder, tests, lanes))
+        native, read, alone = (median(each) / len(names) * 1000 for each in times)
+        figures = {"natively": native, "agent and reader": read, "agent without a reader": alone}
+        words = (f"{name} {ms:.2f} ms ({ms / native:.3f})" for name, ms in figures.items())
+        print(f"{lanes} at once: {', '.join(words)}, reader's CPU {cpu / ROUNDS / len(names) * 1000:.2f} ms")
 
 
 if __name__ == "__main__":
