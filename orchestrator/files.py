@@ -19,10 +19,10 @@ def cache_folder() -> Path:
     return Path(home) / "orch"
 
 
-def replace_file(path: Path, content: bytes | Iterable[bytes], *, mode: int) -> None:
+def replace_file(path: Path, content: bytes | Iterable[bytes], *, mode: int | None = None) -> None:
     """Write beside `path`, then rename: a reader never sees half a file, a failed write keeps the old one.
 
-    `content` in one piece or in many, `mode` the permissions. Raises OSError.
+    `content` in one piece or in many; `mode`: the permissions, None: those that the umask allows. Raises OSError.
     """
     import tempfile
 
@@ -30,9 +30,17 @@ def replace_file(path: Path, content: bytes | Iterable[bytes], *, mode: int) -> 
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.writelines([content] if isinstance(content, bytes) else content)
-            os.fchmod(stream.fileno(), mode)
+            os.fchmod(stream.fileno(), 0o666 & ~_umask() if mode is None else mode)
         Path(name).replace(path)
     except BaseException:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def _umask() -> int:
+    # Reading the umask by setting it would race with other threads that create files.
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o077

@@ -46,8 +46,6 @@ _MOST_TAILS = 200
 
 def write_reports(window: Window, *, config: Config, html: Path | None, prometheus: Path | None) -> None:
     """Each file whole or not at all. UsageError: it cannot be written."""
-    from orchestrator.database import store  # noqa: F401 - before a fork, for both
-
     with beside(lambda: _judged_alone(window, config), worthwhile=html is not None) as helper:
         with opened_for_report(config) as db:
             helper.begin()

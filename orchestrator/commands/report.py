@@ -95,8 +95,6 @@ def _usage(options: ReportOptions, window: Window) -> int:
     }
     ranked = len(resources) == 1 and options.sort != "test"  # what puts tests in order is all that is shown
     large = options.limit * len(resources) >= _LARGE and not ranked
-    if large:
-        from orchestrator.database import store  # noqa: F401 - before a fork, for both
     with beside(lambda: _later(config, asked), worthwhile=large) as helper, opened_for_report(config) as db:
         helper.begin()
         shown, more = queries.first_usage(db, **asked, later=helper.answer)

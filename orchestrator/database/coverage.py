@@ -43,6 +43,11 @@ class Stretch:
             return 1
         return max(1, (self.until - self.since).days)
 
+    def holds(self, day: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        """Whether a day, as `daily_usage` has it, is one of its days."""
+        assert self.since is not None and self.until is not None  # noqa: S101, PT018 - days have both; for the type checker
+        return sa.and_(day >= self.since.date().isoformat(), day < self.until.date().isoformat())
+
 
 def stretches(
     connection: sa.Connection, since: datetime | None, until: datetime | None, *, exact_days: int = EXACT_DAYS

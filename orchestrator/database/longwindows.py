@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.coverage import EXACT_DAYS, stretches
 from orchestrator.database.plain import plain_rows
-from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, window
+from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, unindexed, window
 from orchestrator.database.schema import attempts, daily_usage
 
 if TYPE_CHECKING:
@@ -77,15 +77,10 @@ def window_sums(
 def _by_day(part: Stretch, resources: Sequence[Resource]) -> sa.Select[Any]:
     days = daily_usage.c
     # Of more than a few days no index by day: the rows lie in the order of tests, as they are grouped.
-    day = sa.func.coalesce(days.day, "") if part.days > _FEW_DAYS else days.day
+    day = unindexed(days.day) if part.days > _FEW_DAYS else days.day
     sums: Columns = [sa.func.sum(days[name]) for name in ("attempts", "cpu_seconds_sum", "test_seconds_sum")]
     highest: Columns = [sa.func.max(days[f"{DAILY_NAMES[resource]}_max"]) for resource in resources]
-    query = sa.select(days.test_id, *sums, *highest).group_by(days.test_id)
-    if part.since is not None:
-        query = query.where(day >= part.since.date().isoformat())
-    if part.until is not None:
-        query = query.where(day < part.until.date().isoformat())
-    return query
+    return sa.select(days.test_id, *sums, *highest).where(part.holds(day)).group_by(days.test_id)
 
 
 def _by_attempt(part: Stretch, resources: Sequence[Resource]) -> sa.Select[Any]:
@@ -93,8 +88,7 @@ def _by_attempt(part: Stretch, resources: Sequence[Resource]) -> sa.Select[Any]:
     cpu, seconds = attempts.c.cpu_seconds, attempts.c.test_seconds
     sums: Columns = [sa.func.count(), *(sa.func.sum(sa.case((judged, figure))) for figure in (cpu, seconds))]
     highest: Columns = [sa.func.max(sa.case((judged, EXPRESSIONS[resource]))) for resource in resources]
-    # Not a bound value: PostgreSQL would take two of them for two expressions.
-    test = sa.func.coalesce(attempts.c.test_id, sa.literal_column("''"))
+    test = unindexed(attempts.c.test_id)
     query = sa.select(test, *sums, *highest).group_by(test)
     if part.since is not None:
         query = query.where(attempts.c.started_at >= part.since)

@@ -40,7 +40,7 @@ HISTORY_WINDOWS = 14
 """How many windows before the one reported on trends go back: two weeks of nights."""
 LONG_HISTORY_ATTEMPTS = 50
 """Where those are more than `EXACT_DAYS`, trends rest on so many attempts of each test at most, the newest; so do
-a test's medians and course of a window that is longer than that itself. Its highest figures are those of all.
+a test's medians and course of a window that `is_long` itself. Its highest figures are those of all.
 """
 
 _COLUMNS = ("test_id", "id", "run_id", "outcome", "started_at", "is_final")
@@ -53,14 +53,14 @@ def nightly(
 ) -> Nightly:
     """What a report of [since, until) says; None: from the beginning, until now.
 
-    Work and memory are those of 15 such windows, not of the whole database; of one that is longer than
-    `EXACT_DAYS`, those of its newest attempts and of its days' sums.
+    Work and memory are those of 15 such windows, not of the whole database; of one that `is_long`, those of its
+    newest attempts and of its days' sums.
     """
     made_at = datetime.now(tz=UTC)
     end = until or made_at
     runs = runs_within(db, since, end)
-    now, before = _past(db, since, end)
-    sums = _sums(db, since, end)
+    sums = _sums(db, since, end, PRESENT_RESOURCES)
+    now, before = _past(db, since, end, only_newest=sums is not None)
     decided, loaded = decided_in(db, runs, set(now))
     previous = {test: found for test, rows in before.items() if (found := _last_final(rows)) is not None}
     kinds = _violation_kinds(db, list(previous.values()))
@@ -92,11 +92,11 @@ def nightly(
     )
 
 
-def _past(db: Database, since: datetime | None, end: datetime) -> tuple[Rows, Rows]:
+def _past(db: Database, since: datetime | None, end: datetime, *, only_newest: bool) -> tuple[Rows, Rows]:
     """Judged attempts by test, oldest first: those of the window, and those of the windows before."""
     with db.reading() as connection:
         names = names_of_tests(connection)
-        if is_long(connection, since, end):
+        if only_newest:
             now = _newest(connection, names, _query(since, end, PRESENT_RESOURCES))
         else:
             now = _by_name(plain_rows(connection, _in_order(since, end, PRESENT_RESOURCES)), names)
@@ -108,10 +108,10 @@ def _past(db: Database, since: datetime | None, end: datetime) -> tuple[Rows, Ro
         return now, _newest(connection, names, _query(start, since, PAST_RESOURCES))
 
 
-def _sums(db: Database, since: datetime | None, end: datetime) -> WindowSums | None:
+def _sums(db: Database, since: datetime | None, end: datetime, resources: Sequence[Resource]) -> WindowSums | None:
     """Of a long window; None: its attempts are read."""
     with db.reading() as connection:
-        return window_sums(connection, since, end, PRESENT_RESOURCES) if is_long(connection, since, end) else None
+        return window_sums(connection, since, end, resources) if is_long(connection, since, end) else None
 
 
 def _query(start: datetime | None, end: datetime, resources: Iterable[Resource]) -> sa.Select[Any]:
@@ -262,9 +262,7 @@ def _cost(db: Database, since: datetime | None, end: datetime, sums: WindowSums 
 def _cost_before(db: Database, since: datetime, end: datetime) -> Cost:
     """Of the window of the same length before."""
     start = since - (end - since)
-    with db.reading() as connection:
-        sums = window_sums(connection, start, since, ()) if is_long(connection, start, since) else None
-    return _cost(db, start, since, sums)
+    return _cost(db, start, since, _sums(db, start, since, ()))
 
 
 def _nonzero(cost: Cost) -> Cost | None:

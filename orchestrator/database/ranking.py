@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from orchestrator.database.coverage import EXACT_DAYS, stretches
 from orchestrator.database.daily import midnight
 from orchestrator.database.plain import plain_rows
-from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, MEMORY_RATIO, window
+from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, MEMORY_RATIO, unindexed, window
 from orchestrator.database.rows import test_id
 from orchestrator.database.schema import attempts, daily_usage, tests
 from orchestrator.database.usage import UsageReader
@@ -106,10 +106,10 @@ def _in_order(found: Iterable[_Ranked]) -> list[_Ranked]:
 
 def _by_attempt(resources: Sequence[Resource], part: Stretch) -> sa.Select[Any]:
     # Grouped by the test itself, SQLite walks the index of figures from end to end, 180 MB at a million attempts,
-    # where there is a day to look at. Not a bound value: PostgreSQL would take two of them for two expressions.
+    # where there is a day to look at.
     test: sa.ColumnElement[Any] = attempts.c.test_id
     if part.since is not None and (part.until or datetime.now(tz=UTC)) - part.since <= timedelta(days=EXACT_DAYS):
-        test = sa.func.coalesce(test, sa.literal_column("''"))
+        test = unindexed(test)
     figures = [EXPRESSIONS[resource] for resource in resources]
     counts = [sa.func.count(sa.case((figure > 0, figure))) for figure in figures]
     query = sa.select(test, *chain(*zip(map(sa.func.max, figures), counts, strict=True)))
@@ -120,7 +120,7 @@ def _by_day(resources: Sequence[Resource], part: Stretch, kept: datetime | None)
     """Of days whose attempts are still there: an offender is one that can be looked at."""
     days, names = daily_usage.c, [DAILY_NAMES[resource] for resource in resources]
     # No index by day: the window is long, and the rows lie in the order of tests, as they are grouped.
-    day = sa.func.coalesce(days.day, "")
+    day = unindexed(days.day)
     highest = [days[f"{name}_max"] for name in names]
     counts = [
         sa.func.sum(sa.case((most > 0, days[f"{name}_count"]))) for most, name in zip(highest, names, strict=True)
@@ -157,12 +157,11 @@ def _newest_day(
     connection: sa.Connection, ranked: _Ranked, resource: Resource, part: Stretch
 ) -> tuple[datetime, datetime] | None:
     """The last day of a stretch on which the test used so much: looking at all its attempts takes 20 ms."""
-    assert part.since is not None and part.until is not None  # noqa: S101, PT018 - days have both; for the type checker
     columns = daily_usage.c
     query = (
         sa.select(columns.day)
         .where(columns.test_id == ranked.test_id, columns[f"{DAILY_NAMES[resource]}_max"] >= ranked.worst)
-        .where(columns.day >= part.since.date().isoformat(), columns.day < part.until.date().isoformat())
+        .where(part.holds(columns.day))
         .order_by(columns.day.desc())
         .limit(1)
     )

@@ -37,6 +37,13 @@ DAILY_NAMES: Mapping[Resource, str] = dict(zip(EXPRESSIONS, DAILY_FIGURES, stric
 """Each resource -> beginning of its columns' names in `daily_usage`."""
 
 
+def unindexed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The same value of a column that is never NULL, which no index has: where SQLite would choose the wrong one.
+    Not with a bound value: PostgreSQL would take two of them for two expressions.
+    """
+    return sa.func.coalesce(column, sa.literal_column("''"))
+
+
 def window(since: datetime | None, until: datetime | None = None) -> sa.ColumnElement[bool]:
     """Attempts that were judged and started within [since, until); None: without that bound."""
     # Not `NOT IN`: SQLAlchemy writes that anew for each execution, and SQLite builds a table for it.

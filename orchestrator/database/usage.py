@@ -62,7 +62,8 @@ def first_usage(
     the other half is done.
     """
     with db.reading() as connection:
-        order = _Order(connection, since=since, until=until, resources=resources, sort=sort)
+        named = _named(connection)
+        order = _Order(connection, named, since=since, until=until, resources=resources, sort=sort)
         known = {test: order.rows(test) for test in order.halves(limit)[0]}
         known.update(later() or {})
         shown: list[UsageRow] = []
@@ -87,8 +88,9 @@ def later_usage(
 ) -> Mapping[TestId, Sequence[UsageRow]]:
     """Of what `first_usage` reads, the latter half: of each test its rows."""
     with db.reading() as connection:
-        needed = sort if limit < len(_named(connection)) else "test"  # all are shown: whichever half will do
-        order = _Order(connection, since=since, until=until, resources=resources, sort=needed)
+        named = _named(connection)
+        needed = sort if limit < len(named) else "test"  # all are shown: whichever half will do
+        order = _Order(connection, named, since=since, until=until, resources=resources, sort=needed)
         return {test: order.rows(test) for test in order.halves(limit)[1]}
 
 
@@ -98,14 +100,16 @@ class _Order:
     def __init__(
         self,
         connection: sa.Connection,
+        named: Mapping[TestId, Sequence[str]],
         *,
         since: datetime | None,
         until: datetime | None,
         resources: Sequence[Resource],
         sort: str,
     ) -> None:
+        """`named`: all tests by name, with their keys."""
         self.reader = UsageReader(connection, since=since, until=until, resources=resources)
-        self.named = self._by_name = _named(connection)
+        self.named = self._by_name = named
         self._whole: Mapping[TestId, Sequence[UsageRow]] = {}
         """Rows that putting them in order took."""
         if sort != "test":
@@ -208,12 +212,8 @@ class UsageReader:
         columns = daily_usage.c
         names = [DAILY_NAMES[resource] for resource in self._resources]
         figures = [columns[f"{name}_{sum_}"] for name in names for sum_ in ("sum", "max", "sketch")]
-        query = sa.select(*figures).where(columns.test_id == sa.bindparam("test_id")).order_by(columns.day)
-        if part.since is not None:
-            query = query.where(columns.day >= part.since.date().isoformat())
-        if part.until is not None:
-            query = query.where(columns.day < part.until.date().isoformat())
-        return query
+        here = columns.test_id == sa.bindparam("test_id")
+        return sa.select(*figures).where(here, part.holds(columns.day)).order_by(columns.day)
 
     def _by_month(self, part: Stretch) -> sa.Select[Any]:
         assert part.since is not None and part.until is not None  # noqa: S101, PT018 - months have both; for the type checker

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from orchestrator.engine.context import is_of_few, open_context, places
 from orchestrator.engine.locks import cache_folder
 from orchestrator.errors import EngineError
+from orchestrator.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +104,5 @@ def _memory(spec: ImageSpec) -> Path | None:
 
 
 def _remember(file: Path, known: dict[str, str | None]) -> None:
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
     with suppress(OSError):  # a cache that cannot be written costs the next run a tenth of a second
-        fresh.write_text(json.dumps(known), encoding="utf-8")
-        fresh.replace(file)
+        replace_file(file, json.dumps(known).encode())

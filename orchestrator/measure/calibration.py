@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from orchestrator.files import replace_file
 from orchestrator.model import Source, Usage
 
 if TYPE_CHECKING:
@@ -170,6 +171,4 @@ def store(state_dir: Path, found: Mapping[str, Calibration]) -> None:
     kept = dict(list(entries.items())[-KEPT:])
     document = {"calibrations": {key: asdict(value) for key, value in kept.items()}}
     state_dir.mkdir(parents=True, exist_ok=True)
-    partial = state_dir / f".{FILE}.{os.getpid()}"
-    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    partial.replace(state_dir / FILE)
+    replace_file(state_dir / FILE, f"{json.dumps(document, indent=1)}\n".encode())

@@ -6,13 +6,13 @@ import contextlib
 import os
 import tempfile
 import weakref
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from orchestrator.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -22,7 +22,7 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     allows: a CI agent of another user may have to read it. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, content, mode=0o666 & ~_umask())
+    replace_file(path, content)
 
 
 class Pieces:
@@ -53,11 +53,3 @@ _PIECE_BYTES = 1 << 18
 def _close(file: IO[bytes]) -> None:
     with contextlib.suppress(OSError):  # a full disk was told of where the text was added
         file.close()
-
-
-def _umask() -> int:
-    # Reading the umask by setting it would race with other threads that create files.
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    return 0o077

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.model import Attempt, Source, TestResult, Usage
+    from orchestrator.model import Attempt, TestResult, Usage
     from orchestrator.reports.digest import RunSummary
 
 _COUNTS = ("tests", "failures", "errors")
@@ -89,7 +89,7 @@ def _plain_pass(result: TestResult, attempt: Attempt) -> str:
     origin = _origin_lines(
         result.outcome, result.verb, assignment.profile.name, assignment.reason, assignment.test.suite
     )
-    figures = _figure_lines(attempt.evidence.usage)
+    figures = _lines(_figure_pairs(attempt.evidence.usage))
     limit = _limit_lines(limits.memory_bytes, limits.cpus, limits.timeout_seconds)
     history = _lines(_history_pairs(result, attempt))
     return (
@@ -104,18 +104,6 @@ def _lines(pairs: Iterable[tuple[str, str]]) -> str:
     return "".join([_line(*pair) for pair in pairs])
 
 
-def _figure_lines(usage: Usage) -> str:
-    """Of `_figure_pairs`: numbers have nothing to be escaped, and their sources are the same for many tests."""
-    sources = usage.sources
-    return "".join(
-        [
-            f'{head}{_figure(value)}" />\n{_source_line(name, sources.get(name))}'
-            for name, head in _FIGURE_HEADS.items()
-            if (value := getattr(usage, name)) is not None
-        ]
-    )
-
-
 # Most tests have most of their properties in common: these are found again, and not made.
 
 
@@ -127,11 +115,6 @@ def _line(name: str, value: str) -> str:
 @lru_cache(maxsize=256)
 def _origin_lines(outcome: Outcome, verb: Verb, profile: str, reason: str, suite: str) -> str:
     return _lines(_origin_pairs(outcome, verb, profile, reason, suite, flaky=False))
-
-
-@lru_cache(maxsize=64)
-def _source_line(name: str, source: Source | None) -> str:
-    return _line(f"orch.{name}.source", _origin(source))
 
 
 @lru_cache(maxsize=256)
@@ -225,24 +208,12 @@ def _origin_pairs(
     yield "orch.suite", suite
 
 
-_FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills", "throttled_seconds")
-_FIGURE_HEADS = {name: f'      <property name="orch.{name}" value="' for name in _FIGURES}
-
-
 def _figure_pairs(usage: Usage) -> Iterable[tuple[str, str]]:
-    for name in _FIGURES:
+    for name in ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills", "throttled_seconds"):
         value = getattr(usage, name)
         if value is not None:
-            yield f"orch.{name}", _figure(value)
-            yield f"orch.{name}.source", _origin(usage.sources.get(name))
-
-
-def _figure(value: float) -> str:
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
-
-
-def _origin(source: Source | None) -> str:
-    return "unknown" if source is None else source.value
+            yield f"orch.{name}", f"{value:.6f}" if isinstance(value, float) else str(value)
+            yield f"orch.{name}.source", usage.sources[name].value if name in usage.sources else "unknown"
 
 
 def _limit_pairs(memory_bytes: int, cpus: float, timeout_seconds: float) -> Iterable[tuple[str, str]]:
