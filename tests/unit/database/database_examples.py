@@ -6,11 +6,11 @@ import uuid
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.database import bundles, writing
+from orchestrator.database import bundles, schema
 from orchestrator.database.encode import attempt_id
 from orchestrator.model import (
     Assignment,
@@ -41,6 +41,9 @@ from orchestrator.model import (
     ViolationKind,
 )
 from tests import handmade
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 LIMITS = Limits(
     cpus=2.0,
@@ -167,14 +170,24 @@ def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **ch
     return Attempt(**(facts | changes))
 
 
-def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> None:
-    """Write a result where violations have nothing of their attempt yet."""
-    violations = bundle.tables["violations"]
-    writing.write(connection, replace(bundle, tables={**bundle.tables, "violations": []}), set())
-    for row in violations:
-        old = {name: value for name, value in row.items() if name not in bundles.OF_ATTEMPT}
-        names = ", ".join(old), ", ".join(f":{name}" for name in old)
-        connection.execute(sa.text(f"INSERT INTO violations ({names[0]}) VALUES ({names[1]})"), old)
+SINCE = {
+    7: {"violations": set(bundles.OF_ATTEMPT)},
+    9: {"attempts": {"memory_charged_peak_bytes", "page_cache_bytes", "memory_peak_is_lower_bound"}},
+}
+"""Schema -> the columns that it brought to a table."""
+
+
+def write_before(schema_number: int, connection: sa.Connection, bundle: bundles.Bundle) -> None:
+    """Write a result to a database that is older than that schema."""
+    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    for name in ("fact_sheets", "tests", "attempts", "cases", "violations", "samples"):
+        new = {
+            column for number, told in SINCE.items() if number >= schema_number for column in told.get(name, ())
+        }
+        table = schema.metadata.tables[name]
+        for row in bundle.tables[name]:
+            old = {column: value for column, value in row.items() if column not in new}
+            connection.execute(insert(table).on_conflict_do_nothing(), old)
 
 
 def make_result(

@@ -26,7 +26,7 @@ from tests.unit.database.database_examples import (
     make_result,
     make_run,
     make_usage,
-    write_before_schema_7,
+    write_before,
 )
 from tests.unit.database.test_store import Retention
 
@@ -68,7 +68,7 @@ def schema_4(path):
         connection.exec_driver_sql("PRAGMA user_version = 4")
         connection.exec_driver_sql(f"PRAGMA application_id = {0x6F726368}")
         writing.write(connection, bundles.begin_bundle(run, [], None), set())
-        write_before_schema_7(connection, bundles.result_bundle(run.id, run.project, result))
+        write_before(7, connection, bundles.result_bundle(run.id, run.project, result))
         connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
     engine.dispose()
     return path
