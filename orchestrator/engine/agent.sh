@@ -104,12 +104,11 @@ grace() {
     while [ -n "$live" ] && [ "$could" -lt 200 ] && [ "$looks" -lt 60 ]; do
         try "sleep $pause"
         find_live
-        looks=$((looks + 1)) pause=0.05 ran=0 waited=0
+        looks=$((looks + 1)) pause=0.05 ran=0 waited=0 grown=0 late=0
         for pid in $live; do
             run=0 delay=0
             read -r run delay _ <"/proc/$pid/schedstat" || continue # nanoseconds: has run, has waited for a CPU
             case $known in *" $pid "*)
-                # shellcheck disable=SC2154 # set below, by eval
                 eval "grown=\$(((run - run_$pid) / 1000000)) late=\$(((delay - delay_$pid) / 1000000))"
                 ran=$((ran + grown))
                 [ "$late" -le "$waited" ] || waited=$late
