@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from orchestrator.database import bundles, migrate, writing
+from orchestrator.database import bundles, migrate
 from orchestrator.database.connect import WRITE, make_engine, parse_url
 from orchestrator.database.queries import broken_budgets, load_run, usage_report
 from orchestrator.database.schema import metadata, stale_days
@@ -35,10 +35,10 @@ def make_old(url):
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA user_version = 4")
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        writing.write(connection, bundles.begin_bundle(run, [], None), set())
+        write_before_schema_7(connection, bundles.begin_bundle(run, [], None))
         for name in ("a.py", "b.py"):
             result = make_result(run, name, started_at=days_ago(12))
-            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project, result))
+            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project_id, result))
         connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
     engine.dispose()
     return run
