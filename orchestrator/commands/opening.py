@@ -31,27 +31,22 @@ NO_PROJECT = ""
 
 @contextmanager
 def opened(config_path: Path | None, database: str | None, *, scoped: bool = True) -> Iterator[Database]:
-    """The project's resource database. `scoped`: what is shown is the project's alone, so that others in the
-    database are told of.
+    """The project's resource database, to be read. `scoped`: what is shown is the project's alone, so that others
+    in the database are told of.
     """
-    with open_database(load_with_database(config_path, database)) as db:
+    with open_to_read(load_with_database(config_path, database)) as db:
         if scoped:
             tell_scope(db)
         yield db
 
 
 def open_database(config: Config) -> Database:
-    """The resource database of a configuration that is loaded already, to be asked about its project."""
-    from orchestrator.database import queries
+    """The resource database, to be written: made, brought up to date, or set aside where it cannot be used."""
     from orchestrator.database.store import Database
 
-    db = Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive)
-    try:
-        db.project = kept_id(config.state_dir) or found_id(config, queries.known_projects(db)) or NO_PROJECT
-    except BaseException:
-        db.close()
-        raise
-    return db
+    return _asked_for(
+        config, Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive)
+    )
 
 
 def keep_project(config: Config) -> str:
@@ -59,7 +54,7 @@ def keep_project(config: Config) -> str:
     kept = kept_id(config.state_dir)
     if kept is not None:
         return kept
-    with open_database(config) as db:
+    with open_to_read(config) as db:
         found = db.project
     return keep_id(config, found or None)
 
@@ -73,6 +68,37 @@ def tell_scope(db: Database) -> None:
         note(text)
 
 
+def open_to_read(config: Config) -> Database:
+    """The resource database, to be read only: refused where it cannot be, and never made."""
+    from orchestrator.database.store import Database
+
+    return _asked_for(
+        config,
+        Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive, reading=True),
+    )
+
+
+def _asked_for(config: Config, db: Database) -> Database:
+    """The same, to be asked about the project of this configuration."""
+    from orchestrator.database import queries
+
+    try:
+        db.project = kept_id(config.state_dir) or found_id(config, queries.known_projects(db)) or NO_PROJECT
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def opened_for_upkeep(config_path: Path | None, database: str | None) -> Iterator[Database]:
+    """The resource database, to be written; what the user should know of the opening is told."""
+    with open_database(load_with_database(config_path, database)) as db:
+        for text in db.notices:
+            note(text)
+        yield db
+
+
 @contextmanager
 def opened_for_report(config: Config, *, scoped: bool = True) -> Iterator[Database]:
     """As `opened`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows and
@@ -81,7 +107,7 @@ def opened_for_report(config: Config, *, scoped: bool = True) -> Iterator[Databa
     collects = gc.isenabled()
     gc.disable()
     try:
-        with open_database(config) as db:
+        with open_to_read(config) as db:
             if scoped:
                 tell_scope(db)
             yield db
@@ -95,9 +121,12 @@ class LateDatabase:
     is wanted before. Until then earlier runs are known by a glance at the file. Used by one thread.
     """
 
-    def __init__(self, config: Config, notices: Callable[[Iterable[str]], None]) -> None:
-        """`notices` is told what the user should know of the opening, by who waits for it."""
+    def __init__(self, config: Config, notices: Callable[[Iterable[str]], None], *, reading: bool = False) -> None:
+        """`notices` is told what the user should know of the opening, by who waits for it. `reading`: nothing will
+        be recorded.
+        """
         self._config = config
+        self._open_it = open_to_read if reading else open_database
         self._notices = notices
         self._database: Database | None = None
         self._error: BaseException | None = None
@@ -168,7 +197,7 @@ class LateDatabase:
     def _open(self, first: Callable[[Database], None]) -> None:
         try:
             if self._database is None:
-                self._database = open_database(self._config)
+                self._database = self._open_it(self._config)
             first(self._database)
         except BaseException as error:  # noqa: BLE001 - raised where the database is wanted
             self._error = error
@@ -176,7 +205,7 @@ class LateDatabase:
     def get(self) -> Database:
         """It, open, once all that `begin` was given is done. Raises what came of that."""
         if self._thread is None and self._database is None:
-            self._database = open_database(self._config)
+            self._database = self._open_it(self._config)
         if self._thread is not None:
             self._thread.join()
         if self._error is not None:

@@ -199,8 +199,8 @@ ONE, TWO = ProjectRow(id="11111111-1", name="app"), ProjectRow(id="22222222-2", 
             (ONE, TWO),
             "x",
             (
-                "nothing to show: the database has no runs of this folder, but of app, lib; run orch in the folder "
-                "of one of them"
+                "nothing to show: the database has no runs of this folder, but of app, lib; run orch in the "
+                "folder of one of them"
             ),
         ),
         (
