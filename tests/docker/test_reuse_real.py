@@ -133,10 +133,8 @@ def lane(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path, sampler
 
 
 @pytest.fixture
-def python_lane(engine: DockerEngine, tmp_path: Path, sampler: Sampler) -> Iterator[Lane]:
-    image = engine.find_image("orch/test-isolation:latest")
-    assert image is not None, "orch build --offline-base makes it; scripts/test does that"
-    yield from _lane(engine, image, tmp_path, sampler)
+def python_lane(engine: DockerEngine, isolation_image: str, tmp_path: Path, sampler: Sampler) -> Iterator[Lane]:
+    yield from _lane(engine, isolation_image, tmp_path, sampler)
 
 
 @pytest.fixture
