@@ -92,6 +92,12 @@ class DatabaseError(OrchError):
     exit_code = ExitCode.INFRA
 
 
+class UnusableDatabaseError(DatabaseError):
+    """The file is no resource database, or damaged, or of a later orch; it was not changed."""
+
+    exit_code = ExitCode.USAGE
+
+
 class StateError(OrchError):
     """What a run leaves on the disk cannot be written."""
 

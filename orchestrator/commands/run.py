@@ -71,7 +71,7 @@ def run(options: RunOptions) -> int:
     host = host_info()
     output = Output(options, config)
     removal = OldRunRemoval(config.state_dir, config.retention)
-    with LateDatabase(config, output.notices) as late, removal:
+    with LateDatabase(config, output.notices, reading=options.dry_run) as late, removal:
         run_id = str(uuid.uuid4())
         plan = make_plan(options, config, host=host, run_id=run_id, known=late, notice=output.notice)
         if not plan:

@@ -94,15 +94,20 @@ counters() {
     done
 }
 
-# Sets $live to the processes besides this one and the server's that are not zombies.
+# Sets $live to the processes besides this one and the server's that are not zombies, and $hindered if one of them
+# waits for a CPU or a disk (or runs just now).
 find_live() {
-    live=
+    live='' hindered=''
     for entry in /proc/[0-9]*; do
         pid=${entry#/proc/}
         case " 1 $server " in *" $pid "*) continue ;; esac
         while read -r key value _; do
             [ "$key" = State: ] || continue
-            [ "$value" = Z ] || [ "$value" = X ] || live="$live $pid"
+            case $value in
+                Z | X) ;;
+                R | D) live="$live $pid" hindered=yes ;;
+                *) live="$live $pid" ;;
+            esac
             break
         done <"$entry/status"
     done
@@ -116,27 +121,71 @@ try() { command eval "$1"; }
 # Runs a program that is no test; what is still alive of one could open its descriptors.
 helper() { "$@" 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-; }
 
-# Adds to $record what still lives 100 ms after its test (before that it may be on its way out), and ends it.
+# Waits for $live to end by itself: until it could have run for 200 ms, however long a busy machine takes to grant that
+# (at most 60 looks, 3 s). What waits for a CPU, by the kernel's account of it, could not run.
+grace() {
+    could=0 looks=0 known='' up=0.00
+    read -r up _ </proc/uptime
+    then=$up pause=0.02
+    while [ -n "$live" ] && [ "$could" -lt 200 ] && [ "$looks" -lt 60 ]; do
+        try "helper sleep $pause"
+        find_live
+        looks=$((looks + 1)) pause=0.05 ran=0 waited=0 grown=0 late=0
+        for pid in $live; do
+            run=0 delay=0
+            read -r run delay _ <"/proc/$pid/schedstat" || continue # nanoseconds: has run, has waited for a CPU
+            case $known in *" $pid "*)
+                eval "grown=\$(((run - run_$pid) / 1000000)) late=\$(((delay - delay_$pid) / 1000000))"
+                ran=$((ran + grown))
+                [ "$late" -le "$waited" ] || waited=$late
+                ;;
+            esac
+            known="$known $pid "
+            eval "run_$pid=$run delay_$pid=$delay"
+        done
+        read -r up _ </proc/uptime # seconds and hundredths; a 1 before these, because 08 is no number
+        passed=$(((${up%.*} - ${then%.*}) * 1000 + (1${up#*.} - 1${then#*.}) * 10)) then=$up
+        if [ -z "$hindered" ]; then
+            ran=$((passed - waited))
+        elif [ "$ran" -gt "$passed" ]; then
+            ran=$passed
+        fi
+        [ "$ran" -lt 0 ] || could=$((could + ran))
+    done
+}
+
+# Sets $line to the command line of process $pid. False: it is about to end, its memory is gone already.
+name_process() {
+    line=
+    # shellcheck disable=SC2016 # expanded by eval
+    { try 'line=$(exec tr "\000\n\r" "   " 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-)'; } <"/proc/$pid/cmdline"
+    # shellcheck disable=SC2016
+    [ "${#line}" -le 500 ] || try 'line=$(printf %.500s "$line")' || line=
+    [ -z "$line" ] || return 0
+    while read -r key _; do
+        [ "$key" = VmSize: ] || continue
+        read -r line <"/proc/$pid/comm"
+        return
+    done <"/proc/$pid/status"
+    return 1
+}
+
+# Adds to $record what still lives after its grace, and ends it.
 end_leftovers() {
     find_live
-    [ -n "$live" ] && try 'helper sleep 0.05' && find_live
-    [ -n "$live" ] && try 'helper sleep 0.05' && find_live
     [ -n "$live" ] || return 0
+    grace
     count=0
     for pid in $live; do
         [ "$count" -lt 100 ] || break
-        count=$((count + 1)) line=
-        # shellcheck disable=SC2016 # expanded by eval
-        { try 'line=$(exec tr "\000\n\r" "   " 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-)'; } <"/proc/$pid/cmdline"
-        # shellcheck disable=SC2016
-        [ "${#line}" -le 500 ] || try 'line=$(printf %.500s "$line")' || line=
-        [ -n "$line" ] || read -r line <"/proc/$pid/comm" || line='?'
+        name_process || continue
+        count=$((count + 1))
         record="${record}leftover $pid $line
 "
     done
     tries=0
     while [ -n "$live" ] && [ "$tries" -lt 100 ]; do
-        kill -KILL -1
+        [ "$count" = 0 ] || kill -KILL -1 # the server too
         jobs # reaps without a fork: the dead count against the pids limit until then
         [ "$tries" = 0 ] || try 'helper sleep 0.02'
         find_live

@@ -39,12 +39,12 @@ def prepared(engine: ImageEngine, image_id: str, on_line: Callable[[str], None] 
     """ID of the image that containers of `image_id` are made of; made if it is not there yet, once, however many
     processes want it. An image without a shell gets the entries of the user only.
     """
-    if engine.image_labels(image_id).get(LABEL) == _FORMAT:
-        return image_id
     tag = f"{REPOSITORY}:{hashlib.sha256(f'{_FORMAT} {image_id}'.encode()).hexdigest()[:16]}"
     found = engine.find_image(tag)
     if found is not None:
         return found
+    if engine.image_labels(image_id).get(LABEL) == _FORMAT:
+        return image_id
     with named_lock(tag, lambda: on_line(f"another orch is preparing image {image_id}: waiting")):
         found = engine.find_image(tag)
         if found is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
+from orchestrator.engine.agent_shell import prepared
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.engine.base import ContainerEngine, ContainerSpec, Inspection
+    from orchestrator.engine.base import ContainerSpec, Engine, Inspection
     from orchestrator.engine.hardening import Surroundings
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
@@ -88,7 +89,7 @@ class LocalExecutor:
 
     def __init__(
         self,
-        engine: ContainerEngine,
+        engine: Engine,
         *,
         around: Surroundings,
         owner: Owner,
@@ -97,11 +98,11 @@ class LocalExecutor:
         stop: StopFlag,
         work_dir: Path,
     ) -> None:
-        """`images`: name -> pinned ID; `work_dir`: a folder of this run's own for the slots' FIFOs."""
+        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent; `work_dir`: a folder of this run's own for the slots' FIFOs."""
         self.engine = engine
         self._around = around
         self._owner = owner
-        self._images = images
+        self._images = {name: prepared(engine, image_id) for name, image_id in images.items()}
         self._sampler = sampler
         self.stop = stop
         self._work_dir = work_dir

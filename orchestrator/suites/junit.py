@@ -8,6 +8,7 @@ own walk: junitparser's iteration loses those at the root and fails on deep nest
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from dataclasses import dataclass
@@ -32,6 +33,29 @@ _MAX_SECONDS = 1e9
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REFERENCE = re.compile(r"&#(?:x([0-9a-fA-F]{1,8})|([0-9]{1,9})|x?[0-9a-fA-F]{9,});")
 _ATTRIBUTE = re.compile(r"=\s*[\"']")
+_SIGNATURES = (
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+    (b"<\0\0\0", "utf-32-le"),
+    (b"\0\0\0<", "utf-32-be"),
+    (b"<\0", "utf-16-le"),
+    (b"\0<", "utf-16-be"),
+)
+_DECLARATION = re.compile(rb"""\s*<\?xml\s[^>]{0,200}?\sencoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]{0,40})["']""")
+_KNOWN_ENCODING = re.compile(
+    "utf-8|iso8859-\\d+|cp\\d+|koi8-[rut]|mac-roman|big5|gbk|gb2312|gb18030|euc_(jp|kr)|shift_jis|iso2022_(jp|kr)"
+)
+"""Names that Python gives to text encodings in which the XML declaration reads as in ASCII."""
+_BY_STATUS = {
+    **dict.fromkeys(("notrun", "disabled", "skipped", "ignored"), CaseOutcome.SKIPPED),
+    **dict.fromkeys(("fail", "failed"), CaseOutcome.FAILED),
+}
+"""Of a case with no element that says what it came to."""
+_EXPECTED_FAILURE = frozenset({"pytest.xfail", "xfail"})
+"""Types of `<skipped>` that pytest and unittest-xml-reporting write for a failure that was expected."""
 _LEAVES = frozenset({"properties", "system-out", "system-err"})
 
 
@@ -90,7 +114,7 @@ def clean(text: str) -> str:
 def _parse(data: bytes) -> ET.Element:
     if len(data) > JUNIT_BYTES:
         raise ResultsError(f"the JUnit file is larger than {JUNIT_BYTES >> 20} MiB")
-    text = clean(data.decode("utf-8-sig", "replace"))
+    text = clean(_decoded(data))
     references = text.count("&#")
     if references > _MAX_REFERENCES:
         raise ResultsError("the JUnit file has millions of character references")
@@ -107,6 +131,26 @@ def _parse(data: bytes) -> ET.Element:
         return root
     except (ET.ParseError, ValueError, junitparser.JUnitXmlError) as error:
         raise ResultsError(f"the JUnit file cannot be parsed: {short_message(str(error))}") from None
+
+
+def _decoded(data: bytes) -> str:
+    """The file's text. What the bytes show (a byte order mark, NULs around `<`) holds against what they declare:
+    writers that declare UTF-16 and write UTF-8 are common. https://www.w3.org/TR/xml/#sec-guessing
+    """
+    for start, encoding in _SIGNATURES:
+        if data.startswith(start):
+            return data.decode(encoding, "replace").removeprefix("\ufeff")
+    found = _DECLARATION.match(data)
+    declared = found.group(1).decode("ascii") if found else "utf-8"
+    try:
+        encoding = codecs.lookup(declared).name
+    except LookupError:
+        encoding = ""
+    if encoding.startswith(("utf-16", "utf-32")) or encoding == "ascii":
+        encoding = "utf-8"
+    if not _KNOWN_ENCODING.fullmatch(encoding):  # Python's codecs unpack, too: a bomb
+        raise ResultsError(f"the JUnit file declares the encoding {declared[:40]!r}, which is not known here")
+    return data.decode(encoding, "replace")
 
 
 def _legal_reference(found: re.Match[str]) -> str:
@@ -157,7 +201,7 @@ def _case(element: ET.Element, suite: str, case_name: Callable[[str, str], str])
         message = short_message(element.get("message", "") or element.text or "")
         return CaseResult(name=short_name(suite or "(suite)"), outcome=CaseOutcome.ERROR, message=message)
     case = junitparser.TestCase.fromelem(element)  # type: ignore[no-untyped-call]  # as it is
-    outcome, message = _outcome(case.result, element.get("status", ""))
+    outcome, message = _outcome(element, case.result)
     return CaseResult(
         name=short_name(case_name(case.classname or "", case.name or "")),
         outcome=outcome,
@@ -166,23 +210,31 @@ def _case(element: ET.Element, suite: str, case_name: Callable[[str, str], str])
     )
 
 
-def _outcome(results: list[junitparser.junitparser.FinalResult], status: str) -> tuple[CaseOutcome, str]:
+def _outcome(element: ET.Element, results: list[junitparser.junitparser.FinalResult]) -> tuple[CaseOutcome, str]:
+    """What a case came to. What is skipped and failed at once has failed (as in its teardown), save where the
+    runner says that the failure was to come: node's `<skipped type="todo"/>` beside a `<failure>`.
+    """
     failures = [result for result in results if isinstance(result, junitparser.Failure)]
     errors = [result for result in results if isinstance(result, junitparser.Error)]
     skips = [result for result in results if isinstance(result, junitparser.Skipped)]
-    if failures or errors:
+    todo = bool(skips) and (skips[0].type or "").lower() == "todo" and not errors
+    if (failures or errors) and not todo:
         outcome = CaseOutcome.FAILED if failures else CaseOutcome.ERROR
         return outcome, short_message("\n".join(_message(result) for result in (failures + errors)[:4]))
     if skips:
         reason = short_message(skips[0].message or skips[0].text or "")
-        if skips[0].type == "pytest.xfail":
+        if (skips[0].type or "").lower() in _EXPECTED_FAILURE:
             return CaseOutcome.XFAILED, reason
         # pytest's word for an expected failure that did not come, from a plugin that made it a failure
         unexpected = reason == "xfail-marked test passes unexpectedly"
         return (CaseOutcome.FAILED if unexpected else CaseOutcome.SKIPPED), reason
-    # googletest marks what it did not run by an attribute alone.
-    not_run = status.lower() in {"notrun", "disabled", "skipped", "ignored"}
-    return (CaseOutcome.SKIPPED if not_run else CaseOutcome.PASSED), ""
+    # Surefire, nextest and orch itself list further failed tries beside a `<failure>`; after a pass they are
+    # flakyFailure and flakyError, which excuse what they name.
+    retried = next((child for child in element if child.tag in {"rerunFailure", "rerunError"}), None)
+    if retried is not None:
+        return CaseOutcome.FAILED, short_message(retried.get("message", ""))
+    # googletest and CTest mark what they did not run by an attribute alone.
+    return _BY_STATUS.get(element.get("status", "").lower(), CaseOutcome.PASSED), ""
 
 
 def _message(result: junitparser.junitparser.FinalResult) -> str:

@@ -106,7 +106,7 @@ def _unusable(report: Report, exit_code: int | None) -> str | None:
 
 
 def _tap_report(stdout: bytes, expected: bool, exit_code: int | None) -> CaseReport:
-    from orchestrator.suites.tap import read_tap  # 35 ms, and few suites speak it
+    from orchestrator.suites.tap import read_tap  # few suites speak it
 
     tap = read_tap(stdout)
     problems = tap.problems

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,8 +16,8 @@ from orchestrator.engine import labels
 from orchestrator.engine.agent_shell import prepared
 from orchestrator.engine.reaper import find_orphans
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Evidence, Outcome
-from tests.docker.test_attestation_real import Bench, outcome_of
+from orchestrator.model import Outcome
+from tests.docker.test_attestation_real import Bench, Disobedient, outcome_of
 from tests.handmade import busybox_rootfs, make_tar
 
 if TYPE_CHECKING:
@@ -91,13 +93,31 @@ def test_a_container_that_an_interrupted_preparation_leaves_is_found(
     assert [one for one in find_orphans(engine, owner_alive=lambda _: False) if one.id == container] == []
 
 
-def test_an_image_that_was_not_prepared_is_refused(engine: DockerEngine, tmp_path: Path, sampler: Sampler) -> None:
+@pytest.fixture
+def bare_image(engine: DockerEngine) -> Iterator[str]:
+    """An image as it comes, not prepared."""
     name = f"orch-test-bare:{uuid.uuid4().hex[:12]}"
     image = engine.import_rootfs(io.BytesIO(busybox_rootfs()), name, {})
-    try:
-        evidence: Evidence = Bench(engine, image, tmp_path, sampler).sh("true")
-        outcome, message = outcome_of(evidence)
-        assert outcome is Outcome.INFRA
-        assert "came up without its agent" in message
-    finally:
-        engine.remove_image(name)
+    yield image
+    engine.remove_image(prepared(engine, image))
+    engine.remove_image(name)
+
+
+def test_nobody_can_forget_to_prepare_an_image(
+    engine: DockerEngine, bare_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    evidence = Bench(engine, bare_image, tmp_path, sampler).sh("test ! -r /proc/1/environ")
+    assert outcome_of(evidence) == (Outcome.PASSED, "")
+    assert evidence.attestation is not None
+    assert evidence.attestation.image_id == prepared(engine, bare_image) != bare_image
+
+
+def test_a_container_without_the_agents_shell_is_infra(
+    engine: DockerEngine, bare_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    other: Any = Disobedient(engine, lambda spec: replace(spec, image_id=bare_image))
+    began = time.monotonic()
+    outcome, message = outcome_of(Bench(other, bare_image, tmp_path, sampler).sh("true"))
+    assert outcome is Outcome.INFRA
+    assert "came up without its agent: its state is exited, exit code 127" in message
+    assert time.monotonic() - began < 30  # not the whole time that an agent may take to come up

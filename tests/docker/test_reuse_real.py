@@ -299,7 +299,6 @@ PYTHON_POISONS = {
     "a soft limit of process 1": "import resource as r; r.prlimit(1, r.RLIMIT_FSIZE, (5, r.RLIM_INFINITY))",
     "priority of process 1": "import os; os.setpriority(os.PRIO_PROCESS, 1, 5)",
     "affinity of process 1": "import os; os.sched_setaffinity(1, {min(os.sched_getaffinity(0))})",
-    "score of process 1": "open('/proc/1/oom_score_adj', 'w').write('900')",
 }
 
 

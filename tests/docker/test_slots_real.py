@@ -22,6 +22,7 @@ from orchestrator.model import Leftover, Source
 from orchestrator.stopping import StopFlag, StopLevel
 from tests.cgroups import cgroups_named
 from tests.handmade import OPEN_SECCOMP, make_assignment
+from tests.load import busy_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -277,6 +278,20 @@ def test_leftover_daemon_with_its_command_line(bench: Bench) -> None:
     assert all(isinstance(leftover, Leftover) and leftover.pid > 1 for leftover in evidence.agent.leftovers)
     assert evidence.agent.dirty == ()
     check_figures(evidence)
+
+
+def test_what_ends_by_itself_is_no_leftover(bench: Bench) -> None:
+    """By what it could run: 50 ms of CPU time are had late on a busy machine, and half a second of sleep is not."""
+    works = "sh -c 'i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done' & sh -c 'exec sleep 0.05' & exit 0"
+    with busy_machine(10, seconds=30):
+        evidence = bench.sh(works)
+        sleeper = bench.sh("sleep 60 & exit 0")
+    check_two_witnesses(evidence, 0)
+    assert evidence.agent is not None
+    assert evidence.agent.leftovers == ()
+    assert sleeper.agent is not None
+    assert [leftover.command_line for leftover in sleeper.agent.leftovers] == ["sleep 60"]
+    assert sleeper.timings.test_seconds < 3
 
 
 def test_a_leftovers_command_line_forges_nothing(bench: Bench) -> None:

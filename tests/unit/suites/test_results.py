@@ -95,7 +95,10 @@ BOMB = """<?xml version="1.0"?> <!-- x --> <!DOCTYPE lolz [<!ENTITY a "aaaa"><!E
     ("text", "why"),
     [
         (BOMB, "DOCTYPE"),
-        (BOMB.encode("utf-16"), "parsed"),
+        (BOMB.encode("utf-16"), "DOCTYPE"),
+        (BOMB.encode("utf-16-le"), "DOCTYPE"),
+        (BOMB.encode("utf-16-be"), "DOCTYPE"),
+        (BOMB.encode("utf-32"), "DOCTYPE"),
         (b"\xef\xbb\xbf" + BOMB.encode(), "DOCTYPE"),
         ("<!doctype html><html/>", "DOCTYPE"),
         ("<testsuite><!DOCTYPE a></testsuite>", "parsed"),
@@ -114,9 +117,107 @@ def test_what_cannot_be_believed_is_a_problem_and_no_cases(tmp_path, text, why):
     assert report.cases == ()
 
 
-def test_utf_16_hides_no_doctype(tmp_path):
-    """Without its byte order mark: NULs are replaced before the prolog is read, and so it is no XML."""
-    assert junit(tmp_path, BOMB.encode("utf-16-le")).problem
+# ------------------------------------------------------------------ JUnit: encodings (CASES A9)
+
+
+ACCENTS = "<testsuite><testcase name='Größe über 3\u00a0€ übrig'/></testsuite>"
+
+
+@pytest.mark.parametrize(
+    ("declared", "written"),
+    [
+        ("windows-1252", "cp1252"),
+        ("iso-8859-15", "iso-8859-15"),
+        ("ISO-8859-15", "iso-8859-15"),
+        ("utf-16", "utf-16"),
+        ("utf-16", "utf-16-le"),
+        ("UTF-16", "utf-16-be"),
+        ("utf-16le", "utf-16-le"),
+        ("utf-32", "utf-32"),
+        ("utf-32", "utf-32-be"),
+        ("utf-8", "utf-8"),
+        ("utf-8", "utf-8-sig"),
+        # the bytes are believed, not the declaration: .NET writes UTF-8 under utf-16
+        ("utf-16", "utf-8"),
+        ("utf-8", "utf-16"),
+        ("iso-8859-1", "utf-8-sig"),
+        ("us-ascii", "utf-8"),
+    ],
+)
+def test_the_declared_encoding_is_read(tmp_path, declared, written):
+    text = f'<?xml version="1.0" encoding="{declared}"?>\n{ACCENTS}'
+    assert outcomes(junit(tmp_path, text.encode(written))) == [("Größe über 3\u00a0€ übrig", P)]
+
+
+def test_latin_1_is_read_and_text_without_a_declaration_is_utf_8(tmp_path):
+    text = "<testsuite><testcase name='naïve'/></testsuite>"
+    head = "<?xml version='1.0' encoding='iso-8859-1' standalone='yes' ?>"
+    assert outcomes(junit(tmp_path, (head + text).encode("latin-1"))) == [("naïve", P)]
+    assert outcomes(junit(tmp_path, text.encode())) == [("naïve", P)]
+    assert outcomes(junit(tmp_path, text.encode("latin-1"))) == [("na\ufffdve", P)]
+
+
+@pytest.mark.parametrize(
+    "name", ["zlib", "bz2", "base64", "utf-7", "unicode_escape", "idna", "punycode", "x" * 30]
+)
+def test_an_encoding_that_unpacks_or_is_unknown_is_a_problem(tmp_path, name):
+    text = f'<?xml version="1.0" encoding="{name}"?><testsuite><testcase name="a"/></testsuite>'
+    report = junit(tmp_path, text)
+    assert report.cases == ()
+    assert f"declares the encoding '{name}'" in (report.problem or "")
+
+
+# ------------------------------------------------------------------ JUnit: skipped, to do, tried again (CASES A6)
+
+
+NODE_TODO = """<testsuites>
+<testcase name="later" time="0.001636" classname="test" failure="falsy">
+<skipped type="todo" message="not yet"/><failure message="falsy">[Error]</failure></testcase>
+<testcase name="todo passes" classname="test"><skipped type="todo" message="true"/></testcase>
+<testcase name="skipped"><skipped type="skipped" message="no net # here"/></testcase></testsuites>"""
+CTEST = """<testsuite name="(empty)" tests="5" failures="1" disabled="1" skipped="2">
+<testcase name="fails" status="fail"><failure message=""/></testcase>
+<testcase name="missing" status="notrun"><skipped message="Unable to find executable"/></testcase>
+<testcase name="skips" status="notrun"><skipped message="SKIP_RETURN_CODE=77"/></testcase>
+<testcase name="dis" status="disabled"><system-out>Disabled</system-out></testcase>
+<testcase name="pass" status="run"/></testsuite>"""
+SUREFIRE = """<testsuite name="A" tests="3" failures="1">
+<testcase name="flaky" classname="A"><flakyFailure message="m" type="E"><stackTrace>s</stackTrace></flakyFailure>
+<flakyError type="E"/></testcase>
+<testcase name="failed" classname="A"><failure message="m" type="E">s</failure>
+<rerunFailure message="m" type="E"/><rerunError type="E"/></testcase>
+<testcase name="errors" classname="A"><error message="e" type="E"/><rerunError type="E"/></testcase></testsuite>"""
+
+
+@pytest.mark.parametrize(
+    ("text", "exit_code", "expected"),
+    [
+        (NODE_TODO, 0, [("test::later", S), ("test::todo passes", S), ("skipped", S)]),
+        (CTEST, 8, [("fails", F), ("missing", S), ("skips", S), ("dis", S), ("pass", P)]),
+        (SUREFIRE, 1, [("A::flaky", P), ("A::failed", F), ("A::errors", E)]),
+        # unittest-xml-reporting, pytest
+        (
+            '<testsuite><testcase name="a"><skipped type="XFAIL" message="m"/></testcase></testsuite>',
+            0,
+            [("a", X)],
+        ),
+        (
+            (
+                '<testsuite><testcase name="a"><skipped/><error message="in its teardown"/></testcase>'
+                '<testcase name="b"><skipped type="todo"/><error message="broken"/></testcase>'
+                '<testcase name="c"><skipped/><failure message="m"/></testcase>'
+                '<testcase name="d"><rerunFailure message="again"/></testcase>'
+                '<testcase name="e" status="failed"/></testsuite>'
+            ),
+            1,
+            [("a", E), ("b", E), ("c", F), ("d", F), ("e", F)],
+        ),
+    ],
+    ids=["node", "ctest", "surefire", "unittest", "failed"],
+)
+def test_cases_are_what_their_runner_says(tmp_path, text, exit_code, expected):
+    report = junit(tmp_path, text, exit_code=exit_code)
+    assert (outcomes(report), report.problem) == (expected, None)
 
 
 def test_a_doctype_in_the_text_of_a_failure_is_text(tmp_path):
@@ -271,9 +372,111 @@ not ok
     assert capsys.readouterr().out == ""
 
 
+PERL = r"""ok 1 - parses \# TODO comments
+ok 2 - UserTest\#test_name
+ok 3 - fixes issue \#12 for good
+ok 4 - C:\new\dir
+not ok 5 - later # TODO not yet
+#   Failed (TODO) test 'later'
+ok 6 # skip no net
+# Subtest: inner
+    1..1
+    ok 1 - in \# SKIP
+ok 7 - inner
+not ok 8 # TODO & SKIP ts
+1..8
+"""
+NODE = r"""TAP version 13
+# Subtest: parses \# TODO comments
+not ok 1 - parses \# TODO comments
+  ---
+  duration_ms: 12.7
+  location: 'a.test.mjs:2:1'
+  error: |-
+    ok 2 - of the message
+    1..7
+  ...
+# Subtest: C:\\new \\\# x
+ok 2 - C:\\new \\\# x
+ok 3 - todo passes # TODO
+ok 4 - skipped # SKIP no net \# here
+    # Subtest: inner
+    not ok 1 - inner todo # TODO
+    1..1
+ok 5 - group
+1..5
+# pass 3
+"""
+BATS = (
+    "1..3\nok 1 it works in 12ms\nok 2 other # skip (no docker)\nnot ok 3 breaks on #5\n# (in test file a.bats)\n"
+)
+KSELFTEST = "TAP version 13\n1..2\nok 1 selftests: net: a.sh # SKIP\nnot ok 2 selftests: net: b.sh # exit=1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (PERL, [
+            ("parses # TODO comments", P), ("UserTest#test_name", P), ("fixes issue #12 for good", P),
+            (r"C:\new\dir", P), ("later", X), ("6", S), ("inner", P), ("8", X),
+        ]),
+        (NODE, [
+            ("parses # TODO comments", F), (r"C:\new \# x", P), ("todo passes", P), ("skipped", S), ("group", P),
+        ]),
+        (BATS, [("it works in 12ms", P), ("other", S), ("breaks on #5", F)]),
+        (KSELFTEST, [("selftests: net: a.sh", S), ("selftests: net: b.sh # exit=1", F)]),
+    ],
+    ids=["Test::More", "node --test", "bats", "kselftest"],
+)  # fmt: skip
+def test_tap_as_runners_write_it(text, expected):
+    report = tap(text, exit_code=1)
+    assert (outcomes(report), report.problem) == (expected, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "outcome", "message"),
+    [
+        # CASES A4
+        (r"not ok 1 - parses \# TODO comments", "parses # TODO comments", F, ""),
+        (r"not ok 1 - ends in a backslash \\# TODO", "ends in a backslash \\# TODO", F, ""),
+        (r"not ok 1 - a backslash \\ # TODO", "a backslash \\", X, ""),
+        (r"not ok 1 - both \\\# TODO", r"both \# TODO", F, ""),
+        (r"not ok 1 - first \# TODO, then # TODO really \# 7", "first # TODO, then", X, "really # 7"),
+        # CASES A5
+        ("ok 1 - UserTest#test_name", "UserTest#test_name", P, ""),
+        ("ok 1 - fixes issue #12 for good", "fixes issue #12 for good", P, ""),
+        ("ok 1 - a # skipping is fun", "a # skipping is fun", P, ""),
+        ("ok 1 - a # SKIPPED", "a # SKIPPED", P, ""),
+        ("not ok 1 - a # TODOS", "a # TODOS", F, ""),
+        ("not ok 1 - a # todo-list", "a # todo-list", F, ""),
+        ("not ok 1 - a# TODO", "a# TODO", F, ""),
+        ("not ok 1 - a ## TODO", "a ## TODO", F, ""),
+        ("not ok 1 - a # not # TODO yet", "a # not", X, "yet"),
+        # a directive all the same
+        ("not ok 1 - a # TODO", "a", X, ""),
+        ("not ok 1 - a\t#\ttodo\twhy", "a", X, "why"),
+        ("not ok 1 - a #TODO why", "a", X, "why"),
+        ("ok 1 - a # SKIP: why", "a", S, "why"),
+        ("ok # SKIP", "1", S, ""),
+        ("ok 1 # SKIP why", "1", S, "why"),
+        # numbers
+        ("ok 2nd try", "2nd try", P, ""),
+        ("ok 1 2 - two", "2 - two", P, ""),
+        ("ok 20261130184146", "20261130184146", P, ""),
+        ("ok - - a", "- a", P, ""),
+    ],
+)
+def test_a_tap_line(line, name, outcome, message):
+    report = tap(f"1..1\n{line}\n", exit_code=1)
+    assert report.problem is None
+    assert [(case.name, case.outcome, case.message) for case in report.cases] == [(name, outcome, message)]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("1..1\nok 1\nbail out! in small letters\n", "bailed out: in small letters"),
+        ("1..2abc\nok\n", "no plan"),
         ("1..5\nok\nok\nok\n", "TAP planned 5 tests, but 3 reported a result"),
         ("1..1\nok\nok\n", "TAP planned 1 tests, but 2 reported a result"),
         ("ok 1\n1..1\n", None),
@@ -302,6 +505,7 @@ def test_tap_skipped_as_a_whole():
         "no compiler",
     )
     assert tap("", exit_code=77).problem is None
+    assert tap("1..0 # Skipped: on Windows\n").cases[0].message == "on Windows"
 
 
 def test_tap_bytes_of_any_kind_are_cleaned():

@@ -1,0 +1,54 @@
+"""A busy machine changes no verdict: starved is not slow, and ending is not leaking (CASES A11, A12)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.acceptance.conftest import Orch, write_files
+from tests.load import busy_machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHARED_MEMORY = """
+from multiprocessing import shared_memory
+def test_it():
+    block = shared_memory.SharedMemory(create=True, size=1 << 20)
+    block.close()
+    block.unlink()
+"""
+POOL = """
+import multiprocessing
+def test_it():
+    with multiprocessing.get_context("forkserver").Pool(2) as pool:
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+"""
+LEFTOVER = """
+import subprocess
+def test_it():
+    subprocess.Popen(["sleep", "3600"], **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL))
+"""
+SETTINGS = "version: 1\nprofiles:\n  fast: {timeout: 20s}\n"
+
+
+def by_name(run: str) -> dict[str, dict[str, Any]]:
+    return {test["id"]: test for test in json.loads(run)["tests"]}
+
+
+@pytest.mark.parametrize("profile", ["fast", "standard"])
+def test_what_ends_by_itself_on_a_busy_machine_is_no_leak(tmp_path: Path, profile: str) -> None:
+    """A12. multiprocessing's resource tracker and forkserver end when they see that their pipe has been closed."""
+    files = {f"test/test_shm_{n}.py": SHARED_MEMORY for n in range(4)}
+    files |= {f"test/test_pool_{n}.py": POOL for n in range(2)}
+    files |= {"test/test_left.py": LEFTOVER, "profiles.yaml": SETTINGS}
+    orch = Orch(project=write_files(tmp_path / "project", files))
+    with busy_machine(14, seconds=60):
+        done = orch("run", "--profile", profile, "-j", "2", "--format", "json", expect=None)
+    found = {name: (test["verb"], test["leftovers"]) for name, test in by_name(done.stdout).items()}
+    verb, (left,) = found.pop("test/test_left.py")
+    assert (verb, left["command_line"]) == ("LEAK", "sleep 3600")
+    assert found == dict.fromkeys(found, ("PASS", []))
+    assert len(found) == 6
