@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from orchestrator.engine.agent_shell import prepared
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.errors import EngineUnavailableError
 from tests.handmade import busybox_rootfs
 
@@ -68,7 +68,7 @@ def shell_less_image(engine: Engine) -> Iterator[str]:
 
 def _prepared(engine: Engine, rootfs: io.BytesIO, reference: str) -> Iterator[str]:
     """ID of the image that a run would make containers of."""
-    image_id = prepared(engine, engine.import_rootfs(rootfs, reference, {TEST_LABEL: str(os.getpid())}))
+    image_id = prepared_image(engine, engine.import_rootfs(rootfs, reference, {TEST_LABEL: str(os.getpid())}))
     yield image_id
     engine.remove_image(image_id)
     engine.remove_image(reference)
@@ -79,7 +79,7 @@ def isolation_image(engine: Engine) -> str:
     """ID of our small image, as a run would make containers of it."""
     image = engine.find_image("orch/test-isolation:latest")
     assert image is not None, "orch build --offline-base makes it; scripts/test does that"
-    return prepared(engine, image)
+    return prepared_image(engine, image)
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ _USER_LINE = f"{USER_NAME}:x:{UID}:{GID}:runs the tests:/tmp:/bin/sh\n".encode()
 _GROUP_LINE = f"{USER_NAME}:x:{GID}:\n".encode()
 
 
-def prepared(engine: ImageEngine, image_id: str, on_line: Callable[[str], None] = lambda _: None) -> str:
+def prepared_image(engine: ImageEngine, image_id: str, on_line: Callable[[str], None] = lambda _: None) -> str:
     """ID of the image that containers of `image_id` are made of; made if it is not there yet, once, however many
     processes want it. An image without a shell gets the entries of the user only.
     """

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import offline_base as offline
-from orchestrator.engine.agent_shell import prepared
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.contents import content_of, digest_of
 from orchestrator.engine.context import ContextReport, context_report, default_base, open_context
 from orchestrator.engine.locks import named_lock
@@ -66,7 +66,7 @@ def ensure_images(
     work = _Work(engine=engine, specs={s.name: s for s in specs}, offline_base=offline_base, on_line=on_line)
     for name in work.specs:
         work.ensure(name)
-    return {name: prepared(engine, image_id, on_line) for name, image_id in work.done.items()}
+    return {name: prepared_image(engine, image_id, on_line) for name, image_id in work.done.items()}
 
 
 @dataclass(slots=True, kw_only=True)

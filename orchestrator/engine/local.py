@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
-from orchestrator.engine.agent_shell import prepared
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
@@ -98,11 +98,13 @@ class LocalExecutor:
         stop: StopFlag,
         work_dir: Path,
     ) -> None:
-        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent; `work_dir`: a folder of this run's own for the slots' FIFOs."""
+        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent; `work_dir`:
+        a folder of this run's own for the slots' FIFOs.
+        """
         self.engine = engine
         self._around = around
         self._owner = owner
-        self._images = {name: prepared(engine, image_id) for name, image_id in images.items()}
+        self._images = {name: prepared_image(engine, image_id) for name, image_id in images.items()}
         self._sampler = sampler
         self.stop = stop
         self._work_dir = work_dir

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.engine import labels
-from orchestrator.engine.agent_shell import prepared
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.reaper import find_orphans
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Outcome
@@ -69,10 +69,10 @@ def test_an_image_with_everything_that_could_be_in_the_way(
             network="none",
             on_line=lambda _: None,
         )
-        image = prepared(engine, built)
+        image = prepared_image(engine, built)
         names.insert(0, image)
         assert image not in (built, root)
-        assert prepared(engine, built) == prepared(engine, image) == image
+        assert prepared_image(engine, built) == prepared_image(engine, image) == image
         assert engine.image_labels(image)["theirs"] == mark
         # what is made of it is not taken for a container that a dead run has left
         assert {engine.image_labels(image)[key] for key in (labels.MANAGED, labels.OWNER, labels.NAME)} == {""}
@@ -99,7 +99,7 @@ def bare_image(engine: DockerEngine) -> Iterator[str]:
     name = f"orch-test-bare:{uuid.uuid4().hex[:12]}"
     image = engine.import_rootfs(io.BytesIO(busybox_rootfs()), name, {})
     yield image
-    engine.remove_image(prepared(engine, image))
+    engine.remove_image(prepared_image(engine, image))
     engine.remove_image(name)
 
 
@@ -109,7 +109,7 @@ def test_nobody_can_forget_to_prepare_an_image(
     evidence = Bench(engine, bare_image, tmp_path, sampler).sh("test ! -r /proc/1/environ")
     assert outcome_of(evidence) == (Outcome.PASSED, "")
     assert evidence.attestation is not None
-    assert evidence.attestation.image_id == prepared(engine, bare_image) != bare_image
+    assert evidence.attestation.image_id == prepared_image(engine, bare_image) != bare_image
 
 
 def test_a_container_without_the_agents_shell_is_infra(

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from orchestrator.engine.agent_shell import LABEL, REPOSITORY, SHELL, SOURCE_LABEL, prepared, with_entry
+from orchestrator.engine.agent_shell import LABEL, REPOSITORY, SHELL, SOURCE_LABEL, prepared_image, with_entry
 from orchestrator.engine.fake import FakeEngine
 from orchestrator.engine.fake_agent import behave_as
 from tests.handmade import make_tar
@@ -27,7 +27,7 @@ def image(engine, **files):
 
 def test_a_shell_and_the_user_are_added(engine):
     source = image(engine, **{"bin/sh": b"shell", "etc/passwd": ROOT, "etc/group": b"root:x:0:\n"})
-    made = prepared(engine, source)
+    made = prepared_image(engine, source)
     found = engine.read_files(made, (SHELL, "/bin/sh", "/etc/passwd", "/etc/group"))
     assert found == {
         SHELL: b"shell",
@@ -46,14 +46,14 @@ def test_it_is_made_once_and_not_of_itself(engine, monkeypatch):
     add_files = engine.add_files
     monkeypatch.setattr(engine, "add_files", lambda *args: made.append(args) or add_files(*args))
     with ThreadPoolExecutor(8) as pool:
-        ids = set(pool.map(lambda _: prepared(engine, source), range(8)))
+        ids = set(pool.map(lambda _: prepared_image(engine, source), range(8)))
     assert len(ids) == len(made) == 1
-    assert prepared(engine, ids.pop()) == engine.find_image(made[0][2])
+    assert prepared_image(engine, ids.pop()) == engine.find_image(made[0][2])
     assert made[0][2].startswith(f"{REPOSITORY}:")
 
 
 def test_an_image_without_shell_and_tables_gets_tables(engine):
-    made = prepared(engine, image(engine))
+    made = prepared_image(engine, image(engine))
     found = engine.read_files(made, (SHELL, "/etc/passwd", "/etc/group"))
     assert found == {"/etc/passwd": OURS + ROOT, "/etc/group": b"testuser:x:1001:\nroot:x:0:\n"}
 
