@@ -147,7 +147,7 @@ def carry_out(
     began = time.monotonic()
     folder = RunFolder(config.state_dir, this)
     sys.setswitchinterval(SWITCH_SECONDS)
-    with ground(this, config, engine) as here:
+    with ground(this, config, engine, notice=output.notice) as here:
         progress = output.progress(folder, here.sampler)
         keeping = Keeping(this.id, database=late, folder=folder, progress=progress)
 

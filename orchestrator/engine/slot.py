@@ -16,7 +16,7 @@ from orchestrator.engine import hardening, preload, records
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.fifos import FifoChannel
 from orchestrator.engine.reading import LASTING_SECONDS, TICK_SECONDS, AgentReading, PlainReading
-from orchestrator.errors import EngineError, NotFoundError
+from orchestrator.errors import ConflictError, EngineError, NotFoundError
 from orchestrator.model import EngineState
 from orchestrator.stopping import StopLevel
 
@@ -85,7 +85,7 @@ class Slot:
         began = time.monotonic()
         if self._streams_dir is not None:
             self._channel = FifoChannel(self._streams_dir)
-        self.container_id = self._engine.create(self.spec)
+        self.container_id = self._create()
         created = time.monotonic()
         self.create_seconds = created - began
         if self._channel is None:
@@ -93,6 +93,17 @@ class Slot:
         self._engine.start(self.container_id)
         self._await_agent(self._channel)
         self.start_seconds = time.monotonic() - created
+
+    def _create(self) -> str:
+        """A container of our name may be there: made by a call that was given up when the engine went away."""
+        try:
+            return self._engine.create(self.spec)
+        except ConflictError:
+            late = self._late_container()
+            if late is None:
+                raise
+            self._engine.remove(late)
+            return self._engine.create(self.spec)
 
     def _await_agent(self, channel: Channel) -> None:
         seen = b""
@@ -290,7 +301,10 @@ class Slot:
             return EngineState(status="gone")
 
     def close(self) -> None:
-        """Remove the container, also one whose create call was given up and that came late."""
+        """Remove the container, also one whose create call was given up and that came late. May be called
+        again.
+        """
+        self.leaked = ()
         try:
             made = self.container_id or self._late_container()
             if made is not None:
@@ -330,7 +344,7 @@ class PlainSlot(Slot):
     def open(self) -> None:
         """Create and attach; the test starts with its container."""
         began = time.monotonic()
-        self.container_id = self._engine.create(self.spec)
+        self.container_id = self._create()
         self._channel = self._engine.attach(self.container_id)
         self.create_seconds = time.monotonic() - began
 
