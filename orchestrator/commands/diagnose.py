@@ -17,7 +17,7 @@ from orchestrator.commands.conditions import Laboratory, Subject
 from orchestrator.commands.folders import RunFolder
 from orchestrator.commands.ground import ground
 from orchestrator.commands.oldruns import remove_old_runs
-from orchestrator.commands.opening import open_database
+from orchestrator.commands.opening import open_to_read
 from orchestrator.commands.printing import note, parse_window, say, show
 from orchestrator.commands.run import describe, ended_whatever_happens, ledger_of
 from orchestrator.commands.session import load, project_name, specs_of
@@ -106,7 +106,7 @@ def _subject(
 ) -> Subject:
     """The test with what was there, by the window's history, more often when it failed."""
     window = parse_window(options.since, options.until)
-    with open_database(config) as db:
+    with open_to_read(config) as db:
         known = queries.flaky_tests(
             db, since=window.since, until=window.until, project=project_name(config), only=test.id
         )

@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.printing import note
 from orchestrator.commands.session import load_with_database
 from orchestrator.database.files import database_file
 from orchestrator.database.glance import glance_history, glance_startups, median_startup
@@ -25,27 +26,43 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(config_path: Path | None, database: str | None) -> Iterator[Database]:
-    """The project's resource database."""
-    with open_database(load_with_database(config_path, database)) as db:
+    """The project's resource database, to be read."""
+    with open_to_read(load_with_database(config_path, database)) as db:
         yield db
 
 
 def open_database(config: Config) -> Database:
-    """The resource database of a configuration that is loaded already."""
+    """The resource database, to be written: made, brought up to date, or set aside where it cannot be used."""
     from orchestrator.database.store import Database
 
     return Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive)
 
 
+def open_to_read(config: Config) -> Database:
+    """The resource database, to be read only: refused where it cannot be, and never made."""
+    from orchestrator.database.store import Database
+
+    return Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive, reading=True)
+
+
+@contextmanager
+def opened_for_upkeep(config_path: Path | None, database: str | None) -> Iterator[Database]:
+    """The resource database, to be written; what the user should know of the opening is told."""
+    with open_database(load_with_database(config_path, database)) as db:
+        for text in db.notices:
+            note(text)
+        yield db
+
+
 @contextmanager
 def opened_for_report(config: Config) -> Iterator[Database]:
-    """As `open_database`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows
+    """As `open_to_read`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows
     and keeps them to its end; with `cli.GC_THRESHOLDS` alone the page of a week took 7 % longer.
     """
     collects = gc.isenabled()
     gc.disable()
     try:
-        with open_database(config) as db:
+        with open_to_read(config) as db:
             yield db
     finally:
         if collects:
@@ -57,9 +74,12 @@ class LateDatabase:
     is wanted before. Until then earlier runs are known by a glance at the file. Used by one thread.
     """
 
-    def __init__(self, config: Config, notices: Callable[[Iterable[str]], None]) -> None:
-        """`notices` is told what the user should know of the opening, by who waits for it."""
+    def __init__(self, config: Config, notices: Callable[[Iterable[str]], None], *, reading: bool = False) -> None:
+        """`notices` is told what the user should know of the opening, by who waits for it. `reading`: nothing will
+        be recorded.
+        """
         self._config = config
+        self._open_it = open_to_read if reading else open_database
         self._notices = notices
         self._database: Database | None = None
         self._error: BaseException | None = None
@@ -115,7 +135,7 @@ class LateDatabase:
     def _open(self, first: Callable[[Database], None]) -> None:
         try:
             if self._database is None:
-                self._database = open_database(self._config)
+                self._database = self._open_it(self._config)
             first(self._database)
         except BaseException as error:  # noqa: BLE001 - raised where the database is wanted
             self._error = error
@@ -123,7 +143,7 @@ class LateDatabase:
     def get(self) -> Database:
         """It, open, once all that `begin` was given is done. Raises what came of that."""
         if self._thread is None and self._database is None:
-            self._database = open_database(self._config)
+            self._database = self._open_it(self._config)
         if self._thread is not None:
             self._thread.join()
         if self._error is not None:

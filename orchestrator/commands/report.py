@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from orchestrator.commands.beside import beside
+from orchestrator.commands.earlier_reports import remove_earlier_reports
 from orchestrator.commands.opening import opened, opened_for_report
 from orchestrator.commands.printing import Window, note, parse_window, say, show, write
 from orchestrator.commands.session import load_with_database
@@ -76,6 +77,7 @@ def _files(options: ReportOptions) -> int:
         raise UsageError(
             "--html and --prometheus report on a window", remedy="leave out --run, --violations and --resource"
         )
+    remove_earlier_reports({"html": options.html, "prometheus": options.prometheus})
     config = load_with_database(options.config_path, options.database)
     window = parse_window(options.since or "24h", options.until)
     write_reports(window, config=config, html=options.html, prometheus=options.prometheus)

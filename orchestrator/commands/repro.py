@@ -14,6 +14,7 @@ from orchestrator.engine.cliform import run_words, shell_text
 from orchestrator.engine.docker import open_engine
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
 from orchestrator.model import Assignment, Network, Outcome
+from orchestrator.redaction import is_secret_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,14 +29,14 @@ def repro(
     *, config_path: Path | None, database: str | None, engine_url: str | None, target: str, run_it: bool
 ) -> int:
     """Print the command; with `run_it`, run the test once more and compare it with what was recorded."""
-    from orchestrator.commands.opening import open_database
+    from orchestrator.commands.opening import open_to_read
     from orchestrator.database import queries
 
     run_name, colon, test_name = target.partition(":")
     if not run_name or not colon or not test_name:
         raise UsageError(f"cannot read {target!r}", remedy="write RUN:TEST, e.g. latest:test/test_parse.py")
     config = load_with_database(config_path, database)
-    with open_database(config) as db:
+    with open_to_read(config) as db:
         record = queries.load_run(db, run_name)
     recorded = find_attempt(record, test_name)
     engine = open_engine(engine_url)
@@ -43,6 +44,8 @@ def repro(
     assignment = _assignment(config, recorded)
     if not run_it:
         say(shell_text(_words(config, engine, assignment, image_id)))
+        if hidden := sorted(filter(is_secret_name, assignment.test.command.env)):
+            note(f"values of {', '.join(hidden)} are not shown: export them before you run this")
         return ExitCode.OK
     from orchestrator.commands.rerun import run_again
 
@@ -103,12 +106,14 @@ def _words(config: Config, engine: Engine, assignment: Assignment, image_id: str
         cgroup_parent=None,
     )
     command = assignment.test.command
+    env = {**hardening.BASE_ENV, **hardening.test_env(assignment)}
+    secret = set(filter(is_secret_name, command.env))  # of the project; what is ours may be called ..._KEY
     return run_words(
         spec,
         hardening.argv_inside(command),
         program=client_program(engine.info),
         seccomp_file=str(_seccomp_file(config)),
-        env={**hardening.BASE_ENV, **hardening.test_env(assignment)},
+        env={name: None if name in secret else value for name, value in env.items()},
         working_dir=hardening.work_folder(command),
     )
 

@@ -71,7 +71,7 @@ def run(options: RunOptions) -> int:
     host = host_info()
     output = Output(options, config)
     removal = OldRunRemoval(config.state_dir, config.retention)
-    with LateDatabase(config, output.notices) as late, removal:
+    with LateDatabase(config, output.notices, reading=options.dry_run) as late, removal:
         run_id = str(uuid.uuid4())
         plan = make_plan(options, config, host=host, run_id=run_id, known=late, notice=output.notice)
         if not plan:
@@ -147,7 +147,7 @@ def carry_out(
     began = time.monotonic()
     folder = RunFolder(config.state_dir, this)
     sys.setswitchinterval(SWITCH_SECONDS)
-    with ground(this, config, engine) as here:
+    with ground(this, config, engine, notice=output.notice) as here:
         progress = output.progress(folder, here.sampler)
         keeping = Keeping(this.id, database=late, folder=folder, progress=progress)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.oldruns import OldRun, in_use, old_runs, remove_old_runs
-from orchestrator.commands.opening import open_database, opened
+from orchestrator.commands.opening import opened, opened_for_upkeep
 from orchestrator.commands.printing import note, say, show
 from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
@@ -77,7 +77,7 @@ def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool)
         say(f"removed {run.path} ({format_bytes(run.bytes)}): {run.reason}")
     for problem in problems:
         note(problem)
-    with open_database(config) as db:
+    with opened_for_upkeep(config_path, database) as db:
         count = db.prune(config.retention)
     say(f"{len(gone)} run folders and the records of {count} runs removed")
     return ExitCode.OK

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config import build, remembered
 from orchestrator.config.problems import Place
+from orchestrator.config.settings import Layer
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def load_config(
 
         text = None if path is None or file_name is None else _text(data, file_name)
         merged = merge(text, file_name=file_name or "", env=env, overrides=overrides, root=root)
+        remembered.forget_earlier_kind()
         if _may_be_kept(merged):
             remembered.remember(key, merged)
     return build.build(
@@ -55,11 +57,17 @@ def load_config(
 
 
 def _may_be_kept(merged: Merged) -> bool:
-    """True where nothing is secret (a database's URL may have a password in it), and no check looked at files,
-    which may change: a seccomp profile, folders that may be links.
+    """True where nothing can be secret (a database's URL may have a password in it; variables, build arguments
+    and words of commands are the project's own text), and no check looked at files, which may change: a seccomp
+    profile, folders that may be links.
     """
-    folders = {suite.working_dir for suite in merged.settings["suites"].value}
-    return merged.settings.keys().isdisjoint(("seccomp", "database")) and folders <= {"."}
+    given = {name: s.value for name, s in merged.settings.items() if s.layer is not Layer.DEFAULT}
+    return (
+        given.keys().isdisjoint(("seccomp", "database"))
+        and not any(name.startswith("presets.") for name in given)
+        and not any(suite.env or suite.command or suite.working_dir != "." for suite in given.get("suites", ()))
+        and not any(image.build_args for name, image in given.items() if name.startswith("images."))
+    )
 
 
 def find_file(start: Path) -> Path | None:

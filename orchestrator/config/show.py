@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from typing import TYPE_CHECKING
 
 from orchestrator.config.units import format_duration, format_size
+from orchestrator.model import Suite
+from orchestrator.redaction import redact, redact_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,21 +21,21 @@ _OFF = "off"
 
 
 def setting_texts(config: Config) -> Mapping[str, str]:
-    """Every setting that has an origin, with its value as profiles.yaml has it; passwords are masked."""
+    """Every setting that has an origin, with its value as profiles.yaml has it; secrets are masked."""
     texts = {
         "default_profile": config.default_profile,
         "rules": _plain_json(config.rules),
         "suites": _plain_json(config.suites),
         "state_dir": _relative(config.state_dir, config.project_root),
         "seccomp": _relative(config.seccomp, config.project_root),
-        "database": re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", config.database_url or ""),
+        "database": redact(config.database_url or ""),
     }
     for name, profile in config.profiles.items():
         texts |= {f"profiles.{name}.{key}": text for key, text in profile_texts(profile).items()}
     for name, image in config.images.items():
         texts[f"images.{name}"] = _image(image, config.project_root)
     for name, flags in config.presets.items():
-        texts[f"presets.{name}"] = json.dumps(flags)
+        texts[f"presets.{name}"] = json.dumps([" ".join(map(redact, text.split(" "))) for text in flags])
     texts |= _run(config) | _retention(config)
     return {key: texts[key] for key in sorted(config.origins)}
 
@@ -118,7 +119,7 @@ def _image(image: ImageSpec, root: Path) -> str:
     parts = {
         "dockerfile": _relative(image.dockerfile, root),
         "context": _relative(image.context, root),
-        "build_args": dict(image.build_args) or None,
+        "build_args": redact_values(image.build_args) or None,
         "base": image.base,
     }
     return json.dumps({key: value for key, value in parts.items() if value is not None})
@@ -137,6 +138,8 @@ def _plain_json(items: tuple[object, ...]) -> str:
         assert dataclasses.is_dataclass(item)  # noqa: S101 - rules and suites are; tells the type checker
         assert not isinstance(item, type)  # noqa: S101 - as above
         values = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+        if isinstance(item, Suite):
+            values["env"] = redact_values(item.env)
         return {key: value for key, value in values.items() if value not in (None, (), {}, False, "")}
 
     return json.dumps([plain(item) for item in items])

@@ -11,8 +11,9 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.database.encode import clean, content_id, key_of_test, pack_plan, pack_samples, redact
+from orchestrator.database.encode import clean, content_id, key_of_test, pack_plan, pack_samples
 from orchestrator.model import USAGE_NOTES, Limits, TestId, Timings, Usage
+from orchestrator.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 import sys
 import time
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 _NAMESPACE = uuid.UUID("6f726368-0000-5000-8000-7265736f7572")
 _MAX_PACKED_BYTES = 64 * 1024 * 1024
-_PASSWORD_IN_URL = re.compile(r"(://[^/@\s:]*):[^/@\s]*@")
-_SECRET_ASSIGNMENT = re.compile(r"(?i)^(-*[\w.-]*(?:TOKEN|SECRET|PASSWORD|KEY))=.*", re.DOTALL)
 _SAMPLE_FIELDS = tuple(f.name for f in fields(Sample))
 _FIGURES_OF = attrgetter(*_SAMPLE_FIELDS)
 
@@ -36,12 +33,6 @@ def clean(text: str, *, limit: int = 65_536) -> str:
         half = limit // 2 - 20
         text = f"{text[:half]} … {len(text) - 2 * half} characters … {text[-half:]}"
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def redact(argument: str) -> str:
-    """A command-line word without the password of a URL and without a secret's value."""
-    argument = _PASSWORD_IN_URL.sub(r"\1:***@", argument)
-    return _SECRET_ASSIGNMENT.sub(r"\1=***", argument)
 
 
 def content_id(kind: str, content: object) -> str:

@@ -65,21 +65,27 @@ class Database:
         state_dir: Path,
         owner_alive: Callable[[str], bool] | None = None,
         spool_fallback: Path | None = None,
+        reading: bool = False,
     ) -> Database:
         """Open, and make or migrate if need be; import what was spooled; mark runs whose owner is dead.
 
         `url`: None for `resources.db` in `state_dir`, else any SQLAlchemy URL of SQLite or PostgreSQL.
-        `spool_fallback`: where results are spooled if the state folder has no room either.
+        `spool_fallback`: where results are spooled if the state folder has no room either. `reading`: nothing will
+        be recorded, see `opening.open_database`.
         Read `notices` afterwards. Raises DatabaseError, and UsageError for a URL that cannot be.
         """
-        opened = open_database(url, state_dir=state_dir)
+        opened = open_database(url, state_dir=state_dir, reading=reading)
         folders = [state_dir / "spool", *([] if spool_fallback is None else [spool_fallback])]
         database = cls(opened, folders)
+        if not opened.writable:
+            return database
         try:
             opened.notices += import_spools(opened.engine, folders)
             if owner_alive is not None:
                 database._interrupt_orphans(owner_alive)
         except BaseException as error:
+            if reading and isinstance(error, SQLAlchemyError) and not is_corrupt(error):
+                return database  # what could not be brought up to date is read as it is
             opened.close()
             if isinstance(error, SQLAlchemyError):
                 raise database_error(error, "open", database.place) from error
@@ -258,6 +264,8 @@ class Database:
             with read_connection(self._opened.engine) as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
+            if self.path is not None and self._opened.writable and is_corrupt(error):
+                mark_suspect(self.path)
             raise database_error(error, "read", self.place) from error
 
     def history(self, test_ids: Iterable[TestId], *, project: str | None = None) -> Mapping[TestId, History]:

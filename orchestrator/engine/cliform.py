@@ -17,13 +17,16 @@ def run_words(
     *,
     program: str,
     seccomp_file: str,
-    env: Mapping[str, str],
+    env: Mapping[str, str | None],
     working_dir: str,
     labels: Mapping[str, str] | None = None,
     interactive: bool = False,
     name: str | None = None,
 ) -> list[str]:
-    """`docker run ...` with the settings of `spec` and a command in place of the agent."""
+    """`docker run ...` with the settings of `spec` and a command in place of the agent.
+
+    A variable of `env` whose value is None stands without one: the client takes it from its own environment.
+    """
     words = [program, "run", "--rm", "--name", name or f"{spec.name}-by-hand", "--init"]
     if interactive:
         words += ["-it"]
@@ -40,7 +43,8 @@ def run_words(
     for mount in spec.mounts:
         flags = ",readonly" if mount.read_only else ""
         words += ["--mount", f"type=bind,source={mount.source},target={mount.target}{flags}"]
-    words += [word for name, value in env.items() for word in ("--env", f"{name}={value}")]
+    for variable, value in env.items():
+        words += ["--env", variable if value is None else f"{variable}={value}"]
     words += ["--workdir", working_dir, "--entrypoint", argv[0], spec.image_id, *argv[1:]]
     return words
 

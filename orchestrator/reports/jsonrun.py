@@ -14,9 +14,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.model import Source, Usage
+from orchestrator.redaction import redact
 from orchestrator.reports.encoding import compact, fields_of, plain, to_json
 from orchestrator.reports.files import write_atomically
-from orchestrator.reports.text import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,11 +56,11 @@ def _run_fields(run: Run) -> Document:
     return {
         "id": run.id,
         "started_at": run.started_at,
-        "argv": [redacted(argument) for argument in run.argv],
+        "argv": [redact(argument) for argument in run.argv],
         "project": run.project,
         "config_digest": run.config_digest,
         "orch_version": run.orch_version,
-        "engine": {**fields_of(run.engine), "address": redacted(run.engine.address)},
+        "engine": {**fields_of(run.engine), "address": redact(run.engine.address)},
         "host": run.host,
         "images": dict(run.images),
         "revision": run.revision,

@@ -27,11 +27,10 @@ profiles:
 rules:
   - {match: "test/slow/**", profile: slow, retries: 2, group: db}
 suites:
-  - {name: sh, match: ["test/**/*.sh"], exclude: ["test/x/*"], runner: shell, env: {A: "1"}, pass_env: [HOME]}
+  - {name: sh, match: ["test/**/*.sh"], exclude: ["test/x/*"], runner: shell, pass_env: [HOME]}
 images:
-  mine: {dockerfile: Dockerfile, build_args: {V: "1"}}
+  mine: {dockerfile: Dockerfile}
 run: {jobs: 3, timeout: 1h}
-presets: {ci: ["--retries 2", "--no-tests warn"]}
 """
 
 
@@ -55,7 +54,7 @@ def load(folder: Path, env: Mapping[str, str] | None = None, **overrides: str) -
 
 
 def entries(cache: Path) -> list[Path]:
-    return sorted(cache.glob("orch-config-*.json"))
+    return sorted(cache.glob("orch-settings-*.json"))
 
 
 def test_what_is_remembered_is_what_was_read(project: Path, cache: Path) -> None:
@@ -114,6 +113,12 @@ def test_what_is_wrong_is_said_each_time(project: Path, cache: Path) -> None:
         "database: postgresql://me:secret@host/db",  # a secret
         "seccomp: mine.json",  # rests on a file that may change
         'suites: [{name: a, match: ["a"], runner: shell, working_dir: sub}]',
+        # CASES D10
+        'suites: [{name: a, match: ["a"], runner: shell, env: {API_TOKEN: "secret"}}]',
+        'suites: [{name: a, match: ["a"], runner: shell, env: {PLAIN: "secret"}}]',
+        'suites: [{name: a, match: ["a"], runner: pytest, command: ["--password=secret"]}]',
+        'images: {a: {dockerfile: Dockerfile, build_args: {V: "secret"}}}',
+        'presets: {ci: ["--db postgresql://me:secret@host/db"]}',
     ],
 )
 def test_what_may_change_or_is_secret_is_not_kept(project: Path, cache: Path, line: str) -> None:
@@ -121,6 +126,14 @@ def test_what_may_change_or_is_secret_is_not_kept(project: Path, cache: Path, li
     (project / "profiles.yaml").write_text(f"version: 1\n{line}\n")
     assert load(project) == load(project)
     assert entries(cache) == []
+
+
+def test_what_an_earlier_orch_kept_is_removed(project: Path, cache: Path) -> None:
+    cache.mkdir(parents=True, mode=0o700)
+    earlier = cache / "orch-config-0123.json"
+    earlier.write_text('{"settings": {"suites": "secret"}}')
+    load(project)
+    assert not earlier.exists()
 
 
 def test_an_entry_that_is_not_ours_alone_is_not_believed(project: Path, cache: Path) -> None:

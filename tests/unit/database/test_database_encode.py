@@ -62,22 +62,6 @@ def test_tests_have_one_key_each(one, other):
     assert encode.key_of_test("p", one) != encode.key_of_test("q", one)
 
 
-@pytest.mark.parametrize(
-    ("word", "stored"),
-    [
-        ("test/", "test/"),
-        ("postgresql://u:p%40ss@h/db", "postgresql://u:***@h/db"),
-        ("--db=postgresql://u:pw@h/db", "--db=postgresql://u:***@h/db"),
-        ("GITHUB_TOKEN=abc", "GITHUB_TOKEN=***"),
-        ("--api-key=abc\ndef", "--api-key=***"),
-        ("key=value", "key=***"),
-        ("monkeys=3", "monkeys=3"),
-    ],
-)
-def test_secrets_are_redacted(word, stored):
-    assert encode.redact(word) == stored
-
-
 @given(st.datetimes(timezones=st.just(UTC)), st.binary(max_size=50), any_text)
 def test_spooled_bundles_come_back(moment, data, text):
     bundle = Bundle(kind="result", run_id="r", tables={"attempts": [{"at": moment, "data": data, "text": text}]})
