@@ -32,8 +32,8 @@ def expected_seconds(assignment: Assignment) -> float:
 def order(plan: Iterable[Assignment]) -> tuple[Assignment, ...]:
     """Longest first; among equals the bigger profile (memory, then CPUs) first; else as given.
 
-    Tests that are forked from a preloaded runner, and are brief as far as is known, count as equals and come folder
-    by folder, that with most to do first: a slot keeps the runners of few folders, and starting one takes longer
+    Tests that are forked from a preloaded runner, and brief as far as is known, count as equals and come folder by
+    folder, that with most to do first: a slot keeps the runners of few folders, and starting one takes longer
     than such a test. What is lost by it at a run's end is less than one of them takes.
 
     Exclusive tests come after all others: each of them empties the machine, and one after another at the end
