@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.engine.base import ContainerEngine, ContainerSpec, Inspection
+    from orchestrator.engine.base import ContainerSpec, Engine, Inspection
     from orchestrator.engine.hardening import Surroundings
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
@@ -93,7 +94,7 @@ class LocalExecutor:
 
     def __init__(
         self,
-        engine: ContainerEngine,
+        engine: Engine,
         *,
         around: Surroundings,
         owner: Owner,
@@ -103,14 +104,14 @@ class LocalExecutor:
         work_dir: Path,
         presence: Presence | None = None,
     ) -> None:
-        """`images`: name -> pinned ID; `work_dir`: a folder of this run's own for the slots' FIFOs. `presence`:
-        who waits for the engine where it goes away.
+        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent; `work_dir`:
+        a folder of this run's own for the slots' FIFOs. `presence`: who waits for the engine where it goes away.
         """
         self.engine = engine
         self.presence = presence or Presence(engine, stop)
         self._around = around
         self._owner = owner
-        self._images = images
+        self._images = {name: prepared_image(engine, image_id) for name, image_id in images.items()}
         self._sampler = sampler
         self.stop = stop
         self._work_dir = work_dir
