@@ -794,6 +794,9 @@ class Run:
     started_at: datetime
     argv: tuple[str, ...]
     project: str
+    """Name of its folder."""
+    project_id: str
+    """What the database tells the project by."""
     config_digest: str
     orch_version: str
     engine: EngineInfo

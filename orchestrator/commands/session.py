@@ -52,11 +52,6 @@ _PATH = re.compile(r"[\w./-]*[./][\w./-]*", re.ASCII)
 """A database that is surely a file's path, and a valid setting."""
 
 
-def project_name(config: Config) -> str:
-    """What the database calls the project."""
-    return config.project_root.resolve().name
-
-
 def seccomp_text(config: Config) -> str:
     """The seccomp profile's JSON, checked: a broken one is refused, never replaced by none."""
     import json

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from orchestrator.database.projects import tests_of
 from orchestrator.database.schema import DAILY_FIGURES, attempts
 from orchestrator.model import Outcome
 from orchestrator.model_reports import Resource
@@ -48,12 +49,16 @@ def unindexed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(column, sa.literal_column("''"))
 
 
-def window(since: datetime | None, until: datetime | None = None) -> sa.ColumnElement[bool]:
-    """Attempts that were judged and started within [since, until); None: without that bound."""
+def window(
+    since: datetime | None, until: datetime | None = None, *, project: str | None = None
+) -> sa.ColumnElement[bool]:
+    """Attempts that were judged and started within [since, until), of the project with this id; None: without
+    that bound, of any.
+    """
     # Not `NOT IN`: SQLAlchemy writes that anew for each execution, and SQLite builds a table for it.
     conditions: list[sa.ColumnElement[bool]] = [attempts.c.outcome != outcome for outcome in UNJUDGED]
     if since is not None:
         conditions.append(attempts.c.started_at >= since)
     if until is not None:
         conditions.append(attempts.c.started_at < until)
-    return sa.and_(*conditions)
+    return sa.and_(*conditions, *tests_of(attempts.c.test_id, project))

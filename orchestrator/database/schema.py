@@ -33,6 +33,19 @@ hosts = sa.Table(
     comment="Machines that runs happened on, as they were.",
 )
 
+projects = sa.Table(
+    "projects",
+    metadata,
+    text(
+        "id",
+        "The project's own id, kept in its state folder: a UUID; of one from before schema 8, its name then.",
+        primary_key=True,
+    ),
+    text("name", "Name of its folder in the newest run, for display."),
+    moment("named_at", "When that run began."),
+    comment="Projects whose tests were recorded.",
+)
+
 runs = sa.Table(
     "runs",
     metadata,
@@ -41,7 +54,8 @@ runs = sa.Table(
     text("status", "running, finished or interrupted."),
     text("owner", "Token of the orch process that writes this run; tells a dead one's runs.", nullable=True),
     json("argv", "The command line as typed, passwords and tokens replaced by ***.", nullable=False),
-    text("project", "The project whose tests these are."),
+    text("project", "Name of the project's folder then."),
+    reference("project_id", "projects.id", "The project whose tests these are."),
     text("config_digest", "Digest of the effective configuration."),
     text("orch_version", "Version of orch."),
     reference("host_id", "hosts.id", "The machine orch ran on."),
@@ -93,7 +107,7 @@ tests = sa.Table(
     "tests",
     metadata,
     uuid_key("UUID made from the other columns: the same test has the same key in every database."),
-    text("project", "The project the test belongs to."),
+    reference("project_id", "projects.id", "The project the test belongs to."),
     text("path", "POSIX path relative to the project's root."),
     text("case_name", "Runner's own name of a case inside the file; NULL: the whole file.", nullable=True),
     sa.Index(None, "path", "case_name"),

@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.attest import attest
+from orchestrator.engine.presence import DISTURBANCES, ENGINE_DOES
 from orchestrator.engine.slot import Watch
-from orchestrator.errors import EngineError
+from orchestrator.errors import EngineError, StoppedWaitingError
 from orchestrator.measure.calibration import corrected
 from orchestrator.measure.own import TOLERANCE_BYTES
 from orchestrator.measure.turns import NOT_READ, Turn, agent_counters, turn_usage
@@ -47,6 +48,9 @@ EARLY_SECONDS = 0.05
 """The agent is told of the next test while one runs that is as short as this, and needs next to no memory: the
 1 ms that it would wait for us matters then.
 """
+ENGINE_ENDED = "the engine ended while the test ran"
+BEGINNINGS = 3
+"""So often a test is let in anew whose container was lost before it began."""
 SIGNALLED = "its container is not used again: a signal that was meant for it may have met the next test"
 FLOOR_SHARE = 0.25
 """Of the memory limit: a container in which so much more is charged than at first is not used again, because what
@@ -87,6 +91,8 @@ class Seen:
     run: SlotRun | None = None
     state: EngineState | None = None
     failure: str | None = None
+    stopped: bool = False
+    """The run was ended while it waited for the engine."""
     attestation: Attestation | None = None
     usage: Usage = field(default_factory=Usage)
     samples: tuple[Sample, ...] = ()
@@ -176,6 +182,25 @@ class LocalLane:
         that receives an attempt's stdout, stderr and outputs/. `upcoming` names what is certain to be the next
         `run`, if that is known; it is let in when this one ends.
         """
+        for _ in range(BEGINNINGS):
+            seen, flight = self._ran(assignment, folder_of, upcoming)
+            if not self._was_lost_before_it_began(seen, flight):
+                break
+            self._drop()  # nothing was tried
+        held = self._held
+        if held is not None:
+            self._conclude(held, flight, seen)
+        else:
+            seen.usage = not_measured(seen.failure or "there was no container")
+        return self._evidence(seen, held, flight, seen.began - waits_since)
+
+    def _ran(
+        self,
+        assignment: Assignment,
+        folder_of: Callable[[Assignment], Path],
+        upcoming: Callable[[], Assignment | None],
+    ) -> tuple[Seen, Flight | None]:
+        """What came of it up to the end of the test or of its container."""
         seen = Seen()
         flight: Flight | None = None
         try:
@@ -185,17 +210,27 @@ class LocalLane:
             else:
                 seen.began = flight.reading.started
             seen.run = self._read(flight, _Following(upcoming, folder_of))
+            if seen.run.unexpected is not None:
+                seen.failure = f"somebody but the agent has written to its streams, {seen.run.unexpected}"
         except EngineError as error:
             seen.failure = error.message
+            seen.stopped = isinstance(error, StoppedWaitingError)
         except OSError as error:  # the disk under the folder is full, or we may open no more files
             seen.failure = f"keeping what the test wrote: {error}"
         seen.ended = time.monotonic()
-        held = self._held
-        if held is not None:
-            self._conclude(held, flight, seen)
-        else:
-            seen.usage = not_measured(seen.failure or "there was no container")
-        return self._evidence(seen, held, flight, seen.began - waits_since)
+        return seen, flight
+
+    def _was_lost_before_it_began(self, seen: Seen, flight: Flight | None) -> bool:
+        """Its container went with the engine, or by somebody else's doing, before the agent began the test."""
+        held, run = self._held, seen.run
+        if held is None or flight is None or run is None or run.record is not None:
+            return False
+        begun = run.begin_counters or not flight.first or not held.slot.has_agent
+        if begun or run.timed_out or run.interrupted:
+            return False
+        presence = self._executor.presence
+        disturbance = presence.disturbance(held.slot.container_id or "", settle=True)
+        return presence.lost(None, held.life) or disturbance is not None
 
     def close(self) -> None:
         """Remove the container that is held, and the one that was to follow it."""
@@ -259,7 +294,7 @@ class LocalLane:
     @classmethod
     def _may_take(cls, held: Held, assignment: Assignment) -> bool:
         same = held.profile is assignment.profile or held.profile == assignment.profile
-        return same and cls._has_room(held) and assignment.attempt == 1
+        return same and cls._has_room(held) and held.alive and assignment.attempt == 1
 
     def _release(self, assignment: Assignment, folder: Path, held: Held) -> Flight:
         keep = held.guard is not None and held.position + 1 < held.profile.reuse
@@ -315,6 +350,7 @@ class LocalLane:
                 held.meter.watch(key, started)
 
         def before_kill() -> None:
+            held.frozen = held.meter.unfreeze() or held.frozen
             held.meter.look()
             self._look(held, flight)
 
@@ -414,13 +450,16 @@ class LocalLane:
         try:
             if run is not None and not seen.kept:
                 held.slot.dismiss()
-                inspection = held.slot.finish()
+                inspection = self._executor.presence.through(held.slot.finish)
                 seen.state = inspection.state if inspection else EngineState(status="gone")
                 held.inspection = inspection or held.inspection
             elif seen.kept:
                 seen.state = RUNNING
         except EngineError as error:
             seen.failure = error.message
+        if run is not None:
+            seen.failure = seen.failure or self._interference(held, flight, run, kept=seen.kept)
+            seen.kept = seen.kept and seen.failure is None
         if held.attestation is None and held.inspection is not None:
             held.attestation = attest(
                 held.inspection,
@@ -435,6 +474,27 @@ class LocalLane:
         else:
             self._drop()
             seen.leaked = held.slot.leaked
+
+    def _interference(self, held: Held, flight: Flight | None, run: SlotRun, *, kept: bool) -> str | None:
+        """Why nothing is known of the test although engine and agent have answered: the engine was ended while its
+        container was there, and what it says of that now is no witness; or somebody else laid hands on it.
+        """
+        presence = self._executor.presence
+        odd = not kept and (run.record is None or not held.slot.has_agent)
+        kind = presence.disturbance(
+            held.slot.container_id or "",
+            ending=run.timed_out or run.interrupted,
+            settle=odd and not run.interrupted,
+        )
+        untrusted = not kept and (odd or held.life != presence.life)
+        may_be_engine = kind in ENGINE_DOES or (kind is None and untrusted)
+        if may_be_engine and not run.interrupted and presence.lost(None, held.life):
+            if flight is not None:
+                flight.doubt = flight.doubt or ENGINE_ENDED
+            return ENGINE_ENDED if untrusted else None
+        if kind is not None:
+            return f"the container was {DISTURBANCES[kind]}"
+        return "the container was frozen externally (by its cgroup)" if held.frozen else None
 
     def _measure(self, held: Held, flight: Flight | None, seen: Seen) -> None:
         run = seen.run
@@ -497,7 +557,7 @@ class LocalLane:
             agent_expected=held is None or held.slot.has_agent,
             engine=seen.state,
             timed_out=run is not None and run.timed_out,
-            interrupted=run is not None and run.interrupted,
+            interrupted=seen.stopped or (run is not None and run.interrupted),
             engine_failure=seen.failure,
             usage=seen.usage,
             samples=seen.samples,

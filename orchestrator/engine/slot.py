@@ -16,7 +16,7 @@ from orchestrator.engine import hardening, preload, records
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.fifos import FifoChannel
 from orchestrator.engine.reading import LASTING_SECONDS, TICK_SECONDS, AgentReading, PlainReading
-from orchestrator.errors import EngineError, NotFoundError
+from orchestrator.errors import ConflictError, EngineError, NotFoundError
 from orchestrator.model import EngineState
 from orchestrator.stopping import StopLevel
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.stopping import StopFlag
 
 READY_SECONDS = 60.0
+READY_SILENCE_SECONDS = 2.0
+"""An agent that has said nothing for so long may have ended: the engine is asked."""
 SILENCE_SECONDS = 15.0
 """After so long without output the engine is asked whether the container still runs."""
 END_SECONDS = 15.0
@@ -67,6 +69,8 @@ class Slot:
         self._silent_since = 0.0
         self._spill = {"stdout": b"", "stderr": b""}
         """Of the next test: it may have begun when the end of this one is read."""
+        self._let_in = self._read = 0
+        """Tests that were let in, and those that are or have been read."""
         self._environment = ""
         """What the agent has."""
         self._last: Assignment | None = None
@@ -84,7 +88,7 @@ class Slot:
         began = time.monotonic()
         if self._streams_dir is not None:
             self._channel = FifoChannel(self._streams_dir)
-        self.container_id = self._engine.create(self.spec)
+        self.container_id = self._create()
         created = time.monotonic()
         self.create_seconds = created - began
         if self._channel is None:
@@ -93,13 +97,29 @@ class Slot:
         self._await_agent(self._channel)
         self.start_seconds = time.monotonic() - created
 
+    def _create(self) -> str:
+        """A container of our name may be there: made by a call that was given up when the engine went away."""
+        try:
+            return self._engine.create(self.spec)
+        except ConflictError:
+            late = self._late_container()
+            if late is None:
+                raise
+            self._engine.remove(late)
+            return self._engine.create(self.spec)
+
     def _await_agent(self, channel: Channel) -> None:
         seen = b""
         ended = 0
         deadline = time.monotonic() + READY_SECONDS
+        ask_at = time.monotonic() + READY_SILENCE_SECONDS
         while time.monotonic() < deadline and ended < 2:
             piece = channel.read(TICK_SECONDS)
             if piece is None:
+                if time.monotonic() > ask_at:
+                    if self._has_ended():  # before it has opened the streams: they have no end then
+                        break
+                    ask_at = time.monotonic() + READY_SILENCE_SECONDS
                 continue
             stream, data = piece
             ended += data == b""
@@ -120,17 +140,27 @@ class Slot:
         """
         reading, line = self.stage(assignment, folder=folder, keep=keep, first=first)
         try:
+            if not first:
+                self._expect_silence()
             self.let_in(line)
         except BaseException:
             reading.close()
             raise
         return reading
 
+    def _expect_silence(self) -> None:
+        """EngineError: something is on the streams although no test runs, or they have ended."""
+        assert self._channel is not None  # noqa: S101 - open came first
+        piece = self._channel.read(0.0)
+        if piece is not None:
+            raise EngineError(_between(*piece))
+
     def let_in(self, line: bytes) -> None:
         """Let a test begin that was staged, or have it begin as soon as the one before it has ended and left
         nothing: then the agent goes on by itself.
         """
         assert self._channel is not None  # noqa: S101 - open came first
+        self._let_in += 1
         self._channel.write(line)
 
     def stage(
@@ -199,6 +229,7 @@ class Slot:
     def _read_to_end(
         self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
     ) -> SlotRun:
+        self._read += 1
         self._silent_since = time.monotonic()
         spill, self._spill = self._spill, dict.fromkeys(self._spill, b"")
         for stream, data in spill.items():
@@ -244,7 +275,10 @@ class Slot:
 
     def _feed(self, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
         known, prepared = reading.measured, reading.prepared
-        self._spill[stream] += reading.feed(stream, data)
+        rest = reading.feed(stream, data)
+        if rest and self._let_in <= self._read:
+            raise EngineError(_between(stream, rest))
+        self._spill[stream] += rest
         if reading.prepared and not prepared:
             watch.prepared()
             self.go()
@@ -278,7 +312,10 @@ class Slot:
             return EngineState(status="gone")
 
     def close(self) -> None:
-        """Remove the container, also one whose create call was given up and that came late."""
+        """Remove the container, also one whose create call was given up and that came late. May be called
+        again.
+        """
+        self.leaked = ()
         try:
             made = self.container_id or self._late_container()
             if made is not None:
@@ -300,6 +337,11 @@ class Slot:
         return found.id if self.spec.labels.items() <= found.labels.items() else None
 
 
+def _between(stream: str, data: bytes) -> str:
+    text = f"wrote {data[:200].decode(errors='replace')!r}" if data else "ended"
+    return f"the container's {stream} {text} between two tests: what came before counts no longer"
+
+
 class PlainSlot(Slot):
     """For an image without a shell: the test is the container's own process. One test, one witness; what it
     writes comes back, files do not.
@@ -313,7 +355,7 @@ class PlainSlot(Slot):
     def open(self) -> None:
         """Create and attach; the test starts with its container."""
         began = time.monotonic()
-        self.container_id = self._engine.create(self.spec)
+        self.container_id = self._create()
         self._channel = self._engine.attach(self.container_id)
         self.create_seconds = time.monotonic() - began
 

@@ -6,12 +6,14 @@ import uuid
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy.dialects import postgresql, sqlite
+import sqlalchemy as sa
 
-from orchestrator.database import bundles, schema
+from orchestrator.database import bundles
 from orchestrator.database.encode import attempt_id
+from orchestrator.database.schema import metadata
+from orchestrator.database.upserts import insert_new
 from orchestrator.model import (
     Assignment,
     Attempt,
@@ -41,9 +43,6 @@ from orchestrator.model import (
     ViolationKind,
 )
 from tests import handmade
-
-if TYPE_CHECKING:
-    import sqlalchemy as sa
 
 LIMITS = Limits(
     cpus=2.0,
@@ -100,7 +99,8 @@ def make_run(**changes: Any) -> Run:
         "branch": "main",
         "dirty": False,
     }
-    return Run(**(facts | changes))
+    facts |= changes
+    return Run(**({"project_id": facts["project"]} | facts))
 
 
 def make_assignment(
@@ -170,24 +170,34 @@ def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **ch
     return Attempt(**(facts | changes))
 
 
-SINCE = {
-    7: {"violations": set(bundles.OF_ATTEMPT)},
-    9: {"attempts": {"memory_charged_peak_bytes", "page_cache_bytes", "memory_peak_is_lower_bound"}},
-}
-"""Schema -> the columns that it brought to a table."""
+LATER_IN_ATTEMPTS = ("memory_charged_peak_bytes", "page_cache_bytes", "memory_peak_is_lower_bound")
 
 
-def write_before(schema_number: int, connection: sa.Connection, bundle: bundles.Bundle) -> None:
-    """Write a result to a database that is older than that schema."""
-    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
-    for name in ("fact_sheets", "tests", "attempts", "cases", "violations", "samples"):
-        new = {
-            column for number, told in SINCE.items() if number >= schema_number for column in told.get(name, ())
-        }
-        table = schema.metadata.tables[name]
-        for row in bundle.tables[name]:
-            old = {column: value for column, value in row.items() if column not in new}
-            connection.execute(insert(table).on_conflict_do_nothing(), old)
+def write_before_schema_9(connection: sa.Connection, bundle: bundles.Bundle) -> None:
+    """Write a run or a result where attempts have no memory of their own yet."""
+    for name, rows in bundle.tables.items():
+        for row in rows:
+            old = {key: value for key, value in row.items() if key not in LATER_IN_ATTEMPTS}
+            connection.execute(insert_new(metadata.tables[name], connection.dialect.name), old)
+
+
+def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> None:
+    """Write a run or a result where violations have nothing of their attempt yet, and projects are but names."""
+    for name, rows in bundle.tables.items():
+        if name == "projects":
+            continue
+        for row in rows:
+            old = {key: value for key, value in row.items() if key not in LATER_IN_ATTEMPTS}
+            match name:
+                case "runs":
+                    del old["project_id"]
+                case "tests":
+                    old["project"] = old.pop("project_id")
+                case "violations":
+                    old = {key: value for key, value in row.items() if key not in bundles.OF_ATTEMPT}
+            types = metadata.tables[name].c
+            columns = [sa.column(key, types[key].type if key in types else sa.Text()) for key in old]
+            connection.execute(insert_new(sa.table(name, *columns), connection.dialect.name), old)  # type: ignore[arg-type]
 
 
 def make_result(

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from orchestrator.database import bundles, daily, migrate, writing
+from orchestrator.database import bundles, daily, migrate
 from orchestrator.database.connect import WRITE, make_engine, parse_url
 from orchestrator.database.queries import broken_budgets, load_run, usage_report
 from orchestrator.database.schema import daily_usage, metadata, stale_days
@@ -16,7 +16,13 @@ from orchestrator.database.version import APPLICATION_ID, SCHEMA_VERSION
 from orchestrator.database.views import VIEWS
 from orchestrator.errors import DatabaseError, UsageError
 from orchestrator.model import Launch, SlotUse, Usage
-from tests.unit.database.database_examples import days_ago, make_result, make_run, write_before
+from tests.unit.database.database_examples import (
+    days_ago,
+    make_result,
+    make_run,
+    write_before_schema_7,
+    write_before_schema_9,
+)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -36,10 +42,10 @@ def make_old(url):
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA user_version = 4")
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        writing.write(connection, bundles.begin_bundle(run, [], None), set())
+        write_before_schema_7(connection, bundles.begin_bundle(run, [], None))
         for name in ("a.py", "b.py"):
             result = make_result(run, name, started_at=days_ago(12))
-            write_before(7, connection, bundles.result_bundle(run.id, run.project, result))
+            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project_id, result))
         connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
     engine.dispose()
     return run
@@ -80,15 +86,15 @@ def test_what_was_charged_in_all_becomes_what_the_test_needed(empty_url, tmp_pat
         "none.py": (None, None, Launch.PROCESS),
     }
     with engine.connect().execution_options(**WRITE) as connection, connection.begin():
-        migrate.run_alembic(connection, "0007")
+        migrate.run_alembic(connection, "0008")
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA user_version = 7")
+            connection.exec_driver_sql("PRAGMA user_version = 8")
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        writing.write(connection, bundles.begin_bundle(run, [], None), set())
+        write_before_schema_9(connection, bundles.begin_bundle(run, [], None))
         for name, (peak, floor, launch) in peaks.items():
             usage = Usage(memory_peak_bytes=peak and peak * mib, memory_floor_bytes=floor and floor * mib)
             result = make_result(run, name, started_at=days_ago(12), usage=usage, slot=SlotUse(launch=launch))
-            write_before(9, connection, bundles.result_bundle(run.id, run.project, result))
+            write_before_schema_9(connection, bundles.result_bundle(run.id, run.project_id, result))
         daily.sum_up(connection, days_ago(12).date())
         connection.exec_driver_sql("UPDATE runs SET status = 'finished'")
     engine.dispose()

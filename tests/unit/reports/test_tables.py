@@ -48,6 +48,7 @@ def run_row(build, **changes):
         "status": m.RunStatus.FINISHED,
         "argv": run.argv,
         "project": run.project,
+        "project_id": run.project_id,
         "config_digest": "d",
         "orch_version": "0.1.0",
         "engine": run.engine,
