@@ -18,6 +18,9 @@
 # and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
+# Of the signals that a test sends, process 1 gets those only that it has a handler for: dash has one for INT, and would
+# end. Tests have it as ever (`launch`).
+trap '' INT
 unset nonce # an image's variable of this name would be exported, with our secret in it
 place=$1
 if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
@@ -311,6 +314,7 @@ launch() {
     echo 1000 >&3
     (
         echo 0 >&3
+        trap - INT
         cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
         environment
         own
