@@ -322,9 +322,13 @@ class Usage:
     cpu_user_seconds: float | None = None
     cpu_system_seconds: float | None = None
     memory_peak_bytes: int | None = None
-    """All that was charged to the container, as its limit counts it: the floor is in it."""
+    """What the test itself needed at most beyond the floor: anonymous, shared and kernel memory, no page cache."""
     memory_floor_bytes: int | None = None
-    """Charged when the test was released: the agent, and what the runtime's start left."""
+    """What stood charged before the test began: agent, what it was forked from, page cache of earlier tests."""
+    memory_charged_peak_bytes: int | None = None
+    """All that was charged to the container at once: floor, own memory and page cache."""
+    page_cache_bytes: int | None = None
+    """Page cache charged while it ran, which the kernel can take back: in no way needed."""
     anon_peak_bytes: int | None = None
     file_peak_bytes: int | None = None
     shmem_peak_bytes: int | None = None
@@ -342,7 +346,11 @@ class Usage:
     missing: Mapping[str, str] = field(default_factory=dict)
     """Figure's field name -> reason, for each figure that is None."""
     memory_peak_is_upper_bound: bool = False
-    """True where it was as high before the test (runtime's start, an earlier test) and could not be reset."""
+    """True where the kernel's peak was as high before the test (runtime's start, an earlier test) and could not be
+    reset.
+    """
+    memory_peak_is_lower_bound: bool = False
+    """True where page cache was charged too, and nobody saw how much of the kernel's peak was of it."""
     upper_bounds: tuple[str, ...] = ()
     """Names of the peaks of which that is true."""
     disagreements: Mapping[str, str] = field(default_factory=dict)
@@ -358,6 +366,7 @@ USAGE_NOTES = frozenset(
         "sources",
         "missing",
         "memory_peak_is_upper_bound",
+        "memory_peak_is_lower_bound",
         "upper_bounds",
         "disagreements",
         "overheads",
@@ -785,6 +794,9 @@ class Run:
     started_at: datetime
     argv: tuple[str, ...]
     project: str
+    """Name of its folder."""
+    project_id: str
+    """What the database tells the project by."""
     config_digest: str
     orch_version: str
     engine: EngineInfo

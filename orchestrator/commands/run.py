@@ -22,9 +22,10 @@ from orchestrator.commands.ground import ground
 from orchestrator.commands.keeping import Keeping
 from orchestrator.commands.oldruns import OldRunRemoval
 from orchestrator.commands.opening import LateDatabase
+from orchestrator.commands.project import project_name
 from orchestrator.commands.reporting import Output
 from orchestrator.commands.selecting import make_plan, nothing_selected
-from orchestrator.commands.session import git_state, load, project_name, specs_of
+from orchestrator.commands.session import git_state, load, specs_of
 from orchestrator.commands.signals import Signals
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
@@ -82,7 +83,7 @@ def run(options: RunOptions) -> int:
         engine = open_engine(options.engine_url)
         plan = marked(plan, require_enforced(engine.info, allow=options.allow_unenforced))
         images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
-        this = describe(run_id, config, engine, host, images)
+        this = describe(run_id, config, engine, host, images, project_id=late.keep_project())
         with ended_whatever_happens(run_id, late.get):
             summary = carry_out(
                 this, plan, config=config, engine=engine, late=late, removal=removal, output=output
@@ -255,7 +256,9 @@ def marked(plan: tuple[Assignment, ...], notice: str | None) -> tuple[Assignment
     return tuple(replace(assignment, clamped=(*assignment.clamped, notice)) for assignment in plan)
 
 
-def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str]) -> Run:
+def describe(
+    run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str], *, project_id: str
+) -> Run:
     """The run's record, before anything has run."""
     revision, branch, dirty = git_state(config.project_root)
     return Run(
@@ -263,6 +266,7 @@ def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images
         started_at=datetime.now(UTC),
         argv=tuple(sys.argv[1:]),
         project=project_name(config),
+        project_id=project_id,
         config_digest=config.digest,
         orch_version=__version__,
         engine=engine.info,

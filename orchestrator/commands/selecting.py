@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.commands.session import project_name
 from orchestrator.commands.sharding import shard_wanted, sharded
 from orchestrator.errors import NoTestsError
 from orchestrator.scheduling.assign import assign
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 class Known(Protocol):
     """What earlier runs have left."""
 
-    def history(self, test_ids: Iterable[TestId], *, project: str) -> Mapping[TestId, History]:
-        """Of tests that passed at least once in the last 30 days."""
+    def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
+        """Of the project's tests that passed at least once in the last 30 days."""
 
     def failed(self, run_id: str) -> Iterable[TestId]:
         """Tests of an earlier run that did not pass, or were planned and not run."""
@@ -54,7 +53,7 @@ def make_plan(
         default=config.default_profile,
         run_id=run_id,
         forced=options.profile,
-        history={} if known is None else known.history([t.id for t in tests], project=project_name(config)),
+        history={} if known is None else known.history([t.id for t in tests]),
         host=host,
         retries=config.run.retries,
         repeat=options.repeat or 1,

@@ -58,6 +58,7 @@ def _run_fields(run: Run) -> Document:
         "started_at": run.started_at,
         "argv": [redact(argument) for argument in run.argv],
         "project": run.project,
+        "project_id": run.project_id,
         "config_digest": run.config_digest,
         "orch_version": run.orch_version,
         "engine": {**fields_of(run.engine), "address": redact(run.engine.address)},
