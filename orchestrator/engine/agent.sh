@@ -15,6 +15,8 @@
 umask 022
 unset nonce # an image's variable of this name would be exported, with our secret in it
 place=$1
+# What it signals as all others must be this container's processes, not this user's on the whole machine.
+[ "$$" = 1 ] || exit 125
 if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
@@ -42,6 +44,19 @@ while read -r key text; do
     case $key in CapEff: | CapBnd: | NoNewPrivs: | Seccomp:) held="$held${key%:} $text
 " ;; esac
 done </proc/self/status
+set -- /dev/*
+held="${held}dev $*
+"
+# From this machine orch reads the rest of it at once; here each byte takes a system call.
+if [ "$place" = - ]; then
+    while IFS= read -r text; do held="${held}mount $text
+"; done </proc/self/mountinfo
+    while IFS= read -r text; do
+        held="${held}limit $text
+"
+        case $text in "Max open files"*) break ;; esac
+    done </proc/self/limits
+fi
 
 # Sets $files to those of the arguments that are there.
 readable() {

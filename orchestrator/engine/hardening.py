@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.attest import LIMIT_FILES
 from orchestrator.engine.base import ContainerSpec, Mount
+from orchestrator.engine.held import LIMIT_FILES
 from orchestrator.engine.outputs import archive_cap_bytes
 
 if TYPE_CHECKING:
