@@ -66,6 +66,10 @@ class EngineUnavailableError(EngineError):
     """No engine answers: absent, not running, wrong address, or no permission."""
 
 
+class StoppedWaitingError(EngineUnavailableError):
+    """The run was stopped while it waited for an engine that had gone away."""
+
+
 class EngineTimeoutError(EngineError):
     """A call to the engine did not answer before its deadline."""
 
@@ -90,6 +94,12 @@ class DatabaseError(OrchError):
     """The resource database cannot be read or written."""
 
     exit_code = ExitCode.INFRA
+
+
+class UnusableDatabaseError(DatabaseError):
+    """The file is no resource database, or damaged, or of a later orch; it was not changed."""
+
+    exit_code = ExitCode.USAGE
 
 
 class StateError(OrchError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.opening import opened
+from orchestrator.commands.opening import opened, opened_for_upkeep
 from orchestrator.commands.printing import note, say, show
+from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
 from orchestrator.database.merging import merge
+from orchestrator.database.opening import place_of
 from orchestrator.errors import ExitCode
 from orchestrator.reports import databases
 from orchestrator.reports.text import format_bytes, plural
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
 
 def db_path(*, config_path: Path | None, database: str | None) -> int:
     """Print where the resource database is."""
-    with opened(config_path, database) as db:
-        say(db.place)
+    config = load_with_database(config_path, database)
+    say(place_of(config.database_url, state_dir=config.state_dir))
     return ExitCode.OK
 
 
 def db_info(*, config_path: Path | None, database: str | None, output_format: str) -> int:
     """Print how large it is, table by table, and from when to when it reaches."""
-    with opened(config_path, database) as db:
+    with opened(config_path, database, scoped=False) as db:
         size = queries.database_size(db)
     show((databases.database_table(size), databases.sizes_table(size)), output_format)
     return ExitCode.OK
@@ -34,7 +36,7 @@ def db_info(*, config_path: Path | None, database: str | None, output_format: st
 
 def db_vacuum(*, config_path: Path | None, database: str | None) -> int:
     """Sum up days that are over, and give back the room of what was deleted."""
-    with opened(config_path, database) as db:
+    with opened_for_upkeep(config_path, database) as db:
         days = db.sum_up()
         before = queries.database_size(db).bytes
         db.vacuum()
@@ -47,7 +49,7 @@ def db_vacuum(*, config_path: Path | None, database: str | None) -> int:
 
 def db_merge(*, config_path: Path | None, database: str | None, files: Sequence[Path]) -> int:
     """Bring all that the files hold into the resource database; none of them is changed."""
-    with opened(config_path, database) as db:
+    with opened_for_upkeep(config_path, database) as db:
         merged = merge(db, files)
     for one in merged:
         older = f" (schema {one.version}, upgraded in a copy)" if one.was_older else ""

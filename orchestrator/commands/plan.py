@@ -46,7 +46,7 @@ def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
     selection = Selection(**options)
     config = load(selection.config_path, selection.overrides())
     host = host_info()
-    with LateDatabase(config, lambda _: None) as known:
+    with LateDatabase(config, lambda _: None, reading=True) as known:
         assignments = _assignments(selection, config, host, known)
         if not assignments:
             return ExitCode.OK
@@ -70,7 +70,7 @@ def list_tests(*, output_format: str, **options: Any) -> int:
     """Print the selected tests."""
     selection = Selection(**options)
     config = load(selection.config_path, selection.overrides())
-    with LateDatabase(config, lambda _: None) as known:
+    with LateDatabase(config, lambda _: None, reading=True) as known:
         # only a list of what to run again asks for earlier runs
         assignments = _assignments(selection, config, host_info(), known if selection.rerun is not None else None)
     if output_format == "json":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from orchestrator.errors import DatabaseError, UsageError
+from orchestrator.errors import DatabaseError, UnusableDatabaseError, UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -117,6 +117,12 @@ def is_corrupt(error: BaseException) -> bool:
 def database_error(error: SQLAlchemyError | sqlite3.Error | OSError, doing: str, place: object) -> DatabaseError:
     """The error for the user: what was being done, where, why, and what to do."""
     reason = " ".join((str(error.orig) if isinstance(error, DBAPIError) else str(error)).split())
+    if is_corrupt(error) and doing == "read":
+        return UnusableDatabaseError(
+            f"the resource database {place} is damaged: {reason}",
+            remedy="nothing was changed. Restore it from a backup, or name another file with --db; the next run "
+            "checks it and sets it aside",
+        )
     remedy = _REMEDIES.get(error_code(error) or -1, "run `orch doctor`")
     if "://" in str(place):
         remedy = "see that the server answers, and that name, user and password are right"

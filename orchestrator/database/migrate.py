@@ -15,7 +15,7 @@ from orchestrator.database.files import free_name
 from orchestrator.database.schema import identity, metadata
 from orchestrator.database.version import APPLICATION_ID, SCHEMA_VERSION
 from orchestrator.database.views import VIEWS, create_statement
-from orchestrator.errors import DatabaseError
+from orchestrator.errors import DatabaseError, UnusableDatabaseError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -98,9 +98,9 @@ def take_turns(connection: sa.Connection) -> None:
 
 
 def refuse_newer(version: int, place: object) -> None:
-    """DatabaseError if the schema is of a later orch."""
+    """UnusableDatabaseError if the schema is of a later orch."""
     if version > SCHEMA_VERSION:
-        raise DatabaseError(
+        raise UnusableDatabaseError(
             f"the resource database {place} has schema {version}; this orch knows up to {SCHEMA_VERSION}",
             remedy="upgrade orch, or name another database with --db; nothing was changed",
         )

@@ -1,4 +1,5 @@
-"""Opens a database, whatever the file turns out to be: makes, migrates, refuses, or sets it aside.
+"""Opens a database, whatever the file turns out to be: makes, migrates, refuses, or sets it aside. Who only reads
+makes, migrates and sets aside nothing: docs/design/reading.md.
 
 Nothing is overwritten. The file is judged before SQLite touches it, because opening already changes files: a
 log is replayed or dropped.
@@ -6,18 +7,22 @@ log is replayed or dropped.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from orchestrator.database import files, migrate
+from orchestrator.database import files, migrate, sources
 from orchestrator.database.connect import (
     WRITE,
     database_error,
@@ -29,11 +34,9 @@ from orchestrator.database.connect import (
 )
 from orchestrator.database.files import FileKind, WalLog, beside
 from orchestrator.database.version import SCHEMA_VERSION
-from orchestrator.errors import DatabaseError
+from orchestrator.errors import UnusableDatabaseError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.engine import URL
 
 # Files open in this process. Reading such a file by ourselves and closing it would drop SQLite's POSIX locks
@@ -50,31 +53,55 @@ class Opened:
     path: Path | None
     """None: not SQLite."""
     notices: list[str] = field(default_factory=list)
+    writable: bool = True
+    """False: it was opened to be read, where it is or in a copy, and cannot be written."""
+    held: ExitStack = field(default_factory=ExitStack)
+    """What it needs besides, such as the folder of a copy."""
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        self.held.close()
         if self.path is not None:
             with _lock:
                 _open_here[str(self.path)] -= 1
 
 
-def open_database(url: str | None, *, state_dir: Path) -> Opened:
-    """Open the database at `url`, or `resources.db` in the state folder. DatabaseError if that cannot be."""
-    if url is None:
-        parsed = sa.URL.create("sqlite", database=str(files.database_file(state_dir).absolute()))
-    else:
-        parsed = parse_url(url)
+def open_database(url: str | None, *, state_dir: Path, reading: bool = False) -> Opened:
+    """Open the database at `url`, or `resources.db` in the state folder. DatabaseError if that cannot be.
+
+    `reading`: what is not ours, damaged or newer is refused and left as it is, none is made where there is none
+    (an empty one is read), and no right to write is needed.
+    """
+    parsed = _parsed(url, state_dir)
     if parsed.get_backend_name() != "sqlite":
         return _open_server(parsed)
     path = sqlite_path(parsed)
     with _lock:
+        look = _open_here[str(path)] == 0
         try:
-            opened = _open_sqlite(parsed, path, ours=url is None, look=_open_here[str(path)] == 0)
+            if reading:
+                opened = _open_to_read(parsed, path, look=look)
+            else:
+                opened = _open_sqlite(parsed, path, ours=url is None, look=look)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise database_error(error, "open", path) from error
         _open_here[str(path)] += 1
     return opened
+
+
+def place_of(url: str | None, *, state_dir: Path) -> str:
+    """Where `open_database` finds it, without a password. UsageError for a URL that cannot be."""
+    parsed = _parsed(url, state_dir)
+    if parsed.get_backend_name() == "sqlite":
+        return str(sqlite_path(parsed))
+    return parsed.render_as_string(hide_password=True)
+
+
+def _parsed(url: str | None, state_dir: Path) -> URL:
+    if url is not None:
+        return parse_url(url)
+    return sa.URL.create("sqlite", database=str(files.database_file(state_dir).absolute()))
 
 
 def _open_server(url: URL) -> Opened:
@@ -111,7 +138,7 @@ def _open_sqlite(url: URL, path: Path, *, ours: bool, look: bool) -> Opened:
             engine.dispose()
             if last_try or not look or not is_corrupt(error):
                 raise
-            notices.append(f"{path} is damaged ({_reason(error)}): it is kept as {files.set_aside(path)}")
+            notices.append(f"{path} is damaged ({_reason(error)}): it is kept as {files.set_aside(path)}; {_ANEW}")
             log = None
         except BaseException:
             engine.dispose()
@@ -119,6 +146,70 @@ def _open_sqlite(url: URL, path: Path, *, ours: bool, look: bool) -> Opened:
         else:
             return Opened(engine=engine, path=path, notices=notices)
     raise AssertionError("unreachable: the second try returns or raises")
+
+
+def _open_to_read(url: URL, path: Path, *, look: bool) -> Opened:
+    """In place where that changes nothing: like a run, so that a living one may go on. Else as it stands."""
+    stack = ExitStack()
+    header = files.read_header(path) if look else None
+    if header is not None and header.kind is FileKind.ABSENT:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="orch-database-"))
+        empty = Path(folder, path.name)
+        migrate.create_sqlite(sa.URL.create("sqlite", database=str(empty)), empty)
+        engine = make_engine(sa.URL.create("sqlite", database=str(empty)))
+        return Opened(engine=engine, path=path, writable=False, held=stack)
+    if header is not None:
+        _judge_to_read(path, header)
+    if header is None or (header.version == SCHEMA_VERSION and _may_write(path)):
+        engine = make_engine(url)
+        try:
+            notices: list[str] = []
+            _settle(engine, path, files.read_wal(path) if look else None, notices)
+        except (DBAPIError, sqlite3.Error) as error:
+            engine.dispose()
+            if is_corrupt(error):
+                raise _refused(path, f"is damaged ({_reason(error)})") from error
+            if header is None:
+                raise
+        except BaseException:
+            engine.dispose()
+            raise
+        else:
+            return Opened(engine=engine, path=path, notices=notices)
+    try:
+        assert header is not None  # noqa: S101 - for the type checker: else it is open or an error
+        return Opened(engine=sources.unchanged(stack, path, header), path=path, writable=False, held=stack)
+    except BaseException:
+        stack.close()
+        raise
+
+
+def _judge_to_read(path: Path, header: files.Header) -> None:
+    """UnusableDatabaseError for what a run would set aside or cannot use."""
+    if header.kind is not FileKind.OURS:
+        raise _refused(path, f"is {header.kind.value}, not one of orch")
+    migrate.refuse_newer(header.version, path)
+    if header.cut_short:
+        raise _refused(path, "is damaged (it is shorter than it says)")
+    log = files.read_wal(path)
+    if log is not None and not log.valid_header:
+        raise _refused(path, "has a damaged write-ahead log")
+
+
+def _may_write(path: Path) -> bool:
+    """True if this process may write the file and make others beside it."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+_ANEW = "a new one is begun, without what earlier runs have recorded"
+
+
+def _refused(path: Path, what: str) -> UnusableDatabaseError:
+    return UnusableDatabaseError(
+        f"{path} {what}",
+        remedy="nothing was changed. Restore it from a backup, or name another file with --db; `orch run` sets a "
+        "damaged or foreign .orch/resources.db aside and begins a new one",
+    )
 
 
 def _reason(error: BaseException) -> str:
@@ -135,18 +226,15 @@ def _inspect(path: Path, *, ours: bool, notices: list[str]) -> WalLog | None:
             return None
         case FileKind.FOREIGN | FileKind.NOISE:
             if not ours:  # the user named it: it may be in use by its owner
-                raise DatabaseError(
-                    f"{path} is {header.kind.value}, not one of orch",
-                    remedy="name another file with --db; nothing was changed",
-                )
+                raise _refused(path, f"is {header.kind.value}, not one of orch")
             kept = files.set_aside(path)
-            notices.append(f"{path} was {header.kind.value}, not one of orch: it is kept as {kept}")
+            notices.append(f"{path} was {header.kind.value}, not one of orch: it is kept as {kept}; {_ANEW}")
             return None
         case FileKind.OURS:
             migrate.refuse_newer(header.version, path)
     if header.cut_short:
         kept = files.set_aside(path)
-        notices.append(f"{path} is damaged (it is shorter than it says): it is kept as {kept}")
+        notices.append(f"{path} is damaged (it is shorter than it says): it is kept as {kept}; {_ANEW}")
         return None
     return _inspect_log(path, notices)
 
@@ -220,8 +308,11 @@ def _suspect(path: Path) -> Path:
 
 
 def mark_suspect(path: Path) -> None:
-    """Have the next open check the whole file: SQLite reported damage in the middle of a run."""
-    _suspect(path).touch()
+    """Have the next open check the whole file: SQLite reported damage in the middle of a run. Where there is no
+    room for the mark, whoever comes upon the damage next says so again.
+    """
+    with suppress(OSError):
+        _suspect(path).touch()
 
 
 def read_connection(engine: sa.Engine) -> sa.Connection:

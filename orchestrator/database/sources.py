@@ -1,4 +1,6 @@
-"""Opens another database file to read all of it, and never changes it: an older one is upgraded in a copy."""
+"""Opens a database file to read it, and never changes it nor makes a file beside it: an older one is upgraded in a
+copy, and so is one with a log.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from orchestrator.database import migrate
 from orchestrator.database.connect import make_engine
 from orchestrator.database.files import FileKind, Header, beside, is_settled, log_bytes, read_header
 from orchestrator.database.version import SCHEMA_VERSION
-from orchestrator.errors import DatabaseError, NothingFoundError
+from orchestrator.errors import NothingFoundError, UnusableDatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,16 +29,13 @@ UNCHANGED = "nothing was changed"
 
 @contextmanager
 def source(path: Path) -> Iterator[sa.Engine]:
-    """An engine that reads the database file. Raises, before anything is read, NothingFoundError if there is none,
-    DatabaseError if it is foreign, newer, cut short or damaged.
+    """An engine that reads a file to be merged, checked as a whole. Raises, before anything is read,
+    NothingFoundError if there is none, UnusableDatabaseError if it is foreign, newer, cut short or damaged.
     """
     header = _judged(path)
     with ExitStack() as stack:
         try:
-            settled = _settled(stack, path, header)
-            url = sa.URL.create("sqlite", database=f"file:{quote(str(settled))}", query=_READ_ONLY)
-            engine = make_engine(url)
-            stack.callback(engine.dispose)
+            engine = unchanged(stack, path, header)
             with engine.connect() as connection, connection.begin():
                 check = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
@@ -46,12 +45,23 @@ def source(path: Path) -> Iterator[sa.Engine]:
         yield engine
 
 
+def unchanged(stack: ExitStack, path: Path, header: Header) -> sa.Engine:
+    """An engine that reads a file of ours without a right to write. `stack` closes it and removes what it needed;
+    `header`: what `read_header` said of the file.
+    """
+    settled = _settled(stack, path, header)
+    url = sa.URL.create("sqlite", database=f"file:{quote(str(settled))}", query=_READ_ONLY)
+    engine = make_engine(url)
+    stack.callback(engine.dispose)
+    return engine
+
+
 _READ_ONLY = {"mode": "ro", "immutable": "1", "uri": "true"}
 """Immutable: SQLite makes no file beside it, and nobody writes it, for there is no log or it is a copy."""
 
 
-def _damaged(path: Path, reason: str) -> DatabaseError:
-    return DatabaseError(
+def _damaged(path: Path, reason: str) -> UnusableDatabaseError:
+    return UnusableDatabaseError(
         f"the database {path} is damaged: {reason}",
         remedy=f"merge the others without it, or take it from a backup; {UNCHANGED}",
     )
@@ -63,7 +73,7 @@ def _judged(path: Path) -> Header:
         case FileKind.ABSENT:
             raise NothingFoundError(f"there is no database {path}", remedy="name the files to merge")
         case FileKind.FOREIGN | FileKind.NOISE:
-            raise DatabaseError(
+            raise UnusableDatabaseError(
                 f"{path} is {header.kind.value}, not one of orch",
                 remedy=f"name databases that orch has written, such as .orch/resources.db; {UNCHANGED}",
             )
@@ -78,7 +88,7 @@ def _settled(stack: ExitStack, path: Path, header: Header) -> Path:
     """The file itself if nobody writes it and it is up to date, else a copy that is."""
     if is_settled(path, header):
         return path.absolute()
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orch-merge-")))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orch-database-")))
     copy = folder / "source.db"
     if beside(path, "-shm").exists() and log_bytes(path) > 0:
         _copy_of_living(path, copy)

@@ -71,7 +71,8 @@ def attest(
         kernel=info.kernel or None,
         cgroup_version=info.cgroup_version,
         mismatches=(
-            *_of_agent(asked, held, info),
+            *_of_kernel(asked, held, info),
+            *(_of_agent(held) if begin.strip() else ()),
             *_of_process(asked, view),
             *mounts_differ(asked, view, info),
             *_of_engine(asked, effective, info),
@@ -91,7 +92,7 @@ def _whole(number: float) -> int | None:
 # ---------------------------------------------------------------- the kernel's word
 
 
-def _of_agent(asked: ContainerSpec, held: Held, info: EngineInfo) -> Iterator[str]:
+def _of_kernel(asked: ContainerSpec, held: Held, info: EngineInfo) -> Iterator[str]:
     """What the kernel enforces is not what was asked for."""
     if held.memory_bytes is not None and not 0 <= asked.memory_bytes - held.memory_bytes < LARGEST_PAGE_BYTES:
         yield f"memory limit: {asked.memory_bytes} bytes asked, {_say(held.memory_bytes)} in the kernel"
@@ -110,6 +111,17 @@ def _of_agent(asked: ContainerSpec, held: Held, info: EngineInfo) -> Iterator[st
     more = sorted(set(held.devices or ()) - DEVICES - ({"console"} if asked.tty else set()))
     if more:
         yield f"nobody asked for what is in /dev: {', '.join(more)}"
+
+
+def _of_agent(held: Held) -> Iterator[str]:
+    """The agent is not out of the tests' reach, or does not say so."""
+    if held.agent_readable is None:
+        yield "the agent did not say whether tests can read its memory"
+    elif held.agent_readable:
+        yield (
+            "tests can read the memory of process 1: its program file is readable for their user, or the sysctl "
+            "fs.suid_dumpable of this machine is 1"
+        )
 
 
 def _capabilities(asked: ContainerSpec, held: Held) -> Iterator[str]:

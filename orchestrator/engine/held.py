@@ -36,6 +36,8 @@ class Held:
     capabilities_bounding: str | None = None
     no_new_privileges: bool | None = None
     seccomp_mode: int | None = None
+    agent_readable: bool | None = None
+    """Other processes of the tests' user can read the agent's memory."""
     devices: tuple[str, ...] | None = None
     """What /dev holds."""
 
@@ -54,7 +56,7 @@ def parse_held(text: str) -> Held:
     if more is not None and memory is not None:
         swap = memory + more
     quota, period = _quota(facts)
-    privileges, seccomp = facts.get("NoNewPrivs"), facts.get("Seccomp")
+    privileges, seccomp, readable = facts.get("NoNewPrivs"), facts.get("Seccomp"), facts.get("Readable")
     return Held(
         memory_bytes=memory,
         swap_bytes=swap,
@@ -65,6 +67,7 @@ def parse_held(text: str) -> Held:
         capabilities_bounding=_mask(facts.get("CapBnd")),
         no_new_privileges=privileges == "1" if privileges in ("0", "1") else None,
         seccomp_mode=int(seccomp) if seccomp in ("0", "1", "2") else None,
+        agent_readable=readable == "yes" if readable in ("yes", "no") else None,
         devices=tuple(sorted(facts["dev"].replace("/dev/", "").split())) if "dev" in facts else None,
     )
 

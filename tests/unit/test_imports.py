@@ -57,5 +57,5 @@ def test_a_plan_looks_at_the_history_without_opening_it(tmp_path, monkeypatch):
     (tmp_path / "a.sh").touch()
     for _ in range(2):
         assert not imported("plan") & {"sqlalchemy", "alembic"}
-        imported("db", "path")  # makes it
+        imported("db", "vacuum")  # makes it
         assert (tmp_path / ".orch" / "resources.db").exists()
