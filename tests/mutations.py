@@ -125,10 +125,6 @@ def _env_without_a_name(body: Body, _: Body) -> None:
     body["Env"] = [word for word in body["Env"] if not word.startswith("TMPDIR=")]
 
 
-def _env_with_one_more(body: Body, _: Body) -> None:
-    body["Env"] = [*body["Env"], "LD_PRELOAD="]
-
-
 def _health_check(body: Body, _: Body) -> None:
     body["Healthcheck"] = {"Test": ["CMD", "true"], "Interval": 10**9}
 
@@ -235,7 +231,6 @@ MUTATIONS = (
     Mutation(item="extra hosts", key="ExtraHosts", change=_host("ExtraHosts", ["other:192.0.2.1"])),
     Mutation(item="name server", key="Dns", change=_host("Dns", ["192.0.2.1"])),
     Mutation(item="a variable less", key="Env", fields=("env",), change=_env_without_a_name),
-    Mutation(item="a variable more", key="Env", fields=("env",), change=_env_with_one_more),
     Mutation(item="health check", key="Healthcheck", change=_health_check),
     Mutation(item="host name", key="Hostname", fields=("hostname",), change=_top("Hostname", "other")),
     Mutation(item="working folder", key="WorkingDir", fields=("working_dir",), change=_top("WorkingDir", "/tmp")),

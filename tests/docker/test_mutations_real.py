@@ -44,8 +44,8 @@ class Changing:
             more["body"] = mutated(more["body"], self._mutation)
         return self._calls.call(doing, method, path, **more)
 
-    def close(self) -> None:
-        self._calls.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._calls, name)
 
 
 @pytest.fixture(scope="module")
