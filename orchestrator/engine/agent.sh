@@ -19,8 +19,13 @@
 # and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
+# Of the signals that a test sends, process 1 gets those only that it has a handler for: dash has one for INT, and would
+# end. Tests have it as ever (`launch`).
+trap '' INT
 unset nonce # an image's variable of this name would be exported, with our secret in it
 place=$1
+# What it signals as all others must be this container's processes, not this user's on the whole machine.
+[ "$$" = 1 ] || exit 125
 if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
@@ -49,6 +54,19 @@ while read -r key text; do
     case $key in CapEff: | CapBnd: | NoNewPrivs: | Seccomp:) held="$held${key%:} $text
 " ;; esac
 done </proc/self/status
+set -- /dev/*
+held="${held}dev $*
+"
+# From this machine orch reads the rest of it at once; here each byte takes a system call.
+if [ "$place" = - ]; then
+    while IFS= read -r text; do held="${held}mount $text
+"; done </proc/self/mountinfo
+    while IFS= read -r text; do
+        held="${held}limit $text
+"
+        case $text in "Max open files"*) break ;; esac
+    done </proc/self/limits
+fi
 # Whether other processes of this user can read this one.
 if [ -r /proc/self/environ ] || [ -r /proc/self/mem ]; then text=yes; else text=no; fi
 held="${held}Readable $text
@@ -348,6 +366,7 @@ launch() {
     echo 1000 >&3
     (
         echo 0 >&3
+        trap - INT
         cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
         environment
         own

@@ -466,6 +466,7 @@ class LocalLane:
                 asked=held.slot.spec,
                 begin=run.begin_counters if run else "",
                 info=self._executor.engine.info,
+                outside=held.view,
             )
         seen.attestation = held.attestation
         self._measure(held, flight, seen)
