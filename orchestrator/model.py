@@ -188,6 +188,26 @@ class Rule:
 # ---------------------------------------------------------------- what is run
 
 
+class LeftOutReason(StrEnum):
+    """Why tests that plain pytest, or a suite's globs, would find are not run. Each completes "3 not run: "."""
+
+    OUTSIDE = "they lead out of the project"
+    BEHIND_LINKS = "they are behind links that are not followed"
+    UNREADABLE = "their folder cannot be read"
+    NOT_UTF8 = "their names are not UTF-8"
+    PLACEHOLDER = "their names contain {output_dir}, which stands for the outputs folder in commands"
+    NO_SUITE = "pytest's python_files matches them, no suite does"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A test, or a folder of tests, that a search for tests came upon and that cannot run."""
+
+    path: str
+    """Relative to the project's root; what is not UTF-8 as escapes."""
+    reason: LeftOutReason
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class TestId:
     """Identity of a test within a project: stable between runs and machines."""
@@ -671,6 +691,8 @@ class Attempt:
     witnesses: int = 2
     folder: Path | None = None
     """Where stdout, stderr, metrics.json and outputs/ are. None: it passed in silence."""
+    absent: bool = False
+    """The case that was asked for does not exist: nothing ran, and nothing is recorded of it."""
 
 
 class Verb(StrEnum):
@@ -766,6 +788,8 @@ class EngineInfo:
     memory_limit: bool = True
     cpu_limit: bool = True
     pids_limit: bool = True
+    swap_limit: bool = True
+    """False: the engine drops a limit of memory and swap together, and says so in `warnings`."""
     warnings: tuple[str, ...] = ()
 
 

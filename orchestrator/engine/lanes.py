@@ -494,6 +494,7 @@ class LocalLane:
                 asked=held.slot.spec,
                 begin=run.begin_counters if run else "",
                 info=self._executor.engine.info,
+                outside=held.view,
             )
         seen.attestation = limited(held.attestation, asked=held.limit_bytes, seen=held.limit_seen_bytes)
         self._measure(held, flight, seen)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.base import ContainerSpec, Engine, Inspection
     from orchestrator.engine.hardening import Surroundings
+    from orchestrator.engine.kernelview import KernelView
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
     from orchestrator.measure.counters import Counters
@@ -66,6 +67,8 @@ class Held:
     """None: it takes one test only."""
     inspection: Inspection | None = None
     """While it was waiting for its first test, where it is to take several."""
+    view: KernelView | None = None
+    """Of process 1, while it was waiting for its first test."""
     attestation: Attestation | None = None
     position: int = 0
     """Tests that were released in it."""
@@ -198,6 +201,8 @@ class LocalExecutor:
                 held.slot = self._slot(spec, assignment, streams_dir)
                 held.slot.open()
             self.count(created=1)
+            if held.slot.has_agent:
+                held.view = meter.view(held.slot.container_id or "")
             if self.reusable(held, assignment):
                 held.inspection = self.engine.inspect(held.slot.container_id or "")
                 held.guard = _guard(held.inspection)

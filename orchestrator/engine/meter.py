@@ -9,6 +9,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.kernelview import observe
 from orchestrator.engine.outside import signal_all
 from orchestrator.engine.parents import can_own_cgroups, parent_of_slot
 from orchestrator.engine.stats import StatsFeed
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.engine.base import ContainerEngine
+    from orchestrator.engine.kernelview import KernelView
     from orchestrator.engine.reading import SlotRun
     from orchestrator.measure.sampler import Sampler
     from orchestrator.measure.turns import Look
@@ -90,7 +92,7 @@ class Meter:
             self._start = now
             if self._paths is not None and not self._leased:
                 self._fresh = FreshPeak.start(self._paths)
-        self._own = self._locate_own(container_id)
+        self._own = self._own or self._locate_own(container_id)
         if self._own is not None and not running:
             self._own_fresh = FreshPeak.start(self._own)
 
@@ -99,6 +101,15 @@ class Meter:
         for name in own_names(self._info, self.parent, container_id):
             found = cgroups.locate(name, self._version)
             if found is not None:
+                return found
+        return None
+
+    def view(self, container_id: str) -> KernelView | None:
+        """What the kernel says of its first process, which waits; None: it cannot be seen from here."""
+        self._own = self._locate_own(container_id) if self._info.local else None
+        for pid in () if self._own is None else cgroups.process_ids(self._own):
+            found = observe(pid)
+            if found is not None and found.is_first:
                 return found
         return None
 
