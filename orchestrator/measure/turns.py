@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_v1, parse_v2
+from orchestrator.measure.parts import keep_within
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.model import Source, Usage
 
@@ -230,6 +231,7 @@ def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
     for name, kind in _KINDS.items() if samples else ():
         seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
         keep(name, max(seen, default=None))
+    keep_within(figures)
     sources, missing = _origins(tuple(figures), turn.peak_by_agent is not None)
     # pids.peak cannot be set back: it is this test's only if it rose
     bounds = () if last.pids_peak is None or last.pids_peak > (first.pids_peak or 0) else ("pids_peak",)
