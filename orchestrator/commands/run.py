@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import Engine
     from orchestrator.engine.local import LocalExecutor
     from orchestrator.engine.reaper import Reaper
-    from orchestrator.model import Assignment, HostInfo
+    from orchestrator.model import Assignment, HostInfo, LeftOut
     from orchestrator.reports.digest import Digest
     from orchestrator.scheduling.loop import Event, Schedule
 
@@ -74,7 +74,10 @@ def run(options: RunOptions) -> int:
     removal = OldRunRemoval(config.state_dir, config.retention)
     with LateDatabase(config, output.notices, reading=options.dry_run) as late, removal:
         run_id = str(uuid.uuid4())
-        plan = make_plan(options, config, host=host, run_id=run_id, known=late, notice=output.notice)
+        left_out: list[LeftOut] = []
+        plan = make_plan(
+            options, config, host=host, run_id=run_id, known=late, notice=output.notice, left_out=left_out
+        )
         if not plan:
             nothing_selected(config, output.notice)
             return ExitCode.OK
@@ -88,6 +91,7 @@ def run(options: RunOptions) -> int:
             summary = carry_out(
                 this, plan, config=config, engine=engine, late=late, removal=removal, output=output
             )
+        summary = replace(summary, left_out=tuple(left_out))
         database = late.get()
         database.finish_run(
             run_id,
@@ -301,15 +305,16 @@ def exit_code(
     signal_number: int | None,
     ledger: Ledger,
 ) -> int:
-    """The gravest cause wins: a signal, the engine, failed tests, violations."""
+    """The gravest cause wins: a signal, the engine, failed tests, cases that do not exist, violations."""
     if signal_number is not None:
         return SIGNALLED + signal_number
     if digest.outcomes[Outcome.INFRA] or ledger.left:
         return ExitCode.INFRA
-    if digest.failed_tests or going.not_run:
+    flaky = digest.flaky_tests if config.run.flaky_result == "fail" else 0
+    if digest.failed_tests or going.not_run or flaky:
         return ExitCode.TESTS_FAILED
-    if config.run.flaky_result == "fail" and digest.flaky_tests:
-        return ExitCode.TESTS_FAILED
+    if digest.absent_tests:
+        return ExitCode.NO_TESTS
     if config.run.violations == "fail" and digest.grave_violations:
         return ExitCode.VIOLATIONS
     return ExitCode.OK

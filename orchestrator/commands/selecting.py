@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.commands.sharding import shard_wanted, sharded
 from orchestrator.errors import NoTestsError
+from orchestrator.reports.text import plural
 from orchestrator.scheduling.assign import assign
 from orchestrator.suites.discover import discover
 from orchestrator.suites.filters import parse_filter
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.commands.options import Selection
     from orchestrator.config.settings import Config
-    from orchestrator.model import Assignment, History, HostInfo, Test, TestId
+    from orchestrator.model import Assignment, History, HostInfo, LeftOut, Test, TestId
 
 
 class Known(Protocol):
@@ -37,13 +38,29 @@ def make_plan(
     run_id: str,
     known: Known | None,
     notice: Callable[[str], None],
+    left_out: list[LeftOut] | None = None,
 ) -> tuple[Assignment, ...]:
-    """The assignments, in the tests' order. `known` None: nothing is known of earlier runs."""
+    """The assignments, in the tests' order. `known` None: nothing is known of earlier runs. `left_out` gets the
+    tests that were found and cannot run. NoTestsError: what was asked for cannot run.
+    """
+    left_out = [] if left_out is None else left_out
     wanted = parse_filter(options.filter_text) if options.filter_text else None
     shard = shard_wanted(options.shard, os.environ, notice)
     if options.only_profile is not None:
         _check_profile(options.only_profile, config)
-    tests = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=notice)
+    tests = discover(
+        config.suites,
+        options.paths,
+        config.project_root,
+        environ=os.environ,
+        notice=notice,
+        left_out=left_out.append,
+    )
+    if options.strict_selection and left_out:
+        raise NoTestsError(
+            f"{plural(len(left_out), 'test')} cannot run: {left_out[0].path!r}: {left_out[0].reason.value}",
+            remedy="move or rename them, exclude them in their suite, or leave out --strict-selection",
+        )
     if options.rerun is not None and known is not None:
         tests = _not_passed(tests, options.rerun, known)
     plan = assign(

@@ -94,6 +94,9 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
             remedy=f"chmod o+rx {shlex.quote(str(root))}",
         )
     counters = cgroups.AGENT_FILES_V2 if info.cgroup_version == 2 else cgroups.AGENT_FILES_V1
+    if not info.local:
+        stat = cgroups.AGENT_STAT_V2 if info.cgroup_version == 2 else cgroups.AGENT_STAT_V1
+        counters = (*counters, stat)
     return Surroundings(
         project_root=root,
         state_dir=state_dir,

@@ -159,6 +159,7 @@ def _attempt_row(run_id: str, test_key: str, attempt: Attempt) -> tuple[Row, lis
         **_limit_columns(assignment.profile.limits),
         **dict(zip(FIGURES, _FIGURES_OF(usage), strict=True)),
         "memory_peak_is_upper_bound": usage.memory_peak_is_upper_bound,
+        "memory_peak_is_lower_bound": usage.memory_peak_is_lower_bound,
         "usage_sheet_id": sheets[0]["id"],
         "slot_position": evidence.slot.position,
         "launch": evidence.slot.launch.value,

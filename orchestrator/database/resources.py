@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 UNJUDGED = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
 """Ends that say nothing about what the test itself uses."""
 
-MEMORY_RATIO = sa.cast(attempts.c.memory_peak_bytes, sa.Double) / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
+MEMORY: sa.ColumnElement[Any] = sa.case(
+    (sa.not_(attempts.c.memory_peak_is_upper_bound), attempts.c.memory_peak_bytes)
+)
+"""What a test itself needed, where that is known: an upper bound is no figure, and outranks none."""
+MEMORY_RATIO = sa.cast(MEMORY, sa.Double) / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
 EXPRESSIONS: Mapping[Resource, sa.ColumnElement[Any]] = {
-    Resource.MEMORY: attempts.c.memory_peak_bytes,
+    Resource.MEMORY: MEMORY,
     Resource.CPU: attempts.c.cpu_seconds,
     Resource.DURATION: attempts.c.test_seconds,
     Resource.MEMORY_RATIO: MEMORY_RATIO,

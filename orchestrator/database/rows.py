@@ -137,6 +137,7 @@ def _usage(row: Columns, sheet: Columns) -> Usage:
         sources={name: Source(source) for name, source in sheet.get("sources", {}).items()},
         missing=dict(sheet.get("missing", {})),
         memory_peak_is_upper_bound=row["memory_peak_is_upper_bound"],
+        memory_peak_is_lower_bound=row["memory_peak_is_lower_bound"],
         upper_bounds=tuple(sheet.get("upper_bounds", ())),
         disagreements=dict(sheet.get("disagreements", {})),
         overheads=dict(sheet.get("overheads", {})),

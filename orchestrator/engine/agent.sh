@@ -13,8 +13,9 @@
 # and the input has a line "NONCE FILE", which may be there while the test before it runs (and "go" after a cleaning);
 # else the input has a line with the nonce, the lines, and the nonce once more. Any other line ends the container.
 # To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
-#   (first only: begin, what the kernel holds us to and counters before, run,) <the test's stdout>, end, code and
-#   counters, rest, what the test left, tar, <archive of the outputs>, reset, what could not be emptied, over
+#   (first only, or where a server had to get ready: begin, what the kernel holds us to and counters before, (a server
+#   only: ready, and orch answers "go",) run,) <the test's stdout>, end, code and counters, rest, what the test left,
+#   tar, <archive of the outputs>, reset, what could not be emptied, over
 # and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
@@ -23,7 +24,8 @@ place=$1
 if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
-server='' request='' # processes that tests are forked from; what they are asked for the next test
+server='' request='' prepare='' # processes that tests are forked from; what they are asked for the next test, and
+# whether they have to get ready for it first
 
 newline='
 '
@@ -343,9 +345,20 @@ orch_server() {
     exec 4>&-
 }
 
+# Has the server set up all that it needs for the test that $request describes, so that none of it is charged to the
+# test; no fork. If it cannot, $request is empty then and $how says why.
+prepare_server() {
+    [ -n "$server" ] || return 0
+    printf 'prepare %s\n' "$request" >&5
+    if ! IFS= read -r line <&6; then server='' && return 0; fi
+    jobs
+    server=${line%%:*}
+    server=${server#* }
+    if [ "${line%% *}" != ready ]; then request='' how=" refused ${line#*: }"; fi
+}
+
 # Has the server run the test that $request describes, and sets $code; no fork. False: it has not; $how says why.
 ask_server() {
-    how=
     [ -n "$request" ] || return 1
     line=$request request='' how=' refused no server could be started'
     [ -n "$server" ] || return 1
@@ -359,9 +372,9 @@ ask_server() {
     code=${server%% *} server=${server#* }
 }
 
-# Waits for orch's word: after a cleaning until it has set the memory peak back, which the cleaned files were part of,
-# and before the end of a container whose counters it reads from outside, which are gone with it. The next order may
-# stand before that word.
+# Waits for orch's word: once a server is ready until what it has charged is known, after a cleaning until orch has set
+# the memory peak back, which the cleaned files were part of, and before the end of a container whose counters orch
+# reads from outside, which are gone with it. The next order may stand before that word.
 await_go() {
     while read -r word text <&7; do
         if [ "$word$text" = go ]; then return 0; fi
@@ -380,10 +393,17 @@ expect_order() {
 # orch_test first|next last|keep FOLDER COMMAND...    after `environment` and `own`, which export what the test is told.
 # `next`: the counters before are those after the test before; nothing is read twice.
 orch_test() {
-    turn=$1 keep=$2 folder=$3 record=$held measured=$next_counters
+    turn=$1 keep=$2 folder=$3 record=$held measured=$next_counters how=''
     shift 3
-    if [ "$turn" = first ]; then
-        measured=$all_counters
+    [ "$turn" != first ] || measured=$all_counters
+    if [ -n "$prepare" ]; then
+        prepare=''
+        prepare_server
+        counters "$measured"
+        printf '\n%s begin\n%s\n%s ready\n' "$nonce" "$record" "$nonce" >&8
+        await_go || exit 0
+        mark run >&8
+    elif [ "$turn" = first ]; then
         counters "$measured"
         printf '\n%s begin\n%s\n%s run\n' "$nonce" "$record" "$nonce" >&8
     fi

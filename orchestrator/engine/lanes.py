@@ -23,6 +23,7 @@ from orchestrator.engine.presence import DISTURBANCES, ENGINE_DOES
 from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError, StoppedWaitingError
 from orchestrator.measure.calibration import corrected
+from orchestrator.measure.own import TOLERANCE_BYTES
 from orchestrator.measure.turns import NOT_READ, Turn, agent_counters, turn_usage
 from orchestrator.measure.usage import not_measured
 from orchestrator.model import EngineState, Evidence, Launch, OutputLog, SlotUse, Timings, Usage
@@ -44,8 +45,8 @@ RUNNING = EngineState(status="running")
 SPARE_AT = 20
 """Tests that a container can still take when the next one is opened: 100 ms or more, as opening takes."""
 EARLY_SECONDS = 0.05
-"""The agent is told of the next test while one runs that is as short as this: the 1 ms that it would wait for us
-matters then.
+"""The agent is told of the next test while one runs that is as short as this, and needs next to no memory: the
+1 ms that it would wait for us matters then.
 """
 ENGINE_ENDED = "the engine ended while the test ran"
 BEGINNINGS = 3
@@ -167,6 +168,7 @@ class LocalLane:
         """The next test, begun before its `run` was called."""
         self._announced: Announced | None = None
         self._last_seconds = 0.0
+        self._last_bytes: int | None = 0
         self._spare: Spare | None = None
 
     def run(
@@ -298,13 +300,29 @@ class LocalLane:
         keep = held.guard is not None and held.position + 1 < held.profile.reuse
         first = not held.turns
         if first and held.slot.has_agent:
-            held.meter.begin(held.slot.container_id or "", assignment.key)
-            if keep and held.meter.begin_turns():
-                held.turns, held.look = True, held.meter.look_between()
+            self._begin(held, assignment, keep=keep)
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
         return self._in_flight(held, assignment, reading, keep=keep, first=first)
+
+    @staticmethod
+    def _begin(held: Held, assignment: Assignment, *, keep: bool) -> None:
+        """Measure from here on."""
+        held.meter.begin(held.slot.container_id or "", assignment.key)
+        if keep and held.meter.begin_turns():
+            held.turns, held.look = True, held.meter.look_between()
+
+    def _prepared(self, held: Held, flight: Flight) -> None:
+        """What the test is forked from stands, and the test waits: its figures begin here."""
+        if flight.first:
+            held.meter.samples()
+            self._begin(held, flight.assignment, keep=flight.keep)
+        elif held.turns:
+            held.look = held.meter.look_between()
+        held.agent_read = agent_counters(flight.reading.before)
+        flight.agent_before, flight.look, flight.overlapped = held.agent_read, held.look, False
+        held.floor_bytes = held.agent_read.memory_bytes
 
     @staticmethod
     def _in_flight(held: Held, assignment: Assignment, reading: Reading, *, keep: bool, first: bool) -> Flight:
@@ -337,6 +355,7 @@ class LocalLane:
             self._look(held, flight)
 
         watch = Watch(
+            prepared=lambda: self._prepared(held, flight),
             begun=lambda: self._announce(held, flight, following),
             measured=lambda: self._follow(held, flight, following),
             lasting=lasting,
@@ -358,7 +377,7 @@ class LocalLane:
         folder = following.folder_of(assignment)
         reading, line = held.slot.stage(assignment, folder=folder, keep=keep, first=False)
         announced = self._announced = Announced(assignment, reading, line, keep)
-        if flight.after is None and self._expected_seconds(flight) <= EARLY_SECONDS:
+        if flight.after is None and not reading.prepares and self._is_slight(flight):
             announced.told = True
             held.slot.let_in(line)
         if held.profile.reuse - held.position == SPARE_AT and self._spare is None:
@@ -386,10 +405,18 @@ class LocalLane:
         following_one.overlapped = flight.followed
         self._flight = following_one
 
-    def _expected_seconds(self, flight: Flight) -> float:
-        """By its history, else as long as the one before it in this lane."""
+    def _is_slight(self, flight: Flight) -> bool:
+        """Whether it will be short, and its peak too low to hide that of the test after it: by its history, else
+        as the one before it in this lane was.
+        """
         known = flight.assignment.history
-        return self._last_seconds if known is None else known.duration_seconds_p95
+        if flight.reading.prepares:
+            return False
+        if known is None:
+            seconds, memory_bytes = self._last_seconds, self._last_bytes
+        else:
+            seconds, memory_bytes = known.duration_seconds_p95, known.memory_bytes_p95
+        return seconds <= EARLY_SECONDS and memory_bytes is not None and memory_bytes <= TOLERANCE_BYTES
 
     @staticmethod
     def _look(held: Held, flight: Flight) -> None:
@@ -493,6 +520,7 @@ class LocalLane:
         # a test whose agent did not come to its end did not cost what a null test's did
         calibration = known.get(image_id) if run is not None and run.record is not None else None
         seen.usage = corrected(usage, calibration)
+        self._last_bytes = seen.usage.memory_peak_bytes
 
     def _go_on(self, held: Held, run: SlotRun) -> None:
         """The container waits for its next test, or has it already."""
@@ -541,7 +569,7 @@ class LocalLane:
             timings=Timings(
                 queue_seconds=max(0.0, queue_seconds),
                 create_seconds=seen.create_seconds,
-                start_seconds=seen.start_seconds,
+                start_seconds=seen.start_seconds + (run.prepare_seconds if run else 0.0),
                 test_seconds=run.test_seconds if run else 0.0,
                 teardown_seconds=time.monotonic() - seen.ended,
             ),

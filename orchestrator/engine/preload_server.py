@@ -9,6 +9,7 @@ there in pytest's own code. A request is a line of JSON: `argv` (what follows `p
 `suite_name` (of the report; may be null), `env`, `folder` (what its template is kept under), `collect`. The
 agent may also ask for chores (`CHORES`), which are answered in lines of their own. To a request the
 answer is `exit CODE PIDS`, PIDS being the processes that serve, or `refuse PIDS: WHY`: nothing has been run.
+To `prepare REQUEST`, which comes before the test's clock and memory floor begin, it is `ready PIDS`, or refuse.
 What a forked test may not share, and how equality with a plain pytest is kept: docs/design/preload.md.
 """
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:  # else the oldest Python need not know of these
     Request = dict[str, Any]
 
 MAX_TEMPLATES = 4
+PREPARE = "prepare"
+"""A request after this word is only got ready for."""
 NOTES_BYTES = 1 << 16
 MAX_SOURCE_BYTES = 1 << 20
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
@@ -177,17 +180,19 @@ class Server:
             if word in CHORES:
                 CHORES[word](self._agent, self._streams[0], rest)
                 continue
-            request = json.loads(line)
+            preparing = word == PREPARE
+            request = json.loads(rest if preparing else line)
             try:
-                self._agent.write(f"exit {self._hand_on(request, line)} {self._pids()}")
+                code = self._hand_on(request, preparing=preparing)
+                self._agent.write(f"ready {self._pids()}" if preparing else f"exit {code} {self._pids()}")
             except RefusedError as why:
                 self._agent.write(f"refuse {self._pids()}: {why}")
 
     def _pids(self) -> str:
         return " ".join(str(pid) for pid in (os.getpid(), *(pid for pid, _ in self._templates.values())))
 
-    def _hand_on(self, request: Request, line: str) -> int:
-        """The exit code of the test. RefusedError."""
+    def _hand_on(self, request: Request, *, preparing: bool) -> int:
+        """The exit code of the test; 0 for a template that is ready. RefusedError."""
         if self._why_not is not None:
             raise RefusedError(self._why_not)
         folder = request["folder"]
@@ -195,19 +200,22 @@ class Server:
             raise RefusedError(self._refused[folder])
         if folder in self._start_only and request["collect"]:
             request = {**request, "collect": False}
-            line = json.dumps(request)
         if folder not in self._templates:
             self._start(folder, request)
         _, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
         with contextlib.suppress(OSError):  # it has ended: there will be no answer
-            channel.write(line)
+            channel.write(f"{PREPARE} {json.dumps(request)}" if preparing else json.dumps(request))
         word, _, rest = (channel.read() or "lost").partition(" ")
         if word == "exit":
             return int(rest)
+        if word == "ready":
+            return 0
         self._end(folder)
         if word == "spoiled":
             self._start_only.add(folder)
-            return self._hand_on(request, line)
+            return self._hand_on(request, preparing=preparing)
+        if word == "lost" and preparing:
+            raise RefusedError("pytest ended while it was configured")
         if word == "lost":  # the test has ended its parent, and nobody knows how it went on
             return 128 + signal.SIGKILL
         self._refused[folder] = rest
@@ -305,7 +313,8 @@ class Template:
         checked = False
         ahead = Ahead(config)
         for line in iter(self._channel.read, None):
-            request = json.loads(line)
+            preparing = line.startswith(PREPARE)
+            request = json.loads(line[len(PREPARE) :] if preparing else line)
             try:
                 adapt(config, known, request)
                 known = request
@@ -314,6 +323,9 @@ class Template:
                 if request["collect"] or not checked:
                     self._check()
                     checked = True
+                if preparing:
+                    self._channel.write("ready")
+                    continue
                 pid = fork()
             except RefusedError as why:
                 self._refuse(str(why))
@@ -325,8 +337,8 @@ class Template:
                 return
             status = os.waitpid(pid, 0)[1]
             code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            self._compiled.learn()  # before the answer: what it takes is not charged to the test that follows
             self._channel.write(f"exit {code}")
-            self._compiled.learn()
         os._exit(0)
 
     def _check(self) -> None:

@@ -77,6 +77,7 @@ def _end_fields(summary: RunSummary) -> Document:
         "exit_code": summary.exit_code,
         "counts": dict(summary.counts),
         "not_run": summary.not_run,
+        "left_out": [{"path": left.path, "reason": left.reason} for left in summary.left_out],
     }
 
 

@@ -170,13 +170,24 @@ def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **ch
     return Attempt(**(facts | changes))
 
 
+LATER_IN_ATTEMPTS = ("memory_charged_peak_bytes", "page_cache_bytes", "memory_peak_is_lower_bound")
+
+
+def write_before_schema_9(connection: sa.Connection, bundle: bundles.Bundle) -> None:
+    """Write a run or a result where attempts have no memory of their own yet."""
+    for name, rows in bundle.tables.items():
+        for row in rows:
+            old = {key: value for key, value in row.items() if key not in LATER_IN_ATTEMPTS}
+            connection.execute(insert_new(metadata.tables[name], connection.dialect.name), old)
+
+
 def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> None:
     """Write a run or a result where violations have nothing of their attempt yet, and projects are but names."""
     for name, rows in bundle.tables.items():
         if name == "projects":
             continue
         for row in rows:
-            old = dict(row)
+            old = {key: value for key, value in row.items() if key not in LATER_IN_ATTEMPTS}
             match name:
                 case "runs":
                     del old["project_id"]
