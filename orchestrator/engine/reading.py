@@ -21,6 +21,10 @@ TICK_SECONDS = 0.2
 """How often a silent test's deadline and the stop flag are looked at."""
 LASTING_SECONDS = 0.05
 """A test in a reused slot is sampled once it has run for so long: a sample costs 2 % of a shorter one."""
+GRANT_STEP_SECONDS = 0.02
+"""A deadline that is put off by less is over."""
+MOST_GRANTED = 9.0
+"""Times its limit: what a test may be granted for the time in which others had the CPUs."""
 PREPARE_SECONDS = 60.0
 """For setting up what a test is forked from, which is no time of the test's; its own limit, if that is longer."""
 RETURN_SECONDS = 60.0
@@ -103,6 +107,9 @@ class Reading(Protocol):
     def past_deadline(self, now: float) -> bool:
         """The test runs longer than it may."""
 
+    def grant(self, waited_seconds: float) -> bool:
+        """It could not run for so long, which is not counted; False: its time is over all the same."""
+
     def patience(self, now: float) -> float:
         """How long to wait for output."""
 
@@ -164,6 +171,12 @@ class _Timed:
         """The test runs longer than it may."""
         return self._ended is None and now >= self.deadline
 
+    def grant(self, waited_seconds: float) -> bool:
+        """It could not run for so long, which is not counted; False: its time is over all the same."""
+        granted = min(waited_seconds, MOST_GRANTED * self._limit_seconds)
+        self.deadline = max(self.deadline, self._started + self._limit_seconds + granted)
+        return self.deadline - time.monotonic() > GRANT_STEP_SECONDS
+
     def patience(self, now: float) -> float:
         """How long to wait for output: to the deadline, at most a tick."""
         return min(TICK_SECONDS, max(0.002, self.deadline - now)) if now < self.deadline else TICK_SECONDS / 4
@@ -207,13 +220,14 @@ class AgentReading(_Timed):
         self._cap = assignment.profile.limits.outputs_bytes
         self._begin, self._end = records.TextSink(), records.TextSink()
         self._left, self._reset = records.TextSink(), records.TextSink()
+        self._listed = records.TextSink()
         self._archive = ArchiveSink(self._cap)
         self._parsed_end: tuple[int, str] | None = None
         begin = records.PREPARED_MARKS if prepares else records.BEGIN_MARKS if first else ()
         marks = (*begin, *records.OUT_MARKS)
         self._before = records.TextSink()
         before: tuple[records.Sink, ...] = (self._before, self._begin, self._before)[: len(begin)]
-        sinks = (*before, self._logs["stdout"], self._end, self._left, self._archive, self._reset)
+        sinks = (*before, self._logs["stdout"], self._end, self._left, self._listed, self._archive, self._reset)
         self._ended_at, self._rest_at = marks.index("end"), marks.index("rest")
         self._out = records.Sections(self.nonce, marks, sinks)
         self._err = records.Sections(self.nonce, records.ERR_MARKS, (self._logs["stderr"],))
@@ -290,8 +304,8 @@ class AgentReading(_Timed):
         record = None if ended is None else records.parse_left(ended[0], self._left.text, self._reset.text)
         outputs: tuple[str, ...] = ()
         notes: tuple[str, ...] = ()
-        if self._archive.size or self._archive.overflow:
-            outputs, notes = self._archive.extract(self._folder / "outputs", self._cap)
+        if self._archive.size or self._archive.overflow or self._listed.text:
+            outputs, notes = self._archive.extract(self._folder / "outputs", self._cap, self._listed.text)
         return SlotRun(
             record=record,
             begin_counters=self._begin.text,
