@@ -85,7 +85,16 @@ def run(options: RunOptions) -> int:
         this = describe(run_id, config, engine, host, images)
         with ended_whatever_happens(run_id, late.get):
             summary = carry_out(
-                this, plan, config=config, engine=engine, late=late, removal=removal, output=output
+                this,
+                plan,
+                config=config,
+                engine=engine,
+                again=lambda name: pin_images(
+                    engine, config, plan, offline_base=options.offline_base, output=output
+                )[name],
+                late=late,
+                removal=removal,
+                output=output,
             )
         database = late.get()
         database.finish_run(
@@ -139,15 +148,16 @@ def carry_out(
     *,
     config: Config,
     engine: Engine,
+    again: Callable[[str], str],
     late: LateDatabase,
     removal: OldRunRemoval,
     output: Output,
 ) -> RunSummary:
-    """From the first container to the last: what became of the plan."""
+    """From the first container to the last: what became of the plan. `again` has an image again by its name."""
     began = time.monotonic()
     folder = RunFolder(config.state_dir, this)
     sys.setswitchinterval(SWITCH_SECONDS)
-    with ground(this, config, engine, notice=output.notice) as here:
+    with ground(this, config, engine, again=again, notice=output.notice) as here:
         progress = output.progress(folder, here.sampler)
         keeping = Keeping(this.id, database=late, folder=folder, progress=progress)
 
