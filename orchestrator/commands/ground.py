@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import note
 from orchestrator.commands.session import make_place, surroundings
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.local import LocalExecutor
 from orchestrator.engine.pinned import PinnedImages
@@ -61,6 +62,7 @@ def ground(
     owner = Owner(run_id=this.id, token=token, place=str(place))
     stop = StopFlag()
     with ExitStack() as stack:
+        prepared = {name: prepared_image(engine, image_id) for name, image_id in this.images.items()}
         presence = Presence(engine, stop, tell=notice, patience_seconds=patience)
         reaper = stack.enter_context(Reaper(engine, owner, presence=presence))
         sampler = stack.enter_context(Sampler())
@@ -70,7 +72,7 @@ def ground(
             engine,
             around=around,
             owner=owner,
-            images=PinnedImages(this.images, again=again, tell=notice),
+            images=PinnedImages(prepared, again=again, tell=notice),
             sampler=sampler,
             stop=stop,
             work_dir=place,

@@ -232,6 +232,14 @@ class ImageEngine(Protocol):
     def import_rootfs(self, archive: BinaryIO, reference: str, labels: Mapping[str, str]) -> str:
         """Make an image of a root file system's tar stream; the ID."""
 
+    def read_files(self, image_id: str, paths: tuple[str, ...]) -> Mapping[str, bytes]:
+        """Contents of regular files of an image, links followed; a path that leads to none is left out."""
+
+    def add_files(self, image_id: str, archive: bytes, reference: str, labels: Mapping[str, str]) -> str:
+        """Make an image of another one and the members of a tar archive, with the owners and modes that they have
+        there; the ID. Runs nothing of the image.
+        """
+
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image a further name."""
 

@@ -208,6 +208,8 @@ class LocalLane:
             else:
                 seen.began = flight.reading.started
             seen.run = self._read(flight, _Following(upcoming, folder_of))
+            if seen.run.unexpected is not None:
+                seen.failure = f"somebody but the agent has written to its streams, {seen.run.unexpected}"
         except EngineError as error:
             seen.failure = error.message
             seen.stopped = isinstance(error, StoppedWaitingError)

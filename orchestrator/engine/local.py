@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.engine.base import ContainerEngine, ContainerSpec, Inspection
+    from orchestrator.engine.base import ContainerSpec, Engine, Inspection
     from orchestrator.engine.hardening import Surroundings
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
@@ -94,7 +95,7 @@ class LocalExecutor:
 
     def __init__(
         self,
-        engine: ContainerEngine,
+        engine: Engine,
         *,
         around: Surroundings,
         owner: Owner,
@@ -104,14 +105,17 @@ class LocalExecutor:
         work_dir: Path,
         presence: Presence | None = None,
     ) -> None:
-        """`images`: name -> pinned ID, or who has a removed one again. `work_dir`: a folder of this run's own for
-        the slots' FIFOs. `presence`: who waits for the engine where it goes away.
+        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent, or who has
+        a removed one again. `work_dir`: a folder of this run's own for the slots' FIFOs. `presence`: who waits for
+        the engine where it goes away.
         """
         self.engine = engine
         self.presence = presence or Presence(engine, stop)
         self._around = around
         self._owner = owner
-        self._images = images if isinstance(images, PinnedImages) else PinnedImages(images)
+        if not isinstance(images, PinnedImages):
+            images = PinnedImages({name: prepared_image(engine, image_id) for name, image_id in images.items()})
+        self._images = images
         self._sampler = sampler
         self.stop = stop
         self._work_dir = work_dir

@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # else the oldest Python need not know of these
 MAX_TEMPLATES = 4
 NOTES_BYTES = 1 << 16
 MAX_SOURCE_BYTES = 1 << 20
+PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 SPARED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What ends a test, not those who serve: sent to all processes of the container."""
 
@@ -159,9 +160,10 @@ CHORES = {"space": tell_space, "pack": pack, "empty": empty}
 class Server:
     """Hands each request to the template of its folder."""
 
-    def __init__(self, agent: Channel, streams: tuple[int, int]) -> None:
-        """`streams`: where tests write."""
+    def __init__(self, agent: Channel, streams: tuple[int, int], why_not: str | None) -> None:
+        """`streams`: where tests write. `why_not`: every test is refused, with this reason."""
         self._agent = agent
+        self._why_not = why_not
         self._streams = streams
         self._inherited = frozenset(map(int, os.listdir("/proc/self/fd")))
         self._templates: dict[str, tuple[int, Channel]] = {}
@@ -186,6 +188,8 @@ class Server:
 
     def _hand_on(self, request: Request, line: str) -> int:
         """The exit code of the test. RefusedError."""
+        if self._why_not is not None:
+            raise RefusedError(self._why_not)
         folder = request["folder"]
         if folder in self._refused:
             raise RefusedError(self._refused[folder])
@@ -354,8 +358,6 @@ class Template:
     def _become_test(self, handlers: dict[signal.Signals, Any]) -> None:
         """In the new process: nothing that it has may be shared with those to come."""
         self._is_test = True
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
         for spared, handler in handlers.items():
             signal.signal(spared, handler)
         self._channel.close()
@@ -367,6 +369,9 @@ class Template:
                 reopen(number)
         for descriptor in self._streams:
             os.close(descriptor)
+        set_dumpable(1)  # it has nothing left that is not its own
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
         self._compiled.listen()
         reseed()
 
@@ -515,6 +520,19 @@ class OwnPlugins:
 def is_pytests_own(plugin: Any) -> bool:
     """True for a module of pytest itself."""
     return type(plugin) is type(sys) and plugin.__name__.startswith("_pytest.")
+
+
+def set_dumpable(value: int) -> str | None:
+    """With 0, no process of the same user gets at the memory and the descriptors of this one and of what it forks,
+    until that executes a program; with 1, this one is like any other. Why it could not be done, or None.
+    """
+    try:
+        prctl = importlib.import_module("ctypes").CDLL(None).prctl
+        if prctl(PR_SET_DUMPABLE, value, 0, 0, 0) == 0 and prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == value:
+            return None
+    except (ImportError, OSError, AttributeError) as error:
+        return f"the server cannot protect itself from tests: {error}"
+    return "the server cannot protect itself from tests: prctl"
 
 
 def fork() -> int:
@@ -704,6 +722,7 @@ def import_pytest() -> None:
 
 def main() -> None:
     """The server's own life."""
+    why_not = set_dumpable(0)  # before anything runs that is not the interpreter's own
     for number in SPARED:
         signal.signal(number, signal.SIG_IGN)
     agent = Channel(0, 1)
@@ -715,8 +734,9 @@ def main() -> None:
     os.closerange(3, 10)
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = os.getcwd()
-    import_pytest()
-    Server(agent, streams).run()
+    if why_not is None:
+        import_pytest()
+    Server(agent, streams, why_not).run()
     os._exit(0)
 
 

@@ -44,6 +44,8 @@ class SlotRun:
     outputs_notes: tuple[str, ...]
     launch: tuple[Launch, str | None] = (Launch.PROCESS, None)
     """How it was started, and why it was not forked although it could have been."""
+    unexpected: str | None = None
+    """What stands on the streams that the agent did not write; nothing that they say counts then."""
 
 
 class Reading(Protocol):
@@ -181,7 +183,8 @@ class AgentReading(_Timed):
         self._archive = ArchiveSink(self._cap)
         self._parsed_end: tuple[int, str] | None = None
         marks = (*records.BEGIN_MARKS, *records.OUT_MARKS) if first else records.OUT_MARKS
-        before: tuple[records.Sink, ...] = (records.TextSink(), self._begin) if first else ()
+        self._before = records.TextSink()
+        before: tuple[records.Sink, ...] = (self._before, self._begin) if first else ()
         sinks = (*before, self._logs["stdout"], self._end, self._left, self._archive, self._reset)
         self._ended_at, self._rest_at = marks.index("end"), marks.index("rest")
         self._out = records.Sections(self.nonce, marks, sinks)
@@ -244,6 +247,9 @@ class AgentReading(_Timed):
             end_counters=ended[1] if ended else "",
             clean_counters=records.counters_of(self._reset.text),
             launch=records.parse_launch(self._end.text),
+            unexpected=None
+            if record is None
+            else records.unexpected(self._before.text, self._left.text, self._reset.text),
             timed_out=timed_out,
             interrupted=interrupted,
             started_at=self.started_at,

@@ -189,7 +189,7 @@ def parse_end(text: str) -> tuple[int, str] | None:
     head, _, counters = text.partition("\n")
     word, _, rest = head.partition(" ")
     number = rest.partition(" ")[0]
-    if word != "code" or not _is_number(number) or int(number) > 255:
+    if word != "code" or not _is_number(number) or int(number) > 255 or counters[:1] not in ("", "@"):
         return None
     return int(number), counters
 
@@ -232,6 +232,21 @@ def counters_of(reset: str) -> str:
     """Counters after the cleaning, where the agent had to clean; empty: those at the test's end still hold."""
     at = reset.find("@")
     return reset[at:] if at >= 0 else ""
+
+
+def unexpected(before: str, left: str, reset: str) -> str | None:
+    """Where something stands between the agent's marks that it does not write, or None: somebody else has written
+    to the streams. `before`: what came before a slot's first test; the others: sections after `rest` and `reset`.
+    """
+    if before:
+        return f"before the first test: {before[:MAX_NOTE_CHARS]!r}"
+    dirty = reset.partition("@")[0]
+    lines = {"after a test": (left, _LEFT_WORDS | {"leftover", "dirty"}), "after the cleaning": (dirty, {"dirty"})}
+    for place, (text, words) in lines.items():
+        for line in text.split("\n"):
+            if line and line.partition(" ")[0] not in words:
+                return f"{place}: {line[:MAX_NOTE_CHARS]!r}"
+    return None
 
 
 _LEFT_WORDS = frozenset({"left", "name", "space", "ipc"})

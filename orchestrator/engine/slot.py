@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.stopping import StopFlag
 
 READY_SECONDS = 60.0
+READY_SILENCE_SECONDS = 2.0
+"""An agent that has said nothing for so long may have ended: the engine is asked."""
 SILENCE_SECONDS = 15.0
 """After so long without output the engine is asked whether the container still runs."""
 END_SECONDS = 15.0
@@ -65,6 +67,8 @@ class Slot:
         self._silent_since = 0.0
         self._spill = {"stdout": b"", "stderr": b""}
         """Of the next test: it may have begun when the end of this one is read."""
+        self._let_in = self._read = 0
+        """Tests that were let in, and those that are or have been read."""
         self._environment = ""
         """What the agent has."""
         self._last: Assignment | None = None
@@ -105,9 +109,14 @@ class Slot:
         seen = b""
         ended = 0
         deadline = time.monotonic() + READY_SECONDS
+        ask_at = time.monotonic() + READY_SILENCE_SECONDS
         while time.monotonic() < deadline and ended < 2:
             piece = channel.read(TICK_SECONDS)
             if piece is None:
+                if time.monotonic() > ask_at:
+                    if self._has_ended():  # before it has opened the streams: they have no end then
+                        break
+                    ask_at = time.monotonic() + READY_SILENCE_SECONDS
                 continue
             stream, data = piece
             ended += data == b""
@@ -128,17 +137,27 @@ class Slot:
         """
         reading, line = self.stage(assignment, folder=folder, keep=keep, first=first)
         try:
+            if not first:
+                self._expect_silence()
             self.let_in(line)
         except BaseException:
             reading.close()
             raise
         return reading
 
+    def _expect_silence(self) -> None:
+        """EngineError: something is on the streams although no test runs, or they have ended."""
+        assert self._channel is not None  # noqa: S101 - open came first
+        piece = self._channel.read(0.0)
+        if piece is not None:
+            raise EngineError(_between(*piece))
+
     def let_in(self, line: bytes) -> None:
         """Let a test begin that was staged, or have it begin as soon as the one before it has ended and left
         nothing: then the agent goes on by itself.
         """
         assert self._channel is not None  # noqa: S101 - open came first
+        self._let_in += 1
         self._channel.write(line)
 
     def stage(
@@ -202,6 +221,7 @@ class Slot:
     def _read_to_end(
         self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
     ) -> SlotRun:
+        self._read += 1
         self._silent_since = time.monotonic()
         spill, self._spill = self._spill, dict.fromkeys(self._spill, b"")
         for stream, data in spill.items():
@@ -247,7 +267,10 @@ class Slot:
 
     def _feed(self, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
         known = reading.measured
-        self._spill[stream] += reading.feed(stream, data)
+        rest = reading.feed(stream, data)
+        if rest and self._let_in <= self._read:
+            raise EngineError(_between(stream, rest))
+        self._spill[stream] += rest
         if reading.measured and not known:
             watch.measured()
 
@@ -301,6 +324,11 @@ class Slot:
         except NotFoundError:
             return None
         return found.id if self.spec.labels.items() <= found.labels.items() else None
+
+
+def _between(stream: str, data: bytes) -> str:
+    text = f"wrote {data[:200].decode(errors='replace')!r}" if data else "ended"
+    return f"the container's {stream} {text} between two tests: what came before counts no longer"
 
 
 class PlainSlot(Slot):

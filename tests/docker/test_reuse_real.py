@@ -133,10 +133,8 @@ def lane(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path, sampler
 
 
 @pytest.fixture
-def python_lane(engine: DockerEngine, tmp_path: Path, sampler: Sampler) -> Iterator[Lane]:
-    image = engine.find_image("orch/test-isolation:latest")
-    assert image is not None, "orch build --offline-base makes it; scripts/test does that"
-    yield from _lane(engine, image, tmp_path, sampler)
+def python_lane(engine: DockerEngine, isolation_image: str, tmp_path: Path, sampler: Sampler) -> Iterator[Lane]:
+    yield from _lane(engine, isolation_image, tmp_path, sampler)
 
 
 @pytest.fixture
@@ -301,7 +299,6 @@ PYTHON_POISONS = {
     "a soft limit of process 1": "import resource as r; r.prlimit(1, r.RLIMIT_FSIZE, (5, r.RLIM_INFINITY))",
     "priority of process 1": "import os; os.setpriority(os.PRIO_PROCESS, 1, 5)",
     "affinity of process 1": "import os; os.sched_setaffinity(1, {min(os.sched_getaffinity(0))})",
-    "score of process 1": "open('/proc/1/oom_score_adj', 'w').write('900')",
 }
 
 
