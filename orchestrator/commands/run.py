@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
+from orchestrator.commands import own_limits
 from orchestrator.commands.calibrating import calibrate
 from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder
@@ -79,6 +80,11 @@ def run(options: RunOptions) -> int:
             return ExitCode.OK
         if options.dry_run:
             return output.plan(plan, budget(config, host, plan))
+        own_limits.require(
+            config.run.jobs or budget(config, host, plan).slots,
+            profiles={a.profile.name: a.profile for a in plan}.values(),
+            state_dir=config.state_dir,
+        )
         engine = open_engine(options.engine_url)
         plan = marked(plan, require_enforced(engine.info, allow=options.allow_unenforced))
         images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
@@ -238,7 +244,9 @@ def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget
     if config.run.jobs is not None:
         # no test is granted more than the host has, so that this lets as many run as were asked for
         return Budget(cpus=host.cpus * config.run.jobs, memory_bytes=memory, slots=config.run.jobs)
-    return Budget(cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan))))
+    return Budget(
+        cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan)), own_limits.most_slots())
+    )
 
 
 def policy(config: Config) -> Policy:
