@@ -102,6 +102,11 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Refuse profiles larger than this host instead of clamping them.",
         ),
         click.option(
+            "--strict-selection",
+            is_flag=True,
+            help="Refuse (exit 4) to leave out tests that were found and cannot run, instead of saying so.",
+        ),
+        click.option(
             "--no-tests",
             type=click.Choice(["pass", "warn", "fail"]),
             help="What an empty selection means (default: fail, exit 4).",

@@ -64,7 +64,7 @@ def report(options: ReportOptions) -> int:
         return _usage(options, window)
     from orchestrator.reports import tables
 
-    with opened(options.config_path, options.database) as db:
+    with opened(options.config_path, options.database, scoped=options.run_id == "latest") as db:
         record = queries.load_run(db, options.run_id)
     show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), options.output_format)
     return ExitCode.OK
@@ -120,7 +120,7 @@ class _Asked(TypedDict):
 
 
 def _later(config: Config, asked: _Asked) -> Mapping[TestId, Sequence[UsageRow]]:
-    with opened_for_report(config) as db:
+    with opened_for_report(config, scoped=False) as db:
         return queries.later_usage(db, **asked)
 
 
@@ -143,7 +143,7 @@ def _violations(options: ReportOptions, window: Window) -> int:
     from orchestrator.reports.violations import troubles, violations_table
 
     config = load_with_database(options.config_path, options.database)
-    with opened_for_report(config) as db:
+    with opened_for_report(config, scoped=options.run_id in (None, "latest")) as db:
         limit = sarif.MAX_RESULTS if options.output_format == "sarif" else options.limit
         if options.run_id is not None:
             found = tuple(troubles(queries.broken_budgets(db, run=options.run_id)))

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.attest import attest
+from orchestrator.engine.attest import attest, limited
 from orchestrator.engine.presence import DISTURBANCES, ENGINE_DOES
 from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError, StoppedWaitingError
 from orchestrator.measure.calibration import corrected
+from orchestrator.measure.own import TOLERANCE_BYTES
 from orchestrator.measure.turns import NOT_READ, Turn, agent_counters, turn_usage
 from orchestrator.measure.usage import not_measured
 from orchestrator.model import EngineState, Evidence, Launch, OutputLog, SlotUse, Timings, Usage
@@ -44,12 +45,17 @@ RUNNING = EngineState(status="running")
 SPARE_AT = 20
 """Tests that a container can still take when the next one is opened: 100 ms or more, as opening takes."""
 EARLY_SECONDS = 0.05
-"""The agent is told of the next test while one runs that is as short as this: the 1 ms that it would wait for us
-matters then.
+"""The agent is told of the next test while one runs that is as short as this, and needs next to no memory: the
+1 ms that it would wait for us matters then.
 """
 ENGINE_ENDED = "the engine ended while the test ran"
 BEGINNINGS = 3
 """So often a test is let in anew whose container was lost before it began."""
+PREPARE_BYTES = 64 << 20
+"""Of memory, for a pytest with its plugins and conftest files to be set up in: most need 20 to 40 MiB."""
+LIMIT_STEP_BYTES = 1 << 20
+LIMIT_SLACK_BYTES = 4 << 20
+"""A limit that is no more above what it should be stays: setting one takes the engine 50 ms."""
 SIGNALLED = "its container is not used again: a signal that was meant for it may have met the next test"
 FLOOR_SHARE = 0.25
 """Of the memory limit: a container in which so much more is charged than at first is not used again, because what
@@ -167,6 +173,7 @@ class LocalLane:
         """The next test, begun before its `run` was called."""
         self._announced: Announced | None = None
         self._last_seconds = 0.0
+        self._last_bytes: int | None = 0
         self._spare: Spare | None = None
 
     def run(
@@ -298,13 +305,50 @@ class LocalLane:
         keep = held.guard is not None and held.position + 1 < held.profile.reuse
         first = not held.turns
         if first and held.slot.has_agent:
-            held.meter.begin(held.slot.container_id or "", assignment.key)
-            if keep and held.meter.begin_turns():
-                held.turns, held.look = True, held.meter.look_between()
+            self._begin(held, assignment, keep=keep)
+        if held.slot.prepares(assignment):
+            self._limit(held, room_bytes=PREPARE_BYTES)
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
         return self._in_flight(held, assignment, reading, keep=keep, first=first)
+
+    @staticmethod
+    def _begin(held: Held, assignment: Assignment, *, keep: bool) -> None:
+        """Measure from here on."""
+        held.meter.begin(held.slot.container_id or "", assignment.key)
+        if keep and held.meter.begin_turns():
+            held.turns, held.look = True, held.meter.look_between()
+
+    def _prepared(self, held: Held, flight: Flight) -> None:
+        """What the test is forked from stands, and the test waits: its figures begin here."""
+        if flight.first:
+            held.meter.samples()
+            self._begin(held, flight.assignment, keep=flight.keep)
+        elif held.turns:
+            held.look = held.meter.look_between()
+        self._limit(held, room_bytes=0)
+        held.agent_read = agent_counters(flight.reading.before)
+        flight.agent_before, flight.look, flight.overlapped = held.agent_read, held.look, False
+        held.floor_bytes = held.agent_read.memory_bytes
+
+    def _limit(self, held: Held, *, room_bytes: int) -> None:
+        """Hold the container to its profile's memory beyond what stands in it; with `room_bytes` at least to so
+        much beyond that. An engine that cannot leaves the limit as it is, and the attestation says so.
+        """
+        stands = held.meter.stands_bytes()
+        if stands is None:
+            return
+        present = held.limit_bytes or held.profile.limits.memory_bytes
+        if room_bytes:
+            wanted = max(present, stands + room_bytes)
+        else:
+            wanted = held.profile.limits.memory_bytes + -(-stands // LIMIT_STEP_BYTES) * LIMIT_STEP_BYTES
+        if wanted <= present <= wanted + LIMIT_SLACK_BYTES:
+            return
+        with suppress(EngineError):
+            self._executor.presence.limit_memory(held.slot.container_id or "", wanted)
+            held.limit_bytes, held.limit_seen_bytes = wanted, held.meter.memory_limit_bytes()
 
     @staticmethod
     def _in_flight(held: Held, assignment: Assignment, reading: Reading, *, keep: bool, first: bool) -> Flight:
@@ -337,6 +381,7 @@ class LocalLane:
             self._look(held, flight)
 
         watch = Watch(
+            prepared=lambda: self._prepared(held, flight),
             begun=lambda: self._announce(held, flight, following),
             measured=lambda: self._follow(held, flight, following),
             lasting=lasting,
@@ -356,9 +401,11 @@ class LocalLane:
             return
         keep = held.position + 1 < held.profile.reuse
         folder = following.folder_of(assignment)
+        if held.slot.prepares(assignment):
+            self._limit(held, room_bytes=PREPARE_BYTES)
         reading, line = held.slot.stage(assignment, folder=folder, keep=keep, first=False)
         announced = self._announced = Announced(assignment, reading, line, keep)
-        if flight.after is None and self._expected_seconds(flight) <= EARLY_SECONDS:
+        if flight.after is None and not reading.prepares and self._is_slight(flight):
             announced.told = True
             held.slot.let_in(line)
         if held.profile.reuse - held.position == SPARE_AT and self._spare is None:
@@ -386,10 +433,18 @@ class LocalLane:
         following_one.overlapped = flight.followed
         self._flight = following_one
 
-    def _expected_seconds(self, flight: Flight) -> float:
-        """By its history, else as long as the one before it in this lane."""
+    def _is_slight(self, flight: Flight) -> bool:
+        """Whether it will be short, and its peak too low to hide that of the test after it: by its history, else
+        as the one before it in this lane was.
+        """
         known = flight.assignment.history
-        return self._last_seconds if known is None else known.duration_seconds_p95
+        if flight.reading.prepares:
+            return False
+        if known is None:
+            seconds, memory_bytes = self._last_seconds, self._last_bytes
+        else:
+            seconds, memory_bytes = known.duration_seconds_p95, known.memory_bytes_p95
+        return seconds <= EARLY_SECONDS and memory_bytes is not None and memory_bytes <= TOLERANCE_BYTES
 
     @staticmethod
     def _look(held: Held, flight: Flight) -> None:
@@ -425,7 +480,7 @@ class LocalLane:
                 held.slot.dismiss()
                 inspection = self._executor.presence.through(held.slot.finish)
                 seen.state = inspection.state if inspection else EngineState(status="gone")
-                held.inspection = inspection or held.inspection
+                held.inspection = held.inspection or inspection  # the first, with the limits that were asked for
             elif seen.kept:
                 seen.state = RUNNING
         except EngineError as error:
@@ -439,8 +494,9 @@ class LocalLane:
                 asked=held.slot.spec,
                 begin=run.begin_counters if run else "",
                 info=self._executor.engine.info,
+                outside=held.view,
             )
-        seen.attestation = held.attestation
+        seen.attestation = limited(held.attestation, asked=held.limit_bytes, seen=held.limit_seen_bytes)
         self._measure(held, flight, seen)
         if seen.kept and run is not None and flight is not None and flight.doubt is None:
             self._go_on(held, run)
@@ -493,6 +549,7 @@ class LocalLane:
         # a test whose agent did not come to its end did not cost what a null test's did
         calibration = known.get(image_id) if run is not None and run.record is not None else None
         seen.usage = corrected(usage, calibration)
+        self._last_bytes = seen.usage.memory_peak_bytes
 
     def _go_on(self, held: Held, run: SlotRun) -> None:
         """The container waits for its next test, or has it already."""
@@ -541,7 +598,7 @@ class LocalLane:
             timings=Timings(
                 queue_seconds=max(0.0, queue_seconds),
                 create_seconds=seen.create_seconds,
-                start_seconds=seen.start_seconds,
+                start_seconds=seen.start_seconds + (run.prepare_seconds if run else 0.0),
                 test_seconds=run.test_seconds if run else 0.0,
                 teardown_seconds=time.monotonic() - seen.ended,
             ),

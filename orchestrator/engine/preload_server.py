@@ -9,6 +9,7 @@ there in pytest's own code. A request is a line of JSON: `argv` (what follows `p
 `suite_name` (of the report; may be null), `env`, `folder` (what its template is kept under), `collect`. The
 agent may also ask for chores (`CHORES`), which are answered in lines of their own. To a request the
 answer is `exit CODE PIDS`, PIDS being the processes that serve, or `refuse PIDS: WHY`: nothing has been run.
+To `prepare REQUEST`, which comes before the test's clock and memory floor begin, it is `ready PIDS`, or refuse.
 What a forked test may not share, and how equality with a plain pytest is kept: docs/design/preload.md.
 """
 
@@ -40,12 +41,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # else the oldest Python need not know of these
     import types
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     Request = dict[str, Any]
 
 MAX_TEMPLATES = 4
+PREPARE = "prepare"
+"""A request after this word is only got ready for."""
 NOTES_BYTES = 1 << 16
 MAX_SOURCE_BYTES = 1 << 20
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
@@ -131,13 +134,52 @@ class Capped(io.RawIOBase):
         return len(data)
 
 
-def pack(agent: Channel, stream: int, words: str) -> None:
-    """As `tar -cf - . | head -c CAP` in a folder."""
+LIST_BYTES = 262_144
+SMALL_BYTES = 1 << 20
+
+
+def list_files(agent: Channel, stream: int, words: str) -> None:
+    """As the agent lists outputs: the names of all but folders, a line `//`, and those of files that are larger
+    than the cap. What its owner may not read is made readable.
+    """
     cap, _, folder = words.partition(" ")
+    names, large = [], []
+    for path, status in files_of(folder):
+        names.append(f"./{os.path.relpath(path, folder)}\n")
+        if stat.S_ISREG(status.st_mode):
+            with contextlib.suppress(OSError):
+                os.chmod(path, status.st_mode | stat.S_IRUSR)
+            if status.st_size > int(cap):
+                large.append(names[-1])
+    left = memoryview(
+        os.fsencode("".join(names))[:LIST_BYTES] + b"\n//\n" + os.fsencode("".join(large))[:LIST_BYTES]
+    )
+    while left:
+        left = left[os.write(stream, left) :]
+    agent.write("done")
+
+
+def files_of(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """All that is below a folder but folders; those that their owner may not enter are opened."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        with contextlib.suppress(OSError):
+            status = entry.stat(follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                yield entry.path, status
+                continue
+            if status.st_mode & 0o500 != 0o500:
+                os.chmod(entry.path, status.st_mode | stat.S_IRWXU)
+            yield from files_of(entry.path)
+
+
+def pack(agent: Channel, stream: int, words: str) -> None:
+    """As `tar -cf - . | head -c CAP` in a folder, small files first and none that is larger than the cap."""
+    cap, _, folder = words.partition(" ")
+    small_enough = [(path, status.st_size) for path, status in files_of(folder) if status.st_size <= int(cap)]
     with contextlib.suppress(CapError), tarfile.open(fileobj=Capped(stream, int(cap)), mode="w|") as archive:
-        for entry in sorted(os.listdir(folder)):
+        for path, _ in sorted(small_enough, key=lambda one: (one[1] > SMALL_BYTES, one[0])):
             with contextlib.suppress(OSError):  # what it may not read
-                archive.add(f"{folder}/{entry}", arcname=f"./{entry}")
+                archive.add(path, arcname=f"./{os.path.relpath(path, folder)}", recursive=False)
     agent.write("done")
 
 
@@ -153,7 +195,7 @@ def empty(agent: Channel, _: int, folders: str) -> None:
     agent.write("done")
 
 
-CHORES = {"space": tell_space, "pack": pack, "empty": empty}
+CHORES = {"space": tell_space, "list": list_files, "pack": pack, "empty": empty}
 """What the agent would have to start programs for after each test: four of them cost 5 ms."""
 
 
@@ -177,17 +219,19 @@ class Server:
             if word in CHORES:
                 CHORES[word](self._agent, self._streams[0], rest)
                 continue
-            request = json.loads(line)
+            preparing = word == PREPARE
+            request = json.loads(rest if preparing else line)
             try:
-                self._agent.write(f"exit {self._hand_on(request, line)} {self._pids()}")
+                code = self._hand_on(request, preparing=preparing)
+                self._agent.write(f"ready {self._pids()}" if preparing else f"exit {code} {self._pids()}")
             except RefusedError as why:
                 self._agent.write(f"refuse {self._pids()}: {why}")
 
     def _pids(self) -> str:
         return " ".join(str(pid) for pid in (os.getpid(), *(pid for pid, _ in self._templates.values())))
 
-    def _hand_on(self, request: Request, line: str) -> int:
-        """The exit code of the test. RefusedError."""
+    def _hand_on(self, request: Request, *, preparing: bool) -> int:
+        """The exit code of the test; 0 for a template that is ready. RefusedError."""
         if self._why_not is not None:
             raise RefusedError(self._why_not)
         folder = request["folder"]
@@ -195,19 +239,22 @@ class Server:
             raise RefusedError(self._refused[folder])
         if folder in self._start_only and request["collect"]:
             request = {**request, "collect": False}
-            line = json.dumps(request)
         if folder not in self._templates:
             self._start(folder, request)
         _, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
         with contextlib.suppress(OSError):  # it has ended: there will be no answer
-            channel.write(line)
+            channel.write(f"{PREPARE} {json.dumps(request)}" if preparing else json.dumps(request))
         word, _, rest = (channel.read() or "lost").partition(" ")
         if word == "exit":
             return int(rest)
+        if word == "ready":
+            return 0
         self._end(folder)
         if word == "spoiled":
             self._start_only.add(folder)
-            return self._hand_on(request, line)
+            return self._hand_on(request, preparing=preparing)
+        if word == "lost" and preparing:
+            raise RefusedError("pytest ended while it was configured")
         if word == "lost":  # the test has ended its parent, and nobody knows how it went on
             return 128 + signal.SIGKILL
         self._refused[folder] = rest
@@ -305,7 +352,8 @@ class Template:
         checked = False
         ahead = Ahead(config)
         for line in iter(self._channel.read, None):
-            request = json.loads(line)
+            preparing = line.startswith(PREPARE)
+            request = json.loads(line[len(PREPARE) :] if preparing else line)
             try:
                 adapt(config, known, request)
                 known = request
@@ -314,6 +362,9 @@ class Template:
                 if request["collect"] or not checked:
                     self._check()
                     checked = True
+                if preparing:
+                    self._channel.write("ready")
+                    continue
                 pid = fork()
             except RefusedError as why:
                 self._refuse(str(why))
@@ -325,8 +376,8 @@ class Template:
                 return
             status = os.waitpid(pid, 0)[1]
             code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            self._compiled.learn()  # before the answer: what it takes is not charged to the test that follows
             self._channel.write(f"exit {code}")
-            self._compiled.learn()
         os._exit(0)
 
     def _check(self) -> None:

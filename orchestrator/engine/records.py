@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 READY = b"\norch-agent ready\n"
 BEGIN_MARKS = ("begin", "run")
 """Before the first test of a slot, and before each where the agent is the only one to read counters."""
-OUT_MARKS = ("end", "rest", "tar", "reset", "over")
+PREPARED_MARKS = ("begin", "ready", "run")
+"""Before a test that processes of its slot were set up for: the agent waits for orch's word in between."""
+OUT_MARKS = ("end", "rest", "list", "tar", "reset", "over")
 ERR_MARKS = ("end",)
 TAIL_BYTES = 1 << 16
 HELD_SECONDS = 0.1

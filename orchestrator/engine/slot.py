@@ -44,6 +44,8 @@ class Watch:
 
     measured: Callable[[], None] = lambda: None
     """The agent has read the counters after the test, nothing of which lives any more; the agent is still busy."""
+    prepared: Callable[[], None] = lambda: None
+    """What the test is forked from stands; the test begins after this."""
     begun: Callable[[], None] = lambda: None
     """It runs, and there is time for other things."""
     lasting: Callable[[], None] | None = None
@@ -74,6 +76,7 @@ class Slot:
         self._last: Assignment | None = None
         self._last_environment = ""
         self._server: str | None = None
+        self._template: str | None = None
         self.container_id: str | None = None
         self.create_seconds = 0.0
         self.start_seconds = 0.0
@@ -165,8 +168,9 @@ class Slot:
     ) -> tuple[AgentReading, bytes]:
         """As `release`, but nothing begins before `let_in` is given the bytes."""
         assert self._channel is not None  # noqa: S101 - open came first
-        reading = AgentReading(assignment, folder, first=first)
-        script = self._prelude(assignment) + hardening.order(assignment, first=first, keep=keep)
+        prelude, prepares = self._prelude(assignment)
+        reading = AgentReading(assignment, folder, first=first, prepares=prepares)
+        script = prelude + hardening.order(assignment, first=first, keep=keep)
         environment = self._environment_of(assignment)
         if environment != self._environment:
             self._environment, script = environment, environment + script
@@ -184,13 +188,22 @@ class Slot:
         self._last = assignment
         return self._last_environment
 
-    def _prelude(self, assignment: Assignment) -> str:
-        """What lets the test be forked from a runner that this slot has started, or starts now."""
-        plan = preload.plan(assignment)
+    def prepares(self, assignment: Assignment) -> bool:
+        """Whether something would have to be set up before this test."""
+        plan = None if self._streams_dir is None else preload.plan(assignment)
+        return plan is not None and preload.must_prepare(plan, self._server, self._template)
+
+    def _prelude(self, assignment: Assignment) -> tuple[str, bool]:
+        """What lets the test be forked from a runner that this slot has started, or starts now; whether something
+        has to be set up for that.
+        """
+        # one that the engine alone sees into takes one test only: nothing to share a runner with
+        plan = None if self._streams_dir is None else preload.plan(assignment)
         if plan is None:
-            return ""
-        running, self._server = self._server, plan.key
-        return preload.prelude(plan, running)
+            return "", False
+        running, template = self._server, self._template
+        self._server, self._template = plan.key, plan.template
+        return preload.prelude(plan, running, template), preload.must_prepare(plan, running, template)
 
     def go(self) -> None:
         """The agent has cleaned the container and may take the next test."""
@@ -266,11 +279,14 @@ class Slot:
         return timed_out, interrupted
 
     def _feed(self, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
-        known = reading.measured
+        known, prepared = reading.measured, reading.prepared
         rest = reading.feed(stream, data)
         if rest and self._let_in <= self._read:
             raise EngineError(_between(stream, rest))
         self._spill[stream] += rest
+        if reading.prepared and not prepared:
+            watch.prepared()
+            self.go()
         if reading.measured and not known:
             watch.measured()
 

@@ -14,11 +14,14 @@ from orchestrator.measure.counters import Counters, parse_agent, parse_v1, parse
 __all__ = [
     "AGENT_FILES_V1",
     "AGENT_FILES_V2",
+    "AGENT_STAT_V1",
+    "AGENT_STAT_V2",
     "CgroupPaths",
     "Counters",
     "detect_version",
     "is_frozen",
     "locate",
+    "memory_limit",
     "parse_agent",
     "parse_v1",
     "parse_v2",
@@ -31,6 +34,7 @@ __all__ = [
 
 _READ_BYTES = 16384
 _REMOVE_SECONDS = 0.5
+_MEMORY_LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
 
 _V1_FILES = (
     "cpuacct.usage",
@@ -93,6 +97,9 @@ AGENT_FILES_V1 = (
     "/sys/fs/cgroup/pids/pids.events",
     "/sys/fs/cgroup/blkio/blkio.throttle.io_service_bytes_recursive",
 )
+AGENT_STAT_V1 = "/sys/fs/cgroup/memory/memory.stat"
+AGENT_STAT_V2 = "/sys/fs/cgroup/memory.stat"
+"""Memory by its kinds: 2 ms of an agent, which reads it only where nobody can from outside."""
 AGENT_FILES_V2 = (
     "/sys/fs/cgroup/cpu.stat",
     "/sys/fs/cgroup/memory.current",
@@ -199,6 +206,15 @@ def read(paths: CgroupPaths, *, series: bool = False) -> Counters:
     wanted = paths.series_files if series else paths.files
     files = {name: text for name, path in wanted if (text := read_text(path)) is not None}
     return parse_v2(files) if paths.version == 2 else parse_v1(files)
+
+
+def memory_limit(paths: CgroupPaths) -> int | None:
+    """The limit of memory in bytes; None: there is none, or it cannot be read."""
+    for folder in paths.folders:
+        text = read_text(f"{folder}/{_MEMORY_LIMIT[paths.version]}")
+        if text and text.strip().isdigit():
+            return int(text)
+    return None
 
 
 def process_ids(paths: CgroupPaths) -> tuple[int, ...]:

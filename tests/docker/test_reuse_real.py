@@ -205,7 +205,7 @@ def test_the_next_one_begins_without_us(lane: Lane) -> None:
     assert times[1] - times[0] < LATE_SECONDS  # so long took the look between them
     # who looked too late says so: what the second one needed may be in the third one's figure
     peaks = [(e.usage.memory_peak_bytes or 0, e.usage.memory_peak_is_upper_bound) for e in found]
-    assert peaks[1][0] >= 12 * MIB
+    assert peaks[1][0] >= 11.5 * MIB  # the kernel charges in lots of 256 KiB
     assert peaks[2][0] < 6 * MIB or peaks[2][1]
 
 
