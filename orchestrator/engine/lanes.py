@@ -551,7 +551,7 @@ class LocalLane:
         run = seen.run
         seen.samples = held.meter.samples()
         executor = self._executor
-        image_id = held.slot.spec.image_id
+        image_id = executor.pinned_image(held.slot.spec.image_id)
         if flight is not None and run is not None and flight.look is not None and flight.after is not None:
             turn = Turn(
                 agent_before=agent_counters(run.begin_counters) if flight.first else flight.agent_before,
