@@ -9,6 +9,7 @@ evidence. How much they may differ is measured, see docs/design/attestation.md.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import labels
@@ -269,3 +270,19 @@ def _target(mount: Mount) -> str:
 
 def _say(number: float) -> str:
     return "no limit" if math.isinf(number) else f"{number:g}" if number < 1024 else f"{number:.0f}"
+
+
+def limited(found: Attestation | None, *, asked: int, seen: int | None) -> Attestation | None:
+    """The same of a container whose memory limit was set anew while it ran: to its profile's, beyond what stands
+    in it. `asked` 0: it was not.
+    """
+    if found is None or not asked:
+        return found
+    differs = seen is not None and not 0 <= asked - seen < LARGEST_PAGE_BYTES
+    more = (f"memory limit: {asked} bytes asked, {seen} in the kernel",) if differs else ()
+    return replace(
+        found,
+        effective_memory_bytes=asked if seen is None else seen,
+        limits_from_kernel=found.limits_from_kernel and seen is not None,
+        mismatches=(*found.mismatches, *more),
+    )

@@ -212,6 +212,9 @@ class ContainerEngine(Protocol):
     def run_inside(self, container: str, argv: tuple[str, ...], timeout_seconds: float) -> int:
         """Run a command in a running container; its exit code."""
 
+    def limit_memory(self, container: str, memory_bytes: int) -> None:
+        """Hold a running container to so much memory from now on, swap included."""
+
     def kill(self, container: str, signal_name: str = "KILL") -> None:
         """Signal the main process. No error if it has already ended."""
 

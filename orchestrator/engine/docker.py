@@ -312,6 +312,11 @@ class DockerEngine(DockerImages):
                 time.sleep(0.02)
         raise EngineTimeoutError(f"running {argv[0]} in {container[:12]}: not done in {timeout_seconds:.0f} s")
 
+    def limit_memory(self, container: str, memory_bytes: int) -> None:
+        """Another limit for a running container."""
+        body = {"Memory": memory_bytes, "MemorySwap": memory_bytes}
+        self._call(f"limiting {container[:12]}", "POST", f"/containers/{quote(container)}/update", body=body)
+
     def kill(self, container: str, signal_name: str = "KILL") -> None:
         """Signal the main process; no error if it has already ended."""
         try:

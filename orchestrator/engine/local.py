@@ -74,6 +74,10 @@ class Held:
     """Tests that were released in it."""
     floor_bytes: int | None = None
     """Charged after its first test."""
+    limit_bytes: int = 0
+    """Of its memory; 0: its profile's."""
+    limit_seen_bytes: int | None = None
+    """The same by the kernel."""
     turns: bool = False
     """Its tests after the first are measured by looks between them."""
     look: Look | None = None

@@ -14,6 +14,7 @@ from orchestrator.engine.outside import signal_all
 from orchestrator.engine.parents import can_own_cgroups, parent_of_slot
 from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure import cgroups, processes, usage
+from orchestrator.measure.own import cache_of
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.measure.series import SeriesReader
 from orchestrator.measure.turns import TurnReader
@@ -130,6 +131,18 @@ class Meter:
             self._sampler.add(
                 key, SeriesReader(own), lambda: processes.count(cgroups.process_ids(own)), since=started
             )
+
+    def stands_bytes(self) -> int | None:
+        """What is charged now and cannot be taken back; None: that cannot be read here."""
+        if self._own is None:
+            return None
+        now = cgroups.read(self._own, series=True)
+        cache = cache_of(now)
+        return None if now.memory_bytes is None or cache is None else max(0, now.memory_bytes - cache)
+
+    def memory_limit_bytes(self) -> int | None:
+        """What the kernel holds the container to; None: that cannot be read here."""
+        return None if self._own is None else cgroups.memory_limit(self._own)
 
     def signal(self, name: str) -> bool:
         """Send TERM or KILL to the test's processes; False where they cannot be seen from here."""
