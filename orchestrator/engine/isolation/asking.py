@@ -27,18 +27,21 @@ for name, text in json.loads(sys.argv[1]).items():
     exec(compile(text, name, 'exec'), module.__dict__)
     parent = sys.modules.setdefault(name.rpartition('.')[0], types.ModuleType(name.rpartition('.')[0]))
     setattr(parent, name.rpartition('.')[2], module)
+module.main(json.loads(sys.argv[2]))
 """
 GROUPS: Mapping[str, int] = {
     "identity": 1, "places": 2, "tmpfs": 3, "privileges": 4, "closed": 5, "devices": 6, "network": 7,
     "surroundings": 8, "refused": 9, "works": 9, "tasks": 10, "memory": 10, "quota": 10, "cgroups": 11,
-    "processes": 12, "descriptors": 13, "container": 17,
+    "processes": 12, "descriptors": 13, "process_limits": 15, "container": 17,
 }  # fmt: skip
 """Probe -> its group in the table."""
 REACHING = ("memory", "quota")
 """Probes that reach a limit, at a size that this machine has: in a second container, whose limits are lower."""
-PLAIN = tuple(name for name in GROUPS if name not in REACHING)
+FILLING = ("tasks", "tmpfs")
+"""Probes that reach a limit at its own size; last, since a container without it may be killed."""
+PLAIN = (*(name for name in GROUPS if name not in REACHING + FILLING), *FILLING)
 LOW_MEMORY_BYTES = 64 << 20
-LOW_CPUS = 0.5
+LOW_CPUS = 0.25
 TEST_SECONDS = 60.0
 """A profile's own time limit may be shorter than all probes take."""
 OWN_NAMES = frozenset(
@@ -123,6 +126,13 @@ def with_words(
         "writable": sorted({p for p in spec.tmpfs if p not in hidden} | {"/dev/shm", "/dev/mqueue"}),  # noqa: S108 - inside
         "variables": sorted(names | hardening.BASE_ENV.keys() | OWN_NAMES | ENGINES_NAMES),
         "needed": sorted(hardening.BASE_ENV.keys() | OWN_NAMES),
+        "mounts": [
+            "/",
+            "/etc/hosts",
+            "/etc/hostname",
+            "/etc/resolv.conf",
+            *(mount.target for mount in spec.mounts),
+        ],
         "nofile": limits.nofile,
         "pids": limits.pids,
         "cpus": limits.cpus,

@@ -46,9 +46,7 @@ def cis(asked: ContainerSpec, effective: Effective) -> Iterator[Check]:
     writable = [mount.target for mount in mounts if not mount.read_only]
     sources = [mount.source for mount in mounts]
     none = asked.network == "none"
-    closed = set(MASKED) <= set(effective.masked_paths or MASKED) and set(READ_ONLY) <= set(
-        effective.read_only_paths or READ_ONLY
-    )
+    closed = _within(MASKED, effective.masked_paths) and _within(READ_ONLY, effective.read_only_paths)
     for number, item, proven, observed in (
         ("5.3", "capabilities restricted", effective.capabilities_dropped in (None, ("ALL",)), _all(effective)),
         ("5.4", "not privileged", "Privileged" not in beyond, beyond or "no"),
@@ -69,7 +67,12 @@ def cis(asked: ContainerSpec, effective: Effective) -> Iterator[Check]:
         ),
         ("5.19", "no shared propagation", all("shared" not in m.propagation for m in mounts), "private"),
         ("5.20", "not the host's UTS namespace", "UTSMode" not in beyond, beyond or "its own"),
-        ("5.21", "seccomp not off", effective.seccomp == "profile" or None, str(effective.seccomp)),
+        (
+            "5.21",
+            "seccomp not off",
+            None if effective.seccomp is None else effective.seccomp == "profile",
+            str(effective.seccomp),
+        ),
         ("5.24", "cgroup below a parent that is meant", not asked.cgroup_parent or _parent(asked, effective), "-"),
         ("5.25", "no new privileges", effective.no_new_privileges is not False, str(effective.no_new_privileges)),
         (
@@ -91,6 +94,10 @@ def cis(asked: ContainerSpec, effective: Effective) -> Iterator[Check]:
 
 
 _WHY_NOT = {"5.29": "the profile asks for a network"}
+
+
+def _within(paths: tuple[str, ...], closed: tuple[str, ...] | None) -> bool:
+    return closed is None or set(paths) <= set(closed)
 
 
 def _all(effective: Effective) -> str:

@@ -17,10 +17,11 @@ def say(group: int, check: str, proven: bool | None, observed: str, reason: str 
 
 
 def print_said() -> None:
-    """A line of JSON for each check."""
+    """A line of JSON for each check since the last time."""
     for one in SAID:
         sys.stdout.write(json.dumps(one) + "\n")
     sys.stdout.flush()
+    SAID.clear()
 
 
 def answer(call: Callable[[], Any]) -> str:

@@ -16,6 +16,7 @@ DEVICES = {
     "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
     "urandom", "zero",
 }  # fmt: skip
+VIRTUAL = ("cgroup", "cgroup2", "devpts", "devtmpfs", "mqueue", "proc", "sysfs", "tmpfs")
 CLOSED_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug")
 NULL_DEVICE = os.makedev(1, 3)
 
@@ -67,6 +68,8 @@ def places(expected: dict[str, Any]) -> None:
     allowed = set(expected["writable"])
     # a file made in the writable ones is the control; /dev/mqueue holds message queues
     say(2, "what can be written is what is meant to be", writable == allowed, ", ".join(sorted(writable)))
+    more = [place for place, _, kind in mounts() if kind not in VIRTUAL and place not in expected["mounts"]]
+    say(2, "no folder of this machine and no volume but those meant", not more, ", ".join(more) or "none")
     shared = [place for place, words, _ in mounts() if any(word.startswith("shared:") for word in words)]
     say(2, "no mount appears elsewhere", not shared, ", ".join(shared) or "no shared propagation")
     if expected["hidden"]:
@@ -189,11 +192,15 @@ def _leave_orphan() -> str:
 
 
 def descriptors(expected: dict[str, Any]) -> None:
-    """Groups 13 and 15."""
+    """Group 13."""
     held = {int(name) for name in os.listdir("/proc/self/fd") if os.path.lexists("/proc/self/fd/" + name)}
     say(13, "descriptors 0 to 2 only", held <= {0, 1, 2}, ", ".join(map(str, sorted(held))))
     inside = os.getcwd()
     say(13, "the working folder is inside the root", inside.startswith(expected["project"]), inside)
+
+
+def process_limits(expected: dict[str, Any]) -> None:
+    """Group 15."""
     say(15, "standard input is no terminal", not os.isatty(0), os.readlink("/proc/self/fd/0"))
     seen = answer(_lower_score)
     say(15, "the memory killer's score cannot be lowered", seen in ("EACCES", "EPERM"), seen)

@@ -157,12 +157,14 @@ def quota(expected: dict[str, Any]) -> None:
         say(10, "the CPU quota holds within 5 %", None, "", "the kernel's counters are not to be seen")
         return
     seen = _burn(int(wanted) + 1)
-    if seen[2] < seen[0] / 2:  # others kept it from reaching its quota: once more
+    if 0 < seen[2] < seen[0] / 2:  # others kept it from reaching its quota: once more
         seen = _burn(int(wanted) + 1)
     periods, seconds, throttled = seen
     share = seconds / (periods * period) if periods else 0.0
     observed = "%.3f CPUs of %g, throttled in %d of %d periods" % (share, wanted, throttled, periods)
-    if throttled < periods / 2:
+    if not periods:
+        say(10, "the CPU quota holds within 5 %", False, "no quota is in force")
+    elif throttled < periods / 2:
         say(10, "the CPU quota holds within 5 %", None, observed, "this machine is too busy to reach it")
     else:
         say(10, "the CPU quota holds within 5 %", share <= wanted * 1.05, observed)

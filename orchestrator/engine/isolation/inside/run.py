@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any, Callable
 
 from orchestrator.engine.isolation.inside import calls, files, limits
@@ -16,6 +14,7 @@ def main(expected: dict[str, Any]) -> None:
     probes: dict[str, Callable[[], None]] = {
         "descriptors": lambda: files.descriptors(expected),
         "processes": files.processes,
+        "process_limits": lambda: files.process_limits(expected),
         "identity": lambda: files.identity(expected),
         "places": lambda: files.places(expected),
         "closed": files.closed,
@@ -38,6 +37,7 @@ def main(expected: dict[str, Any]) -> None:
             probes[name]()
         except Exception as error:  # noqa: BLE001 - a probe that breaks proves nothing, and the others still can
             say(expected["groups"][name], "the probe `%s`" % name, False, "%s: %s" % (type(error).__name__, error))
+        print_said()  # only now: of a probe that is killed nothing is there, and its group not proven
 
     if "descriptors" in expected["probes"]:
         run("descriptors")  # before anything is opened
@@ -50,10 +50,7 @@ def main(expected: dict[str, Any]) -> None:
     if expected["look_at"]:
         side_by_side(expected, markers)
         markers.remove()
+    print_said()
     for name in expected["probes"]:
         if name != "descriptors":
             run(name)
-    print_said()
-
-
-main(json.loads(sys.argv[2]))
