@@ -112,7 +112,7 @@ def make_profile(**changes: Any) -> Profile:
 
 def make_assignment(*argv: str, **changes: Any) -> Assignment:
     """A test that runs `argv`; `changes` are fields of Assignment, Command, Profile or Limits, or `path`."""
-    command = {name: changes.pop(name) for name in ("env", "working_dir") if name in changes}
+    command = {name: changes.pop(name) for name in ("env", "working_dir", "preload") if name in changes}
     of_assignment = {
         name: changes.pop(name) for name in ("run_id", "attempt", "repetition", "profile") if name in changes
     }
