@@ -301,6 +301,7 @@ def go(tests: int, folder: Path) -> dict[str, float]:
         started_at=datetime.now(UTC),
         argv=("run",),
         project="bench",
+        project_id="bench",
         config_digest="0",
         orch_version="0",
         engine=ENGINE,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.session import load, surroundings
 from orchestrator.engine import hardening
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.fifos import FifoChannel
 from orchestrator.engine.labels import Owner, labels_of_helper
@@ -161,6 +162,7 @@ def open_slots(folder: Path, tests: Sequence[Assignment], lanes: int) -> Iterato
     config = load(folder / "profiles.yaml", {})
     image = engine.find_image(IMAGE)
     assert image is not None, "orch build --offline-base"
+    image = prepared_image(engine, image)
     # in memory: files that are removed from a disk make the next contender slow (docs/design/coordinator.md)
     with tempfile.TemporaryDirectory(prefix="orch-floor-", dir=MEMORY) as place:
         slots: list[FloorSlot] = []

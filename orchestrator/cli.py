@@ -102,6 +102,11 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Refuse profiles larger than this host instead of clamping them.",
         ),
         click.option(
+            "--strict-selection",
+            is_flag=True,
+            help="Refuse (exit 4) to leave out tests that were found and cannot run, instead of saying so.",
+        ),
+        click.option(
             "--no-tests",
             type=click.Choice(["pass", "warn", "fail"]),
             help="What an empty selection means (default: fail, exit 4).",
@@ -202,11 +207,10 @@ def orch() -> None:
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
     """Run tests (files, folders or file::case; default: everything the suites match)."""
-    from orchestrator.commands.options import RunOptions, apply_preset
+    from orchestrator.commands.options import run_options
     from orchestrator.commands.run import run as command
 
-    given = RunOptions(**apply_preset(context, options))
-    sys.exit(command(given))
+    sys.exit(command(run_options(context, options)))
 
 
 @orch.command()
@@ -665,6 +669,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(end.exit_code)
     except click.ClickException as error:
         error.show()
+        _forget_reports(argv)
         sys.exit(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -680,6 +685,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(ExitCode.DEFECT)
     finally:
         gc.freeze()  # the interpreter's end would look for cycles among all that is about to go with it
+
+
+def _forget_reports(argv: Sequence[str] | None) -> None:
+    """A report that a command line names which cannot be parsed is not of this invocation."""
+    from orchestrator.commands.earlier_reports import remove_what_words_name
+
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["run"] or words[:1] == ["report"]:
+        remove_what_words_name(words)
 
 
 def _report_defect() -> None:

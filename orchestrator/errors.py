@@ -66,6 +66,10 @@ class EngineUnavailableError(EngineError):
     """No engine answers: absent, not running, wrong address, or no permission."""
 
 
+class StoppedWaitingError(EngineUnavailableError):
+    """The run was stopped while it waited for an engine that had gone away."""
+
+
 class EngineTimeoutError(EngineError):
     """A call to the engine did not answer before its deadline."""
 

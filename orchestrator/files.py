@@ -20,16 +20,22 @@ def cache_folder() -> Path:
 
 
 def replace_file(path: Path, content: bytes | Iterable[bytes], *, mode: int | None = None) -> None:
-    """Write beside `path`, then rename: a reader never sees half a file, a failed write keeps the old one.
+    """Write beside `path`, then rename: a reader never sees half a file, a failed write keeps the old one. A
+    device or a pipe is written to and stays.
 
     `content` in one piece or in many; `mode`: the permissions, None: those that the umask allows. Raises OSError.
     """
     import tempfile
 
+    pieces = [content] if isinstance(content, bytes) else content
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as stream:
+            stream.writelines(pieces)
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.writelines([content] if isinstance(content, bytes) else content)
+            stream.writelines(pieces)
             os.fchmod(stream.fileno(), 0o666 & ~_umask() if mode is None else mode)
         Path(name).replace(path)
     except BaseException:

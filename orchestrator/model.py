@@ -188,6 +188,26 @@ class Rule:
 # ---------------------------------------------------------------- what is run
 
 
+class LeftOutReason(StrEnum):
+    """Why tests that plain pytest, or a suite's globs, would find are not run. Each completes "3 not run: "."""
+
+    OUTSIDE = "they lead out of the project"
+    BEHIND_LINKS = "they are behind links that are not followed"
+    UNREADABLE = "their folder cannot be read"
+    NOT_UTF8 = "their names are not UTF-8"
+    PLACEHOLDER = "their names contain {output_dir}, which stands for the outputs folder in commands"
+    NO_SUITE = "pytest's python_files matches them, no suite does"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A test, or a folder of tests, that a search for tests came upon and that cannot run."""
+
+    path: str
+    """Relative to the project's root; what is not UTF-8 as escapes."""
+    reason: LeftOutReason
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class TestId:
     """Identity of a test within a project: stable between runs and machines."""
@@ -322,9 +342,13 @@ class Usage:
     cpu_user_seconds: float | None = None
     cpu_system_seconds: float | None = None
     memory_peak_bytes: int | None = None
-    """All that was charged to the container, as its limit counts it: the floor is in it."""
+    """What the test itself needed at most beyond the floor: anonymous, shared and kernel memory, no page cache."""
     memory_floor_bytes: int | None = None
-    """Charged when the test was released: the agent, and what the runtime's start left."""
+    """What stood charged before the test began: agent, what it was forked from, page cache of earlier tests."""
+    memory_charged_peak_bytes: int | None = None
+    """All that was charged to the container at once: floor, own memory and page cache."""
+    page_cache_bytes: int | None = None
+    """Page cache charged while it ran, which the kernel can take back: in no way needed."""
     anon_peak_bytes: int | None = None
     file_peak_bytes: int | None = None
     shmem_peak_bytes: int | None = None
@@ -342,7 +366,11 @@ class Usage:
     missing: Mapping[str, str] = field(default_factory=dict)
     """Figure's field name -> reason, for each figure that is None."""
     memory_peak_is_upper_bound: bool = False
-    """True where it was as high before the test (runtime's start, an earlier test) and could not be reset."""
+    """True where the kernel's peak was as high before the test (runtime's start, an earlier test) and could not be
+    reset.
+    """
+    memory_peak_is_lower_bound: bool = False
+    """True where page cache was charged too, and nobody saw how much of the kernel's peak was of it."""
     upper_bounds: tuple[str, ...] = ()
     """Names of the peaks of which that is true."""
     disagreements: Mapping[str, str] = field(default_factory=dict)
@@ -358,6 +386,7 @@ USAGE_NOTES = frozenset(
         "sources",
         "missing",
         "memory_peak_is_upper_bound",
+        "memory_peak_is_lower_bound",
         "upper_bounds",
         "disagreements",
         "overheads",
@@ -666,6 +695,8 @@ class Attempt:
     witnesses: int = 2
     folder: Path | None = None
     """Where stdout, stderr, metrics.json and outputs/ are. None: it passed in silence."""
+    absent: bool = False
+    """The case that was asked for does not exist: nothing ran, and nothing is recorded of it."""
 
 
 class Verb(StrEnum):
@@ -789,6 +820,9 @@ class Run:
     started_at: datetime
     argv: tuple[str, ...]
     project: str
+    """Name of its folder."""
+    project_id: str
+    """What the database tells the project by."""
     config_digest: str
     orch_version: str
     engine: EngineInfo

@@ -40,6 +40,15 @@ MINIMUM_FOR_TREND = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectRow:
+    """A project that the database knows."""
+
+    id: str
+    name: str
+    """Of its folder, when it last ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
     """One stored run, without its tests."""
 
@@ -50,6 +59,8 @@ class RunRow:
     argv: tuple[str, ...]
     """As typed, with passwords and tokens replaced by `***`."""
     project: str
+    """Name of its folder then."""
+    project_id: str
     config_digest: str
     orch_version: str
     engine: EngineInfo

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.errors import EngineUnavailableError
 from tests.handmade import busybox_rootfs
 
@@ -44,19 +45,14 @@ def engine() -> Iterator[Engine]:
 def busybox_image(engine: Engine) -> Iterator[str]:
     """ID of a tiny image on the real engine, with a POSIX shell and the usual tools."""
     reference = f"orch-test-busybox:{os.getpid()}"
-    image_id = engine.import_rootfs(io.BytesIO(busybox_rootfs()), reference, {TEST_LABEL: str(os.getpid())})
-    yield image_id
-    engine.remove_image(reference)
+    yield from _prepared(engine, io.BytesIO(busybox_rootfs()), reference)
 
 
 @pytest.fixture(scope="session")
 def dash_image(engine: Engine) -> Iterator[str]:
     """As `busybox_image`, with this machine's dash as its shell."""
     reference = f"orch-test-dash:{os.getpid()}"
-    archive = io.BytesIO(busybox_rootfs(shell=Path("/bin/dash")))
-    image_id = engine.import_rootfs(archive, reference, {TEST_LABEL: str(os.getpid())})
-    yield image_id
-    engine.remove_image(reference)
+    yield from _prepared(engine, io.BytesIO(busybox_rootfs(shell=Path("/bin/dash"))), reference)
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +63,23 @@ def shell_less_image(engine: Engine) -> Iterator[str]:
         tar.add(Path("/bin/busybox").resolve(), arcname="busybox")
     archive.seek(0)
     reference = f"orch-test-shell-less:{os.getpid()}"
-    yield engine.import_rootfs(archive, reference, {})
+    yield from _prepared(engine, archive, reference)
+
+
+def _prepared(engine: Engine, rootfs: io.BytesIO, reference: str) -> Iterator[str]:
+    """ID of the image that a run would make containers of."""
+    image_id = prepared_image(engine, engine.import_rootfs(rootfs, reference, {TEST_LABEL: str(os.getpid())}))
+    yield image_id
+    engine.remove_image(image_id)
     engine.remove_image(reference)
+
+
+@pytest.fixture(scope="session")
+def isolation_image(engine: Engine) -> str:
+    """ID of our small image, as a run would make containers of it."""
+    image = engine.find_image("orch/test-isolation:latest")
+    assert image is not None, "orch build --offline-base makes it; scripts/test does that"
+    return prepared_image(engine, image)
 
 
 @pytest.fixture(autouse=True)

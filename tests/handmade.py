@@ -26,7 +26,7 @@ from orchestrator.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 BUSYBOX = Path("/bin/busybox")
 ENGINE = EngineInfo(
@@ -46,6 +46,17 @@ ENGINE = EngineInfo(
 )
 HOST = HostInfo(id="abc123", cpus=2.0, memory_bytes=22 << 30, kernel="5.10", python="3.11.2")
 OPEN_SECCOMP = '{"defaultAction":"SCMP_ACT_ALLOW"}'
+
+
+def make_tar(files: Mapping[str, bytes], mode: int = 0o755) -> bytes:
+    """A tar archive of regular files."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.mode, member.size = mode, len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return held.getvalue()
 
 
 def busybox_rootfs(*, shell: Path | None = None) -> bytes:

@@ -132,6 +132,7 @@ class Night:
             started_at=began,
             argv=("orch", "run", "--preset", "ci", "test/"),
             project="warehouse",
+            project_id="warehouse",
             config_digest="c0ffee1234",
             orch_version="0.1.0",
             engine=ENGINE,

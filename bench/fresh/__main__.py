@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.fresh.bare import Bare, busy_seconds, in_threads
 from bench.fresh.pooled import Pooled
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.docker import HOSTS, open_engine
 from orchestrator.engine.pool import SlotPool
 from orchestrator.engine.wire import container_config
@@ -169,6 +170,7 @@ def main() -> None:
     engine = open_engine()
     image = engine.find_image(IMAGE)
     assert image is not None, f"{IMAGE} is missing: orch build"
+    image = prepared_image(engine, image)
     with tempfile.TemporaryDirectory(prefix="orch-bench-") as place:
         folder, project = Path(place), Path(place) / "project"
         (project / ".orch").mkdir(parents=True)

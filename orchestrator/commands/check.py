@@ -107,8 +107,8 @@ def _sides(db: Database, newest: RunRow, name: str) -> tuple[Baseline, Sequence[
     """
     path = Path(name)
     if path.is_file():
-        return _read(path, newest.project), _newest(db, newest, exclude=())
-    if queries.has_branch(db, newest.project, name):
+        return _read(path, newest), _newest(db, newest, exclude=())
+    if queries.has_branch(db, newest.project_id, name):
         new = _newest(db, newest, exclude=())
         earlier = queries.runs_up_to(
             db, newest, branch=name, revision=None, limit=MAXIMUM_OLD_RUNS + MAXIMUM_NEW_RUNS
@@ -163,7 +163,13 @@ def _save(db: Database, newest: RunRow, path: Path) -> int:
         }
         for test, found in sorted(figures.items(), key=lambda item: str(item[0]))
     ]  # fmt: skip
-    document = {"kind": FILE_KIND, "schema": 1, "project": newest.project, "tests": tests}
+    document = {
+        "kind": FILE_KIND,
+        "schema": 1,
+        "project": newest.project,
+        "project_id": newest.project_id,
+        "tests": tests,
+    }
     try:
         write_atomically(path, (compact(document) + "\n").encode())
     except OSError as error:
@@ -172,7 +178,7 @@ def _save(db: Database, newest: RunRow, path: Path) -> int:
     return ExitCode.OK
 
 
-def _read(path: Path, project: str) -> Baseline:
+def _read(path: Path, newest: RunRow) -> Baseline:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["kind"] != FILE_KIND or document["schema"] != 1:
@@ -183,8 +189,9 @@ def _read(path: Path, project: str) -> Baseline:
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no baseline: {error}", remedy="orch check --save FILE writes one") from error
-    if document.get("project") != project:
-        note(f"{path} is a baseline of {document.get('project')}, not of {project}")
+    known, project = document.get("project_id"), newest.project
+    if known != newest.project_id and (known is not None or document.get("project") != project):
+        note(f"{path} is a baseline of {document.get('project')}, not of this {project}")
     return Baseline(name=str(path), figures=figures, runs=max(map(len, figures.values()), default=0))
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import say
 from orchestrator.config.units import parse_duration
+from orchestrator.engine import remnants
 from orchestrator.engine.docker import open_engine
-from orchestrator.engine.reaper import find_orphans, remove_orphans, stale_places
+from orchestrator.engine.reaper import Swept, find_orphans, remove_orphans, stale_places
 from orchestrator.errors import ExitCode
 from orchestrator.measure.processes import owner_alive
 
@@ -21,20 +22,26 @@ def clean(*, engine_url: str | None, older_than: str | None, dry_run: bool) -> i
     engine = open_engine(engine_url)
     found = find_orphans(engine, owner_alive=owner_alive, older_than_seconds=age_seconds)
     places = stale_places(owner_alive=owner_alive, older_than_seconds=age_seconds)
+    word = "would remove" if dry_run else "removing"
     for item in found:
-        say(f"{'would remove' if dry_run else 'removing'} {_named(item)}")
+        say(f"{word} {_named(item)}")
     for place in places:
-        say(f"{'would remove' if dry_run else 'removing'} folder {place}")
-    if not found and not places:
+        say(f"{word} folder {place}")
+    swept = Swept() if dry_run else remove_orphans(engine, found, places=places)
+    # after the containers: what is in those that the engine knows goes with them
+    rest = remnants.find_of_dead(owner_alive)
+    for one in rest:
+        say(f"{word} {one.text}")
+    if not found and not places and not rest:
         say("nothing to clean")
         return ExitCode.OK
     if dry_run:
         return ExitCode.OK
-    swept = remove_orphans(engine, found, places=places)
-    for problem in swept.left:
+    left = (*swept.left, *remnants.remove(rest))
+    for problem in left:
         say(f"left: {problem}")
-    say(f"{len(swept.removed)} objects and {len(places)} folders removed")
-    return ExitCode.INFRA if swept.left else ExitCode.OK
+    say(f"{len(swept.removed)} objects, {len(places)} folders and {len(rest)} cgroups removed")
+    return ExitCode.INFRA if left else ExitCode.OK
 
 
 def _named(item: FoundObject) -> str:

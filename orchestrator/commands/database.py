@@ -28,7 +28,7 @@ def db_path(*, config_path: Path | None, database: str | None) -> int:
 
 def db_info(*, config_path: Path | None, database: str | None, output_format: str) -> int:
     """Print how large it is, table by table, and from when to when it reaches."""
-    with opened(config_path, database) as db:
+    with opened(config_path, database, scoped=False) as db:
         size = queries.database_size(db)
     show((databases.database_table(size), databases.sizes_table(size)), output_format)
     return ExitCode.OK

@@ -17,10 +17,10 @@ from orchestrator.commands.conditions import Laboratory, Subject
 from orchestrator.commands.folders import RunFolder
 from orchestrator.commands.ground import ground
 from orchestrator.commands.oldruns import remove_old_runs
-from orchestrator.commands.opening import open_to_read
+from orchestrator.commands.opening import keep_project, open_to_read, tell_scope
 from orchestrator.commands.printing import note, parse_window, say, show
 from orchestrator.commands.run import describe, ended_whatever_happens, ledger_of
-from orchestrator.commands.session import load, project_name, specs_of
+from orchestrator.commands.session import load, specs_of
 from orchestrator.commands.signals import Signals
 from orchestrator.database import queries
 from orchestrator.database.store import Database
@@ -71,7 +71,7 @@ def diagnose(options: FlakyOptions) -> int:
     require_enforced(engine.info, allow=False)
     wanted = {a.profile.image for a in (subject.assignment, *subject.neighbours)}
     images = ensure_images(engine, specs_of(config, wanted), offline_base=False, on_line=note)
-    this = describe(run_id, config, engine, host, images)
+    this = describe(run_id, config, engine, host, images, project_id=keep_project(config))
     people = options.output_format == "table"
     tell = say if people else note
     busy = os.getloadavg()[0]
@@ -107,9 +107,8 @@ def _subject(
     """The test with what was there, by the window's history, more often when it failed."""
     window = parse_window(options.since, options.until)
     with open_to_read(config) as db:
-        known = queries.flaky_tests(
-            db, since=window.since, until=window.until, project=project_name(config), only=test.id
-        )
+        tell_scope(db)
+        known = queries.flaky_tests(db, since=window.since, until=window.until, only=test.id)
     trials = known[0].trials if known else ()
     itself = str(test.id)  # beside itself is a condition of its own
     beside = _tests(every, [n for n in suspects(trials, Factor.NEIGHBOUR, at_most=SUSPECTS + 1) if n != itself])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.commands.calibrating import key_of
 from orchestrator.commands.printing import say
 from orchestrator.commands.session import load_with_database, seccomp_text
-from orchestrator.engine import limits, parents
+from orchestrator.engine import limits, parents, remnants
 from orchestrator.engine.docker import candidate_addresses, open_engine
 from orchestrator.engine.local import can_share_fifos
 from orchestrator.engine.reaper import find_orphans
@@ -216,12 +216,15 @@ def _calibration(config: Config, info: EngineInfo, name: str, image_id: str) -> 
 
 def _leftovers(engine: Engine) -> Iterator[Check]:
     orphans = find_orphans(engine, owner_alive=owner_alive)
-    if orphans:
-        yield Check(
-            name="leftovers",
-            health=Health.WARNING,
-            finding=f"{len(orphans)} objects of dead runs",
-            remedy="orch clean removes them",
-        )
-    else:
+    rest = remnants.find_of_dead(owner_alive)
+    if not orphans and not rest:
         yield Check(name="leftovers", health=Health.OK, finding="none")
+        return
+    processes = sum(len(one.processes) + len(one.shims) for one in rest)
+    held = f" with {processes} processes" if processes else ""
+    yield Check(
+        name="leftovers",
+        health=Health.WARNING,
+        finding=f"of dead runs: {len(orphans)} objects, {len(rest)} cgroups{held}",
+        remedy="orch clean removes them" if os.geteuid() == 0 or not rest else "sudo orch clean removes them",
+    )

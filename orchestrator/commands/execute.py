@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.commands.folders import is_plain
 from orchestrator.database.encode import attempt_id
 from orchestrator.errors import StateError
-from orchestrator.model import Attempt, ResultsFormat
+from orchestrator.model import Attempt, Outcome, ResultsFormat
 from orchestrator.verdict.outcome import decide
 from orchestrator.verdict.violations import violations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.folders import RunFolder
     from orchestrator.engine.lanes import LocalLane
     from orchestrator.engine.local import LocalExecutor
-    from orchestrator.model import Assignment, Command, Evidence, Outcome, Profile, Violation
+    from orchestrator.model import Assignment, Command, Evidence, Profile, Violation
     from orchestrator.suites.results import CaseReport
 
 
@@ -63,6 +63,10 @@ class Execute:
         report = _read_report(command, place, evidence)
         cases, problem = (report.cases, report.problem) if report is not None else ((), None)
         decision = decide(evidence, command=command, cases=cases, cases_problem=problem)
+        absent = decision.outcome is Outcome.FAILED and not cases and _lacks_case(assignment, evidence)
+        if absent:
+            message = f"pytest finds no case {assignment.test.id.case!r} in this file"
+            decision = replace(decision, outcome=Outcome.SKIPPED, message=message)
         attempt = Attempt(
             id=attempt_id(),
             assignment=assignment,
@@ -75,6 +79,7 @@ class Execute:
             cases=cases,
             witnesses=decision.witnesses,
             folder=place,
+            absent=absent,
         )
         if not is_plain(attempt):
             self._folder.keep_metrics(attempt)
@@ -98,6 +103,15 @@ def _read_report(command: Command, place: Path, evidence: Evidence) -> CaseRepor
     if command.results is ResultsFormat.TAP and evidence.stdout.path is not None:
         stdout = evidence.stdout.path.read_bytes()  # at most the log's cap
     return read_cases(command, place / "outputs", stdout, _code(evidence))
+
+
+def _lacks_case(assignment: Assignment, evidence: Evidence) -> bool:
+    from orchestrator.suites.pytest import lacks_case
+
+    test = assignment.test
+    return test.command.results is ResultsFormat.JUNIT and lacks_case(
+        test.id.case, _code(evidence), evidence.stderr.tail
+    )
 
 
 def _code(evidence: Evidence) -> int | None:

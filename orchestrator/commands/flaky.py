@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.opening import opened_for_report
 from orchestrator.commands.printing import parse_window, say, show
-from orchestrator.commands.session import load_with_database, project_name
+from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.reports.flaky import flaky_lines, flaky_table, worst_first
@@ -45,7 +45,7 @@ def flaky(options: FlakyOptions) -> int:
     window = parse_window(options.since, options.until)
     config = load_with_database(options.config_path, options.database)
     with opened_for_report(config) as db:
-        found = queries.flaky_tests(db, since=window.since, until=window.until, project=project_name(config))
+        found = queries.flaky_tests(db, since=window.since, until=window.until)
     rows = worst_first((test, find(test)) for test in found)
     shown = rows[: options.limit]
     if options.output_format != "table":

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.printing import note
 from orchestrator.commands.session import make_place, surroundings
-from orchestrator.engine.labels import Owner
+from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.presence import Presence
 from orchestrator.engine.reaper import Reaper
+from orchestrator.engine.unreachable import away_seconds
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.stopping import StopFlag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from orchestrator.config.settings import Config
@@ -37,20 +41,31 @@ class Ground:
 
 
 @contextmanager
-def ground(this: Run, config: Config, engine: Engine) -> Iterator[Ground]:
-    """From before the first container to after the last, whatever happens. UsageError: the project cannot be
-    mounted.
+def ground(this: Run, config: Config, engine: Engine, *, notice: Callable[[str], None] = note) -> Iterator[Ground]:
+    """From before the first container to after the last, whatever happens. `notice` is told of an engine that goes
+    away, and of its return. UsageError: the project cannot be mounted.
     """
+    patience = away_seconds(os.environ)
     around = surroundings(config, engine.info)
     token = owner_token()
     place = make_place(this.id, token)
     owner = Owner(run_id=this.id, token=token, place=str(place))
     stop = StopFlag()
     with ExitStack() as stack:
-        reaper = stack.enter_context(Reaper(engine, owner))
+        presence = Presence(engine, stop, tell=notice, patience_seconds=patience)
+        reaper = stack.enter_context(Reaper(engine, owner, presence=presence))
         sampler = stack.enter_context(Sampler())
+        stack.callback(presence.close)
+        presence.follow(run_filter(this.id))
         executor = LocalExecutor(
-            engine, around=around, owner=owner, images=this.images, sampler=sampler, stop=stop, work_dir=place
+            engine,
+            around=around,
+            owner=owner,
+            images=this.images,
+            sampler=sampler,
+            stop=stop,
+            work_dir=place,
+            presence=presence,
         )
         stack.callback(executor.close)
         yield Ground(owner=owner, place=place, stop=stop, sampler=sampler, executor=executor, reaper=reaper)

@@ -44,7 +44,8 @@ SLOW        passed, near its timeout             LEAK        passed, and left so
 UNDERSIZED  passes in the next profile up        RUNAWAY     does not pass there either
 INFRA       the engine failed: nothing is known  SKIP        skipped itself
 OOM on a test that passed: the kernel killed a child of it. It counts as passed, and is a violation.
-A line: verb, time, peak memory against limit (≤: an upper bound), CPU time, profile, test, remark.
+A line: verb, time, the test's own peak of memory against its limit (≤, ≥: a bound), CPU time, profile, test,
+what stood charged before it (+33M shared), remark.
 Reports go to stdout, logs to stderr. kill -USR1 asks a run what is running.""",
     "gates": """\
 orch check compares a test's newest 3 to 5 runs with 20 to 50 runs of the baseline. A gate is broken if

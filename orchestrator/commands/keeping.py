@@ -57,7 +57,8 @@ class Keeping:
         results = [item for item in waiting if isinstance(item, TestResult)]
         self.digest.add(results)  # first: an error must leave what came before it
         for result in results:
-            self._database.record_soon(self._run_id, result)
+            if not result.final.absent:
+                self._database.record_soon(self._run_id, result)
         for result in results:
             self._folder.file_by_status(result)
         self._folder.count(results)

@@ -13,7 +13,6 @@ from orchestrator.commands.beside import beside
 from orchestrator.commands.folders import attempt_folder_name
 from orchestrator.commands.opening import opened_for_report
 from orchestrator.commands.printing import note
-from orchestrator.commands.session import project_name
 from orchestrator.database import queries
 from orchestrator.errors import UsageError
 from orchestrator.model import GOOD
@@ -65,16 +64,16 @@ def _write_page(html: Path, db: Database, report: Nightly, config: Config, helpe
     verdicts = helper.answer()
     if verdicts is None:
         firsts = {test.test_id: test.attempts[0] for test in report.tests}
-        verdicts = judged(db, firsts, until=report.until, profiles=config.profiles, project=project_name(config))
+        verdicts = judged(db, firsts, until=report.until, profiles=config.profiles)
     _write(html, nightly_page(report, tails, verdicts=verdicts).encode(), report)
 
 
 def _judged_alone(window: Window, config: Config) -> Verdicts:
     """`judged`, by a process that knows nothing of the report yet."""
-    with opened_for_report(config) as db:
+    with opened_for_report(config, scoped=False) as db:
         until = window.until or datetime.now(tz=UTC)
         firsts = queries.first_attempts(db, since=window.since, until=until)
-        return judged(db, firsts, until=until, profiles=config.profiles, project=project_name(config))
+        return judged(db, firsts, until=until, profiles=config.profiles)
 
 
 def judged(
@@ -83,14 +82,13 @@ def judged(
     *,
     until: datetime,
     profiles: Mapping[str, Profile],
-    project: str,
 ) -> Verdicts:
     """Flaky tests with the causes of their failures, and advice on profiles, by 30 days of history. `firsts`: the
     tests that advice is wanted for, with the first attempt of their last run.
     """
     since = until - WINDOW
     found = queries.flaky_tests(db, since=since, until=until)
-    history = queries.observed(db, project=project, since=since)
+    history = queries.observed(db, since=since)
     advice = []
     for test, first in firsts.items():
         current = _present_profile(first, profiles)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import note
+from orchestrator.commands.project import found_id, keep_id, kept_id, scope_text
 from orchestrator.commands.session import load_with_database
 from orchestrator.database.files import database_file
 from orchestrator.database.glance import glance_history, glance_startups, median_startup
@@ -24,10 +25,18 @@ if TYPE_CHECKING:
     from orchestrator.model import History, TestId, TestResult
 
 
+NO_PROJECT = ""
+"""Id that no project has: this one has not run yet, and nothing says what it will be told by."""
+
+
 @contextmanager
-def opened(config_path: Path | None, database: str | None) -> Iterator[Database]:
-    """The project's resource database, to be read."""
+def opened(config_path: Path | None, database: str | None, *, scoped: bool = True) -> Iterator[Database]:
+    """The project's resource database, to be read. `scoped`: what is shown is the project's alone, so that others
+    in the database are told of.
+    """
     with open_to_read(load_with_database(config_path, database)) as db:
+        if scoped:
+            tell_scope(db)
         yield db
 
 
@@ -35,14 +44,50 @@ def open_database(config: Config) -> Database:
     """The resource database, to be written: made, brought up to date, or set aside where it cannot be used."""
     from orchestrator.database.store import Database
 
-    return Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive)
+    return _asked_for(
+        config, Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive)
+    )
+
+
+def keep_project(config: Config) -> str:
+    """The project's id, which is in the state folder from now on."""
+    kept = kept_id(config.state_dir)
+    if kept is not None:
+        return kept
+    with open_to_read(config) as db:
+        found = db.project
+    return keep_id(config, found or None)
+
+
+def tell_scope(db: Database) -> None:
+    """Say whose figures are shown, where the database has those of other projects too."""
+    from orchestrator.database import queries
+
+    text = scope_text(queries.known_projects(db), db.project)
+    if text is not None:
+        note(text)
 
 
 def open_to_read(config: Config) -> Database:
     """The resource database, to be read only: refused where it cannot be, and never made."""
     from orchestrator.database.store import Database
 
-    return Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive, reading=True)
+    return _asked_for(
+        config,
+        Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive, reading=True),
+    )
+
+
+def _asked_for(config: Config, db: Database) -> Database:
+    """The same, to be asked about the project of this configuration."""
+    from orchestrator.database import queries
+
+    try:
+        db.project = kept_id(config.state_dir) or found_id(config, queries.known_projects(db)) or NO_PROJECT
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 @contextmanager
@@ -55,14 +100,16 @@ def opened_for_upkeep(config_path: Path | None, database: str | None) -> Iterato
 
 
 @contextmanager
-def opened_for_report(config: Config) -> Iterator[Database]:
-    """As `open_to_read`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows
-    and keeps them to its end; with `cli.GC_THRESHOLDS` alone the page of a week took 7 % longer.
+def opened_for_report(config: Config, *, scoped: bool = True) -> Iterator[Database]:
+    """As `opened`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows and
+    keeps them to its end; with `cli.GC_THRESHOLDS` alone the page of a week took 7 % longer.
     """
     collects = gc.isenabled()
     gc.disable()
     try:
         with open_to_read(config) as db:
+            if scoped:
+                tell_scope(db)
             yield db
     finally:
         if collects:
@@ -85,6 +132,8 @@ class LateDatabase:
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._told = False
+        self._project: str | None = None
+        self._file = database_file(config.state_dir)
 
     def __enter__(self) -> Self:
         return self
@@ -97,11 +146,24 @@ class LateDatabase:
         if self._database is not None:
             self._database.close()
 
-    def history(self, test_ids: Iterable[TestId], *, project: str) -> Mapping[TestId, History]:
-        """See `Database.history`."""
-        tests = tuple(test_ids)
+    def keep_project(self) -> str:
+        """The project's id, which is in the state folder from now on."""
+        if self._project is None:
+            self._project = keep_id(self._config, self._known_project() or None)
+        return self._project
+
+    def _known_project(self) -> str:
+        """As `Database.project`. A database is opened for it in a project's first run only."""
+        kept = kept_id(self._config.state_dir)
+        if kept is None and self._config.database_url is None and not self._file.exists():
+            return found_id(self._config, ()) or NO_PROJECT
+        return kept or self.get().project or NO_PROJECT
+
+    def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
+        """See `Database.history`: of this project's tests."""
+        tests, project = tuple(test_ids), self._known_project()
         if self._may_glance:
-            known = glance_history(database_file(self._config.state_dir), tests, project=project)
+            known = glance_history(self._file, tests, project=project)
             if known is not None:
                 return known
         return self.get().history(tests, project=project)
@@ -109,7 +171,7 @@ class LateDatabase:
     def startup_seconds(self) -> tuple[float, int] | None:
         """See `database.startup.startup_seconds`."""
         if self._may_glance:
-            known = glance_startups(database_file(self._config.state_dir))
+            known = glance_startups(self._file)
             if known is not None:
                 return median_startup(known)
         from orchestrator.database.startup import startup_seconds

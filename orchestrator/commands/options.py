@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.commands.earlier_reports import remove_earlier_reports
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Selection:
     retries: int | None = None
     repeat: int | None = None
     strict_limits: bool | None = None
+    strict_selection: bool = False
     no_tests: str | None = None
     config_path: Path | None = None
     database: str | None = None
@@ -83,6 +85,16 @@ class RunOptions(Selection):
         named = {name: str(value) for name, value in given.items() if value is not None}
         # not super(): a slotted dataclass is made anew by its decorator, and super() would mean the first one
         return {**Selection.overrides(self), **named}
+
+
+def run_options(context: click.Context, options: dict[str, Any]) -> RunOptions:
+    """What `orch run` was told. The report files that it names are removed: their run begins here."""
+    if not options["dry_run"]:
+        remove_earlier_reports(options)  # also where the configuration, or a preset in it, turns out to be wrong
+    given = RunOptions(**apply_preset(context, options))
+    if not given.dry_run:
+        remove_earlier_reports({field.name: getattr(given, field.name) for field in fields(given)})
+    return given
 
 
 def apply_preset(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from orchestrator.commands.beside import beside
+from orchestrator.commands.earlier_reports import remove_earlier_reports
 from orchestrator.commands.opening import opened, opened_for_report
 from orchestrator.commands.printing import Window, note, parse_window, say, show, write
 from orchestrator.commands.session import load_with_database
@@ -63,7 +64,7 @@ def report(options: ReportOptions) -> int:
         return _usage(options, window)
     from orchestrator.reports import tables
 
-    with opened(options.config_path, options.database) as db:
+    with opened(options.config_path, options.database, scoped=options.run_id == "latest") as db:
         record = queries.load_run(db, options.run_id)
     show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), options.output_format)
     return ExitCode.OK
@@ -76,6 +77,7 @@ def _files(options: ReportOptions) -> int:
         raise UsageError(
             "--html and --prometheus report on a window", remedy="leave out --run, --violations and --resource"
         )
+    remove_earlier_reports({"html": options.html, "prometheus": options.prometheus})
     config = load_with_database(options.config_path, options.database)
     window = parse_window(options.since or "24h", options.until)
     write_reports(window, config=config, html=options.html, prometheus=options.prometheus)
@@ -118,7 +120,7 @@ class _Asked(TypedDict):
 
 
 def _later(config: Config, asked: _Asked) -> Mapping[TestId, Sequence[UsageRow]]:
-    with opened_for_report(config) as db:
+    with opened_for_report(config, scoped=False) as db:
         return queries.later_usage(db, **asked)
 
 
@@ -141,7 +143,7 @@ def _violations(options: ReportOptions, window: Window) -> int:
     from orchestrator.reports.violations import troubles, violations_table
 
     config = load_with_database(options.config_path, options.database)
-    with opened_for_report(config) as db:
+    with opened_for_report(config, scoped=options.run_id in (None, "latest")) as db:
         limit = sarif.MAX_RESULTS if options.output_format == "sarif" else options.limit
         if options.run_id is not None:
             found = tuple(troubles(queries.broken_budgets(db, run=options.run_id)))

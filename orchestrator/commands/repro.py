@@ -29,7 +29,7 @@ def repro(
     *, config_path: Path | None, database: str | None, engine_url: str | None, target: str, run_it: bool
 ) -> int:
     """Print the command; with `run_it`, run the test once more and compare it with what was recorded."""
-    from orchestrator.commands.opening import open_to_read
+    from orchestrator.commands.opening import open_to_read, tell_scope
     from orchestrator.database import queries
 
     run_name, colon, test_name = target.partition(":")
@@ -37,6 +37,8 @@ def repro(
         raise UsageError(f"cannot read {target!r}", remedy="write RUN:TEST, e.g. latest:test/test_parse.py")
     config = load_with_database(config_path, database)
     with open_to_read(config) as db:
+        if run_name == "latest":
+            tell_scope(db)
         record = queries.load_run(db, run_name)
     recorded = find_attempt(record, test_name)
     engine = open_engine(engine_url)

@@ -59,7 +59,7 @@ def run_again(
 def _attempt(config: Config, engine: Engine, assignment: Assignment, image_id: str) -> tuple[Attempt, int | None]:
     """The attempt, and the signal that ended it if one did."""
     images = {assignment.profile.image: image_id}
-    this = describe(str(uuid.uuid4()), config, engine, host_info(), images)
+    this = describe(str(uuid.uuid4()), config, engine, host_info(), images, project_id="")
     token = owner_token()
     place = make_place(this.id, token)
     stop = StopFlag()

@@ -22,9 +22,10 @@ from orchestrator.commands.ground import ground
 from orchestrator.commands.keeping import Keeping
 from orchestrator.commands.oldruns import OldRunRemoval
 from orchestrator.commands.opening import LateDatabase
+from orchestrator.commands.project import project_name
 from orchestrator.commands.reporting import Output
 from orchestrator.commands.selecting import make_plan, nothing_selected
-from orchestrator.commands.session import git_state, load, project_name, specs_of
+from orchestrator.commands.session import git_state, load, specs_of
 from orchestrator.commands.signals import Signals
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import Engine
     from orchestrator.engine.local import LocalExecutor
     from orchestrator.engine.reaper import Reaper
-    from orchestrator.model import Assignment, HostInfo
+    from orchestrator.model import Assignment, HostInfo, LeftOut
     from orchestrator.reports.digest import Digest
     from orchestrator.scheduling.loop import Event, Schedule
 
@@ -73,7 +74,10 @@ def run(options: RunOptions) -> int:
     removal = OldRunRemoval(config.state_dir, config.retention)
     with LateDatabase(config, output.notices, reading=options.dry_run) as late, removal:
         run_id = str(uuid.uuid4())
-        plan = make_plan(options, config, host=host, run_id=run_id, known=late, notice=output.notice)
+        left_out: list[LeftOut] = []
+        plan = make_plan(
+            options, config, host=host, run_id=run_id, known=late, notice=output.notice, left_out=left_out
+        )
         if not plan:
             nothing_selected(config, output.notice)
             return ExitCode.OK
@@ -82,11 +86,12 @@ def run(options: RunOptions) -> int:
         engine = open_engine(options.engine_url)
         plan = marked(plan, require_enforced(engine.info, allow=options.allow_unenforced))
         images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
-        this = describe(run_id, config, engine, host, images)
+        this = describe(run_id, config, engine, host, images, project_id=late.keep_project())
         with ended_whatever_happens(run_id, late.get):
             summary = carry_out(
                 this, plan, config=config, engine=engine, late=late, removal=removal, output=output
             )
+        summary = replace(summary, left_out=tuple(left_out))
         database = late.get()
         database.finish_run(
             run_id,
@@ -147,7 +152,7 @@ def carry_out(
     began = time.monotonic()
     folder = RunFolder(config.state_dir, this)
     sys.setswitchinterval(SWITCH_SECONDS)
-    with ground(this, config, engine) as here:
+    with ground(this, config, engine, notice=output.notice) as here:
         progress = output.progress(folder, here.sampler)
         keeping = Keeping(this.id, database=late, folder=folder, progress=progress)
 
@@ -255,7 +260,9 @@ def marked(plan: tuple[Assignment, ...], notice: str | None) -> tuple[Assignment
     return tuple(replace(assignment, clamped=(*assignment.clamped, notice)) for assignment in plan)
 
 
-def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str]) -> Run:
+def describe(
+    run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str], *, project_id: str
+) -> Run:
     """The run's record, before anything has run."""
     revision, branch, dirty = git_state(config.project_root)
     return Run(
@@ -263,6 +270,7 @@ def describe(run_id: str, config: Config, engine: Engine, host: HostInfo, images
         started_at=datetime.now(UTC),
         argv=tuple(sys.argv[1:]),
         project=project_name(config),
+        project_id=project_id,
         config_digest=config.digest,
         orch_version=__version__,
         engine=engine.info,
@@ -297,15 +305,16 @@ def exit_code(
     signal_number: int | None,
     ledger: Ledger,
 ) -> int:
-    """The gravest cause wins: a signal, the engine, failed tests, violations."""
+    """The gravest cause wins: a signal, the engine, failed tests, cases that do not exist, violations."""
     if signal_number is not None:
         return SIGNALLED + signal_number
     if digest.outcomes[Outcome.INFRA] or ledger.left:
         return ExitCode.INFRA
-    if digest.failed_tests or going.not_run:
+    flaky = digest.flaky_tests if config.run.flaky_result == "fail" else 0
+    if digest.failed_tests or going.not_run or flaky:
         return ExitCode.TESTS_FAILED
-    if config.run.flaky_result == "fail" and digest.flaky_tests:
-        return ExitCode.TESTS_FAILED
+    if digest.absent_tests:
+        return ExitCode.NO_TESTS
     if config.run.violations == "fail" and digest.grave_violations:
         return ExitCode.VIOLATIONS
     return ExitCode.OK

@@ -27,7 +27,7 @@ def runs_list(*, config_path: Path | None, database: str | None, output_format: 
 
 def runs_show(*, config_path: Path | None, database: str | None, run_id: str, output_format: str) -> int:
     """Print one run with its tests."""
-    with opened(config_path, database) as db:
+    with opened(config_path, database, scoped=run_id == "latest") as db:
         record = queries.load_run(db, run_id)
     show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), output_format)
     if output_format == "table":
@@ -43,14 +43,14 @@ def runs_diff(
     *, config_path: Path | None, database: str | None, before: str, after: str, output_format: str
 ) -> int:
     """Print what changed between two runs."""
-    with opened(config_path, database) as db:
+    with opened(config_path, database, scoped="latest" in (before, after)) as db:
         show(tables.diff_tables(queries.diff_runs(db, before, after)), output_format)
     return ExitCode.OK
 
 
 def runs_export(*, config_path: Path | None, database: str | None, run_id: str, out: Path | None) -> int:
     """Print or write everything that is recorded of one run."""
-    with opened(config_path, database) as db:
+    with opened(config_path, database, scoped=run_id == "latest") as db:
         text = to_json(queries.export_run(db, run_id))
     if out is None:
         say(text)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.commands.session import project_name
 from orchestrator.commands.sharding import shard_wanted, sharded
 from orchestrator.errors import NoTestsError
+from orchestrator.reports.text import plural
 from orchestrator.scheduling.assign import assign
 from orchestrator.suites.discover import discover
 from orchestrator.suites.filters import parse_filter
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from orchestrator.commands.options import Selection
     from orchestrator.config.settings import Config
-    from orchestrator.model import Assignment, History, HostInfo, Test, TestId
+    from orchestrator.model import Assignment, History, HostInfo, LeftOut, Test, TestId
 
 
 class Known(Protocol):
     """What earlier runs have left."""
 
-    def history(self, test_ids: Iterable[TestId], *, project: str) -> Mapping[TestId, History]:
-        """Of tests that passed at least once in the last 30 days."""
+    def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
+        """Of the project's tests that passed at least once in the last 30 days."""
 
     def failed(self, run_id: str) -> Iterable[TestId]:
         """Tests of an earlier run that did not pass, or were planned and not run."""
@@ -38,13 +38,29 @@ def make_plan(
     run_id: str,
     known: Known | None,
     notice: Callable[[str], None],
+    left_out: list[LeftOut] | None = None,
 ) -> tuple[Assignment, ...]:
-    """The assignments, in the tests' order. `known` None: nothing is known of earlier runs."""
+    """The assignments, in the tests' order. `known` None: nothing is known of earlier runs. `left_out` gets the
+    tests that were found and cannot run. NoTestsError: what was asked for cannot run.
+    """
+    left_out = [] if left_out is None else left_out
     wanted = parse_filter(options.filter_text) if options.filter_text else None
     shard = shard_wanted(options.shard, os.environ, notice)
     if options.only_profile is not None:
         _check_profile(options.only_profile, config)
-    tests = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=notice)
+    tests = discover(
+        config.suites,
+        options.paths,
+        config.project_root,
+        environ=os.environ,
+        notice=notice,
+        left_out=left_out.append,
+    )
+    if options.strict_selection and left_out:
+        raise NoTestsError(
+            f"{plural(len(left_out), 'test')} cannot run: {left_out[0].path!r}: {left_out[0].reason.value}",
+            remedy="move or rename them, exclude them in their suite, or leave out --strict-selection",
+        )
     if options.rerun is not None and known is not None:
         tests = _not_passed(tests, options.rerun, known)
     plan = assign(
@@ -54,7 +70,7 @@ def make_plan(
         default=config.default_profile,
         run_id=run_id,
         forced=options.profile,
-        history={} if known is None else known.history([t.id for t in tests], project=project_name(config)),
+        history={} if known is None else known.history([t.id for t in tests]),
         host=host,
         retries=config.run.retries,
         repeat=options.repeat or 1,

@@ -52,11 +52,6 @@ _PATH = re.compile(r"[\w./-]*[./][\w./-]*", re.ASCII)
 """A database that is surely a file's path, and a valid setting."""
 
 
-def project_name(config: Config) -> str:
-    """What the database calls the project."""
-    return config.project_root.resolve().name
-
-
 def seccomp_text(config: Config) -> str:
     """The seccomp profile's JSON, checked: a broken one is refused, never replaced by none."""
     import json
@@ -99,6 +94,9 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
             remedy=f"chmod o+rx {shlex.quote(str(root))}",
         )
     counters = cgroups.AGENT_FILES_V2 if info.cgroup_version == 2 else cgroups.AGENT_FILES_V1
+    if not info.local:
+        stat = cgroups.AGENT_STAT_V2 if info.cgroup_version == 2 else cgroups.AGENT_STAT_V1
+        counters = (*counters, stat)
     return Surroundings(
         project_root=root,
         state_dir=state_dir,

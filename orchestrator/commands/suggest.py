@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.opening import opened_for_report
 from orchestrator.commands.printing import note, say, show
-from orchestrator.commands.session import load_with_database, project_name
+from orchestrator.commands.session import load_with_database
 from orchestrator.config.edit import NewRule, edited
 from orchestrator.config.loader import load_config
 from orchestrator.database import queries
@@ -58,7 +58,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
     plan = _assigned(config, everything)
     with opened_for_report(config) as db:
         since = datetime.now(tz=UTC) - WINDOW
-        history = queries.observed(db, project=project_name(config), since=since)
+        history = queries.observed(db, since=since)
     found = [
         suggest(
             test.id,

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from orchestrator.database import schema
 from orchestrator.database.loading import find_run
 from orchestrator.database.plain import in_parts, moment_of, plain_rows
+from orchestrator.database.projects import tests_of
 from orchestrator.database.rows import names_of_tests
 from orchestrator.model import Outcome, Severity, Violation, ViolationKind
 from orchestrator.model_reports import BrokenBudget
@@ -41,13 +42,13 @@ def broken_budgets(
 ) -> tuple[BrokenBudget, ...]:
     """Violations of deciding attempts, oldest first; `run` is named as for `load_run`."""
     violations = schema.violations
-    query = _whole(_within(since, until)).order_by(
-        violations.c.started_at, violations.c.attempt_id, violations.c.position
-    )
-    if run is not None:
-        query = query.where(schema.attempts.c.run_id == find_run(db, run).id)
+    this_run = [] if run is None else [schema.attempts.c.run_id == find_run(db, run).id]
     with db.reading() as connection:
-        names = names_of_tests(connection)
+        project = None if run is not None else db.scope(connection)
+        names = names_of_tests(connection, project)
+        query = _whole([*_within(since, until, project), *this_run]).order_by(
+            violations.c.started_at, violations.c.attempt_id, violations.c.position
+        )
         return tuple(_broken_budget(row, names) for row in plain_rows(connection, query))
 
 
@@ -57,10 +58,12 @@ def troubles(
     """What `model_troubles.counted` makes of `broken_budgets`: the first `limit`, and how many more there are."""
     columns = (schema.violations.c[name] for name in _COUNTED)
     with db.reading() as connection:
-        names = names_of_tests(connection)
+        project = db.scope(connection)
+        names = names_of_tests(connection, project)
         text = {key: str(test) for key, test in names.items()}
         found = sorted(
-            plain_rows(connection, sa.select(*columns).where(*_within(since, until))), key=itemgetter(0, 1, 2)
+            plain_rows(connection, sa.select(*columns).where(*_within(since, until, project))),
+            key=itemgetter(0, 1, 2),
         )
         known = counted(
             (attempt, text[test], kind, _GRAVITIES[severity], measured, at)
@@ -71,9 +74,9 @@ def troubles(
     return tuple(_trouble(one, found, worst) for one in shown), len(known) - len(shown)
 
 
-def _within(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:
+def _within(since: datetime | None, until: datetime | None, project: str | None) -> list[sa.ColumnElement[bool]]:
     violations = schema.violations.c
-    conditions: list[sa.ColumnElement[bool]] = [violations.is_final]
+    conditions: list[sa.ColumnElement[bool]] = [violations.is_final, *tests_of(violations.test_id, project)]
     if since is not None:
         conditions.append(violations.started_at >= since)
     if until is not None:

@@ -57,7 +57,7 @@ class Bundle:
 
 
 def begin_bundle(run: Run, planned: Sequence[Assignment], owner: str | None) -> Bundle:
-    """A run that starts: its host, itself, its images."""
+    """A run that starts: its project, its host, itself, its images."""
     plan = sorted({(_stored_name(a.test.id), a.repetition) for a in planned}, key=lambda p: (str(p[0]), p[1]))
     host = _host_row(run.host)
     run_row = {
@@ -67,6 +67,7 @@ def begin_bundle(run: Run, planned: Sequence[Assignment], owner: str | None) -> 
         "owner": owner,
         "argv": [clean(redact(word)) for word in run.argv],
         "project": clean(run.project),
+        "project_id": run.project_id,
         "config_digest": run.config_digest,
         "orch_version": run.orch_version,
         "host_id": host["id"],
@@ -79,8 +80,10 @@ def begin_bundle(run: Run, planned: Sequence[Assignment], owner: str | None) -> 
         "planned_count": len(plan),
         "planned": pack_plan(plan),
     }
+    project = {"id": run.project_id, "name": run_row["project"], "named_at": run.started_at}
     images = [{"run_id": run.id, "name": n, "image_id": i} for n, i in run.images.items()]
-    return Bundle(kind="begin", run_id=run.id, tables={"hosts": [host], "runs": [run_row], "images": images})
+    tables = {"projects": [project], "hosts": [host], "runs": [run_row], "images": images}
+    return Bundle(kind="begin", run_id=run.id, tables=tables)
 
 
 def _host_row(host: HostInfo) -> Row:
@@ -95,14 +98,16 @@ def _host_row(host: HostInfo) -> Row:
 
 
 def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:
-    """A test's result: every attempt with what belongs to it; the deciding attempt comes first."""
+    """A test's result: every attempt with what belongs to it; the deciding attempt comes first. `project`: its
+    id.
+    """
     tables: dict[str, list[Row]] = {
         name: [] for name in ("tests", "fact_sheets", "attempts", "cases", "violations", "samples")
     }
     test_id = result.test.id
     key = key_of_test(project, test_id)
     name = _stored_name(test_id)
-    tables["tests"].append({"id": key, "project": clean(project), "path": name.path, "case_name": name.case})
+    tables["tests"].append({"id": key, "project_id": project, "path": name.path, "case_name": name.case})
     for attempt in reversed(result.attempts):
         row, sheets = _attempt_row(run_id, key, attempt)
         row |= _verdict(result, final=attempt is result.final)
@@ -154,6 +159,7 @@ def _attempt_row(run_id: str, test_key: str, attempt: Attempt) -> tuple[Row, lis
         **_limit_columns(assignment.profile.limits),
         **dict(zip(FIGURES, _FIGURES_OF(usage), strict=True)),
         "memory_peak_is_upper_bound": usage.memory_peak_is_upper_bound,
+        "memory_peak_is_lower_bound": usage.memory_peak_is_lower_bound,
         "usage_sheet_id": sheets[0]["id"],
         "slot_position": evidence.slot.position,
         "launch": evidence.slot.launch.value,

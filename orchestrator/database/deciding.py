@@ -33,19 +33,23 @@ def first_attempts(
     tests, attempts = schema.tests, schema.attempts
     judged = sa.select(sa.literal(1)).where(attempts.c.test_id == tests.c.id, window(since, end)).exists()
     with db.reading() as connection:
-        names = names_of_tests(connection)
-        wanted = {names[key] for key in connection.execute(sa.select(tests.c.id).where(judged)).scalars()}
+        names = names_of_tests(connection, db.scope(connection))
+        found = connection.execute(sa.select(tests.c.id).where(judged)).scalars()
+        wanted = {names[key] for key in found if key in names}
     decided, _ = decided_in(db, runs_within(db, since, end), wanted)
     return {test: attempts[0] for test, (attempts, _) in decided.items()}
 
 
 def runs_within(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, ...]:
-    """Begun within [since, end), newest first."""
+    """The project's runs that began within [since, end), newest first."""
     runs = schema.runs
     query = sa.select(runs.c.id).where(runs.c.started_at < end).order_by(runs.c.started_at.desc())
     if since is not None:
         query = query.where(runs.c.started_at >= since)
     with db.reading() as connection:
+        project = db.scope(connection)
+        if project is not None:
+            query = query.where(runs.c.project_id == project)
         ids = connection.execute(query).scalars().all()
         return tuple(run for part in in_parts(ids) for run in run_rows(connection, part))
 

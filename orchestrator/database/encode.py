@@ -57,7 +57,7 @@ def attempt_id() -> str:
 
 
 def key_of_test(project: str, test_id: TestId) -> str:
-    """Key of a test: from its project and its name."""
+    """Key of a test: from its project's id and its name."""
     return content_id("test", [project, test_id.path, test_id.case])
 
 

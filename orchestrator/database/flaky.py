@@ -43,16 +43,15 @@ def flaky_tests(
     *,
     since: datetime | None,
     until: datetime | None = None,
-    project: str | None = None,
     only: TestId | None = None,
 ) -> tuple[FlakyTest, ...]:
     """Tests that passed and failed within a repetition of a run, or broke and were mended, in [since, until), by
-    name. `project` None: of any. `only`: this test, flaky or not, if it has attempts at all. What was beside an
+    name. `only`: this test, flaky or not, if it has attempts at all. What was beside an
     attempt is not looked for where there are too few failures or passes, but for `only`.
     """
     window = _window(since, until)
     with db.reading() as connection:
-        known = names_of_tests(connection, project)
+        known = names_of_tests(connection, db.scope(connection))
         named = {key: str(test) for key, test in known.items()}
         keys = _both(connection, window) if only is None else [key for key, test in known.items() if test == only]
         found = {key: own for key in keys if key in named and (own := _own(connection, key, window))}

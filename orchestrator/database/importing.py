@@ -47,7 +47,27 @@ def _import_file(engine: sa.Engine, path: Path) -> list[str]:
 
 
 def completed(bundle: Bundle) -> Bundle:
-    """An orch of before schema 7 has spooled violations without what they have from their attempt."""
+    """What an older orch has spooled, as this one would have: of before schema 7 violations without what they have
+    from their attempt, of before schema 8 projects by their names.
+    """
+    return _of_projects(_of_attempts(bundle))
+
+
+def _of_projects(bundle: Bundle) -> Bundle:
+    tables = dict(bundle.tables)
+    if bundle.kind == "begin" and "projects" not in tables:
+        named = [(run["project"], run["started_at"]) for run in tables["runs"]]
+        tables["projects"] = [{"id": name, "name": name, "named_at": at} for name, at in named]
+        tables["runs"] = [{**run, "project_id": run["project"]} for run in tables["runs"]]
+    if any("project" in row for row in tables.get("tests", ())):
+        tables["tests"] = [
+            {("project_id" if name == "project" else name): value for name, value in row.items()}
+            for row in tables["tests"]
+        ]
+    return replace(bundle, tables=tables)
+
+
+def _of_attempts(bundle: Bundle) -> Bundle:
     violations = bundle.tables.get("violations", [])
     if all("test_id" in row for row in violations):
         return bundle

@@ -26,23 +26,24 @@ _ID_CHARACTERS = frozenset("0123456789abcdef-")
 
 
 def list_runs(db: Database, limit: int = 20) -> tuple[RunRow, ...]:
-    """The newest runs, newest first."""
-    runs = schema.runs
+    """The project's newest runs, newest first."""
     with db.reading() as connection:
-        ids = connection.execute(sa.select(runs.c.id).order_by(runs.c.started_at.desc()).limit(limit)).scalars()
-        return run_rows(connection, ids.all())
+        newest = _newest_first(db.scope(connection)).limit(limit)
+        return run_rows(connection, connection.execute(newest).scalars().all())
 
 
 def find_run(db: Database, name: str) -> RunRow:
-    """The run with this id, the beginning of one, or `latest`. NothingFoundError, UsageError if ambiguous."""
+    """The run with this id, the beginning of one, of any project, or the project's `latest`. NothingFoundError,
+    UsageError if ambiguous.
+    """
     with db.reading() as connection:
-        return _find(connection, name)
+        return _find(connection, name, db.scope(connection))
 
 
 def load_run(db: Database, name: str) -> RunRecord:
     """A run with all its attempts; `name` as for `find_run`."""
     with db.reading() as connection:
-        run = _find(connection, name)
+        run = _find(connection, name, db.scope(connection))
         attempts = _attempts(connection, run.id)
         planned = unpack_plan(
             connection.execute(sa.select(schema.runs.c.planned).where(schema.runs.c.id == run.id)).scalar_one()
@@ -70,18 +71,23 @@ def failed_tests(db: Database, run: str) -> tuple[TestId, ...]:
     return tuple(sorted(failed | set(record.not_run), key=str))
 
 
-def _find(connection: sa.Connection, name: str) -> RunRow:
+def _newest_first(project: str | None) -> sa.Select[Any]:
     runs = schema.runs
-    query = sa.select(runs.c.id)
+    query = sa.select(runs.c.id).order_by(runs.c.started_at.desc())
+    return query if project is None else query.where(runs.c.project_id == project)
+
+
+def _find(connection: sa.Connection, name: str, project: str | None) -> RunRow:
+    runs = schema.runs
     if name == "latest":
-        ids = connection.execute(query.order_by(runs.c.started_at.desc()).limit(1)).scalars().all()
+        ids = connection.execute(_newest_first(project).limit(1)).scalars().all()
         missing = NothingFoundError("no run is stored yet", remedy="start one with `orch run`")
     else:
         prefix = name.strip().lower()
         missing = NothingFoundError(f"no run begins with {name!r}", remedy="see `orch runs list`")
         if not prefix or not set(prefix) <= _ID_CHARACTERS:
             raise missing
-        matching = query.where(runs.c.id.startswith(prefix, autoescape=True)).limit(6)
+        matching = sa.select(runs.c.id).where(runs.c.id.startswith(prefix, autoescape=True)).limit(6)
         ids = connection.execute(matching).scalars().all()
     if not ids:
         raise missing

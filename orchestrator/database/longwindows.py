@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.coverage import EXACT_DAYS, stretches
 from orchestrator.database.plain import plain_rows
+from orchestrator.database.projects import tests_of
 from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, unindexed, window
 from orchestrator.database.schema import attempts, daily_usage
 
@@ -42,7 +43,9 @@ class WindowSums:
 
 
 def is_long(connection: sa.Connection, since: datetime | None, until: datetime) -> bool:
-    """Whether the window has too many attempts, or too many days, to be read by attempt."""
+    """Whether the window has too many attempts, or too many days, to be read by attempt; those of other projects
+    count too.
+    """
     first = since
     if first is None:
         first = connection.execute(sa.select(sa.func.min(attempts.c.started_at))).scalar()
@@ -56,12 +59,20 @@ def is_long(connection: sa.Connection, since: datetime | None, until: datetime) 
 
 
 def window_sums(
-    connection: sa.Connection, since: datetime | None, until: datetime, resources: Sequence[Resource]
+    connection: sa.Connection,
+    since: datetime | None,
+    until: datetime,
+    resources: Sequence[Resource],
+    *,
+    project: str | None,
 ) -> WindowSums:
-    """Read by day as far as days are summed up, else by attempt."""
+    """Read by day as far as days are summed up, else by attempt. `project`: id; None: any."""
     found = WindowSums()
     for part in stretches(connection, since, until, exact_days=0):
-        query = _by_day(part, resources) if part.by_day else _by_attempt(part, resources)
+        by_day = part.by_day
+        key_of = daily_usage.c.test_id if by_day else attempts.c.test_id
+        query = _by_day(part, resources) if by_day else _by_attempt(part, resources)
+        query = query.where(*tests_of(key_of, project))
         for key, number, cpu, seconds, *highest in plain_rows(connection, query):
             found.attempts += number
             found.test_seconds += seconds or 0.0

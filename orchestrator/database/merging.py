@@ -2,7 +2,8 @@
 
 Keys are UUIDs made once or made from content, so a row that is there already is the same row. What two
 databases may know differently is settled the same way whoever comes first: of a run, the one that knows its
-end; of a time series, the one of more points; of a day, the sums that rest on more attempts (`daily`).
+end; of a project, the name used last; of a time series, the one of more points; of a day, the sums that rest
+on more attempts (`daily`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database import daily, schema, upkeep
+from orchestrator.database import daily, projects, schema, upkeep
 from orchestrator.database.files import read_header
 from orchestrator.database.opening import write_connection
 from orchestrator.database.plain import in_parts
@@ -99,7 +100,10 @@ class _Merger:
             self._into = str(connection.execute(mine).scalar_one())
 
     def shared(self) -> None:
-        """Rows that are made from their content, and so are the same everywhere."""
+        """Projects, and rows that are made from their content, and so are the same everywhere."""
+        for rows in self._rows(sa.select(schema.projects)):
+            with write_connection(self._target) as connection, connection.begin():
+                projects.note_names(connection, rows)
         for table in _SHARED:
             for rows in self._rows(sa.select(table)):
                 with write_connection(self._target) as connection, connection.begin():

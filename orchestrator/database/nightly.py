@@ -20,6 +20,7 @@ from orchestrator.database.encode import unpack_columns
 from orchestrator.database.loading import load_run
 from orchestrator.database.longwindows import is_long, window_sums
 from orchestrator.database.plain import PlainQuery, in_parts, moment_of, plain_rows
+from orchestrator.database.projects import tests_of
 from orchestrator.database.resources import EXPRESSIONS, window
 from orchestrator.database.rows import names_of_tests
 from orchestrator.model import Outcome, TestId, ViolationKind
@@ -95,36 +96,46 @@ def nightly(
 def _past(db: Database, since: datetime | None, end: datetime, *, only_newest: bool) -> tuple[Rows, Rows]:
     """Judged attempts by test, oldest first: those of the window, and those of the windows before."""
     with db.reading() as connection:
-        names = names_of_tests(connection)
+        project = db.scope(connection)
+        names = names_of_tests(connection, project)
+        present = _query(since, end, PRESENT_RESOURCES, project)
         if only_newest:
-            now = _newest(connection, names, _query(since, end, PRESENT_RESOURCES))
+            now = _newest(connection, names, present)
         else:
-            now = _by_name(plain_rows(connection, _in_order(since, end, PRESENT_RESOURCES)), names)
+            now = _by_name(plain_rows(connection, _in_order(present)), names)
         if since is None:
             return now, {}
         start = since - HISTORY_WINDOWS * (end - since)
+        past = _query(start, since, PAST_RESOURCES, project)
         if since - start <= timedelta(days=EXACT_DAYS):
-            return now, _by_name(plain_rows(connection, _in_order(start, since, PAST_RESOURCES)), names)
-        return now, _newest(connection, names, _query(start, since, PAST_RESOURCES))
+            return now, _by_name(plain_rows(connection, _in_order(past)), names)
+        return now, _newest(connection, names, past)
 
 
 def _sums(db: Database, since: datetime | None, end: datetime, resources: Sequence[Resource]) -> WindowSums | None:
     """Of a long window; None: its attempts are read."""
     with db.reading() as connection:
-        return window_sums(connection, since, end, resources) if is_long(connection, since, end) else None
+        if not is_long(connection, since, end):
+            return None
+        return window_sums(connection, since, end, resources, project=db.scope(connection))
 
 
-def _query(start: datetime | None, end: datetime, resources: Iterable[Resource]) -> sa.Select[Any]:
+def _query(
+    start: datetime | None, end: datetime, resources: Iterable[Resource], project: str | None
+) -> sa.Select[Any]:
     columns = (schema.attempts.c[name] for name in _COLUMNS)
-    return sa.select(*columns, *(EXPRESSIONS[resource] for resource in resources)).where(window(start, end))
+    query = sa.select(*columns, *(EXPRESSIONS[resource] for resource in resources))
+    return query.where(window(start, end, project=project))
 
 
-def _in_order(start: datetime | None, end: datetime, resources: Iterable[Resource]) -> sa.Select[Any]:
-    return _query(start, end, resources).order_by(schema.attempts.c.started_at, schema.attempts.c.id)
+def _in_order(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.order_by(schema.attempts.c.started_at, schema.attempts.c.id)
 
 
 def _by_name(rows: PlainRows, names: Mapping[str, TestId]) -> Rows:
-    """In their order. Tests of two projects may have the same name: their attempts are put together."""
+    """In their order. Where all projects are asked for, tests may have the same name: their attempts are put
+    together.
+    """
     found: dict[TestId, list[tuple[Any, ...]]] = defaultdict(list)
     by_key = {key: found[test] for key, test in names.items()}
     for row in rows:
@@ -250,6 +261,10 @@ def _cost(db: Database, since: datetime | None, end: datetime, sums: WindowSums 
         begun.append(runs.c.started_at >= since)
     lengths = sa.select(sa.func.count(), sa.func.sum(runs.c.duration_seconds)).where(*begun)
     with db.reading() as connection:
+        project = db.scope(connection)
+        if project is not None:
+            lengths = lengths.where(runs.c.project_id == project)
+            within += tests_of(attempts.c.test_id, project)
         number, wall = connection.execute(lengths).one()
         if sums is None:
             cpu_and_test = sa.func.sum(attempts.c.cpu_seconds), sa.func.sum(attempts.c.test_seconds)

@@ -30,13 +30,11 @@ _COLUMNS = [attempts.c["test_seconds" if fact == "duration_seconds" else fact] f
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 
-def observed(
-    db: Database, *, project: str, since: datetime | None, at_most: int = 500
-) -> Mapping[TestId, Observations]:
+def observed(db: Database, *, since: datetime | None, at_most: int = 500) -> Mapping[TestId, Observations]:
     """Each test's newest attempts, at most so many, newest first; tests without one are not in the answer."""
     within = attempts.c.started_at >= since if since is not None else sa.true()
     with db.reading() as connection:
-        keys = names_of_tests(connection, project)
+        keys = names_of_tests(connection, db.scope(connection))
         number = connection.execute(sa.select(sa.func.count(attempts.c.started_at)).where(within)).scalar_one()
         query = sa.select(*_COLUMNS, attempts.c.test_id).where(within)
         if number <= at_most * len(keys):
@@ -82,7 +80,7 @@ def runs_up_to(
     """
     query = (
         sa.select(runs.c.id)
-        .where(runs.c.project == newest.project, runs.c.branch.is_not_distinct_from(branch))
+        .where(runs.c.project_id == newest.project_id, runs.c.branch.is_not_distinct_from(branch))
         .where(runs.c.started_at <= newest.started_at, runs.c.status != "running")
         .order_by(runs.c.started_at.desc())
         .limit(limit)
@@ -93,9 +91,9 @@ def runs_up_to(
         return run_rows(connection, connection.execute(query).scalars().all())
 
 
-def has_branch(db: Database, project: str, branch: str) -> bool:
+def has_branch(db: Database, project_id: str, branch: str) -> bool:
     """Whether any run of the project was of that branch."""
-    query = sa.select(runs.c.id).where(runs.c.project == project, runs.c.branch == branch).limit(1)
+    query = sa.select(runs.c.id).where(runs.c.project_id == project_id, runs.c.branch == branch).limit(1)
     with db.reading() as connection:
         return connection.execute(query).first() is not None
 

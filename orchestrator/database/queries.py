@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         observed as observed,
         runs_up_to as runs_up_to,
     )
+    from orchestrator.database.projects import known_projects as known_projects
     from orchestrator.database.ranking import offenders as offenders, offenders_by as offenders_by
     from orchestrator.database.sizes import database_size as database_size
     from orchestrator.database.usage import (
@@ -48,6 +49,7 @@ _MODULES = {
     "first_usage": "usage",
     "flaky_tests": "flaky",
     "has_branch": "observed",
+    "known_projects": "projects",
     "later_usage": "usage",
     "list_runs": "loading",
     "load_run": "loading",

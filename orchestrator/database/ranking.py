@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from orchestrator.database.coverage import EXACT_DAYS, stretches
 from orchestrator.database.daily import midnight
 from orchestrator.database.plain import plain_rows
+from orchestrator.database.projects import tests_of
 from orchestrator.database.resources import DAILY_NAMES, EXPRESSIONS, MEMORY_RATIO, unindexed, window
 from orchestrator.database.rows import test_id
 from orchestrator.database.schema import attempts, daily_usage, tests
@@ -53,7 +54,7 @@ def offenders_by(
     """`offenders` by each of several resources, ranked in one pass."""
     found = {}
     with db.reading() as connection:
-        ranking = _ranked(connection, resources, since=since, until=until)
+        ranking = _ranked(connection, resources, since=since, until=until, project=db.scope(connection))
         for resource, ranked in ranking.items():
             reader = UsageReader(connection, since=since, until=until, resources=(resource,))
             worst = [_worst_attempt(connection, row, resource) for row in ranked[:limit]]
@@ -77,14 +78,20 @@ class _Ranked:
 
 
 def _ranked(
-    connection: sa.Connection, resources: Sequence[Resource], *, since: datetime | None, until: datetime | None
+    connection: sa.Connection,
+    resources: Sequence[Resource],
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    project: str | None,
 ) -> Mapping[Resource, list[_Ranked]]:
     """By each resource all tests that used something of it, worst first; among equals, by their key."""
     kept = connection.execute(sa.select(sa.func.min(attempts.c.started_at))).scalar()
     found: dict[Resource, dict[str, _Ranked]] = {resource: {} for resource in resources}
     for part in stretches(connection, since, until):
         query = _by_day(resources, part, kept) if part.by_day else _by_attempt(resources, part)
-        for key, *figures in plain_rows(connection, query):
+        key_of = daily_usage.c.test_id if part.by_day else attempts.c.test_id
+        for key, *figures in plain_rows(connection, query.where(*tests_of(key_of, project))):
             for resource, worst, measured in zip(resources, figures[::2], figures[1::2], strict=True):
                 if worst is not None and worst > 0:
                     this = _Ranked(worst, key, int(measured), (part,))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from orchestrator.database.projects import tests_of
 from orchestrator.database.schema import DAILY_FIGURES, attempts
 from orchestrator.model import Outcome
 from orchestrator.model_reports import Resource
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 UNJUDGED = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
 """Ends that say nothing about what the test itself uses."""
 
-MEMORY_RATIO = sa.cast(attempts.c.memory_peak_bytes, sa.Double) / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
+MEMORY: sa.ColumnElement[Any] = sa.case(
+    (sa.not_(attempts.c.memory_peak_is_upper_bound), attempts.c.memory_peak_bytes)
+)
+"""What a test itself needed, where that is known: an upper bound is no figure, and outranks none."""
+MEMORY_RATIO = sa.cast(MEMORY, sa.Double) / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
 EXPRESSIONS: Mapping[Resource, sa.ColumnElement[Any]] = {
-    Resource.MEMORY: attempts.c.memory_peak_bytes,
+    Resource.MEMORY: MEMORY,
     Resource.CPU: attempts.c.cpu_seconds,
     Resource.DURATION: attempts.c.test_seconds,
     Resource.MEMORY_RATIO: MEMORY_RATIO,
@@ -44,12 +49,16 @@ def unindexed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(column, sa.literal_column("''"))
 
 
-def window(since: datetime | None, until: datetime | None = None) -> sa.ColumnElement[bool]:
-    """Attempts that were judged and started within [since, until); None: without that bound."""
+def window(
+    since: datetime | None, until: datetime | None = None, *, project: str | None = None
+) -> sa.ColumnElement[bool]:
+    """Attempts that were judged and started within [since, until), of the project with this id; None: without
+    that bound, of any.
+    """
     # Not `NOT IN`: SQLAlchemy writes that anew for each execution, and SQLite builds a table for it.
     conditions: list[sa.ColumnElement[bool]] = [attempts.c.outcome != outcome for outcome in UNJUDGED]
     if since is not None:
         conditions.append(attempts.c.started_at >= since)
     if until is not None:
         conditions.append(attempts.c.started_at < until)
-    return sa.and_(*conditions)
+    return sa.and_(*conditions, *tests_of(attempts.c.test_id, project))

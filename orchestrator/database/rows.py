@@ -51,6 +51,7 @@ def run_row(run: Columns, host: Columns, images: Mapping[str, str], counts: Mapp
         status=RunStatus(run["status"]),
         argv=tuple(run["argv"]),
         project=run["project"],
+        project_id=run["project_id"],
         config_digest=run["config_digest"],
         orch_version=run["orch_version"],
         engine=EngineInfo(**engine),
@@ -78,9 +79,11 @@ def test_id(row: Columns) -> TestId:
 
 
 def names_of_tests(connection: sa.Connection, project: str | None = None) -> dict[str, TestId]:
-    """Names of all tests, or of a project's, by their keys. Tests of two projects may have the same name."""
+    """Names of all tests, or of those of the project with this id, by their keys. Tests of two projects may have
+    the same name.
+    """
     query = sa.select(tests.c.id, tests.c.path, tests.c.case_name)
-    named = plain_rows(connection, query if project is None else query.where(tests.c.project == project))
+    named = plain_rows(connection, query if project is None else query.where(tests.c.project_id == project))
     return {key: TestId(path=path, case=case) for key, path, case in named}
 
 
@@ -134,6 +137,7 @@ def _usage(row: Columns, sheet: Columns) -> Usage:
         sources={name: Source(source) for name, source in sheet.get("sources", {}).items()},
         missing=dict(sheet.get("missing", {})),
         memory_peak_is_upper_bound=row["memory_peak_is_upper_bound"],
+        memory_peak_is_lower_bound=row["memory_peak_is_lower_bound"],
         upper_bounds=tuple(sheet.get("upper_bounds", ())),
         disagreements=dict(sheet.get("disagreements", {})),
         overheads=dict(sheet.get("overheads", {})),

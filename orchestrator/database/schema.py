@@ -33,6 +33,19 @@ hosts = sa.Table(
     comment="Machines that runs happened on, as they were.",
 )
 
+projects = sa.Table(
+    "projects",
+    metadata,
+    text(
+        "id",
+        "The project's own id, kept in its state folder: a UUID; of one from before schema 8, its name then.",
+        primary_key=True,
+    ),
+    text("name", "Name of its folder in the newest run, for display."),
+    moment("named_at", "When that run began."),
+    comment="Projects whose tests were recorded.",
+)
+
 runs = sa.Table(
     "runs",
     metadata,
@@ -41,7 +54,8 @@ runs = sa.Table(
     text("status", "running, finished or interrupted."),
     text("owner", "Token of the orch process that writes this run; tells a dead one's runs.", nullable=True),
     json("argv", "The command line as typed, passwords and tokens replaced by ***.", nullable=False),
-    text("project", "The project whose tests these are."),
+    text("project", "Name of the project's folder then."),
+    reference("project_id", "projects.id", "The project whose tests these are."),
     text("config_digest", "Digest of the effective configuration."),
     text("orch_version", "Version of orch."),
     reference("host_id", "hosts.id", "The machine orch ran on."),
@@ -93,7 +107,7 @@ tests = sa.Table(
     "tests",
     metadata,
     uuid_key("UUID made from the other columns: the same test has the same key in every database."),
-    text("project", "The project the test belongs to."),
+    reference("project_id", "projects.id", "The project the test belongs to."),
     text("path", "POSIX path relative to the project's root."),
     text("case_name", "Runner's own name of a case inside the file; NULL: the whole file.", nullable=True),
     sa.Index(None, "path", "case_name"),
@@ -149,12 +163,22 @@ attempts = sa.Table(
     ),
     real("cpu_user_seconds", "CPU time in user mode.", nullable=True),
     real("cpu_system_seconds", "CPU time in the kernel.", nullable=True),
-    count("memory_peak_bytes", "Highest memory charged to the test.", nullable=True),
     count(
-        "memory_floor_bytes",
-        "Of the peak, what was charged before the test was released: the agent, the runtime's start.",
+        "memory_peak_bytes",
+        "Memory that the test itself needed at most, beyond memory_floor_bytes: no page cache.",
         nullable=True,
     ),
+    count(
+        "memory_floor_bytes",
+        "Charged before the test began: the agent, what it was forked from, page cache of earlier tests.",
+        nullable=True,
+    ),
+    count(
+        "memory_charged_peak_bytes",
+        "Highest memory charged at once: what stood before the test, its own and page cache.",
+        nullable=True,
+    ),
+    count("page_cache_bytes", "Page cache charged while the test ran.", nullable=True),
     count("anon_peak_bytes", "Highest anonymous memory seen.", nullable=True),
     count("file_peak_bytes", "Highest page cache seen.", nullable=True),
     count("shmem_peak_bytes", "Highest shared memory and tmpfs seen.", nullable=True),
@@ -166,7 +190,17 @@ attempts = sa.Table(
     real("throttled_seconds", "Time the test was held back by its CPU limit.", nullable=True),
     count("read_bytes", "Bytes read from block devices.", nullable=True),
     count("write_bytes", "Bytes written to block devices.", nullable=True),
-    flag("memory_peak_is_upper_bound", "True where it was as high before the test and could not be reset."),
+    flag(
+        "memory_peak_is_upper_bound",
+        "True where memory_peak_bytes is an upper bound: the peak may be of what ran before.",
+    ),
+    sa.Column(
+        "memory_peak_is_lower_bound",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.false(),
+        comment="True where page cache was charged too, so that the peak may hold more of the test's own.",
+    ),
     text("usage_sheet_id", "fact_sheets.id: source of each figure, reason of each missing one.", nullable=True),
     sa.Column(
         "slot_position",
@@ -228,6 +262,7 @@ sa.Index(
     attempts.c.test_seconds,
     attempts.c.cpu_seconds,
     attempts.c.memory_peak_bytes,
+    attempts.c.memory_peak_is_upper_bound,
     attempts.c.limit_memory_bytes,
     attempts.c.is_final,
     attempts.c.is_flaky,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from orchestrator.database import bundles, history, upkeep, writing
+from orchestrator.database import bundles, history, projects, upkeep, writing
 from orchestrator.database.batches import Batches
 from orchestrator.database.connect import database_error, is_corrupt
 from orchestrator.database.importing import import_spools
@@ -46,6 +46,8 @@ class Database:
     """An open resource database. Safe to use from several threads; one of them writes at a time."""
 
     def __init__(self, opened: Opened, spool_folders: Sequence[Path]) -> None:
+        self.project: str | None = None
+        """Id of the project that questions are about; None: any."""
         self._opened = opened
         self._spool_folders = tuple(spool_folders)
         self._spools: dict[str, Spool] = {}
@@ -133,7 +135,7 @@ class Database:
 
         `owner` tells later opens whether it is still alive; one without an owner counts as dead.
         """
-        self._projects[run.id] = run.project
+        self._projects[run.id] = run.project_id
         self._begun[run.id] = bundles.begin_bundle(run, planned, owner)
         self._store(self._begun[run.id])
 
@@ -238,7 +240,7 @@ class Database:
     def _project(self, run_id: str) -> str:
         if run_id not in self._projects:
             with self.reading() as connection:
-                found = connection.execute(sa.select(runs.c.project).where(runs.c.id == run_id)).scalar()
+                found = connection.execute(sa.select(runs.c.project_id).where(runs.c.id == run_id)).scalar()
             if found is None:
                 raise DatabaseError(f"run {run_id} was never begun", remedy="call begin_run first")
             self._projects[run_id] = found
@@ -268,8 +270,14 @@ class Database:
                 mark_suspect(self.path)
             raise database_error(error, "read", self.place) from error
 
+    def scope(self, connection: sa.Connection) -> str | None:
+        """The project by which rows are to be filtered: see `projects.scope`."""
+        return projects.scope(connection, self.project)
+
     def history(self, test_ids: Iterable[TestId], *, project: str | None = None) -> Mapping[TestId, History]:
-        """What is known of tests that passed at least once in the last 30 days; `project` None: any."""
+        """What is known of tests of the project with this id that passed at least once in the last 30 days; None:
+        of any.
+        """
         with self.reading() as connection:
             return history.history(connection, test_ids, project=project)
 

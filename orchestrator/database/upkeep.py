@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 
-from orchestrator.database import daily, monthly
+from orchestrator.database import daily, monthly, projects
 from orchestrator.database.connect import outside_transaction, pragma
 from orchestrator.database.encode import pack_samples, unpack_samples
 from orchestrator.database.opening import write_connection
@@ -133,6 +133,7 @@ def _forget_unused_tests(engine: sa.Engine) -> None:
     summed = sa.exists().where(daily_usage.c.test_id == tests.c.id)
     with write_connection(engine) as connection, connection.begin():
         connection.execute(tests.delete().where(~ran, ~summed))
+        projects.forget_unused(connection)
 
 
 def vacuum(engine: sa.Engine) -> None:

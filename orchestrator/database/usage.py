@@ -43,7 +43,7 @@ def usage_report(
     """
     with db.reading() as connection:
         reader = UsageReader(connection, since=since, until=until, resources=resources)
-        return tuple(chain.from_iterable(reader.of(test, keys) for test, keys in _named(connection).items()))
+        return tuple(chain.from_iterable(reader.of(test, keys) for test, keys in _named(db, connection).items()))
 
 
 def first_usage(
@@ -62,7 +62,7 @@ def first_usage(
     the other half is done.
     """
     with db.reading() as connection:
-        named = _named(connection)
+        named = _named(db, connection)
         order = _Order(connection, named, since=since, until=until, resources=resources, sort=sort)
         known = {test: order.rows(test) for test in order.halves(limit)[0]}
         known.update(later() or {})
@@ -88,7 +88,7 @@ def later_usage(
 ) -> Mapping[TestId, Sequence[UsageRow]]:
     """Of what `first_usage` reads, the latter half: of each test its rows."""
     with db.reading() as connection:
-        named = _named(connection)
+        named = _named(db, connection)
         needed = sort if limit < len(named) else "test"  # all are shown: whichever half will do
         order = _Order(connection, named, since=since, until=until, resources=resources, sort=needed)
         return {test: order.rows(test) for test in order.halves(limit)[1]}
@@ -129,10 +129,10 @@ class _Order:
         return shown[:middle], shown[middle:]
 
 
-def _named(connection: sa.Connection) -> Mapping[TestId, Sequence[str]]:
-    """Tests by name, with their keys: tests of two projects may have the same name."""
+def _named(db: Database, connection: sa.Connection) -> Mapping[TestId, Sequence[str]]:
+    """Tests by name, with their keys: where all projects are asked for, several may have the same name."""
     found: dict[TestId, list[str]] = defaultdict(list)
-    for key, test in names_of_tests(connection).items():
+    for key, test in names_of_tests(connection, db.scope(connection)).items():
         found[test].append(key)
     return dict(sorted(found.items(), key=lambda item: str(item[0])))
 

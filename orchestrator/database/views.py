@@ -16,10 +16,10 @@ class View:
     """`COUNT_OF(name)` stands for an entry of `runs.counts`: engines differ in how they read JSON."""
 
 
-_TEST = "t.project, t.path || coalesce('::' || t.case_name, '') AS test"
-_FROM = "FROM attempts a JOIN tests t ON t.id = a.test_id"
+_TEST = "p.name AS project, t.path || coalesce('::' || t.case_name, '') AS test"
+_FROM = "FROM attempts a JOIN tests t ON t.id = a.test_id JOIN projects p ON p.id = t.project_id"
 _JUDGED = "a.outcome NOT IN ('infra', 'interrupted', 'skipped')"
-_GROUP = "GROUP BY t.id, t.project, t.path, t.case_name"
+_GROUP = "GROUP BY t.id, p.name, t.path, t.case_name"
 _COUNTS = ("tests", "passed", "failed", "timeout", "oom", "crashed", "infra", "skipped", "flaky", "violations")
 
 VIEWS = (
@@ -69,7 +69,8 @@ VIEWS = (
         comment="Tests whose newest result is neither passed nor skipped.",
         query=(
             f"SELECT {_TEST}, a.test_outcome AS outcome, a.message, a.profile, a.started_at, "
-            "substr(a.run_id, 1, 8) AS run FROM tests t JOIN attempts a ON a.test_id = t.id AND a.started_at = "
+            "substr(a.run_id, 1, 8) AS run FROM tests t JOIN projects p ON p.id = t.project_id "
+            "JOIN attempts a ON a.test_id = t.id AND a.started_at = "
             "(SELECT newest.started_at FROM attempts newest WHERE newest.test_id = t.id AND newest.is_final "
             "ORDER BY newest.started_at DESC LIMIT 1) "
             "WHERE a.is_final AND a.test_outcome NOT IN ('passed', 'skipped') ORDER BY a.started_at DESC"
@@ -82,6 +83,7 @@ VIEWS = (
             f"SELECT v.started_at, v.severity, v.kind, {_TEST}, v.measured, v.limit_value AS allowed, v.unit, "
             "v.message, a.profile, substr(a.run_id, 1, 8) AS run "
             "FROM violations v JOIN attempts a ON a.id = v.attempt_id JOIN tests t ON t.id = v.test_id "
+            "JOIN projects p ON p.id = t.project_id "
             "WHERE v.is_final ORDER BY v.started_at DESC"
         ),
     ),
@@ -90,21 +92,23 @@ VIEWS = (
         comment="Runs, newest first, with their counts.",
         query=(
             "SELECT substr(r.id, 1, 8) AS run, r.started_at, r.status, r.exit_code, r.duration_seconds, "
-            "r.project, r.branch, r.revision, "
+            "p.name AS project, r.branch, r.revision, "
             + ", ".join(f"COUNT_OF({name}) AS {name}" for name in _COUNTS)
             + ", h.cpus AS host_cpus, h.memory_bytes AS host_memory_bytes, r.engine_name, r.engine_version "
-            "FROM runs r JOIN hosts h ON h.id = r.host_id ORDER BY r.started_at DESC"
+            "FROM runs r JOIN hosts h ON h.id = r.host_id JOIN projects p ON p.id = r.project_id "
+            "ORDER BY r.started_at DESC"
         ),
     ),
     View(
         name="daily_totals",
         comment="What each day cost, as far as it is summed up: its attempts, failures, CPU time, duration.",
         query=(
-            "SELECT d.day, t.project, count(DISTINCT d.test_id) AS tests, sum(d.attempts) AS attempts, "
+            "SELECT d.day, p.name AS project, count(DISTINCT d.test_id) AS tests, sum(d.attempts) AS attempts, "
             "sum(d.failed + d.timeout + d.oom + d.crashed) AS failed_attempts, sum(d.flaky) AS flaky, "
             "sum(d.violations) AS violations, sum(d.cpu_seconds_sum) AS cpu_seconds, "
             "sum(d.test_seconds_sum) AS duration_seconds, max(d.memory_bytes_max) AS memory_peak_bytes "
-            "FROM daily_usage d JOIN tests t ON t.id = d.test_id GROUP BY d.day, t.project ORDER BY d.day DESC"
+            "FROM daily_usage d JOIN tests t ON t.id = d.test_id JOIN projects p ON p.id = t.project_id "
+            "GROUP BY d.day, p.id, p.name ORDER BY d.day DESC"
         ),
     ),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database import daily, schema, upserts
+from orchestrator.database import daily, projects, schema, upserts
 from orchestrator.model import Outcome
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def _driver_insert(table: sa.Table, dialect: Dialect) -> tuple[str, Callable[[Ro
 
 
 def _begin(connection: sa.Connection, bundle: Bundle) -> bool:
+    projects.note_names(connection, bundle.tables["projects"])
     _add(connection, schema.hosts, bundle.tables["hosts"])
     if not _add(connection, schema.runs, bundle.tables["runs"]):
         return False

@@ -2,14 +2,20 @@
 # end record that only it can write. POSIX sh only (dash, ash, bash), builtins wherever a fork can be saved, and few
 # bytes by `read`, which takes them one by one: docs/design/reused-slots.md has what each step costs.
 #
-#   sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
+#   /.orch/sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
+#
+# Tests are the same user, who may run that shell and not read it: so the kernel lets no other process at this one's
+# memory, descriptors and environment (docs/design/images.md). A process that it forks is like it until it executes a
+# program; what it executes can be read again, so that gets none of these descriptors: 3, oom_score_adj of this process,
+# which only who may read it can open (hence before this shell); 5 and 6, the server's; 7 orders, 8 and 9 the streams.
 #
 # From orch, for each test, lines of shell that end in a call of orch_test. With a folder they stand in a file of it,
 # and the input has a line "NONCE FILE", which may be there while the test before it runs (and "go" after a cleaning);
-# else the input has a line with the nonce, the lines, and the nonce once more.
+# else the input has a line with the nonce, the lines, and the nonce once more. Any other line ends the container.
 # To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
-#   (first only: begin, what the kernel holds us to and counters before, run,) <the test's stdout>, end, code and
-#   counters, rest, what the test left, tar, <archive of the outputs>, reset, what could not be emptied, over
+#   (first only, or where a server had to get ready: begin, what the kernel holds us to and counters before, (a server
+#   only: ready, and orch answers "go",) run,) <the test's stdout>, end, code and counters, rest, what the test left,
+#   tar, <archive of the outputs>, reset, what could not be emptied, over
 # and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
@@ -18,7 +24,8 @@ place=$1
 if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
-server='' request='' # processes that tests are forked from; what they are asked for the next test
+server='' request='' prepare='' # processes that tests are forked from; what they are asked for the next test, and
+# whether they have to get ready for it first
 # Writable places that belong to the tests' user, their modes in octal, and what can be seen of these.
 own_places='' modes='' first_seen=unknown
 
@@ -44,6 +51,10 @@ while read -r key text; do
     case $key in CapEff: | CapBnd: | NoNewPrivs: | Seccomp:) held="$held${key%:} $text
 " ;; esac
 done </proc/self/status
+# Whether other processes of this user can read this one.
+if [ -r /proc/self/environ ] || [ -r /proc/self/mem ]; then text=yes; else text=no; fi
+held="${held}Readable $text
+"
 
 # Sets $files to those of the arguments that are there.
 readable() {
@@ -58,6 +69,20 @@ all_counters=$files
 # shellcheck disable=SC2086
 readable $ORCH_NEXT_COUNTERS
 next_counters=$files
+
+# A busybox may be built to start what is part of it from its own file, which here is the agent's: a test would be as
+# closed as the agent, also to itself. Such a one is given the path of the program.
+applets=
+[ "$(command -v tr)" != tr ] || applets=yes
+find_program() {
+    program=$1
+    case $1 in */*) return ;; esac
+    IFS=:
+    for folder in $PATH; do
+        if [ -x "$folder/$1" ]; then program=$folder/$1 && break; fi
+    done
+    unset IFS
+}
 
 mark() { printf '\n%s %s\n' "$nonce" "$1"; }
 
@@ -97,6 +122,9 @@ find_live() {
 # failure would end up here too, and go on as a second agent.
 try() { command eval "$1"; }
 
+# Runs a program that is no test; what is still alive of one could open its descriptors.
+helper() { "$@" 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-; }
+
 # Waits for $live to end by itself: until it could have run for 200 ms, however long a busy machine takes to grant that
 # (at most 60 looks, 3 s). What waits for a CPU, by the kernel's account of it, could not run.
 grace() {
@@ -104,7 +132,7 @@ grace() {
     read -r up _ </proc/uptime
     then=$up pause=0.02
     while [ -n "$live" ] && [ "$could" -lt 200 ] && [ "$looks" -lt 60 ]; do
-        try "sleep $pause"
+        try "helper sleep $pause"
         find_live
         looks=$((looks + 1)) pause=0.05 ran=0 waited=0 grown=0 late=0
         for pid in $live; do
@@ -134,7 +162,7 @@ grace() {
 name_process() {
     line=
     # shellcheck disable=SC2016 # expanded by eval
-    { try 'line=$(exec tr "\000\n\r" "   ")'; } <"/proc/$pid/cmdline"
+    { try 'line=$(exec tr "\000\n\r" "   " 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-)'; } <"/proc/$pid/cmdline"
     # shellcheck disable=SC2016
     [ "${#line}" -le 500 ] || try 'line=$(printf %.500s "$line")' || line=
     [ -z "$line" ] || return 0
@@ -163,7 +191,7 @@ end_leftovers() {
     while [ -n "$live" ] && [ "$tries" -lt 100 ]; do
         [ "$count" = 0 ] || kill -KILL -1 # the server too
         jobs # reaps without a fork: the dead count against the pids limit until then
-        [ "$tries" = 0 ] || try 'sleep 0.02'
+        [ "$tries" = 0 ] || try 'helper sleep 0.02'
         find_live
         tries=$((tries + 1))
     done
@@ -195,10 +223,11 @@ list_place() {
 # Notes the modes of the writable places that the tests' user could change. One fork, before the first test of several.
 note_modes() {
     for spot in $writable; do
+        # shellcheck disable=SC3067 # dash, ash and bash have it
         if [ -O "$spot" ]; then own_places="$own_places $spot"; fi
     done
     # shellcheck disable=SC2016 # expanded by eval
-    [ -z "$own_places" ] || try 'modes=$(exec stat -c %n=%a $own_places)'
+    [ -z "$own_places" ] || try 'modes=$(exec stat -c %n=%a $own_places 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-)'
     see_modes
     first_seen=$seen
 }
@@ -211,6 +240,7 @@ see_modes() {
         [ -r "$spot" ] && seen=${seen}r
         [ -w "$spot" ] && seen=${seen}w
         [ -x "$spot" ] && seen=${seen}x
+        # shellcheck disable=SC3065 # as above
         [ -k "$spot" ] && seen=${seen}t
         [ -g "$spot" ] && seen=${seen}g
         [ -u "$spot" ] && seen=${seen}u
@@ -235,7 +265,7 @@ restore_modes() {
     record="${record}modes$changed
 "
     for entry in $modes; do
-        case "$changed " in *" ${entry%=*} "*) try "chmod ${entry##*=} ${entry%=*}" ;; esac
+        case "$changed " in *" ${entry%=*} "*) try "helper chmod ${entry##*=} ${entry%=*}" ;; esac
     done
     if has_modes; then return 0; fi
     dirty modes
@@ -299,7 +329,7 @@ list_left() {
         for folder in $filled; do IFS= read -r line <&6 && text="$text$line$newline"; done
     else
         # shellcheck disable=SC2016 # expanded by eval
-        try 'text=$(exec stat -f -c "space %n %b %f %c %d %S" $filled)'
+        try 'text=$(exec stat -f -c "space %n %b %f %c %d %S" $filled 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-)'
     fi
     record="$record$text
 "
@@ -323,7 +353,7 @@ reset_places() {
     if chore empty $filled && is_empty; then return 0; fi
     for folder in $filled; do
         set -- "$folder"/* "$folder"/.[!.]* "$folder"/..?*
-        rm -rf "$@"
+        helper rm -rf "$@"
     done
     if is_empty; then return 0; fi
     list_left
@@ -332,17 +362,19 @@ reset_places() {
 }
 
 # Starts the test in the foreground: a shell lets its background children ignore SIGINT. The memory killer takes
-# the test before the agent, which lives to tell.
+# the test before the agent, which lives to tell: the test inherits the agent's score, and sets back the agent's.
 launch() {
+    echo 1000 >&3
     (
-        echo 1000 >/proc/self/oom_score_adj
+        echo 0 >&3
         cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
         environment
         own
         unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
+        if [ -n "$applets" ]; then find_program "$1" && shift && set -- "$program" "$@"; fi
         # opened anew: flags such as O_NONBLOCK, and locks, belong to an open file, and would be the next test's too
         [ "$place" = - ] || exec >/proc/self/fd/8 2>/proc/self/fd/9 8>&1 9>&2
-        exec "$@" >&8 2>&9 5>&- 6<&- 7<&- 8>&- 9>&-
+        exec "$@" >&8 2>&9 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-
     )
     code=$?
 }
@@ -353,24 +385,36 @@ orch_server() {
     if [ -n "$server" ]; then kill -KILL -1; jobs; fi
     server='' folder=$1
     shift
-    mkfifo /tmp/.orch-ask /tmp/.orch-answer || return
+    helper mkfifo /tmp/.orch-ask /tmp/.orch-answer || return
     # Opened for both directions nobody waits. The server is to be the only writer of answers, so that its end is seen.
     exec 5<>/tmp/.orch-ask 4<>/tmp/.orch-answer 6</tmp/.orch-answer
-    rm -f /tmp/.orch-ask /tmp/.orch-answer
+    helper rm -f /tmp/.orch-ask /tmp/.orch-answer
+    echo 500 >&3
     (
-        echo 500 >/proc/self/oom_score_adj
+        echo 0 >&3
         cd "$folder" || exit 126
         environment
         unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
-        exec "$@" <&5 >&4 4>&- 5>&- 6<&- 7<&-
+        exec "$@" <&5 >&4 3>&- 4>&- 5>&- 6<&- 7<&-
     ) &
     server=$!
     exec 4>&-
 }
 
+# Has the server set up all that it needs for the test that $request describes, so that none of it is charged to the
+# test; no fork. If it cannot, $request is empty then and $how says why.
+prepare_server() {
+    [ -n "$server" ] || return 0
+    printf 'prepare %s\n' "$request" >&5
+    if ! IFS= read -r line <&6; then server='' && return 0; fi
+    jobs
+    server=${line%%:*}
+    server=${server#* }
+    if [ "${line%% *}" != ready ]; then request='' how=" refused ${line#*: }"; fi
+}
+
 # Has the server run the test that $request describes, and sets $code; no fork. False: it has not; $how says why.
 ask_server() {
-    how=
     [ -n "$request" ] || return 1
     line=$request request='' how=' refused no server could be started'
     [ -n "$server" ] || return 1
@@ -399,25 +443,39 @@ serves() {
     [ -z "$server" ] || [ -d "/proc/${server%% *}" ]
 }
 
-# Waits for orch's word: after a cleaning until it has set the memory peak back, which the cleaned files were part of,
-# and before the end of a container whose counters it reads from outside, which are gone with it. The next order may
-# stand before that word.
+# Waits for orch's word: once a server is ready until what it has charged is known, after a cleaning until orch has set
+# the memory peak back, which the cleaned files were part of, and before the end of a container whose counters orch
+# reads from outside, which are gone with it. The next order may stand before that word.
 await_go() {
     while read -r word text <&7; do
-        if [ "$word" = go ]; then return 0; fi
+        if [ "$word$text" = go ]; then return 0; fi
+        expect_order "$word" "$text"
         order_nonce=$word order=$text
     done
     return 1
 }
 
+# Ends the container at what is no order of orch's: whoever wrote it is not orch.
+expect_order() {
+    case $1 in *[!0-9a-f]*) exit 125 ;; esac
+    case ${#1}$2 in 24a | 24b) ;; *) exit 125 ;; esac
+}
+
 # orch_test first|next last|keep FOLDER COMMAND...    after `environment` and `own`, which export what the test is told.
 # `next`: the counters before are those after the test before; nothing is read twice.
 orch_test() {
-    turn=$1 keep=$2 folder=$3 record=$held measured=$next_counters
+    turn=$1 keep=$2 folder=$3 record=$held measured=$next_counters how=''
     shift 3
-    if [ "$turn" = first ]; then
-        [ "$keep$first_seen" != keepunknown ] || note_modes
-        measured=$all_counters
+    [ "$keep$first_seen" != keepunknown ] || note_modes
+    [ "$turn" != first ] || measured=$all_counters
+    if [ -n "$prepare" ]; then
+        prepare=''
+        prepare_server
+        counters "$measured"
+        printf '\n%s begin\n%s\n%s ready\n' "$nonce" "$record" "$nonce" >&8
+        await_go || exit 0
+        mark run >&8
+    elif [ "$turn" = first ]; then
         counters "$measured"
         printf '\n%s begin\n%s\n%s run\n' "$nonce" "$record" "$nonce" >&8
     fi
@@ -448,7 +506,8 @@ orch_test() {
         if [ -e "$entry" ] || [ -L "$entry" ]; then
             # the cap holds against files with holes, which are larger than their place
             chore pack "$ORCH_OUTPUT_CAP" "$ORCH_OUTPUT_DIR" ||
-                tar -C "$ORCH_OUTPUT_DIR" -cf - . | head -c "$ORCH_OUTPUT_CAP" >&8
+                helper tar -C "$ORCH_OUTPUT_DIR" -cf - . |
+                head -c "$ORCH_OUTPUT_CAP" 3>&- 5>&- 6<&- 7<&- >&8 8>&- 9>&-
             break
         fi
     done
@@ -476,7 +535,7 @@ next_order() {
     if [ -n "$order" ]; then
         nonce=$order_nonce file=$order order=''
     else
-        read -r nonce file <&7
+        read -r nonce file <&7 && expect_order "$nonce" "$file"
     fi
 }
 order=
@@ -488,6 +547,7 @@ if [ "$place" != - ]; then
     exit 0
 fi
 while IFS= read -r nonce <&7; do
+    expect_order "$nonce" a
     script=
     while IFS= read -r text <&7 && [ "$text" != "$nonce" ]; do
         script="$script$text

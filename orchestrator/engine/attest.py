@@ -54,6 +54,8 @@ class Held:
     capabilities_bounding: str | None = None
     no_new_privileges: bool | None = None
     seccomp_mode: int | None = None
+    agent_readable: bool | None = None
+    """Other processes of the tests' user can read the agent's memory."""
 
 
 def parse_held(text: str) -> Held:
@@ -66,7 +68,7 @@ def parse_held(text: str) -> Held:
         facts.setdefault(key, value.strip())
     memory = _limit(facts.get("memory.max") or facts.get("memory.limit_in_bytes"))
     quota, period = _quota(facts)
-    privileges, seccomp = facts.get("NoNewPrivs"), facts.get("Seccomp")
+    privileges, seccomp, readable = facts.get("NoNewPrivs"), facts.get("Seccomp"), facts.get("Readable")
     return Held(
         memory_bytes=math.inf if memory is not None and memory >= V1_UNLIMITED_BYTES else memory,
         cpus=None if quota is None or period is None else quota / period,
@@ -76,6 +78,7 @@ def parse_held(text: str) -> Held:
         capabilities_bounding=_mask(facts.get("CapBnd")),
         no_new_privileges=privileges == "1" if privileges in ("0", "1") else None,
         seccomp_mode=int(seccomp) if seccomp in ("0", "1", "2") else None,
+        agent_readable=readable == "yes" if readable in ("yes", "no") else None,
     )
 
 
@@ -124,7 +127,11 @@ def attest(inspection: Inspection, *, asked: ContainerSpec, begin: str, info: En
         engine=f"{info.name} {info.version}",
         kernel=info.kernel or None,
         cgroup_version=info.cgroup_version,
-        mismatches=(*_of_kernel(asked, held, info), *_of_engine(asked, effective)),
+        mismatches=(
+            *_of_kernel(asked, held, info),
+            *(_of_agent(held) if begin.strip() else ()),
+            *_of_engine(asked, effective),
+        ),
     )
 
 
@@ -150,6 +157,17 @@ def _of_kernel(asked: ContainerSpec, held: Held, info: EngineInfo) -> Iterator[s
         yield "no-new-privileges asked, not set in the kernel"
     if held.seccomp_mode is not None and held.seccomp_mode != SECCOMP_FILTER:
         yield f"a seccomp profile asked, seccomp mode {held.seccomp_mode} in the kernel"
+
+
+def _of_agent(held: Held) -> Iterator[str]:
+    """The agent is not out of the tests' reach, or does not say so."""
+    if held.agent_readable is None:
+        yield "the agent did not say whether tests can read its memory"
+    elif held.agent_readable:
+        yield (
+            "tests can read the memory of process 1: its program file is readable for their user, or the sysctl "
+            "fs.suid_dumpable of this machine is 1"
+        )
 
 
 def _capabilities(asked: ContainerSpec, held: Held) -> Iterator[str]:

@@ -134,12 +134,30 @@ class StatsStream(Protocol):
         """End it, from any thread; a `next` that waits returns. May be called twice."""
 
 
+class EventStream(Protocol):
+    """What happens to containers, as the engine tells it."""
+
+    def next(self) -> Mapping[str, object] | None:
+        """The next event, awaited; None: the stream has ended, as it does with the engine. Raises EngineError."""
+
+    def close(self) -> None:
+        """End it, from any thread; a `next` that waits returns. May be called twice."""
+
+
 class ContainerEngine(Protocol):
     """Containers, by id or by name."""
 
     @property
     def info(self) -> EngineInfo:
         """The engine's abilities, read once when it was opened."""
+
+    def ping(self, timeout_seconds: float) -> None:
+        """Return if the engine answers. EngineUnavailableError: not in that time."""
+
+    def events(self, labels: Mapping[str, str], kinds: tuple[str, ...], since: float) -> EventStream:
+        """Events of these kinds of the containers with these labels, from `since` (seconds since 1970) on. Raises
+        EngineError, also where the engine is reached in a way that has no streams.
+        """
 
     def create(self, spec: ContainerSpec) -> str:
         """Create, not start; the id. ConflictError: the name is taken."""
@@ -213,6 +231,14 @@ class ImageEngine(Protocol):
 
     def import_rootfs(self, archive: BinaryIO, reference: str, labels: Mapping[str, str]) -> str:
         """Make an image of a root file system's tar stream; the ID."""
+
+    def read_files(self, image_id: str, paths: tuple[str, ...]) -> Mapping[str, bytes]:
+        """Contents of regular files of an image, links followed; a path that leads to none is left out."""
+
+    def add_files(self, image_id: str, archive: bytes, reference: str, labels: Mapping[str, str]) -> str:
+        """Make an image of another one and the members of a tar archive, with the owners and modes that they have
+        there; the ID. Runs nothing of the image.
+        """
 
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image a further name."""

@@ -11,6 +11,7 @@ import json
 import select
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 60.0
 """Longest time between two bytes of an answer: an engine under full load took 11 s for a create."""
+MAX_LINE_BYTES = 1 << 20
 KEPT_CONNECTIONS = 16
 """Idle connections kept for the next call; more callers than that at once open and close their own."""
 
@@ -35,6 +37,12 @@ class Transport(Protocol):
 
     def request(self, method: str, path: str, body: bytes | None, timeout_seconds: float) -> tuple[int, bytes]:
         """(HTTP status, body). `timeout_seconds` is the longest silence. Raises OSError, HTTPException."""
+
+    def follow(self, path: str) -> JsonLines | None:
+        """The answer to a GET as it comes; None: this transport has none. Raises as `request`."""
+
+    def ping(self, timeout_seconds: float) -> None:
+        """Return if the engine answers within that time. Raises as `request`."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -71,6 +79,31 @@ class _Connection(http.client.HTTPConnection):
         return not poll.poll(0)
 
 
+class JsonLines:
+    """An answer that goes on and on, an object a line; read by one thread, and closed by any."""
+
+    def __init__(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+        self._socket = connection.sock
+
+    def next(self) -> Mapping[str, object] | None:
+        """The next object; None: the answer has ended. Raises EngineError."""
+        try:
+            line = self._response.readline(MAX_LINE_BYTES)
+            found = json.loads(line) if line.strip() else None
+        except (OSError, ValueError, http.client.HTTPException, AttributeError) as error:
+            raise EngineError(f"reading the engine's answer: {error}") from error
+        return found if isinstance(found, dict) else None
+
+    def close(self) -> None:
+        """Shut it down, which wakes a reader. May be called twice."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
 class UnixTransport:
     """Kept-alive connections to a Unix socket; any thread may call."""
 
@@ -93,6 +126,32 @@ class UnixTransport:
             raise
         self._give_back(connection)
         return response.status, answer
+
+    def follow(self, path: str) -> JsonLines:
+        """Over a connection of its own."""
+        connection = _Connection(self._socket_path)
+        try:
+            connection.set_timeout(CALL_SECONDS)
+            connection.request("GET", path)
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise EngineError(_explanation(response.status, response.read()))
+            assert connection.sock is not None  # noqa: S101 - it was just used
+            connection.sock.settimeout(None)
+        except BaseException:
+            connection.close()
+            raise
+        return JsonLines(connection, response)
+
+    def ping(self, timeout_seconds: float) -> None:
+        """Ask over a new connection: an engine that is ending still serves those that it has."""
+        connection = _Connection(self._socket_path)
+        try:
+            connection.set_timeout(timeout_seconds)
+            connection.request("GET", "/_ping")
+            connection.getresponse().read()
+        finally:
+            connection.close()
 
     def _take(self) -> _Connection:
         while True:
@@ -160,6 +219,23 @@ class DirectCalls:
             return json.loads(answer) if answer.strip() else None
         except ValueError as error:
             raise EngineError(f"{doing}: the engine's answer is no JSON: {error}") from error
+
+    def follow(self, doing: str, path: str) -> JsonLines:
+        """An answer that goes on. Raises EngineError, also where the transport has none."""
+        try:
+            found = self._transport.follow(self._prefix + path)
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineUnavailableError(f"{doing}: {error}") from error
+        if found is None:
+            raise EngineError(f"{doing}: not over this kind of connection")
+        return found
+
+    def ping(self, timeout_seconds: float) -> None:
+        """Ask, over a new connection where that can be, if the engine is there. EngineUnavailableError: not."""
+        try:
+            self._transport.ping(timeout_seconds)
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineUnavailableError(f"the engine does not answer: {error}") from error
 
     def close(self) -> None:
         """Close the connections."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-    from orchestrator.engine.base import Channel, ContainerSpec, Engine, Inspection, StatsStream
+    from orchestrator.engine.base import Channel, ContainerSpec, Engine, EventStream, Inspection, StatsStream
     from orchestrator.model import EngineInfo
 
 REMOVE_SECONDS = 30.0
@@ -201,6 +201,20 @@ class DockerEngine(DockerImages):
         self._direct.close()
         if self._sdk is not None:
             self._sdk.close()
+
+    def ping(self, timeout_seconds: float) -> None:
+        """EngineUnavailableError: it does not answer in that time."""
+        self._direct.ping(timeout_seconds)
+
+    def events(self, labels: Mapping[str, str], kinds: tuple[str, ...], since: float) -> EventStream:
+        """What happens to containers with these labels from then on, as the engine tells it."""
+        wanted = {
+            "type": ["container"],
+            "label": [f"{key}={value}" for key, value in labels.items()],
+            "event": list(kinds),
+        }
+        path = f"/events?since={since:.9f}&filters={quote(json.dumps(wanted))}"
+        return self._direct.follow("following the engine's events", path)
 
     # ------------------------------------------------------------ containers
 

@@ -91,6 +91,13 @@ class SdkTransport:
             raise ConnectionError(str(error)) from error
         return answer.status_code, answer.content
 
+    def follow(self, path: str) -> None:
+        """There is none: whether a connection through a network broke or the engine ended cannot be told."""
+
+    def ping(self, timeout_seconds: float) -> None:
+        """Ask over any connection."""
+        self.request("GET", "/_ping", None, timeout_seconds)
+
     def close(self) -> None:
         """Nothing: the client is closed by who opened it."""
 

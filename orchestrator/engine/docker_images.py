@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import secrets
+import tarfile
 import time
+import uuid
 from abc import ABC, abstractmethod
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from orchestrator.engine import labels as own_labels
 from orchestrator.engine.wire import name_and_tag
 from orchestrator.errors import EngineError, ImageError, NotFoundError
+from orchestrator.measure.processes import owner_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from typing import BinaryIO
 
 BUILD_SILENCE_SECONDS = 1800
 """Longest time between two lines of a build: a step that compiles may say nothing for long."""
+MAX_FILE_BYTES = 64 << 20
+"""Of a file that is read out of an image: the largest shells have 2 MB."""
 
 
 class DockerImages(ABC):
@@ -28,7 +37,7 @@ class DockerImages(ABC):
         """The SDK's client, which has no types of its own."""
 
     @abstractmethod
-    def _call(self, doing: str, method: str, path: str) -> Any:
+    def _call(self, doing: str, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> Any:
         """A call of the engine's own API: JSON, and errors as ours."""
 
     @staticmethod
@@ -131,6 +140,64 @@ class DockerImages(ABC):
             raise ImageError(f"importing {reference}: the engine does not have it afterwards")
         return found
 
+    def read_files(self, image_id: str, paths: tuple[str, ...]) -> Mapping[str, bytes]:
+        """Contents of regular files of an image, links followed; a path that leads to none is left out."""
+        found = {}
+        with self._stopped(image_id) as container:
+            for path in paths:
+                content = self._read_file(container, path)
+                if content is not None:
+                    found[path] = content
+        return found
+
+    def _read_file(self, container: str, path: str) -> bytes | None:
+        try:
+            with self._translated(f"reading {path} of an image"):
+                chunks, status = self._client.get_archive(container, path)
+                if status.get("linkTarget"):  # the engine has followed the whole chain for it
+                    chunks, status = self._client.get_archive(container, status["linkTarget"])
+                if status["size"] > MAX_FILE_BYTES:
+                    raise ImageError(f"{path} of an image has {status['size']} bytes")
+                held = io.BytesIO(b"".join(chunks))
+        except NotFoundError:
+            return None
+        with tarfile.open(fileobj=held) as archive:
+            member = archive.next()
+            file = archive.extractfile(member) if member is not None and member.isfile() else None
+            return None if file is None else file.read()
+
+    def add_files(self, image_id: str, archive: bytes, reference: str, labels: Mapping[str, str]) -> str:
+        """Make an image of another one and the members of a tar archive; the ID. Not by a build: that would carry
+        out the image's ONBUILD instructions.
+        """
+        name, tag = name_and_tag(reference)
+        # what marks the container that the image is made of is not to mark those that are made of the image
+        labels = {**dict.fromkeys(_labels_of_stopped(""), ""), **labels}
+        changes = [f'LABEL "{key}"="{value}"' for key, value in labels.items()]
+        with self._stopped(image_id) as container, self._translated(f"making image {reference}"):
+            self._client.put_archive(container, "/", archive)
+            made = self._client.commit(container, repository=name, tag=tag, changes=changes)
+        return str(self.find_image(str(made["Id"])) or made["Id"])
+
+    @contextmanager
+    def _stopped(self, image_id: str) -> Iterator[str]:
+        """ID of a container of the image that is never started."""
+        name = f"orch-image-{secrets.token_hex(6)}"
+        body = {
+            "Image": image_id,
+            "Labels": _labels_of_stopped(name),
+            "HostConfig": {"NetworkMode": "none"},
+        }
+        config = self._image("inspecting image", image_id).get("Config") or {}
+        if not config.get("Cmd") and not config.get("Entrypoint"):
+            body["Cmd"] = ["-"]  # the engine wants a command, also for what is not started
+        doing = f"creating container {name}"
+        try:
+            yield str(self._call(doing, "POST", f"/containers/create?name={name}", body=body)["Id"])
+        finally:
+            with suppress(NotFoundError):
+                self._call(f"removing {name}", "DELETE", f"/containers/{name}?v=1&force=1")
+
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image a further name."""
         name, tag = name_and_tag(reference)
@@ -144,3 +211,9 @@ class DockerImages(ABC):
                 self._client.remove_image(reference)
         except NotFoundError:
             return
+
+
+def _labels_of_stopped(name: str) -> dict[str, str]:
+    """Labels by which a container of `_stopped` is found when the orch that made it has been killed."""
+    owner = own_labels.Owner(run_id=str(uuid.uuid4()), token=owner_token(), place="")
+    return own_labels.labels_of_helper(owner, name)

@@ -15,7 +15,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.base import FoundObject, Inspection
-from orchestrator.engine.fake_container import FakeContainer, FakeStats, exit_at_once
+from orchestrator.engine.fake_container import FakeContainer, FakeEvents, FakeStats, exit_at_once
 from orchestrator.engine.fake_images import FakeImages
 from orchestrator.errors import ConflictError, EngineError, EngineTimeoutError, NotFoundError
 from orchestrator.model import EngineInfo
@@ -67,6 +67,7 @@ class FakeEngine(FakeImages):
         self._late_seconds: float | None = None
         self._wait_answers: list[object] = []
         self._remove_conflicts = 0
+        self._events: FakeEvents | None = None
         self.calls: list[tuple[str, str]] = []
         """Every call: its name and what it was about, in order."""
 
@@ -133,6 +134,28 @@ class FakeEngine(FakeImages):
                 if container in (found.id, found.spec.name):
                     return found
         raise NotFoundError(f"no such container: {container}")
+
+    # ------------------------------------------------------------ there or away
+
+    def ping(self, timeout_seconds: float) -> None:  # noqa: ARG002 - it answers at once
+        """It is there, unless `fail` says otherwise."""
+        self._called("ping", "")
+
+    def events(self, labels: Mapping[str, str], kinds: tuple[str, ...], since: float) -> FakeEvents:  # noqa: ARG002 - one stream for all
+        """The stream that `tell` writes to and `end_events` ends."""
+        self._called("events", " ".join(labels))
+        self._events = FakeEvents()
+        return self._events
+
+    def tell(self, container: str, kind: str) -> None:
+        """Somebody else did this to a container."""
+        assert self._events is not None  # noqa: S101 - somebody follows
+        self._events.put({"Action": kind, "Actor": {"ID": container}, "timeNano": time.time_ns()})
+
+    def end_events(self) -> None:
+        """The stream ends, as it does when the engine ends."""
+        assert self._events is not None  # noqa: S101 - somebody follows
+        self._events.close()
 
     # ------------------------------------------------------------ containers
 

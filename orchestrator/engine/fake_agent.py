@@ -120,6 +120,7 @@ def _run(test: FakeTest, play: Callable[[FakeTest], int | None]) -> int:
 
     if test.first:
         mark("begin")
+        streams.send("stdout", b"Readable no\n")
         mark("run")
     code = play(test) or 0
     mark("end", "stderr")

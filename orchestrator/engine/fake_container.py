@@ -201,3 +201,22 @@ class FakeStats:
     def close(self) -> None:
         """No more answers."""
         self._closed.set()
+
+
+class FakeEvents:
+    """A stream of events that a test writes."""
+
+    def __init__(self) -> None:
+        self._queue: Queue[Mapping[str, object] | None] = Queue()
+
+    def put(self, event: Mapping[str, object]) -> None:
+        """The engine tells this."""
+        self._queue.put(event)
+
+    def next(self) -> Mapping[str, object] | None:
+        """The next one; None: it was closed."""
+        return self._queue.get()
+
+    def close(self) -> None:
+        """No more events."""
+        self._queue.put(None)

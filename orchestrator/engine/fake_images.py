@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shlex
 import tarfile
 import threading
@@ -22,6 +23,7 @@ class _Image:
     size: int
     labels: dict[str, str]
     names: set[str] = field(default_factory=set)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def _full(reference: str) -> str:
@@ -121,6 +123,21 @@ class FakeImages:
         image_id = self._put(archive.read(), labels)
         self.tag(image_id, reference)
         return image_id
+
+    def read_files(self, image_id: str, paths: tuple[str, ...]) -> Mapping[str, bytes]:
+        """Files that `add_files` has put there."""
+        files = self._images[self._id_of(image_id)].files
+        return {path: files[path] for path in paths if path in files}
+
+    def add_files(self, image_id: str, archive: bytes, reference: str, labels: Mapping[str, str]) -> str:
+        """An image with the labels and files of both."""
+        base = self._images[self._id_of(image_id)]
+        made = self._put(image_id.encode() + archive, {**base.labels, **labels})
+        with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+            files = {f"/{m.name}": opened.extractfile(m) for m in opened if m.isfile()}
+            self._images[made].files = base.files | {n: f.read() for n, f in files.items() if f is not None}
+        self.tag(made, reference)
+        return made
 
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image a further name; it is taken from the image that had it."""

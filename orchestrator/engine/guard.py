@@ -21,13 +21,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_FILES = {
-    "limits": "resource limits",
-    "coredump_filter": "core dump filter",
-    "autogroup": "autogroup's priority",
-    "oom_score_adj": "memory killer's score",
-}
-"""In a process's folder under /proc, and what the user is told they hold. A kernel may lack some."""
+_FILES = {"limits": "resource limits", "autogroup": "autogroup's priority"}
+"""In a process's folder under /proc, and what the user is told they hold. A kernel may lack the second. Core dump
+filter and the memory killer's score are files that are root's for a process that is not dumpable, as these are.
+"""
 _SYSCALLS = {"x86_64": (315, 252)}
 _OTHER_SYSCALLS = (275, 31)
 """sched_getattr and ioprio_get, which Python does not have: on x86-64, and on all that the kernel's generic table
@@ -35,8 +32,6 @@ is for (arm64, riscv64, loongarch64).
 """
 _ATTRIBUTES_BYTES = 56
 _IOPRIO_WHO_PROCESS = 1
-_SERVING_SCORE = b"500\n"
-"""Which the agent gives to what tests are forked from."""
 _AGENTS_BITS = stat.S_IRWXU | stat.S_ISVTX | stat.S_ISUID | stat.S_ISGID
 _FS_IOC_GETFLAGS = 0x80086601
 
@@ -54,18 +49,12 @@ class Watched:
         self._attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
         self._get_attributes, self._get_ioprio = _SYSCALLS.get(platform.machine(), _OTHER_SYSCALLS)
         try:
-            self._files["limits"] = self._open("limits")
             for name in _FILES:
                 with suppress(FileNotFoundError):
-                    self._files.setdefault(name, self._open(name))
+                    self._files[name] = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except BaseException:
             self.close()
             raise
-
-    def _open(self, name: str) -> int:
-        if name in self._files:
-            return self._files[name]
-        return os.open(f"/proc/{self._pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
 
     def state(self) -> dict[str, object]:
         """By the names that the user is told. OSError: it has ended."""
@@ -122,8 +111,8 @@ class Places:
         return mode & _AGENTS_BITS, (mode & ~_AGENTS_BITS, info.st_uid, info.st_gid, attributes, flags)
 
     def changed(self) -> tuple[str, ...]:
-        """Those that are no longer as they were, and that the agent does not set back. What it sees it has set back
-        before the next test began: then that one has changed it.
+        """Those that are no longer as they were, and that the agent does not set back. What it sees it has set
+        back before the next test began: then that one has changed it.
         """
         found = []
         for place, descriptor in self._descriptors.items():
@@ -182,10 +171,9 @@ class Guard:
             return f"the {found} of process 1"
         if serving != self._serving and not self._find(serving):
             return "what tests are forked from, which cannot be watched on this kernel"
-        expected = {**self._first, _FILES["oom_score_adj"]: _SERVING_SCORE}
         for server in self._servers:
             with suppress(OSError):  # ended: another one takes its place, or its end is the next test's to tell
-                found = _difference(expected, server.state())
+                found = _difference(self._first, server.state())
             if found is not None:
                 return f"the {found} of a process that tests are forked from"
         return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.agent_shell import ORDINARY_SHELL, SHELL, USER_NAME
 from orchestrator.engine.attest import LIMIT_FILES
 from orchestrator.engine.base import ContainerSpec, Mount
 from orchestrator.engine.outputs import archive_cap_bytes
@@ -34,8 +35,14 @@ BASE_ENV: Mapping[str, str] = {
     "TMPDIR": "/tmp",  # noqa: S108 - as above
     "LANG": "C.UTF-8",
     "TZ": "UTC",
+    "USER": USER_NAME,
+    "LOGNAME": USER_NAME,
     "ORCH_OUTPUT_DIR": OUTPUT_DIR,
 }
+START = f'command exec 3>/proc/self/oom_score_adj; exec {SHELL} -c "$0" orch-agent "$1"'
+"""Goes before the agent, in the image's ordinary shell: the agent's own cannot open that file, but can write to
+what was opened before.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +85,8 @@ def container_spec(
     return ContainerSpec(
         name=name,
         image_id=image_id,
-        entrypoint=("/bin/sh",),
-        argv=("-c", agent_text(), "orch-agent", place),
+        entrypoint=(ORDINARY_SHELL,),
+        argv=("-c", START, agent_text(), place),
         env={
             **BASE_ENV,
             "ORCH_COUNTERS": " ".join(around.counters),

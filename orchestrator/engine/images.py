@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import offline_base as offline
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.contents import content_of, digest_of
 from orchestrator.engine.context import ContextReport, context_report, default_base, open_context
 from orchestrator.engine.locks import named_lock
@@ -54,7 +55,8 @@ def repository(name: str) -> str:
 def ensure_images(
     engine: ImageEngine, specs: Iterable[ImageSpec], *, offline_base: bool, on_line: Callable[[str], None]
 ) -> Mapping[str, str]:
-    """Name -> ID (`sha256:…`) for each spec, and for each image that one of them is based on.
+    """Name -> ID (`sha256:…`) for each spec, and for each image that one of them is based on: of the image that
+    containers are made of, which is theirs with the agent's shell (`agent_shell`).
 
     What is missing is built or pulled, once, however many processes want it. With `offline_base`, an image
     whose default base cannot be pulled is built on a Debian base made from the machine's own package mirror.
@@ -64,7 +66,7 @@ def ensure_images(
     work = _Work(engine=engine, specs={s.name: s for s in specs}, offline_base=offline_base, on_line=on_line)
     for name in work.specs:
         work.ensure(name)
-    return dict(work.done)
+    return {name: prepared_image(engine, image_id, on_line) for name, image_id in work.done.items()}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -19,9 +19,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.attest import attest
+from orchestrator.engine.presence import DISTURBANCES, ENGINE_DOES
 from orchestrator.engine.slot import Watch
-from orchestrator.errors import EngineError
+from orchestrator.errors import EngineError, StoppedWaitingError
 from orchestrator.measure.calibration import corrected
+from orchestrator.measure.own import TOLERANCE_BYTES
 from orchestrator.measure.turns import NOT_READ, Turn, agent_counters, turn_usage
 from orchestrator.measure.usage import not_measured
 from orchestrator.model import EngineState, Evidence, Launch, OutputLog, SlotUse, Timings, Usage
@@ -43,9 +45,12 @@ RUNNING = EngineState(status="running")
 SPARE_AT = 20
 """Tests that a container can still take when the next one is opened: 100 ms or more, as opening takes."""
 EARLY_SECONDS = 0.05
-"""The agent is told of the next test while one runs that is as short as this: the 1 ms that it would wait for us
-matters then.
+"""The agent is told of the next test while one runs that is as short as this, and needs next to no memory: the
+1 ms that it would wait for us matters then.
 """
+ENGINE_ENDED = "the engine ended while the test ran"
+BEGINNINGS = 3
+"""So often a test is let in anew whose container was lost before it began."""
 NOT_AGAIN = "its container is not used again"
 SIGNALLED = f"{NOT_AGAIN}: a signal that was meant for it may have met the next test"
 FLOOR_SHARE = 0.25
@@ -87,6 +92,8 @@ class Seen:
     run: SlotRun | None = None
     state: EngineState | None = None
     failure: str | None = None
+    stopped: bool = False
+    """The run was ended while it waited for the engine."""
     attestation: Attestation | None = None
     usage: Usage = field(default_factory=Usage)
     samples: tuple[Sample, ...] = ()
@@ -162,6 +169,7 @@ class LocalLane:
         """The next test, begun before its `run` was called."""
         self._announced: Announced | None = None
         self._last_seconds = 0.0
+        self._last_bytes: int | None = 0
         self._spare: Spare | None = None
 
     def run(
@@ -175,6 +183,25 @@ class LocalLane:
         that receives an attempt's stdout, stderr and outputs/. `upcoming` names what is certain to be the next
         `run`, if that is known; it is let in when this one ends.
         """
+        for _ in range(BEGINNINGS):
+            seen, flight = self._ran(assignment, folder_of, upcoming)
+            if not self._was_lost_before_it_began(seen, flight):
+                break
+            self._drop()  # nothing was tried
+        held = self._held
+        if held is not None:
+            self._conclude(held, flight, seen)
+        else:
+            seen.usage = not_measured(seen.failure or "there was no container")
+        return self._evidence(seen, held, flight, seen.began - waits_since)
+
+    def _ran(
+        self,
+        assignment: Assignment,
+        folder_of: Callable[[Assignment], Path],
+        upcoming: Callable[[], Assignment | None],
+    ) -> tuple[Seen, Flight | None]:
+        """What came of it up to the end of the test or of its container."""
         seen = Seen()
         flight: Flight | None = None
         try:
@@ -184,17 +211,27 @@ class LocalLane:
             else:
                 seen.began = flight.reading.started
             seen.run = self._read(flight, _Following(upcoming, folder_of))
+            if seen.run.unexpected is not None:
+                seen.failure = f"somebody but the agent has written to its streams, {seen.run.unexpected}"
         except EngineError as error:
             seen.failure = error.message
+            seen.stopped = isinstance(error, StoppedWaitingError)
         except OSError as error:  # the disk under the folder is full, or we may open no more files
             seen.failure = f"keeping what the test wrote: {error}"
         seen.ended = time.monotonic()
-        held = self._held
-        if held is not None:
-            self._conclude(held, flight, seen)
-        else:
-            seen.usage = not_measured(seen.failure or "there was no container")
-        return self._evidence(seen, held, flight, seen.began - waits_since)
+        return seen, flight
+
+    def _was_lost_before_it_began(self, seen: Seen, flight: Flight | None) -> bool:
+        """Its container went with the engine, or by somebody else's doing, before the agent began the test."""
+        held, run = self._held, seen.run
+        if held is None or flight is None or run is None or run.record is not None:
+            return False
+        begun = run.begin_counters or not flight.first or not held.slot.has_agent
+        if begun or run.timed_out or run.interrupted:
+            return False
+        presence = self._executor.presence
+        disturbance = presence.disturbance(held.slot.container_id or "", settle=True)
+        return presence.lost(None, held.life) or disturbance is not None
 
     def close(self) -> None:
         """Remove the container that is held, and the one that was to follow it."""
@@ -258,19 +295,35 @@ class LocalLane:
     @classmethod
     def _may_take(cls, held: Held, assignment: Assignment) -> bool:
         same = held.profile is assignment.profile or held.profile == assignment.profile
-        return same and cls._has_room(held) and assignment.attempt == 1
+        return same and cls._has_room(held) and held.alive and assignment.attempt == 1
 
     def _release(self, assignment: Assignment, folder: Path, held: Held) -> Flight:
         keep = held.guard is not None and held.position + 1 < held.profile.reuse
         first = not held.turns
         if first and held.slot.has_agent:
-            held.meter.begin(held.slot.container_id or "", assignment.key)
-            if keep and held.meter.begin_turns():
-                held.turns, held.look = True, held.meter.look_between()
+            self._begin(held, assignment, keep=keep)
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
         return self._in_flight(held, assignment, reading, keep=keep, first=first)
+
+    @staticmethod
+    def _begin(held: Held, assignment: Assignment, *, keep: bool) -> None:
+        """Measure from here on."""
+        held.meter.begin(held.slot.container_id or "", assignment.key)
+        if keep and held.meter.begin_turns():
+            held.turns, held.look = True, held.meter.look_between()
+
+    def _prepared(self, held: Held, flight: Flight) -> None:
+        """What the test is forked from stands, and the test waits: its figures begin here."""
+        if flight.first:
+            held.meter.samples()
+            self._begin(held, flight.assignment, keep=flight.keep)
+        elif held.turns:
+            held.look = held.meter.look_between()
+        held.agent_read = agent_counters(flight.reading.before)
+        flight.agent_before, flight.look, flight.overlapped = held.agent_read, held.look, False
+        held.floor_bytes = held.agent_read.memory_bytes
 
     @staticmethod
     def _in_flight(held: Held, assignment: Assignment, reading: Reading, *, keep: bool, first: bool) -> Flight:
@@ -298,10 +351,12 @@ class LocalLane:
                 held.meter.watch(key, started)
 
         def before_kill() -> None:
+            held.frozen = held.meter.unfreeze() or held.frozen
             held.meter.look()
             self._look(held, flight)
 
         watch = Watch(
+            prepared=lambda: self._prepared(held, flight),
             begun=lambda: self._announce(held, flight, following),
             measured=lambda: self._follow(held, flight, following),
             lasting=lasting,
@@ -323,7 +378,7 @@ class LocalLane:
         folder = following.folder_of(assignment)
         reading, line = held.slot.stage(assignment, folder=folder, keep=keep, first=False)
         announced = self._announced = Announced(assignment, reading, line, keep)
-        if flight.after is None and self._expected_seconds(flight) <= EARLY_SECONDS:
+        if flight.after is None and not reading.prepares and self._is_slight(flight):
             announced.told = True
             held.slot.let_in(line)
         if held.profile.reuse - held.position == SPARE_AT and self._spare is None:
@@ -351,10 +406,18 @@ class LocalLane:
         following_one.overlapped = flight.followed
         self._flight = following_one
 
-    def _expected_seconds(self, flight: Flight) -> float:
-        """By its history, else as long as the one before it in this lane."""
+    def _is_slight(self, flight: Flight) -> bool:
+        """Whether it will be short, and its peak too low to hide that of the test after it: by its history, else
+        as the one before it in this lane was.
+        """
         known = flight.assignment.history
-        return self._last_seconds if known is None else known.duration_seconds_p95
+        if flight.reading.prepares:
+            return False
+        if known is None:
+            seconds, memory_bytes = self._last_seconds, self._last_bytes
+        else:
+            seconds, memory_bytes = known.duration_seconds_p95, known.memory_bytes_p95
+        return seconds <= EARLY_SECONDS and memory_bytes is not None and memory_bytes <= TOLERANCE_BYTES
 
     @staticmethod
     def _look(held: Held, flight: Flight) -> None:
@@ -407,13 +470,16 @@ class LocalLane:
         try:
             if run is not None and not seen.kept:
                 held.slot.dismiss()
-                inspection = held.slot.finish()
+                inspection = self._executor.presence.through(held.slot.finish)
                 seen.state = inspection.state if inspection else EngineState(status="gone")
                 held.inspection = inspection or held.inspection
             elif seen.kept:
                 seen.state = RUNNING
         except EngineError as error:
             seen.failure = error.message
+        if run is not None:
+            seen.failure = seen.failure or self._interference(held, flight, run, kept=seen.kept)
+            seen.kept = seen.kept and seen.failure is None
         if held.attestation is None and held.inspection is not None:
             held.attestation = attest(
                 held.inspection,
@@ -428,6 +494,27 @@ class LocalLane:
         else:
             self._drop()
             seen.leaked = held.slot.leaked
+
+    def _interference(self, held: Held, flight: Flight | None, run: SlotRun, *, kept: bool) -> str | None:
+        """Why nothing is known of the test although engine and agent have answered: the engine was ended while its
+        container was there, and what it says of that now is no witness; or somebody else laid hands on it.
+        """
+        presence = self._executor.presence
+        odd = not kept and (run.record is None or not held.slot.has_agent)
+        kind = presence.disturbance(
+            held.slot.container_id or "",
+            ending=run.timed_out or run.interrupted,
+            settle=odd and not run.interrupted,
+        )
+        untrusted = not kept and (odd or held.life != presence.life)
+        may_be_engine = kind in ENGINE_DOES or (kind is None and untrusted)
+        if may_be_engine and not run.interrupted and presence.lost(None, held.life):
+            if flight is not None:
+                flight.doubt = flight.doubt or ENGINE_ENDED
+            return ENGINE_ENDED if untrusted else None
+        if kind is not None:
+            return f"the container was {DISTURBANCES[kind]}"
+        return "the container was frozen externally (by its cgroup)" if held.frozen else None
 
     def _measure(self, held: Held, flight: Flight | None, seen: Seen) -> None:
         run = seen.run
@@ -453,6 +540,7 @@ class LocalLane:
         # a test whose agent did not come to its end did not cost what a null test's did
         calibration = known.get(image_id) if run is not None and run.record is not None else None
         seen.usage = corrected(usage, calibration)
+        self._last_bytes = seen.usage.memory_peak_bytes
 
     def _go_on(self, held: Held, run: SlotRun) -> None:
         """The container waits for its next test, or has it already."""
@@ -489,7 +577,7 @@ class LocalLane:
             agent_expected=held is None or held.slot.has_agent,
             engine=seen.state,
             timed_out=run is not None and run.timed_out,
-            interrupted=run is not None and run.interrupted,
+            interrupted=seen.stopped or (run is not None and run.interrupted),
             engine_failure=seen.failure,
             usage=seen.usage,
             samples=seen.samples,
@@ -501,7 +589,7 @@ class LocalLane:
             timings=Timings(
                 queue_seconds=max(0.0, queue_seconds),
                 create_seconds=seen.create_seconds,
-                start_seconds=seen.start_seconds,
+                start_seconds=seen.start_seconds + (run.prepare_seconds if run else 0.0),
                 test_seconds=run.test_seconds if run else 0.0,
                 teardown_seconds=time.monotonic() - seen.ended,
             ),

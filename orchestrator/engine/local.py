@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
 from orchestrator.engine.pool import SlotPool, workers
+from orchestrator.engine.presence import Presence
 from orchestrator.engine.shelf import Shelf, bounds
 from orchestrator.engine.slot import PlainSlot, Slot
 from orchestrator.errors import EngineError, NoShellError
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from orchestrator.engine.base import ContainerEngine, ContainerSpec, Inspection
+    from orchestrator.engine.base import ContainerSpec, Engine, Inspection
     from orchestrator.engine.hardening import Surroundings
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
@@ -56,6 +58,10 @@ class Held:
     slot: Slot
     meter: Meter
     profile: Profile
+    life: int = 0
+    """The engine's, when it was opened."""
+    frozen: bool = False
+    """Somebody had stopped it by its cgroup's freezer."""
     guard: Guard | None = None
     """None: it takes one test only."""
     inspection: Inspection | None = None
@@ -88,7 +94,7 @@ class LocalExecutor:
 
     def __init__(
         self,
-        engine: ContainerEngine,
+        engine: Engine,
         *,
         around: Surroundings,
         owner: Owner,
@@ -96,12 +102,16 @@ class LocalExecutor:
         sampler: Sampler,
         stop: StopFlag,
         work_dir: Path,
+        presence: Presence | None = None,
     ) -> None:
-        """`images`: name -> pinned ID; `work_dir`: a folder of this run's own for the slots' FIFOs."""
+        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent; `work_dir`:
+        a folder of this run's own for the slots' FIFOs. `presence`: who waits for the engine where it goes away.
+        """
         self.engine = engine
+        self.presence = presence or Presence(engine, stop)
         self._around = around
         self._owner = owner
-        self._images = images
+        self._images = {name: prepared_image(engine, image_id) for name, image_id in images.items()}
         self._sampler = sampler
         self.stop = stop
         self._work_dir = work_dir
@@ -157,15 +167,23 @@ class LocalExecutor:
             lane.close()
 
     def open(self, assignment: Assignment, *, spare: bool = False) -> Held:
-        """A container for this assignment, its agent waiting. EngineError; nothing is left behind then.
-        `spare`: for any like it; its name is no test's alone.
+        """A container for this assignment, its agent waiting. An engine that is away is waited for. EngineError;
+        nothing is left behind then. `spare`: for any like it; its name is no test's alone.
         """
+        self.count(expected=1)
+        return self.presence.through(lambda: self._open(assignment, spare=spare), ask=True)
+
+    def _open(self, assignment: Assignment, *, spare: bool) -> Held:
         number = next(self._numbers)
         meter = Meter(self.engine, self._sampler, self._owner.run_id, number)
         streams_dir = self._work_dir / f"slot-{number}" if self._fifos else None
         spec = self.spec(assignment, streams_dir=streams_dir, cgroup_parent=meter.parent, spare=spare)
-        self.count(expected=1)
-        held = Held(slot=self._slot(spec, assignment, streams_dir), meter=meter, profile=assignment.profile)
+        held = Held(
+            slot=self._slot(spec, assignment, streams_dir),
+            meter=meter,
+            profile=assignment.profile,
+            life=self.presence.life,
+        )
         try:
             try:
                 held.slot.open()
@@ -217,13 +235,13 @@ class LocalExecutor:
         )
 
     def close_slot(self, held: Held) -> None:
-        """Remove container and cgroup. What cannot be removed now is found by the reaper, by its labels, and
-        stands in the ledger as left; the test's own result is not touched by it.
+        """Remove container and cgroup; an engine that is away is waited for. What cannot be removed is found by
+        the reaper, by its labels, and stands in the ledger as left; the test's own result is not touched by it.
         """
         if held.guard is not None:
             held.guard.kill()
         try:
-            held.slot.close()
+            self.presence.through(held.slot.close)
             if held.slot.container_id is not None:
                 self.count(removed=1)
         except (EngineError, OSError):

@@ -133,6 +133,14 @@ class Meter:
         elif self._feed is not None:
             self._feed.one_shot()
 
+    def unfreeze(self) -> bool:
+        """Let the container run again if somebody has frozen its cgroup; True if it was so."""
+        for paths in (self._own, self._paths):
+            if paths is not None and cgroups.is_frozen(paths):
+                cgroups.thaw(paths)
+                return True
+        return False
+
     def samples(self) -> tuple[Sample, ...]:
         """The series of the test that has ended."""
         key, self._key = self._key, None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine import systemd
 from orchestrator.measure import cgroups
+from orchestrator.measure.processes import owner_mark
 
 if TYPE_CHECKING:
     from orchestrator.model import EngineInfo
@@ -105,10 +106,12 @@ def parent_of_slot(info: EngineInfo, run_id: str, number: int) -> SlotParent | N
 
 
 def own_name(driver: str | None, run_id: str, number: int) -> str:
-    """The engine refuses a name without `.slice` under the systemd driver."""
+    """Says which run's it is and which process made it: whoever finds it later knows whether that still lives. The
+    engine refuses a name without `.slice` under the systemd driver.
+    """
     if driver == "systemd":
-        return f"{SLICE_PREFIX}{run_id[:8]}_{number}.slice"
-    return f"/{CGROUP_PREFIX}{run_id[:8]}-{number}"
+        return f"{SLICE_PREFIX}{run_id[:8]}_{owner_mark()}_{number}.slice"
+    return f"/{CGROUP_PREFIX}{run_id[:8]}-{owner_mark()}-{number}"
 
 
 def leased_name(driver: str | None, uid: int, number: int) -> str:
@@ -127,15 +130,6 @@ def remove(paths: cgroups.CgroupPaths) -> bool:
     if slices:
         systemd.stop_slices(slices)
     return cgroups.remove(paths)
-
-
-def remove_of_run(run_id: str, root: Path = CGROUP_ROOT) -> None:
-    """Remove all slots' cgroups of a run, of either driver, in all hierarchies."""
-    names = (f"{CGROUP_PREFIX}{run_id[:8]}-*", f"{SLICE_PREFIX}{run_id[:8]}_*.slice")
-    with suppress(OSError):
-        folders = {folder.resolve() for n in names for p in (n, f"*/{n}") for folder in root.glob(p)}
-        if folders:
-            remove(cgroups.CgroupPaths(cgroups.detect_version(root) or 1, tuple(sorted(folders))))
 
 
 # ---------------------------------------------------------------- leases
@@ -160,9 +154,11 @@ class Lease:
             self.path.parent.rmdir()
 
 
-def lease_folder() -> Path:
-    """One place for all runs of this user: neither TMPDIR nor a login session may make it two."""
-    return Path("/tmp") / f"orch-u{os.geteuid()}"  # noqa: S108 - checked below to be this user's alone
+def lease_folder(user: int | None = None) -> Path:
+    """One place for all runs of a user, by default of this one: neither TMPDIR nor a login session may make it
+    two.
+    """
+    return Path("/tmp") / f"orch-u{os.geteuid() if user is None else user}"  # noqa: S108 - checked below to be this user's alone
 
 
 def lease_parent(driver: str | None, version: int, folder: Path | None = None) -> SlotParent | None:

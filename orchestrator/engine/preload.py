@@ -42,6 +42,10 @@ class Preloading:
     """Tests with the same key can be forked from the same server."""
     folder: str
     """The working directory."""
+    template: str
+    """Tests with the same one are forked from the same template of their server."""
+    imports: bool
+    """Its module is imported in the template."""
     request: str
     """One line of ASCII; see preload_server.py."""
 
@@ -79,16 +83,28 @@ def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str
     if len(line) > MAX_REQUEST_BYTES:
         return None
     return Preloading(
-        key=json.dumps([mode, folder, [word for word in words[:-1] if word != name]]), folder=folder, request=line
+        key=json.dumps([mode, folder, [word for word in words[:-1] if word != name]]),
+        folder=folder,
+        template=str(request["folder"]),
+        imports=mode is Preload.COLLECT,
+        request=line,
     )
 
 
-def prelude(plan: Preloading, running: str | None) -> str:
-    """The agent's lines before the test's own, and after those of its environment. `running`: the key of the
-    slot's server; one with another key is replaced, so tests with the same key belong one after another.
+def must_prepare(plan: Preloading, running: str | None, template: str | None) -> bool:
+    """Whether something has to be set up before the test, that is charged to all: `running` and `template` are the
+    keys of the slot's server and of the template of the test before this one.
+    """
+    return plan.imports or plan.key != running or plan.template != template
+
+
+def prelude(plan: Preloading, running: str | None, template: str | None) -> str:
+    """The agent's lines before the test's own, and after those of its environment. A server with another key than
+    the test's is replaced, so tests with the same key belong one after another.
     """
     start = "" if plan.key == running else f"orch_server {shlex.join((plan.folder, *server_argv()))}\n"
-    return f"{start}request={shlex.quote(plan.request)}\n"
+    ready = "prepare=yes\n" if must_prepare(plan, running, template) else ""
+    return f"{start}{ready}request={shlex.quote(plan.request)}\n"
 
 
 @cache

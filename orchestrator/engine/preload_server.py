@@ -9,6 +9,7 @@ there in pytest's own code. A request is a line of JSON: `argv` (what follows `p
 `suite_name` (of the report; may be null), `env`, `folder` (what its template is kept under), `collect`. The
 agent may also ask for chores (`CHORES`), which are answered in lines of their own. To a request the
 answer is `exit CODE PIDS`, PIDS being the processes that serve, or `refuse PIDS: WHY`: nothing has been run.
+To `prepare REQUEST`, which comes before the test's clock and memory floor begin, it is `ready PIDS`, or refuse.
 What a forked test may not share, and how equality with a plain pytest is kept: docs/design/preload.md.
 """
 
@@ -46,8 +47,11 @@ if TYPE_CHECKING:  # else the oldest Python need not know of these
     Request = dict[str, Any]
 
 MAX_TEMPLATES = 4
+PREPARE = "prepare"
+"""A request after this word is only got ready for."""
 NOTES_BYTES = 1 << 16
 MAX_SOURCE_BYTES = 1 << 20
+PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 SPARED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What ends a test, not those who serve: sent to all processes of the container."""
 
@@ -159,9 +163,10 @@ CHORES = {"space": tell_space, "pack": pack, "empty": empty}
 class Server:
     """Hands each request to the template of its folder."""
 
-    def __init__(self, agent: Channel, streams: tuple[int, int]) -> None:
-        """`streams`: where tests write."""
+    def __init__(self, agent: Channel, streams: tuple[int, int], why_not: str | None) -> None:
+        """`streams`: where tests write. `why_not`: every test is refused, with this reason."""
         self._agent = agent
+        self._why_not = why_not
         self._streams = streams
         self._inherited = frozenset(map(int, os.listdir("/proc/self/fd")))
         self._own_state = inherited_state()
@@ -176,41 +181,53 @@ class Server:
             if word in CHORES:
                 CHORES[word](self._agent, self._streams[0], rest)
                 continue
-            request = json.loads(line)
+            preparing = word == PREPARE
+            request = json.loads(rest if preparing else line)
             try:
-                self._agent.write(f"exit {self._hand_on(request, line)} {self._pids()}")
+                code = self._hand_on(request, preparing=preparing)
+                self._agent.write(f"ready {self._pids()}" if preparing else f"exit {code} {self._pids()}")
             except RefusedError as why:
                 self._agent.write(f"refuse {self._pids()}: {why}")
 
     def _pids(self) -> str:
         return " ".join(str(pid) for pid in (os.getpid(), *(pid for pid, _ in self._templates.values())))
 
-    def _hand_on(self, request: Request, line: str) -> int:
-        """The exit code of the test. RefusedError."""
+    def _hand_on(self, request: Request, *, preparing: bool) -> int:
+        """The exit code of the test; 0 for a template that is ready. RefusedError."""
+        if self._why_not is not None:
+            raise RefusedError(self._why_not)
         folder = request["folder"]
         if folder in self._refused:
             raise RefusedError(self._refused[folder])
         if folder in self._start_only and request["collect"]:
             request = {**request, "collect": False}
-            line = json.dumps(request)
-        if folder in self._templates and os.waitpid(self._templates[folder][0], os.WNOHANG)[0]:
-            self._templates.pop(folder)[1].close()  # ended by an earlier test
-        if folder not in self._templates:
-            self._start(folder, request)
-        _, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
+        channel = self._template_of(folder, request)
         with contextlib.suppress(OSError):  # it has ended: there will be no answer
-            channel.write(line)
+            channel.write(f"{PREPARE} {json.dumps(request)}" if preparing else json.dumps(request))
         word, _, rest = (channel.read() or "lost").partition(" ")
         if word == "exit":
             return int(rest)
+        if word == "ready":
+            return 0
         self._end(folder)
         if word == "spoiled":
             self._start_only.add(folder)
-            return self._hand_on(request, line)
+            return self._hand_on(request, preparing=preparing)
+        if word == "lost" and preparing:
+            raise RefusedError("pytest ended while it was configured")
         if word == "lost":  # the test has ended its parent, and nobody knows how it went on
             return 128 + signal.SIGKILL
         self._refused[folder] = rest
         raise RefusedError(rest)
+
+    def _template_of(self, folder: str, request: Request) -> Channel:
+        """Where to ask it; it is started if there is none, or none any more: an earlier test has ended it."""
+        if folder in self._templates and os.waitpid(self._templates[folder][0], os.WNOHANG)[0]:
+            self._templates.pop(folder)[1].close()
+        if folder not in self._templates:
+            self._start(folder, request)
+        _, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
+        return channel
 
     def _start(self, folder: str, request: Request) -> None:
         while len(self._templates) >= MAX_TEMPLATES:
@@ -313,7 +330,8 @@ class Template:
         checked = False
         ahead = Ahead(config)
         for line in iter(self._channel.read, None):
-            request = json.loads(line)
+            preparing = line.startswith(PREPARE)
+            request = json.loads(line[len(PREPARE) :] if preparing else line)
             try:
                 adapt(config, known, request)
                 known = request
@@ -321,6 +339,9 @@ class Template:
                 if imported or not checked:
                     self._check()
                     checked = True
+                if preparing:
+                    self._channel.write("ready")
+                    continue
                 pid = fork()
             except RefusedError as why:
                 self._refuse(str(why))
@@ -332,8 +353,8 @@ class Template:
                 return
             status = os.waitpid(pid, 0)[1]
             code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            self._compiled.learn()  # before the answer: what it takes is not charged to the test that follows
             self._channel.write(f"exit {code}")
-            self._compiled.learn()
         os._exit(0)
 
     def _check(self) -> None:
@@ -371,8 +392,6 @@ class Template:
     def _become_test(self, handlers: dict[signal.Signals, Any]) -> None:
         """In the new process: nothing that it has may be shared with those to come."""
         self._is_test = True
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
         for spared, handler in handlers.items():
             signal.signal(spared, handler)
         self._channel.close()
@@ -384,6 +403,9 @@ class Template:
                 reopen(number)
         for descriptor in self._streams:
             os.close(descriptor)
+        set_dumpable(1)  # it has nothing left that is not its own
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
         self._compiled.listen()
         reseed()
 
@@ -537,6 +559,19 @@ class OwnPlugins:
 def is_pytests_own(plugin: Any) -> bool:
     """True for a module of pytest itself."""
     return type(plugin) is type(sys) and plugin.__name__.startswith("_pytest.")
+
+
+def set_dumpable(value: int) -> str | None:
+    """With 0, no process of the same user gets at the memory and the descriptors of this one and of what it forks,
+    until that executes a program; with 1, this one is like any other. Why it could not be done, or None.
+    """
+    try:
+        prctl = importlib.import_module("ctypes").CDLL(None).prctl
+        if prctl(PR_SET_DUMPABLE, value, 0, 0, 0) == 0 and prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == value:
+            return None
+    except (ImportError, OSError, AttributeError) as error:
+        return f"the server cannot protect itself from tests: {error}"
+    return "the server cannot protect itself from tests: prctl"
 
 
 def fork() -> int:
@@ -767,6 +802,7 @@ def import_pytest() -> None:
 
 def main() -> None:
     """The server's own life."""
+    why_not = set_dumpable(0)  # before anything runs that is not the interpreter's own
     for number in SPARED:
         signal.signal(number, signal.SIG_IGN)
     agent = Channel(0, 1)
@@ -778,8 +814,9 @@ def main() -> None:
     os.closerange(3, 10)
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = os.getcwd()
-    import_pytest()
-    Server(agent, streams).run()
+    if why_not is None:
+        import_pytest()
+    Server(agent, streams, why_not).run()
     os._exit(0)
 
 

@@ -21,6 +21,8 @@ TICK_SECONDS = 0.2
 """How often a silent test's deadline and the stop flag are looked at."""
 LASTING_SECONDS = 0.05
 """A test in a reused slot is sampled once it has run for so long: a sample costs 2 % of a shorter one."""
+PREPARE_SECONDS = 60.0
+"""For setting up what a test is forked from, which is no time of the test's; its own limit, if that is longer."""
 RETURN_SECONDS = 60.0
 """For the record and the outputs, after the test's end."""
 
@@ -38,12 +40,16 @@ class SlotRun:
     interrupted: bool
     started_at: datetime
     test_seconds: float
+    prepare_seconds: float
+    """Before that, for what the test was forked from."""
     stdout: OutputLog
     stderr: OutputLog
     outputs: tuple[str, ...]
     outputs_notes: tuple[str, ...]
     launch: tuple[Launch, str | None] = (Launch.PROCESS, None)
     """How it was started, and why it was not forked although it could have been."""
+    unexpected: str | None = None
+    """What stands on the streams that the agent did not write; nothing that they say counts then."""
 
 
 class Reading(Protocol):
@@ -60,6 +66,20 @@ class Reading(Protocol):
     @property
     def ended(self) -> float | None:
         """Monotonic time at which that was seen."""
+
+    @property
+    def prepares(self) -> bool:
+        """Something is set up before the test."""
+
+    @property
+    def prepared(self) -> bool:
+        """What the test is forked from stands, and the agent waits for word to let it begin; never, where nothing
+        had to be set up.
+        """
+
+    @property
+    def before(self) -> str:
+        """What the agent read before the test, once it is `prepared`."""
 
     @property
     def measured(self) -> bool:
@@ -174,9 +194,18 @@ class _Timed:
 class AgentReading(_Timed):
     """The streams of one test that the agent runs, sorted into what they mean."""
 
-    def __init__(self, assignment: Assignment, folder: Path, *, first: bool = True) -> None:
-        """`first`: the agent says what it is held to before the test."""
+    def __init__(
+        self, assignment: Assignment, folder: Path, *, first: bool = True, prepares: bool = False
+    ) -> None:
+        """`first`: the agent says what it is held to before the test. `prepares`: also, and something is set up
+        before it, whose time is not the test's.
+        """
         super().__init__(assignment, folder)
+        self.prepares = prepares
+        self._preparing = prepares
+        self._prepare_seconds = 0.0
+        if prepares:
+            self._expect_preparation()
         self.nonce = secrets.token_hex(12)
         self._folder = folder
         self._cap = assignment.profile.limits.outputs_bytes
@@ -184,12 +213,33 @@ class AgentReading(_Timed):
         self._left, self._reset = records.TextSink(), records.TextSink()
         self._archive = ArchiveSink(self._cap)
         self._parsed_end: tuple[int, str] | None = None
-        marks = (*records.BEGIN_MARKS, *records.OUT_MARKS) if first else records.OUT_MARKS
-        before: tuple[records.Sink, ...] = (records.TextSink(), self._begin) if first else ()
+        begin = records.PREPARED_MARKS if prepares else records.BEGIN_MARKS if first else ()
+        marks = (*begin, *records.OUT_MARKS)
+        self._before = records.TextSink()
+        before: tuple[records.Sink, ...] = (self._before, self._begin, self._before)[: len(begin)]
         sinks = (*before, self._logs["stdout"], self._end, self._left, self._archive, self._reset)
         self._ended_at, self._rest_at = marks.index("end"), marks.index("rest")
         self._out = records.Sections(self.nonce, marks, sinks)
         self._err = records.Sections(self.nonce, records.ERR_MARKS, (self._logs["stderr"],))
+
+    def _expect_preparation(self) -> None:
+        self.deadline = self._started + max(PREPARE_SECONDS, self._limit_seconds)
+
+    def restart(self) -> None:
+        """The test begins only now, or what has to be set up for it."""
+        super().restart()
+        if self._preparing:
+            self._expect_preparation()
+
+    @property
+    def prepared(self) -> bool:
+        """The agent waits for word to let the test begin, or has let it."""
+        return self.prepares and self._out.passed > records.PREPARED_MARKS.index("ready")
+
+    @property
+    def before(self) -> str:
+        """What the agent read before the test, once it is `prepared`."""
+        return self._begin.text
 
     @property
     def complete(self) -> bool:
@@ -233,6 +283,10 @@ class AgentReading(_Timed):
         if stream == "stderr":
             return self._err.feed(data)
         rest = self._out.feed(data)
+        if self._preparing and self._out.passed >= len(records.PREPARED_MARKS):
+            self._preparing = False
+            self._prepare_seconds = time.monotonic() - self._started
+            super().restart()
         if self._ended is None and self._out.passed > self._ended_at:
             self._ended = time.monotonic()
         return rest
@@ -253,10 +307,14 @@ class AgentReading(_Timed):
             end_counters=ended[1] if ended else "",
             clean_counters=records.counters_of(self._reset.text),
             launch=records.parse_launch(self._end.text),
+            unexpected=None
+            if record is None
+            else records.unexpected(self._before.text, self._left.text, self._reset.text),
             timed_out=timed_out,
             interrupted=interrupted,
             started_at=self.started_at,
             test_seconds=self._seconds,
+            prepare_seconds=self._prepare_seconds,
             stdout=self._logs["stdout"].close(),
             stderr=self._logs["stderr"].close(),
             outputs=outputs,
@@ -272,6 +330,9 @@ class AgentReading(_Timed):
 class PlainReading(_Timed):
     """The streams of a test that is the container's own process: it ends when they end."""
 
+    prepares = False
+    prepared = False
+    before = ""
     measured = False
     exit_code = None
     counters = ""
@@ -303,6 +364,7 @@ class PlainReading(_Timed):
             interrupted=interrupted,
             started_at=self.started_at,
             test_seconds=self._seconds,
+            prepare_seconds=0.0,
             stdout=self._logs["stdout"].close(),
             stderr=self._logs["stderr"].close(),
             outputs=(),

@@ -13,11 +13,11 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from orchestrator.engine import labels, parents
+from orchestrator.engine import labels, remnants
 from orchestrator.errors import EngineError
 from orchestrator.measure.processes import owner_is_of_this_boot
 
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.base import ContainerEngine, FoundObject
     from orchestrator.engine.labels import Owner
+    from orchestrator.engine.presence import Presence
 
 PLACE_PREFIX = "orch-"
 OWNER_FILE = "owner"
+AWAY_AT_END_SECONDS = 20.0
+"""For an engine that is away when a run ends, whose results are there; the watchdog tries for longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +43,18 @@ class Swept:
     """Kind, name and reason of what could not be removed."""
 
 
-def sweep_run(engine: ContainerEngine, run_id: str, *, place: str | None) -> Swept:
-    """Remove everything that a run made: containers, volumes, networks, cgroups, its temporary folder."""
-    found = tuple(f for f in engine.find(labels.run_filter(run_id)) if labels.is_ours(f))
-    swept = remove_all(engine, found)
-    parents.remove_of_run(run_id)
+def sweep_run(engine: ContainerEngine, run_id: str, *, place: str | None, shims: bool = True) -> Swept:
+    """Remove everything that a run made: containers, volumes, networks, cgroups, its temporary folder. `shims`:
+    look for what an engine that was ended has forgotten.
+    """
+    try:
+        found = tuple(f for f in engine.find(labels.run_filter(run_id)) if labels.is_ours(f))
+        swept = remove_all(engine, found)
+    finally:  # also without an engine: the containers in them are ours
+        left = remnants.remove(remnants.find_of_run(run_id, shims=shims))
     if place is not None:
         remove_place(place)
-    return swept
+    return replace(swept, left=(*swept.left, *left))
 
 
 def remove_all(engine: ContainerEngine, found: tuple[FoundObject, ...]) -> Swept:
@@ -109,19 +116,19 @@ def remove_orphans(
 ) -> Swept:
     """Remove what `find_orphans` and `stale_places` found, and the cgroups of those runs."""
     swept = remove_all(engine, found)
-    for run_id in {f.labels[labels.RUN] for f in found}:
-        parents.remove_of_run(run_id)
-    for place in places:
-        parents.remove_of_run(Path(place).name.removeprefix(PLACE_PREFIX))
+    runs = {f.labels[labels.RUN] for f in found} | {Path(p).name.removeprefix(PLACE_PREFIX) for p in places}
+    left = [problem for run_id in sorted(runs) for problem in remnants.remove(remnants.find_of_run(run_id))]
     for place in {*(f.labels.get(labels.PLACE, "") for f in found), *places} - {""}:
         remove_place(place)
-    return swept
+    return replace(swept, left=(*swept.left, *left))
 
 
 class Reaper:
     """Around a run: the watchdog outside, the last sweep at the end."""
 
-    def __init__(self, engine: ContainerEngine, owner: Owner) -> None:
+    def __init__(self, engine: ContainerEngine, owner: Owner, *, presence: Presence | None = None) -> None:
+        """`presence`: who waits a little for an engine that is away when the run ends."""
+        self._presence = presence
         self._engine = engine
         self._owner = owner
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -150,7 +157,10 @@ class Reaper:
     def __exit__(self, *_: object) -> None:
         """Sweep, then let the watchdog go; if the sweep fails, the watchdog tries once more."""
         try:
-            self.swept = sweep_run(self._engine, self._owner.run_id, place=self._owner.place)
+            if self._presence is not None:
+                self._presence.wait(at_most=AWAY_AT_END_SECONDS)
+            shims = self._presence is None or self._presence.was_away
+            self.swept = sweep_run(self._engine, self._owner.run_id, place=self._owner.place, shims=shims)
         except EngineError as error:
             self.swept = Swept(left=(f"unknown: {error.message}",))
         finally:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 READY = b"\norch-agent ready\n"
 BEGIN_MARKS = ("begin", "run")
 """Before the first test of a slot, and before each where the agent is the only one to read counters."""
+PREPARED_MARKS = ("begin", "ready", "run")
+"""Before a test that processes of its slot were set up for: the agent waits for orch's word in between."""
 OUT_MARKS = ("end", "rest", "tar", "reset", "over")
 ERR_MARKS = ("end",)
 TAIL_BYTES = 1 << 16
@@ -189,7 +191,7 @@ def parse_end(text: str) -> tuple[int, str] | None:
     head, _, counters = text.partition("\n")
     word, _, rest = head.partition(" ")
     number = rest.partition(" ")[0]
-    if word != "code" or not _is_number(number) or int(number) > 255:
+    if word != "code" or not _is_number(number) or int(number) > 255 or counters[:1] not in ("", "@"):
         return None
     return int(number), counters
 
@@ -245,6 +247,21 @@ def counters_of(reset: str) -> str:
     """Counters after the cleaning, where the agent had to clean; empty: those at the test's end still hold."""
     at = reset.find("@")
     return reset[at:] if at >= 0 else ""
+
+
+def unexpected(before: str, left: str, reset: str) -> str | None:
+    """Where something stands between the agent's marks that it does not write, or None: somebody else has written
+    to the streams. `before`: what came before a slot's first test; the others: sections after `rest` and `reset`.
+    """
+    if before:
+        return f"before the first test: {before[:MAX_NOTE_CHARS]!r}"
+    dirty = reset.partition("@")[0]
+    lines = {"after a test": (left, _LEFT_WORDS | {"leftover", "dirty"}), "after the cleaning": (dirty, {"dirty"})}
+    for place, (text, words) in lines.items():
+        for line in text.split("\n"):
+            if line and line.partition(" ")[0] not in words:
+                return f"{place}: {line[:MAX_NOTE_CHARS]!r}"
+    return None
 
 
 _LEFT_WORDS = frozenset({"left", "name", "space", "ipc", "modes"})

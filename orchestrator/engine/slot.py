@@ -16,7 +16,7 @@ from orchestrator.engine import hardening, preload, records
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.fifos import FifoChannel
 from orchestrator.engine.reading import LASTING_SECONDS, TICK_SECONDS, AgentReading, PlainReading
-from orchestrator.errors import EngineError, NotFoundError
+from orchestrator.errors import ConflictError, EngineError, NotFoundError
 from orchestrator.model import EngineState
 from orchestrator.stopping import StopLevel
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.stopping import StopFlag
 
 READY_SECONDS = 60.0
+READY_SILENCE_SECONDS = 2.0
+"""An agent that has said nothing for so long may have ended: the engine is asked."""
 SILENCE_SECONDS = 15.0
 """After so long without output the engine is asked whether the container still runs."""
 END_SECONDS = 15.0
@@ -42,6 +44,8 @@ class Watch:
 
     measured: Callable[[], None] = lambda: None
     """The agent has read the counters after the test, nothing of which lives any more; the agent is still busy."""
+    prepared: Callable[[], None] = lambda: None
+    """What the test is forked from stands; the test begins after this."""
     begun: Callable[[], None] = lambda: None
     """It runs, and there is time for other things."""
     lasting: Callable[[], None] | None = None
@@ -65,11 +69,14 @@ class Slot:
         self._silent_since = 0.0
         self._spill = {"stdout": b"", "stderr": b""}
         """Of the next test: it may have begun when the end of this one is read."""
+        self._let_in = self._read = 0
+        """Tests that were let in, and those that are or have been read."""
         self._environment = ""
         """What the agent has."""
         self._last: Assignment | None = None
         self._last_environment = ""
         self._server: str | None = None
+        self._template: str | None = None
         self.container_id: str | None = None
         self.create_seconds = 0.0
         self.start_seconds = 0.0
@@ -81,7 +88,7 @@ class Slot:
         began = time.monotonic()
         if self._streams_dir is not None:
             self._channel = FifoChannel(self._streams_dir)
-        self.container_id = self._engine.create(self.spec)
+        self.container_id = self._create()
         created = time.monotonic()
         self.create_seconds = created - began
         if self._channel is None:
@@ -90,13 +97,29 @@ class Slot:
         self._await_agent(self._channel)
         self.start_seconds = time.monotonic() - created
 
+    def _create(self) -> str:
+        """A container of our name may be there: made by a call that was given up when the engine went away."""
+        try:
+            return self._engine.create(self.spec)
+        except ConflictError:
+            late = self._late_container()
+            if late is None:
+                raise
+            self._engine.remove(late)
+            return self._engine.create(self.spec)
+
     def _await_agent(self, channel: Channel) -> None:
         seen = b""
         ended = 0
         deadline = time.monotonic() + READY_SECONDS
+        ask_at = time.monotonic() + READY_SILENCE_SECONDS
         while time.monotonic() < deadline and ended < 2:
             piece = channel.read(TICK_SECONDS)
             if piece is None:
+                if time.monotonic() > ask_at:
+                    if self._has_ended():  # before it has opened the streams: they have no end then
+                        break
+                    ask_at = time.monotonic() + READY_SILENCE_SECONDS
                 continue
             stream, data = piece
             ended += data == b""
@@ -117,17 +140,27 @@ class Slot:
         """
         reading, line = self.stage(assignment, folder=folder, keep=keep, first=first)
         try:
+            if not first:
+                self._expect_silence()
             self.let_in(line)
         except BaseException:
             reading.close()
             raise
         return reading
 
+    def _expect_silence(self) -> None:
+        """EngineError: something is on the streams although no test runs, or they have ended."""
+        assert self._channel is not None  # noqa: S101 - open came first
+        piece = self._channel.read(0.0)
+        if piece is not None:
+            raise EngineError(_between(*piece))
+
     def let_in(self, line: bytes) -> None:
         """Let a test begin that was staged, or have it begin as soon as the one before it has ended and left
         nothing: then the agent goes on by itself.
         """
         assert self._channel is not None  # noqa: S101 - open came first
+        self._let_in += 1
         self._channel.write(line)
 
     def stage(
@@ -135,8 +168,9 @@ class Slot:
     ) -> tuple[AgentReading, bytes]:
         """As `release`, but nothing begins before `let_in` is given the bytes."""
         assert self._channel is not None  # noqa: S101 - open came first
-        reading = AgentReading(assignment, folder, first=first)
-        script = self._prelude(assignment) + hardening.order(assignment, first=first, keep=keep)
+        prelude, prepares = self._prelude(assignment)
+        reading = AgentReading(assignment, folder, first=first, prepares=prepares)
+        script = prelude + hardening.order(assignment, first=first, keep=keep)
         environment = self._environment_of(assignment)
         if environment != self._environment:
             self._environment, script = environment, environment + script
@@ -154,13 +188,17 @@ class Slot:
         self._last = assignment
         return self._last_environment
 
-    def _prelude(self, assignment: Assignment) -> str:
-        """What lets the test be forked from a runner that this slot has started, or starts now."""
-        plan = preload.plan(assignment)
+    def _prelude(self, assignment: Assignment) -> tuple[str, bool]:
+        """What lets the test be forked from a runner that this slot has started, or starts now; whether something
+        has to be set up for that.
+        """
+        # one that the engine alone sees into takes one test only: nothing to share a runner with
+        plan = None if self._streams_dir is None else preload.plan(assignment)
         if plan is None:
-            return ""
-        running, self._server = self._server, plan.key
-        return preload.prelude(plan, running)
+            return "", False
+        running, template = self._server, self._template
+        self._server, self._template = plan.key, plan.template
+        return preload.prelude(plan, running, template), preload.must_prepare(plan, running, template)
 
     def go(self) -> None:
         """The agent has cleaned the container and may take the next test."""
@@ -196,6 +234,7 @@ class Slot:
     def _read_to_end(
         self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
     ) -> SlotRun:
+        self._read += 1
         self._silent_since = time.monotonic()
         spill, self._spill = self._spill, dict.fromkeys(self._spill, b"")
         for stream, data in spill.items():
@@ -240,8 +279,14 @@ class Slot:
         return timed_out, interrupted
 
     def _feed(self, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
-        known = reading.measured
-        self._spill[stream] += reading.feed(stream, data)
+        known, prepared = reading.measured, reading.prepared
+        rest = reading.feed(stream, data)
+        if rest and self._let_in <= self._read:
+            raise EngineError(_between(stream, rest))
+        self._spill[stream] += rest
+        if reading.prepared and not prepared:
+            watch.prepared()
+            self.go()
         if reading.measured and not known:
             watch.measured()
 
@@ -272,7 +317,10 @@ class Slot:
             return EngineState(status="gone")
 
     def close(self) -> None:
-        """Remove the container, also one whose create call was given up and that came late."""
+        """Remove the container, also one whose create call was given up and that came late. May be called
+        again.
+        """
+        self.leaked = ()
         try:
             made = self.container_id or self._late_container()
             if made is not None:
@@ -294,6 +342,11 @@ class Slot:
         return found.id if self.spec.labels.items() <= found.labels.items() else None
 
 
+def _between(stream: str, data: bytes) -> str:
+    text = f"wrote {data[:200].decode(errors='replace')!r}" if data else "ended"
+    return f"the container's {stream} {text} between two tests: what came before counts no longer"
+
+
 class PlainSlot(Slot):
     """For an image without a shell: the test is the container's own process. One test, one witness; what it
     writes comes back, files do not.
@@ -307,7 +360,7 @@ class PlainSlot(Slot):
     def open(self) -> None:
         """Create and attach; the test starts with its container."""
         began = time.monotonic()
-        self.container_id = self._engine.create(self.spec)
+        self.container_id = self._create()
         self._channel = self._engine.attach(self.container_id)
         self.create_seconds = time.monotonic() - began
 

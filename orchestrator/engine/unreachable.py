@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import EngineUnavailableError
+from orchestrator.errors import EngineUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +13,11 @@ CONNECT_SECONDS = 2.0
 """A socket that exists answers at once; a wrong address must not hold a user for longer. ORCH_CONNECT_SECONDS says
 otherwise: Podman starts three programs to tell its version, which an emulated machine does in 3 s.
 """
+AWAY_SECONDS = 300.0
+"""How long a run waits for an engine that went away: an upgrade restarts it in seconds, a machine that swaps may
+take minutes. ORCH_ENGINE_AWAY_SECONDS says otherwise.
+"""
+AWAY_VARIABLE = "ORCH_ENGINE_AWAY_SECONDS"
 
 
 def connect_seconds(env: Mapping[str, str]) -> float:
@@ -21,6 +26,15 @@ def connect_seconds(env: Mapping[str, str]) -> float:
         return max(0.1, float(env.get("ORCH_CONNECT_SECONDS", CONNECT_SECONDS)))
     except ValueError as error:
         raise EngineUnavailableError(f"ORCH_CONNECT_SECONDS is no number of seconds: {error}") from error
+
+
+def away_seconds(env: Mapping[str, str]) -> float:
+    """How long a run waits for an engine that went away. UsageError: the environment says no number."""
+    text = env.get(AWAY_VARIABLE, "")
+    try:
+        return max(0.0, float(text or AWAY_SECONDS))
+    except ValueError as error:
+        raise UsageError(f"{AWAY_VARIABLE} is no number of seconds: {text}") from error
 
 
 def no_engine(address: str, error: BaseException) -> EngineUnavailableError:

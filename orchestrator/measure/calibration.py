@@ -30,7 +30,7 @@ KEPT = 100
 """Calibrations remembered at most; the oldest go first."""
 SUBTRACTED = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_VERSION = 1
+_VERSION = 2
 """Part of every key: a change of the agent or of what is measured here makes older calibrations worthless."""
 
 
@@ -49,7 +49,7 @@ class Calibration:
     """Highest less lowest: what a corrected figure can be off by."""
     memory_floor_bytes: int | None
     memory_rise_bytes: int | None
-    """Peak above the floor."""
+    """What a test that does nothing needs itself, beyond the floor."""
     start_cpu_seconds: float | None
     """The runtime's start inside the cgroup, before the test's release."""
     start_memory_peak_bytes: int | None
@@ -93,11 +93,9 @@ def calibrate(usages: Sequence[Usage]) -> Calibration | None:
     if source is None or len(cpu) < len(usages):
         return None
     rises = [
-        max(0, usage.memory_peak_bytes - usage.memory_floor_bytes)
+        usage.memory_peak_bytes
         for usage in usages
-        if usage.memory_peak_bytes is not None
-        and usage.memory_floor_bytes is not None
-        and not usage.memory_peak_is_upper_bound
+        if usage.memory_peak_bytes is not None and not usage.memory_peak_is_upper_bound
     ]
     before = [usage.before_test for usage in usages]
     return Calibration(

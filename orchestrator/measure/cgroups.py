@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,12 @@ from orchestrator.measure.counters import Counters, parse_agent, parse_v1, parse
 __all__ = [
     "AGENT_FILES_V1",
     "AGENT_FILES_V2",
+    "AGENT_STAT_V1",
+    "AGENT_STAT_V2",
     "CgroupPaths",
     "Counters",
     "detect_version",
+    "is_frozen",
     "locate",
     "parse_agent",
     "parse_v1",
@@ -24,6 +28,7 @@ __all__ = [
     "read",
     "read_text",
     "remove",
+    "thaw",
 ]
 
 _READ_BYTES = 16384
@@ -90,6 +95,9 @@ AGENT_FILES_V1 = (
     "/sys/fs/cgroup/pids/pids.events",
     "/sys/fs/cgroup/blkio/blkio.throttle.io_service_bytes_recursive",
 )
+AGENT_STAT_V1 = "/sys/fs/cgroup/memory/memory.stat"
+AGENT_STAT_V2 = "/sys/fs/cgroup/memory.stat"
+"""Memory by its kinds: 2 ms of an agent, which reads it only where nobody can from outside."""
 AGENT_FILES_V2 = (
     "/sys/fs/cgroup/cpu.stat",
     "/sys/fs/cgroup/memory.current",
@@ -205,6 +213,29 @@ def process_ids(paths: CgroupPaths) -> tuple[int, ...]:
         if text:
             return tuple(int(line) for line in text.splitlines() if line.isdigit())
     return ()
+
+
+def is_frozen(paths: CgroupPaths) -> bool:
+    """Its processes do not run: somebody has stopped them by the freezer."""
+    for folder in paths.folders:
+        state = read_text(f"{folder}/freezer.state")
+        if state is not None and state.strip() != "THAWED":
+            return True
+        if "frozen 1" in (read_text(f"{folder}/cgroup.events") or ""):
+            return True
+    return False
+
+
+def thaw(paths: CgroupPaths) -> None:
+    """Let its processes run again, if we may: on v1 a frozen one does not die."""
+    for folder in paths.folders:
+        for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            with suppress(OSError):
+                descriptor = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(descriptor, word.encode())
+                finally:
+                    os.close(descriptor)
 
 
 def remove(paths: CgroupPaths) -> bool:

@@ -90,6 +90,21 @@ def _picked(text: str | None, *keys: str) -> dict[str, int]:
     return found
 
 
+_KINDS_V1 = ("total_rss", "total_cache", "total_shmem")
+_KINDS_V2 = ("anon", "file", "shmem")
+
+
+def parse_kinds(text: str, version: int) -> tuple[int | None, int | None, int | None]:
+    """Anonymous memory, all of files, and shared memory of a memory.stat."""
+    names = _KINDS_V2 if version == 2 else _KINDS_V1
+    found = _picked(text, *names)
+    if version == 1 and len(found) < len(names):  # a kernel or a controller without a hierarchy
+        local = _picked(text, *(name.removeprefix("total_") for name in names))
+        found = {f"total_{name}": number for name, number in local.items()} | found
+    anon, file, shmem = (found.get(name) for name in names)
+    return anon, file, shmem
+
+
 def _pressure(text: str | None) -> float | None:
     """`some avg10=1.23 …`, percent there, a ratio here."""
     found = _PRESSURE.search(text) if text else None
@@ -133,9 +148,7 @@ def parse_v1(files: Mapping[str, str]) -> Counters:
     No swap peak: memsw's peak and memory's peak are of different moments, so their difference is not one.
     """
     events = _keyed(files.get("memory.oom_control"))
-    memory = _picked(files.get("memory.stat"), "total_rss", "total_cache", "total_shmem")
-    if len(memory) < 3:  # a kernel or a controller without a hierarchy
-        memory = _picked(files.get("memory.stat"), "rss", "cache", "shmem") | memory
+    anon, file, shmem = parse_kinds(files.get("memory.stat", ""), 1)
     cpu, ticks = _keyed(files.get("cpu.stat")), _keyed(files.get("cpuacct.stat"))
     usage = _seconds(_whole(files.get("cpuacct.usage")), NANOSECONDS)
     user = _seconds(_whole(files.get("cpuacct.usage_user")), NANOSECONDS)
@@ -151,9 +164,9 @@ def parse_v1(files: Mapping[str, str]) -> Counters:
         cpu_system_seconds=system,
         memory_bytes=_whole(files.get("memory.usage_in_bytes")),
         memory_peak_bytes=_whole(files.get("memory.max_usage_in_bytes")),
-        anon_bytes=memory.get("total_rss", memory.get("rss")),
-        file_bytes=memory.get("total_cache", memory.get("cache")),
-        shmem_bytes=memory.get("total_shmem", memory.get("shmem")),
+        anon_bytes=anon,
+        file_bytes=file,
+        shmem_bytes=shmem,
         pids=_whole(files.get("pids.current")),
         pids_peak=_whole(files.get("pids.peak")),
         oom_kills=events.get("oom_kill"),
@@ -169,7 +182,7 @@ def parse_v1(files: Mapping[str, str]) -> Counters:
 
 def parse_v2(files: Mapping[str, str]) -> Counters:
     """Counters from v2 files by name (kernel's Documentation/admin-guide/cgroup-v2.rst)."""
-    memory = _picked(files.get("memory.stat"), "anon", "file", "shmem")
+    anon, file, shmem = parse_kinds(files.get("memory.stat", ""), 2)
     cpu = _keyed(files.get("cpu.stat"))
     read_bytes, write_bytes = _v2_io(files.get("io.stat"))
     return Counters(
@@ -178,9 +191,9 @@ def parse_v2(files: Mapping[str, str]) -> Counters:
         cpu_system_seconds=_seconds(cpu.get("system_usec"), MICROSECONDS),
         memory_bytes=_whole(files.get("memory.current")),
         memory_peak_bytes=_whole(files.get("memory.peak")),
-        anon_bytes=memory.get("anon"),
-        file_bytes=memory.get("file"),
-        shmem_bytes=memory.get("shmem"),
+        anon_bytes=anon,
+        file_bytes=file,
+        shmem_bytes=shmem,
         swap_peak_bytes=_whole(files.get("memory.swap.peak")),
         pids=_whole(files.get("pids.current")),
         pids_peak=_whole(files.get("pids.peak")),

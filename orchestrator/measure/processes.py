@@ -113,6 +113,19 @@ def owner_token() -> str:
     return f"{_boot_id()}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
+def owner_mark() -> str:
+    """The same for a name, without the boot: `pid_namespace.pid.start_time`."""
+    namespace = _boot_id().partition(".")[2] or "0"
+    return f"{namespace}.{os.getpid()}.{_start_time(os.getpid())}"
+
+
+def token_of_mark(mark: str) -> str:
+    """The token of the process with this mark, which was made since this machine was started."""
+    namespace, pid, start_time = mark.split(".")
+    boot = _boot_id().partition(".")[0]
+    return f"{boot}{'' if namespace == '0' else f'.{namespace}'}:{pid}:{start_time}"
+
+
 def owner_alive(token: str) -> bool:
     """True if the process of that token still runs, here and since then. A recycled pid has another start
     time, a reboot another boot id, a process of another pid namespace another namespace in it: of that

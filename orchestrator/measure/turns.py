@@ -17,7 +17,8 @@ from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_v1, parse_v2
+from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_kinds, parse_v1, parse_v2
+from orchestrator.measure.own import own_memory
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.model import Source, Usage
 
@@ -45,11 +46,12 @@ _FILES = {
         "pids.peak",
         "pids.events",
         "blkio.throttle.io_service_bytes_recursive",
+        "memory.stat",
     ),
-    2: ("cpu.stat", "memory.current", "memory.events", "pids.peak", "pids.events", "io.stat"),
+    2: ("cpu.stat", "memory.current", "memory.events", "pids.peak", "pids.events", "io.stat", "memory.stat"),
 }
 _LINES_V1 = ("cpu.stat", "memory.oom_control", "pids.events", "blkio.throttle.io_service_bytes_recursive")
-_READ_BYTES = 4096
+_READ_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,13 @@ class TurnReader:
         lines = tuple(files.get(name) for name in _LINES_V1)
         if self._parsed is None or self._parsed[0] != lines:
             self._parsed = lines, parse_v1(files)
+        anon, file, shmem = parse_kinds(files.get("memory.stat", ""), 1)
         try:
             return replace(
                 self._parsed[1],
+                anon_bytes=anon,
+                file_bytes=file,
+                shmem_bytes=shmem,
                 cpu_user_seconds=int(files["cpuacct.usage_user"]) / NANOSECONDS,
                 cpu_system_seconds=int(files["cpuacct.usage_sys"]) / NANOSECONDS,
                 pids_peak=int(files["pids.peak"]),
@@ -145,20 +151,23 @@ class Turn:
         """What the agent read of the peak, where that one was set back before the test."""
         return self.agent_after.memory_peak_bytes if self.after.peak_is_shared else None
 
-    def memory_peak(self) -> tuple[int | None, bool]:
-        """(bytes, whether that is an upper bound)."""
+    def charged_peak(self) -> tuple[int | None, int | None]:
+        """The most that was charged while it ran, in bytes, and how much of that is surely its own doing: less
+        where the peak may be that of the test before it, or after it.
+        """
         own = self.peak_by_agent
         if own is None:
             return self._peak_from_outside()
         earlier, early = self.agent_before.memory_peak_bytes, self.before.peak_bytes
         if not self.overlapped or earlier is None or early is None:
-            return own, False
+            return own, own
         if max(own, early) > earlier:  # it rose after the agent had read it: that was this test
-            return max(own, early), False
+            return max(own, early), max(own, early)
+        since = self.after.peak_bytes or 0
         if self._late:
-            return earlier, True
+            return earlier, min(own, since)
         # the same as before it, and not reached since it was set back: read before that, and the other one's
-        return own, own == earlier and (self.after.peak_bytes or 0) < own
+        return own, since if own == earlier and since < own else own
 
     @property
     def _late(self) -> bool:
@@ -166,16 +175,16 @@ class Turn:
         cpu = _growth(self.agent_before.cpu_seconds, self.agent_after.cpu_seconds)
         return self.overlapped and (cpu is None or self.seconds < _LATE_SHARE * cpu)
 
-    def _peak_from_outside(self) -> tuple[int | None, bool]:
+    def _peak_from_outside(self) -> tuple[int | None, int | None]:
         """Where the agent cannot see a peak since a moment: cgroup v2."""
         own, early = self.after.peak_bytes, self.before.peak_bytes
         if own is None:
-            return None, False
+            return None, None
         if self._late and early is not None:
-            return max(own, early), True
+            return max(own, early), own if own < early else 0
         now = self.after.counters.memory_bytes
         # what is charged now is the next test's, and may be what the peak is of
-        return own, self.followed and now is not None and own - now < _NEAR_BYTES
+        return own, 0 if self.followed and now is not None and own - now < _NEAR_BYTES else own
 
 
 _LATE_SHARE = 0.5
@@ -222,23 +231,33 @@ def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
     for name in _COUNTED:
         keep(name, _growth(getattr(first, name), getattr(last, name)))
     _keep_cpu(keep, first, last, _growth(turn.agent_before.cpu_seconds, turn.agent_after.cpu_seconds))
-    peak, peak_is_bound = turn.memory_peak()
-    keep("memory_peak_bytes", peak)
-    keep("pids_peak", last.pids_peak)
+    peak, surely = turn.charged_peak()
+    own = None
     floor = turn.agent_before.memory_bytes
+    if peak is not None:
+        own = own_memory(stood=floor, peak=peak, peak_at_least=surely, before=first, after=last, samples=samples)
+        keep("memory_peak_bytes", own.memory_bytes)
+        keep("page_cache_bytes", own.cache_bytes)
+    keep("memory_charged_peak_bytes", peak)
+    keep("pids_peak", last.pids_peak)
     keep("memory_floor_bytes", floor if floor is None or peak is None else min(floor, peak))
     for name, kind in _KINDS.items() if samples else ():
         seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
         keep(name, max(seen, default=None))
     sources, missing = _origins(tuple(figures), turn.peak_by_agent is not None)
     # pids.peak cannot be set back: it is this test's only if it rose
-    bounds = () if last.pids_peak is None or last.pids_peak > (first.pids_peak or 0) else ("pids_peak",)
+    bounds: tuple[str, ...] = ()
+    if last.pids_peak is not None and last.pids_peak <= (first.pids_peak or 0):
+        bounds = ("pids_peak",)
+    if own is not None and own.at_most:
+        bounds = ("memory_peak_bytes", *bounds)
     return Usage(
         **figures,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
         sources=sources,
         missing=missing,
         upper_bounds=bounds,
-        memory_peak_is_upper_bound=peak_is_bound,
+        memory_peak_is_upper_bound=own is not None and own.at_most,
+        memory_peak_is_lower_bound=own is not None and own.at_least,
     )
 
 
@@ -263,7 +282,9 @@ def _growth(first: float | None, last: float | None) -> float | None:
 @lru_cache(maxsize=256)
 def _origins(names: tuple[str, ...], peak_by_agent: bool) -> tuple[dict[str, Source], dict[str, str]]:
     """Sources of these figures, and why others are missing: one pair for all tests that have the same ones."""
-    by_agent = {"cpu_seconds", "memory_floor_bytes", "memory_peak_bytes" if peak_by_agent else ""}
+    by_agent = {"cpu_seconds", "memory_floor_bytes"}
+    if peak_by_agent:
+        by_agent |= {"memory_peak_bytes", "memory_charged_peak_bytes"}
     sources = {name: Source.AGENT if name in by_agent else Source.KERNEL for name in names}
     return sources, {name: reason for name, reason in _ALL_MISSING.items() if name not in sources}
 
@@ -277,6 +298,8 @@ _ALL_MISSING = {
             "cpu_system_seconds",
             "memory_peak_bytes",
             "memory_floor_bytes",
+            "memory_charged_peak_bytes",
+            "page_cache_bytes",
             "pids_peak",
         ),
         _DEFAULT,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.measure import crosscheck
 from orchestrator.measure.counters import NANOSECONDS, Counters
+from orchestrator.measure.own import OwnMemory, cache_of, own_memory
 from orchestrator.model import Source, Usage
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ _LOCAL = ("throttled_periods", "throttled_seconds")
 _EVENTS = ("oom_kills", "pids_limit_hits")
 _PEAKS = ("memory_peak_bytes", "swap_peak_bytes", "pids_peak")
 _PRESENT = {"memory_peak_bytes": "memory_bytes", "pids_peak": "pids"}
+_MEMORY = "memory_peak_bytes"
 _FLOOR = "memory_floor_bytes"
+_CHARGED = "memory_charged_peak_bytes"
+_CACHE = "page_cache_bytes"
 _KINDS = {"anon_peak_bytes": "anon_bytes", "file_peak_bytes": "file_bytes", "shmem_peak_bytes": "shmem_bytes"}
 _REASONS = {
     "anon_peak_bytes": "no sample was taken while the test ran",
@@ -40,7 +44,10 @@ _REASONS = {
 }
 _FLOOR_REASON = "nothing was read when the test was released"
 _LOCAL_REASON = "it is counted in the container's own cgroup, which was gone before it could be read"
-_FIGURES = (*_CPU, *_IO, *_LOCAL, *_EVENTS, *_PEAKS, _FLOOR, *_KINDS)
+_EMPTY = Counters(anon_bytes=0, file_bytes=0, shmem_bytes=0)
+"""A cgroup that was new when the test began."""
+_CACHE_REASON = "memory was not read by its kinds before the test and after it"
+_FIGURES = (*_CPU, *_IO, *_LOCAL, *_EVENTS, *_PEAKS, _FLOOR, _CHARGED, _CACHE, *_KINDS)
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -119,18 +126,21 @@ def combine(
     for name in (*_LOCAL, *_EVENTS):
         _keep_highest(found, name, _counted(name, parent, inside))
     peaked = tuple(span for span in (parent, own, agent) if span.end is not None)
-    upper_bounds = tuple([name for name in _PEAKS if _peak(found, name, peaked)])
+    upper_bounds = [name for name in _PEAKS if _peak(found, name, peaked)]
     for name in _PEAKS:
         if name not in found:
             _keep_seen(found, name, stats, samples, samples_source)
-    _keep_floor(found, parent, agent)
+    own_memory = _keep_own(found, parent, agent, samples, risen=_MEMORY not in upper_bounds)
+    if own_memory is not None and own_memory.at_most and _MEMORY not in upper_bounds:
+        upper_bounds.append(_MEMORY)
     for name, kind in _KINDS.items():
         _keep_highest(found, name, _by_kind(kind, running, samples, samples_source))
     return _usage(
         found,
         reason,
         local=kernel is not None and kernel.events_are_local,
-        upper_bounds=upper_bounds,
+        upper_bounds=tuple(upper_bounds),
+        lower_bound=own_memory is not None and own_memory.at_least,
         disagreements=crosscheck.disagreements(
             parent=_comparable(parent),
             agent=_comparable(agent),
@@ -226,16 +236,50 @@ def _keep_seen(
             return
 
 
-def _keep_floor(found: Found, parent: _Span, agent: _Span) -> None:
-    """Store what was charged at the release: read a moment before the peak begins, and memory of the runtime's
-    start is given back late, so that it may be above the peak; then the peak is it.
+def _keep_own(
+    found: Found, parent: _Span, agent: _Span, samples: Sequence[Sample], *, risen: bool
+) -> OwnMemory | None:
+    """Store what was charged in all, what stood at the release, and what the test needed beyond that; `risen`: the
+    peak is the test's. What stood is read a moment before the peak begins, and memory of the runtime's start is
+    given back late, so that it may be above the peak; then the peak is it.
     """
+    inside, outside = agent.first("memory_bytes"), parent.first("memory_bytes")
+    charged = found.get(_MEMORY)
+    by_agent = charged is not None and charged[1] is Source.AGENT
+    first, second = ((inside, agent.source), (outside, parent.source))[:: 1 if by_agent else -1]
+    stood = first if first[0] is not None else second
+    if stood[0] is not None:
+        found[_FLOOR] = (stood[0] if charged is None else min(charged[0], stood[0]), stood[1])
+    if charged is None:
+        return None
+    if stood[0] is None and parent.end is not None and parent.start is None:
+        stood = (0, parent.source)  # all that was ever charged to it was while the test ran
+    before, after = _kinds_around(parent, agent, samples)
+    own = own_memory(
+        stood=None if stood[0] is None else int(stood[0]),
+        peak=int(charged[0]),
+        peak_at_least=None if risen else 0,
+        before=before,
+        after=after,
+        samples=samples,
+    )
+    found[_CHARGED], found[_MEMORY] = charged, (own.memory_bytes, charged[1])
+    if own.cache_bytes is not None:
+        found[_CACHE] = (own.cache_bytes, parent.source)
+    return own
+
+
+def _kinds_around(
+    parent: _Span, agent: _Span, samples: Sequence[Sample]
+) -> tuple[Counters | Sample, Counters | Sample]:
+    """Readings of the kinds of memory at the start and at the end, of one cgroup."""
     for span in (parent, agent):
-        value = span.first("memory_bytes")
-        if value is not None:
-            peak = found.get("memory_peak_bytes")
-            found[_FLOOR] = (value if peak is None else min(peak[0], value), span.source)
-            return
+        unread = _EMPTY if span is parent else Counters()
+        start, end = span.start or unread, span.end or Counters()
+        if cache_of(start) is not None and cache_of(end) is not None:
+            return start, end
+    known = [sample for sample in samples if cache_of(sample) is not None]
+    return (known[0], known[-1]) if known else (Counters(), Counters())
 
 
 def _by_kind(
@@ -255,6 +299,7 @@ def _usage(
     *,
     local: bool,
     upper_bounds: tuple[str, ...] = (),
+    lower_bound: bool = False,
     disagreements: Mapping[str, str] = _NOTHING,
     before_test: Mapping[str, float] = _NOTHING,
 ) -> Usage:
@@ -263,7 +308,8 @@ def _usage(
         **whole,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
         sources=_sources(tuple([(name, source) for name, (_, source) in found.items()])),
         missing=_missing(tuple([name for name in _FIGURES if name not in found]), reason, local=local),
-        memory_peak_is_upper_bound="memory_peak_bytes" in upper_bounds,
+        memory_peak_is_upper_bound=_MEMORY in upper_bounds,
+        memory_peak_is_lower_bound=lower_bound,
         upper_bounds=upper_bounds,
         disagreements=disagreements,
         before_test=before_test,
@@ -282,7 +328,7 @@ def _sources(sources: tuple[tuple[str, Source], ...]) -> Mapping[str, Source]:
 def _missing(names: tuple[str, ...], reason: str | None, *, local: bool) -> Mapping[str, str]:
     """Why each figure is missing. `local`: the parent's cgroup does not count its children's events."""
     reasons = dict(_REASONS)
-    reasons |= dict.fromkeys(_LOCAL, _LOCAL_REASON) | {_FLOOR: _FLOOR_REASON}
+    reasons |= dict.fromkeys(_LOCAL, _LOCAL_REASON) | {_FLOOR: _FLOOR_REASON, _CACHE: _CACHE_REASON}
     if local:
         reasons |= dict.fromkeys(_EVENTS, _LOCAL_REASON)
         reasons["swap_peak_bytes"] = "cgroup v1 keeps no peak of swap"

@@ -9,11 +9,14 @@ from orchestrator.reports.grid import Column, Figure
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from orchestrator.model import Usage
+
 TEST = Column(key="test", title="test", flexible=True)
 PROFILE = Column(key="profile", title="profile", optional=True)
 OUTCOME = Column(key="outcome", title="outcome")
 OUTCOME_IF_WIDE = Column(key="outcome", title="outcome", optional=True)
 MEMORY = Column(key="memory_peak_bytes", title="memory", right=True)
+SHARED_IF_WIDE = Column(key="memory_floor_bytes", title="shared", right=True, optional=True)
 LIMIT = Column(key="limit_memory_bytes", title="limit", right=True, optional=True)
 RATIO = Column(key="memory_ratio", title="of limit", right=True)
 CPU = Column(key="cpu_seconds", title="cpu", right=True)
@@ -51,3 +54,10 @@ def number(value: float | None) -> Figure:
 def time_text(moment: datetime) -> str:
     """To the minute, in UTC."""
     return moment.strftime("%Y-%m-%dT%H:%MZ")
+
+
+def in_own_memory(usage: Usage) -> Figure:
+    """What a test itself needed of memory, or the bound that is known of it."""
+    return Figure(
+        usage.memory_peak_bytes, "bytes", usage.memory_peak_is_upper_bound, usage.memory_peak_is_lower_bound
+    )

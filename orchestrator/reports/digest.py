@@ -18,7 +18,7 @@ from orchestrator.reports.terminal import by_gravity, gravity_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from orchestrator.model import Attempt, OutputLog, Run, RunStatus, TestResult, Violation
+    from orchestrator.model import Attempt, LeftOut, OutputLog, Run, RunStatus, TestResult, Violation
 
 MAX_OUTPUTS = 30
 """So many failures are told of with what they printed, and so many passes."""
@@ -65,6 +65,8 @@ class Digest:
     def __init__(self) -> None:
         self.tests = 0
         self.flaky_tests = 0
+        self.absent_tests = 0
+        """Cases that were asked for and do not exist; they count as skipped."""
         self.outcomes: Counter[Outcome] = Counter()
         self.passed_kinds: Counter[str] = Counter()
         """How tests passed that did not simply pass; in the order of the first of each."""
@@ -114,6 +116,7 @@ class Digest:
         for result in results:
             self.tests += 1
             self.outcomes[result.outcome] += 1
+            self.absent_tests += result.final.absent
             self._list(result)
             final = result.final
             if final.violations:
@@ -172,6 +175,8 @@ class RunSummary:
     digest: Digest
     not_run: tuple[str, ...] = ()
     """Ids of planned tests that were not run, because the run was stopped."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the search for tests came upon and could not plan."""
     duration_seconds: float
     exit_code: int
     ledger: Ledger = field(default_factory=Ledger)

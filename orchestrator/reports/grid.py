@@ -34,6 +34,8 @@ class Figure:
     none: always empty, for people."""
     upper_bound: bool = False
     """The true value may be lower."""
+    lower_bound: bool = False
+    """The true value may be higher."""
 
     def __str__(self) -> str:
         if self.unit in ("change", "none"):
@@ -41,7 +43,7 @@ class Figure:
         if self.value is None:
             return UNKNOWN
         if self.unit == "bytes":
-            return ("≤" if self.upper_bound else "") + format_bytes(self.value)
+            return ("≤" if self.upper_bound else "≥" if self.lower_bound else "") + format_bytes(self.value)
         if self.unit == "seconds":
             return format_duration(self.value)
         return format_ratio(self.value) if self.unit == "ratio" else f"{self.value:.10g}"

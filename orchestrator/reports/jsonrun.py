@@ -58,6 +58,7 @@ def _run_fields(run: Run) -> Document:
         "started_at": run.started_at,
         "argv": [redact(argument) for argument in run.argv],
         "project": run.project,
+        "project_id": run.project_id,
         "config_digest": run.config_digest,
         "orch_version": run.orch_version,
         "engine": {**fields_of(run.engine), "address": redact(run.engine.address)},
@@ -76,6 +77,7 @@ def _end_fields(summary: RunSummary) -> Document:
         "exit_code": summary.exit_code,
         "counts": dict(summary.counts),
         "not_run": summary.not_run,
+        "left_out": [{"path": left.path, "reason": left.reason} for left in summary.left_out],
     }
 
 

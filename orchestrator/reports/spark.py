@@ -11,7 +11,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 _PLAIN = "_.,-~+*#"
 """The same heights in ASCII, one column each too."""
 
-_ASCII = str.maketrans({**dict(zip(BLOCKS, _PLAIN, strict=True)), "…": "~", "≤": "<", "±": "~"})
+_ASCII = str.maketrans({**dict(zip(BLOCKS, _PLAIN, strict=True)), "…": "~", "≤": "<", "≥": ">", "±": "~"})
 
 
 def sparkline(values: Sequence[float]) -> str:

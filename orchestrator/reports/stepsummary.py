@@ -23,7 +23,7 @@ from orchestrator.reports.digest import MAX_ROWS, memory_ratio
 from orchestrator.reports.grid import Column, Table
 from orchestrator.reports.markdown import escaped, table_text
 from orchestrator.reports.output import output_lines
-from orchestrator.reports.summary import count_line
+from orchestrator.reports.summary import count_line, left_out_lines
 from orchestrator.reports.terminal import remark_of
 from orchestrator.reports.text import bounded, one_line, plural, visible
 from orchestrator.reports.violations import violations_table
@@ -69,6 +69,8 @@ def _sections(summary: RunSummary, troubles: Sequence[Trouble]) -> Iterator[str]
     digest = summary.digest
     word = "failed" if summary.exit_code else "passed"
     yield f"## orch: {escaped(summary.run.project)} {word}\n\n{escaped(count_line(summary))}\n"
+    for text in left_out_lines(summary):
+        yield f"\n{escaped(text)}\n"
     if digest.failures:
         yield _titled("Failures", _results_table(digest.failures), digest.failed_tests)
     if digest.flaky:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from collections import Counter
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,7 +33,6 @@ from orchestrator.reports.text import (
 )
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Sequence
 
     from orchestrator.model import Ledger, Run, TestResult
@@ -67,6 +67,7 @@ def summary_lines(
     if lines:
         lines.append("")
     lines.append(count_line(summary))
+    lines += left_out_lines(summary)
     lines += closing_lines(summary, columns=columns)
     lines += ledger_lines(summary.ledger)
     return lines
@@ -168,6 +169,12 @@ def count_line(summary: RunSummary) -> str:
     front = f"{'Summary':>{VERB_COLUMNS}} [{summary.duration_seconds:5.1f}s]"
     stopped = " interrupted," if summary.status is RunStatus.INTERRUPTED else ""
     return f"{front}{stopped} {digest.tests} run: {', '.join(parts)}"
+
+
+def left_out_lines(summary: RunSummary) -> list[str]:
+    """How many tests the search came upon that cannot run, a line for each reason."""
+    reasons = Counter(left.reason for left in summary.left_out)
+    return [f"{number} not run: {reason.value}" for reason, number in reasons.items()]
 
 
 def _kinds(kinds: Counter[str]) -> str:

@@ -13,10 +13,12 @@ from orchestrator.reports.columns import (
     OUTCOME,
     PROFILE,
     RUN,
+    SHARED_IF_WIDE,
     TEST,
     as_ratio,
     count,
     in_bytes,
+    in_own_memory,
     in_seconds,
     number,
     time_text,
@@ -138,7 +140,8 @@ _STAGES = ("queue", "create", "start", "teardown")
 
 def attempts_table(rows: Sequence[AttemptRow]) -> Table:
     """The attempts of one run."""
-    columns = (TEST, count("attempt", "try"), PROFILE, OUTCOME, DURATION, MEMORY, LIMIT, CPU_IF_WIDE)
+    memory = (MEMORY, SHARED_IF_WIDE, LIMIT)
+    columns = (TEST, count("attempt", "try"), PROFILE, OUTCOME, DURATION, *memory, CPU_IF_WIDE)
     return Table(
         name="attempts",
         columns=(
@@ -154,7 +157,8 @@ def attempts_table(rows: Sequence[AttemptRow]) -> Table:
                 row.profile,
                 row.outcome.value,
                 in_seconds(row.timings.test_seconds),
-                Figure(row.usage.memory_peak_bytes, "bytes", row.usage.memory_peak_is_upper_bound),
+                in_own_memory(row.usage),
+                in_bytes(row.usage.memory_floor_bytes),
                 in_bytes(row.limits.memory_bytes),
                 in_seconds(row.usage.cpu_seconds),
                 number(len(row.violations)),

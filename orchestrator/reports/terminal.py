@@ -24,13 +24,15 @@ from orchestrator.reports.text import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.model import Assignment, Attempt, Run, Sample, TestResult, Violation
+    from orchestrator.model import Assignment, Attempt, Run, Sample, TestResult, Usage, Violation
 
 VERB_COLUMNS = 10
 PROFILE_COLUMNS = 8
 """Width of the profile's column where the plan's profiles are not known."""
 REMARK_CHARACTERS = 400
 _MIN_ID_COLUMNS = 20
+_SHARED_BYTES = 4 << 20
+"""An agent alone, and what little its tests leave in the page cache, is no more."""
 _INDENT = " " * (VERB_COLUMNS + 1)
 _GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
 
@@ -78,10 +80,10 @@ def columns_of(
     cpu_seconds: float | None,
     profile: str,
     profile_columns: int,
-    upper_bound: bool = False,
+    bound: str = "",
 ) -> str:
-    """All of a line before the test's id."""
-    used = ("≤" if upper_bound else "") + format_bytes(memory_bytes)
+    """All of a line before the test's id. `bound`: what stands before the figure of memory if it is one."""
+    used = bound + format_bytes(memory_bytes)
     memory = f"{used}/{format_bytes(memory_limit_bytes)}"
     cpu = f"cpu {format_cpu(cpu_seconds)}"
     return (
@@ -101,21 +103,35 @@ def _result_columns(result: TestResult, profile_columns: int) -> str:
         cpu_seconds=usage.cpu_seconds,
         profile=profile.name,
         profile_columns=profile_columns,
-        upper_bound=usage.memory_peak_is_upper_bound,
+        bound=memory_bound(usage),
     )
+
+
+def memory_bound(usage: Usage) -> str:
+    """What stands before the figure of a test's memory, if it is only a bound."""
+    return "≤" if usage.memory_peak_is_upper_bound else "≥" if usage.memory_peak_is_lower_bound else ""
+
+
+def shared_of(usage: Usage) -> str:
+    """What stood charged before the test, where it is worth a word."""
+    floor = usage.memory_floor_bytes
+    return f"+{format_bytes(floor)} shared" if floor is not None and floor >= _SHARED_BYTES else ""
 
 
 def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS, with_remark: bool = True) -> str:
     """A finished test on one plain line, for pipes and CI logs."""
     text = _result_columns(result, profile_columns) + one_line(key_of(result.final.assignment))
     remark = remark_of(result) if with_remark else ""
-    return f"{text}    {remark}" if remark else text
+    return "    ".join(filter(None, (text, shared_of(result.final.evidence.usage), remark)))
 
 
 def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> tuple[str, ...]:
     """A finished test for a terminal of `columns`: the id shortened in the middle, a long remark below."""
     remark = remark_of(result)
     text = bare_line(result, columns=columns, profile_columns=profile_columns)
+    shared = shared_of(result.final.evidence.usage)
+    if shared and cells(text) + 4 + cells(shared) <= columns:
+        text = f"{text}    {shared}"
     if not remark:
         return (text,)
     if cells(text) + 4 + cells(remark) <= columns:

@@ -9,19 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import NoTestsError, UsageError
 from orchestrator.globs import compile_glob
-from orchestrator.model import Granularity, Runner, Suite, Test, TestId
+from orchestrator.model import Granularity, LeftOut, LeftOutReason, Runner, Suite, Test, TestId
 from orchestrator.suites import command, pytest, shell
 from orchestrator.suites.arguments import environment
 from orchestrator.suites.cases import CannotListError, ListedCase, custom_names, list_cases
+from orchestrator.suites.pytest_settings import pytest_files
 from orchestrator.suites.source import Source, read_source
-from orchestrator.suites.walk import files_below, inside
+from orchestrator.suites.walk import files_behind, files_below, inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from orchestrator.suites.pytest_settings import PytestFiles
+
 _log = logging.getLogger(__name__)
+_NAMED = 5
+"""Tests that a notice about tests which are not run names at most."""
 _UNMARKED: frozenset[str] = frozenset()
 """Most tests have no markers. Python makes each empty set anew: 216 bytes of each test that is planned."""
 
@@ -33,18 +38,22 @@ def discover(
     *,
     environ: Mapping[str, str] | None = None,
     notice: Callable[[str], None] = _log.warning,
+    left_out: Callable[[LeftOut], None] = lambda _: None,
 ) -> tuple[Test, ...]:
     """The tests among `paths` (as typed: relative to the working directory or absolute; a file, a folder or
     `file::case`; none: all of the project), sorted by path and case. The first suite that matches wins.
 
-    `environ` is where `pass_env` is read from (os.environ). `notice` gets one sentence for each file that
-    was named but matches no suite, cannot be read, or cannot be run under its name.
-    UsageError: a path that does not exist or lies outside `root`, an impossible case or suite.
+    `environ` is where `pass_env` is read from (os.environ). `left_out` gets each test that a search came upon and
+    that cannot run; `notice` a sentence for each reason of these, and for each file that cannot be read or will
+    fail for its name.
+    NoTestsError: what was asked for by name cannot run: it does not exist, lies outside `root`, matches no suite.
+    UsageError: an impossible case or suite.
     """
     finder = _Finder(suites, root, os.environ if environ is None else environ, notice)
     whole, cases = finder.select(paths)
     tests = [test for path in whole for test in finder.tests_of_file(path)]
     tests += [finder.test_of_case(path, case) for path, case in cases if path not in whole]
+    finder.tell_left_out(left_out)
     return tuple(sorted(tests, key=lambda test: (test.id.path, test.id.case or "")))
 
 
@@ -66,6 +75,8 @@ class _Finder:
         self.root = os.path.realpath(root)
         self.notice = notice
         self.matchers = [_matcher(suite, environ) for suite in suites]
+        self.of_pytest = _pytest_files(suites, self.root)
+        self.left_out: dict[str, LeftOutReason] = {}
 
     def select(self, paths: Sequence[str]) -> tuple[set[str], set[tuple[str, str]]]:
         """Files that are wanted whole, and (file, case) pairs."""
@@ -77,14 +88,50 @@ class _Finder:
             if os.path.isdir(f"{self.root}/{relative}"):  # noqa: PTH112 - text all the way, for speed
                 if case is not None:
                     raise UsageError(f"{typed!r}: a folder has no cases", remedy="name a file before the `::`")
-                found = files_below(self.root, relative, self.notice)
-                whole.update(path for path in found if self._matcher(path) and self._can_be_named(path))
-            elif self._is_test(relative, typed):
-                if case is None:
-                    whole.add(relative)
-                else:
-                    cases.add((relative, case))
+                whole.update(self._found_below(relative, everywhere=bool(paths)))
+                continue
+            self._check_named(relative, typed)
+            if case is None:
+                whole.add(relative)
+            else:
+                cases.add((relative, case))
         return whole, cases
+
+    def _found_below(self, folder: str, *, everywhere: bool) -> Iterator[str]:
+        """Tests below a folder. `everywhere`: it was named, and is not just the whole project."""
+        for path in files_below(self.root, folder, self._missed):
+            if not self._matcher(path):
+                if self.of_pytest is not None and self.of_pytest.collects(path, everywhere=everywhere):
+                    self._leave_out(path, LeftOutReason.NO_SUITE, unless_excluded=True)
+            elif (reason := _cannot_be_named(path)) is not None:
+                self._leave_out(path, reason)
+            else:
+                yield path
+
+    def _missed(self, path: str, reason: LeftOutReason) -> None:
+        """A link that is not followed, or a folder that cannot be read."""
+        if reason is LeftOutReason.UNREADABLE:
+            self._leave_out(path, reason)
+            return
+        for name in files_behind(f"{self.root}/{path}"):
+            if name is None:
+                self._leave_out(f"{path}/", reason)
+            elif self._matcher(file := f"{path}/{name}" if name else path):
+                self._leave_out(file, reason)
+
+    def _leave_out(self, path: str, reason: LeftOutReason, *, unless_excluded: bool = False) -> None:
+        if not unless_excluded or not any(matcher.exclude(path) for matcher in self.matchers):
+            self.left_out[path.encode(errors="backslashreplace").decode()] = reason
+
+    def tell_left_out(self, left_out: Callable[[LeftOut], None]) -> None:
+        """Hand over what cannot run, and say so once for each reason."""
+        by_reason: dict[LeftOutReason, list[str]] = {}
+        for path, reason in sorted(self.left_out.items()):
+            left_out(LeftOut(path=path, reason=reason))
+            by_reason.setdefault(reason, []).append(path)
+        for reason, found in by_reason.items():
+            more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+            self.notice(f"{len(found)} not run: {reason.value}: {', '.join(map(repr, found[:_NAMED]))}{more}")
 
     def tests_of_file(self, path: str) -> Iterator[Test]:
         """The file as one test, or one test for each of its cases where the suite asks for that."""
@@ -135,39 +182,33 @@ class _Finder:
     def _relative(self, typed: str, place: str) -> str:
         """`place` relative to the root; checked to exist and, links resolved, to lie inside the root."""
         absolute = os.path.abspath(place)  # noqa: PTH100 - as above
-        if "\0" in place or not os.path.exists(absolute):  # noqa: PTH110 - Path.exists raises for odd names
-            raise UsageError(
+        if "\0" in place or not os.path.lexists(absolute):
+            raise NoTestsError(
                 f"path {typed!r} does not exist", remedy="paths are relative to the working directory"
             )
         if not inside(os.path.realpath(absolute), self.root):
-            raise UsageError(
-                f"path {typed!r} is outside the project {str(self.root)!r}",
+            raise NoTestsError(
+                f"path {typed!r} leads outside the project {str(self.root)!r}",
                 remedy="containers see the project only; give --config of the project that it belongs to",
             )
+        if not os.path.exists(absolute):  # noqa: PTH110 - Path.exists raises for odd names
+            raise NoTestsError(f"path {typed!r} is a link to what does not exist", remedy="mend the link")
         if inside(absolute, self.typed_root):  # a link inside the project keeps the name the user gave
             return os.path.relpath(absolute, self.typed_root)
         return os.path.relpath(os.path.realpath(absolute), self.root)
 
-    def _is_test(self, path: str, typed: str) -> bool:
+    def _check_named(self, path: str, typed: str) -> None:
+        """NoTestsError for a path that was asked for by name and cannot run."""
         if not os.path.isfile(f"{self.root}/{path}"):  # noqa: PTH113 - as above
-            raise UsageError(f"path {typed!r} is neither a file nor a folder")
+            raise NoTestsError(f"path {typed!r} is neither a file nor a folder", remedy="name another one")
         if not self._matcher(path):
-            self.notice(f"{typed!r} matches no suite, it is not run")
-            return False
-        return self._can_be_named(path)
-
-    def _can_be_named(self, path: str) -> bool:
-        """False, with a notice, where the name cannot travel to a container unchanged."""
-        reason = None
-        if "{output_dir}" in path:
-            reason = "its name contains {output_dir}, which stands for the outputs folder in commands"
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            reason = "its name is not UTF-8"
-        if reason:
-            self.notice(f"{path!r} is not run: {reason}; rename it")
-        return reason is None
+            raise NoTestsError(
+                f"{typed!r} matches no suite",
+                remedy="add it to a suite's `match` in profiles.yaml, or leave it out",
+            )
+        reason = _cannot_be_named(path)
+        if reason is not None:
+            raise NoTestsError(f"{typed!r} cannot run: {reason.value}", remedy="rename it")
 
     def _matcher(self, path: str) -> _Matcher | None:
         for matcher in self.matchers:
@@ -194,6 +235,24 @@ def _matcher(suite: Suite, environ: Mapping[str, str]) -> _Matcher:
     defaults = pytest.DEFAULT_ENV if suite.runner is Runner.PYTEST else {}
     env = environment(suite, environ, defaults)
     return _Matcher(suite=suite, env=env, match=_any_of(suite.match), exclude=_any_of(suite.exclude))
+
+
+def _pytest_files(suites: Sequence[Suite], root: str) -> PytestFiles | None:
+    """What pytest collects by the project's own `python_files`; None: no suite runs pytest, or it has none."""
+    if not any(suite.runner is Runner.PYTEST for suite in suites):
+        return None
+    return pytest_files(Path(root))
+
+
+def _cannot_be_named(path: str) -> LeftOutReason | None:
+    """Why the name cannot travel to a container unchanged; None: it can."""
+    if "{output_dir}" in path:
+        return LeftOutReason.PLACEHOLDER
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return LeftOutReason.NOT_UTF8
+    return None
 
 
 def _any_of(patterns: Iterable[str]) -> Callable[[str], object]:

@@ -23,6 +23,7 @@ DEFAULT_ENV: Mapping[str, str] = {"PYTHONDONTWRITEBYTECODE": "1"}  # the sources
 SKIP_EXIT_CODES = frozenset({5})
 """pytest's "no tests collected"."""
 
+_USAGE_ERROR = 4
 _SECRET = secrets.token_bytes(16)
 _SUITE_OPTION = "junit_suite_name=orch-"
 
@@ -67,6 +68,14 @@ def report_name(argv: Sequence[str]) -> str | None:
 def ended_early(stdout: bytes) -> bool:
     """Whether pytest's closing lines say that `pytest.exit()` was called, with tests left."""
     return b"!!! _pytest.outcomes.Exit: " in stdout
+
+
+def lacks_case(case: str | None, exit_code: int | None, stderr: bytes) -> bool:
+    """True if pytest says that it has no such case: its usage error, and the line that names it.
+
+    pytest alone can say it: classes inherit, parameters and whole cases are made at run time.
+    """
+    return case is not None and exit_code == _USAGE_ERROR and b"ERROR: not found: " in stderr
 
 
 def case_name(argv: Sequence[str], classname: str, name: str) -> str:

@@ -146,7 +146,7 @@ def _out_of_memory(evidence: Evidence) -> bool:
     if kills is not None:
         return kills > 0
     limit = evidence.attestation.effective_memory_bytes if evidence.attestation else None
-    peak = evidence.usage.memory_peak_bytes
+    peak = evidence.usage.memory_charged_peak_bytes
     flagged = evidence.engine is not None and evidence.engine.oom_killed is True
     return flagged and limit is not None and peak is not None and peak >= limit
 

@@ -168,3 +168,17 @@ def test_the_database_is_where_it_says(past: Past, tmp_path: Path) -> None:
     past.orch("run", "test/good.test.sh", "--db", f"sqlite:///{elsewhere}")
     assert elsewhere.stat().st_size > 0
     assert elsewhere.stat().st_mode & 0o022 == 0
+
+
+def test_a_renamed_folder_keeps_its_history(tmp_path: Path) -> None:
+    """CASES B6."""
+    before = Orch(project=write_files(tmp_path / "before", {"test/a.test.sh": "exit 0\n"}))
+    before("run")
+    after = Orch(project=before.project.rename(tmp_path / "after"))
+    after("run")
+    (row,) = json.loads(after("offenders", "--by", "duration", "--format", "json").stdout)["offenders"]
+    assert row["attempts"] == 2
+    runs = json.loads(after("runs", "list", "--format", "json").stdout)["runs"]
+    assert len(runs) == 2
+    told = after("report")
+    assert "other project" not in told.stderr

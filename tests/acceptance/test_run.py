@@ -111,7 +111,6 @@ def test_nothing_selected_is_4_unless_told_otherwise(make_project: Callable[...,
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere/"], "does not exist"),
         (["--profile", "standrad"], "standard"),
         (["-E", "test(("], ""),
         (["--rerun", "deadbeef"], "deadbeef"),

@@ -15,7 +15,7 @@ import pytest
 from orchestrator.engine.base import ContainerSpec
 from orchestrator.engine.fake import FakeEngine
 from orchestrator.errors import ConflictError, EngineError, ImageError, NotFoundError
-from tests.handmade import OPEN_SECCOMP
+from tests.handmade import OPEN_SECCOMP, make_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -395,6 +395,24 @@ def test_a_build_on_an_image_that_does_not_exist(maker: Maker) -> None:
 def test_a_pull_that_cannot_be(maker: Maker) -> None:
     with pytest.raises(ImageError, match="pulling localhost:1/no/such:image"):
         maker.engine.pull("localhost:1/no/such:image", 20)
+
+
+def test_files_are_added_to_an_image_and_read_from_it(maker: Maker) -> None:
+    name = f"orch-contract-files:{maker.mark[:12]}"
+    engine = maker.engine
+    try:
+        made = engine.add_files(maker.image, make_tar({"deep/one": b"1", "two": b""}), name, {"of": "a test"})
+        assert engine.find_image(name) == made != maker.image
+        assert engine.image_labels(made)["of"] == "a test"
+        assert engine.read_files(made, ("/deep/one", "/two", "/deep/none", "/deep")) == {
+            "/deep/one": b"1",
+            "/two": b"",
+        }
+        assert engine.read_files(maker.image, ("/two",)) == {}
+    finally:
+        engine.remove_image(name)
+    with pytest.raises(NotFoundError):
+        engine.add_files("sha256:" + "0" * 64, make_tar({}), name, {})
 
 
 def test_import_rootfs_with_labels(maker: Maker) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.engine.agent_shell import ORDINARY_SHELL, SHELL
+from orchestrator.engine.hardening import START, STREAMS_DIR, agent_text
 from orchestrator.measure.calibration import calibrate, corrected
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Outcome
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
+READABLE = START.replace(SHELL, ORDINARY_SHELL)
+"""Starts the agent in a shell that its user can read."""
 
 
 class Disobedient:
@@ -102,8 +106,9 @@ def test_a_capability_given_back_is_in_the_bounding_set(
         ({"seccomp": "unconfined"}, "a seccomp profile asked, seccomp mode 0 in the kernel"),
         ({"user": "1002:1002"}, "user: 1001:1001 asked, 1002:1002 by the engine's inspect"),
         ({"read_only_root": False}, "read-only root: True asked, False by the engine's inspect"),
+        ({"argv": ("-c", READABLE, agent_text(), STREAMS_DIR)}, "tests can read the memory of process 1"),
     ],
-    ids=["memory", "cpus", "pids", "capabilities", "seccomp", "user", "root"],
+    ids=["memory", "cpus", "pids", "capabilities", "seccomp", "user", "root", "agent"],
 )
 def test_a_container_that_is_not_what_was_asked_for_is_infra(
     engine: Engine,

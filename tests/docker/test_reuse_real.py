@@ -178,10 +178,8 @@ def lane(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path, sampler
 
 
 @pytest.fixture
-def python_lane(engine: DockerEngine, tmp_path: Path, sampler: Sampler) -> Iterator[Lane]:
-    image = engine.find_image("orch/test-isolation:latest")
-    assert image is not None, "orch build --offline-base makes it; scripts/test does that"
-    yield from _lane(engine, image, tmp_path, sampler)
+def python_lane(engine: DockerEngine, isolation_image: str, tmp_path: Path, sampler: Sampler) -> Iterator[Lane]:
+    yield from _lane(engine, isolation_image, tmp_path, sampler)
 
 
 @pytest.fixture
@@ -252,7 +250,7 @@ def test_the_next_one_begins_without_us(lane: Lane) -> None:
     assert times[1] - times[0] < LATE_SECONDS  # so long took the look between them
     # who looked too late says so: what the second one needed may be in the third one's figure
     peaks = [(e.usage.memory_peak_bytes or 0, e.usage.memory_peak_is_upper_bound) for e in found]
-    assert peaks[1][0] >= 12 * MIB
+    assert peaks[1][0] >= 11.5 * MIB  # the kernel charges in lots of 256 KiB
     assert peaks[2][0] < 6 * MIB or peaks[2][1]
 
 
@@ -346,7 +344,6 @@ PYTHON_POISONS = {
     "a soft limit of process 1": "import resource as r; r.prlimit(1, r.RLIMIT_FSIZE, (5, r.RLIM_INFINITY))",
     "priority of process 1": "import os; os.setpriority(os.PRIO_PROCESS, 1, 5)",
     "affinity of process 1": "import os; os.sched_setaffinity(1, {min(os.sched_getaffinity(0))})",
-    "score of process 1": "open('/proc/1/oom_score_adj', 'w').write('900')",
 }
 
 
@@ -573,7 +570,9 @@ def test_a_server_that_ended_is_told_of_the_test_that_ended_it(python_lane: Lane
 
 REFUSED = {
     "timer slack": ("write(f'/proc/{pid}/timerslack_ns', '1000000')", "EPERM"),
-    "a name": ("write(f'/proc/{pid}/comm', 'x')", "EINVAL"),
+    "core dump filter": ("write(f'/proc/{pid}/coredump_filter', '0')", "EACCES"),
+    "memory killer's score": ("write(f'/proc/{pid}/oom_score_adj', '900')", "EACCES"),
+    "a name": ("write(f'/proc/{pid}/comm', 'x')", "EACCES"),
     "a real-time policy": ("os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))", "EPERM"),
     "more priority": ("os.setpriority(os.PRIO_PROCESS, pid, -1)", "EACCES"),
     "a higher limit": ("resource.prlimit(pid, resource.RLIMIT_NOFILE, (512, 512))", "EPERM"),
@@ -585,10 +584,10 @@ REFUSED = {
 }
 
 
-def test_what_cannot_be_changed_in_another_process(engine: DockerEngine, tmp_path: Path, sampler: Sampler) -> None:
+def test_what_cannot_be_changed_in_another_process(
+    engine: DockerEngine, isolation_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
     """So nobody has to look for it: timer slack needs a capability, keyrings are behind the seccomp profile."""
-    image = engine.find_image("orch/test-isolation:latest")
-    assert image is not None, "orch build --offline-base makes it; scripts/test does that"
     lines = ["for pid in (AGENT, TEMPLATE, SERVER):"]
     for text, number in REFUSED.values():
         lines += [
@@ -599,7 +598,7 @@ def test_what_cannot_be_changed_in_another_process(engine: DockerEngine, tmp_pat
             "    else:",
             f"        raise AssertionError({text!r})",
         ]
-    lane = Lane(engine, image, tmp_path, sampler, seccomp=SECCOMP.read_text())
+    lane = Lane(engine, isolation_image, tmp_path, sampler, seccomp=SECCOMP.read_text())
     try:
         tests = [lane.pytest("\n".join(lines)), lane.pytest(STATE)]
         found = lane.run(*tests)
@@ -795,7 +794,7 @@ def test_any_user_of_this_machine_sees_what_is_inherited(python_lane: Lane) -> N
             assert len(serving.split()) == 2, serving
             assert guard.changed(serving) is None, guard.changed(serving)
             assert set(guard._servers[0].state()) == set(guard._first)
-            assert len(guard._first) >= 7
+            assert len(guard._first) >= 5
             code = 0
         finally:
             os._exit(code)

@@ -281,7 +281,8 @@ def test_leftover_daemon_with_its_command_line(bench: Bench) -> None:
 
 
 def test_what_ends_by_itself_is_no_leftover(bench: Bench) -> None:
-    """By what it could run: 50 ms of CPU time are had late on a busy machine, and half a second of sleep is not."""
+    """By what it could run: 50 ms of CPU time are had late on a busy machine, 200 ms of sleep are not."""
+    """By what it could run: 50 ms of CPU time come late on a busy machine, and half a second of sleep does not."""
     works = "sh -c 'i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done' & sh -c 'exec sleep 0.05' & exit 0"
     with busy_machine(10, seconds=30):
         evidence = bench.sh(works)

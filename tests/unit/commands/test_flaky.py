@@ -53,7 +53,7 @@ def flaky(*words):
 def test_the_cause_is_named(project):
     done = flaky()
     assert done.exit_code == 0, done.output
-    lines = done.output.splitlines()
+    lines = done.stdout.splitlines()
     assert lines[0] == "test/shy.py"
     assert lines[1].strip() == "10 of 20 failed: 50 % (30 to 70 %)"
     assert lines[2].strip() == ".F" * 10
@@ -62,10 +62,10 @@ def test_the_cause_is_named(project):
 
 
 def test_as_json_and_csv(project):
-    (row,) = json.loads(flaky("--format", "json").output)["flaky"]
+    (row,) = json.loads(flaky("--format", "json").stdout)["flaky"]
     assert (row["test"], row["failed"], row["attempts"]) == ("test/shy.py", 10, 20)
     assert (row["factor"], row["subject"]) == ("neighbour", "test/loud.py")
-    assert flaky("--format", "csv").output.startswith("test,attempts,failed,rate")
+    assert flaky("--format", "csv").stdout.startswith("test,attempts,failed,rate")
 
 
 def test_a_window_with_too_little_in_it(project):

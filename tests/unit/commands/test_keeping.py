@@ -12,8 +12,9 @@ from orchestrator.commands.keeping import MOST_WAITING, Keeping
 from orchestrator.commands.options import RunOptions
 from orchestrator.commands.reporting import Output
 from orchestrator.config.loader import load_config
+from orchestrator.database.queries import load_run
 from orchestrator.database.store import Database
-from orchestrator.model import OutputLog, RunStatus, Severity, TestResult, Verb, Violation, ViolationKind
+from orchestrator.model import Outcome, OutputLog, RunStatus, Severity, TestResult, Verb, Violation, ViolationKind
 from orchestrator.reports.digest import RunSummary
 from orchestrator.scheduling.policy import Finished, Idle, Started
 from tests.unit.database.database_examples import make_assignment, make_attempt, make_run
@@ -63,6 +64,16 @@ def kept(tmp_path):
         yield made
         made.progress.close()
         made.progress._events.close()
+
+
+def test_a_case_that_does_not_exist_is_told_and_not_recorded(kept):
+    """CASES A8."""
+    kept.test("there")
+    kept.test("absent", outcome=Outcome.SKIPPED, absent=True)
+    kept.keeping.flush()
+    assert [name for event, name in kept.events() if event == "test-finished"] == ["there", "absent"]
+    assert [str(a.test_id) for a in load_run(kept.database, kept.run.id).attempts] == ["there"]
+    assert kept.keeping.digest.absent_tests == 1
 
 
 def test_what_has_come_is_told_in_its_order_once_nothing_more_waits(kept):

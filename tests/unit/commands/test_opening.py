@@ -39,15 +39,22 @@ def config(tmp_path: Path) -> Config:
     return load_config(path=tmp_path / "profiles.yaml", start=tmp_path, env={}, overrides={})
 
 
+def belongs_to(config: Config, project: str) -> None:
+    """As the project's first run leaves it."""
+    config.state_dir.mkdir(exist_ok=True)
+    (config.state_dir / "project").write_text(f"{project}\n")
+
+
 def test_history_needs_no_open_database(config: Config) -> None:
     run, project = make_run(), "demo"
+    belongs_to(config, project)
     with Database.open(None, state_dir=config.state_dir) as database:
         database.begin_run(run, [])
         database.record(run.id, make_result(run))
         expected = database.history([make_assignment(run).test.id], project=project)
     assert expected
     with LateDatabase(config, Told()) as late:
-        assert late.history([make_assignment(run).test.id], project=project) == expected
+        assert late.history([make_assignment(run).test.id]) == expected
         assert late._database is None
         assert not (config.state_dir / "resources.db-wal").exists()
 
@@ -56,7 +63,7 @@ def test_a_run_is_begun_and_recorded(config: Config) -> None:
     run, told = make_run(), Told()
     plan = [make_assignment(run)]
     with LateDatabase(config, told) as late:
-        assert late.history([plan[0].test.id], project="demo") == {}
+        assert late.history([plan[0].test.id]) == {}
         for _ in range(3):
             late.begin(lambda database: database.begin_run(run, plan))
         late.record_soon(run.id, make_result(run))
@@ -71,7 +78,7 @@ def test_a_database_that_was_set_aside_is_told_once(config: Config) -> None:
     (config.state_dir / "resources.db").write_bytes(b"noise" * 1000)
     told = Told()
     with LateDatabase(config, told) as late:
-        assert late.history([make_assignment(make_run()).test.id], project="demo") == {}
+        assert late.history([make_assignment(make_run()).test.id]) == {}
         late.begin()
         late.get()
     assert len(told.lines) == 1

@@ -10,8 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.database import bundles, writing
+from orchestrator.database import bundles
 from orchestrator.database.encode import attempt_id
+from orchestrator.database.schema import metadata
+from orchestrator.database.upserts import insert_new
 from orchestrator.model import (
     Assignment,
     Attempt,
@@ -97,7 +99,8 @@ def make_run(**changes: Any) -> Run:
         "branch": "main",
         "dirty": False,
     }
-    return Run(**(facts | changes))
+    facts |= changes
+    return Run(**({"project_id": facts["project"]} | facts))
 
 
 def make_assignment(
@@ -167,14 +170,34 @@ def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **ch
     return Attempt(**(facts | changes))
 
 
+LATER_IN_ATTEMPTS = ("memory_charged_peak_bytes", "page_cache_bytes", "memory_peak_is_lower_bound")
+
+
+def write_before_schema_9(connection: sa.Connection, bundle: bundles.Bundle) -> None:
+    """Write a run or a result where attempts have no memory of their own yet."""
+    for name, rows in bundle.tables.items():
+        for row in rows:
+            old = {key: value for key, value in row.items() if key not in LATER_IN_ATTEMPTS}
+            connection.execute(insert_new(metadata.tables[name], connection.dialect.name), old)
+
+
 def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> None:
-    """Write a result where violations have nothing of their attempt yet."""
-    violations = bundle.tables["violations"]
-    writing.write(connection, replace(bundle, tables={**bundle.tables, "violations": []}), set())
-    for row in violations:
-        old = {name: value for name, value in row.items() if name not in bundles.OF_ATTEMPT}
-        names = ", ".join(old), ", ".join(f":{name}" for name in old)
-        connection.execute(sa.text(f"INSERT INTO violations ({names[0]}) VALUES ({names[1]})"), old)
+    """Write a run or a result where violations have nothing of their attempt yet, and projects are but names."""
+    for name, rows in bundle.tables.items():
+        if name == "projects":
+            continue
+        for row in rows:
+            old = {key: value for key, value in row.items() if key not in LATER_IN_ATTEMPTS}
+            match name:
+                case "runs":
+                    del old["project_id"]
+                case "tests":
+                    old["project"] = old.pop("project_id")
+                case "violations":
+                    old = {key: value for key, value in row.items() if key not in bundles.OF_ATTEMPT}
+            types = metadata.tables[name].c
+            columns = [sa.column(key, types[key].type if key in types else sa.Text()) for key in old]
+            connection.execute(insert_new(sa.table(name, *columns), connection.dialect.name), old)  # type: ignore[arg-type]
 
 
 def make_result(

@@ -81,7 +81,7 @@ def test_other_lines_are_no_bundles(line):
 
 def test_violations_that_were_spooled_before_schema_7_get_what_their_attempt_has():
     run = make_run()
-    bundle = result_bundle(run.id, run.project, make_result(run))
+    bundle = result_bundle(run.id, run.project_id, make_result(run))
     (row,) = bundle.tables["violations"]
     old = {name: value for name, value in row.items() if name not in OF_ATTEMPT}
     spooled = to_line(replace(bundle, tables={**bundle.tables, "violations": [old]}))

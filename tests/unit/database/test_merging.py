@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.database import bundles, migrate, writing
+from orchestrator.database import bundles, migrate
 from orchestrator.database.connect import WRITE, make_engine
 from orchestrator.database.merging import merge
 from orchestrator.database.queries import load_run, load_samples, usage_report
@@ -67,8 +67,8 @@ def schema_4(path):
         migrate.run_alembic(connection, "0004")
         connection.exec_driver_sql("PRAGMA user_version = 4")
         connection.exec_driver_sql(f"PRAGMA application_id = {0x6F726368}")
-        writing.write(connection, bundles.begin_bundle(run, [], None), set())
-        write_before_schema_7(connection, bundles.result_bundle(run.id, run.project, result))
+        write_before_schema_7(connection, bundles.begin_bundle(run, [], None))
+        write_before_schema_7(connection, bundles.result_bundle(run.id, run.project_id, result))
         connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
     engine.dispose()
     return path

@@ -36,21 +36,21 @@ def stored(database, age, *, peaks=(1000,), outcome=Outcome.PASSED, **facts):
 def test_attempts_come_newest_first_with_their_limits(database):
     runs = [stored(database, age, peaks=(age * 10,)) for age in (3, 1, 2)]
     stored(database, 40, peaks=(400,))
-    found = queries.observed(database, project="demo", since=days_ago(30))
+    found = queries.observed(database, since=days_ago(30))
     assert found[A].memory_peak_bytes == (10, 20, 30)
     assert found[A].run_id[0] == runs[1].id
     assert (found[A].limit_cpus[0], found[A].limit_timeout_seconds[0]) == (2.0, 10.0)
     assert (found[A].outcome[0], found[A].duration_seconds[0]) == (Outcome.PASSED, 0.412)
-    assert len(queries.observed(database, project="demo", since=None, at_most=2)[A]) == 2
-    assert len(queries.observed(database, project="demo", since=None)[A]) == 4
-    assert queries.observed(database, project="other", since=None) == {}
+    assert len(queries.observed(database, since=None, at_most=2)[A]) == 2
+    assert len(queries.observed(database, since=None)[A]) == 4
 
 
 @pytest.mark.parametrize("at_most", [1, 3, 5, 8, 20])
 def test_attempts_are_the_same_read_at_once_or_test_by_test(database, at_most):
     for age, project in ((1, "demo"), (2, "other"), (3, "demo"), (4, "demo")):
         stored(database, age, peaks=(age, age + 10), project=project)
-    found = queries.observed(database, project="demo", since=days_ago(30), at_most=at_most)
+    database.project = "demo"
+    found = queries.observed(database, since=days_ago(30), at_most=at_most)
     assert [peak % 10 for peak in found[A].memory_peak_bytes] == [1, 1, 3, 3, 4, 4][:at_most]
     assert len(found[A]) == min(at_most, 6)
 

@@ -7,15 +7,22 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from orchestrator.database import bundles, migrate, writing
+from orchestrator.database import bundles, daily, migrate
 from orchestrator.database.connect import WRITE, make_engine, parse_url
 from orchestrator.database.queries import broken_budgets, load_run, usage_report
-from orchestrator.database.schema import metadata, stale_days
+from orchestrator.database.schema import daily_usage, metadata, stale_days
 from orchestrator.database.store import Database
 from orchestrator.database.version import APPLICATION_ID, SCHEMA_VERSION
 from orchestrator.database.views import VIEWS
 from orchestrator.errors import DatabaseError, UsageError
-from tests.unit.database.database_examples import days_ago, make_result, make_run, write_before_schema_7
+from orchestrator.model import Launch, SlotUse, Usage
+from tests.unit.database.database_examples import (
+    days_ago,
+    make_result,
+    make_run,
+    write_before_schema_7,
+    write_before_schema_9,
+)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -35,10 +42,10 @@ def make_old(url):
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA user_version = 4")
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        writing.write(connection, bundles.begin_bundle(run, [], None), set())
+        write_before_schema_7(connection, bundles.begin_bundle(run, [], None))
         for name in ("a.py", "b.py"):
             result = make_result(run, name, started_at=days_ago(12))
-            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project, result))
+            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project_id, result))
         connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
     engine.dispose()
     return run
@@ -66,6 +73,43 @@ def test_an_old_database_keeps_its_runs_and_sums_them_up(empty_url, tmp_path):
         assert [row.maximum for row in usage_report(database)] == [row.maximum for row in before]
     with Database.open(empty_url, state_dir=tmp_path) as database:
         assert database.notices == ()
+
+
+def test_what_was_charged_in_all_becomes_what_the_test_needed(empty_url, tmp_path):
+    """CASES B1: a peak of older databases has in it what stood before the test."""
+    mib = 1 << 20
+    engine = make_engine(parse_url(empty_url))
+    run = make_run(started_at=days_ago(12))
+    peaks = {
+        "plain.py": (30, 2, Launch.PROCESS),
+        "forked.py": (70, 50, Launch.FORKED),
+        "none.py": (None, None, Launch.PROCESS),
+    }
+    with engine.connect().execution_options(**WRITE) as connection, connection.begin():
+        migrate.run_alembic(connection, "0008")
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA user_version = 8")
+            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+        write_before_schema_9(connection, bundles.begin_bundle(run, [], None))
+        for name, (peak, floor, launch) in peaks.items():
+            usage = Usage(memory_peak_bytes=peak and peak * mib, memory_floor_bytes=floor and floor * mib)
+            result = make_result(run, name, started_at=days_ago(12), usage=usage, slot=SlotUse(launch=launch))
+            write_before_schema_9(connection, bundles.result_bundle(run.id, run.project_id, result))
+        daily.sum_up(connection, days_ago(12).date())
+        connection.exec_driver_sql("UPDATE runs SET status = 'finished'")
+    engine.dispose()
+    with Database.open(empty_url, state_dir=tmp_path) as database:
+        found = {one.test_id.path: one.usage for one in load_run(database, run.id).attempts}
+        told = {path: (u.memory_peak_bytes, u.memory_charged_peak_bytes) for path, u in found.items()}
+        assert told == {
+            "plain.py": (28 * mib, 30 * mib),
+            "forked.py": (20 * mib, 70 * mib),
+            "none.py": (None, None),
+        }
+        assert [path for path, usage in found.items() if usage.memory_peak_is_upper_bound] == ["forked.py"]
+        assert database.sum_up() == 1
+        with database.reading() as connection:
+            assert connection.execute(sa.select(sa.func.max(daily_usage.c.memory_bytes_max))).scalar() == 28 * mib
 
 
 def test_an_empty_database_gets_its_schema_once_however_many_open_it(empty_url, tmp_path):

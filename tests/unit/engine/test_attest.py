@@ -23,10 +23,18 @@ CapEff 0000000000000000
 CapBnd 0000000000000000
 NoNewPrivs 1
 Seccomp 2
+Readable no
 @/sys/fs/cgroup/pids/pids.peak
 9
 """
-V2 = "memory.max 67108864\ncpu.max 50000 100000\npids.max 64\nCapBnd 0000000000080000\n@/sys/fs/cgroup/x\n"
+V2 = """\
+memory.max 67108864
+cpu.max 50000 100000
+pids.max 64
+CapBnd 0000000000080000
+Readable no
+@/sys/fs/cgroup/x
+"""
 
 
 def asked(**changes: Any) -> ContainerSpec:
@@ -123,6 +131,22 @@ def test_silence_is_no_mismatch_and_no_figure() -> None:
     found = attest(inspected(), asked=asked(), begin="", info=ENGINE)
     assert found.mismatches == ()
     assert (found.limits_from_kernel, found.effective_memory_bytes, found.seccomp_mode) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "mismatch"),
+    [
+        ("Readable no\n", None),
+        ("Readable yes\n", "tests can read the memory of process 1"),
+        ("", "the agent did not say whether tests can read its memory"),
+        ("Readable maybe\n", "the agent did not say whether tests can read its memory"),
+        ("Readable yes\nReadable no\n", "tests can read the memory of process 1"),
+    ],
+)
+def test_an_agent_that_tests_can_read_is_a_mismatch(answer: str, mismatch: str | None) -> None:
+    begin = V1.replace("Readable no\n", answer)
+    found = attest(inspected(), asked=asked(), begin=begin, info=ENGINE).mismatches
+    assert found == () if mismatch is None else len(found) == 1 and found[0].startswith(mismatch)
 
 
 @given(st.text(alphabet="memory.mxcpud CapEfBnd0123456789 -\n@", max_size=200))

@@ -40,6 +40,7 @@ def write(folder: Path, *, cpu: int, peak: int, kills: int) -> None:
     (folder / "cpu.stat").write_text(f"usage_usec {cpu}\n")
     (folder / "memory.peak").write_text(f"{peak}\n")
     (folder / "pids.peak").write_text("40\n")
+    (folder / "memory.stat").write_text("anon 0\nfile 0\nshmem 0\n")
     (folder / "memory.events").write_text(f"oom_kill {kills}\n")
 
 
@@ -62,13 +63,14 @@ def run_with(agent: str) -> SlotRun:
     log = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
     return SlotRun(
         record=None,
-        begin_counters="",
+        begin_counters="@/sys/fs/cgroup/memory.current\n2097152\n",
         end_counters=agent,
         clean_counters="",
         timed_out=False,
         interrupted=False,
         started_at=datetime.now(UTC),
         test_seconds=1.0,
+        prepare_seconds=0.0,
         stdout=log,
         stderr=log,
         outputs=(),
@@ -85,7 +87,8 @@ def test_what_earlier_tests_used_is_not_counted_again(meter: Meter, parent: Path
     usage = meter.usage(run_with(AGENT), (), reason=None)
     assert (usage.cpu_seconds, usage.sources["cpu_seconds"]) == (0.25, Source.KERNEL)
     assert usage.oom_kills == 0
-    assert (usage.memory_peak_bytes, usage.pids_peak) == (6 * MIB, 3)  # the parent's rose, but may hold leftovers
+    # the parent's rose, but may hold leftovers
+    assert (usage.memory_charged_peak_bytes, usage.memory_peak_bytes, usage.pids_peak) == (6 * MIB, 4 * MIB, 3)
     assert usage.sources["memory_peak_bytes"] is Source.AGENT
     assert not usage.memory_peak_is_upper_bound
 
@@ -103,4 +106,4 @@ def test_without_an_agent_the_parents_peak_is_an_upper_bound(meter: Meter, paren
     meter.begin("id", "key")
     write(parent, cpu=9_100_000, peak=600 * MIB, kills=1)
     usage = meter.usage(run_with(""), (), reason="gone")
-    assert (usage.memory_peak_bytes, usage.memory_peak_is_upper_bound) == (600 * MIB, True)
+    assert (usage.memory_charged_peak_bytes, usage.memory_peak_is_upper_bound) == (600 * MIB, True)

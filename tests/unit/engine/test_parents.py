@@ -15,14 +15,14 @@ from orchestrator.engine.parents import (
     leased_name,
     own_name,
     parent_kind,
-    remove_of_run,
 )
+from orchestrator.measure.processes import owner_alive, owner_mark, token_of_mark
 from orchestrator.model import EngineInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RUN, OTHER = "11111111-1", "22222222-2"
+RUN = "11111111-1"
 
 
 def info(**changes: Any) -> EngineInfo:
@@ -49,7 +49,8 @@ def test_a_slices_name_has_no_dash_so_that_systemd_does_not_nest_it() -> None:
     for name in (own_name("systemd", RUN, 7), leased_name("systemd", 1000, 3)):
         assert name.endswith(".slice")
         assert "-" not in name
-    assert own_name("cgroupfs", RUN, 7) == "/orch-11111111-7"
+    assert own_name("cgroupfs", RUN, 7) == f"/orch-11111111-{owner_mark()}-7"
+    assert owner_alive(token_of_mark(owner_mark()))
     assert leased_name("cgroupfs", 1000, 3) == "/orch-u1000-3"
 
 
@@ -166,24 +167,6 @@ def test_a_parent_in_which_something_still_runs_is_passed_over(
     assert taken.lease is not None
     assert taken.lease.number == 2
     taken.close()
-
-
-@pytest.mark.parametrize("hierarchies", [("",), ("memory", "pids")], ids=["v2", "v1"])
-def test_cgroups_of_the_run_go_with_what_is_in_them(
-    tmp_path: Path, hierarchies: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stopped: list[str] = []
-    monkeypatch.setattr(parents.systemd, "stop_slices", stopped.extend)
-    if hierarchies == ("",):
-        (tmp_path / "cgroup.controllers").write_text("cpu memory")
-    ours = [f"orch-{RUN[:8]}-1/abc", f"orch-{RUN[:8]}-12", f"orch_{RUN[:8]}_3.slice"]
-    kept = [f"orch-{OTHER[:8]}-1", f"orch-{RUN[:8]}", "orch-u1000-1", f"orch_{OTHER[:8]}_3.slice"]
-    made = [tmp_path / hierarchy / name for hierarchy in hierarchies for name in (*ours, *kept)]
-    for folder in made:
-        folder.mkdir(parents=True)
-    remove_of_run(RUN, root=tmp_path)
-    assert {folder.name for folder in made if folder.exists()} == set(kept)
-    assert stopped == [f"orch_{RUN[:8]}_3.slice"]
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,11 @@ def test_not_for_other_programs_nor_for_a_slot_used_once() -> None:
 def test_a_server_is_started_once() -> None:
     plan = preload.plan(assignment("it's.py"))
     assert plan is not None
-    started, asked = preload.prelude(plan, None), preload.prelude(plan, plan.key)
+    started, asked = preload.prelude(plan, None, None), preload.prelude(plan, plan.key, plan.template)
     assert started.endswith(asked)
     assert shlex.split(asked) == [f"request={plan.request}"]
+    elsewhere = preload.prelude(plan, plan.key, "another/folder")
+    assert shlex.split(elsewhere) == ["prepare=yes", f"request={plan.request}"]
     assert shlex.split(started)[:3] == ["orch_server", "/work", "python3"]
     assert max(map(len, preload.server_argv())) < 128 << 10
 
@@ -74,18 +76,37 @@ def test_the_record_says_how_a_test_was_launched(head: str, launch: Any) -> None
     assert parse_end(text) == (int(head.split()[1]), "@/sys/x\n1\n")
 
 
+def test_what_is_charged_to_all_is_set_up_before_a_test() -> None:
+    plan, collecting = (
+        preload.plan(assignment("d/test_a.py")),
+        preload.plan(assignment("d/test_a.py", mode=Preload.COLLECT)),
+    )
+    assert plan is not None and collecting is not None  # noqa: PT018
+    assert preload.must_prepare(plan, None, None)
+    assert preload.must_prepare(plan, plan.key, "another/folder")
+    assert not preload.must_prepare(plan, plan.key, plan.template)
+    assert preload.must_prepare(collecting, collecting.key, collecting.template)  # its module is imported for all
+
+
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
 def test_the_agent_reads_the_servers_answers(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell}")
     text = hardening.agent_text()
-    function = text[text.index("ask_server() {") :].split("\n}\n")[0] + "\n}\n"
+    function = "".join(
+        text[text.index(f"{name}() {{") :].split("\n}\n")[0] + "\n}\n" for name in ("prepare_server", "ask_server")
+    )
     script = """
 exec 5>/dev/null
 for answer in 'exit 3 17 18' 'refuse 17: conftest files hold open a: b' ''; do
     printf '%s' "${answer:+$answer
 }" >"$1/a"; exec 6<"$1/a"
     request=x server=1 code=; ask_server; echo "$?|$code|$how|$server"
+done
+for answer in 'ready 17 18' 'refuse 17: threads run: a' ''; do
+    printf '%s' "${answer:+$answer
+}" >"$1/a"; exec 6<"$1/a"
+    request=x server=1 how=; prepare_server; echo "$?|$request|$how|$server"
 done
 """
     argv = [shell, *(["sh"] if shell == "busybox" else []), "-c", function + script, "x"]
@@ -96,4 +117,7 @@ done
         "0|3| forked|17 18",
         "1|137| refused conftest files hold open a: b|17",
         "0|137| forked|",
+        "0|x||17 18",
+        "0|| refused threads run: a|17",
+        "0|x||",
     ], done.stderr

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def null_test(
-    cpu_seconds: float | None, peak: int = 1300, floor: int = 900, source: Source = Source.AGENT
+    cpu_seconds: float | None, peak: int = 400, floor: int = 900, source: Source = Source.AGENT
 ) -> Usage:
     return Usage(
         cpu_seconds=cpu_seconds,
@@ -28,7 +28,7 @@ def null_test(
 
 
 def test_medians_over_null_tests() -> None:
-    found = calibrate([null_test(0.002), null_test(0.009, 2000), null_test(0.003, 1400, 1000)])
+    found = calibrate([null_test(0.002), null_test(0.009, 1100), null_test(0.003, 400, 1000)])
     assert found is not None
     assert (found.runs, found.source) == (3, Source.AGENT)
     assert (found.cpu_seconds, found.cpu_spread_seconds) == (0.003, pytest.approx(0.007))
@@ -62,7 +62,7 @@ def test_what_doing_nothing_costs_is_taken_off_and_told() -> None:
     usage = corrected(null_test(0.5), calibration)
     assert usage.cpu_seconds == 0.498
     assert usage.overheads == {"cpu_seconds": 0.002}
-    assert (usage.cpu_user_seconds, usage.memory_peak_bytes) == (0.0, 1300)  # peaks are not subtracted
+    assert (usage.cpu_user_seconds, usage.memory_peak_bytes) == (0.0, 400)  # peaks are not subtracted
     assert corrected(null_test(0.001), calibration).cpu_seconds == 0.0  # never below zero
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,8 @@ from orchestrator.measure.counters import Counters, parse_v1, parse_v2
 from orchestrator.measure.usage import combine, parse_stats
 from orchestrator.model import USAGE_NOTES, Sample, Source, Usage
 
+MIB = 1 << 20
+KINDS: dict[str, Any] = {"anon_bytes": 0, "file_bytes": 0, "shmem_bytes": 0}
 RECORDED = Path(__file__).parent / "recorded"
 FIGURES = [f.name for f in fields(Usage) if f.name not in USAGE_NOTES]
 
@@ -50,7 +53,7 @@ def recorded(name: str) -> Counters:
 
 def test_the_recorded_container_on_v2() -> None:
     usage = combined(kernel=recorded("v2/parent"), container=recorded("v2/container"))
-    assert (usage.cpu_seconds, usage.memory_peak_bytes, usage.swap_peak_bytes) == (16.156215, 67121152, 0)
+    assert (usage.cpu_seconds, usage.memory_charged_peak_bytes, usage.swap_peak_bytes) == (16.156215, 67121152, 0)
     assert (usage.oom_kills, usage.pids_limit_hits) == (1, 1)
     assert (usage.throttled_periods, usage.throttled_seconds) == (215, 9.673713)  # the parent says 0 to both
     assert usage.write_bytes == 4194304
@@ -62,7 +65,7 @@ def test_the_recorded_container_on_v2() -> None:
 def test_the_recorded_container_on_v1() -> None:
     usage = combined(kernel=recorded("v1/parent"), container=recorded("v1/container"))
     assert usage.cpu_seconds == 1.032061242  # the parent's: it outlived the container
-    assert usage.memory_peak_bytes == 67371008
+    assert usage.memory_charged_peak_bytes == 67371008
     assert (usage.oom_kills, usage.pids_limit_hits) == (1, 5)  # the parent says 0 to both
     assert usage.throttled_seconds == 0.932109543
     assert (usage.anon_peak_bytes, usage.shmem_peak_bytes) == (94208, 8388608)
@@ -105,22 +108,24 @@ def test_sources_that_disagree_are_reported_and_only_beyond_what_is_known_to_dif
 
 def test_a_peak_that_was_reset_is_the_tests_own_and_its_floor_is_told() -> None:
     usage = combined(
-        kernel=Counters(memory_peak_bytes=900, pids_peak=6),
-        kernel_start=Counters(memory_peak_bytes=3000, memory_bytes=800, pids_peak=6, cpu_seconds=0.02),
+        kernel=Counters(memory_peak_bytes=900, pids_peak=6, **KINDS),
+        kernel_start=Counters(memory_peak_bytes=3000, memory_bytes=800, pids_peak=6, cpu_seconds=0.02, **KINDS),
         agent_start=Counters(memory_peak_bytes=850, memory_bytes=790),
         agent_end=Counters(memory_peak_bytes=890),
         peaks_reset=(True, True),
     )
-    assert (usage.memory_peak_bytes, usage.memory_floor_bytes) == (900, 800)
+    assert (usage.memory_peak_bytes, usage.memory_floor_bytes) == (100, 800)
+    assert usage.memory_charged_peak_bytes == 900
     assert (usage.memory_peak_is_upper_bound, usage.upper_bounds) == (False, ("pids_peak",))
     assert usage.before_test == {"cpu_seconds": 0.02, "memory_peak_bytes": 3000, "pids_peak": 6}
 
 
 def test_without_a_reset_the_runtimes_own_peak_is_an_upper_bound() -> None:
     usage = combined(
-        agent_start=Counters(memory_peak_bytes=3000, memory_bytes=700), agent_end=Counters(memory_peak_bytes=3000)
+        agent_start=Counters(memory_peak_bytes=3000 * MIB, memory_bytes=700 * MIB),
+        agent_end=Counters(memory_peak_bytes=3000 * MIB),
     )
-    assert (usage.memory_peak_bytes, usage.memory_floor_bytes) == (3000, 700)
+    assert (usage.memory_peak_bytes, usage.memory_floor_bytes) == (2300 * MIB, 700 * MIB)
     assert (usage.memory_peak_is_upper_bound, usage.upper_bounds) == (True, ("memory_peak_bytes",))
 
 
@@ -162,13 +167,18 @@ def test_readings_of_two_cgroups_are_not_subtracted() -> None:
     ],
 )
 def test_peaks(kernel_start: int | None, agent_start: int | None, peak: int, source: Source, upper: bool) -> None:
+    def reading(peak: int | None, now: int = 10) -> Counters:
+        return Counters(memory_peak_bytes=None if peak is None else peak * MIB, memory_bytes=now * MIB, **KINDS)
+
     usage = combined(
-        kernel=Counters(memory_peak_bytes=500),
-        kernel_start=Counters(memory_peak_bytes=kernel_start),
-        agent_start=Counters(memory_peak_bytes=agent_start),
-        agent_end=Counters(memory_peak_bytes=300),
+        kernel=reading(500),
+        kernel_start=None if kernel_start is None else reading(kernel_start),
+        agent_start=None if agent_start is None else reading(agent_start, 20),
+        agent_end=reading(300),
     )
-    assert usage.memory_peak_bytes == peak
+    floor = 0 if kernel_start is None else 20 if source is Source.AGENT else 10
+    assert usage.memory_charged_peak_bytes == peak * MIB
+    assert usage.memory_peak_bytes == (peak - floor) * MIB
     assert usage.sources["memory_peak_bytes"] is source
     assert usage.memory_peak_is_upper_bound is upper
 

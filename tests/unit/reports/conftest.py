@@ -116,6 +116,7 @@ RUN = m.Run(
     started_at=STARTED,
     argv=("orch", "run", "test/"),
     project="demo",
+    project_id="demo",
     config_digest="abc",
     orch_version="0.1.0",
     engine=ENGINE,

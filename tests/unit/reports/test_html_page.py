@@ -211,7 +211,7 @@ def test_a_smaller_limit_leaves_out_details_of_calm_tests_first(calm: Nightly) -
 def judged_of(db: Database, report: Nightly) -> Verdicts:
     firsts = {test.test_id: test.attempts[0] for test in report.tests}
     assert first_attempts(db, since=report.since, until=report.until) == firsts
-    return judged(db, firsts, until=report.until, profiles=PROFILES, project="warehouse")
+    return judged(db, firsts, until=report.until, profiles=PROFILES)
 
 
 def test_flaky_tests_have_their_causes_and_profiles_their_advice(tmp_path: Path) -> None:

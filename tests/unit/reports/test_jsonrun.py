@@ -56,6 +56,7 @@ def rich_summary(build):
     return build.summary(
         *rich_results(build),
         not_run=("c.py",),
+        left_out=(m.LeftOut(path="d.py", reason=m.LeftOutReason.OUTSIDE),),
         ledger=m.Ledger(expected_containers=3, created_containers=3, removed_containers=2, left=("container x",)),
     )
 

@@ -48,6 +48,7 @@ def run_row(build, **changes):
         "status": m.RunStatus.FINISHED,
         "argv": run.argv,
         "project": run.project,
+        "project_id": run.project_id,
         "config_digest": "d",
         "orch_version": "0.1.0",
         "engine": run.engine,
@@ -164,7 +165,7 @@ def test_attempts_of_a_run(build):
     )
     line = text(tables.attempts_table([row])).splitlines()[1]
     stages = "0.500s 0.000s 0.000s 0.000s"
-    assert words(line) == f"a.py::x 2 standard failed 0.412s 61M 512M 0.300s 0 {stages} exit code 1"
+    assert words(line) == f"a.py::x 2 standard failed 0.412s 61M ? 512M 0.300s 0 {stages} exit code 1"
 
 
 def test_a_diff_shows_outcomes_usage_and_one_sided_tests(build):

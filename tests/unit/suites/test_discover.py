@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import NoTestsError, UsageError
 from orchestrator.model import Granularity, ResultsFormat, Runner, Suite
 from orchestrator.suites.discover import discover
+from orchestrator.suites.walk import MOST_LOOKED_AT
 
 UNIT = Suite(name="unit", match=("test/**/test_*.py",), runner=Runner.PYTEST)
 SHELL = Suite(name="shell", match=("test/**/*.test.sh",), runner=Runner.SHELL, profile="slow")
@@ -73,25 +74,139 @@ def test_paths_are_files_folders_and_cases_relative_to_the_working_directory(roo
         ("..", "outside the project"),
         ("/etc/passwd", "outside the project"),
         ("test/escape", "outside the project"),
+        ("test/test_escape.py", "outside the project"),
+        ("test/test_dangling.py", "a link to what does not exist"),
+        ("test/pipe", "neither a file nor a folder"),
+        ("test/helper.py", "matches no suite"),
+        ("test/test_{output_dir}.py", "cannot run: their names contain"),
+        (os.fsdecode(b"test/test_\xff.py"), "cannot run: their names are not UTF-8"),
+    ],
+)
+def test_what_is_asked_for_by_name_and_cannot_run_is_exit_4(root, typed, why):
+    """CASES A3 and A8; also beside others that can."""
+    write(root, "test/test_a.py", "test/helper.py", "test/test_{output_dir}.py")
+    with open(os.fsencode(root) + b"/test/test_\xff.py", "w"):  # noqa: PTH123 - a name in bytes
+        pass
+    (root / "test/escape").symlink_to("/usr")
+    (root / "test/test_escape.py").symlink_to("/etc/passwd")
+    (root / "test/test_dangling.py").symlink_to("nowhere")
+    os.mkfifo(root / "test/pipe")
+    with pytest.raises(NoTestsError, match=why) as caught:
+        discover([UNIT, SHELL], ["test/test_a.py", typed], root)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
         ("test::test_a", "a folder has no cases"),
         ("test/test_a.py::", "nothing follows"),
         ("test/a.test.sh::x", "has no cases"),
-        ("test/pipe", "neither a file nor a folder"),
     ],
 )
-def test_impossible_paths_are_refused(root, typed, why):
+def test_impossible_cases_are_refused(root, typed, why):
     write(root, "test/test_a.py", "test/a.test.sh")
-    (root / "test/escape").symlink_to("/usr")
-    os.mkfifo(root / "test/pipe")
     with pytest.raises(UsageError, match=why):
         discover([UNIT, SHELL], [typed], root)
 
 
-def test_a_file_that_no_suite_takes_is_said_and_not_run(root, notices):
-    write(root, "test/helper.py", "test/test_a.py")
-    tests = discover([UNIT], ["test/helper.py", "test/test_a.py"], root, notice=notices.append)
-    assert ids(tests) == ["test/test_a.py"]
-    assert notices == ["'test/helper.py' matches no suite, it is not run"]
+def found(suites, paths, root):
+    """(ids, left out, notices)"""
+    left, notices = [], []
+    tests = discover(suites, paths, root, notice=notices.append, left_out=left.append)
+    return ids(tests), [(one.path, one.reason.name) for one in left], notices
+
+
+def test_links_out_of_the_project_are_left_out_and_said(root, tmp_path):
+    """CASES A3: a file, a folder with a test and with none, and one that holds more than is looked at."""
+    write(tmp_path, "out9/test_bad.py", "out9/deep/test_worse.py", "out9/.git/test_no.py", "data/table.csv")
+    write(tmp_path, *(f"huge/{number}" for number in range(MOST_LOOKED_AT + 1)))
+    write(root, "test/test_a.py")
+    (root / "test/test_bad.py").symlink_to("../../out9/test_bad.py")
+    (root / "test/more").symlink_to("../../out9")
+    (root / "test/data").symlink_to("../../data")
+    (root / "test/huge").symlink_to("../../huge")
+    (root / "test/table.csv").symlink_to("../../data/table.csv")
+    (root / "test/test_gone.py").symlink_to("../../out9/gone.py")
+    left = ["test/huge/", "test/more/deep/test_worse.py", "test/more/test_bad.py", "test/test_bad.py"]
+    left.append("test/test_gone.py")
+    assert found([UNIT], [], root) == (
+        ["test/test_a.py"],
+        [(path, "OUTSIDE") for path in left],
+        [f"5 not run: they lead out of the project: {', '.join(map(repr, left))}"],
+    )
+    assert found([UNIT], ["test/test_a.py"], root) == (["test/test_a.py"], [], [])
+    less = Suite(
+        name="u", match=UNIT.match, exclude=("test/**/*_bad.py", "test/**/*_gone.py"), runner=Runner.PYTEST
+    )
+    assert [path for path, _ in found([less], [], root)[1]] == ["test/huge/", "test/more/deep/test_worse.py"]
+
+
+def test_links_that_are_not_followed_are_left_out_unless_their_tests_are_found_anyway(root):
+    write(root, "a/test_a.py", "b/test_b.py", "test/test_c.py")
+    (root / "test/a").symlink_to("../a")
+    (root / "a/b").symlink_to("../b")
+    (root / "test/loop").symlink_to(".")
+    (root / "b/up").symlink_to("..")
+    everything = Suite(name="all", match=("**/test_*.py",), runner=Runner.PYTEST)
+    every, left, _ = found([everything], [], root)
+    assert (every[:2], left) == (["a/b/test_b.py", "a/test_a.py"], [])
+    assert found([everything], ["test"], root)[:2] == (
+        ["test/a/test_a.py", "test/test_c.py"],
+        [("test/a/b/test_b.py", "BEHIND_LINKS")],
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root reads every folder and can become somebody who does not")
+def test_a_folder_that_cannot_be_read_is_left_out(root):
+    write(root, "test/test_a.py", "test/closed/test_b.py")
+    (root / "test/closed").chmod(0)
+    for folder in (root, *root.parents):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    child = os.fork()
+    if child == 0:
+        os.setuid(1001)
+        wanted = (["test/test_a.py"], [("test/closed/", "UNREADABLE")])
+        os._exit(0 if found([UNIT], [], root)[:2] == wanted else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+PATTERNS = "test_*.py check_*.py lib/*_spec.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pytest.ini", f"[pytest]\npython_files = {PATTERNS}\n"),
+        (".pytest.ini", f"[pytest]\npython_files = {PATTERNS}\n"),
+        ("pyproject.toml", f"[tool.pytest.ini_options]\npython_files = {PATTERNS.split()}\n"),
+        ("pyproject.toml", f'[tool.pytest.ini_options]\npython_files = "{PATTERNS}"\n'),
+        ("tox.ini", "[tox]\nenvlist = %(x)s\n[pytest]\npython_files =\n    " + PATTERNS.replace(" ", "\n    ")),
+        ("setup.cfg", f"[metadata]\nname\n[tool:pytest]\npython_files = {PATTERNS}\n"),
+    ],
+)
+def test_what_pytest_would_collect_and_no_suite_does_is_left_out(root, name, text):
+    write(root, "test/test_a.py", "test/check_b.py", "test/helper.py", "test/lib/c_spec.py", "test/d_spec.py")
+    write(root, "test/old/check_e.py", "test/check_b.txt", "build/check_f.py", "venv/check_g.py")
+    write(root, name, text=text)
+    suite = Suite(name="u", match=UNIT.match, exclude=("test/old/**",), runner=Runner.PYTEST)
+    assert found([suite, SHELL], [], root) == (
+        ["test/test_a.py"],
+        [("test/check_b.py", "NO_SUITE"), ("test/lib/c_spec.py", "NO_SUITE")],
+        ["2 not run: pytest's python_files matches them, no suite does: 'test/check_b.py', 'test/lib/c_spec.py'"],
+    )
+    assert found([SHELL], [], root) == ([], [], [])
+
+
+def test_testpaths_and_folders_that_are_not_entered_count(root):
+    write(root, "test/test_a.py", "test/check_b.py", "other/check_c.py", "test/slow/check_d.py")
+    settings = "python_files = check_*.py\ntestpaths = test/ more\nnorecursedirs = slow\n"
+    write(root, "pytest.ini", text=f"[pytest]\n{settings}")
+    write(root, "setup.cfg", text="[tool:pytest]\npython_files = *.py\n")
+    assert found([UNIT], [], root)[1] == [("test/check_b.py", "NO_SUITE")]
+    assert found([UNIT], ["other"], root)[1] == [("other/check_c.py", "NO_SUITE")]
+    write(root, "pytest.ini", text="")  # counts all the same
+    assert found([UNIT], [], root)[1] == []
 
 
 def test_links_inside_are_followed_once_and_never_outside(root, tmp_path):
@@ -146,13 +261,15 @@ def test_odd_names_at_the_top_are_no_options(root):
     assert test.command.argv == ("sh", "./-x.sh")
 
 
-def test_names_that_cannot_travel_are_said_and_not_run(root, notices):
+def test_names_that_cannot_travel_are_left_out(root):
     (root / "test").mkdir()
     with open(os.fsencode(root) + b"/test/test_\xff.py", "w") as file:  # noqa: PTH123 - a name in bytes
         file.write("def test_a(): pass\n")
     write(root, "test/test_{output_dir}.py")
-    assert discover([UNIT], [], root, notice=notices.append) == ()
-    assert ["not UTF-8" in text for text in sorted(notices)] == [True, False]
+    assert found([UNIT], [], root)[:2] == (
+        [],
+        [("test/test_\\udcff.py", "NOT_UTF8"), ("test/test_{output_dir}.py", "PLACEHOLDER")],
+    )
 
 
 @pytest.mark.parametrize("name", ["test_[1].py", "test_a::b.py"])

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from orchestrator.model import CaseOutcome, ResultsFormat, Runner, Suite
-from orchestrator.suites.pytest import build_command, case_name, report_name
+from orchestrator.suites.pytest import build_command, case_name, lacks_case, report_name
 from orchestrator.suites.results import read_cases
 
 SUITE = Suite(name="u", match=("**/test_*.py",), runner=Runner.PYTEST)
@@ -219,3 +219,16 @@ def test_other_results_than_junit_leave_pytests_report_out():
     command = build_command(suite, "test_a.py", None, {})
     assert command.argv == ("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_a.py")
     assert (report_name(command.argv), command.results_file) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "stderr", "lacks"),
+    [
+        ("nocase", 4, b"\nERROR: not found: /work/test_a.py::nocase\n(no name ...)\n", True),
+        ("test_a", 4, b"ERROR: usage: pytest [options]\n", False),
+        ("test_a", 1, b"ERROR: not found: x\n", False),
+        (None, 4, b"ERROR: not found: /work/test_a.py\n", False),
+    ],
+)
+def test_that_a_case_does_not_exist_is_for_pytest_to_say(case, code, stderr, lacks):
+    assert lacks_case(case, code, stderr) is lacks

@@ -146,7 +146,7 @@ def test_where_no_counter_could_be_read(flag: bool, peak: int | None, outcome: O
     evidence = ended(
         137,
         engine=state(137, oom_killed=flag),
-        usage=Usage(memory_peak_bytes=peak),
+        usage=Usage(memory_charged_peak_bytes=peak),
         attestation=Attestation(container_name="a", container_id="b", image_id="c", effective_memory_bytes=LIMIT),
     )
     assert decided(evidence).outcome is outcome

@@ -1,0 +1,111 @@
+"""What a run leaves is right, whatever it was asked for and whatever becomes of it (CASES A3, A7, A8, D10)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.conftest import Orch, docker, run_folders, wait_until, write_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+GREEN = '<?xml version="1.0"?><testsuites tests="1"><testsuite name="old"/></testsuites>'
+CASES = """
+import pytest
+
+class Base:
+    def test_inherited(self): pass
+
+class TestC(Base):
+    def test_own(self): pass
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_p(n): pass
+"""
+
+
+def test_links_out_of_the_project_are_counted(make_project: Callable[..., Orch], tmp_path: Path) -> None:
+    write_files(tmp_path / "out9", {"test_bad.py": "def test_bad(): assert 0\n"})
+    orch = make_project({"test/test_a.py": "def test_a(): pass\n"})
+    (orch.project / "test/test_bad.py").symlink_to("../../out9/test_bad.py")
+    (orch.project / "test/more").symlink_to("../../out9")
+    ran = orch("run")
+    assert "2 not run: they lead out of the project: 'test/more/test_bad.py', 'test/test_bad.py'" in ran.stderr
+    assert "\n2 not run: they lead out of the project\n" in ran.stdout
+    document = json.loads((orch.project / ".orch/latest/run.json").read_text())
+    assert [left["path"] for left in document["run"]["left_out"]] == ["test/more/test_bad.py", "test/test_bad.py"]
+    runs = len(run_folders(orch))
+    assert "2 tests cannot run" in orch("run", "--strict-selection", expect=4).stderr
+    assert "leads outside the project" in orch("run", "test/test_bad.py", expect=4).stderr
+    assert "does not exist" in orch("run", "test/test_a.py", "test/none.py", expect=4).stderr
+    assert len(run_folders(orch)) == runs
+
+
+@pytest.mark.parametrize("profile", ["standard", "fast"])  # in a fresh container; forked from a preloaded pytest
+def test_cases_that_do_not_exist_are_4_and_not_recorded(make_project: Callable[..., Orch], profile: str) -> None:
+    text = f"version: 1\nprofiles: {{{profile}: {{timeout: 20s}}}}\n"
+    orch = make_project({"test/test_a.py": CASES, "profiles.yaml": text})
+    absent = ["nocase", "test_p[3]", "TestNone", "TestC::test_none"]
+    there = ["TestC::test_inherited", "test_p[2]"]
+    words = [f"test/test_a.py::{case}" for case in (*absent, *there)]
+    ran = orch("run", "--profile", profile, *words, expect=4)
+    for case in absent:
+        assert f"pytest finds no case '{case}' in this file" in ran.stdout
+    assert "6 run: 2 passed, 4 skipped" in ran.stdout
+    recorded = json.loads(orch("runs", "export").stdout)
+    assert {test["id"] for test in recorded["tests"]} == set(words[-2:])
+    orch("run", "--profile", profile, *words[-2:])
+
+
+def test_no_engine_leaves_no_old_report(make_project: Callable[..., Orch]) -> None:
+    orch = make_project({"test/a.test.sh": "exit 0\n", "j.xml": GREEN})
+    orch("run", "--junit", "j.xml", "--engine", "unix:///nowhere/docker.sock", expect=36)
+    assert not (orch.project / "j.xml").exists()
+    orch("run", "--junit", "j.xml")
+    assert "a.test.sh" in (orch.project / "j.xml").read_text()
+    process = orch.start("run", "--junit", "j.xml", "--show-progress", "none")
+    assert wait_until(lambda: not (orch.project / "j.xml").exists(), 20)
+    process.kill()
+    process.communicate()
+    assert not (orch.project / "j.xml").exists()
+
+
+def test_no_secret_is_kept_or_can_be_seen_in_the_engine(make_project: Callable[..., Orch], tmp_path: Path) -> None:
+    secrets = {"API_TOKEN": "s3cr3t-one", "PLAIN": "s3cr3t-two", "HOST_PASSWORD": "s3cr3t-three"}
+    settings = (
+        "version: 1\nprofiles: {standard: {reuse: 3}}\n"
+        "suites: [{name: s, match: ['test/*.sh'], runner: shell, pass_env: [HOST_PASSWORD],\n"
+        "          env: {API_TOKEN: s3cr3t-one, PLAIN: s3cr3t-two}}]\n"
+    )
+    check = "test $API_TOKEN$PLAIN$HOST_PASSWORD = s3cr3t-ones3cr3t-twos3cr3t-three || exit 1; sleep 2\n"
+    orch = make_project({"test/a.sh": check, "test/b.sh": f"{check}exit 1\n", "profiles.yaml": settings})
+    cache = tmp_path / "cache"
+    orch = Orch(project=orch.project, env={"XDG_CACHE_HOME": str(cache), "HOST_PASSWORD": "s3cr3t-three"})
+    orch("build", "--offline-base", "--quiet", seconds=600)
+    process = orch.start("run", "-j", "1")
+    seen: list[str] = []
+
+    def looked() -> bool:
+        names = docker("ps", "-q", "--filter", f"volume={orch.project}")
+        seen.extend(docker("inspect", *names) + docker("top", names[0]) if names else [])
+        return bool(names)
+
+    assert wait_until(looked, 60)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, out + err
+    shown = orch("repro", "latest:b.sh").stdout + orch("show-config").stdout
+    assert "--env API_TOKEN \\" in shown
+    kept = [p for top in (orch.project / ".orch", cache) for p in top.rglob("*") if p.is_file()]
+    assert any(p.name == "resources.db" for p in kept)
+    everything = {"engine": "\n".join(seen), "printed": out + err}
+    everything |= {str(path): path.read_bytes().decode("latin-1") for path in kept}
+    leaks = [
+        (where, name) for where, text in everything.items() for name, value in secrets.items() if value in text
+    ]
+    assert leaks == []
+    assert "s3cr3t-one" not in shown
+    assert "s3cr3t-three" not in shown
