@@ -792,6 +792,8 @@ class EngineInfo:
     memory_limit: bool = True
     cpu_limit: bool = True
     pids_limit: bool = True
+    swap_limit: bool = True
+    """False: the engine drops a limit of memory and swap together, and says so in `warnings`."""
     warnings: tuple[str, ...] = ()
 
 

@@ -19,8 +19,13 @@
 # and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
+# Of the signals that a test sends, process 1 gets those only that it has a handler for: dash has one for INT, and would
+# end. Tests have it as ever (`launch`).
+trap '' INT
 unset nonce # an image's variable of this name would be exported, with our secret in it
 place=$1
+# What it signals as all others must be this container's processes, not this user's on the whole machine.
+[ "$$" = 1 ] || exit 125
 if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
@@ -51,6 +56,19 @@ while read -r key text; do
     case $key in CapEff: | CapBnd: | NoNewPrivs: | Seccomp:) held="$held${key%:} $text
 " ;; esac
 done </proc/self/status
+set -- /dev/*
+held="${held}dev $*
+"
+# From this machine orch reads the rest of it at once; here each byte takes a system call.
+if [ "$place" = - ]; then
+    while IFS= read -r text; do held="${held}mount $text
+"; done </proc/self/mountinfo
+    while IFS= read -r text; do
+        held="${held}limit $text
+"
+        case $text in "Max open files"*) break ;; esac
+    done </proc/self/limits
+fi
 # Whether other processes of this user can read this one.
 if [ -r /proc/self/environ ] || [ -r /proc/self/mem ]; then text=yes; else text=no; fi
 held="${held}Readable $text
@@ -335,11 +353,46 @@ list_left() {
 "
 }
 
-# Has the server do something that would take programs: `pack CAP FOLDER` to stdout, `empty FOLDER...`.
+# Has the server do something that would take programs: `list CAP FOLDER` and `pack CAP FOLDER` to stdout, `empty
+# FOLDER...`.
 chore() {
     [ -n "$server" ] || return 1
     printf '%s\n' "$*" >&5
     IFS= read -r line <&6 && [ "$line" = "done" ]
+}
+
+# Writes the names of all that is in the outputs' folder but folders, a line "//", and the names of those that are larger
+# than all that may come back, which have holes; then the mark and the archive. What its owner may not read is made
+# readable. What is too large is not packed, and if there is such a file, small ones go first. Others are cut off, with
+# what comes after them; orch tells by the names.
+send_outputs() {
+    large=
+    for entry in "$ORCH_OUTPUT_DIR"/* "$ORCH_OUTPUT_DIR"/.[!.]* "$ORCH_OUTPUT_DIR"/..?*; do
+        if [ ! -e "$entry" ] && [ ! -L "$entry" ]; then continue; fi
+        if chore list "$ORCH_OUTPUT_CAP" "$ORCH_OUTPUT_DIR"; then
+            printf '\n%s tar\n' "$nonce" >&8
+            chore pack "$ORCH_OUTPUT_CAP" "$ORCH_OUTPUT_DIR"
+            return
+        fi
+        (
+            cd "$ORCH_OUTPUT_DIR" || exit
+            helper find . -type d \( -perm -0500 -o -exec chmod u+rwx {} \; \) \
+                -o -type f \( -perm -0400 -o -exec chmod u+r {} \; \) -print -o ! -type d -print
+        ) | head -c 262144 3>&- 5>&- 6<&- 7<&- >&8 8>&- 9>&-
+        large=$(cd "$ORCH_OUTPUT_DIR" && helper find . -type f -size "+${ORCH_OUTPUT_CAP}c" | helper head -c 65536)
+        printf '\n//\n%s\n\n%s tar\n' "$large" "$nonce" >&8
+        case $large in
+            '') helper tar -C "$ORCH_OUTPUT_DIR" -cf - . ;;
+            *) pack_small_first ;;
+        esac | head -c "$ORCH_OUTPUT_CAP" 3>&- 5>&- 6<&- 7<&- >&8 8>&- 9>&-
+        return
+    done
+    printf '\n%s tar\n' "$nonce" >&8
+}
+pack_small_first() {
+    cd "$ORCH_OUTPUT_DIR" || return
+    helper find . -type f ! -size +1048576c -exec tar -cf - {} +
+    helper find . -type f -size +1048576c ! -size "+${ORCH_OUTPUT_CAP}c" -exec tar -cf - {} +
 }
 
 dirty() {
@@ -367,6 +420,7 @@ launch() {
     echo 1000 >&3
     (
         echo 0 >&3
+        trap - INT
         cd "$folder" || { echo "orch: cannot enter $folder" >&9; exit 126; }
         environment
         own
@@ -492,8 +546,8 @@ orch_test() {
     mark end >&9
     if [ -z "$left" ] && has_modes && is_empty; then
         # all at once: what reads it is woken once
-        printf '\n%s end\n%s\n%s rest\n\n%s tar\n\n%s reset\n\n%s over\n' \
-            "$nonce" "$record" "$nonce" "$nonce" "$nonce" "$nonce" >&8
+        printf '\n%s end\n%s\n%s rest\n\n%s list\n\n%s tar\n\n%s reset\n\n%s over\n' \
+            "$nonce" "$record" "$nonce" "$nonce" "$nonce" "$nonce" "$nonce" >&8
         if [ "$keep" = keep ] && [ "$code" = 0 ]; then return; fi
         leave
     fi
@@ -501,16 +555,8 @@ orch_test() {
     record=$left
     restore_modes || left=$record
     list_left
-    printf '%s\n%s tar\n' "$record" "$nonce" >&8
-    for entry in "$ORCH_OUTPUT_DIR"/* "$ORCH_OUTPUT_DIR"/.[!.]* "$ORCH_OUTPUT_DIR"/..?*; do
-        if [ -e "$entry" ] || [ -L "$entry" ]; then
-            # the cap holds against files with holes, which are larger than their place
-            chore pack "$ORCH_OUTPUT_CAP" "$ORCH_OUTPUT_DIR" ||
-                helper tar -C "$ORCH_OUTPUT_DIR" -cf - . |
-                head -c "$ORCH_OUTPUT_CAP" 3>&- 5>&- 6<&- 7<&- >&8 8>&- 9>&-
-            break
-        fi
-    done
+    printf '%s\n%s list\n' "$record" "$nonce" >&8
+    send_outputs
     record=
     if [ "$keep" = keep ] && [ "$code" = 0 ] && [ -z "$left" ]; then
         reset_places

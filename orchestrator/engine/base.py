@@ -24,6 +24,8 @@ class Mount:
     source: str
     target: str
     read_only: bool = True
+    propagation: str = "rprivate"
+    """Whether mounts made on one side later appear on the other: they never do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +65,48 @@ class Effective:
     """Settings of a container as the engine reports them back; None: the engine did not say."""
 
     memory_bytes: int | None = None
+    swap_bytes: int | None = None
+    """Memory and swap together; -1: without limit."""
     cpus: float | None = None
     pids: int | None = None
+    nofile: tuple[int, int] | None = None
+    """Soft and hard limit; -1: none was set."""
+    core: tuple[int, int] | None = None
+    """The same of core dumps."""
+    shm_bytes: int | None = None
     network: str | None = None
+    ipc: str | None = None
+    cgroup_namespace: str | None = None
+    log_driver: str | None = None
     capabilities_added: tuple[str, ...] = ()
-    capabilities_dropped: tuple[str, ...] = ()
+    capabilities_dropped: tuple[str, ...] | None = None
     seccomp: str | None = None
-    """`profile` when one is set, `unconfined`, or None when the engine's default holds."""
+    """`profile` when one is set, `unconfined`, or `default`: the engine's."""
+    seccomp_digest: str | None = None
+    """Of the profile's text, where the engine repeats it."""
     no_new_privileges: bool | None = None
     read_only_root: bool | None = None
     user: str | None = None
     image_id: str | None = None
+    mounts: tuple[Mount, ...] | None = None
+    """Bind mounts, also those that nobody asked for."""
+    tmpfs: Mapping[str, str] | None = None
+    masked_paths: tuple[str, ...] | None = None
+    read_only_paths: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    argv: tuple[str, ...] | None = None
+    env: tuple[str, ...] | None = None
+    """`NAME=value`, the image's own among them."""
+    working_dir: str | None = None
+    hostname: str | None = None
+    tty: bool | None = None
+    stdin_open: bool | None = None
+    health_check: bool | None = None
+    """Whether one is run."""
+    restart: str | None = None
+    cgroup_parent: str | None = None
+    beyond: tuple[str, ...] = ()
+    """Settings that orch never asks for, and that are not at their neutral value (see `inspected`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +211,9 @@ class ContainerEngine(Protocol):
 
     def run_inside(self, container: str, argv: tuple[str, ...], timeout_seconds: float) -> int:
         """Run a command in a running container; its exit code."""
+
+    def limit_memory(self, container: str, memory_bytes: int) -> None:
+        """Hold a running container to so much memory from now on, swap included."""
 
     def kill(self, container: str, signal_name: str = "KILL") -> None:
         """Signal the main process. No error if it has already ended."""

@@ -6,7 +6,6 @@ its requests are the engine's own, so nothing happens that this file does not sh
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -23,6 +22,7 @@ from orchestrator.engine.attach import AttachChannel
 from orchestrator.engine.base import FoundObject
 from orchestrator.engine.direct import CALL_SECONDS, DirectCalls, connected
 from orchestrator.engine.docker_images import DockerImages
+from orchestrator.engine.inspected import text_digest
 from orchestrator.engine.netproof import has_own_network
 from orchestrator.engine.unreachable import connect_seconds, no_engine
 from orchestrator.engine.wire import (
@@ -81,7 +81,7 @@ def _seccomp_file(spec: ContainerSpec) -> Path:
 
 def _file_of_run(folder: Path, kind: str, text: str) -> Path:
     """A file with this text, named by it, that container engines can read. EngineError: it cannot be written."""
-    path = folder / f"orch-{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    path = folder / f"orch-{kind}-{text_digest(text)}"
     try:
         if not path.exists():
             unfinished = path.with_suffix(f".{threading.get_ident()}")
@@ -281,7 +281,7 @@ class DockerEngine(DockerImages):
     def inspect(self, container: str) -> Inspection:
         """State and settings."""
         reply = self._call(f"inspecting {container[:12]}", "GET", f"/containers/{quote(container)}/json")
-        return inspection(reply, local=self._info.local)
+        return inspection(reply, local=self._info.local, podman=self._info.name == "podman")
 
     def wait(self, container: str, timeout_seconds: float) -> int | None:
         """Exit code, None when time ran out."""
@@ -311,6 +311,11 @@ class DockerEngine(DockerImages):
                     return int(reply["ExitCode"])
                 time.sleep(0.02)
         raise EngineTimeoutError(f"running {argv[0]} in {container[:12]}: not done in {timeout_seconds:.0f} s")
+
+    def limit_memory(self, container: str, memory_bytes: int) -> None:
+        """Another limit for a running container."""
+        body = {"Memory": memory_bytes, "MemorySwap": memory_bytes}
+        self._call(f"limiting {container[:12]}", "POST", f"/containers/{quote(container)}/update", body=body)
 
     def kill(self, container: str, signal_name: str = "KILL") -> None:
         """Signal the main process; no error if it has already ended."""

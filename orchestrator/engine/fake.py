@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.base import FoundObject, Inspection
@@ -224,6 +225,12 @@ class FakeEngine(FakeImages):
         if not answers:
             raise EngineTimeoutError(f"running {argv[0]}: not done in {timeout_seconds:g} s")
         return answers[0]
+
+    def limit_memory(self, container: str, memory_bytes: int) -> None:
+        """Inspect says so from now on."""
+        self._called("limit_memory", container)
+        found = self._get(container)
+        found.spec = replace(found.spec, memory_bytes=memory_bytes)
 
     def kill(self, container: str, signal_name: str = "KILL") -> None:
         """KILL ends it with 137; other signals only reach a behaviour that asks for them."""

@@ -128,6 +128,8 @@ def _run(test: FakeTest, play: Callable[[FakeTest], int | None]) -> int:
     streams.send("stdout", f"code {code}\n{test.counters}".encode())
     mark("rest")
     streams.send("stdout", "".join(f"leftover {pid} {line}\n" for pid, line in test.leftovers).encode())
+    mark("list")
+    streams.send("stdout", "".join(f"./{name}\n" for name in test.outputs).encode())
     mark("tar")
     streams.send("stdout", _archive(test.outputs) if test.archive is None else test.archive)
     mark("reset")

@@ -9,6 +9,7 @@ from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.base import Effective, FoundObject, Inspection
+from orchestrator.engine.inspected import text_digest
 from orchestrator.errors import EngineError
 from orchestrator.model import EngineState
 
@@ -160,19 +161,7 @@ class FakeContainer:
             name=spec.name,
             state=state,
             labels=self.labels,
-            effective=Effective(
-                memory_bytes=spec.memory_bytes,
-                cpus=spec.cpus,
-                pids=spec.pids,
-                network=spec.network,
-                capabilities_added=spec.capabilities,
-                capabilities_dropped=("ALL",),
-                seccomp="profile",
-                no_new_privileges=True,
-                read_only_root=spec.read_only_root,
-                user=spec.user,
-                image_id=spec.image_id,
-            ),
+            effective=effective_of(spec),
         )
 
     def found(self) -> FoundObject:
@@ -180,6 +169,43 @@ class FakeContainer:
         return FoundObject(
             kind="container", id=self.id, name=self.spec.name, labels=self.labels, created_at=self.created_at
         )
+
+
+def effective_of(spec: ContainerSpec) -> Effective:
+    """What an obedient engine reports back."""
+    return Effective(
+        memory_bytes=spec.memory_bytes,
+        swap_bytes=spec.memory_bytes,
+        cpus=spec.cpus,
+        pids=spec.pids,
+        nofile=(spec.nofile, spec.nofile),
+        core=(0, 0),
+        shm_bytes=spec.shm_bytes,
+        network=spec.network,
+        ipc="private",
+        cgroup_namespace="private",
+        log_driver="none",
+        capabilities_added=spec.capabilities,
+        capabilities_dropped=("ALL",),
+        seccomp="profile",
+        seccomp_digest=text_digest(spec.seccomp),
+        no_new_privileges=True,
+        read_only_root=spec.read_only_root,
+        user=spec.user,
+        image_id=spec.image_id,
+        mounts=spec.mounts,
+        tmpfs=spec.tmpfs,
+        entrypoint=spec.entrypoint,
+        argv=spec.argv,
+        env=tuple(f"{name}={value}" for name, value in spec.env.items()),
+        working_dir=spec.working_dir,
+        hostname=spec.hostname,
+        tty=spec.tty,
+        stdin_open=spec.stdin_open,
+        health_check=False,
+        restart="no",
+        cgroup_parent=spec.cgroup_parent,
+    )
 
 
 class FakeStats:

@@ -11,8 +11,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.agent_shell import ORDINARY_SHELL, SHELL, USER_NAME
-from orchestrator.engine.attest import LIMIT_FILES
 from orchestrator.engine.base import ContainerSpec, Mount
+from orchestrator.engine.held import LIMIT_FILES
 from orchestrator.engine.outputs import archive_cap_bytes
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.attest import attest
+from orchestrator.engine.attest import attest, limited
 from orchestrator.engine.presence import DISTURBANCES, ENGINE_DOES
 from orchestrator.engine.slot import Watch
 from orchestrator.errors import EngineError, StoppedWaitingError
@@ -51,6 +51,11 @@ EARLY_SECONDS = 0.05
 ENGINE_ENDED = "the engine ended while the test ran"
 BEGINNINGS = 3
 """So often a test is let in anew whose container was lost before it began."""
+PREPARE_BYTES = 64 << 20
+"""Of memory, for a pytest with its plugins and conftest files to be set up in: most need 20 to 40 MiB."""
+LIMIT_STEP_BYTES = 1 << 20
+LIMIT_SLACK_BYTES = 4 << 20
+"""A limit that is no more above what it should be stays: setting one takes the engine 50 ms."""
 NOT_AGAIN = "its container is not used again"
 SIGNALLED = f"{NOT_AGAIN}: a signal that was meant for it may have met the next test"
 FLOOR_SHARE = 0.25
@@ -302,6 +307,8 @@ class LocalLane:
         first = not held.turns
         if first and held.slot.has_agent:
             self._begin(held, assignment, keep=keep)
+        if held.slot.prepares(assignment):
+            self._limit(held, room_bytes=PREPARE_BYTES)
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
@@ -321,9 +328,28 @@ class LocalLane:
             self._begin(held, flight.assignment, keep=flight.keep)
         elif held.turns:
             held.look = held.meter.look_between()
+        self._limit(held, room_bytes=0)
         held.agent_read = agent_counters(flight.reading.before)
         flight.agent_before, flight.look, flight.overlapped = held.agent_read, held.look, False
         held.floor_bytes = held.agent_read.memory_bytes
+
+    def _limit(self, held: Held, *, room_bytes: int) -> None:
+        """Hold the container to its profile's memory beyond what stands in it; with `room_bytes` at least to so
+        much beyond that. An engine that cannot leaves the limit as it is, and the attestation says so.
+        """
+        stands = held.meter.stands_bytes()
+        if stands is None:
+            return
+        present = held.limit_bytes or held.profile.limits.memory_bytes
+        if room_bytes:
+            wanted = max(present, stands + room_bytes)
+        else:
+            wanted = held.profile.limits.memory_bytes + -(-stands // LIMIT_STEP_BYTES) * LIMIT_STEP_BYTES
+        if wanted <= present <= wanted + LIMIT_SLACK_BYTES:
+            return
+        with suppress(EngineError):
+            self._executor.presence.limit_memory(held.slot.container_id or "", wanted)
+            held.limit_bytes, held.limit_seen_bytes = wanted, held.meter.memory_limit_bytes()
 
     @staticmethod
     def _in_flight(held: Held, assignment: Assignment, reading: Reading, *, keep: bool, first: bool) -> Flight:
@@ -376,6 +402,8 @@ class LocalLane:
             return
         keep = held.position + 1 < held.profile.reuse
         folder = following.folder_of(assignment)
+        if held.slot.prepares(assignment):
+            self._limit(held, room_bytes=PREPARE_BYTES)
         reading, line = held.slot.stage(assignment, folder=folder, keep=keep, first=False)
         announced = self._announced = Announced(assignment, reading, line, keep)
         if flight.after is None and not reading.prepares and self._is_slight(flight):
@@ -472,7 +500,7 @@ class LocalLane:
                 held.slot.dismiss()
                 inspection = self._executor.presence.through(held.slot.finish)
                 seen.state = inspection.state if inspection else EngineState(status="gone")
-                held.inspection = inspection or held.inspection
+                held.inspection = held.inspection or inspection  # the first, with the limits that were asked for
             elif seen.kept:
                 seen.state = RUNNING
         except EngineError as error:
@@ -486,8 +514,9 @@ class LocalLane:
                 asked=held.slot.spec,
                 begin=run.begin_counters if run else "",
                 info=self._executor.engine.info,
+                outside=held.view,
             )
-        seen.attestation = held.attestation
+        seen.attestation = limited(held.attestation, asked=held.limit_bytes, seen=held.limit_seen_bytes)
         self._measure(held, flight, seen)
         if seen.kept and run is not None and flight is not None and flight.doubt is None:
             self._go_on(held, run)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.base import ContainerSpec, Engine, Inspection
     from orchestrator.engine.hardening import Surroundings
+    from orchestrator.engine.kernelview import KernelView
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
     from orchestrator.measure.counters import Counters
@@ -66,11 +67,17 @@ class Held:
     """None: it takes one test only."""
     inspection: Inspection | None = None
     """While it was waiting for its first test, where it is to take several."""
+    view: KernelView | None = None
+    """Of process 1, while it was waiting for its first test."""
     attestation: Attestation | None = None
     position: int = 0
     """Tests that were released in it."""
     floor_bytes: int | None = None
     """Charged after its first test."""
+    limit_bytes: int = 0
+    """Of its memory; 0: its profile's."""
+    limit_seen_bytes: int | None = None
+    """The same by the kernel."""
     turns: bool = False
     """Its tests after the first are measured by looks between them."""
     look: Look | None = None
@@ -194,6 +201,8 @@ class LocalExecutor:
                 held.slot = self._slot(spec, assignment, streams_dir)
                 held.slot.open()
             self.count(created=1)
+            if held.slot.has_agent:
+                held.view = meter.view(held.slot.container_id or "")
             if self.reusable(held, assignment):
                 held.inspection = self.engine.inspect(held.slot.container_id or "")
                 held.guard = _guard(held.inspection)

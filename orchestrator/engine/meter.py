@@ -9,10 +9,12 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.kernelview import observe
 from orchestrator.engine.outside import signal_all
 from orchestrator.engine.parents import can_own_cgroups, parent_of_slot
 from orchestrator.engine.stats import StatsFeed
 from orchestrator.measure import cgroups, processes, usage
+from orchestrator.measure.own import cache_of
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.measure.series import SeriesReader
 from orchestrator.measure.turns import TurnReader
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.engine.base import ContainerEngine
+    from orchestrator.engine.kernelview import KernelView
     from orchestrator.engine.reading import SlotRun
     from orchestrator.measure.sampler import Sampler
     from orchestrator.measure.turns import Look
@@ -89,7 +92,7 @@ class Meter:
             self._start = now
             if self._paths is not None and not self._leased:
                 self._fresh = FreshPeak.start(self._paths)
-        self._own = self._locate_own(container_id)
+        self._own = self._own or self._locate_own(container_id)
         if self._own is not None and not running:
             self._own_fresh = FreshPeak.start(self._own)
 
@@ -98,6 +101,15 @@ class Meter:
         for name in own_names(self._info, self.parent, container_id):
             found = cgroups.locate(name, self._version)
             if found is not None:
+                return found
+        return None
+
+    def view(self, container_id: str) -> KernelView | None:
+        """What the kernel says of its first process, which waits; None: it cannot be seen from here."""
+        self._own = self._locate_own(container_id) if self._info.local else None
+        for pid in () if self._own is None else cgroups.process_ids(self._own):
+            found = observe(pid)
+            if found is not None and found.is_first:
                 return found
         return None
 
@@ -119,6 +131,18 @@ class Meter:
             self._sampler.add(
                 key, SeriesReader(own), lambda: processes.count(cgroups.process_ids(own)), since=started
             )
+
+    def stands_bytes(self) -> int | None:
+        """What is charged now and cannot be taken back; None: that cannot be read here."""
+        if self._own is None:
+            return None
+        now = cgroups.read(self._own, series=True)
+        cache = cache_of(now)
+        return None if now.memory_bytes is None or cache is None else max(0, now.memory_bytes - cache)
+
+    def memory_limit_bytes(self) -> int | None:
+        """What the kernel holds the container to; None: that cannot be read here."""
+        return None if self._own is None else cgroups.memory_limit(self._own)
 
     def signal(self, name: str) -> bool:
         """Send TERM or KILL to the test's processes; False where they cannot be seen from here."""

@@ -1,7 +1,8 @@
 """Brings back what a test left in `$ORCH_OUTPUT_DIR`, safely: the archive is written by a hostile program.
 
 Regular files only, under names that stay inside the folder, within a cap of bytes and of files; everything
-else is named in a note. Links, FIFOs, devices and holes never touch the host.
+else is named in a note, what was left out of the archive or cut off too. A hard link comes back as a copy; other
+links, FIFOs, devices and holes never touch the host.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ MAX_FILES = 10_000
 MEMORY_BYTES = 1 << 20
 """An archive up to this size is held in memory: most are a report of a few KiB."""
 MAX_NOTES = 50
+LIST_BYTES = 262_144
+"""Most of the list of names, as the agent sends it."""
 MAX_NAME_BYTES = 1024
 _COPY_BYTES = 1 << 18
 
@@ -55,23 +58,42 @@ class ArchiveSink:
             self._held = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115 - lives as long as the sink
         return self._held
 
-    def extract(self, folder: Path, cap_bytes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """(files that came back, notes on what did not); `folder` is made only if there is a file."""
-        if self.size == 0:
-            return (), ()
-        self._file.seek(0)
+    def extract(self, folder: Path, cap_bytes: int, listed: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(files that came back, notes on what did not); `folder` is made only if there is a file. `listed`: what
+        was to be packed, a name a line, then `//` and those that were too large to be.
+        """
         names: list[str] = []
-        notes = ["the outputs are larger than their place; only a part came back"] if self.overflow else []
+        notes = _Notes()
+        if self.overflow or self.size == self._cap:
+            notes.add("the outputs are larger than their place; only a part came back")
         try:
-            self._extract(folder, cap_bytes, names, notes)
+            if self.size:
+                self._file.seek(0)
+                self._extract(folder, cap_bytes, names, notes)
         except _FullError as error:
-            notes.append(f"the outputs could not be kept: {error}")
+            notes.add(f"the outputs could not be kept: {error}")
         except Exception as error:  # noqa: BLE001 - tarfile raises almost anything at what a hostile program writes
-            notes.append(f"the archive of the outputs is damaged: {error or type(error).__name__}")
-        return tuple(sorted(names)), tuple(notes)
+            notes.add(f"the archive of the outputs is damaged: {error or type(error).__name__}")
+        notes.add_missing(names, listed, cap_bytes)
+        return tuple(sorted(names)), notes.texts()
 
-    def _extract(self, folder: Path, cap_bytes: int, names: list[str], notes: list[str]) -> None:
-        left, at = cap_bytes, -1
+    def _extract(self, folder: Path, cap_bytes: int, names: list[str], notes: _Notes) -> None:
+        """Archives one behind another: where there are many files, the agent's tar is started several times."""
+        left = cap_bytes
+        while self._at_archive():
+            left = self._extract_one(folder, left, names, notes)
+
+    def _at_archive(self) -> bool:
+        """Pass over the zeros that end an archive; True if another one follows."""
+        while block := self._file.read(tarfile.BLOCKSIZE):
+            if block.strip(b"\0"):
+                self._file.seek(-len(block), os.SEEK_CUR)
+                return True
+        return False
+
+    def _extract_one(self, folder: Path, left: int, names: list[str], notes: _Notes) -> int:
+        """How many bytes there is room for afterwards."""
+        at = -1
         with tarfile.open(fileobj=self._file, mode="r:", errors="surrogateescape") as archive:
             for member in archive:
                 if member.size < 0 or member.offset <= at:  # would be read for ever (CVE-2025-8194)
@@ -79,24 +101,72 @@ class ArchiveSink:
                 at = member.offset
                 if member.isdir():
                     continue
-                problem = _refusal(member, names, left)
-                if problem is None:
+                problem, size = _refusal(member, names, left), member.size
+                if problem is None and member.islnk():
+                    problem, size = _copy_link(member, names, folder, left)
+                elif problem is None:
                     problem = _copy(archive, member, folder)
                 if problem is None:
                     names.append(_clean(member.name))
-                    left -= member.size
-                elif len(notes) < MAX_NOTES:
-                    notes.append(f"{_clean(member.name)[:200]!r}: {problem}")
+                    left -= size
+                else:
+                    notes.refused(_clean(member.name), problem)
             end = archive.offset
         self._file.seek(end)
         # tarfile takes a cut between two members, and a broken header that is not the first, for the end
         if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("it ends early")
+        return left
 
     def close(self) -> None:
         """Forget it."""
         if self._held is not None:
             self._held.close()
+
+
+class _Notes:
+    """What is said of outputs that did not come back: so many of them by name."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._more = 0
+        self._named: set[str] = set()
+
+    def add(self, text: str) -> None:
+        """Say it, whatever else there is."""
+        self._texts.append(text)
+
+    def refused(self, name: str, problem: str) -> None:
+        """A member of the archive was not kept."""
+        self._named.add(name)
+        if len(self._texts) < MAX_NOTES:
+            self._texts.append(f"{name[:200]!r}: {problem}")
+        else:
+            self._more += 1
+
+    def add_missing(self, names: list[str], listed: str, cap_bytes: int) -> None:
+        """Name what was listed and is not in the archive."""
+        # a name with newlines is listed on several lines
+        there = {line for name in (*names, *self._named) for line in _as_listed(f"./{name}").split("\n")}
+        every, _, large = listed.partition("\n//\n")
+        too_large = set(large.split("\n"))
+        lines = every.split("\n") if len(every) < LIST_BYTES - 1 else every.split("\n")[:-1]  # the last one is cut
+        for line in lines:
+            if line.startswith("./") and line not in there:
+                why = f"larger than the {cap_bytes} bytes that may come back" if line in too_large else _NOT_PACKED
+                self.refused(line[2:], why)
+
+    def texts(self) -> tuple[str, ...]:
+        """All notes, with the number of those that are not among them."""
+        return (*self._texts, *([f"{self._more} more did not come back"] if self._more else []))
+
+
+_NOT_PACKED = "not packed: it is no regular file, or lies behind what was cut off"
+
+
+def _as_listed(name: str) -> str:
+    """As the list of names is read: what is not UTF-8 is replaced."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 class _FullError(Exception):
@@ -110,7 +180,7 @@ def _clean(name: str) -> str:
 def _refusal(member: tarfile.TarInfo, names: list[str], left: int) -> str | None:  # noqa: PLR0911 - one reason a line
     name = _clean(member.name)
     parts = name.split("/")
-    if not member.isreg():
+    if not member.isreg() and not member.islnk():
         return "not a regular file"
     if member.issparse():
         return "a sparse file"
@@ -129,6 +199,10 @@ def _copy(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> st
     source = archive.extractfile(member)
     if source is None:
         return "not a regular file"
+    return _store(source, member, folder)
+
+
+def _store(source: IO[bytes], member: tarfile.TarInfo, folder: Path) -> str | None:
     target = folder.joinpath(*_clean(member.name).split("/"))
     # nothing but regular files and folders is ever made here, so no part of the path can be a link
     try:
@@ -138,10 +212,27 @@ def _copy(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> st
         return "another file has its name"
     except OSError as error:
         raise _FullError(error) from error
-    with os.fdopen(descriptor, "wb", buffering=0) as out:
-        while data := source.read(_COPY_BYTES):
-            _write(out, data)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as out:
+            while data := source.read(_COPY_BYTES):
+                _write(out, data)
+    except BaseException:
+        target.unlink(missing_ok=True)  # a part of a file is none: it is named as missing
+        raise
     return None
+
+
+def _copy_link(member: tarfile.TarInfo, names: list[str], folder: Path, left: int) -> tuple[str | None, int]:
+    """A second name of a file that came back gets a copy; (why not, bytes)."""
+    name = _clean(member.linkname)
+    if name not in names:
+        return "another name of a file that did not come back", 0
+    source = folder.joinpath(*name.split("/"))
+    size = source.stat().st_size
+    if size > left:
+        return "over the cap", 0
+    with source.open("rb") as file:
+        return _store(file, member, folder), size
 
 
 def _write(out: RawIOBase, data: bytes) -> None:

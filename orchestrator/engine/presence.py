@@ -74,6 +74,9 @@ class Presence:
         self._was_away = False
         self._lives = 0
         self._disturbed: dict[str, dict[str, None]] = {}
+        self._limits_lock = threading.Lock()
+        self._limited: dict[str, int] = {}
+        """Container -> events of new limits that are still to come, and are orch's own."""
         self._stream: EventStream | None = None
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -186,6 +189,23 @@ class Presence:
         seen = self._disturbed.get(container, {})
         return next((kind for kind in DISTURBANCES if kind in seen and not (ending and kind in OWN)), None)
 
+    def limit_memory(self, container: str, memory_bytes: int) -> None:
+        """Give a container another limit, which is no disturbance. EngineError."""
+        with self._limits_lock:
+            self._limited[container] = self._limited.get(container, 0) + 1
+        try:
+            self._engine.limit_memory(container, memory_bytes)
+        except EngineError:
+            self._is_own(container)
+            raise
+
+    def _is_own(self, container: str) -> bool:
+        """Whether an event of new limits is of orch's own doing; it is expected no more then."""
+        with self._limits_lock:
+            left = self._limited.get(container, 0)
+            self._limited[container] = max(0, left - 1)
+        return left > 0
+
     def close(self) -> None:
         """End the following."""
         self._closed.set()
@@ -217,7 +237,7 @@ class Presence:
                 actor = event.get("Actor")
                 container = str(actor.get("ID") if isinstance(actor, dict) else event.get("id") or "")
                 kind = str(event.get("Action") or event.get("status") or "").partition(":")[0]
-                if kind in DISTURBANCES:
+                if kind in DISTURBANCES and not (kind == "update" and self._is_own(container)):
                     self._disturbed.setdefault(container, {})[kind] = None
                 moment = event.get("timeNano")
                 if isinstance(moment, int):

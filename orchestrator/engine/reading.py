@@ -211,13 +211,14 @@ class AgentReading(_Timed):
         self._cap = assignment.profile.limits.outputs_bytes
         self._begin, self._end = records.TextSink(), records.TextSink()
         self._left, self._reset = records.TextSink(), records.TextSink()
+        self._listed = records.TextSink()
         self._archive = ArchiveSink(self._cap)
         self._parsed_end: tuple[int, str] | None = None
         begin = records.PREPARED_MARKS if prepares else records.BEGIN_MARKS if first else ()
         marks = (*begin, *records.OUT_MARKS)
         self._before = records.TextSink()
         before: tuple[records.Sink, ...] = (self._before, self._begin, self._before)[: len(begin)]
-        sinks = (*before, self._logs["stdout"], self._end, self._left, self._archive, self._reset)
+        sinks = (*before, self._logs["stdout"], self._end, self._left, self._listed, self._archive, self._reset)
         self._ended_at, self._rest_at = marks.index("end"), marks.index("rest")
         self._out = records.Sections(self.nonce, marks, sinks)
         self._err = records.Sections(self.nonce, records.ERR_MARKS, (self._logs["stderr"],))
@@ -299,8 +300,8 @@ class AgentReading(_Timed):
         record = None if ended is None else records.parse_left(ended[0], self._left.text, self._reset.text)
         outputs: tuple[str, ...] = ()
         notes: tuple[str, ...] = ()
-        if self._archive.size or self._archive.overflow:
-            outputs, notes = self._archive.extract(self._folder / "outputs", self._cap)
+        if self._archive.size or self._archive.overflow or self._listed.text:
+            outputs, notes = self._archive.extract(self._folder / "outputs", self._cap, self._listed.text)
         return SlotRun(
             record=record,
             begin_counters=self._begin.text,

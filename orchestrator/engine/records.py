@@ -21,7 +21,7 @@ BEGIN_MARKS = ("begin", "run")
 """Before the first test of a slot, and before each where the agent is the only one to read counters."""
 PREPARED_MARKS = ("begin", "ready", "run")
 """Before a test that processes of its slot were set up for: the agent waits for orch's word in between."""
-OUT_MARKS = ("end", "rest", "tar", "reset", "over")
+OUT_MARKS = ("end", "rest", "list", "tar", "reset", "over")
 ERR_MARKS = ("end",)
 TAIL_BYTES = 1 << 16
 HELD_SECONDS = 0.1

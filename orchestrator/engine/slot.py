@@ -188,6 +188,11 @@ class Slot:
         self._last = assignment
         return self._last_environment
 
+    def prepares(self, assignment: Assignment) -> bool:
+        """Whether something would have to be set up before this test."""
+        plan = None if self._streams_dir is None else preload.plan(assignment)
+        return plan is not None and preload.must_prepare(plan, self._server, self._template)
+
     def _prelude(self, assignment: Assignment) -> tuple[str, bool]:
         """What lets the test be forked from a runner that this slot has started, or starts now; whether something
         has to be set up for that.

@@ -6,7 +6,8 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engine.base import Effective, Inspection, Mount
+from orchestrator.engine.base import Inspection, Mount
+from orchestrator.engine.inspected import effective
 from orchestrator.model import EngineInfo, EngineState
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def describe(address: str, info: Mapping[str, Any], version: Mapping[str, Any]) 
         memory_limit=bool(info.get("MemoryLimit", True)),
         cpu_limit=bool(info.get("CpuCfsQuota", True)),
         pids_limit=bool(info.get("PidsLimit", True)),
+        swap_limit=bool(info.get("SwapLimit", True)),
         warnings=tuple(str(w) for w in info.get("Warnings") or []),
     )
 
@@ -92,6 +94,7 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
             "Tmpfs": dict(spec.tmpfs),
             "ShmSize": spec.shm_bytes,
             "IpcMode": "private",
+            "CgroupnsMode": "private",  # the host's is what Docker gives on cgroup v1, with the run's name in it
             "LogConfig": {"Type": "none", "Config": {}},  # nothing that could fill the disk
             "AutoRemove": False,  # would take the second witness away
             "RestartPolicy": {"Name": "no"},
@@ -102,7 +105,7 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
                     "Source": m.source,
                     "Target": m.target,
                     "ReadOnly": m.read_only,
-                    "BindOptions": {"Propagation": "rprivate"},
+                    "BindOptions": {"Propagation": m.propagation},
                 }
                 for m in (*spec.mounts, *mounts)
             ],
@@ -111,6 +114,11 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
 
 
 _PODMAN_REFUSES = ("nr_inodes=", "uid=", "gid=")
+
+
+def podman_tmpfs(options: str) -> str:
+    """A tmpfs' options without those that Podman refuses."""
+    return ",".join(o for o in options.split(",") if not o.startswith(_PODMAN_REFUSES))
 
 
 def for_podman(config: Mapping[str, Any], seccomp_file: Path) -> dict[str, Any]:
@@ -122,10 +130,7 @@ def for_podman(config: Mapping[str, Any], seccomp_file: Path) -> dict[str, Any]:
     host["SecurityOpt"] = [
         f"seccomp={seccomp_file}" if o.startswith("seccomp=") else o for o in host["SecurityOpt"]
     ]
-    host["Tmpfs"] = {
-        place: ",".join(o for o in options.split(",") if not o.startswith(_PODMAN_REFUSES))
-        for place, options in host["Tmpfs"].items()
-    }
+    host["Tmpfs"] = {place: podman_tmpfs(options) for place, options in host["Tmpfs"].items()}
     return {**config, "HostConfig": host}
 
 
@@ -147,13 +152,9 @@ def _moment(text: str | None) -> datetime | None:
         return None
 
 
-def inspection(reply: Mapping[str, Any], *, local: bool) -> Inspection:
+def inspection(reply: Mapping[str, Any], *, local: bool, podman: bool = False) -> Inspection:
     """From the answer of the engine's inspect call."""
-    state, config, host = reply["State"], reply.get("Config") or {}, reply.get("HostConfig") or {}
-    options = [str(o) for o in host.get("SecurityOpt") or []]
-    seccomp = next((o.partition("=")[2] for o in options if o.startswith("seccomp=")), None)
-    if seccomp is not None and seccomp != "unconfined":
-        seccomp = "profile"
+    state, config = reply["State"], reply.get("Config") or {}
     pid = int(state.get("Pid") or 0)
     return Inspection(
         id=str(reply["Id"]),
@@ -168,17 +169,5 @@ def inspection(reply: Mapping[str, Any], *, local: bool) -> Inspection:
             started_at=_moment(state.get("StartedAt")),
             finished_at=_moment(state.get("FinishedAt")),
         ),
-        effective=Effective(
-            memory_bytes=host.get("Memory") or None,
-            cpus=host["NanoCpus"] / 1e9 if host.get("NanoCpus") else None,
-            pids=host.get("PidsLimit") or None,
-            network=host.get("NetworkMode"),
-            capabilities_added=tuple(c.removeprefix("CAP_") for c in host.get("CapAdd") or ()),
-            capabilities_dropped=tuple(c.removeprefix("CAP_") for c in host.get("CapDrop") or ()),
-            seccomp=seccomp,
-            no_new_privileges=any(o.startswith("no-new-privileges") for o in options),
-            read_only_root=host.get("ReadonlyRootfs"),
-            user=config.get("User"),
-            image_id=reply.get("Image"),
-        ),
+        effective=effective(reply, podman=podman),
     )

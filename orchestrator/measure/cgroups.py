@@ -21,6 +21,7 @@ __all__ = [
     "detect_version",
     "is_frozen",
     "locate",
+    "memory_limit",
     "parse_agent",
     "parse_v1",
     "parse_v2",
@@ -33,6 +34,7 @@ __all__ = [
 
 _READ_BYTES = 16384
 _REMOVE_SECONDS = 0.5
+_MEMORY_LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
 
 _V1_FILES = (
     "cpuacct.usage",
@@ -204,6 +206,15 @@ def read(paths: CgroupPaths, *, series: bool = False) -> Counters:
     wanted = paths.series_files if series else paths.files
     files = {name: text for name, path in wanted if (text := read_text(path)) is not None}
     return parse_v2(files) if paths.version == 2 else parse_v1(files)
+
+
+def memory_limit(paths: CgroupPaths) -> int | None:
+    """The limit of memory in bytes; None: there is none, or it cannot be read."""
+    for folder in paths.folders:
+        text = read_text(f"{folder}/{_MEMORY_LIMIT[paths.version]}")
+        if text and text.strip().isdigit():
+            return int(text)
+    return None
 
 
 def process_ids(paths: CgroupPaths) -> tuple[int, ...]:

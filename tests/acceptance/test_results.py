@@ -61,6 +61,49 @@ def test_cases_that_do_not_exist_are_4_and_not_recorded(make_project: Callable[.
     orch("run", "--profile", profile, *words[-2:])
 
 
+OUTPUTS = """
+import os, socket
+out = os.environ["ORCH_OUTPUT_DIR"]
+os.chdir(out)
+for name in ("a.txt", "z.txt", "h1", "new\\nline", "n" * 255, "closed.txt"):
+    open(name, "w").write("kept")
+os.link("h1", "h2")
+os.truncate(os.open("m_sparse", os.O_CREAT | os.O_RDWR), 50 << 30)
+os.makedirs("closed/deep")
+open("closed/deep/file", "w").write("kept")
+os.chmod("closed.txt", 0)
+os.chmod("closed/deep", 0)
+os.chmod("closed", 0)
+os.symlink("/etc/shadow", "link")
+os.mkfifo("fifo")
+socket.socket(socket.AF_UNIX).bind("socket")
+def test_a(): pass
+"""
+
+
+@pytest.mark.parametrize("reused", [False, True])  # by the agent's tar; by the server of preloaded tests
+def test_each_output_is_kept_or_named(make_project: Callable[..., Orch], reused: bool) -> None:
+    """CASES D9."""
+    text = f"version: 1\nprofiles: {{standard: {{reuse: {5 if reused else 1}}}}}\n"
+    orch = make_project(
+        {"test/test_a.py": OUTPUTS, "test/test_b.py": "def test_b(): pass\n", "profiles.yaml": text}
+    )
+    orch("run", "-j", "1", "--profile", "standard")
+    document = json.loads((orch.project / ".orch/latest/run.json").read_text())
+    (test,) = [test for test in document["tests"] if test["id"] == "test/test_a.py"]
+    assert (test["outcome"], len(test["attempts"])) == ("passed", 1)
+    (folder,) = (orch.project / ".orch/latest/tests").glob("*test_a.py*/outputs")
+    kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    whole = ["a.txt", "z.txt", "h1", "h2", "new\nline", "n" * 255, "closed.txt", "closed/deep/file"]
+    assert kept == {*whole, "junit.xml"}
+    assert {(folder / name).read_text() for name in whole} == {"kept"}
+    notes = "\n".join(test["outputs_notes"])
+    assert "'m_sparse': larger than the 67108864 bytes that may come back" in notes
+    for name in ("link", "fifo", "socket"):
+        assert f"'{name}': not " in notes
+    assert len(test["outputs_notes"]) == 4
+
+
 def test_no_engine_leaves_no_old_report(make_project: Callable[..., Orch]) -> None:
     orch = make_project({"test/a.test.sh": "exit 0\n", "j.xml": GREEN})
     orch("run", "--junit", "j.xml", "--engine", "unix:///nowhere/docker.sock", expect=36)

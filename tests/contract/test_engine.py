@@ -175,6 +175,14 @@ def test_kill_ends_it_and_is_harmless_afterwards(maker: Maker) -> None:
     maker.engine.kill(made)
 
 
+def test_the_memory_limit_of_a_running_container_can_be_raised_and_lowered(maker: Maker) -> None:
+    made = maker.start()
+    for limit in (96 << 20, 80 << 20):
+        maker.engine.limit_memory(made, limit)
+        assert maker.engine.inspect(made).effective.memory_bytes == limit
+    maker.engine.kill(made)
+
+
 def test_by_name_as_well_as_by_id(maker: Maker) -> None:
     spec = maker.spec()
     made = maker.engine.create(spec)

@@ -122,7 +122,8 @@ def test_a_container_that_is_not_what_was_asked_for_is_infra(
     outcome, message = outcome_of(evidence)
     assert outcome is Outcome.INFRA
     assert message.startswith("the container was not as asked for: ")
-    assert sentence in message
+    assert evidence.attestation is not None
+    assert any(sentence in one for one in evidence.attestation.mismatches)
 
 
 def test_a_test_that_does_nothing_shows_about_nothing(

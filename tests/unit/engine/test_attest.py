@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.attest import attest, parse_held
-from orchestrator.engine.base import ContainerSpec, Effective, Inspection
+from orchestrator.engine.attest import attest
+from orchestrator.engine.base import ContainerSpec, Effective, Inspection, Mount
+from orchestrator.engine.fake_container import effective_of
 from orchestrator.engine.hardening import Surroundings, container_spec
+from orchestrator.engine.held import parse_held
 from orchestrator.model import EngineState
 from tests.handmade import ENGINE, make_profile
 
@@ -45,13 +47,19 @@ def asked(**changes: Any) -> ContainerSpec:
     )
 
 
-def inspected(**effective: Any) -> Inspection:
+def inspected(of: ContainerSpec | None = None, **changes: Any) -> Inspection:
+    """What an obedient engine reports, with these changes."""
     return Inspection(
         id="id",
         name="n",
         state=EngineState(status="exited"),
-        effective=Effective(image_id="sha256:1", **effective),
+        effective=replace(effective_of(of or asked()), **changes),
     )
+
+
+def silent() -> Inspection:
+    """Of an engine that says nothing of a container's settings."""
+    return Inspection(id="id", name="n", state=EngineState(status="exited"), effective=Effective())
 
 
 def test_what_the_kernel_holds_is_stored() -> None:
@@ -64,7 +72,8 @@ def test_what_the_kernel_holds_is_stored() -> None:
 
 
 def test_version_2_and_a_capability_given_back() -> None:
-    found = attest(inspected(), asked=asked(capabilities=("SYS_PTRACE",)), begin=V2, info=ENGINE)
+    traced = asked(capabilities=("SYS_PTRACE",))
+    found = attest(inspected(traced), asked=traced, begin=V2, info=ENGINE)
     assert (found.effective_cpus, found.effective_pids, found.mismatches) == (0.5, 64, ())
     assert found.capabilities_effective is None
     assert attest(inspected(), asked=asked(), begin=V2, info=ENGINE).mismatches == (
@@ -106,29 +115,74 @@ def test_rounding_is_no_mismatch(was: str, becomes: str, driver: str) -> None:
     assert attest(inspected(), asked=asked(), begin=V1.replace(was, becomes), info=info).mismatches == ()
 
 
-@pytest.mark.parametrize(
-    "effective",
-    [
-        {"memory_bytes": 1 << 30},
-        {"pids": 65},
-        {"cpus": 1.0},
-        {"network": "bridge"},
-        {"read_only_root": False},
-        {"user": "0"},
-        {"seccomp": "unconfined"},
-    ],
-)
-def test_the_engines_word_counts_too(effective: dict[str, Any]) -> None:
-    assert len(attest(inspected(**effective), asked=asked(), begin=V1, info=ENGINE).mismatches) == 1
+TRUTHS = {
+    "memory_bytes": 1 << 30,
+    "swap_bytes": -1,
+    "pids": 65,
+    "cpus": 1.0,
+    "nofile": (-1, -1),
+    "core": (-1, -1),
+    "shm_bytes": 64 << 20,
+    "network": "bridge",
+    "ipc": "host",
+    "cgroup_namespace": "host",
+    "log_driver": "json-file",
+    "capabilities_added": ("NET_RAW",),
+    "capabilities_dropped": (),
+    "seccomp": "unconfined",
+    "seccomp_digest": "0" * 16,
+    "no_new_privileges": False,
+    "read_only_root": False,
+    "user": "0",
+    "image_id": "sha256:2",
+    "mounts": (Mount(source="/var/run/docker.sock", target="/x"),),
+    "tmpfs": {},
+    "masked_paths": (),
+    "read_only_paths": (),
+    "entrypoint": ("/bin/other",),
+    "argv": (),
+    "env": (),
+    "working_dir": "/x",
+    "hostname": "x",
+    "tty": True,
+    "stdin_open": False,
+    "health_check": True,
+    "restart": "always",
+    "cgroup_parent": "/x",
+    "beyond": ("Privileged True",),
+}
+
+
+def test_every_setting_that_an_engine_reports_is_compared() -> None:
+    assert {f.name for f in fields(Effective)} == TRUTHS.keys()
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_the_engines_word_counts_too(name: str) -> None:
+    wanted = replace(asked(), cgroup_parent="/orch-1")
+    assert attest(inspected(wanted), asked=wanted, begin=V1, info=ENGINE).mismatches == ()
+    changed = inspected(wanted, **{name: TRUTHS[name]})
+    assert attest(changed, asked=wanted, begin=V1, info=ENGINE).mismatches != ()
+
+
+def test_the_engines_own_seccomp_profile_is_not_ours() -> None:
+    changed = inspected(seccomp="default", seccomp_digest=None)
+    assert "engine's default" in attest(changed, asked=asked(), begin=V1, info=ENGINE).mismatches[0]
+
+
+def test_swap_is_not_asked_of_an_engine_that_cannot_limit_it() -> None:
+    changed = inspected(swap_bytes=-1)
+    assert attest(changed, asked=asked(), begin=V1, info=replace(ENGINE, swap_limit=False)).mismatches == ()
+    assert attest(changed, asked=asked(), begin=V1, info=ENGINE).mismatches != ()
 
 
 def test_another_image_is_a_mismatch() -> None:
     other = replace(asked(), image_id="sha256:2")
-    assert "image" in attest(inspected(), asked=other, begin=V1, info=ENGINE).mismatches[0]
+    assert "image" in attest(inspected(asked()), asked=other, begin=V1, info=ENGINE).mismatches[0]
 
 
 def test_silence_is_no_mismatch_and_no_figure() -> None:
-    found = attest(inspected(), asked=asked(), begin="", info=ENGINE)
+    found = attest(silent(), asked=asked(), begin="", info=ENGINE)
     assert found.mismatches == ()
     assert (found.limits_from_kernel, found.effective_memory_bytes, found.seccomp_mode) == (False, None, None)
 

@@ -22,6 +22,7 @@ from orchestrator.engine.records import (
     counters_of,
     parse_end,
     parse_left,
+    unexpected,
 )
 
 NONCE = "0123456789abcdef" * 2
@@ -265,3 +266,24 @@ def test_any_text_is_read_or_refused(text: str, reset: str) -> None:
     ended = parse_end(text)
     assert ended is None or 0 <= ended[0] <= 255
     assert parse_left(3, text, reset).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "left", "reset", "where"),
+    [
+        ("", "", "", None),
+        ("", "leftover 3 sleep 9\ndirty processes\nleft /tmp 1\nname /tmp x\n", "dirty /tmp\n", None),
+        ("", "space /tmp 1 2 3 4 5\nipc shm 0 4096\n", "@/sys/x\nanything 1\n", None),
+        ("x", "", "", "before the first test: 'x'"),
+        ("", "left /tmp 1\ncode 0\n", "", "after a test: 'code 0'"),
+        ("", "", "dirty /tmp\nleft /tmp 1\n", "after the cleaning: 'left /tmp 1'"),
+        ("", "", "x@/sys/x\n", "after the cleaning: 'x'"),
+    ],
+)
+def test_what_the_agent_does_not_write_is_found(before: str, left: str, reset: str, where: str | None) -> None:
+    assert unexpected(before, left, reset) == where
+
+
+def test_counters_that_are_none_make_no_record() -> None:
+    assert parse_end("code 0\n@/sys/x\n1\n") == (0, "@/sys/x\n1\n")
+    assert parse_end("code 0\ncode 1\n@/sys/x\n1\n") is None

@@ -98,7 +98,7 @@ def test_what_is_missing_is_none() -> None:
     assert seen.state.exit_code is None
     effective = seen.effective
     assert (effective.memory_bytes, effective.cpus, effective.pids, effective.seccomp) == (None, None, None, None)
-    assert effective.no_new_privileges is False
+    assert effective.no_new_privileges is None
 
 
 def test_settings_are_read_back() -> None:

@@ -1,0 +1,95 @@
+"""What the kernel holds a container to, taken out of the agent's section before its first test. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+LIMIT_FILES = (
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes",
+    "/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+    "/sys/fs/cgroup/cpu/cpu.cfs_period_us",
+    "/sys/fs/cgroup/pids/pids.max",
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory.swap.max",
+    "/sys/fs/cgroup/cpu.max",
+    "/sys/fs/cgroup/pids.max",
+)
+"""As seen inside, v1 and v2; those that a container does not have are passed over."""
+V1_UNLIMITED_BYTES = 1 << 62
+"""cgroup v1 writes "no limit" as the largest number of whole pages, just under 2**63."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What the kernel says. None: it could not be read; infinity: no limit."""
+
+    memory_bytes: float | None = None
+    swap_bytes: float | None = None
+    """Memory and swap together."""
+    cpus: float | None = None
+    cpu_step: float = 0.0
+    """CPUs that one microsecond of the quota is worth."""
+    pids: float | None = None
+    capabilities_effective: str | None = None
+    capabilities_bounding: str | None = None
+    no_new_privileges: bool | None = None
+    seccomp_mode: int | None = None
+    agent_readable: bool | None = None
+    """Other processes of the tests' user can read the agent's memory."""
+    devices: tuple[str, ...] | None = None
+    """What /dev holds."""
+
+
+def parse_held(text: str) -> Held:
+    """From the agent's section before a test: lines `key value` up to the first counter's `@`."""
+    facts: dict[str, str] = {}
+    for line in text.split("\n"):
+        if line.startswith("@"):
+            break
+        key, _, value = line.partition(" ")
+        facts.setdefault(key, value.strip())
+    memory = _bytes(facts.get("memory.max") or facts.get("memory.limit_in_bytes"))
+    swap = _bytes(facts.get("memory.memsw.limit_in_bytes"))
+    more = _bytes(facts.get("memory.swap.max"))
+    if more is not None and memory is not None:
+        swap = memory + more
+    quota, period = _quota(facts)
+    privileges, seccomp, readable = facts.get("NoNewPrivs"), facts.get("Seccomp"), facts.get("Readable")
+    return Held(
+        memory_bytes=memory,
+        swap_bytes=swap,
+        cpus=None if quota is None or period is None else quota / period,
+        cpu_step=0.0 if period is None else 1 / period,
+        pids=_limit(facts.get("pids.max")),
+        capabilities_effective=_mask(facts.get("CapEff")),
+        capabilities_bounding=_mask(facts.get("CapBnd")),
+        no_new_privileges=privileges == "1" if privileges in ("0", "1") else None,
+        seccomp_mode=int(seccomp) if seccomp in ("0", "1", "2") else None,
+        agent_readable=readable == "yes" if readable in ("yes", "no") else None,
+        devices=tuple(sorted(facts["dev"].replace("/dev/", "").split())) if "dev" in facts else None,
+    )
+
+
+def _bytes(word: str | None) -> float | None:
+    number = _limit(word)
+    return math.inf if number is not None and number >= V1_UNLIMITED_BYTES else number
+
+
+def _limit(word: str | None) -> float | None:
+    """A number, `max` or -1 for none; None: neither."""
+    if word in ("max", "-1"):
+        return math.inf
+    return float(word) if word and word.isascii() and word.isdigit() and len(word) < 21 else None
+
+
+def _quota(facts: dict[str, str]) -> tuple[float | None, float | None]:
+    """(quota, period) in microseconds: v2 has both in one file."""
+    quota, _, period = facts.get("cpu.max", "").partition(" ")
+    limit = _limit(quota or facts.get("cpu.cfs_quota_us"))
+    return limit, _limit(period or facts.get("cpu.cfs_period_us")) or None
+
+
+def _mask(word: str | None) -> str | None:
+    return word if word and len(word) <= 16 and set(word) <= set("0123456789abcdef") else None

@@ -1,0 +1,188 @@
+"""A container's settings as the answer of the engine's inspect call has them. Pure.
+
+What orch asks for has a field of its own in `Effective`. What orch never asks for (devices, another namespace, a
+second network's names) is reduced to `beyond`: one word for each such setting that is not at its neutral value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.engine.base import Effective, Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NEVER_ASKED = (
+    "AutoRemove",
+    "Binds",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeight",
+    "BlkioWeightDevice",
+    "Cgroup",
+    "CpuCount",
+    "CpuPercent",
+    "CpuPeriod",
+    "CpuQuota",
+    "CpuRealtimePeriod",
+    "CpuRealtimeRuntime",
+    "CpuShares",
+    "CpusetCpus",
+    "CpusetMems",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "ExtraHosts",
+    "GroupAdd",
+    "Init",
+    "KernelMemory",
+    "KernelMemoryTCP",
+    "Links",
+    "MemoryReservation",
+    "OomKillDisable",
+    "OomScoreAdj",
+    "PidMode",
+    "PortBindings",
+    "Privileged",
+    "PublishAllPorts",
+    "StorageOpt",
+    "Sysctls",
+    "UTSMode",
+    "UsernsMode",
+    "VolumeDriver",
+    "VolumesFrom",
+)
+"""Keys of HostConfig that are empty, zero or false in every container of ours."""
+PODMAN_FILLS = frozenset({"Binds", "BlkioWeight", "CpuPeriod", "CpuQuota", "MemoryReservation", "OomScoreAdj"})
+"""Those in which Podman repeats what was asked under another key, or what the container inherits from its user."""
+PODMAN_NEUTRAL = {"PidMode": "private", "UTSMode": "private", "Cgroup": "default"}
+_NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges=true", "no-new-privileges:true")
+LONGEST = 100
+"""Characters of a value in a sentence."""
+
+
+def text_digest(text: str) -> str:
+    """Short name of a text, such as a seccomp profile's; part of the name of the file that an engine is given."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def effective(reply: Mapping[str, Any], *, podman: bool) -> Effective:
+    """From the whole answer. A key that is not there is None: silence is no evidence."""
+    config, host = reply.get("Config") or {}, reply.get("HostConfig") or {}
+    options = [str(o) for o in host.get("SecurityOpt") or []]
+    said = "SecurityOpt" in host and not podman
+    word = next((o.partition("=")[2] for o in options if o.startswith("seccomp=")), None)
+    limits = {str(one["Name"]).lower().removeprefix("rlimit_"): one for one in host.get("Ulimits") or ()}
+
+    def limit(key: str) -> int | None:
+        """Docker writes 0, or null for pids, where there is none; Podman where it has another key for the same."""
+        return host.get(key) or (None if podman or key not in host else 0)
+
+    nano = limit("NanoCpus")
+    seccomp = word if word == "unconfined" else "profile" if word else "default" if said else None
+    return Effective(
+        memory_bytes=limit("Memory"),
+        swap_bytes=limit("MemorySwap"),
+        cpus=None if nano is None else nano / 1e9,
+        pids=limit("PidsLimit"),
+        nofile=_range(limits.get("nofile"), asked="Ulimits" in host),
+        core=_range(limits.get("core"), asked="Ulimits" in host),
+        shm_bytes=host.get("ShmSize"),
+        network=host.get("NetworkMode"),
+        ipc=host.get("IpcMode"),
+        cgroup_namespace=host.get("CgroupnsMode") or None,
+        log_driver=(host.get("LogConfig") or {}).get("Type"),
+        capabilities_added=_capabilities(host.get("CapAdd")),
+        capabilities_dropped=_capabilities(host["CapDrop"]) if "CapDrop" in host else None,
+        seccomp=seccomp,
+        seccomp_digest=_digest_of(word or ""),
+        no_new_privileges=any(o in _NO_NEW_PRIVILEGES for o in options) if said else None,
+        read_only_root=host.get("ReadonlyRootfs"),
+        user=config.get("User"),
+        image_id=reply.get("Image"),
+        mounts=tuple(_mounts(reply)) if "Mounts" in reply else None,
+        tmpfs=host.get("Tmpfs") or {} if "Tmpfs" in host or not podman else None,
+        masked_paths=_strings(host.get("MaskedPaths")),
+        read_only_paths=_strings(host.get("ReadonlyPaths")),
+        entrypoint=_strings(
+            [config["Entrypoint"]] if isinstance(config.get("Entrypoint"), str) else config.get("Entrypoint")
+        ),
+        argv=_strings(config.get("Cmd")),
+        env=_strings(config.get("Env")),
+        working_dir=config.get("WorkingDir"),
+        hostname=config.get("Hostname"),
+        tty=config.get("Tty"),
+        stdin_open=config.get("OpenStdin"),
+        health_check=_health_check(config),
+        restart=(host.get("RestartPolicy") or {}).get("Name") or None,
+        cgroup_parent=host.get("CgroupParent"),
+        beyond=(*_beyond(host, podman=podman), *_volumes(reply, options)),
+    )
+
+
+def _range(limit: Mapping[str, Any] | None, *, asked: bool) -> tuple[int, int] | None:
+    """(soft, hard); (-1, -1): none was set, although the engine says which are."""
+    if limit is None:
+        return (-1, -1) if asked else None
+    return int(limit["Soft"]), int(limit["Hard"])
+
+
+def _capabilities(names: list[str] | None) -> tuple[str, ...]:
+    return tuple(name.removeprefix("CAP_") for name in names or ())
+
+
+def _strings(values: list[str] | str | None) -> tuple[str, ...] | None:
+    """Podman gives a single word as such."""
+    if isinstance(values, str):
+        return (values,)
+    return None if values is None else tuple(str(value) for value in values)
+
+
+def _digest_of(word: str) -> str | None:
+    """Docker repeats the profile's text; Podman the path, whose name of ours ends in the digest. None: neither."""
+    if word.lstrip().startswith("{"):
+        return text_digest(word)
+    head, _, digest = word.rpartition("orch-seccomp-")
+    return digest if head else None
+
+
+def _mounts(reply: Mapping[str, Any]) -> Iterator[Mount]:
+    for one in reply.get("Mounts") or ():
+        if one.get("Type") == "bind":
+            yield Mount(
+                source=str(one.get("Source")),
+                target=str(one.get("Destination")),
+                read_only=not one.get("RW"),
+                propagation=str(one.get("Propagation") or "rprivate"),
+            )
+
+
+def _health_check(config: Mapping[str, Any]) -> bool | None:
+    """Whether one is run; None where neither the container nor its image has any."""
+    words = (config.get("Healthcheck") or {}).get("Test")
+    return None if not words else words[0] != "NONE"
+
+
+def _beyond(host: Mapping[str, Any], *, podman: bool) -> Iterator[str]:
+    for key in NEVER_ASKED:
+        value = host.get(key)
+        if not value or (podman and (key in PODMAN_FILLS or PODMAN_NEUTRAL.get(key) == value)):
+            continue
+        yield f"{key} {value}"[:LONGEST]
+
+
+def _volumes(reply: Mapping[str, Any], options: list[str]) -> Iterator[str]:
+    """Mounts that are no bind of a host path and no tmpfs, and options of security that orch does not know."""
+    for one in reply.get("Mounts") or ():
+        if one.get("Type") not in ("bind", "tmpfs"):
+            yield f"{one.get('Type')} {one.get('Name')} at {one.get('Destination')}"[:LONGEST]
+    for option in options:
+        if not option.startswith(("seccomp=", "no-new-privileges")):
+            yield f"SecurityOpt {option}"[:LONGEST]

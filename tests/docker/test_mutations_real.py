@@ -1,0 +1,130 @@
+"""The proof of the proofs: each item of the hardening taken away behind orch's back, and something turns red."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.commands.session import seccomp_text
+from orchestrator.config.loader import load_config
+from orchestrator.engine import slot
+from orchestrator.engine.attest import attest
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.kernelview import observe
+from orchestrator.measure.sampler import Sampler
+from orchestrator.model import Outcome
+from tests.docker.test_attestation_real import outcome_of
+from tests.docker.test_slots_real import Bench
+from tests.handmade import make_assignment
+from tests.mutations import MUTATIONS, Mutation, mutated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from orchestrator.engine.base import Engine
+    from orchestrator.engine.direct import DirectCalls
+
+pytestmark = pytest.mark.docker
+
+
+class Changing:
+    """The calls of an engine, of which the one that creates a container is changed."""
+
+    def __init__(self, calls: DirectCalls, mutation: Mutation) -> None:
+        self._calls = calls
+        self._mutation = mutation
+
+    def call(self, doing: str, method: str, path: str, **more: Any) -> Any:
+        if path.startswith("/containers/create"):
+            more["body"] = mutated(more["body"], self._mutation)
+        return self._calls.call(doing, method, path, **more)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._calls, name)
+
+
+@pytest.fixture(scope="module")
+def sampler() -> Iterator[Sampler]:
+    with Sampler() as started:
+        yield started
+
+
+@pytest.fixture
+def own_engine() -> Iterator[Engine]:
+    with closing(open_engine()) as opened:
+        yield opened
+
+
+def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Bench:
+    """A run with what real ones have: a state folder that is hidden, and the profile that orch ships."""
+    bench = Bench(engine, image, folder, sampler)
+    state = folder / "project" / ".orch"
+    for place in (state, folder / "project" / "elsewhere" / ".orch"):
+        place.mkdir(parents=True)
+    before = bench.executor._around
+    config = load_config(path=None, start=folder / "project", env={}, overrides={})
+    bench.executor._around = Surroundings(
+        project_root=before.project_root,
+        state_dir=state,
+        seccomp=seccomp_text(config),
+        counters=before.counters,
+    )
+    return bench
+
+
+def mismatches_without_agent(bench: Bench) -> tuple[str, ...]:
+    """By inspect and by the kernel's files: the program that runs is a harmless one."""
+    engine = bench.engine
+    spec = bench.executor.spec(make_assignment("true"), streams_dir=None, cgroup_parent=None)
+    container = engine.create(spec)
+    try:
+        engine.start(container)
+        seen = engine.inspect(container)
+        assert seen.pid is not None
+        return attest(seen, asked=spec, begin="", info=engine.info, outside=observe(seen.pid)).mismatches
+    finally:
+        engine.remove(container)
+
+
+def test_without_any_change_nothing_differs(
+    own_engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    evidence = bench_on(own_engine, busybox_image, tmp_path, sampler).sh("true")
+    assert evidence.attestation is not None
+    assert evidence.attestation.mismatches == ()
+    assert outcome_of(evidence) == (Outcome.PASSED, "")
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.item)
+def test_something_turns_red(
+    mutation: Mutation,
+    own_engine: Engine,
+    busybox_image: str,
+    tmp_path: Path,
+    sampler: Sampler,
+    record_property: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slot, "READY_SECONDS", 5.0)  # for those whose agent does not come up
+    monkeypatch.setattr(slot, "END_SECONDS", 3.0)  # for the one that is started again and again
+    bench = bench_on(own_engine, busybox_image, tmp_path, sampler)
+    own_engine._direct = Changing(own_engine._direct, mutation)  # type: ignore[attr-defined]
+    began = time.monotonic()
+    if not mutation.agent:
+        red = mismatches_without_agent(bench)
+        assert red
+        assert any("namespace" in sentence or "PidMode" in sentence for sentence in red)
+    else:
+        evidence = bench.sh("true")
+        outcome, message = outcome_of(evidence)
+        assert outcome is Outcome.INFRA, message
+        red = evidence.attestation.mismatches if evidence.attestation is not None else ()
+        red = red or (message,)
+    record_property("turned_red", " | ".join(red))
+    print(f"RED {mutation.item}: {' | '.join(red)} ({time.monotonic() - began:.1f} s)")
+    assert bench.containers() == []

@@ -1,0 +1,60 @@
+"""New limits that orch itself gives to a container are no disturbance; anybody else's are."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.engine.attest import limited
+from orchestrator.engine.fake import FakeEngine
+from orchestrator.engine.presence import Presence
+from orchestrator.errors import EngineError
+from orchestrator.model import Attestation
+from orchestrator.stopping import StopFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def presence(engine: FakeEngine) -> Iterator[Presence]:
+    made = Presence(engine, StopFlag())
+    made.follow({})
+    deadline = time.monotonic() + 5
+    while not any(name == "events" for name, _ in engine.calls):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    yield made
+    engine.end_events()
+    made.close()
+
+
+def test_only_what_orch_did_not_do_is_a_disturbance(engine: FakeEngine, presence: Presence) -> None:
+    engine.fail("limit_memory", EngineError("no"))
+    with pytest.raises(EngineError):
+        presence.limit_memory("a", 100 * MIB)
+    engine.limit_memory = lambda *_: None  # type: ignore[method-assign]
+    presence.limit_memory("a", 100 * MIB)
+    engine.tell("a", "update")
+    assert presence.disturbance("a", settle=True) is None
+    engine.tell("a", "update")
+    assert presence.disturbance("a", settle=True) == "update"
+
+
+@pytest.mark.parametrize(("seen", "wrong"), [(162 * MIB, 0), (162 * MIB - 4096, 0), (128 * MIB, 1), (None, 0)])
+def test_a_raised_limit_is_attested_as_the_kernel_has_it(seen: int | None, wrong: int) -> None:
+    found = Attestation(container_name="a", container_id="b", image_id="c", effective_memory_bytes=128 * MIB)
+    assert limited(found, asked=0, seen=None) is found
+    raised = limited(found, asked=162 * MIB, seen=seen)
+    assert raised is not None
+    assert raised.effective_memory_bytes == (162 * MIB if seen is None else seen)
+    assert len(raised.mismatches) == wrong
