@@ -68,7 +68,7 @@ def busybox_rootfs(*, shell: Path | None = None) -> bytes:
     with tarfile.open(fileobj=held, mode="w") as archive:
         for name in ("bin", "dev", "etc", "proc", "sys", "run", "tmp"):
             folder = tarfile.TarInfo(name)
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             archive.addfile(folder)
         programs = {"bin/busybox": BUSYBOX}
         if shell is not None:

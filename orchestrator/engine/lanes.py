@@ -102,6 +102,8 @@ class Seen:
     attestation: Attestation | None = None
     usage: Usage = field(default_factory=Usage)
     samples: tuple[Sample, ...] = ()
+    waited_seconds: float | None = None
+    starved: bool = False
     kept: bool = False
     create_seconds: float = 0.0
     start_seconds: float = 0.0
@@ -312,12 +314,14 @@ class LocalLane:
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
+            held.meter.begin_waits(assignment.profile.limits.cpus)
         return self._in_flight(held, assignment, reading, keep=keep, first=first)
 
     @staticmethod
     def _begin(held: Held, assignment: Assignment, *, keep: bool) -> None:
         """Measure from here on."""
         held.meter.begin(held.slot.container_id or "", assignment.key)
+        held.meter.begin_waits(assignment.profile.limits.cpus)
         if keep and held.meter.begin_turns():
             held.turns, held.look = True, held.meter.look_between()
 
@@ -328,6 +332,7 @@ class LocalLane:
             self._begin(held, flight.assignment, keep=flight.keep)
         elif held.turns:
             held.look = held.meter.look_between()
+            held.meter.begin_waits(held.profile.limits.cpus)
         self._limit(held, room_bytes=0)
         held.agent_read = agent_counters(flight.reading.before)
         flight.agent_before, flight.look, flight.overlapped = held.agent_read, held.look, False
@@ -375,6 +380,7 @@ class LocalLane:
 
             def lasting() -> None:
                 held.meter.watch(key, started)
+                held.meter.begin_waits(held.profile.limits.cpus)
 
         def before_kill() -> None:
             held.frozen = held.meter.unfreeze() or held.frozen
@@ -387,6 +393,7 @@ class LocalLane:
             measured=lambda: self._follow(held, flight, following),
             lasting=lasting,
             before_kill=before_kill,
+            waited=held.meter.waited_seconds,
             signal=held.meter.signal,
         )
         return held.slot.read(flight.reading, flight.assignment, stop=self._executor.stop, watch=watch)
@@ -569,6 +576,14 @@ class LocalLane:
         # a test whose agent did not come to its end did not cost what a null test's did
         calibration = known.get(image_id) if run is not None and run.record is not None else None
         seen.usage = corrected(usage, calibration)
+        waits = held.meter.take_waits()
+        if waits is not None and run is not None:
+            seen.waited_seconds = waits.in_all(
+                seconds=run.test_seconds, cpu_seconds=usage.cpu_seconds, throttled_seconds=usage.throttled_seconds
+            )
+            seen.starved = run.timed_out and waits.starved(
+                seconds=run.test_seconds, limit_seconds=held.profile.limits.timeout_seconds
+            )
         self._last_bytes = seen.usage.memory_peak_bytes
 
     def _go_on(self, held: Held, run: SlotRun) -> None:
@@ -626,6 +641,8 @@ class LocalLane:
             attestation=seen.attestation,
             slot=_slot_use(flight, run),
             kept=seen.kept,
+            cpu_waited_seconds=seen.waited_seconds,
+            starved=seen.starved,
         )
 
 

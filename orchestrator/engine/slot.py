@@ -52,6 +52,8 @@ class Watch:
     """It has run for `LASTING_SECONDS`."""
     before_kill: Callable[[], None] = lambda: None
     """The engine is about to end the container."""
+    waited: Callable[[], float] = lambda: 0.0
+    """Seconds in which it could not run so far because others had the CPUs."""
     signal: Callable[[str], bool] = lambda _: False
     """Sends a signal of that name without the engine; see `Ending`."""
 
@@ -265,7 +267,7 @@ class Slot:
             if level >= StopLevel.TERMINATE:
                 interrupted = not timed_out
                 ending.begin(at_once=level >= StopLevel.KILL)
-            elif reading.past_deadline(now):
+            elif reading.past_deadline(now) and (timed_out or not reading.grant(watch.waited())):
                 timed_out = not interrupted
                 ending.begin()
             elif reading.overdue(now):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_kinds, parse_v1, parse_v2
 from orchestrator.measure.own import own_memory
+from orchestrator.measure.parts import keep_within
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.model import Source, Usage
 
@@ -244,6 +245,7 @@ def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
     for name, kind in _KINDS.items() if samples else ():
         seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
         keep(name, max(seen, default=None))
+    keep_within(figures)
     sources, missing = _origins(tuple(figures), turn.peak_by_agent is not None)
     # pids.peak cannot be set back: it is this test's only if it rose
     bounds: tuple[str, ...] = ()

@@ -112,7 +112,7 @@ def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             unit="seconds",
             message=f"used {seconds_text(usage.cpu_seconds)} of CPU time, its budget is {seconds_text(budget)}",
         )
-    duration, throttled = evidence.timings.test_seconds, usage.throttled_seconds
+    duration, throttled = evidence.counted_seconds, usage.throttled_seconds
     if thresholds.throttled_ratio is None or throttled is None or duration <= 0:
         return
     if throttled > thresholds.throttled_ratio * duration:
@@ -128,7 +128,7 @@ def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
 
 
 def _time(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Violation]:
-    duration, limit = evidence.timings.test_seconds, profile.limits.timeout_seconds
+    duration, limit = evidence.counted_seconds, profile.limits.timeout_seconds
     near = profile.thresholds.time_near_ratio
     if outcome is Outcome.TIMEOUT or evidence.timed_out:
         kind, severity = ViolationKind.TIME_OVER, Severity.ERROR
@@ -141,6 +141,7 @@ def _time(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Vi
         )
     else:
         return
+    message += f"; {evidence.host_busy}" if evidence.host_busy else ""
     yield Violation(kind=kind, severity=severity, measured=duration, limit=limit, unit="seconds", message=message)
 
 

@@ -239,3 +239,17 @@ def test_sizes(size: float, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
+
+
+def test_time_in_which_others_had_the_cpus_does_not_count() -> None:
+    near = violations(seen(seconds=1.95), profile=PROFILE, outcome=Outcome.PASSED)
+    assert [violation.kind for violation in near] == [ViolationKind.TIME_NEAR]
+    usage = Usage(cpu_seconds=0.4)
+    assert (
+        violations(seen(usage, seconds=9.0, cpu_waited_seconds=8.0), profile=PROFILE, outcome=Outcome.PASSED) == ()
+    )
+    (over,) = violations(
+        seen(usage, seconds=9.0, cpu_waited_seconds=7.0, timed_out=True), profile=PROFILE, outcome=Outcome.TIMEOUT
+    )
+    assert over.message == "did not end within its time limit of 2 s; host busy: 0.4 s of CPU in 9 s"
+    assert over.measured == 2.0
