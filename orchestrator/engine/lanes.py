@@ -58,6 +58,10 @@ LIMIT_SLACK_BYTES = 4 << 20
 """A limit that is no more above what it should be stays: setting one takes the engine 50 ms."""
 NOT_AGAIN = "its container is not used again"
 SIGNALLED = f"{NOT_AGAIN}: a signal that was meant for it may have met the next test"
+HIDING_SHARE = 1 / 8
+"""Of the memory limit: a test that needed more than this ends its container where its peak cannot be set back, so
+that the bound of those after it is never near a limit.
+"""
 FLOOR_SHARE = 0.25
 """Of the memory limit: a container in which so much more is charged than at first is not used again, because what
 earlier tests left in the page cache would count as the next one's need.
@@ -469,6 +473,8 @@ class LocalLane:
         charged = flight.agent_after.memory_bytes
         if charged is None:
             return None
+        if not held.turns and LocalLane._hides_others(held, flight):
+            return "its container is not used again: its peak of memory cannot be set back, and is high"
         if held.floor_bytes is None:
             held.floor_bytes = charged
         if charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes:
@@ -489,6 +495,15 @@ class LocalLane:
             return None
         places = ", ".join(changed)
         return f"{NOT_AGAIN}: the test changed the mode or attributes of {places}{self._or_the_next(flight)}"
+
+    @staticmethod
+    def _hides_others(held: Held, flight: Flight) -> bool:
+        """Whether a test has raised a peak that stays so far that it would be the bound of those after it."""
+        before = agent_counters(flight.reading.before).memory_peak_bytes
+        peak, now = flight.agent_after.memory_peak_bytes, flight.agent_after.memory_bytes
+        if before is None or peak is None or now is None or peak <= before:
+            return False
+        return peak - now > HIDING_SHARE * held.profile.limits.memory_bytes
 
     def _conclude(self, held: Held, flight: Flight | None, seen: Seen) -> None:
         """Measure, hear the second witness, keep the container or remove it."""
@@ -556,7 +571,7 @@ class LocalLane:
         run = seen.run
         seen.samples = held.meter.samples()
         executor = self._executor
-        image_id = held.slot.spec.image_id
+        image_id = executor.pinned_image(held.slot.spec.image_id)
         if flight is not None and run is not None and flight.look is not None and flight.after is not None:
             turn = Turn(
                 agent_before=agent_counters(run.begin_counters) if flight.first else flight.agent_before,
