@@ -625,6 +625,8 @@ class Evidence:
     slot: SlotUse = field(default_factory=SlotUse)
     kept: bool = False
     """The container was to live on for another test: the second witness's word is that it runs."""
+    kernel_exit_code: int | None = None
+    """Of the test's process, by the kernel's own events and past the agent; None: they were not to be had."""
 
 
 class Severity(StrEnum):
