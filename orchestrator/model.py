@@ -483,7 +483,9 @@ class AgentRecord:
     """0 to 255; 128+n where a signal ended the command, as shells write it."""
     leftovers: tuple[Leftover, ...] = ()
     dirty: tuple[str, ...] = ()
-    """Writable places that could not be emptied; the slot is thrown away."""
+    """Writable places that could not be emptied, or what else could not be set back; the slot is thrown away."""
+    modes: tuple[str, ...] = ()
+    """Writable places whose mode was no longer what it was before the test."""
     places: tuple[PlaceLeft, ...] = ()
     """Writable places that were not empty at the test's end."""
     ipc: tuple[IpcLeft, ...] = ()
@@ -589,12 +591,19 @@ class SlotUse:
     """1 for the first test of its container, 2 for the second, …"""
     launch: Launch = Launch.PROCESS
     note: str | None = None
-    """Why it was not forked although it could have been, or why its container was given up after it."""
+    """Why it was not forked although it could have been, what it changed that was set back after it, or why its
+    container was given up after it.
+    """
 
     @property
     def reused(self) -> bool:
         """The test did not have a container all to itself, so that its failure may be another's fault."""
         return self.position > 1 or self.launch is Launch.FORKED
+
+
+BUSY_SHARE = 0.1
+BUSY_LEAST_SECONDS = 0.1
+"""Of a test's time, waited for CPUs that others had: from both on the host counts as busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -627,6 +636,34 @@ class Evidence:
     """The container was to live on for another test: the second witness's word is that it runs."""
     kernel_exit_code: int | None = None
     """Of the test's process, by the kernel's own events and past the agent; None: they were not to be had."""
+    cpu_waited_seconds: float | None = None
+    """Of the test's time: could not run because others had the CPUs; not its quota's doing. It is not counted
+    against the time limit. None: too short to be asked, or it cannot be seen.
+    """
+    starved: bool = False
+    """It was ended although it had had too little of that limit: others had the CPUs nearly all the time."""
+
+    @property
+    def counted_seconds(self) -> float:
+        """Of the test's time: what counts against its limit."""
+        return max(0.0, self.timings.test_seconds - (self.cpu_waited_seconds or 0.0))
+
+    @property
+    def inconclusive(self) -> bool:
+        """A failure may not be the test's own: it is tried again, alone or in a fresh container."""
+        return self.slot.reused or self.starved
+
+    @property
+    def host_busy(self) -> str:
+        """`host busy: 1.5 s of CPU in 10 s`, of a test that could not run for a tenth of its time or more because
+        others had the CPUs; else empty.
+        """
+        waited, seconds = self.cpu_waited_seconds, self.timings.test_seconds
+        if waited is None or waited < max(BUSY_SHARE * seconds, BUSY_LEAST_SECONDS):
+            return "host busy" if self.starved else ""
+        cpu_seconds = self.usage.cpu_seconds
+        got = f"waited {waited:.3g} s" if cpu_seconds is None else f"{cpu_seconds:.2g} s of CPU"
+        return f"host busy: {got} in {seconds:.3g} s"
 
 
 class Severity(StrEnum):
@@ -716,12 +753,12 @@ class Verb(StrEnum):
 
 
 def counting(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
-    """The attempts without a failure in a reused slot that was tried again: what came of the fresh one counts
-    in its place, and only that.
+    """The attempts without a failure in a reused slot, or for want of CPUs, that was tried again: what came of
+    that counts in its place, and only that.
     """
-    if len(attempts) > 1 and any(a.evidence.slot.reused for a in attempts):
+    if len(attempts) > 1 and any(a.evidence.inconclusive for a in attempts):
         first = attempts[:-1]
-        return (*(a for a in first if not (a.outcome in FAILING and a.evidence.slot.reused)), attempts[-1])
+        return (*(a for a in first if not (a.outcome in FAILING and a.evidence.inconclusive)), attempts[-1])
     return attempts
 
 
@@ -750,7 +787,9 @@ class TestResult:
 
     @property
     def overruled(self) -> Attempt | None:
-        """The failure in a reused slot that did not count, because the test was tried again in a fresh one."""
+        """The failure that did not count, because the test was tried again: in a fresh slot where it had failed
+        in a reused one, alone where others had had the CPUs.
+        """
         return next((a for a in self.attempts if not any(a is one for one in counting(self.attempts))), None)
 
     @property
@@ -807,6 +846,8 @@ class HostInfo:
     """Memory this process is granted."""
     kernel: str
     python: str
+    load: float | None = None
+    """Processes that ran or waited for a CPU when the run began: mean of a minute, all users' and containers'."""
     nofile: int = 1 << 20
     """Open files that a process can be allowed at most; an engine on this machine can grant no more."""
 

@@ -16,11 +16,12 @@ from orchestrator.engine.exit_witness import ExitWitness
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
+from orchestrator.engine.pinned import PinnedImages, is_missing
 from orchestrator.engine.pool import SlotPool, workers
 from orchestrator.engine.presence import Presence
 from orchestrator.engine.shelf import Shelf, bounds
 from orchestrator.engine.slot import PlainSlot, Slot
-from orchestrator.errors import EngineError, NoShellError
+from orchestrator.errors import EngineError, NoShellError, NotFoundError
 from orchestrator.measure.turns import NOT_READ
 
 if TYPE_CHECKING:
@@ -108,20 +109,23 @@ class LocalExecutor:
         *,
         around: Surroundings,
         owner: Owner,
-        images: Mapping[str, str],
+        images: PinnedImages | Mapping[str, str],
         sampler: Sampler,
         stop: StopFlag,
         work_dir: Path,
         presence: Presence | None = None,
     ) -> None:
-        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent; `work_dir`:
-        a folder of this run's own for the slots' FIFOs. `presence`: who waits for the engine where it goes away.
+        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent, or who has
+        a removed one again. `work_dir`: a folder of this run's own for the slots' FIFOs. `presence`: who waits for
+        the engine where it goes away.
         """
         self.engine = engine
         self.presence = presence or Presence(engine, stop)
         self._around = around
         self._owner = owner
-        self._images = {name: prepared_image(engine, image_id) for name, image_id in images.items()}
+        if not isinstance(images, PinnedImages):
+            images = PinnedImages({name: prepared_image(engine, image_id) for name, image_id in images.items()})
+        self._images = images
         self._sampler = sampler
         self.stop = stop
         self._work_dir = work_dir
@@ -181,7 +185,22 @@ class LocalExecutor:
         nothing is left behind then. `spare`: for any like it; its name is no test's alone.
         """
         self.count(expected=1)
-        return self.presence.through(lambda: self._open(assignment, spare=spare), ask=True)
+        return self.presence.through(lambda: self._open_with_image(assignment, spare=spare), ask=True)
+
+    def _open_with_image(self, assignment: Assignment, *, spare: bool) -> Held:
+        name = assignment.profile.image
+        image_id = self._images[name]
+        try:
+            return self._open(assignment, spare=spare)
+        except NotFoundError as error:
+            if not is_missing(error):
+                raise
+        self._images.restore(name, image_id)
+        return self._open(assignment, spare=spare)
+
+    def pinned_image(self, image_id: str) -> str:
+        """See `PinnedImages.pinned`."""
+        return self._images.pinned(image_id)
 
     def _open(self, assignment: Assignment, *, spare: bool) -> Held:
         number = next(self._numbers)
@@ -286,6 +305,6 @@ def _witness(inspection: Inspection) -> ExitWitness | None:
 def _guard(inspection: Inspection) -> Guard | None:
     """None: it cannot be watched from here, so that it takes one test only."""
     try:
-        return None if inspection.pid is None else Guard(inspection.pid)
+        return None if inspection.pid is None else Guard(inspection.pid, hardening.WRITABLE)
     except (OSError, AttributeError):  # a kernel without pidfd
         return None

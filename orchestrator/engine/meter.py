@@ -18,6 +18,7 @@ from orchestrator.measure.own import cache_of
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.measure.series import SeriesReader
 from orchestrator.measure.turns import TurnReader
+from orchestrator.measure.waiting import Waits
 from orchestrator.model import Source
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Meter:
         self._fresh: FreshPeak | None = None
         self._own_fresh: FreshPeak | None = None
         self._turns: TurnReader | None = None
+        self._waits: Waits | None = None
         if self._leased:  # what earlier tests left in it, should this one start with its container
             self._start = self._read_parent()
 
@@ -131,6 +133,23 @@ class Meter:
             self._sampler.add(
                 key, SeriesReader(own), lambda: processes.count(cgroups.process_ids(own)), since=started
             )
+
+    def begin_waits(self, cpus: float) -> None:
+        """From now on it is known how long the running test waits for CPUs, of which it may use so many at
+        once. It is to be asked before the next test begins.
+        """
+        if self._own is not None:
+            usable = min(cpus, self._info.cpus or cpus)
+            self._waits = Waits(self._own, self._paths, cpus=usable)
+
+    def waited_seconds(self) -> float:
+        """How long the running test could not run because others had the CPUs, as far as that is known."""
+        return 0.0 if self._waits is None else self._waits.seconds()
+
+    def take_waits(self) -> Waits | None:
+        """Of the test that has ended; None: it was too short to be asked, or cannot be seen from here."""
+        waits, self._waits = self._waits, None
+        return waits
 
     def stands_bytes(self) -> int | None:
         """What is charged now and cannot be taken back; None: that cannot be read here."""

@@ -21,6 +21,10 @@ TICK_SECONDS = 0.2
 """How often a silent test's deadline and the stop flag are looked at."""
 LASTING_SECONDS = 0.05
 """A test in a reused slot is sampled once it has run for so long: a sample costs 2 % of a shorter one."""
+GRANT_STEP_SECONDS = 0.02
+"""A deadline that is put off by less is over."""
+MOST_GRANTED = 9.0
+"""Times its limit: what a test may be granted for the time in which others had the CPUs."""
 PREPARE_SECONDS = 60.0
 """For setting up what a test is forked from, which is no time of the test's; its own limit, if that is longer."""
 RETURN_SECONDS = 60.0
@@ -94,6 +98,10 @@ class Reading(Protocol):
         """What the agent read after the test, once it is `measured`."""
 
     @property
+    def serving(self) -> str:
+        """Numbers, inside the container, of the processes that tests are forked from; once it is `measured`."""
+
+    @property
     def started(self) -> float:
         """Monotonic time of the test's release."""
 
@@ -102,6 +110,9 @@ class Reading(Protocol):
 
     def past_deadline(self, now: float) -> bool:
         """The test runs longer than it may."""
+
+    def grant(self, waited_seconds: float) -> bool:
+        """It could not run for so long, which is not counted; False: its time is over all the same."""
 
     def patience(self, now: float) -> float:
         """How long to wait for output."""
@@ -163,6 +174,12 @@ class _Timed:
     def past_deadline(self, now: float) -> bool:
         """The test runs longer than it may."""
         return self._ended is None and now >= self.deadline
+
+    def grant(self, waited_seconds: float) -> bool:
+        """It could not run for so long, which is not counted; False: its time is over all the same."""
+        granted = min(waited_seconds, MOST_GRANTED * self._limit_seconds)
+        self.deadline = max(self.deadline, self._started + self._limit_seconds + granted)
+        return self.deadline - time.monotonic() > GRANT_STEP_SECONDS
 
     def patience(self, now: float) -> float:
         """How long to wait for output: to the deadline, at most a tick."""
@@ -261,6 +278,11 @@ class AgentReading(_Timed):
         parsed = self._at_end()
         return "" if parsed is None else parsed[1]
 
+    @property
+    def serving(self) -> str:
+        """Numbers of the processes that tests are forked from, once it is `measured`."""
+        return records.parse_serving(self._end.text)
+
     def _at_end(self) -> tuple[int, str] | None:
         """The exit code and what the agent read then; asked for when that is there, and parsed once."""
         if self._parsed_end is None:
@@ -328,6 +350,7 @@ class PlainReading(_Timed):
     measured = False
     exit_code = None
     counters = ""
+    serving = ""
 
     @property
     def complete(self) -> bool:

@@ -52,6 +52,8 @@ class Watch:
     """It has run for `LASTING_SECONDS`."""
     before_kill: Callable[[], None] = lambda: None
     """The engine is about to end the container."""
+    waited: Callable[[], float] = lambda: 0.0
+    """Seconds in which it could not run so far because others had the CPUs."""
     signal: Callable[[str], bool] = lambda _: False
     """Sends a signal of that name without the engine; see `Ending`."""
 
@@ -210,6 +212,11 @@ class Slot:
         assert self._channel is not None  # noqa: S101 - open came first
         self._channel.write(b"go\n")
 
+    @property
+    def resized(self) -> bool:
+        """A test has changed the sizes of the streams' buffers."""
+        return isinstance(self._channel, FifoChannel) and self._channel.resized
+
     def dismiss(self) -> None:
         """The container has been looked at: an agent that waits for that may end."""
         if self._streams_dir is not None:
@@ -260,7 +267,7 @@ class Slot:
             if level >= StopLevel.TERMINATE:
                 interrupted = not timed_out
                 ending.begin(at_once=level >= StopLevel.KILL)
-            elif reading.past_deadline(now):
+            elif reading.past_deadline(now) and (timed_out or not reading.grant(watch.waited())):
                 timed_out = not interrupted
                 ending.begin()
             elif reading.overdue(now):

@@ -17,6 +17,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from orchestrator.files import replace_file
+from orchestrator.measure.parts import keep_within
 from orchestrator.model import Source, Usage
 
 if TYPE_CHECKING:
@@ -124,15 +125,21 @@ def _whole(values: Iterable[float | None]) -> int | None:
 
 
 def corrected(usage: Usage, calibration: Calibration | None) -> Usage:
-    """A test's figures less what doing nothing costs; never below zero. `overheads` says what was taken off."""
-    if calibration is None:
+    """A test's figures less what doing nothing costs; never below zero, and user and system never more than both
+    together. `overheads` says what was taken off.
+    """
+    if calibration is None or usage.sources.get("cpu_seconds") is not calibration.source:
         return usage
+    known = {name: value for name in SUBTRACTED if (value := getattr(usage, name)) is not None}
     changes: dict[str, float] = {}
-    for name in SUBTRACTED:
-        value, cost = getattr(usage, name), getattr(calibration, name)
-        if value is not None and cost and usage.sources.get(name) is calibration.source:
+    for name, value in known.items():
+        cost = getattr(calibration, name)
+        if cost:
             changes[name] = max(0.0, value - cost)
     overheads = _overheads(calibration, tuple(changes))
+    if changes:
+        changes = known | changes
+        keep_within(changes)
     return replace(usage, **changes, overheads=overheads)  # type: ignore[arg-type]  # names of Usage's floats
 
 

@@ -28,6 +28,7 @@ _KEYED = re.compile(
     re.MULTILINE,
 )
 _PRESSURE = re.compile(r"^some (?:[^\n]* )?avg10=([0-9]{1,3}(?:\.[0-9]{1,4})?)(?: |$)", re.ASCII | re.MULTILINE)
+_PRESSURE_TOTAL = re.compile(r"^some (?:[^\n]* )?total=([0-9]{1,20})(?: |$)", re.ASCII | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,12 @@ def _pressure(text: str | None) -> float | None:
     """`some avg10=1.23 …`, percent there, a ratio here."""
     found = _PRESSURE.search(text) if text else None
     return min(float(found.group(1)) / 100, 1.0) if found else None
+
+
+def pressure_seconds(text: str) -> float | None:
+    """`some … total=123`: for how long some task of the cgroup has waited, since the cgroup was made."""
+    found = _PRESSURE_TOTAL.search(text)
+    return int(found.group(1)) / MICROSECONDS if found else None
 
 
 def _v1_io(files: Mapping[str, str]) -> tuple[int | None, int | None]:

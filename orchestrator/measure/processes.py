@@ -47,6 +47,7 @@ def host_info() -> HostInfo:
         memory_bytes=_granted_memory(own, _CGROUP_ROOT, psutil.virtual_memory().total),
         kernel=platform.release(),
         python=platform.python_version(),
+        load=round(os.getloadavg()[0], 2),
         nofile=_nofile(),
     )
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.measure import crosscheck
 from orchestrator.measure.counters import NANOSECONDS, Counters
 from orchestrator.measure.own import OwnMemory, cache_of, own_memory
+from orchestrator.measure.parts import keep_within
 from orchestrator.model import Source, Usage
 
 if TYPE_CHECKING:
@@ -303,7 +304,9 @@ def _usage(
     disagreements: Mapping[str, str] = _NOTHING,
     before_test: Mapping[str, float] = _NOTHING,
 ) -> Usage:
-    whole = {name: value if name.endswith("_seconds") else int(value) for name, (value, _) in found.items()}
+    figures = {name: value for name, (value, _) in found.items()}
+    keep_within(figures)
+    whole = {name: value if name.endswith("_seconds") else int(value) for name, value in figures.items()}
     return Usage(
         **whole,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
         sources=_sources(tuple([(name, source) for name, (_, source) in found.items()])),

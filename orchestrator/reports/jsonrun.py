@@ -181,6 +181,8 @@ def _attempt_body(attempt: Attempt) -> Document:
         "create_seconds": timings.create_seconds,
         "start_seconds": timings.start_seconds,
         "teardown_seconds": timings.teardown_seconds,
+        "cpu_waited_seconds": evidence.cpu_waited_seconds,
+        "starved": evidence.starved,
         "clamped": attempt.assignment.clamped,
         "violations": attempt.violations,
         "cases": attempt.cases,

@@ -30,6 +30,8 @@ VERB_COLUMNS = 10
 PROFILE_COLUMNS = 8
 """Width of the profile's column where the plan's profiles are not known."""
 REMARK_CHARACTERS = 400
+BUSY_LOAD = 2.0
+"""Processes for each CPU that want to run, from which the header calls the host busy."""
 _MIN_ID_COLUMNS = 20
 _SHARED_BYTES = 4 << 20
 """An agent alone, and what little its tests leave in the page cache, is no more."""
@@ -65,6 +67,8 @@ def header_line(run: Run, tests: int, *, columns: int | None = None) -> str:
         f"Run {run.short_id}   {plural(tests, 'test')}   {'  '.join(parts)}"
         f"   {host.cpus:g} cpus {host.memory_bytes / 2**30:.0f} GiB"
     )
+    if host.load is not None and host.load >= BUSY_LOAD * host.cpus:
+        line = f"{line}   host busy: load {host.load:.0f} on {plural(round(host.cpus), 'CPU')}"
     line = one_line(f"{line}   not enforced: {', '.join(ignored)}" if ignored else line)
     if columns is not None and cells(line) > columns:
         line = line.replace("   ", "  ").replace(" counters", "")
@@ -173,6 +177,7 @@ def remarks(result: TestResult) -> tuple[str, ...]:
     if final.witnesses < 2 and final.outcome is Outcome.PASSED:
         found.append("one witness only: the image has no shell for the agent")
     found += [f"sources disagree: {text}" for text in final.evidence.usage.disagreements.values()]
+    found.append(_waited(final))
     found += [*final.assignment.clamped, *final.evidence.outputs_notes, _confirmed(result)]
     return tuple(dict.fromkeys(remark for remark in found if remark))
 
@@ -216,17 +221,31 @@ def _story(result: TestResult) -> str:
     if overruled is None or final.outcome in FAILING:
         return ""
     why = overruled.message or overruled.outcome.value
-    return f"{final.outcome} in a fresh container, failed {_where(overruled.evidence.slot)}: {why}"
+    how, where = "in a fresh container", f"failed {_where(overruled.evidence.slot)}"
+    if overruled.evidence.starved:
+        how, where = "when it ran alone", "before that"
+    return f"{final.outcome} {how}, {where}: {why}"
 
 
 def _confirmed(result: TestResult) -> str:
     """Of a failure: that it is not due to a container that other tests had used, or that this is not known."""
     if result.final.outcome not in FAILING:
         return ""
+    if result.overruled is not None and result.overruled.evidence.starved:
+        return "confirmed by a run alone after it had overrun on a busy host"
     if result.overruled is not None:
         return f"confirmed in a fresh container after it had failed {_where(result.overruled.evidence.slot)}"
     slot = result.final.evidence.slot
     return f"failed {_where(slot)}, not confirmed in a fresh one: the run was stopped" if slot.reused else ""
+
+
+def _waited(attempt: Attempt) -> str:
+    """Of a test that would have come near its limit by the clock: that others had the CPUs."""
+    evidence, limit = attempt.evidence, attempt.assignment.profile.limits.timeout_seconds
+    near = attempt.assignment.profile.thresholds.time_near_ratio or 1.0
+    if attempt.outcome is Outcome.TIMEOUT or evidence.timings.test_seconds < near * limit:
+        return ""
+    return evidence.host_busy
 
 
 def _where(slot: SlotUse) -> str:

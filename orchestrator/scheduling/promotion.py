@@ -24,7 +24,7 @@ def limits_killed(attempt: Attempt) -> bool:
     if attempt.outcome is Outcome.OOM:
         return True
     throttled_seconds = attempt.evidence.usage.throttled_seconds
-    duration_seconds = attempt.evidence.timings.test_seconds
+    duration_seconds = attempt.evidence.counted_seconds
     if attempt.outcome is not Outcome.TIMEOUT or throttled_seconds is None or duration_seconds <= 0:
         return False
     return throttled_seconds / duration_seconds >= THROTTLED_RATIO

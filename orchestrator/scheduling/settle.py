@@ -39,6 +39,8 @@ def follow_up(
 ) -> Assignment | None:
     """What is tried after the last of `attempts`, which ran `assignment`; None: the test is done.
 
+    A test that overran because others had the CPUs is run once more with nothing of this run beside it.
+
     A failure in a reused slot is first confirmed in a fresh one, which takes nothing from the retries. All that
     is tried again is tried fresh.
 
@@ -47,6 +49,8 @@ def follow_up(
     engine failure is retried.
     """
     outcome = attempts[-1].outcome
+    if _overran_beside_others(attempts):
+        return _alone(assignment)
     if is_unconfirmed(attempts):
         return _confirming(attempts[-1], assignment)
     if outcome is Outcome.INFRA:
@@ -63,8 +67,21 @@ def follow_up(
 
 
 def is_unconfirmed(attempts: Sequence[Attempt]) -> bool:
-    """The last attempt failed, and in a slot that had been used before: maybe that is not the test's fault."""
-    return bool(attempts) and attempts[-1].outcome in FAILING and attempts[-1].evidence.slot.reused
+    """The last attempt failed, and in a slot that had been used before, or for want of CPUs: maybe that is not the
+    test's fault.
+    """
+    failed = bool(attempts) and attempts[-1].outcome in FAILING
+    return failed and (attempts[-1].evidence.slot.reused or _overran_beside_others(attempts))
+
+
+def _overran_beside_others(attempts: Sequence[Attempt]) -> bool:
+    last = attempts[-1]
+    return last.outcome in FAILING and last.evidence.starved and not last.assignment.exclusive
+
+
+def _alone(assignment: Assignment) -> Assignment:
+    reason = f"{assignment.reason}; alone, because others had the CPUs when it overran"
+    return replace(_again(assignment), exclusive=True, reason=reason)
 
 
 def _confirming(attempt: Attempt, assignment: Assignment) -> Assignment:

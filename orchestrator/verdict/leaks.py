@@ -104,9 +104,13 @@ def _memory_growth(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
 
 
 def _points(evidence: Evidence, figure: Callable[[Sample], int | None]) -> list[tuple[float, float]]:
-    """A figure over time, as long as the test was surely alive."""
-    end = evidence.timings.test_seconds - _DEATH_SECONDS
-    seen = ((sample.at_seconds, figure(sample)) for sample in evidence.samples if sample.at_seconds <= end)
+    """A figure over time, as long as the test was surely alive. Of the time only what it could have run: a test of
+    50 ms that takes half a second on a busy machine has not kept growing for half a second.
+    """
+    seconds = evidence.timings.test_seconds
+    end, share = seconds - _DEATH_SECONDS, evidence.counted_seconds / seconds if seconds > 0 else 1.0
+    samples = (sample for sample in evidence.samples if sample.at_seconds <= end)
+    seen = ((sample.at_seconds * share, figure(sample)) for sample in samples)
     return [(at, float(value)) for at, value in seen if value]
 
 

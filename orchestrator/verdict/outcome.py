@@ -93,10 +93,8 @@ def _stopped(evidence: Evidence) -> tuple[Outcome, str] | None:
     if evidence.timed_out:
         if _exit_code(evidence) == _KILLED and (evidence.usage.oom_kills or 0) > 0:
             return Outcome.OOM, "killed for lack of memory; the rest was ended at the time limit"
-        return (
-            Outcome.TIMEOUT,
-            f"still running at its time limit, ended after {evidence.timings.test_seconds:.1f} s",
-        )
+        said = f"still running at its time limit, ended after {evidence.timings.test_seconds:.1f} s"
+        return Outcome.TIMEOUT, "; ".join(text for text in (said, evidence.host_busy) if text)
     return None
 
 

@@ -33,7 +33,7 @@ def oversized(
     same image, network and capabilities is a smaller one. A peak that is an upper bound will do.
     """
     ratio, usage = profile.thresholds.oversized_ratio, evidence.usage
-    peak, duration = usage.memory_peak_bytes, evidence.timings.test_seconds
+    peak, duration = usage.memory_peak_bytes, evidence.counted_seconds
     if ratio is None or outcome is not Outcome.PASSED or peak is None or duration <= 0:
         return
     if usage.cpu_seconds is None or usage.pids_peak is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,3 +53,36 @@ def test_what_ends_by_itself_on_a_busy_machine_is_no_leak(tmp_path: Path, profil
     assert (verb, left["command_line"]) == ("LEAK", "sleep 3600")
     assert found == dict.fromkeys(found, ("PASS", []))
     assert len(found) == 6
+
+
+NEEDS_A_SECOND_AND_A_HALF = """
+import time
+def test_it():
+    while time.process_time() < 1.5:
+        pass
+"""
+HANGS = """
+import time
+def test_it():
+    time.sleep(99)
+"""
+
+
+def test_a_busy_machine_makes_no_test_overrun(tmp_path: Path) -> None:
+    """A11. At a load of 16 on 2 CPUs a test that needs 1.5 s of CPU takes more than its 5 s, and is no TIMEOUT.
+    One that hangs is, and is not run a second time.
+    """
+    files = {f"test/test_cpu_{n}.py": NEEDS_A_SECOND_AND_A_HALF for n in range(2)}
+    files |= {"test/test_hang.py": HANGS, "profiles.yaml": "version: 1\nprofiles:\n  standard: {timeout: 5s}\n"}
+    orch = Orch(project=write_files(tmp_path / "project", files))
+    with busy_machine(16, seconds=110):
+        done = orch("run", "--profile", "standard", "-j", "2", "--format", "json", expect=1)
+    found = by_name(done.stdout)
+    hang = found.pop("test/test_hang.py")
+    assert (hang["verb"], len(hang["attempts"])) == ("TIMEOUT", 1)
+    assert hang["duration_seconds"] < 15
+    for test in found.values():
+        assert (test["verb"], len(test["attempts"])) == ("PASS", 1)
+        assert test["duration_seconds"] > 5, "the machine was not busy: this says nothing"
+        assert test["duration_seconds"] - test["cpu_waited_seconds"] < 5
+        assert re.search(r"host busy: 1\.\d s of CPU in \d+(\.\d+)? s", done.stderr)

@@ -255,6 +255,46 @@ def test_timeout_of_a_test_that_stops_itself(bench: Bench) -> None:
     check_figures(evidence)
 
 
+COUNT = "i=0; while [ $i -lt 120000 ]; do i=$((i+1)); done"
+"""0.2 s of CPU time in either shell, and more on a busy machine, which has the caches cold."""
+
+
+@pytest.mark.parametrize("pressure", [True, False], ids=["pressure", "no-pressure"])
+def test_time_in_which_others_have_the_cpus_is_not_counted(
+    bench: Bench, pressure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CASES A11: a test that would be done in a third of its limit, on a machine that gives it a tenth of a CPU.
+    One that hangs is ended at its limit there too, and so is one that computes without end, once it has had it.
+    """
+    monkeypatch.setattr("orchestrator.engine.reading.MOST_GRANTED", 99.0)
+    if not pressure:  # a kernel that accounts none: psi=0
+        monkeypatch.setattr("orchestrator.measure.waiting._pressure_files", lambda _: [])
+    with busy_machine(16, seconds=60):
+        works = bench.sh(COUNT, timeout_seconds=1.0)
+        hangs = bench.sh("sleep 60", timeout_seconds=1.0)
+        spins = bench.sh("while :; do :; done", timeout_seconds=0.5)
+    assert not works.timed_out, (works.timings, works.cpu_waited_seconds, works.usage.cpu_seconds)
+    assert works.timings.test_seconds > 1.0, "the machine was not busy: this says nothing"
+    assert works.cpu_waited_seconds is not None
+    assert works.counted_seconds < 1.0 or not pressure
+    assert hangs.timed_out
+    assert not hangs.starved
+    assert 1.0 <= hangs.timings.test_seconds < 4.0
+    assert spins.timed_out
+    assert not spins.starved
+    assert spins.timings.test_seconds > 1.0
+
+
+def test_a_test_that_never_gets_a_cpu_is_starved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be granted is bounded; who was ended there has had too little, and is not slow by that."""
+    monkeypatch.setattr("orchestrator.engine.reading.MOST_GRANTED", 0.5)
+    with busy_machine(16, seconds=30):
+        evidence = bench.sh("while :; do :; done", timeout_seconds=1.0)
+    assert evidence.timed_out
+    assert evidence.starved
+    assert "host busy: " in evidence.host_busy
+
+
 def test_timeout_where_nothing_can_be_started_inside(bench: Bench) -> None:
     """All of the pids limit is used by processes that ignore TERM: only the engine can end it."""
     evidence = bench.sh(
@@ -282,7 +322,6 @@ def test_leftover_daemon_with_its_command_line(bench: Bench) -> None:
 
 def test_what_ends_by_itself_is_no_leftover(bench: Bench) -> None:
     """By what it could run: 50 ms of CPU time are had late on a busy machine, 200 ms of sleep are not."""
-    """By what it could run: 50 ms of CPU time come late on a busy machine, and half a second of sleep does not."""
     works = "sh -c 'i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done' & sh -c 'exec sleep 0.05' & exit 0"
     with busy_machine(10, seconds=30):
         evidence = bench.sh(works)

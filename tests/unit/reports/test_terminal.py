@@ -11,6 +11,7 @@ from orchestrator.reports.terminal import (
     header_line,
     key_of,
     line,
+    remark_of,
     remarks,
     running_lines,
     wrapped_lines,
@@ -39,6 +40,37 @@ def test_the_header_says_which_limits_the_engine_ignores(build):
     assert "1 test " in header
     assert "rootless  cgroup v1: agent counters" in header
     assert header.endswith("not enforced: memory, pids")
+
+
+@pytest.mark.parametrize(
+    ("load", "end"), [(3.9, "22 GiB"), (8.2, "22 GiB   host busy: load 8 on 2 CPUs"), (None, "GiB")]
+)
+def test_the_header_says_that_the_host_is_busy(build, load, end):
+    host = build.replace(build.run.host, load=load)
+    assert header_line(build.replace(build.run, host=host), 14).endswith(end)
+
+
+def starved(build, *args, waited, was_starved=False, **changes):
+    attempt = build.attempt(*args, **changes)
+    evidence = build.replace(attempt.evidence, cpu_waited_seconds=waited, starved=was_starved)
+    return build.replace(attempt, evidence=evidence)
+
+
+def test_a_line_says_that_the_host_was_busy_where_the_test_overran_by_the_clock(build):
+    slow = build.of(starved(build, waited=8.5, seconds=12.0))
+    assert remark_of(slow) == "host busy: 0.3 s of CPU in 12 s"
+    assert remark_of(build.of(starved(build, waited=1.5, seconds=2.0))) == ""
+    assert remark_of(build.of(starved(build, waited=0.2, seconds=12.0))) == ""
+
+
+def test_a_first_try_that_was_starved_is_shown(build):
+    first = starved(build, outcome="timeout", message="still running", waited=95, seconds=100.0, was_starved=True)
+    passed = build.of(first, build.attempt(attempt=2))
+    assert remark_of(passed) == "passed when it ran alone, before that: still running"
+    failed = build.of(
+        first, build.attempt(outcome="timeout", message="still running, too", attempt=2), verb="TIMEOUT"
+    )
+    assert "confirmed by a run alone after it had overrun on a busy host" in remarks(failed)
 
 
 def test_a_line_has_the_columns_of_the_design(build):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from orchestrator.model import Launch, Outcome, SlotUse, Verb
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.policy import Policy
-from orchestrator.scheduling.settle import FAILING, follow_up, settle, verb_of
+from orchestrator.scheduling.settle import FAILING, follow_up, is_unconfirmed, settle, verb_of
 
 P, F, T, M, C = Outcome.PASSED, Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED
 INFRA, STOPPED, SKIPPED = Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED
@@ -257,3 +257,55 @@ def test_reuse_never_costs_a_false_failure(make, outcomes, retries):
     assert reused.final is alone.final
     assert reused.overruled is first
     assert alone.overruled is None
+
+
+def starving(make, attempt_outcome, assignment, *, starved, **use):
+    tried = make.attempt(attempt_outcome, assignment)
+    return replace(tried, evidence=replace(tried.evidence, starved=starved, slot=SlotUse(**use)))
+
+
+def play_starved(make, *tries, retries=0, **use):
+    """Plays a test whose attempts end so: (outcome, whether it was starved)."""
+    following, tried = make.assignment(retries=retries, profile=make.profile("fast", reuse=100)), []
+    for outcome, starved in tries:
+        assert following is not None
+        use = use if following.attempt == 1 else {}
+        tried.append(starving(make, outcome, following, starved=starved, **use))
+        following = follow_up(tried, following, policy=POLICY, profiles={}, budget=BUDGET)
+    return settle(tried, POLICY), following
+
+
+@pytest.mark.parametrize("use", [{}, {"position": 7}])
+def test_a_test_that_overran_for_want_of_cpus_runs_once_more_alone(make, use):
+    """CASES A11. It is not flaky if it passes then; the first try is shown as overruled."""
+    _, following = play_starved(make, (T, True), **use)
+    assert following.exclusive
+    assert following.attempt == 2
+    assert following.profile.reuse == 1
+    assert "alone, because others had the CPUs" in following.reason
+    result, following = play_starved(make, (T, True), (P, False), **use)
+    assert (result.verb, result.outcome, result.flaky, following) == (Verb.PASS, P, False, None)
+    assert result.overruled is result.attempts[0]
+
+
+def test_who_overruns_alone_too_is_a_timeout_and_is_not_run_a_third_time(make):
+    for starved in (True, False):
+        result, following = play_starved(make, (T, True), (T, starved))
+        assert (result.verb, result.outcome, following) == (Verb.TIMEOUT, T, None)
+
+
+def test_a_run_alone_takes_nothing_from_the_retries(make):
+    result, following = play_starved(make, (T, True), (F, False), (P, False), retries=1)
+    assert (result.verb, following) == (Verb.FLAKY, None)
+    assert play_starved(make, (T, True), (F, False), (F, False), retries=1)[1] is None
+
+
+def test_a_hang_on_a_busy_machine_is_confirmed_by_nothing(make):
+    assert play_starved(make, (T, False))[1] is None
+
+
+def test_while_a_run_drains_the_run_alone_is_still_made(make):
+    starved = starving(make, T, make.assignment(), starved=True)
+    alone = starving(make, T, make.assignment(exclusive=True), starved=True)
+    assert is_unconfirmed([starved])
+    assert not is_unconfirmed([starved, alone])

@@ -225,3 +225,10 @@ def test_a_profile_of_another_image_or_network_is_no_smaller_one() -> None:
         profile_of("more-files", nofile=4096),
     ):
         assert sized(others=(LARGE, other)) == ()
+
+
+def test_growth_is_by_the_time_in_which_the_test_could_run() -> None:
+    """A second of work that takes four on a busy machine has not kept growing for two."""
+    evidence = growing("process_open_files_max", per_second=30)
+    assert kinds(evidence, time_near_ratio=None) == ["fd-leak warning"]
+    assert kinds(replace(evidence, cpu_waited_seconds=3.3), time_near_ratio=None) == []

@@ -1,0 +1,43 @@
+"""Parts that are no more than their whole, whatever source each came from and whatever was taken off it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+Figures = MutableMapping[str, float]
+"""Names of Usage's fields -> values; what was not measured is not there."""
+
+_WHOLES = ("memory_charged_peak_bytes", "memory_peak_bytes")
+"""All that was charged at once: the first that is known."""
+_OF_MEMORY = ("memory_floor_bytes", "memory_peak_bytes", "page_cache_bytes",
+              "anon_peak_bytes", "file_peak_bytes", "shmem_peak_bytes")  # fmt: skip
+
+
+def keep_within(figures: Figures) -> None:
+    """Lower those that exceed what they are part of.
+
+    CPU time in user mode and in the kernel: both by the same share, as the total is the better figure. Kinds of
+    memory: samples may be of a moment before the peak began. Shared memory is part of what the kernel counts as
+    file.
+    """
+    _keep_cpu_within(figures)
+    whole = next((figures[name] for name in _WHOLES if name in figures), None)
+    if whole is not None:
+        for name in _OF_MEMORY:
+            if name in figures and figures[name] > whole:
+                figures[name] = whole
+    file, shmem = figures.get("file_peak_bytes"), figures.get("shmem_peak_bytes")
+    if file is not None and shmem is not None and shmem > file:
+        figures["shmem_peak_bytes"] = file
+
+
+def _keep_cpu_within(figures: Figures) -> None:
+    total = figures.get("cpu_seconds")
+    known = [name for name in ("cpu_user_seconds", "cpu_system_seconds") if name in figures]
+    together = sum(figures[name] for name in known)
+    if total is None or together <= total:
+        return
+    first, *others = known
+    figures[first] *= total / together
+    for name in others:  # the rest, so that no rounding makes them more than the total
+        figures[name] = max(0.0, total - figures[first])
