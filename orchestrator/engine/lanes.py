@@ -319,7 +319,8 @@ class LocalLane:
             self._begin(held, assignment, keep=keep)
         if held.slot.prepares(assignment):
             self._limit(held, room_bytes=PREPARE_BYTES)
-        witnessed = self._witnessed(held, assignment)
+        # before the first of several the agent has the modes of writable places read, by a program
+        witnessed = not (keep and held.position == 0) and self._witnessed(held, assignment)
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
@@ -632,6 +633,8 @@ class LocalLane:
             if flight is not None:
                 flight.agent_before, flight.look = held.agent_read, held.look
                 flight.overlapped = False
+            if flight is not None and flight.witnessed and held.witness is not None:
+                held.witness.begin()  # the cleaning took programs
             held.slot.go()
         if flight is not None:
             flight.reading.restart()

@@ -93,16 +93,21 @@ def test_an_agent_that_lies_is_found_out(
     assert found == expected
 
 
-def test_in_a_reused_slot_what_orch_lets_in_is_told(lane: Lane) -> None:
-    """A test that begins by itself, behind a short one, has the agent's word alone."""
-    texts = ["sleep 0.2", "touch /tmp/x; sleep 0.2", "(sleep 0.05 &); sleep 0.2", "sleep 0.2", "sleep 0.2; exit 3"]
+@pytest.mark.parametrize(
+    "before", ["sleep 0.2", "touch /tmp/x; sleep 0.2", "(sleep 0.05 &); chmod 700 /tmp; sleep 0.2"]
+)
+def test_in_a_reused_slot_what_orch_lets_in_is_told(lane: Lane, before: str) -> None:
+    """Not the first one, before which the agent starts programs, nor what begins by itself behind a short one.
+    What the agent starts to clean up is not taken for the next test.
+    """
+    texts = ["sleep 0.2", "sleep 0.2", before, "sleep 0.2; exit 3"]
     tests = [lane.test(text) for text in texts]
     found = lane.run(*tests)
-    assert [evidence.slot.position for evidence in found] == [1, 2, 3, 4, 5]
-    assert [evidence.kernel_exit_code for evidence in found] == [0, None, 0, 0, 3]
-    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4 + [Outcome.FAILED]
-    doubtful = replace(found[0], kernel_exit_code=1)
-    assert decide(doubtful, command=tests[0].test.command, cases=(), cases_problem=None).outcome is Outcome.INFRA
+    assert [evidence.slot.position for evidence in found] == [1, 2, 3, 4]
+    assert [evidence.kernel_exit_code for evidence in found] == [None, None, 0, 3]
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 3 + [Outcome.FAILED]
+    doubtful = replace(found[2], kernel_exit_code=1)
+    assert decide(doubtful, command=tests[2].test.command, cases=(), cases_problem=None).outcome is Outcome.INFRA
 
 
 def test_only_what_this_process_forks_is_heard() -> None:
