@@ -567,6 +567,31 @@ def doctor(**options: Any) -> None:
     sys.exit(command(**options))
 
 
+@orch.command("self-test")
+@common
+@with_engine
+@click.option(
+    "--profile", "profiles", multiple=True, metavar="NAME", help="This profile only; more than once for more."
+)
+@click.option(
+    "--offline-base",
+    is_flag=True,
+    help="Where no registry answers, build on a Debian base made from this machine's package mirror.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="A line for each check, and not for each group.")
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def self_test(**options: Any) -> None:
+    """Prove what a container of each profile keeps a test from, by trying it inside.
+
+    Exit code 0: every check that applies is proven; 3: one is not; 36: the engine failed.
+    """
+    from orchestrator.commands.self_test import self_test as command
+
+    sys.exit(command(**options))
+
+
 @orch.command()
 @common
 @with_engine
@@ -680,9 +705,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if error.remedy:
             click.echo(f"      {error.remedy}", err=True)
         sys.exit(error.exit_code)
-    except Exception:  # noqa: BLE001 - the last line of defence: a defect is told apart from everything else
-        _report_defect()
-        sys.exit(ExitCode.DEFECT)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a defect is told apart from everything else
+        sys.exit(_told_of_scarcity(error) or _report_defect())
     finally:
         gc.freeze()  # the interpreter's end would look for cycles among all that is about to go with it
 
@@ -696,8 +720,20 @@ def _forget_reports(argv: Sequence[str] | None) -> None:
         remove_what_words_name(words)
 
 
-def _report_defect() -> None:
+def _told_of_scarcity(error: Exception) -> int | None:
+    """The exit code where the error tells of a limit of this process: no defect."""
+    from orchestrator.commands.own_limits import scarcity
+
+    found = scarcity(error)
+    if found is None:
+        return None
+    click.echo(f"orch: {found.message}\n      {found.remedy}", err=True)
+    return found.exit_code
+
+
+def _report_defect() -> int:
     import traceback
 
     click.echo(traceback.format_exc(), err=True, nl=False)
     click.echo("orch: this is a defect in orch itself (exit 37); please report it with the lines above", err=True)
+    return ExitCode.DEFECT

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands.printing import note
 from orchestrator.commands.session import make_place, surroundings
+from orchestrator.engine.agent_shell import prepared_image
 from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.pinned import PinnedImages
 from orchestrator.engine.presence import Presence
 from orchestrator.engine.reaper import Reaper
 from orchestrator.engine.unreachable import away_seconds
@@ -41,9 +43,17 @@ class Ground:
 
 
 @contextmanager
-def ground(this: Run, config: Config, engine: Engine, *, notice: Callable[[str], None] = note) -> Iterator[Ground]:
-    """From before the first container to after the last, whatever happens. `notice` is told of an engine that goes
-    away, and of its return. UsageError: the project cannot be mounted.
+def ground(
+    this: Run,
+    config: Config,
+    engine: Engine,
+    *,
+    again: Callable[[str], str] | None = None,
+    notice: Callable[[str], None] = note,
+) -> Iterator[Ground]:
+    """From before the first container to after the last, whatever happens. `again` builds or pulls an image that
+    somebody removed. `notice` is told of that, of an engine that goes away, and of its return. UsageError: the
+    project cannot be mounted.
     """
     patience = away_seconds(os.environ)
     around = surroundings(config, engine.info)
@@ -52,6 +62,7 @@ def ground(this: Run, config: Config, engine: Engine, *, notice: Callable[[str],
     owner = Owner(run_id=this.id, token=token, place=str(place))
     stop = StopFlag()
     with ExitStack() as stack:
+        prepared = {name: prepared_image(engine, image_id) for name, image_id in this.images.items()}
         presence = Presence(engine, stop, tell=notice, patience_seconds=patience)
         reaper = stack.enter_context(Reaper(engine, owner, presence=presence))
         sampler = stack.enter_context(Sampler())
@@ -61,7 +72,7 @@ def ground(this: Run, config: Config, engine: Engine, *, notice: Callable[[str],
             engine,
             around=around,
             owner=owner,
-            images=this.images,
+            images=PinnedImages(prepared, again=again, tell=notice),
             sampler=sampler,
             stop=stop,
             work_dir=place,

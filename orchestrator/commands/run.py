@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
+from orchestrator.commands import own_limits
 from orchestrator.commands.calibrating import calibrate
 from orchestrator.commands.execute import Execute
 from orchestrator.commands.folders import RunFolder
@@ -31,7 +32,7 @@ from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
 from orchestrator.engine.labels import TEST
 from orchestrator.engine.limits import require_enforced
-from orchestrator.errors import ExitCode, OrchError
+from orchestrator.errors import DatabaseError, ExitCode, OrchError
 from orchestrator.measure.processes import host_info
 from orchestrator.model import Ledger, Outcome, Run, RunStatus
 from orchestrator.reports.digest import RunSummary
@@ -83,28 +84,56 @@ def run(options: RunOptions) -> int:
             return ExitCode.OK
         if options.dry_run:
             return output.plan(plan, budget(config, host, plan))
+        own_limits.require(
+            config.run.jobs or budget(config, host, plan).slots,
+            profiles={a.profile.name: a.profile for a in plan}.values(),
+            state_dir=config.state_dir,
+        )
         engine = open_engine(options.engine_url)
         plan = marked(plan, require_enforced(engine.info, allow=options.allow_unenforced))
         images = pin_images(engine, config, plan, offline_base=options.offline_base, output=output)
         this = describe(run_id, config, engine, host, images, project_id=late.keep_project())
         with ended_whatever_happens(run_id, late.get):
             summary = carry_out(
-                this, plan, config=config, engine=engine, late=late, removal=removal, output=output
+                this,
+                plan,
+                config=config,
+                engine=engine,
+                again=lambda name: pin_images(
+                    engine, config, plan, offline_base=options.offline_base, output=output
+                )[name],
+                late=late,
+                removal=removal,
+                output=output,
             )
         summary = replace(summary, left_out=tuple(left_out))
         database = late.get()
-        database.finish_run(
-            run_id,
-            status=summary.status,
-            exit_code=summary.exit_code,
-            duration_seconds=summary.duration_seconds,
-            ledger=summary.ledger,
-        )
+        unrecorded: list[DatabaseError] = []
+        with put_off(unrecorded):  # what has run is told and reported first
+            database.finish_run(
+                run_id,
+                status=summary.status,
+                exit_code=summary.exit_code,
+                duration_seconds=summary.duration_seconds,
+                ledger=summary.ledger,
+            )
         output.summary(summary)
         if summary.exit_code < SIGNALLED:  # who pressed Ctrl-C does not wait for it: the next run goes on
             output.notices(removal.finish())
-        database.prune(config.retention, thin_at_most=10)
+        with put_off(unrecorded):
+            database.prune(config.retention, thin_at_most=10)
+        if unrecorded:
+            raise unrecorded[0]
     return summary.exit_code
+
+
+@contextmanager
+def put_off(errors: list[DatabaseError]) -> Iterator[None]:
+    """Collect an error of the database, to be raised later."""
+    try:
+        yield
+    except DatabaseError as error:
+        errors.append(error)
 
 
 @contextmanager
@@ -144,15 +173,16 @@ def carry_out(
     *,
     config: Config,
     engine: Engine,
+    again: Callable[[str], str],
     late: LateDatabase,
     removal: OldRunRemoval,
     output: Output,
 ) -> RunSummary:
-    """From the first container to the last: what became of the plan."""
+    """From the first container to the last: what became of the plan. `again` has an image again by its name."""
     began = time.monotonic()
     folder = RunFolder(config.state_dir, this)
     sys.setswitchinterval(SWITCH_SECONDS)
-    with ground(this, config, engine, notice=output.notice) as here:
+    with ground(this, config, engine, again=again, notice=output.notice) as here:
         progress = output.progress(folder, here.sampler)
         keeping = Keeping(this.id, database=late, folder=folder, progress=progress)
 
@@ -233,7 +263,9 @@ def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget
     if config.run.jobs is not None:
         # no test is granted more than the host has, so that this lets as many run as were asked for
         return Budget(cpus=host.cpus * config.run.jobs, memory_bytes=memory, slots=config.run.jobs)
-    return Budget(cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan))))
+    return Budget(
+        cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan)), own_limits.most_slots())
+    )
 
 
 def policy(config: Config) -> Policy:

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
 from orchestrator.engine.agent_shell import prepared_image
+from orchestrator.engine.exit_witness import ExitWitness
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
+from orchestrator.engine.pinned import PinnedImages, is_missing
 from orchestrator.engine.pool import SlotPool, workers
 from orchestrator.engine.presence import Presence
 from orchestrator.engine.shelf import Shelf, bounds
 from orchestrator.engine.slot import PlainSlot, Slot
-from orchestrator.errors import EngineError, NoShellError
+from orchestrator.errors import EngineError, NoShellError, NotFoundError
 from orchestrator.measure.turns import NOT_READ
 
 if TYPE_CHECKING:
@@ -63,10 +65,12 @@ class Held:
     """The engine's, when it was opened."""
     frozen: bool = False
     """Somebody had stopped it by its cgroup's freezer."""
+    witness: ExitWitness | None = None
+    """None: the kernel's events cannot be heard here."""
     guard: Guard | None = None
     """None: it takes one test only."""
     inspection: Inspection | None = None
-    """While it was waiting for its first test, where it is to take several."""
+    """While it was waiting for its first test, where the engine is on this machine."""
     view: KernelView | None = None
     """Of process 1, while it was waiting for its first test."""
     attestation: Attestation | None = None
@@ -105,20 +109,23 @@ class LocalExecutor:
         *,
         around: Surroundings,
         owner: Owner,
-        images: Mapping[str, str],
+        images: PinnedImages | Mapping[str, str],
         sampler: Sampler,
         stop: StopFlag,
         work_dir: Path,
         presence: Presence | None = None,
     ) -> None:
-        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent; `work_dir`:
-        a folder of this run's own for the slots' FIFOs. `presence`: who waits for the engine where it goes away.
+        """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent, or who has
+        a removed one again. `work_dir`: a folder of this run's own for the slots' FIFOs. `presence`: who waits for
+        the engine where it goes away.
         """
         self.engine = engine
         self.presence = presence or Presence(engine, stop)
         self._around = around
         self._owner = owner
-        self._images = {name: prepared_image(engine, image_id) for name, image_id in images.items()}
+        if not isinstance(images, PinnedImages):
+            images = PinnedImages({name: prepared_image(engine, image_id) for name, image_id in images.items()})
+        self._images = images
         self._sampler = sampler
         self.stop = stop
         self._work_dir = work_dir
@@ -178,7 +185,22 @@ class LocalExecutor:
         nothing is left behind then. `spare`: for any like it; its name is no test's alone.
         """
         self.count(expected=1)
-        return self.presence.through(lambda: self._open(assignment, spare=spare), ask=True)
+        return self.presence.through(lambda: self._open_with_image(assignment, spare=spare), ask=True)
+
+    def _open_with_image(self, assignment: Assignment, *, spare: bool) -> Held:
+        name = assignment.profile.image
+        image_id = self._images[name]
+        try:
+            return self._open(assignment, spare=spare)
+        except NotFoundError as error:
+            if not is_missing(error):
+                raise
+        self._images.restore(name, image_id)
+        return self._open(assignment, spare=spare)
+
+    def pinned_image(self, image_id: str) -> str:
+        """See `PinnedImages.pinned`."""
+        return self._images.pinned(image_id)
 
     def _open(self, assignment: Assignment, *, spare: bool) -> Held:
         number = next(self._numbers)
@@ -203,8 +225,10 @@ class LocalExecutor:
             self.count(created=1)
             if held.slot.has_agent:
                 held.view = meter.view(held.slot.container_id or "")
-            if self.reusable(held, assignment):
+            if held.slot.has_agent and self._fifos:
                 held.inspection = self.engine.inspect(held.slot.container_id or "")
+                held.witness = _witness(held.inspection)
+            if held.inspection is not None and self.reusable(held, assignment):
                 held.guard = _guard(held.inspection)
         except BaseException:
             self.close_slot(held)
@@ -259,6 +283,8 @@ class LocalExecutor:
             held.meter.close()
             if held.guard is not None:
                 held.guard.close()
+            if held.witness is not None:
+                held.witness.close()
 
     def count(self, *, expected: int = 0, created: int = 0, removed: int = 0) -> None:
         """Keep the ledger."""
@@ -268,9 +294,17 @@ class LocalExecutor:
             self.tally.removed += removed
 
 
+def _witness(inspection: Inspection) -> ExitWitness | None:
+    """None: this kernel, or this user, cannot hear of processes that end."""
+    try:
+        return None if inspection.pid is None else ExitWitness(inspection.pid)
+    except OSError:
+        return None
+
+
 def _guard(inspection: Inspection) -> Guard | None:
     """None: it cannot be watched from here, so that it takes one test only."""
     try:
-        return None if inspection.pid is None else Guard(inspection.pid)
+        return None if inspection.pid is None else Guard(inspection.pid, hardening.WRITABLE)
     except (OSError, AttributeError):  # a kernel without pidfd
         return None

@@ -76,6 +76,7 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
         "AttachStderr": True,
         "Tty": spec.tty,
         "NetworkDisabled": hosts_file is not None,  # a network namespace of its own, with nothing but loopback
+        "StopSignal": "SIGKILL",  # an engine that is ended waits 10 s for each that does not heed another one
         "Healthcheck": {"Test": ["NONE"]},  # the image's own would run processes inside the test's limits
         "HostConfig": {
             "NetworkMode": spec.network,
