@@ -32,6 +32,9 @@ def test_a_report_is_removed(tmp_path, option, content):
     remove_earlier_reports({option: path, "junit_not": path, "config_path": path})
     assert not path.exists()
     remove_earlier_reports({option: path})
+    path.touch()
+    remove_earlier_reports({option: path / "below" / "a file"})
+    assert path.exists()
 
 
 @pytest.mark.parametrize("option", REPORTS)
