@@ -85,7 +85,7 @@ def test_a_folder_is_refused_and_a_device_or_pipe_stays(tmp_path):
         (["run", "--retries", "x", "--junit=j.xml"], 2),
         (["run", "--junit", "j.xml", "--preset", "none"], 2),
         (["run", "--junit", "j.xml", "-j", "many"], 2),
-        (["run", "--junit", "j.xml", "test/none.py"], 2),
+        (["run", "--junit", "j.xml", "test/none.py"], 4),
         (["run", "--junit", "j.xml"], 4),
         (["run", "--junit", "j.xml", "--no-tests", "pass"], 0),
         (["run", "--junit", "j.xml", "--rerun", "latest"], 2),
