@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from orchestrator.engine import preload
 from orchestrator.engine.attest import attest, limited
 from orchestrator.engine.presence import DISTURBANCES, ENGINE_DOES
 from orchestrator.engine.slot import Watch
@@ -56,7 +57,12 @@ PREPARE_BYTES = 64 << 20
 LIMIT_STEP_BYTES = 1 << 20
 LIMIT_SLACK_BYTES = 4 << 20
 """A limit that is no more above what it should be stays: setting one takes the engine 50 ms."""
-SIGNALLED = "its container is not used again: a signal that was meant for it may have met the next test"
+NOT_AGAIN = "its container is not used again"
+SIGNALLED = f"{NOT_AGAIN}: a signal that was meant for it may have met the next test"
+HIDING_SHARE = 1 / 8
+"""Of the memory limit: a test that needed more than this ends its container where its peak cannot be set back, so
+that the bound of those after it is never near a limit.
+"""
 FLOOR_SHARE = 0.25
 """Of the memory limit: a container in which so much more is charged than at first is not used again, because what
 earlier tests left in the page cache would count as the next one's need.
@@ -84,6 +90,9 @@ class Flight:
     """Why its container is not used again, although the agent waits for another test."""
     agent_before: Counters = NOT_READ
     """What the agent read before it, where that was after another test."""
+    witnessed: bool = False
+    """The first process that the agent forks from its release on is its own."""
+    kernel_exit_code: int | None = None
     agent_after: Counters = NOT_READ
 
 
@@ -310,11 +319,25 @@ class LocalLane:
             self._begin(held, assignment, keep=keep)
         if held.slot.prepares(assignment):
             self._limit(held, room_bytes=PREPARE_BYTES)
+        # before the first of several the agent has the modes of writable places read, by a program
+        witnessed = not (keep and held.position == 0) and self._witnessed(held, assignment)
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
             held.meter.begin_waits(assignment.profile.limits.cpus)
-        return self._in_flight(held, assignment, reading, keep=keep, first=first)
+        flight = self._in_flight(held, assignment, reading, keep=keep, first=first)
+        flight.witnessed = witnessed
+        return flight
+
+    @staticmethod
+    def _witnessed(held: Held, assignment: Assignment) -> bool:
+        """Have the kernel's word on the test that is let in now. Not on one that may be forked from a server: its
+        parent is another process.
+        """
+        if held.witness is None or preload.plan(assignment) is not None:
+            return False
+        held.witness.begin()
+        return True
 
     @staticmethod
     def _begin(held: Held, assignment: Assignment, *, keep: bool) -> None:
@@ -421,6 +444,8 @@ class LocalLane:
     def _follow(self, held: Held, flight: Flight, following: _Following) -> None:
         """The test's processes are gone and the agent has read its counters: look from outside too."""
         flight.followed = self._announced is not None and self._announced.told
+        if flight.witnessed and held.witness is not None:
+            flight.kernel_exit_code = held.witness.exit_code(flight.reading.exit_code)
         self._look(held, flight)
         held.agent_read = flight.agent_after = agent_counters(flight.reading.counters)
         if not flight.keep or flight.reading.exit_code != 0:
@@ -432,11 +457,13 @@ class LocalLane:
         announced, self._announced = self._announced, None
         if announced is None:
             return
+        witnessed = not announced.told and self._witnessed(held, announced.assignment)
         if not announced.told:
             held.slot.let_in(announced.line)
         following_one = self._in_flight(
             held, announced.assignment, announced.reading, keep=announced.keep, first=False
         )
+        following_one.witnessed = witnessed
         following_one.overlapped = flight.followed
         self._flight = following_one
 
@@ -458,19 +485,47 @@ class LocalLane:
         if held.turns and flight.after is None:
             flight.after = held.look = held.meter.look_between()
 
-    @staticmethod
-    def _doubt(held: Held, flight: Flight) -> str | None:
+    def _doubt(self, held: Held, flight: Flight) -> str | None:
         """Why the container may not be used again, as far as can be seen from outside."""
-        if held.guard is None or not held.guard.unchanged:
-            return "its container is not used again: limits, priority or affinity of process 1 have changed"
+        changed = None if held.guard is None else held.guard.changed(flight.reading.serving)
+        if changed is None and held.slot.resized:
+            changed = "the size of its streams' buffers"
+        if changed is not None:
+            return f"{NOT_AGAIN}: the test changed {changed}{self._or_the_next(flight)}"
         charged = flight.agent_after.memory_bytes
         if charged is None:
             return None
+        if not held.turns and LocalLane._hides_others(held, flight):
+            return "its container is not used again: its peak of memory cannot be set back, and is high"
         if held.floor_bytes is None:
             held.floor_bytes = charged
         if charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes:
             return None
-        return f"its container is not used again: {charged} bytes stay charged to it between tests"
+        return f"{NOT_AGAIN}: {charged} bytes stay charged to it between tests"
+
+    def _or_the_next(self, flight: Flight) -> str:
+        """Who else it may have been: we look when the next test may run already."""
+        following = self._flight.assignment if self._flight is not None else None
+        if following is None and flight.followed and self._announced is not None:
+            following = self._announced.assignment
+        return "" if following is None else f" (unless {following.test.id} did, which had begun)"
+
+    def _doubt_of_places(self, held: Held, flight: Flight) -> str | None:
+        """The same of the writable places, once the agent has set back what it found."""
+        changed = () if held.guard is None else held.guard.changed_places()
+        if not changed:
+            return None
+        places = ", ".join(changed)
+        return f"{NOT_AGAIN}: the test changed the mode or attributes of {places}{self._or_the_next(flight)}"
+
+    @staticmethod
+    def _hides_others(held: Held, flight: Flight) -> bool:
+        """Whether a test has raised a peak that stays so far that it would be the bound of those after it."""
+        before = agent_counters(flight.reading.before).memory_peak_bytes
+        peak, now = flight.agent_after.memory_peak_bytes, flight.agent_after.memory_bytes
+        if before is None or peak is None or now is None or peak <= before:
+            return False
+        return peak - now > HIDING_SHARE * held.profile.limits.memory_bytes
 
     def _conclude(self, held: Held, flight: Flight | None, seen: Seen) -> None:
         """Measure, hear the second witness, keep the container or remove it."""
@@ -482,6 +537,8 @@ class LocalLane:
         self._last_seconds = math.inf if run is None else run.test_seconds
         seen.kept = bool(clean and flight is not None and flight.keep and seen.failure is None)
         seen.kept = seen.kept and held.guard is not None and held.guard.alive
+        if seen.kept and flight is not None and flight.doubt is None:
+            flight.doubt = self._doubt_of_places(held, flight)
         try:
             if run is not None and not seen.kept:
                 held.slot.dismiss()
@@ -576,6 +633,8 @@ class LocalLane:
             if flight is not None:
                 flight.agent_before, flight.look = held.agent_read, held.look
                 flight.overlapped = False
+            if flight is not None and flight.witnessed and held.witness is not None:
+                held.witness.begin()  # the cleaning took programs
             held.slot.go()
         if flight is not None:
             flight.reading.restart()
@@ -621,6 +680,7 @@ class LocalLane:
             attestation=seen.attestation,
             slot=_slot_use(flight, run),
             kept=seen.kept,
+            kernel_exit_code=flight.kernel_exit_code if flight is not None else None,
             cpu_waited_seconds=seen.waited_seconds,
             starved=seen.starved,
         )
@@ -629,5 +689,11 @@ class LocalLane:
 def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:
     if flight is None:
         return SlotUse()
-    launch, note = run.launch if run else (Launch.PROCESS, None)
-    return SlotUse(position=flight.position, launch=launch, note=note or flight.doubt)
+    launch, refusal = run.launch if run else (Launch.PROCESS, None)
+    notes = [refusal, flight.doubt]
+    record = None if run is None else run.record
+    if record is not None and record.dirty:
+        notes.append(f"{NOT_AGAIN}: what could not be set back: {', '.join(record.dirty)}")
+    elif record is not None and record.modes:
+        notes.append(f"the test changed the mode of {' and '.join(record.modes)}, which was set back")
+    return SlotUse(position=flight.position, launch=launch, note="; ".join(filter(None, notes)) or None)
