@@ -4,7 +4,10 @@ all.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +16,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a disk, or a user's share of it, that is full."""
+
+
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/orch`, or `~/.cache/orch`; it may not be there. RuntimeError: the user has no home."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
     return Path(home) / "orch"
+
+
+def spare_folders(name: str) -> tuple[Path, ...]:
+    """Where else this user may keep things when a disk is full, best first; they may not be there. For use through
+    `private_folder`.
+    """
+    places = [Path(tempfile.gettempdir()) / f"orch-{os.geteuid()}"]
+    with suppress(RuntimeError):
+        places.insert(0, cache_folder() / "full-disk")
+    return tuple(place / name for place in places)
+
+
+def free_bytes(folder: Path) -> int:
+    """What this user may still write below the folder; 0: none, or it cannot be told."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder that is this user's alone. OSError: it is somebody else's, or others may write to it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise PermissionError(errno.EPERM, "not this user's alone", str(folder))
+    return folder
 
 
 def replace_file(path: Path, content: bytes | Iterable[bytes], *, mode: int | None = None) -> None:
@@ -25,8 +60,6 @@ def replace_file(path: Path, content: bytes | Iterable[bytes], *, mode: int | No
 
     `content` in one piece or in many; `mode`: the permissions, None: those that the umask allows. Raises OSError.
     """
-    import tempfile
-
     pieces = [content] if isinstance(content, bytes) else content
     if path.exists() and not path.is_file() and not path.is_dir():
         with path.open("wb") as stream:

@@ -483,7 +483,9 @@ class AgentRecord:
     """0 to 255; 128+n where a signal ended the command, as shells write it."""
     leftovers: tuple[Leftover, ...] = ()
     dirty: tuple[str, ...] = ()
-    """Writable places that could not be emptied; the slot is thrown away."""
+    """Writable places that could not be emptied, or what else could not be set back; the slot is thrown away."""
+    modes: tuple[str, ...] = ()
+    """Writable places whose mode was no longer what it was before the test."""
     places: tuple[PlaceLeft, ...] = ()
     """Writable places that were not empty at the test's end."""
     ipc: tuple[IpcLeft, ...] = ()
@@ -589,7 +591,9 @@ class SlotUse:
     """1 for the first test of its container, 2 for the second, …"""
     launch: Launch = Launch.PROCESS
     note: str | None = None
-    """Why it was not forked although it could have been, or why its container was given up after it."""
+    """Why it was not forked although it could have been, what it changed that was set back after it, or why its
+    container was given up after it.
+    """
 
     @property
     def reused(self) -> bool:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import compress
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Outcome
+from orchestrator.model import Launch, Outcome
 from orchestrator.resources import HEADLINES as HEADLINES  # noqa: PLC0414 - these three are exported again
 from orchestrator.resources import Resource as Resource  # noqa: PLC0414, TC001
 from orchestrator.resources import Unit as Unit  # noqa: PLC0414, TC001
@@ -227,9 +227,11 @@ class Observed:
     duration_seconds: float
     cpu_seconds: float | None
     memory_peak_bytes: int | None
-    """An upper bound counts as it is."""
-    file_peak_bytes: int | None = None
-    """Page cache, the most that a sample saw."""
+    """The test's own."""
+    memory_peak_is_upper_bound: bool = False
+    memory_floor_bytes: int | None = None
+    """What stood charged before it."""
+    launch: str = Launch.PROCESS
     pids_peak: int | None = None
     pids_limit_hits: int | None = None
     oom_kills: int | None = None
@@ -248,7 +250,9 @@ class Observations:
     duration_seconds: Sequence[float] = ()
     cpu_seconds: Sequence[float | None] = ()
     memory_peak_bytes: Sequence[int | None] = ()
-    file_peak_bytes: Sequence[int | None] = ()
+    memory_peak_is_upper_bound: Sequence[bool] = ()
+    memory_floor_bytes: Sequence[int | None] = ()
+    launch: Sequence[str] = ()
     pids_peak: Sequence[int | None] = ()
     pids_limit_hits: Sequence[int | None] = ()
     oom_kills: Sequence[int | None] = ()
@@ -287,6 +291,8 @@ class RunFigures:
     cpu_seconds: float | None
     machine: str | None = None
     """Digest of the machine's id; None: not known."""
+    launch: str | None = None
+    """How it was started where its memory was measured: figures of different kinds are not compared."""
 
 
 class Advice(StrEnum):

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     Figures = Mapping[TestId, Sequence[RunFigures]]
 
 FILE_KIND = "orch-baseline"
+FILE_SCHEMA = 2
+"""In 1 a test's memory was all that was charged, what stood before it included."""
 _TOLERANCE = re.compile(r"\+?(\d{1,4}(?:\.\d{1,3})?)\s*%")
 _GATES = (
     ("memory", "memory_peak_bytes", "bytes", 1024 * 1024),
@@ -157,7 +159,7 @@ def _save(db: Database, newest: RunRow, path: Path) -> int:
             "case": test.case,
             "runs": [
                 {"run": f.run_id, "memory_peak_bytes": f.memory_peak_bytes, "duration_seconds": f.duration_seconds,
-                 "cpu_seconds": f.cpu_seconds, "machine": f.machine}
+                 "cpu_seconds": f.cpu_seconds, "machine": f.machine, "launch": f.launch}
                 for f in found
             ],
         }
@@ -165,7 +167,7 @@ def _save(db: Database, newest: RunRow, path: Path) -> int:
     ]  # fmt: skip
     document = {
         "kind": FILE_KIND,
-        "schema": 1,
+        "schema": FILE_SCHEMA,
         "project": newest.project,
         "project_id": newest.project_id,
         "tests": tests,
@@ -181,27 +183,31 @@ def _save(db: Database, newest: RunRow, path: Path) -> int:
 def _read(path: Path, newest: RunRow) -> Baseline:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        if document["kind"] != FILE_KIND or document["schema"] != 1:
+        schema = document["schema"]
+        if document["kind"] != FILE_KIND or schema not in (1, FILE_SCHEMA):
             raise ValueError("another kind of file, or one of a newer orch")
         figures = {
-            TestId(path=str(test["path"]), case=test["case"]): tuple(_figures(one) for one in test["runs"])
+            TestId(path=str(test["path"]), case=test["case"]): tuple(_figures(one, schema) for one in test["runs"])
             for test in document["tests"]
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no baseline: {error}", remedy="orch check --save FILE writes one") from error
+    if schema == 1:
+        note(f"{path} is of an older orch, which did not know a test's own memory: memory is not compared")
     known, project = document.get("project_id"), newest.project
     if known != newest.project_id and (known is not None or document.get("project") != project):
         note(f"{path} is a baseline of {document.get('project')}, not of this {project}")
     return Baseline(name=str(path), figures=figures, runs=max(map(len, figures.values()), default=0))
 
 
-def _figures(one: Mapping[str, Any]) -> RunFigures:
+def _figures(one: Mapping[str, Any], schema: int) -> RunFigures:
     return RunFigures(
         run_id=str(one["run"]),
-        memory_peak_bytes=_number(one["memory_peak_bytes"]),
+        memory_peak_bytes=None if schema == 1 else _number(one["memory_peak_bytes"]),
         duration_seconds=_number(one["duration_seconds"]) or 0.0,
         cpu_seconds=_number(one["cpu_seconds"]),
         machine=None if one.get("machine") is None else str(one["machine"]),
+        launch=None if one.get("launch") is None else str(one["launch"]),
     )
 
 
@@ -223,6 +229,8 @@ def _compared(old: Figures, new: Figures, allowed: Mapping[str, float]) -> list[
             if name not in allowed:
                 continue
             before, after = _measured(old.get(test, ()), field), _measured(now, field)
+            if name == "memory" and after:
+                before, after = _alike(before, after[0]), _alike(after, after[0])
             known = [one.machine for one in (*before, *after) if one.machine is not None]
             found = compare(
                 [getattr(one, field) for one in before],
@@ -236,6 +244,11 @@ def _compared(old: Figures, new: Figures, allowed: Mapping[str, float]) -> list[
             )
             rows.append(GateRow(test_id=test, resource=name, unit=unit, tolerance=allowed[name], comparison=found))
     return sorted(rows, key=lambda row: (-(row.comparison.growth or 0), str(row.test_id), row.resource))
+
+
+def _alike(figures: Sequence[RunFigures], newest: RunFigures) -> Sequence[RunFigures]:
+    """Those that were started in the same way: an interpreter of its own is no growth."""
+    return [one for one in figures if one.launch == newest.launch]
 
 
 def _measured(figures: Sequence[RunFigures], field: str) -> Sequence[RunFigures]:

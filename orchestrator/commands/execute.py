@@ -57,6 +57,11 @@ class Execute:
         """Makes the attempt's folder."""
         return self._folder.of_attempt(assignment)
 
+    def look_for_room(self, assignment: Assignment) -> None:
+        """An attempt failed, for want of room perhaps: the next one may need another place for what it leaves."""
+        limits = assignment.profile.limits
+        self._folder.leave(unless_free_bytes=limits.outputs_bytes + 2 * limits.log_bytes)
+
     def judge(self, assignment: Assignment, place: Path, evidence: Evidence) -> Attempt:
         """The verdict on what was seen; it is filed in `place`."""
         command = assignment.test.command
@@ -136,6 +141,8 @@ class ExecuteLane:
         """One attempt. StateError: its files cannot be written."""
         try:
             evidence = self._lane.run(assignment, waits_since, self._place_of, upcoming)
+            if evidence.engine_failure is not None:
+                self._execute.look_for_room(assignment)
             place = self._place_of(assignment)
             del self._places[assignment.key, assignment.attempt]
             return self._execute.judge(assignment, place, evidence)

@@ -42,11 +42,16 @@ def opened(config_path: Path | None, database: str | None, *, scoped: bool = Tru
 
 def open_database(config: Config) -> Database:
     """The resource database, to be written: made, brought up to date, or set aside where it cannot be used."""
+    from orchestrator.database.opening import spare_spools
     from orchestrator.database.store import Database
 
-    return _asked_for(
-        config, Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive)
+    database = Database.open(
+        config.database_url,
+        state_dir=config.state_dir,
+        owner_alive=owner_alive,
+        spool_fallback=spare_spools(config.database_url, state_dir=config.state_dir),
     )
+    return _asked_for(config, database)
 
 
 def keep_project(config: Config) -> str:

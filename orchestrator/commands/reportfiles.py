@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.options import RunOptions
     from orchestrator.model import TestResult
     from orchestrator.reports.digest import RunSummary
+    from orchestrator.reports.junit import JUnitReport
     from orchestrator.reports.violations import Broken
 
 
@@ -43,6 +44,7 @@ class ReportFiles:
         self._options = options
         self._folder = folder
         self._broken: Broken | None = None
+        self._junit: JUnitReport | None = None
         self._asked: list[tuple[Path, FileReport]] = []
         self._reports: list[Report] = []
 
@@ -52,10 +54,10 @@ class ReportFiles:
         for report in self._reports:
             report.add(results)
 
-    def write(self, summary: RunSummary) -> list[str]:
-        """Write all of them; why, of each that cannot be written."""
+    def write(self, summary: RunSummary, events: Path) -> list[str]:
+        """Write all of them; why, of each that cannot be written. `events`: the file of the run's events."""
         self._begin()
-        return [text for text in (_written(*one) for one in self._files(summary)) if text]
+        return [text for text in (_written(*one) for one in self._files(summary, events)) if text]
 
     def _begin(self) -> None:
         """When the first test has ended, not sooner: a run's start has enough to import."""
@@ -65,7 +67,7 @@ class ReportFiles:
 
         options, place = self._options, self._folder.path
         junit = JUnitReport(place)
-        self._asked = [(place / "junit.xml", junit)]
+        self._junit = junit
         if options.junit is not None:
             self._asked.append((options.junit, junit))
         self._reports = [junit]
@@ -87,9 +89,11 @@ class ReportFiles:
         self._asked.append((path, report))
         self._reports.append(report)
 
-    def _files(self, summary: RunSummary) -> Iterator[tuple[Path, Callable[[Path], None]]]:
-        folder = self._folder
-        yield folder.path / "run.json", partial(jsonrun.write_run_document, summary, folder.events)
+    def _files(self, summary: RunSummary, events: Path) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+        place = self._folder.place()
+        yield place / "run.json", partial(jsonrun.write_run_document, summary, events)
+        if self._junit is not None:
+            yield place / "junit.xml", partial(self._junit.write, summary)
         for path, report in self._asked:
             yield path, partial(report.write, summary)
         if self._options.sarif is not None and self._broken is not None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from orchestrator.commands.folders import EventsFile
 from orchestrator.commands.printing import note
 from orchestrator.commands.reportfiles import ReportFiles
 from orchestrator.errors import UsageError
@@ -17,7 +18,6 @@ from orchestrator.scheduling.policy import Finished, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import TextIO
 
     from orchestrator.commands.ci import GitHub
     from orchestrator.commands.folders import RunFolder
@@ -80,7 +80,7 @@ class Output:
         folder, files, progress = self._folder, self._files, self._progress
         if folder is None or files is None or progress is None:
             return
-        failed = files.write(summary)
+        failed = files.write(summary, progress.events.path)
         progress.summary(summary)
         if summary.status is RunStatus.FINISHED:  # a stop may lose the results of attempts that left something
             folder.end()
@@ -119,7 +119,7 @@ class RunProgress:
         self._sampler = sampler
         self._lock = threading.Lock()
         self._folder = folder
-        self._events: TextIO = folder.events.open("w", encoding="utf-8")
+        self.events = EventsFile(folder)
         # a machine reads stdout when it was asked for JSON; people still see the tests on stderr
         stream = sys.stdout if self._format == "table" else sys.stderr
         self._display: Progress = open_progress(
@@ -163,9 +163,9 @@ class RunProgress:
     def summary(self, summary: RunSummary) -> None:
         """The run has ended."""
         self._emit([jsonrun.run_finished_line(summary)])
-        self._events.close()
+        self.events.close()
         if self._format == "json":
-            for piece in jsonrun.run_pieces(summary, self._folder.events):
+            for piece in jsonrun.run_pieces(summary, self.events.path):
                 sys.stdout.write(piece.decode("ascii"))
         elif self._format == "table":
             self._display.summary(summary)
@@ -173,8 +173,7 @@ class RunProgress:
     def _emit(self, lines: Sequence[str]) -> None:
         text = "".join([f"{line}\n" for line in lines])
         with self._lock:
-            self._events.write(text)
-            self._events.flush()
+            self.events.add(text)
             if self._format == "jsonl":
                 sys.stdout.write(text)
                 sys.stdout.flush()

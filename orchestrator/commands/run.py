@@ -32,7 +32,7 @@ from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
 from orchestrator.engine.labels import TEST
 from orchestrator.engine.limits import require_enforced
-from orchestrator.errors import ExitCode, OrchError
+from orchestrator.errors import DatabaseError, ExitCode, OrchError
 from orchestrator.measure.processes import host_info
 from orchestrator.model import Ledger, Outcome, Run, RunStatus
 from orchestrator.reports.digest import RunSummary
@@ -108,18 +108,32 @@ def run(options: RunOptions) -> int:
             )
         summary = replace(summary, left_out=tuple(left_out))
         database = late.get()
-        database.finish_run(
-            run_id,
-            status=summary.status,
-            exit_code=summary.exit_code,
-            duration_seconds=summary.duration_seconds,
-            ledger=summary.ledger,
-        )
+        unrecorded: list[DatabaseError] = []
+        with put_off(unrecorded):  # what has run is told and reported first
+            database.finish_run(
+                run_id,
+                status=summary.status,
+                exit_code=summary.exit_code,
+                duration_seconds=summary.duration_seconds,
+                ledger=summary.ledger,
+            )
         output.summary(summary)
         if summary.exit_code < SIGNALLED:  # who pressed Ctrl-C does not wait for it: the next run goes on
             output.notices(removal.finish())
-        database.prune(config.retention, thin_at_most=10)
+        with put_off(unrecorded):
+            database.prune(config.retention, thin_at_most=10)
+        if unrecorded:
+            raise unrecorded[0]
     return summary.exit_code
+
+
+@contextmanager
+def put_off(errors: list[DatabaseError]) -> Iterator[None]:
+    """Collect an error of the database, to be raised later."""
+    try:
+        yield
+    except DatabaseError as error:
+        errors.append(error)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Finals = Mapping[TestId, list[AttemptRow]]
 
+_OF_MEMORY = (Resource.MEMORY, Resource.MEMORY_RATIO)
 NOTEWORTHY_RATIO = 1.25
 """A figure that grew, or shrank, by less than this is the same."""
 
@@ -81,13 +82,17 @@ def _outcome_change(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) 
 
 def _figures(attempt: AttemptRow) -> tuple[float | None, ...]:
     """In the order of HEADLINES."""
-    peak, limit = attempt.usage.memory_peak_bytes, attempt.limits.memory_bytes
+    usage, limit = attempt.usage, attempt.limits.memory_bytes
+    peak = None if usage.memory_peak_is_upper_bound else usage.memory_peak_bytes
     ratio = peak / limit if peak is not None and limit else None
     return (peak, attempt.usage.cpu_seconds, attempt.timings.test_seconds, ratio)
 
 
 def _usage_changes(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) -> Iterator[UsageChange]:
+    same_kind = {a.slot.launch for a in old} == {a.slot.launch for a in new}
     for position, resource in enumerate(HEADLINES):
+        if resource in _OF_MEMORY and not same_kind:
+            continue  # one has an interpreter of its own, the other was forked from one
         before = max((f for a in old if (f := _figures(a)[position]) is not None), default=None)
         after = max((f for a in new if (f := _figures(a)[position]) is not None), default=None)
         if before is None or after is None or abs(after - before) < _NOISE[resource]:

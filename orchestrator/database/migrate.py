@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,7 @@ from orchestrator.errors import DatabaseError, UnusableDatabaseError
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+ABANDONED_SECONDS = 60
 # Alembic's own table, word for word, so that it finds what it expects.
 _VERSION_TABLE = (
     "CREATE TABLE alembic_version (\n\tversion_num VARCHAR(32) NOT NULL, \n"
@@ -50,6 +54,16 @@ def create_sqlite(url: URL, path: Path) -> None:
     finally:
         engine.dispose()
         draft.unlink(missing_ok=True)
+
+
+def remove_abandoned_drafts(path: Path) -> None:
+    """Remove what a killed process has left half made. Making one takes a moment: what is older is nobody's."""
+    for draft in path.parent.glob(f"{glob.escape(path.name)}.new-*"):
+        with suppress(OSError):
+            pid = draft.name.removeprefix(f"{path.name}.new-").partition("-")[0]
+            old = time.time() - draft.stat().st_mtime > ABANDONED_SECONDS
+            if old or not Path("/proc", pid).exists():
+                draft.unlink()
 
 
 def _publish(draft: Path, path: Path) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.loading import run_rows
 from orchestrator.database.plain import PlainQuery, in_parts, plain_rows
+from orchestrator.database.resources import MEMORY
 from orchestrator.database.rows import names_of_tests
 from orchestrator.database.schema import attempts, hosts, runs, tests
 from orchestrator.model import Outcome, TestId
@@ -106,9 +107,10 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
             hosts.c.machine_id,
             tests.c.path,
             tests.c.case_name,
-            attempts.c.memory_peak_bytes,
+            MEMORY,
             attempts.c.test_seconds,
             attempts.c.cpu_seconds,
+            attempts.c.launch,
         )
         .join(tests, tests.c.id == attempts.c.test_id)
         .join(runs, runs.c.id == attempts.c.run_id)
@@ -132,13 +134,16 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
 
 
 def _figures(run_id: str, rows: Sequence[Sequence[Any]], machine: str) -> RunFigures:
-    memory, durations, cpu = zip(*rows, strict=True)
+    memory, durations, cpu, launches = zip(*rows, strict=True)
+    launch = min(launches)  # of repetitions that were started in both ways, those that were forked
+    alike = [figure for figure, how in zip(memory, launches, strict=True) if how == launch]
     return RunFigures(
         run_id=run_id,
-        memory_peak_bytes=_median(memory),
+        memory_peak_bytes=_median(alike),
         duration_seconds=median(durations),
         cpu_seconds=_median(cpu),
         machine=machine,
+        launch=launch,
     )
 
 

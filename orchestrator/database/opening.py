@@ -7,6 +7,7 @@ log is replayed or dropped.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -35,6 +36,7 @@ from orchestrator.database.connect import (
 from orchestrator.database.files import FileKind, WalLog, beside
 from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.errors import UnusableDatabaseError
+from orchestrator.files import spare_folders
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -98,6 +100,13 @@ def place_of(url: str | None, *, state_dir: Path) -> str:
     return parsed.render_as_string(hide_password=True)
 
 
+def spare_spools(url: str | None, *, state_dir: Path) -> tuple[Path, ...]:
+    """Folders where results for this database, and no other, are spooled when its own disk is full."""
+    place = place_of(url, state_dir=state_dir.resolve())
+    name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return spare_folders(f"spool-{name}")
+
+
 def _parsed(url: str | None, state_dir: Path) -> URL:
     if url is not None:
         return parse_url(url)
@@ -127,6 +136,7 @@ def _open_server(url: URL) -> Opened:
 
 def _open_sqlite(url: URL, path: Path, *, ours: bool, look: bool) -> Opened:
     notices: list[str] = []
+    migrate.remove_abandoned_drafts(path)
     log = _inspect(path, ours=ours, notices=notices) if look else None
     for last_try in (False, True):
         if not path.exists() or path.stat().st_size == 0:

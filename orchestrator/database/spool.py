@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
 
 from orchestrator.database.bundles import Bundle
+from orchestrator.files import private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,7 +117,7 @@ class Spool:
 
 
 def _open_locked(path: Path) -> int:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(path.parent)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,5 +148,15 @@ def claimed(path: Path) -> Iterator[IO[str] | None]:
 
 
 def spooled(folders: Sequence[Path]) -> tuple[Path, ...]:
-    """Spool files, oldest name first."""
-    return tuple(path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.jsonl")))
+    """Spool files, oldest name first, of folders that are this user's alone: what is in others may be forged."""
+    return tuple(path for folder in folders if _trusted(folder) for path in sorted(folder.glob("*.jsonl")))
+
+
+def _trusted(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    try:
+        private_folder(folder)
+    except OSError:
+        return False
+    return True

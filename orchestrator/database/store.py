@@ -66,18 +66,19 @@ class Database:
         *,
         state_dir: Path,
         owner_alive: Callable[[str], bool] | None = None,
-        spool_fallback: Path | None = None,
+        spool_fallback: Sequence[Path] = (),
         reading: bool = False,
     ) -> Database:
         """Open, and make or migrate if need be; import what was spooled; mark runs whose owner is dead.
 
         `url`: None for `resources.db` in `state_dir`, else any SQLAlchemy URL of SQLite or PostgreSQL.
-        `spool_fallback`: where results are spooled if the state folder has no room either. `reading`: nothing will
+        `spool_fallback`: where results are spooled if the state folder has no room either; each is used if it is,
+        or can be, this user's alone. `reading`: nothing will
         be recorded, see `opening.open_database`.
         Read `notices` afterwards. Raises DatabaseError, and UsageError for a URL that cannot be.
         """
         opened = open_database(url, state_dir=state_dir, reading=reading)
-        folders = [state_dir / "spool", *([] if spool_fallback is None else [spool_fallback])]
+        folders = [state_dir / "spool", *spool_fallback]
         database = cls(opened, folders)
         if not opened.writable:
             return database

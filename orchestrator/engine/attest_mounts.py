@@ -42,7 +42,7 @@ def mounts_differ(asked: ContainerSpec, view: KernelView, info: EngineInfo) -> I
         return
     binds = {mount.target: mount for mount in asked.mounts}
     last = {mount.target: mount for mount in view.mounts}
-    yield from _of_all(view.mounts, last, binds.keys() | asked.tmpfs.keys())
+    yield from _of_all(view.mounts, last, binds.keys() | asked.tmpfs.keys(), binds.keys())
     for target, mount in last.items():
         if target in asked.tmpfs:
             options = asked.tmpfs[target]
@@ -59,12 +59,17 @@ def mounts_differ(asked: ContainerSpec, view: KernelView, info: EngineInfo) -> I
 
 
 def _of_all(
-    mounts: Iterable[KernelMount], last: Mapping[str, KernelMount], asked: AbstractSet[str]
+    mounts: Iterable[KernelMount],
+    last: Mapping[str, KernelMount],
+    asked: AbstractSet[str],
+    binds: AbstractSet[str],
 ) -> Iterator[str]:
     for mount in mounts:
         if mount.shared:
             yield f"mounts made below {mount.target} appear elsewhere too (shared propagation in the kernel)"
-        if last[mount.target] is not mount and mount.target in asked:
+        # The folder of results may be a file system of its own: it is below the project, and ours covers it.
+        below = any(mount.target.startswith(f"{target}/") for target in binds)
+        if last[mount.target] is not mount and mount.target in asked and not below:
             yield f"{mount.target} is covered by another mount in the kernel"
 
 

@@ -25,6 +25,8 @@ USER = "1001:1001"
 PROJECT_DIR = "/work"
 """Where a test sees its project; also its working directory."""
 OUTPUT_DIR = "/output"
+WRITABLE = ("/tmp", OUTPUT_DIR, "/dev/shm", "/dev/mqueue")  # noqa: S108 - inside the container
+"""Folders where a test may write; there are no others."""
 STREAMS_DIR = "/run/orch"
 HOSTNAME = "orch"
 BASE_ENV: Mapping[str, str] = {

@@ -56,7 +56,12 @@ PREPARE_BYTES = 64 << 20
 LIMIT_STEP_BYTES = 1 << 20
 LIMIT_SLACK_BYTES = 4 << 20
 """A limit that is no more above what it should be stays: setting one takes the engine 50 ms."""
-SIGNALLED = "its container is not used again: a signal that was meant for it may have met the next test"
+NOT_AGAIN = "its container is not used again"
+SIGNALLED = f"{NOT_AGAIN}: a signal that was meant for it may have met the next test"
+HIDING_SHARE = 1 / 8
+"""Of the memory limit: a test that needed more than this ends its container where its peak cannot be set back, so
+that the bound of those after it is never near a limit.
+"""
 FLOOR_SHARE = 0.25
 """Of the memory limit: a container in which so much more is charged than at first is not used again, because what
 earlier tests left in the page cache would count as the next one's need.
@@ -458,19 +463,47 @@ class LocalLane:
         if held.turns and flight.after is None:
             flight.after = held.look = held.meter.look_between()
 
-    @staticmethod
-    def _doubt(held: Held, flight: Flight) -> str | None:
+    def _doubt(self, held: Held, flight: Flight) -> str | None:
         """Why the container may not be used again, as far as can be seen from outside."""
-        if held.guard is None or not held.guard.unchanged:
-            return "its container is not used again: limits, priority or affinity of process 1 have changed"
+        changed = None if held.guard is None else held.guard.changed(flight.reading.serving)
+        if changed is None and held.slot.resized:
+            changed = "the size of its streams' buffers"
+        if changed is not None:
+            return f"{NOT_AGAIN}: the test changed {changed}{self._or_the_next(flight)}"
         charged = flight.agent_after.memory_bytes
         if charged is None:
             return None
+        if not held.turns and LocalLane._hides_others(held, flight):
+            return "its container is not used again: its peak of memory cannot be set back, and is high"
         if held.floor_bytes is None:
             held.floor_bytes = charged
         if charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes:
             return None
-        return f"its container is not used again: {charged} bytes stay charged to it between tests"
+        return f"{NOT_AGAIN}: {charged} bytes stay charged to it between tests"
+
+    def _or_the_next(self, flight: Flight) -> str:
+        """Who else it may have been: we look when the next test may run already."""
+        following = self._flight.assignment if self._flight is not None else None
+        if following is None and flight.followed and self._announced is not None:
+            following = self._announced.assignment
+        return "" if following is None else f" (unless {following.test.id} did, which had begun)"
+
+    def _doubt_of_places(self, held: Held, flight: Flight) -> str | None:
+        """The same of the writable places, once the agent has set back what it found."""
+        changed = () if held.guard is None else held.guard.changed_places()
+        if not changed:
+            return None
+        places = ", ".join(changed)
+        return f"{NOT_AGAIN}: the test changed the mode or attributes of {places}{self._or_the_next(flight)}"
+
+    @staticmethod
+    def _hides_others(held: Held, flight: Flight) -> bool:
+        """Whether a test has raised a peak that stays so far that it would be the bound of those after it."""
+        before = agent_counters(flight.reading.before).memory_peak_bytes
+        peak, now = flight.agent_after.memory_peak_bytes, flight.agent_after.memory_bytes
+        if before is None or peak is None or now is None or peak <= before:
+            return False
+        return peak - now > HIDING_SHARE * held.profile.limits.memory_bytes
 
     def _conclude(self, held: Held, flight: Flight | None, seen: Seen) -> None:
         """Measure, hear the second witness, keep the container or remove it."""
@@ -482,6 +515,8 @@ class LocalLane:
         self._last_seconds = math.inf if run is None else run.test_seconds
         seen.kept = bool(clean and flight is not None and flight.keep and seen.failure is None)
         seen.kept = seen.kept and held.guard is not None and held.guard.alive
+        if seen.kept and flight is not None and flight.doubt is None:
+            flight.doubt = self._doubt_of_places(held, flight)
         try:
             if run is not None and not seen.kept:
                 held.slot.dismiss()
@@ -629,5 +664,11 @@ class LocalLane:
 def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:
     if flight is None:
         return SlotUse()
-    launch, note = run.launch if run else (Launch.PROCESS, None)
-    return SlotUse(position=flight.position, launch=launch, note=note or flight.doubt)
+    launch, refusal = run.launch if run else (Launch.PROCESS, None)
+    notes = [refusal, flight.doubt]
+    record = None if run is None else run.record
+    if record is not None and record.dirty:
+        notes.append(f"{NOT_AGAIN}: what could not be set back: {', '.join(record.dirty)}")
+    elif record is not None and record.modes:
+        notes.append(f"the test changed the mode of {' and '.join(record.modes)}, which was set back")
+    return SlotUse(position=flight.position, launch=launch, note="; ".join(filter(None, notes)) or None)

@@ -290,6 +290,6 @@ class LocalExecutor:
 def _guard(inspection: Inspection) -> Guard | None:
     """None: it cannot be watched from here, so that it takes one test only."""
     try:
-        return None if inspection.pid is None else Guard(inspection.pid)
+        return None if inspection.pid is None else Guard(inspection.pid, hardening.WRITABLE)
     except (OSError, AttributeError):  # a kernel without pidfd
         return None

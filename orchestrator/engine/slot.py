@@ -212,6 +212,11 @@ class Slot:
         assert self._channel is not None  # noqa: S101 - open came first
         self._channel.write(b"go\n")
 
+    @property
+    def resized(self) -> bool:
+        """A test has changed the sizes of the streams' buffers."""
+        return isinstance(self._channel, FifoChannel) and self._channel.resized
+
     def dismiss(self) -> None:
         """The container has been looked at: an agent that waits for that may end."""
         if self._streams_dir is not None:

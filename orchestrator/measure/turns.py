@@ -18,7 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_kinds, parse_v1, parse_v2
-from orchestrator.measure.own import own_memory
+from orchestrator.measure.own import cache_of, own_memory
 from orchestrator.measure.parts import keep_within
 from orchestrator.measure.peaks import FreshPeak
 from orchestrator.model import Source, Usage
@@ -171,6 +171,25 @@ class Turn:
         return own, since if own == earlier and since < own else own
 
     @property
+    def stood(self) -> int | None:
+        """What was charged when it began. Of that, memory that the one before it gave back only while this one ran
+        was none of its surroundings.
+        """
+        now = self.agent_before.memory_bytes
+        before, after = (
+            self._unreclaimable(self.agent_before, self.before),
+            self._unreclaimable(self.agent_after, self.after),
+        )
+        if now is None or before is None or after is None:
+            return now
+        return now - max(0, before - after)
+
+    @staticmethod
+    def _unreclaimable(read: Counters, look: Look) -> int | None:
+        cache = cache_of(look.counters)
+        return None if read.memory_bytes is None or cache is None else read.memory_bytes - cache
+
+    @property
     def _late(self) -> bool:
         """Much of it had run when the peak was set back: its CPU time does not fit into the time after that."""
         cpu = _growth(self.agent_before.cpu_seconds, self.agent_after.cpu_seconds)
@@ -234,7 +253,7 @@ def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
     _keep_cpu(keep, first, last, _growth(turn.agent_before.cpu_seconds, turn.agent_after.cpu_seconds))
     peak, surely = turn.charged_peak()
     own = None
-    floor = turn.agent_before.memory_bytes
+    floor = turn.stood
     if peak is not None:
         own = own_memory(stood=floor, peak=peak, peak_at_least=surely, before=first, after=last, samples=samples)
         keep("memory_peak_bytes", own.memory_bytes)

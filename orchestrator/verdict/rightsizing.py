@@ -7,13 +7,12 @@ is proposed only if none of them, replayed under its limits, would have been kil
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from datetime import timedelta
 from itertools import compress
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
-from orchestrator.model import Outcome
+from orchestrator.model import Launch, Outcome
 from orchestrator.model_reports import Advice, Need, Observations, Suggestion
 from orchestrator.verdict.phrases import seconds_text, size_text
 
@@ -35,8 +34,6 @@ LONGEST_MARGIN = 1.15
 PIDS_MARGIN = 1.15
 THROTTLED_RATIO = 0.25
 """A timeout that was throttled for this share of its time wanted more, as in docs/design/promotion.md."""
-CACHE_RATIO = 0.25
-"""Share of the peak from which page cache is worth a note."""
 
 _ORDER = (Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER, Advice.FITS, Advice.UNKNOWN)
 _ASIDE = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})
@@ -60,9 +57,9 @@ def suggest(
     if runs < minimum_runs:
         return _too_few(test_id, current, passing, attempts=len(told), runs=runs, missing=minimum_runs - runs)
     past = _Past(told)
-    holding = [p for p in _candidates(current, profiles) if not any(_short(p.limits, past, current.limits))]
+    holding = [p for p in _candidates(current, profiles) if not any(_short(p, past, current.limits))]
     best = min(holding, key=lambda p: (*_size(p.limits), p is not current, p.name), default=None)
-    shortfalls = list(_short(current.limits, past, current.limits))
+    shortfalls = list(_short(current, past, current.limits))
     chosen = best or current
     return Suggestion(
         test_id=test_id,
@@ -72,7 +69,7 @@ def suggest(
         runs=runs,
         missing_runs=0,
         attempts=len(told),
-        need=past.need(chosen.limits.cpus),
+        need=past.need(chosen.limits.cpus, reuses=chosen.reuse > 1),
         saved_memory_bytes=current.limits.memory_bytes - chosen.limits.memory_bytes,
         saved_cpus=current.limits.cpus - chosen.limits.cpus,
         saved_timeout_seconds=current.limits.timeout_seconds - chosen.limits.timeout_seconds,
@@ -114,9 +111,11 @@ def _too_few(
     )
 
 
-def need_of(history: Observations, *, cpus: float) -> Need:
-    """What a profile with so many CPUs must grant. ValueError: no attempt has a memory peak."""
-    return _Past(history).need(cpus)
+def need_of(history: Observations, *, cpus: float, reuses: bool = False) -> Need:
+    """What a profile with so many CPUs must grant, one that reuses its containers or not. ValueError: no attempt
+    has a memory peak.
+    """
+    return _Past(history).need(cpus, reuses=reuses)
 
 
 class _Past:
@@ -126,26 +125,43 @@ class _Past:
         self._told = told
         self.refused = any(told.pids_limit_hits)
         """Whether any attempt was refused a process."""
-        self._needs: dict[float, Need] = {}
+        self._needs: dict[tuple[float, bool], Need] = {}
+        self._forked = Launch.FORKED in told.launch
 
-    def need(self, cpus: float) -> Need:
-        """What a profile with so many CPUs must grant."""
-        if not self._needs:
-            self._needs[cpus] = Need(
-                cpus=self._cpus(),
-                memory_bytes=self._memory(),
+    def need(self, cpus: float, *, reuses: bool) -> Need:
+        """What a profile with so many CPUs must grant. `reuses`: its tests may be forked, if they were before."""
+        key = (cpus, reuses or not self._forked)
+        if key not in self._needs:
+            known = next(iter(self._needs.values()), None)
+            alike = next((need for (_, forks), need in self._needs.items() if forks == key[1]), None)
+            self._needs[key] = Need(
+                cpus=self._cpus() if known is None else known.cpus,
+                memory_bytes=self._memory(forks=key[1]) if alike is None else alike.memory_bytes,
                 timeout_seconds=self._timeout(cpus),
-                pids=self._pids(),
+                pids=self._pids() if known is None else known.pids,
             )
-        elif cpus not in self._needs:
-            known = next(iter(self._needs.values()))
-            self._needs[cpus] = replace(known, timeout_seconds=self._timeout(cpus))
-        return self._needs[cpus]
+        return self._needs[key]
 
-    def _memory(self) -> int:
+    def _memory(self, *, forks: bool) -> int:
+        """The highest figure, with a margin; bounds speak only where there is no figure at all. Without a runner
+        to be forked from, a test that was forked needs one of its own: at most what stood before it.
+        """
         told = self._told
         killed = list(compress(told.limit_memory_bytes, _ooms(told)))
-        at_least = max([peak for peak in told.memory_peak_bytes if peak is not None] + killed)
+        bounds = told.memory_peak_is_upper_bound
+        exact = [
+            peak is not None and not bound for peak, bound in zip(told.memory_peak_bytes, bounds, strict=True)
+        ]
+        if any(exact) and not all(exact):
+            told = told.where(exact)
+        peaks: Sequence[int | None] = told.memory_peak_bytes
+        if not forks:
+            facts = zip(peaks, told.memory_floor_bytes, told.launch, strict=True)
+            peaks = [
+                peak + (floor or 0) if peak is not None and launch == Launch.FORKED else peak
+                for peak, floor, launch in facts
+            ]
+        at_least = max([peak for peak in peaks if peak is not None] + killed)
         return math.ceil(at_least * (AFTER_OOM_MARGIN if killed else MEMORY_MARGIN))
 
     def _cpus(self) -> float | None:
@@ -227,9 +243,10 @@ def _ooms(history: Observations) -> list[bool]:
     return [outcome is Outcome.OOM or bool(kills) for outcome, kills in pairs]
 
 
-def _short(limits: Limits, past: _Past, present: Limits) -> Iterator[str]:
-    """What these limits lack, a phrase each; nothing: they hold the history."""
-    need = past.need(limits.cpus)
+def _short(profile: Profile, past: _Past, present: Limits) -> Iterator[str]:
+    """What a profile's limits lack, a phrase each; nothing: they hold the history."""
+    limits = profile.limits
+    need = past.need(limits.cpus, reuses=profile.reuse > 1)
     if need.memory_bytes > limits.memory_bytes:
         yield f"memory {size_text(limits.memory_bytes)} is less than {size_text(need.memory_bytes)}"
     if need.timeout_seconds > limits.timeout_seconds:
@@ -275,11 +292,6 @@ def _notes(history: Observations, current: Profile, chosen: Profile) -> Iterator
         yield f"out of memory {ooms} times"
     if timeouts:
         yield f"timed out {timeouts} times"
-    peaks = [peak or 0 for peak in history.memory_peak_bytes]
-    highest = peaks.index(max(peaks))
-    cache, total = history.file_peak_bytes[highest], history.memory_peak_bytes[highest]
-    if cache is not None and total and cache / total >= CACHE_RATIO:
-        yield f"{size_text(cache)} of its peak was page cache, which the kernel can take back"
     if chosen.limits.nofile < current.limits.nofile:
         yield f"open files are not measured exactly: their limit falls to {chosen.limits.nofile}"
     if chosen.reuse > 1 and current.reuse == 1:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from orchestrator.model import Evidence, Profile
 
 _ORDER = {kind: place for place, kind in enumerate(ViolationKind)}
-_RECLAIMABLE_RATIO = 0.75
-"""Up to this share of the limit in memory that cannot be given back, the rest must have been page cache."""
 _UNSEEN = frozenset({Outcome.INFRA, Outcome.INTERRUPTED})
 """Nothing is known of these tests' use: their figures say no more than how far they came."""
 
@@ -70,34 +68,21 @@ def _memory(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[
             f"yet the test ended as {outcome.value}",
         )
     if peak is not None and not usage.memory_peak_is_upper_bound:
-        yield from _memory_peak(evidence, profile, peak, killed=bool(usage.oom_kills))
+        yield from _memory_peak(profile, peak)
 
 
-def _memory_peak(evidence: Evidence, profile: Profile, peak: int, *, killed: bool) -> Iterator[Violation]:
-    """A peak near or at the limit. Reaching it without a kill means that the kernel could give memory back,
-    which is page cache: reading a large file does that, and harms nobody.
-    """
+def _memory_peak(profile: Profile, peak: int) -> Iterator[Violation]:
+    """A peak near or at the limit. It is the test's own: page cache that fills the limit harms nobody."""
     limit, near = profile.limits.memory_bytes, profile.thresholds.memory_near_ratio
-    held = _unreclaimable(evidence)
-    cached = held is not None and held <= _RECLAIMABLE_RATIO * limit and not killed
     if peak >= limit:
         message = f"memory reached its limit: {size_text(peak)} of {size_text(limit)}"
         kind = ViolationKind.MEMORY_OVER
     elif near is not None and peak >= near * limit:
         message = f"memory came to {percent(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
         kind = ViolationKind.MEMORY_NEAR
-        cached = cached and held is not None and held + (evidence.usage.file_peak_bytes or 0) >= 0.8 * peak
     else:
         return
-    if cached and held is not None:
-        message += f"; at most {size_text(held)} was seen of its own, the rest was page cache"
-    yield _bytes(kind, Severity.NOTICE if cached else Severity.WARNING, peak, limit, message)
-
-
-def _unreclaimable(evidence: Evidence) -> int | None:
-    """Anonymous and shared memory at most; None if no sample saw it."""
-    usage = evidence.usage
-    return None if usage.anon_peak_bytes is None else usage.anon_peak_bytes + (usage.shmem_peak_bytes or 0)
+    yield _bytes(kind, Severity.WARNING, peak, limit, message)
 
 
 def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:

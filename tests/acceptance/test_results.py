@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -115,6 +118,46 @@ def test_no_engine_leaves_no_old_report(make_project: Callable[..., Orch]) -> No
     process.kill()
     process.communicate()
     assert not (orch.project / "j.xml").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_disk_that_fills_in_the_middle_loses_nothing(make_project: Callable[..., Orch], tmp_path: Path) -> None:
+    """CASES D5: results, logs, outputs and reports; the next run has them all in the database."""
+    files = {f"test/t{n:02}.test.sh": f"echo out {n}; sleep 0.3; exit {int(n % 8 == 7)}\n" for n in range(24)}
+    files |= {f"test/test_{n}.py": "def test_a(): pass\n" for n in range(2)}
+    files["profiles.yaml"] = "version: 1\nprofiles: {standard: {timeout: 60s}}\n"
+    orch = make_project(files)
+    orch = Orch(project=orch.project, env={"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    orch("build", "--offline-base", "--quiet", seconds=600)
+    state = orch.project / ".orch"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(state)], check=True)
+    try:
+        process = orch.start("run", "-j", "2", "--profile", "standard", "--junit", "j.xml")
+        assert wait_until(lambda: len(list(state.glob("runs/*/tests/*"))) > 4, 100)
+        with (state / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 36, out + err
+        assert "26 run: 23 passed, 3 failed" in out
+        assert "database or disk is full" in err
+        assert "imported by the next run" in err
+        elsewhere = next((tmp_path / "cache/orch/full-disk/runs").iterdir())
+        assert str(elsewhere) in err
+        document = json.loads((elsewhere / "run.json").read_text())
+        assert len(document["tests"]) == 26
+        assert (orch.project / "j.xml").read_text().count("<testcase") == 26
+        logs = [path.read_text() for top in (state, elsewhere) for path in top.glob("**/stdout")]
+        assert {f"out {n}\n" for n in range(24)} <= set(logs)
+        (state / "ballast").unlink()
+        again = orch("run", "test/t00.test.sh")
+        assert " were imported" in again.stderr
+        recorded = json.loads(orch("runs", "export", document["run"]["id"]).stdout)
+        assert (len(recorded["tests"]), recorded["not_run"]) == (26, [])
+        assert not list((tmp_path / "cache/orch/full-disk").glob("spool-*/*"))
+    finally:
+        subprocess.run(["umount", "--lazy", str(state)], check=True)
 
 
 def test_no_secret_is_kept_or_can_be_seen_in_the_engine(make_project: Callable[..., Orch], tmp_path: Path) -> None:

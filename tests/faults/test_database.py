@@ -188,6 +188,27 @@ def test_d1_kill_during_creation_leaves_nothing_half_made(tmp_path):
         assert integrity(state / "resources.db") == "ok"
 
 
+def test_d1_what_a_killed_creation_left_is_removed_by_the_next(tmp_path):
+    """CASES D6."""
+    state = tmp_path / "state"
+    process = Writer(state)
+    deadline = time.monotonic() + 30
+    while not list(state.glob("resources.db.new-*")) and time.monotonic() < deadline:
+        pass
+    process.kill()
+    process.wait()
+    living = state / f"resources.db.new-{os.getppid()}"
+    for name in (f"resources.db.new-{process.pid}", f"resources.db.new-{process.pid}-journal", living.name):
+        (state / name).touch()
+    (state / "resources.db.new-1").touch()
+    os.utime(state / "resources.db.new-1", (1, 1))
+    Database.open(None, state_dir=state, reading=True).close()
+    assert len(list(state.glob("*.new-*"))) >= 4, "who reads changes nothing"
+    Database.open(None, state_dir=state).close()
+    assert list(state.glob("*.new-*")) == [living]
+    assert integrity(state / "resources.db") == "ok"
+
+
 # ---------------------------------------------------------------- D2
 
 
@@ -231,7 +252,7 @@ def test_d3_a_full_disk_spools_and_the_next_open_imports(tmp_path, fallback):
     elsewhere = tmp_path / "elsewhere"
     with tmpfs(tmp_path / "small", "4m") as small:
         state, run = small / "state", make_run()
-        with Database.open(None, state_dir=state, spool_fallback=elsewhere if fallback else None) as database:
+        with Database.open(None, state_dir=state, spool_fallback=[elsewhere] if fallback else []) as database:
             database.begin_run(run, [], owner="me")
             database.record(run.id, make_result(run, "before.py"))
             ballast = fill(small)
@@ -244,13 +265,13 @@ def test_d3_a_full_disk_spools_and_the_next_open_imports(tmp_path, fallback):
             assert "imported by the next run" in str(caught.value.remedy)
             assert caught.value.exit_code == 36
         ballast.unlink(missing_ok=True)
-        with Database.open(None, state_dir=state, spool_fallback=elsewhere) as database:
+        with Database.open(None, state_dir=state, spool_fallback=[elsewhere]) as database:
             assert any("imported" in notice for notice in database.notices), database.notices
             record = load_run(database, run.id)
             assert len(record.final_attempts) == 301
             assert (record.run.status, record.run.exit_code) == ("finished", 1)
         assert integrity(state / "resources.db") == "ok"
-        with Database.open(None, state_dir=state, spool_fallback=elsewhere) as database:
+        with Database.open(None, state_dir=state, spool_fallback=[elsewhere]) as database:
             assert database.notices == (), "imported once"
     assert not list(elsewhere.glob("*")) if fallback else True
 
@@ -259,7 +280,7 @@ def test_d3_a_full_disk_spools_and_the_next_open_imports(tmp_path, fallback):
 def test_d3_a_full_disk_spools_a_whole_batch(tmp_path):
     with tmpfs(tmp_path / "small", "4m") as small:
         state, run = small / "state", make_run()
-        with Database.open(None, state_dir=state, spool_fallback=tmp_path / "elsewhere") as database:
+        with Database.open(None, state_dir=state, spool_fallback=[tmp_path / "elsewhere"]) as database:
             database.begin_run(run, [], owner="me")
             ballast = fill(small)
             for number in range(320):
@@ -267,7 +288,7 @@ def test_d3_a_full_disk_spools_a_whole_batch(tmp_path):
             with pytest.raises(DatabaseError, match="full"):
                 finish(database, run, exit_code=1)
         ballast.unlink()
-        with Database.open(None, state_dir=state, spool_fallback=tmp_path / "elsewhere") as database:
+        with Database.open(None, state_dir=state, spool_fallback=[tmp_path / "elsewhere"]) as database:
             assert any("imported" in notice for notice in database.notices), database.notices
             assert len(load_run(database, run.id).final_attempts) == 320
 

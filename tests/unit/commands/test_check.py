@@ -9,7 +9,7 @@ from orchestrator.cli import orch
 from orchestrator.commands.check import parse_tolerance
 from orchestrator.database.store import Database
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
-from orchestrator.model import Outcome
+from orchestrator.model import Launch, Outcome, SlotUse
 from tests.unit.database.database_examples import days_ago, finish, make_result, make_run, make_usage
 
 MIB = 1 << 20
@@ -23,13 +23,14 @@ def record(tmp_path, monkeypatch):
     monkeypatch.delenv("ORCH_CONFIG", raising=False)
     (tmp_path / "profiles.yaml").write_text("version: 1\n", encoding="utf-8")
 
-    def record(age, branch, outcome=Outcome.PASSED, revision=None, **peaks):
+    def record(age, branch, outcome=Outcome.PASSED, revision=None, launch=Launch.PROCESS, **peaks):
         with Database.open(None, state_dir=tmp_path / ".orch") as database:
             run = make_run(branch=branch, revision=revision, started_at=days_ago(age))
             database.begin_run(run, [])
             for name, peak in peaks.items():
                 usage = make_usage(memory_peak_bytes=int(peak))
-                result = make_result(run, f"{name}.py", outcome, usage=usage, started_at=days_ago(age))
+                slot = SlotUse(launch=launch)
+                result = make_result(run, f"{name}.py", outcome, usage=usage, slot=slot, started_at=days_ago(age))
                 database.record(run.id, result)
             finish(database, run)
         return run.id
@@ -109,6 +110,28 @@ def test_a_file_as_baseline(record, main, tmp_path):
     assert check("--baseline", "base.json").exit_code == ExitCode.VIOLATIONS
     (tmp_path / "other.json").write_text('{"kind": "x", "schema": 1}', encoding="utf-8")
     assert "is no baseline" in str(check("--baseline", "other.json").exception)
+
+
+def test_only_memory_of_one_kind_is_compared(record, main, tmp_path):
+    """What was forked has no interpreter in its figure: a test that is not any more has not grown by one."""
+    for n in range(20):
+        record(5 - n / 9, "forked", launch=Launch.FORKED, same=BASE, grown=BASE)
+    for n in range(3):
+        record(1 - n / 9, "process", same=BASE * 1.3, grown=BASE * 1.3)
+    done = check("--baseline", "forked", "--format", "json", "--time", "off", "--cpu", "off")
+    assert {row["judgement"] for row in json.loads(done.stdout)["gates"]} == {"too few runs"}
+    assert check("--baseline", "main").exit_code == ExitCode.VIOLATIONS
+
+
+def test_a_file_of_an_older_orch_knows_no_own_memory(record, main, tmp_path):
+    check("--save", "base.json")
+    old = json.loads((tmp_path / "base.json").read_text(encoding="utf-8")) | {"schema": 1}
+    (tmp_path / "old.json").write_text(json.dumps(old), encoding="utf-8")
+    for n in range(3):
+        record(5 - n, "feature", same=BASE, grown=BASE * 1.3)
+    done = check("--baseline", "old.json")
+    assert done.exit_code == ExitCode.OK
+    assert "memory is not compared" in done.stderr
 
 
 def test_failed_runs_do_not_count(record, main):

@@ -37,7 +37,7 @@ class Kept:
 
     def events(self):
         """(kind, test) of each line so far."""
-        told = map(json.loads, self.folder.events.read_text().splitlines())
+        told = map(json.loads, self.progress.events.path.read_text().splitlines())
         return [(line["event"], line.get("id") or line["test"]["id"]) for line in told]
 
     def summary(self, status):
@@ -63,7 +63,7 @@ def kept(tmp_path):
         database.begin_run(made.run, plan)
         yield made
         made.progress.close()
-        made.progress._events.close()
+        made.progress.events.close()
 
 
 def test_a_case_that_does_not_exist_is_told_and_not_recorded(kept):
@@ -115,7 +115,7 @@ def test_the_end_is_told_after_all_tests(kept):
     kept.keeping.flush()
     with redirect_stdout(io.StringIO()):
         kept.progress.summary(kept.summary(RunStatus.FINISHED))
-    last = json.loads(kept.folder.events.read_text().splitlines()[-1])
+    last = json.loads(kept.progress.events.path.read_text().splitlines()[-1])
     assert last["event"] == "run-finished"
 
 
@@ -125,7 +125,7 @@ def test_the_size_of_the_folder_is_noted_when_a_run_has_finished(kept):
     with redirect_stdout(io.StringIO()):
         kept.output.summary(kept.summary(RunStatus.INTERRUPTED))
         assert not (kept.folder.path / SIZE_NAME).exists(), "what was stopped may have left more than was told"
-        kept.progress._events = kept.folder.events.open("a")
+        kept.progress.events._file = kept.progress.events.path.open("ab", buffering=0)
         kept.output.summary(kept.summary(RunStatus.FINISHED))
     sizes = [p.stat().st_size for p in kept.folder.path.iterdir() if p.is_file() and p.name != SIZE_NAME]
     assert int((kept.folder.path / SIZE_NAME).read_text()) == sum(sizes) > 1000

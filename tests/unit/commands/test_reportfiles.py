@@ -15,7 +15,7 @@ NAMES = ("junit", "ctrf", "gitlab_metrics", "sarif")
 @pytest.fixture
 def folder(tmp_path):
     """As much of a run's folder as reports need."""
-    return SimpleNamespace(path=tmp_path, events=tmp_path / "events.jsonl")
+    return SimpleNamespace(path=tmp_path, events=tmp_path / "events.jsonl", place=lambda: tmp_path)
 
 
 def some(number):
@@ -30,7 +30,7 @@ def written(folder, batches, **options):
     for batch in batches:
         files.add(batch)
     assert {path.name for path in folder.path.iterdir()} == {"events.jsonl"}, "nothing half made can be seen"
-    assert files.write(summary(*every)) == []
+    assert files.write(summary(*every), folder.events) == []
     return {path.name: path.read_bytes() for path in folder.path.iterdir() if path != folder.events}
 
 
@@ -55,7 +55,7 @@ def test_a_run_that_ran_nothing_has_its_files(folder):
 def test_one_file_that_cannot_be_made_is_named_and_the_others_are_written(folder):
     files = ReportFiles(RunOptions(ctrf=folder.path), folder)
     files.add(some(3))
-    problems = files.write(summary(*some(3)))
+    problems = files.write(summary(*some(3)), folder.events)
     assert [text.split(" could not be written: ")[0] for text in problems] == [
         str(folder.path / "run.json"),  # there are no events
         str(folder.path),

@@ -12,7 +12,7 @@ from orchestrator.database.queries import (
     usage_report,
 )
 from orchestrator.errors import NothingFoundError, UsageError
-from orchestrator.model import Outcome, RunStatus, TestId
+from orchestrator.model import Launch, Outcome, RunStatus, SlotUse, TestId
 from tests.handmade import plain_sqlite
 from tests.unit.database.database_examples import (
     days_ago,
@@ -155,6 +155,19 @@ def test_a_diff_tells_outcomes_usage_and_membership(database):
         ("grew.py", "memory_ratio", pytest.approx(3.0)),
     ]
     assert (diff.only_before, diff.only_after) == ((TestId(path="gone.py"),), (TestId(path="new.py"),))
+
+
+def test_a_diff_compares_memory_of_one_kind_only(database):
+    before, after = make_run(started_at=days_ago(1)), make_run()
+    for run, launch in ((before, Launch.FORKED), (after, Launch.PROCESS)):
+        database.begin_run(run, [])
+        usage = make_usage(memory_peak_bytes=(8 if launch is Launch.FORKED else 30) << 20)
+        database.record(run.id, make_result(run, "a.py", usage=usage, slot=SlotUse(launch=launch)))
+        bound = make_usage(
+            memory_peak_bytes=(8 if run is before else 90) << 20, memory_peak_is_upper_bound=run is after
+        )
+        database.record(run.id, make_result(run, "b.py", usage=bound))
+    assert diff_runs(database, before.id, "latest").usage_changes == ()
 
 
 def test_an_export_is_plain_json(database):

@@ -126,6 +126,13 @@ def test_a_mount_that_covers_another() -> None:
     assert "/work is covered by another mount in the kernel" in mismatches(view(MOUNTINFO + cover))
 
 
+def test_a_folder_of_results_that_is_a_file_system_of_its_own_is_covered_by_ours() -> None:
+    ours = next(line for line in MOUNTINFO.splitlines() if " /work/.orch " in line)
+    theirs = "300 198 0:90 / /work/.orch rw - tmpfs tmpfs rw,size=3m\n"
+    assert mismatches(view(MOUNTINFO.replace(f"{ours}\n", f"{theirs}{ours}\n"))) == ()
+    assert mismatches(view(MOUNTINFO + theirs)) != ()
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

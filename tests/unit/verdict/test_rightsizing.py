@@ -171,11 +171,27 @@ def test_a_rule_s_own_limits_can_be_dropped():
     assert (found.advice, found.suggested, found.saved_memory_bytes) == (Advice.SMALLER, "fast", 1920 * MIB)
 
 
+def test_a_bound_speaks_only_where_there_is_no_figure():
+    """CASES B9: what a hungry neighbour left as an upper bound is no need."""
+    bound = seen(20, memory_mib=120, memory_peak_is_upper_bound=True, under=FAST)
+    assert need_of([*twelve(memory_mib=20), bound], cpus=1.0).memory_bytes == 23 * MIB
+    assert advice([*twelve(memory_mib=20, under=FAST), bound], current=FAST).advice is Advice.FITS
+    assert need_of([bound], cpus=1.0).memory_bytes == 138 * MIB
+
+
+def test_a_forked_test_needs_a_runner_where_it_is_not_forked():
+    reused = replace(FAST, reuse=100)
+    forked = twelve(memory_mib=80, memory_floor_bytes=40 * MIB, launch="forked", under=reused)
+    assert suggest(forked, current=reused, profiles=()).advice is Advice.FITS
+    assert suggest(forked, current=reused, profiles=()).need.memory_bytes == 92 * MIB
+    alone = suggest(forked, current=FAST, profiles=())
+    assert (alone.advice, alone.need.memory_bytes) == (Advice.NONE_HOLDS, 138 * MIB)
+
+
 def test_notes_name_what_the_figures_do_not():
     reused = replace(FAST, reuse=100, limits=replace(FAST.limits, nofile=64))
-    found = suggest(twelve(file_peak_bytes=30 * MIB), current=STANDARD, profiles=(reused,))
+    found = suggest(twelve(), current=STANDARD, profiles=(reused,))
     assert found.reason == (
-        "30 MiB of its peak was page cache, which the kernel can take back; "
         "open files are not measured exactly: their limit falls to 64; its containers are reused"
     )
 
