@@ -551,7 +551,7 @@ class LocalLane:
         container was there, and what it says of that now is no witness; or somebody else laid hands on it.
         """
         presence, kept = self._executor.presence, seen.kept
-        odd = not kept and (run.record is None or not held.slot.has_agent or not _agree(run, seen.state))
+        odd = not kept and not _as_expected(held, run, seen.state)
         kind = presence.disturbance(
             held.slot.container_id or "",
             ending=run.timed_out or run.interrupted,
@@ -661,9 +661,13 @@ class LocalLane:
         )
 
 
-def _agree(run: SlotRun, state: EngineState | None) -> bool:
-    """Both witnesses name the same exit code."""
-    return run.record is not None and state is not None and state.exit_code == run.record.exit_code
+def _as_expected(held: Held, run: SlotRun, state: EngineState | None) -> bool:
+    """Both witnesses name the same exit code; the only one, where there is no agent, one that is no signal's."""
+    if state is None or state.exit_code is None:
+        return False
+    if not held.slot.has_agent:
+        return state.exit_code < 128
+    return run.record is not None and state.exit_code == run.record.exit_code
 
 
 def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:
