@@ -59,7 +59,9 @@ A test sees its project read-only at the working directory, a writable /tmp, and
 whose files come back to .orch/runs/*/tests/*/outputs.
 ORCH=1 ORCH_RUN_ID ORCH_TEST_ID ORCH_PROFILE ORCH_ATTEMPT ORCH_MEMORY_LIMIT ORCH_CPU_LIMIT, and Bazel's names:
 TEST_TMPDIR TEST_TIMEOUT TEST_SHARD_INDEX TEST_TOTAL_SHARDS TEST_UNDECLARED_OUTPUTS_DIR XML_OUTPUT_FILE.
-orch itself reads: DOCKER_HOST, NO_COLOR, and ORCH_* for each setting (orch show-config --origin); on GitHub
+orch itself reads: DOCKER_HOST, NO_COLOR, and ORCH_* for each setting (orch show-config --origin);
+ORCH_CONNECT_SECONDS (2) for an engine's first answer, ORCH_ENGINE_AWAY_SECONDS (300) for one that went away during
+a run; on GitHub
 GITHUB_ACTIONS, GITHUB_STEP_SUMMARY, RUNNER_TEMP; for --shard auto CI_NODE_INDEX and CI_NODE_TOTAL (from 1),
 BUILDKITE_PARALLEL_JOB and _COUNT, STRATEGY_JOB_INDEX and STRATEGY_JOB_TOTAL (from 0).""",
 }
