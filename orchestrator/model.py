@@ -634,6 +634,8 @@ class Evidence:
     slot: SlotUse = field(default_factory=SlotUse)
     kept: bool = False
     """The container was to live on for another test: the second witness's word is that it runs."""
+    kernel_exit_code: int | None = None
+    """Of the test's process, by the kernel's own events and past the agent; None: they were not to be had."""
     cpu_waited_seconds: float | None = None
     """Of the test's time: could not run because others had the CPUs; not its quota's doing. It is not counted
     against the time limit. None: too short to be asked, or it cannot be seen.

@@ -89,17 +89,18 @@ readable $ORCH_NEXT_COUNTERS
 next_counters=$files
 
 # A busybox may be built to start what is part of it from its own file, which here is the agent's: a test would be as
-# closed as the agent, also to itself. Such a one is given the path of the program.
+# closed as the agent, also to itself. Such a one has the test started by the ordinary file.
 applets=
-[ "$(command -v tr)" != tr ] || applets=yes
-find_program() {
-    program=$1
-    case $1 in */*) return ;; esac
+if [ "$(command -v tr)" = tr ]; then
     IFS=:
     for folder in $PATH; do
-        if [ -x "$folder/$1" ]; then program=$folder/$1 && break; fi
+        if [ -r "$folder/busybox" ]; then applets=$folder/busybox && break; fi
     done
     unset IFS
+fi
+is_applet() {
+    case $1 in */*) return 1 ;; esac
+    [ -n "$applets" ] && [ "$(command -v "$1")" = "$1" ]
 }
 
 mark() { printf '\n%s %s\n' "$nonce" "$1"; }
@@ -425,7 +426,7 @@ launch() {
         environment
         own
         unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
-        if [ -n "$applets" ]; then find_program "$1" && shift && set -- "$program" "$@"; fi
+        if is_applet "$1"; then set -- "$applets" "$@"; fi
         # opened anew: flags such as O_NONBLOCK, and locks, belong to an open file, and would be the next test's too
         [ "$place" = - ] || exec >/proc/self/fd/8 2>/proc/self/fd/9 8>&1 9>&2
         exec "$@" >&8 2>&9 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-

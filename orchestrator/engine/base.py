@@ -249,6 +249,9 @@ class ImageEngine(Protocol):
     def image_labels(self, image_id: str) -> Mapping[str, str]:
         """Its labels."""
 
+    def image_env(self, image_id: str) -> tuple[str, ...]:
+        """Variables that its containers have, as `NAME=value`."""
+
     def pull(self, reference: str, timeout_seconds: float) -> str:
         """Pull; the ID. ImageError where no registry answers or has it."""
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from orchestrator.engine import preload
 from orchestrator.engine.attest import attest, limited
 from orchestrator.engine.presence import DISTURBANCES, ENGINE_DOES
 from orchestrator.engine.slot import Watch
@@ -89,6 +90,9 @@ class Flight:
     """Why its container is not used again, although the agent waits for another test."""
     agent_before: Counters = NOT_READ
     """What the agent read before it, where that was after another test."""
+    witnessed: bool = False
+    """The first process that the agent forks from its release on is its own."""
+    kernel_exit_code: int | None = None
     agent_after: Counters = NOT_READ
 
 
@@ -315,11 +319,25 @@ class LocalLane:
             self._begin(held, assignment, keep=keep)
         if held.slot.prepares(assignment):
             self._limit(held, room_bytes=PREPARE_BYTES)
+        # before the first of several the agent has the modes of writable places read, by a program
+        witnessed = not (keep and held.position == 0) and self._witnessed(held, assignment)
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
             held.meter.begin_waits(assignment.profile.limits.cpus)
-        return self._in_flight(held, assignment, reading, keep=keep, first=first)
+        flight = self._in_flight(held, assignment, reading, keep=keep, first=first)
+        flight.witnessed = witnessed
+        return flight
+
+    @staticmethod
+    def _witnessed(held: Held, assignment: Assignment) -> bool:
+        """Have the kernel's word on the test that is let in now. Not on one that may be forked from a server: its
+        parent is another process.
+        """
+        if held.witness is None or preload.plan(assignment) is not None:
+            return False
+        held.witness.begin()
+        return True
 
     @staticmethod
     def _begin(held: Held, assignment: Assignment, *, keep: bool) -> None:
@@ -426,6 +444,8 @@ class LocalLane:
     def _follow(self, held: Held, flight: Flight, following: _Following) -> None:
         """The test's processes are gone and the agent has read its counters: look from outside too."""
         flight.followed = self._announced is not None and self._announced.told
+        if flight.witnessed and held.witness is not None:
+            flight.kernel_exit_code = held.witness.exit_code(flight.reading.exit_code)
         self._look(held, flight)
         held.agent_read = flight.agent_after = agent_counters(flight.reading.counters)
         if not flight.keep or flight.reading.exit_code != 0:
@@ -437,11 +457,13 @@ class LocalLane:
         announced, self._announced = self._announced, None
         if announced is None:
             return
+        witnessed = not announced.told and self._witnessed(held, announced.assignment)
         if not announced.told:
             held.slot.let_in(announced.line)
         following_one = self._in_flight(
             held, announced.assignment, announced.reading, keep=announced.keep, first=False
         )
+        following_one.witnessed = witnessed
         following_one.overlapped = flight.followed
         self._flight = following_one
 
@@ -528,7 +550,7 @@ class LocalLane:
         except EngineError as error:
             seen.failure = error.message
         if run is not None:
-            seen.failure = seen.failure or self._interference(held, flight, run, kept=seen.kept)
+            seen.failure = seen.failure or self._interference(held, flight, run, seen)
             seen.kept = seen.kept and seen.failure is None
         if held.attestation is None and held.inspection is not None:
             held.attestation = attest(
@@ -546,12 +568,12 @@ class LocalLane:
             self._drop()
             seen.leaked = held.slot.leaked
 
-    def _interference(self, held: Held, flight: Flight | None, run: SlotRun, *, kept: bool) -> str | None:
+    def _interference(self, held: Held, flight: Flight | None, run: SlotRun, seen: Seen) -> str | None:
         """Why nothing is known of the test although engine and agent have answered: the engine was ended while its
         container was there, and what it says of that now is no witness; or somebody else laid hands on it.
         """
-        presence = self._executor.presence
-        odd = not kept and (run.record is None or not held.slot.has_agent)
+        presence, kept = self._executor.presence, seen.kept
+        odd = not kept and not _as_expected(held, run, seen.state)
         kind = presence.disturbance(
             held.slot.container_id or "",
             ending=run.timed_out or run.interrupted,
@@ -611,6 +633,8 @@ class LocalLane:
             if flight is not None:
                 flight.agent_before, flight.look = held.agent_read, held.look
                 flight.overlapped = False
+            if flight is not None and flight.witnessed and held.witness is not None:
+                held.witness.begin()  # the cleaning took programs
             held.slot.go()
         if flight is not None:
             flight.reading.restart()
@@ -656,9 +680,19 @@ class LocalLane:
             attestation=seen.attestation,
             slot=_slot_use(flight, run),
             kept=seen.kept,
+            kernel_exit_code=flight.kernel_exit_code if flight is not None else None,
             cpu_waited_seconds=seen.waited_seconds,
             starved=seen.starved,
         )
+
+
+def _as_expected(held: Held, run: SlotRun, state: EngineState | None) -> bool:
+    """Both witnesses name the same exit code; the only one, where there is no agent, one that is no signal's."""
+    if state is None or state.exit_code is None:
+        return False
+    if not held.slot.has_agent:
+        return state.exit_code < 128
+    return run.record is not None and state.exit_code == run.record.exit_code
 
 
 def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:

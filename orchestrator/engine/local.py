@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
 from orchestrator.engine.agent_shell import prepared_image
+from orchestrator.engine.exit_witness import ExitWitness
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
@@ -64,10 +65,12 @@ class Held:
     """The engine's, when it was opened."""
     frozen: bool = False
     """Somebody had stopped it by its cgroup's freezer."""
+    witness: ExitWitness | None = None
+    """None: the kernel's events cannot be heard here."""
     guard: Guard | None = None
     """None: it takes one test only."""
     inspection: Inspection | None = None
-    """While it was waiting for its first test, where it is to take several."""
+    """While it was waiting for its first test, where the engine is on this machine."""
     view: KernelView | None = None
     """Of process 1, while it was waiting for its first test."""
     attestation: Attestation | None = None
@@ -222,8 +225,10 @@ class LocalExecutor:
             self.count(created=1)
             if held.slot.has_agent:
                 held.view = meter.view(held.slot.container_id or "")
-            if self.reusable(held, assignment):
+            if held.slot.has_agent and self._fifos:
                 held.inspection = self.engine.inspect(held.slot.container_id or "")
+                held.witness = _witness(held.inspection)
+            if held.inspection is not None and self.reusable(held, assignment):
                 held.guard = _guard(held.inspection)
         except BaseException:
             self.close_slot(held)
@@ -278,6 +283,8 @@ class LocalExecutor:
             held.meter.close()
             if held.guard is not None:
                 held.guard.close()
+            if held.witness is not None:
+                held.witness.close()
 
     def count(self, *, expected: int = 0, created: int = 0, removed: int = 0) -> None:
         """Keep the ledger."""
@@ -285,6 +292,14 @@ class LocalExecutor:
             self.tally.expected += expected
             self.tally.created += created
             self.tally.removed += removed
+
+
+def _witness(inspection: Inspection) -> ExitWitness | None:
+    """None: this kernel, or this user, cannot hear of processes that end."""
+    try:
+        return None if inspection.pid is None else ExitWitness(inspection.pid)
+    except OSError:
+        return None
 
 
 def _guard(inspection: Inspection) -> Guard | None:
