@@ -550,7 +550,7 @@ class LocalLane:
         except EngineError as error:
             seen.failure = error.message
         if run is not None:
-            seen.failure = seen.failure or self._interference(held, flight, run, kept=seen.kept)
+            seen.failure = seen.failure or self._interference(held, flight, run, seen)
             seen.kept = seen.kept and seen.failure is None
         if held.attestation is None and held.inspection is not None:
             held.attestation = attest(
@@ -568,12 +568,12 @@ class LocalLane:
             self._drop()
             seen.leaked = held.slot.leaked
 
-    def _interference(self, held: Held, flight: Flight | None, run: SlotRun, *, kept: bool) -> str | None:
+    def _interference(self, held: Held, flight: Flight | None, run: SlotRun, seen: Seen) -> str | None:
         """Why nothing is known of the test although engine and agent have answered: the engine was ended while its
         container was there, and what it says of that now is no witness; or somebody else laid hands on it.
         """
-        presence = self._executor.presence
-        odd = not kept and (run.record is None or not held.slot.has_agent)
+        presence, kept = self._executor.presence, seen.kept
+        odd = not kept and not _as_expected(held, run, seen.state)
         kind = presence.disturbance(
             held.slot.container_id or "",
             ending=run.timed_out or run.interrupted,
@@ -684,6 +684,15 @@ class LocalLane:
             cpu_waited_seconds=seen.waited_seconds,
             starved=seen.starved,
         )
+
+
+def _as_expected(held: Held, run: SlotRun, state: EngineState | None) -> bool:
+    """Both witnesses name the same exit code; the only one, where there is no agent, one that is no signal's."""
+    if state is None or state.exit_code is None:
+        return False
+    if not held.slot.has_agent:
+        return state.exit_code < 128
+    return run.record is not None and state.exit_code == run.record.exit_code
 
 
 def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:
