@@ -177,6 +177,7 @@ _SHOWN = (
     "cpu_system_seconds",
     "memory_peak_bytes",
     "memory_floor_bytes",
+    "page_cache_bytes",
     "anon_peak_bytes",
     "file_peak_bytes",
     "shmem_peak_bytes",
@@ -250,16 +251,20 @@ def _samples(samples: Series, last: AttemptRow, detail: Detail) -> list[Any]:
     kept = thinned(samples, detail.points)
     if len(kept) < 2:
         return []
+    usage = last.usage
+    memory = _beyond(kept.memory_bytes, usage.memory_floor_bytes)
     if detail.width > 1:
-        courses = [course(values, detail.width) for values in (kept.memory_bytes, kept.cpu_seconds, kept.pids)]
+        courses = [course(values, detail.width) for values in (memory, kept.cpu_seconds, kept.pids)]
         return [significant(kept.at_seconds[-1], 4), *courses]
     # the page knows these figures of the attempt: a length and two tops a test are most of what a course takes
-    usage = last.usage
     tops = usage.memory_peak_bytes, _total(usage.cpu_user_seconds, usage.cpu_system_seconds)
-    courses = [
-        course(values, 1, top=top) for values, top in zip((kept.memory_bytes, kept.cpu_seconds), tops, strict=True)
-    ]
+    courses = [course(values, 1, top=top) for values, top in zip((memory, kept.cpu_seconds), tops, strict=True)]
     return [None, *courses]
+
+
+def _beyond(values: Sequence[float | None], floor: float | None) -> Sequence[float | None]:
+    """What was charged beyond what stood before the test."""
+    return values if not floor else [None if value is None else max(0.0, value - floor) for value in values]
 
 
 def _total(*figures: float | None) -> float | None:

@@ -252,7 +252,7 @@
   // ---------------------------------------------------------------- a test's page
 
   const FIGURES = [
-    ["memory_peak_bytes", "Memory, peak", bytes], ["memory_floor_bytes", "of it before the test", bytes], ["anon_peak_bytes", "Anonymous", bytes],
+    ["memory_peak_bytes", "Memory, its own peak", bytes], ["memory_floor_bytes", "Stood charged before it", bytes], ["page_cache_bytes", "Page cache it read in", bytes], ["anon_peak_bytes", "Anonymous", bytes],
     ["file_peak_bytes", "Page cache", bytes], ["shmem_peak_bytes", "Shared and tmpfs", bytes], ["cpu_user_seconds", "CPU, user", seconds],
     ["cpu_system_seconds", "CPU, system", seconds], ["throttled_seconds", "Held back by the CPU limit", seconds], ["pids_peak", "Processes and threads", String],
     ["oom_kills", "Killed for want of memory", String], ["read_bytes", "Read from disk", bytes], ["write_bytes", "Written to disk", bytes],
