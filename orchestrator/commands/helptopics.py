@@ -14,9 +14,9 @@ TOPICS = {
     "exit-codes": """\
 0    all passed (flaky passes count unless --flaky-result fail)
 1    tests failed
-2    usage or configuration error
+2    usage or configuration error, or a database that is not one of this orch
 3    tests passed, but violations with --violations fail, or a gate of orch check is broken
-4    no tests selected (--no-tests changes it)
+4    no tests selected (--no-tests changes it), or what was asked for by name is not there or cannot run
 36   the engine, a cgroup or an image failed: nothing is known about the tests concerned
 37   a defect in orch itself
 128+n ended by signal n

@@ -79,7 +79,10 @@ def text(*found, **options):
 def test_offenders_for_people(build):
     rows = [offender(build), offender(build, "a.py", rank=2, memory_peak_bytes=None, memory_ratio=None)]
     lines = text(usage.offenders_table(rows)).splitlines()
-    assert words(lines[0]) == "# test profile outcome memory shared limit of limit cpu duration p95 memory attempts run"
+    assert (
+        words(lines[0])
+        == "# test profile outcome memory shared limit of limit cpu duration p95 memory attempts run"
+    )
     assert words(lines[1]) == "1 test/test_index.py standard oom 512M ? 512M 100 % 1.700s 1.902s ? 3 b0b38ba7"
     assert lines[2].split()[4] == "?"
 
