@@ -15,6 +15,7 @@ import pytest
 from orchestrator.engine.hardening import Surroundings
 from orchestrator.engine.labels import Owner, container_name, run_filter
 from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.pinned import PinnedImages
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
@@ -519,10 +520,10 @@ def test_samples_of_a_longer_test(bench: Bench) -> None:
 
 
 def test_an_image_that_does_not_exist_is_an_engine_failure(bench: Bench) -> None:
-    bench.executor._images = {"tiny": "sha256:" + "0" * 64}
+    bench.executor._images = PinnedImages({"tiny": "sha256:" + "0" * 64})
     evidence = bench.sh("true")
     assert evidence.engine_failure is not None
-    assert "creating container" in evidence.engine_failure
+    assert "was removed externally, and cannot be had again" in evidence.engine_failure
     assert evidence.agent is None
     bench.executor.tally.created = bench.executor.tally.removed = bench.executor.tally.expected
 
