@@ -92,9 +92,9 @@ class Places:
         self._descriptors: dict[str, int] = {}
         for place in places:
             with suppress(OSError):
-                self._descriptors[place] = os.open(
-                    f"/proc/{pid}/root{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-                )
+                path = f"/proc/{pid}/root{place}"
+                if os.stat(path).st_uid != 0:  # noqa: PTH116 - root's own nobody can change who is not root
+                    self._descriptors[place] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._first = {place: self._seen(descriptor) for place, descriptor in self._descriptors.items()}
 
     @staticmethod

@@ -15,6 +15,7 @@ import pytest
 from orchestrator.engine.hardening import Surroundings
 from orchestrator.engine.labels import Owner, container_name, run_filter
 from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.reading import _Timed
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
@@ -283,6 +284,24 @@ def test_time_in_which_others_have_the_cpus_is_not_counted(
     assert spins.timed_out
     assert not spins.starved
     assert spins.timings.test_seconds > 1.0
+
+
+def test_who_looks_too_late_finds_no_test_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """orch itself got no CPU, or was stopped: the test's end has been in the stream since before its limit."""
+    patience, naps = _Timed.patience, iter([2.0])
+
+    def late(reading: _Timed, now: float) -> float:
+        time.sleep(next(naps, 0.0))
+        return patience(reading, now)
+
+    monkeypatch.setattr(_Timed, "patience", late)
+    evidence = bench.sh("echo said; sleep 0.2; exit 3", timeout_seconds=1.5)
+    assert not evidence.timed_out
+    check_two_witnesses(evidence, 3)
+    monkeypatch.undo()
+    flood = bench.sh("while :; do echo flood; done", timeout_seconds=1.0)
+    assert flood.timed_out
+    assert flood.timings.test_seconds < 8
 
 
 def test_a_test_that_never_gets_a_cpu_is_starved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
