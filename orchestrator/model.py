@@ -266,6 +266,8 @@ class History:
     cpus_p95: float | None
     """CPU seconds per second of duration."""
     last_outcome: Outcome
+    memory_refused_bytes: int | None = None
+    """The largest limit at which it was out of memory lately; None: it was not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -289,14 +289,16 @@ def test_time_in_which_others_have_the_cpus_is_not_counted(
 
 def test_who_looks_too_late_finds_no_test_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """orch itself got no CPU, or was stopped: the test's end has been in the stream since before its limit."""
-    patience, naps = _Timed.patience, iter([2.0])
+    flush, naps = _Timed.flush, iter([2.0])
 
-    def late(reading: _Timed, now: float) -> float:
+    def late(reading: _Timed) -> None:
+        """Called when the streams were silent for a moment."""
         time.sleep(next(naps, 0.0))
-        return patience(reading, now)
+        flush(reading)
 
-    monkeypatch.setattr(_Timed, "patience", late)
-    evidence = bench.sh("echo said; sleep 0.2; exit 3", timeout_seconds=1.5)
+    monkeypatch.setattr(_Timed, "flush", late)
+    evidence = bench.sh("sleep 0.6; echo said; exit 3", timeout_seconds=1.5)
+    assert next(naps, None) is None, "nobody was late: this says nothing"
     assert not evidence.timed_out
     check_two_witnesses(evidence, 3)
     monkeypatch.undo()

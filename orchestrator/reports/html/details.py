@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestrator.model import FAILING_CASES
 from orchestrator.model_nightly import Course, Series
 from orchestrator.model_reports import Resource
+from orchestrator.reports.columns import figure_of
 from orchestrator.reports.text import bounded, decode, one_line, visible
 
 if TYPE_CHECKING:
@@ -198,7 +199,9 @@ def _usage(attempt: AttemptRow, digits: int) -> dict[str, float | str]:
             found[name] = significant(value, digits)
         elif name in attempt.usage.missing:
             found[name] = one_line(attempt.usage.missing[name], 200)
-    return found
+    bounds = {name: figure_of(attempt.usage, name, "").bound for name in found}
+    at_most, at_least = (" ".join(n for n in found if bounds[n] == sign) for sign in ("<=", ">="))
+    return found | {key: names for key, names in (("at_most", at_most), ("at_least", at_least)) if names}
 
 
 def significant(value: float, digits: int) -> float:
