@@ -15,6 +15,7 @@ import pytest
 from orchestrator.engine.hardening import Surroundings
 from orchestrator.engine.labels import Owner, container_name, run_filter
 from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.pinned import PinnedImages
 from orchestrator.engine.reading import _Timed
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
@@ -288,14 +289,16 @@ def test_time_in_which_others_have_the_cpus_is_not_counted(
 
 def test_who_looks_too_late_finds_no_test_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """orch itself got no CPU, or was stopped: the test's end has been in the stream since before its limit."""
-    patience, naps = _Timed.patience, iter([2.0])
+    flush, naps = _Timed.flush, iter([2.0])
 
-    def late(reading: _Timed, now: float) -> float:
+    def late(reading: _Timed) -> None:
+        """Called when the streams were silent for a moment."""
         time.sleep(next(naps, 0.0))
-        return patience(reading, now)
+        flush(reading)
 
-    monkeypatch.setattr(_Timed, "patience", late)
-    evidence = bench.sh("echo said; sleep 0.2; exit 3", timeout_seconds=1.5)
+    monkeypatch.setattr(_Timed, "flush", late)
+    evidence = bench.sh("sleep 0.6; echo said; exit 3", timeout_seconds=1.5)
+    assert next(naps, None) is None, "nobody was late: this says nothing"
     assert not evidence.timed_out
     check_two_witnesses(evidence, 3)
     monkeypatch.undo()
@@ -538,10 +541,10 @@ def test_samples_of_a_longer_test(bench: Bench) -> None:
 
 
 def test_an_image_that_does_not_exist_is_an_engine_failure(bench: Bench) -> None:
-    bench.executor._images = {"tiny": "sha256:" + "0" * 64}
+    bench.executor._images = PinnedImages({"tiny": "sha256:" + "0" * 64})
     evidence = bench.sh("true")
     assert evidence.engine_failure is not None
-    assert "creating container" in evidence.engine_failure
+    assert "was removed externally, and cannot be had again" in evidence.engine_failure
     assert evidence.agent is None
     bench.executor.tally.created = bench.executor.tally.removed = bench.executor.tally.expected
 
