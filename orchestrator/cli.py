@@ -567,6 +567,31 @@ def doctor(**options: Any) -> None:
     sys.exit(command(**options))
 
 
+@orch.command("self-test")
+@common
+@with_engine
+@click.option(
+    "--profile", "profiles", multiple=True, metavar="NAME", help="This profile only; more than once for more."
+)
+@click.option(
+    "--offline-base",
+    is_flag=True,
+    help="Where no registry answers, build on a Debian base made from this machine's package mirror.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="A line for each check, and not for each group.")
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def self_test(**options: Any) -> None:
+    """Prove what a container of each profile keeps a test from, by trying it inside.
+
+    Exit code 0: every check that applies is proven; 3: one is not; 36: the engine failed.
+    """
+    from orchestrator.commands.self_test import self_test as command
+
+    sys.exit(command(**options))
+
+
 @orch.command()
 @common
 @with_engine

@@ -266,6 +266,8 @@ class History:
     cpus_p95: float | None
     """CPU seconds per second of duration."""
     last_outcome: Outcome
+    memory_refused_bytes: int | None = None
+    """The largest limit at which it was out of memory lately; None: it was not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -483,7 +485,9 @@ class AgentRecord:
     """0 to 255; 128+n where a signal ended the command, as shells write it."""
     leftovers: tuple[Leftover, ...] = ()
     dirty: tuple[str, ...] = ()
-    """Writable places that could not be emptied; the slot is thrown away."""
+    """Writable places that could not be emptied, or what else could not be set back; the slot is thrown away."""
+    modes: tuple[str, ...] = ()
+    """Writable places whose mode was no longer what it was before the test."""
     places: tuple[PlaceLeft, ...] = ()
     """Writable places that were not empty at the test's end."""
     ipc: tuple[IpcLeft, ...] = ()
@@ -589,7 +593,9 @@ class SlotUse:
     """1 for the first test of its container, 2 for the second, …"""
     launch: Launch = Launch.PROCESS
     note: str | None = None
-    """Why it was not forked although it could have been, or why its container was given up after it."""
+    """Why it was not forked although it could have been, what it changed that was set back after it, or why its
+    container was given up after it.
+    """
 
     @property
     def reused(self) -> bool:
@@ -630,6 +636,8 @@ class Evidence:
     slot: SlotUse = field(default_factory=SlotUse)
     kept: bool = False
     """The container was to live on for another test: the second witness's word is that it runs."""
+    kernel_exit_code: int | None = None
+    """Of the test's process, by the kernel's own events and past the agent; None: they were not to be had."""
     cpu_waited_seconds: float | None = None
     """Of the test's time: could not run because others had the CPUs; not its quota's doing. It is not counted
     against the time limit. None: too short to be asked, or it cannot be seen.

@@ -104,6 +104,8 @@ class Factor(StrEnum):
 
 OTHER_TESTS = frozenset({Factor.NEIGHBOUR, Factor.AFTER})
 """Factors of which there is one for each test that was there."""
+MECHANISMS = frozenset({Factor.MEMORY, Factor.THROTTLED})
+"""How a limit makes a test fail: named before who was there, which may be why it was reached."""
 SIGNS = frozenset({Factor.DURATION})
 """What rather comes of failing than leads to it: named last, and never alone as a cause."""
 

@@ -201,6 +201,8 @@ class OffenderRow:
     run_id: str
     attempt_id: str
     started_at: datetime
+    memory_floor_bytes: int | None = None
+    """What stood charged before it."""
     usage: UsageRow | None = None
     """The same resource over the whole window, with its trend."""
 

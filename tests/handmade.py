@@ -68,7 +68,7 @@ def busybox_rootfs(*, shell: Path | None = None) -> bytes:
     with tarfile.open(fileobj=held, mode="w") as archive:
         for name in ("bin", "dev", "etc", "proc", "sys", "run", "tmp"):
             folder = tarfile.TarInfo(name)
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             archive.addfile(folder)
         programs = {"bin/busybox": BUSYBOX}
         if shell is not None:
@@ -123,7 +123,7 @@ def make_profile(**changes: Any) -> Profile:
 
 def make_assignment(*argv: str, **changes: Any) -> Assignment:
     """A test that runs `argv`; `changes` are fields of Assignment, Command, Profile or Limits, or `path`."""
-    command = {name: changes.pop(name) for name in ("env", "working_dir") if name in changes}
+    command = {name: changes.pop(name) for name in ("env", "working_dir", "preload") if name in changes}
     of_assignment = {
         name: changes.pop(name) for name in ("run_id", "attempt", "repetition", "profile") if name in changes
     }

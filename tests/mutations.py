@@ -125,6 +125,10 @@ def _env_without_a_name(body: Body, _: Body) -> None:
     body["Env"] = [word for word in body["Env"] if not word.startswith("TMPDIR=")]
 
 
+def _env_with_one_more(body: Body, _: Body) -> None:
+    body["Env"] = [*body["Env"], "LD_BIND_NOW=1"]
+
+
 def _health_check(body: Body, _: Body) -> None:
     body["Healthcheck"] = {"Test": ["CMD", "true"], "Interval": 10**9}
 
@@ -144,6 +148,17 @@ def _doubled(key: str) -> Callable[[Body, Body], None]:
 
 DEVICE = {"PathOnHost": "/dev/kmsg", "PathInContainer": "/dev/kmsg", "CgroupPermissions": "r"}
 HIDDEN = "/work/.orch"
+MORE_ENV = "a variable more"
+"""Attestation cannot tell it from one of the image: the self-test does."""
+EFFECTS: Mapping[str, int] = {
+    "read-only root": 2, "project writable": 2, ".orch visible": 2, "a volume": 2, "/tmp without size": 3,
+    "/tmp without nr_inodes": 3, "/tmp without nosuid": 3, "/tmp without nodev": 3, "no-new-privileges": 4,
+    "masked paths": 5, "a device": 6, "network: bridge": 7, "network: host": 7, MORE_ENV: 8,
+    "seccomp: the engine's default": 9, "seccomp: unconfined": 9, "seccomp: allows all": 9, "pids": 10,
+    "swap without limit": 10, "no CPU limit": 10, "cgroup namespace": 11, "IPC namespace": 14, "nofile": 15,
+    "core": 15, "capabilities dropped": 1, "host name": 17,
+}  # fmt: skip
+"""Item -> the group of `orch self-test` in which its effect is seen from inside."""
 MUTATIONS = (
     Mutation(item="user", key="User", fields=("user",), change=_top("User", "0:0")),
     Mutation(
@@ -215,7 +230,7 @@ MUTATIONS = (
         change=_bind("/work", BindOptions={"Propagation": "private"}),
     ),
     Mutation(item="engine's socket", key="Mounts", fields=("mounts",), change=_mount("bind", "/run", "/run/host")),
-    Mutation(item="a volume", key="Mounts", fields=("mounts",), change=_mount("volume", "", "/data")),
+    Mutation(item="a volume", key="Mounts", fields=("mounts", "volumes"), change=_mount("volume", "", "/data")),
     Mutation(item="a bind", key="Binds", change=_host("Binds", ["/usr:/data"])),
     Mutation(item="privileged", key="Privileged", change=_host("Privileged", True)),
     Mutation(item="a device", key="Devices", change=_host("Devices", [DEVICE])),
@@ -231,6 +246,7 @@ MUTATIONS = (
     Mutation(item="extra hosts", key="ExtraHosts", change=_host("ExtraHosts", ["other:192.0.2.1"])),
     Mutation(item="name server", key="Dns", change=_host("Dns", ["192.0.2.1"])),
     Mutation(item="a variable less", key="Env", fields=("env",), change=_env_without_a_name),
+    Mutation(item=MORE_ENV, key="Env", fields=("env",), change=_env_with_one_more),
     Mutation(item="health check", key="Healthcheck", change=_health_check),
     Mutation(item="host name", key="Hostname", fields=("hostname",), change=_top("Hostname", "other")),
     Mutation(item="working folder", key="WorkingDir", fields=("working_dir",), change=_top("WorkingDir", "/tmp")),
@@ -246,6 +262,7 @@ KEYS_LEFT_ALONE: Mapping[str, str] = {
     "AttachStdout": "as above",
     "AttachStderr": "as above",
     "Tty": "the agent's protocol does not survive a terminal: nothing passes; tests/unit/engine/test_attest.py",
+    "StopSignal": "how an engine that is ended ends its containers: of no effect on what a test can do",
     "NetworkDisabled": "another way to the same: without it the engine sets up the same empty network",
     "HostConfig": "its keys are here one by one",
 }

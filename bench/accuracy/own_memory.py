@@ -108,6 +108,11 @@ def _is_shell(kinds: Sequence[Kind]) -> bool:
     return all(kind.shell for kind in kinds)
 
 
+def _paths() -> list[str]:
+    """Where this user's Python looks for more packages."""
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
 def measure(mode: str, kinds: Sequence[Kind], image: str | None) -> list[dict[str, Any]]:
     """Run them; each test's deciding attempt with its kind."""
     with tempfile.TemporaryDirectory() as name:
@@ -118,7 +123,7 @@ def measure(mode: str, kinds: Sequence[Kind], image: str | None) -> list[dict[st
         done = subprocess.run(
             [*words, *([] if image else ["--offline-base"])],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *_paths()])},
             capture_output=True,
             check=False,
         )

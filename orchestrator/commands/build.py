@@ -12,7 +12,7 @@ from orchestrator.engine.context import context_report
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.images import ensure_images
 from orchestrator.errors import ExitCode, UsageError
-from orchestrator.reports.text import format_bytes, format_duration
+from orchestrator.reports.text import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ def build(
         )
         seconds = time.monotonic() - began
         size = format_bytes(engine.image_bytes(ids[name]))
-        say(f"{name}: {ids[name]} {size}, {format_duration(seconds)}")
+        say(f"{name}: {ids[name]} {size}, {format_seconds(seconds)}")
     return ExitCode.OK
 
 

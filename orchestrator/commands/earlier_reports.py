@@ -75,7 +75,7 @@ def _remove(path: Path, option: str) -> None:
                 remedy="name another file, or remove this one",
             )
         path.unlink()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # who writes it tells what is wrong with its name
         return
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

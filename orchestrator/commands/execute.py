@@ -10,6 +10,7 @@ from orchestrator.database.encode import attempt_id
 from orchestrator.errors import StateError
 from orchestrator.model import Attempt, Outcome, ResultsFormat
 from orchestrator.verdict.outcome import decide
+from orchestrator.verdict.sizing import too_small
 from orchestrator.verdict.violations import violations
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.commands.folders import RunFolder
     from orchestrator.engine.lanes import LocalLane
     from orchestrator.engine.local import LocalExecutor
-    from orchestrator.model import Assignment, Command, Evidence, Profile, Violation
+    from orchestrator.model import Assignment, Command, Evidence, Limits, Profile, TestId, Violation
     from orchestrator.suites.results import CaseReport
 
 
@@ -44,6 +45,8 @@ class Execute:
         self._profiles = tuple((profiles or {}).values())
         self._default_profile = default_profile
         self._judge_budgets = judge_budgets
+        self._killed: dict[TestId, list[tuple[Outcome, Limits]]] = {}
+        """Of tests that a limit ended in this run: how, and under which limits."""
 
     def lane(self) -> ExecuteLane:
         """A place where tests run one after another."""
@@ -80,7 +83,7 @@ class Execute:
             exit_code=decision.exit_code,
             signal=decision.signal,
             evidence=evidence,
-            violations=self._violations(evidence, assignment.profile, decision.outcome),
+            violations=self._violations(evidence, assignment, decision.outcome),
             cases=cases,
             witnesses=decision.witnesses,
             folder=place,
@@ -92,10 +95,18 @@ class Execute:
             attempt = replace(attempt, folder=None)
         return attempt
 
-    def _violations(self, evidence: Evidence, profile: Profile, outcome: Outcome) -> tuple[Violation, ...]:
+    def _violations(self, evidence: Evidence, assignment: Assignment, outcome: Outcome) -> tuple[Violation, ...]:
         if not self._judge_budgets:
             return ()
-        others = () if profile.name == self._default_profile else self._profiles
+        profile, test = assignment.profile, assignment.test.id
+        if outcome in (Outcome.OOM, Outcome.TIMEOUT):
+            self._killed.setdefault(test, []).append((outcome, profile.limits))
+        others: Sequence[Profile] = ()
+        if profile.name != self._default_profile:
+            killed = tuple(self._killed.get(test, ()))
+            others = tuple(
+                other for other in self._profiles if not too_small(other.limits, killed, assignment.history)
+            )
         return violations(evidence, profile=profile, outcome=outcome, others=others)
 
 

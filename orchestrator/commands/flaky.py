@@ -10,7 +10,7 @@ from orchestrator.commands.printing import parse_window, say, show
 from orchestrator.commands.session import load_with_database
 from orchestrator.database import queries
 from orchestrator.errors import ExitCode, UsageError
-from orchestrator.reports.flaky import flaky_lines, flaky_table, worst_first
+from orchestrator.reports.flaky import always_lines, flaky_lines, flaky_table, worst_first
 from orchestrator.verdict.flakiness import find
 
 if TYPE_CHECKING:
@@ -46,11 +46,14 @@ def flaky(options: FlakyOptions) -> int:
     config = load_with_database(options.config_path, options.database)
     with opened_for_report(config) as db:
         found = queries.flaky_tests(db, since=window.since, until=window.until)
+        broken = queries.always_failing(db, since=window.since, until=window.until)
     rows = worst_first((test, find(test)) for test in found)
     shown = rows[: options.limit]
     if options.output_format != "table":
         show(flaky_table(shown), options.output_format)
         return ExitCode.OK
+    for line in always_lines(broken, limit=options.limit):
+        say(line)
     if not rows:
         say(f"no test passed and failed within a run, or broke and was mended; {window.text}")
         return ExitCode.OK

@@ -14,9 +14,9 @@ TOPICS = {
     "exit-codes": """\
 0    all passed (flaky passes count unless --flaky-result fail)
 1    tests failed
-2    usage or configuration error
+2    usage or configuration error, or a database that is not one of this orch
 3    tests passed, but violations with --violations fail, or a gate of orch check is broken
-4    no tests selected (--no-tests changes it)
+4    no tests selected (--no-tests changes it), or what was asked for by name is not there or cannot run
 36   the engine, a cgroup or an image failed: nothing is known about the tests concerned
 37   a defect in orch itself
 128+n ended by signal n
@@ -59,7 +59,9 @@ A test sees its project read-only at the working directory, a writable /tmp, and
 whose files come back to .orch/runs/*/tests/*/outputs.
 ORCH=1 ORCH_RUN_ID ORCH_TEST_ID ORCH_PROFILE ORCH_ATTEMPT ORCH_MEMORY_LIMIT ORCH_CPU_LIMIT, and Bazel's names:
 TEST_TMPDIR TEST_TIMEOUT TEST_SHARD_INDEX TEST_TOTAL_SHARDS TEST_UNDECLARED_OUTPUTS_DIR XML_OUTPUT_FILE.
-orch itself reads: DOCKER_HOST, NO_COLOR, and ORCH_* for each setting (orch show-config --origin); on GitHub
+orch itself reads: DOCKER_HOST, NO_COLOR, and ORCH_* for each setting (orch show-config --origin);
+ORCH_CONNECT_SECONDS (2) for an engine's first answer, ORCH_ENGINE_AWAY_SECONDS (300) for one that went away during
+a run; on GitHub
 GITHUB_ACTIONS, GITHUB_STEP_SUMMARY, RUNNER_TEMP; for --shard auto CI_NODE_INDEX and CI_NODE_TOTAL (from 1),
 BUILDKITE_PARALLEL_JOB and _COUNT, STRATEGY_JOB_INDEX and STRATEGY_JOB_TOTAL (from 0).""",
 }

@@ -138,7 +138,7 @@ def _predict(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> Pr
 
 def _prediction_lines(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> list[str]:
     from orchestrator.reports.packing import packing_lines
-    from orchestrator.reports.text import format_duration, format_ratio, plural
+    from orchestrator.reports.text import format_ratio, format_seconds, plural
 
     predicted = _predict(plan, budget, startup)
     bound, bound_seconds = predicted.lower_bound
@@ -148,10 +148,10 @@ def _prediction_lines(plan: Sequence[Assignment], budget: Budget, startup: Start
         "",
         (
             f"{plural(len(plan), 'test')}, {len(plan) - predicted.unknown} with history;"
-            f" predicted {format_duration(predicted.makespan_seconds)},"
-            f" one at a time {format_duration(predicted.test_seconds)}"
+            f" predicted {format_seconds(predicted.makespan_seconds)},"
+            f" one at a time {format_seconds(predicted.test_seconds)}"
         ),
-        f"no schedule is shorter than {format_duration(bound_seconds)} ({_BOUNDS[bound]})",
+        f"no schedule is shorter than {format_seconds(bound_seconds)} ({_BOUNDS[bound]})",
     ]
     if predicted.bound_by is not None:
         used = ", ".join(
@@ -161,7 +161,7 @@ def _prediction_lines(plan: Sequence[Assignment], budget: Budget, startup: Start
     else:
         lines.append("nothing has to wait: no resource limits it")
     lines.append(
-        f"start-up counted: {plural(fresh, 'container')} of {format_duration(startup.seconds)} ({startup.source})"
+        f"start-up counted: {plural(fresh, 'container')} of {format_seconds(startup.seconds)} ({startup.source})"
     )
     if predicted.unknown:
         lines.append(f"{plural(predicted.unknown, 'test')} without history counted with the whole timeout")

@@ -69,6 +69,24 @@ def flaky_tests(
     return tuple(sorted(result, key=lambda test: str(test.test_id)))
 
 
+def always_failing(
+    db: Database, *, since: datetime | None, until: datetime | None = None
+) -> tuple[tuple[TestId, int], ...]:
+    """Tests that failed in all of several attempts in [since, until), by name, with their number."""
+    window = _window(since, until)
+    number = sa.func.count().label("number")
+    failing = sa.select(attempts.c.test_id, number).where(NOT_PASSED, *window).group_by(attempts.c.test_id)
+    passed = sa.select(sa.literal(1)).where(
+        attempts.c.test_id == tests.c.id, attempts.c.outcome == _PASSED, *window
+    )
+    some = failing.having(number > 1).subquery()
+    query = sa.select(some).join(tests, tests.c.id == some.c.test_id).where(~passed.correlate(tests).exists())
+    with db.reading() as connection:
+        known = names_of_tests(connection, db.scope(connection))
+        found = [(known[key], int(times)) for key, times in connection.execute(query) if key in known]
+    return tuple(sorted(found, key=lambda one: str(one[0])))
+
+
 def _window(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:
     conditions = [attempts.c.outcome != outcome for outcome in UNJUDGED]
     if since is not None:

@@ -31,7 +31,7 @@ LOOK_BACK = 25
 SILENT = (Outcome.INFRA.value, Outcome.INTERRUPTED.value)
 """These say nothing about a test."""
 _NEWEST = f"""
-    SELECT outcome, test_seconds, cpu_seconds, memory_peak_bytes FROM attempts
+    SELECT outcome, test_seconds, cpu_seconds, memory_peak_bytes, limit_memory_bytes FROM attempts
     WHERE test_id = ? AND started_at >= ? AND outcome NOT IN {SILENT} ORDER BY started_at DESC LIMIT {LOOK_BACK}
 """  # noqa: S608 - constants
 STARTUPS = """
@@ -90,7 +90,8 @@ def _glance(path: Path, read: Callable[[sqlite3.Connection], T], *, absent: T) -
 
 
 def summary(newest: Sequence[Any]) -> History | None:
-    """p95 over the last 20 passed attempts of rows (outcome, test_seconds, cpu_seconds, memory_peak_bytes, ...),
+    """p95 over the last 20 passed attempts of rows (outcome, test_seconds, cpu_seconds, memory_peak_bytes,
+    limit_memory_bytes, ...),
     newest first; None: none passed.
     """
     passed = [row for row in newest if row[0] == Outcome.PASSED.value][:LAST_PASSES]
@@ -105,4 +106,5 @@ def summary(newest: Sequence[Any]) -> History | None:
         memory_bytes_p95=percentile(memory, 0.95) if memory else None,
         cpus_p95=percentile(cpus, 0.95) if cpus else None,
         last_outcome=Outcome(newest[0][0]),
+        memory_refused_bytes=max([row[4] for row in newest if row[0] == Outcome.OOM.value], default=None),
     )

@@ -27,6 +27,7 @@ def _newest(since: datetime) -> sa.Select[Any]:
             attempts.c.test_seconds,
             attempts.c.cpu_seconds,
             attempts.c.memory_peak_bytes,
+            attempts.c.limit_memory_bytes,
             attempts.c.started_at,
         )
         .where(attempts.c.test_id == sa.bindparam("test_id"), attempts.c.started_at >= since)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.database.compare import diff_runs as diff_runs
     from orchestrator.database.deciding import first_attempts as first_attempts
     from orchestrator.database.export import export_run as export_run
-    from orchestrator.database.flaky import flaky_tests as flaky_tests
+    from orchestrator.database.flaky import always_failing as always_failing, flaky_tests as flaky_tests
     from orchestrator.database.loading import (
         failed_tests as failed_tests,
         find_run as find_run,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "always_failing": "flaky",
     "broken_budgets": "broken",
     "database_size": "sizes",
     "diff_runs": "compare",

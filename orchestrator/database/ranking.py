@@ -191,6 +191,7 @@ def _offender(row: sa.RowMapping, *, rank: int, by: Resource, ranked: _Ranked, r
         outcome=Outcome(row["outcome"]),
         memory_peak_bytes=row["memory_peak_bytes"],
         memory_peak_is_upper_bound=row["memory_peak_is_upper_bound"],
+        memory_floor_bytes=row["memory_floor_bytes"],
         limit_memory_bytes=row["limit_memory_bytes"],
         memory_ratio=row["memory_ratio"],
         cpu_seconds=row["cpu_seconds"],

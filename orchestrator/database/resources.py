@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.projects import tests_of
-from orchestrator.database.schema import DAILY_FIGURES, attempts
+from orchestrator.database.schema import DAILY_FIGURES, attempts, fact_sheets
 from orchestrator.model import Outcome
 from orchestrator.model_reports import Resource
 
@@ -23,13 +23,19 @@ MEMORY: sa.ColumnElement[Any] = sa.case(
 )
 """What a test itself needed, where that is known: an upper bound is no figure, and outranks none."""
 MEMORY_RATIO = sa.cast(MEMORY, sa.Double) / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
+_BOUNDED_PIDS = sa.select(fact_sheets.c.id).where(
+    sa.cast(fact_sheets.c.facts, sa.Text).like('%"upper_bounds": [%"pids_peak"%')
+)
+"""Of attempts whose peak of tasks is only a bound, as starting the container took more: it ranks nobody. There are
+a few dozen sheets of facts.
+"""
 EXPRESSIONS: Mapping[Resource, sa.ColumnElement[Any]] = {
     Resource.MEMORY: MEMORY,
     Resource.CPU: attempts.c.cpu_seconds,
     Resource.DURATION: attempts.c.test_seconds,
     Resource.MEMORY_RATIO: MEMORY_RATIO,
     Resource.TIME_RATIO: attempts.c.test_seconds / sa.func.nullif(attempts.c.limit_timeout_seconds, 0),
-    Resource.PIDS: attempts.c.pids_peak,
+    Resource.PIDS: sa.case((attempts.c.usage_sheet_id.in_(_BOUNDED_PIDS), sa.null()), else_=attempts.c.pids_peak),
     Resource.THROTTLED: attempts.c.throttled_seconds,
     Resource.ANON: attempts.c.anon_peak_bytes,
     Resource.SHMEM: attempts.c.shmem_peak_bytes,

@@ -31,6 +31,8 @@ exec </dev/null >/dev/null 2>&1
 cd / || exit 125
 server='' request='' prepare='' # processes that tests are forked from; what they are asked for the next test, and
 # whether they have to get ready for it first
+# Writable places that belong to the tests' user, their modes in octal, and what can be seen of these.
+own_places='' modes='' first_seen=unknown
 
 newline='
 '
@@ -87,17 +89,18 @@ readable $ORCH_NEXT_COUNTERS
 next_counters=$files
 
 # A busybox may be built to start what is part of it from its own file, which here is the agent's: a test would be as
-# closed as the agent, also to itself. Such a one is given the path of the program.
+# closed as the agent, also to itself. Such a one has the test started by the ordinary file.
 applets=
-[ "$(command -v tr)" != tr ] || applets=yes
-find_program() {
-    program=$1
-    case $1 in */*) return ;; esac
+if [ "$(command -v tr)" = tr ]; then
     IFS=:
     for folder in $PATH; do
-        if [ -x "$folder/$1" ]; then program=$folder/$1 && break; fi
+        if [ -r "$folder/busybox" ]; then applets=$folder/busybox && break; fi
     done
     unset IFS
+fi
+is_applet() {
+    case $1 in */*) return 1 ;; esac
+    [ -n "$applets" ] && [ "$(command -v "$1")" = "$1" ]
 }
 
 mark() { printf '\n%s %s\n' "$nonce" "$1"; }
@@ -236,6 +239,58 @@ list_place() {
 "
 }
 
+# Notes the modes of the writable places that the tests' user could change. One fork, before the first test of several.
+note_modes() {
+    for spot in $writable; do
+        # shellcheck disable=SC3067 # dash, ash and bash have it
+        if [ -O "$spot" ]; then own_places="$own_places $spot"; fi
+    done
+    # shellcheck disable=SC2016 # expanded by eval
+    [ -z "$own_places" ] || try 'modes=$(exec stat -c %n=%a $own_places 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-)'
+    see_modes
+    first_seen=$seen
+}
+
+# Sets $seen to what can be seen of those modes without a fork; orch sees the rest from outside, if it is root.
+see_modes() {
+    seen=
+    for spot in $own_places; do
+        seen="$seen $spot="
+        [ -r "$spot" ] && seen=${seen}r
+        [ -w "$spot" ] && seen=${seen}w
+        [ -x "$spot" ] && seen=${seen}x
+        # shellcheck disable=SC3065 # as above
+        [ -k "$spot" ] && seen=${seen}t
+        [ -g "$spot" ] && seen=${seen}g
+        [ -u "$spot" ] && seen=${seen}u
+    done
+}
+
+# True if those modes are as they were before the first test.
+has_modes() {
+    [ -n "$own_places" ] || return 0
+    see_modes
+    [ "$seen" = "$first_seen" ]
+}
+
+# Gives the places their modes back, for what is in them to be listed and removed, and adds to $record which had
+# others. False: they could not be set back.
+restore_modes() {
+    if has_modes; then return 0; fi
+    changed=
+    for entry in $seen; do
+        case " $first_seen " in *" $entry "*) ;; *) changed="$changed ${entry%=*}" ;; esac
+    done
+    record="${record}modes$changed
+"
+    for entry in $modes; do
+        case "$changed " in *" ${entry%=*} "*) try "helper chmod ${entry##*=} ${entry%=*}" ;; esac
+    done
+    if has_modes; then return 0; fi
+    dirty modes
+    return 1
+}
+
 # True if the writable places hold nothing and nobody made a System V object; no fork, and no listing.
 is_empty() {
     # shellcheck disable=SC2086
@@ -371,7 +426,9 @@ launch() {
         environment
         own
         unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
-        if [ -n "$applets" ]; then find_program "$1" && shift && set -- "$program" "$@"; fi
+        if is_applet "$1"; then set -- "$applets" "$@"; fi
+        # opened anew: flags such as O_NONBLOCK, and locks, belong to an open file, and would be the next test's too
+        [ "$place" = - ] || exec >/proc/self/fd/8 2>/proc/self/fd/9 8>&1 9>&2
         exec "$@" >&8 2>&9 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-
     )
     code=$?
@@ -418,12 +475,27 @@ ask_server() {
     [ -n "$server" ] || return 1
     printf '%s\n' "$line" >&5
     how=' forked' code=137
-    if ! IFS= read -r line <&6; then server='' && return 0; fi
-    jobs # reaps what the test has left to us
+    # What the test orphans is ours to reap, or the dead fill the pids limit: a shell does so while it waits for a child,
+    # and not while it reads, which a signal with a trap ends.
+    trap : CHLD
+    until IFS= read -r line <&6; do
+        if serves; then continue; fi
+        trap - CHLD
+        server=''
+        return 0
+    done
+    trap - CHLD
+    jobs
     server=${line%%:*}
     server=${server#* }
     if [ "${line%% *}" != exit ]; then how=" refused ${line#*: }" && return 1; fi
     code=${server%% *} server=${server#* }
+}
+
+# Reaps. True if the server, where there is one, has not ended.
+serves() {
+    jobs
+    [ -z "$server" ] || [ -d "/proc/${server%% *}" ]
 }
 
 # Waits for orch's word: once a server is ready until what it has charged is known, after a cleaning until orch has set
@@ -449,6 +521,7 @@ expect_order() {
 orch_test() {
     turn=$1 keep=$2 folder=$3 record=$held measured=$next_counters how=''
     shift 3
+    [ "$keep$first_seen" != keepunknown ] || note_modes
     [ "$turn" != first ] || measured=$all_counters
     if [ -n "$prepare" ]; then
         prepare=''
@@ -464,11 +537,15 @@ orch_test() {
     ask_server || launch "$@"
     record=
     end_leftovers
-    left=$record record="code $code$how
+    if [ -n "$server" ] && [ -z "$record" ]; then
+        # shellcheck disable=SC2086 # one word for each
+        if serves; then kill -CONT $server; else dirty 'the process that tests are forked from, which has ended'; fi
+    fi
+    left=$record record="code $code${server:+ [$server]}$how
 "
     counters "$measured" # before the listing, which is no work of the test
     mark end >&9
-    if [ -z "$left" ] && is_empty; then
+    if [ -z "$left" ] && has_modes && is_empty; then
         # all at once: what reads it is woken once
         printf '\n%s end\n%s\n%s rest\n\n%s list\n\n%s tar\n\n%s reset\n\n%s over\n' \
             "$nonce" "$record" "$nonce" "$nonce" "$nonce" "$nonce" "$nonce" >&8
@@ -477,6 +554,7 @@ orch_test() {
     fi
     printf '\n%s end\n%s\n%s rest\n' "$nonce" "$record" "$nonce" >&8
     record=$left
+    restore_modes || left=$record
     list_left
     printf '%s\n%s list\n' "$record" "$nonce" >&8
     send_outputs

@@ -201,6 +201,8 @@ def _of_engine(asked: ContainerSpec, effective: Effective, info: EngineInfo) -> 
     if not podman and effective.tmpfs is not None:
         yield from _tmpfs(asked.tmpfs, effective.tmpfs)
     yield from _closed(effective)
+    for target in sorted(effective.volumes - asked.volumes):
+        yield f"nobody asked for a volume at {target}, by the engine's inspect"
     for word in effective.beyond:
         yield f"nobody asked for {word}, by the engine's inspect"
 

@@ -58,6 +58,8 @@ class ContainerSpec:
     cgroup_parent: str | None = None
     stdin_open: bool = True
     tty: bool = False
+    volumes: frozenset[str] = frozenset()
+    """Folders that the image declares as volumes: the engine makes an empty one at each, and none is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,8 @@ class Effective:
     """Whether one is run."""
     restart: str | None = None
     cgroup_parent: str | None = None
+    volumes: frozenset[str] = frozenset()
+    """Where volumes without a name of their own are mounted, which is what an image's declaration makes."""
     beyond: tuple[str, ...] = ()
     """Settings that orch never asks for, and that are not at their neutral value (see `inspected`)."""
 
@@ -248,6 +252,12 @@ class ImageEngine(Protocol):
 
     def image_labels(self, image_id: str) -> Mapping[str, str]:
         """Its labels."""
+
+    def image_env(self, image_id: str) -> tuple[str, ...]:
+        """Variables that its containers have, as `NAME=value`."""
+
+    def image_volumes(self, image_id: str) -> frozenset[str]:
+        """Folders that it declares as volumes."""
 
     def pull(self, reference: str, timeout_seconds: float) -> str:
         """Pull; the ID. ImageError where no registry answers or has it."""

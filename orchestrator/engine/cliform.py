@@ -38,7 +38,16 @@ def run_words(
     words += ["--memory", str(spec.memory_bytes), "--memory-swap", str(spec.memory_bytes)]
     words += ["--cpus", f"{spec.cpus:g}", "--pids-limit", str(spec.pids)]
     words += ["--ulimit", f"nofile={spec.nofile}:{spec.nofile}", "--ulimit", "core=0:0"]
-    words += ["--shm-size", str(spec.shm_bytes), "--ipc", "private", "--log-driver", "none"]
+    words += [
+        "--shm-size",
+        str(spec.shm_bytes),
+        "--ipc",
+        "private",
+        "--cgroupns",
+        "private",
+        "--log-driver",
+        "none",
+    ]
     words += [word for path, options in spec.tmpfs.items() for word in ("--tmpfs", f"{path}:{options}")]
     for mount in spec.mounts:
         flags = ",readonly" if mount.read_only else ""

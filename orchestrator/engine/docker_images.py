@@ -65,6 +65,14 @@ class DockerImages(ABC):
         """Its labels."""
         return (self._image("inspecting image", image_id).get("Config") or {}).get("Labels") or {}
 
+    def image_env(self, image_id: str) -> tuple[str, ...]:
+        """Variables that its containers have, as `NAME=value`."""
+        return tuple((self._image("inspecting image", image_id).get("Config") or {}).get("Env") or ())
+
+    def image_volumes(self, image_id: str) -> frozenset[str]:
+        """Folders that it declares as volumes."""
+        return frozenset((self._image("inspecting image", image_id).get("Config") or {}).get("Volumes") or ())
+
     def pull(self, reference: str, timeout_seconds: float) -> str:
         """Pull; the ID."""
         deadline = time.monotonic() + timeout_seconds

@@ -70,6 +70,16 @@ class FakeImages:
         """Its labels."""
         return dict(self._images[self._id_of(image_id)].labels)
 
+    def image_env(self, image_id: str) -> tuple[str, ...]:
+        """None: those of its containers are the request's."""
+        self._id_of(image_id)
+        return ()
+
+    def image_volumes(self, image_id: str) -> frozenset[str]:
+        """None."""
+        self._id_of(image_id)
+        return frozenset()
+
     def pull(self, reference: str, timeout_seconds: float) -> str:  # noqa: ARG002 - the Protocol's
         """An image from `registry`; ImageError if it is not there."""
         if reference not in self.registry:

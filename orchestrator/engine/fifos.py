@@ -7,6 +7,7 @@ user in and nobody else.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import shutil
@@ -36,6 +37,8 @@ class FifoChannel:
         self._turn = 0
         self._ready: list[int] = []
         self._poll = select.poll()
+        self._sizes: dict[int, int] = {}
+        """What the kernel keeps for each stream of ours; who writes to one may change that."""
         made = False
         try:
             folder.mkdir(parents=True, mode=0o700)
@@ -56,6 +59,7 @@ class FifoChannel:
         for name, stream in (("out", "stdout"), ("err", "stderr")):
             descriptor = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._inputs[descriptor] = stream
+            self._sizes[descriptor] = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
             self._poll.register(descriptor, select.POLLIN)
         for name in _ORDERS:
             descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -109,6 +113,13 @@ class FifoChannel:
                 os.close(descriptor)
             return stream, data
         return None
+
+    @property
+    def resized(self) -> bool:
+        """A test has changed how much can be written before somebody reads."""
+        return any(
+            fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) != self._sizes[descriptor] for descriptor in self._inputs
+        )
 
     def close(self) -> None:
         """Close our ends and remove the folder."""

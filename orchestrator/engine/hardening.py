@@ -25,6 +25,8 @@ USER = "1001:1001"
 PROJECT_DIR = "/work"
 """Where a test sees its project; also its working directory."""
 OUTPUT_DIR = "/output"
+WRITABLE = ("/tmp", OUTPUT_DIR, "/dev/shm", "/dev/mqueue")  # noqa: S108 - inside the container
+"""Folders where a test may write; there are no others."""
 STREAMS_DIR = "/run/orch"
 HOSTNAME = "orch"
 BASE_ENV: Mapping[str, str] = {
@@ -72,6 +74,7 @@ def container_spec(
     labels: Mapping[str, str],
     streams_dir: Path | None,
     cgroup_parent: str | None,
+    volumes: frozenset[str] = frozenset(),
 ) -> ContainerSpec:
     """Settings of one slot. `streams_dir`: the folder of its FIFOs, None: the engine's attach call."""
     place = "-" if streams_dir is None else STREAMS_DIR
@@ -83,6 +86,7 @@ def container_spec(
     return ContainerSpec(
         name=name,
         image_id=image_id,
+        volumes=volumes,
         entrypoint=(ORDINARY_SHELL,),
         argv=("-c", START, agent_text(), place),
         env={

@@ -123,7 +123,8 @@ def effective(reply: Mapping[str, Any], *, podman: bool) -> Effective:
         health_check=_health_check(config),
         restart=(host.get("RestartPolicy") or {}).get("Name") or None,
         cgroup_parent=host.get("CgroupParent"),
-        beyond=(*_beyond(host, podman=podman), *_volumes(reply, options)),
+        volumes=frozenset(one["Destination"] for one in reply.get("Mounts") or () if _is_anonymous(one)),
+        beyond=(*_beyond(host, podman=podman), *_more(reply, options)),
     )
 
 
@@ -178,10 +179,16 @@ def _beyond(host: Mapping[str, Any], *, podman: bool) -> Iterator[str]:
         yield f"{key} {value}"[:LONGEST]
 
 
-def _volumes(reply: Mapping[str, Any], options: list[str]) -> Iterator[str]:
-    """Mounts that are no bind of a host path and no tmpfs, and options of security that orch does not know."""
+def _is_anonymous(mount: Mapping[str, Any]) -> bool:
+    """Whether it is a volume that the engine made up a name for."""
+    name = str(mount.get("Name", ""))
+    return mount.get("Type") == "volume" and len(name) == 64 and set(name) <= set("0123456789abcdef")
+
+
+def _more(reply: Mapping[str, Any], options: list[str]) -> Iterator[str]:
+    """Mounts of another kind than orch asks for or an image declares, and unknown options of security."""
     for one in reply.get("Mounts") or ():
-        if one.get("Type") not in ("bind", "tmpfs"):
+        if one.get("Type") not in ("bind", "tmpfs") and not _is_anonymous(one):
             yield f"{one.get('Type')} {one.get('Name')} at {one.get('Destination')}"[:LONGEST]
     for option in options:
         if not option.startswith(("seccomp=", "no-new-privileges")):

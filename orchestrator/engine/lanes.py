@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from orchestrator.engine import preload
 from orchestrator.engine.attest import attest, limited
 from orchestrator.engine.presence import DISTURBANCES, ENGINE_DOES
 from orchestrator.engine.slot import Watch
@@ -56,7 +57,8 @@ PREPARE_BYTES = 64 << 20
 LIMIT_STEP_BYTES = 1 << 20
 LIMIT_SLACK_BYTES = 4 << 20
 """A limit that is no more above what it should be stays: setting one takes the engine 50 ms."""
-SIGNALLED = "its container is not used again: a signal that was meant for it may have met the next test"
+NOT_AGAIN = "its container is not used again"
+SIGNALLED = f"{NOT_AGAIN}: a signal that was meant for it may have met the next test"
 HIDING_SHARE = 1 / 8
 """Of the memory limit: a test that needed more than this ends its container where its peak cannot be set back, so
 that the bound of those after it is never near a limit.
@@ -88,6 +90,9 @@ class Flight:
     """Why its container is not used again, although the agent waits for another test."""
     agent_before: Counters = NOT_READ
     """What the agent read before it, where that was after another test."""
+    witnessed: bool = False
+    """The first process that the agent forks from its release on is its own."""
+    kernel_exit_code: int | None = None
     agent_after: Counters = NOT_READ
 
 
@@ -314,11 +319,25 @@ class LocalLane:
             self._begin(held, assignment, keep=keep)
         if held.slot.prepares(assignment):
             self._limit(held, room_bytes=PREPARE_BYTES)
+        # before the first of several the agent has the modes of writable places read, by a program
+        witnessed = not (keep and held.position == 0) and self._witnessed(held, assignment)
         reading = held.slot.release(assignment, folder=folder, keep=keep, first=first)
         if not held.slot.has_agent:
             held.meter.begin(held.slot.container_id or "", assignment.key, running=True)
             held.meter.begin_waits(assignment.profile.limits.cpus)
-        return self._in_flight(held, assignment, reading, keep=keep, first=first)
+        flight = self._in_flight(held, assignment, reading, keep=keep, first=first)
+        flight.witnessed = witnessed
+        return flight
+
+    @staticmethod
+    def _witnessed(held: Held, assignment: Assignment) -> bool:
+        """Have the kernel's word on the test that is let in now. Not on one that may be forked from a server: its
+        parent is another process.
+        """
+        if held.witness is None or preload.plan(assignment) is not None:
+            return False
+        held.witness.begin()
+        return True
 
     @staticmethod
     def _begin(held: Held, assignment: Assignment, *, keep: bool) -> None:
@@ -425,6 +444,8 @@ class LocalLane:
     def _follow(self, held: Held, flight: Flight, following: _Following) -> None:
         """The test's processes are gone and the agent has read its counters: look from outside too."""
         flight.followed = self._announced is not None and self._announced.told
+        if flight.witnessed and held.witness is not None:
+            flight.kernel_exit_code = held.witness.exit_code(flight.reading.exit_code)
         self._look(held, flight)
         held.agent_read = flight.agent_after = agent_counters(flight.reading.counters)
         if not flight.keep or flight.reading.exit_code != 0:
@@ -436,11 +457,13 @@ class LocalLane:
         announced, self._announced = self._announced, None
         if announced is None:
             return
+        witnessed = not announced.told and self._witnessed(held, announced.assignment)
         if not announced.told:
             held.slot.let_in(announced.line)
         following_one = self._in_flight(
             held, announced.assignment, announced.reading, keep=announced.keep, first=False
         )
+        following_one.witnessed = witnessed
         following_one.overlapped = flight.followed
         self._flight = following_one
 
@@ -462,11 +485,13 @@ class LocalLane:
         if held.turns and flight.after is None:
             flight.after = held.look = held.meter.look_between()
 
-    @staticmethod
-    def _doubt(held: Held, flight: Flight) -> str | None:
+    def _doubt(self, held: Held, flight: Flight) -> str | None:
         """Why the container may not be used again, as far as can be seen from outside."""
-        if held.guard is None or not held.guard.unchanged:
-            return "its container is not used again: limits, priority or affinity of process 1 have changed"
+        changed = None if held.guard is None else held.guard.changed(flight.reading.serving)
+        if changed is None and held.slot.resized:
+            changed = "the size of its streams' buffers"
+        if changed is not None:
+            return f"{NOT_AGAIN}: the test changed {changed}{self._or_the_next(flight)}"
         charged = flight.agent_after.memory_bytes
         if charged is None:
             return None
@@ -476,7 +501,22 @@ class LocalLane:
             held.floor_bytes = charged
         if charged - held.floor_bytes <= FLOOR_SHARE * held.profile.limits.memory_bytes:
             return None
-        return f"its container is not used again: {charged} bytes stay charged to it between tests"
+        return f"{NOT_AGAIN}: {charged} bytes stay charged to it between tests"
+
+    def _or_the_next(self, flight: Flight) -> str:
+        """Who else it may have been: we look when the next test may run already."""
+        following = self._flight.assignment if self._flight is not None else None
+        if following is None and flight.followed and self._announced is not None:
+            following = self._announced.assignment
+        return "" if following is None else f" (unless {following.test.id} did, which had begun)"
+
+    def _doubt_of_places(self, held: Held, flight: Flight) -> str | None:
+        """The same of the writable places, once the agent has set back what it found."""
+        changed = () if held.guard is None else held.guard.changed_places()
+        if not changed:
+            return None
+        places = ", ".join(changed)
+        return f"{NOT_AGAIN}: the test changed the mode or attributes of {places}{self._or_the_next(flight)}"
 
     @staticmethod
     def _hides_others(held: Held, flight: Flight) -> bool:
@@ -497,6 +537,8 @@ class LocalLane:
         self._last_seconds = math.inf if run is None else run.test_seconds
         seen.kept = bool(clean and flight is not None and flight.keep and seen.failure is None)
         seen.kept = seen.kept and held.guard is not None and held.guard.alive
+        if seen.kept and flight is not None and flight.doubt is None:
+            flight.doubt = self._doubt_of_places(held, flight)
         try:
             if run is not None and not seen.kept:
                 held.slot.dismiss()
@@ -508,7 +550,7 @@ class LocalLane:
         except EngineError as error:
             seen.failure = error.message
         if run is not None:
-            seen.failure = seen.failure or self._interference(held, flight, run, kept=seen.kept)
+            seen.failure = seen.failure or self._interference(held, flight, run, seen)
             seen.kept = seen.kept and seen.failure is None
         if held.attestation is None and held.inspection is not None:
             held.attestation = attest(
@@ -526,12 +568,12 @@ class LocalLane:
             self._drop()
             seen.leaked = held.slot.leaked
 
-    def _interference(self, held: Held, flight: Flight | None, run: SlotRun, *, kept: bool) -> str | None:
+    def _interference(self, held: Held, flight: Flight | None, run: SlotRun, seen: Seen) -> str | None:
         """Why nothing is known of the test although engine and agent have answered: the engine was ended while its
         container was there, and what it says of that now is no witness; or somebody else laid hands on it.
         """
-        presence = self._executor.presence
-        odd = not kept and (run.record is None or not held.slot.has_agent)
+        presence, kept = self._executor.presence, seen.kept
+        odd = not kept and not _as_expected(held, run, seen.state)
         kind = presence.disturbance(
             held.slot.container_id or "",
             ending=run.timed_out or run.interrupted,
@@ -591,6 +633,8 @@ class LocalLane:
             if flight is not None:
                 flight.agent_before, flight.look = held.agent_read, held.look
                 flight.overlapped = False
+            if flight is not None and flight.witnessed and held.witness is not None:
+                held.witness.begin()  # the cleaning took programs
             held.slot.go()
         if flight is not None:
             flight.reading.restart()
@@ -636,13 +680,29 @@ class LocalLane:
             attestation=seen.attestation,
             slot=_slot_use(flight, run),
             kept=seen.kept,
+            kernel_exit_code=flight.kernel_exit_code if flight is not None else None,
             cpu_waited_seconds=seen.waited_seconds,
             starved=seen.starved,
         )
 
 
+def _as_expected(held: Held, run: SlotRun, state: EngineState | None) -> bool:
+    """Both witnesses name the same exit code; the only one, where there is no agent, one that is no signal's."""
+    if state is None or state.exit_code is None:
+        return False
+    if not held.slot.has_agent:
+        return state.exit_code < 128
+    return run.record is not None and state.exit_code == run.record.exit_code
+
+
 def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:
     if flight is None:
         return SlotUse()
-    launch, note = run.launch if run else (Launch.PROCESS, None)
-    return SlotUse(position=flight.position, launch=launch, note=note or flight.doubt)
+    launch, refusal = run.launch if run else (Launch.PROCESS, None)
+    notes = [refusal, flight.doubt]
+    record = None if run is None else run.record
+    if record is not None and record.dirty:
+        notes.append(f"{NOT_AGAIN}: what could not be set back: {', '.join(record.dirty)}")
+    elif record is not None and record.modes:
+        notes.append(f"the test changed the mode of {' and '.join(record.modes)}, which was set back")
+    return SlotUse(position=flight.position, launch=launch, note="; ".join(filter(None, notes)) or None)

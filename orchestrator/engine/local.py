@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine import hardening, labels
 from orchestrator.engine.agent_shell import prepared_image
+from orchestrator.engine.exit_witness import ExitWitness
 from orchestrator.engine.guard import Guard
 from orchestrator.engine.lanes import LocalLane
 from orchestrator.engine.meter import Meter
@@ -64,10 +65,12 @@ class Held:
     """The engine's, when it was opened."""
     frozen: bool = False
     """Somebody had stopped it by its cgroup's freezer."""
+    witness: ExitWitness | None = None
+    """None: the kernel's events cannot be heard here."""
     guard: Guard | None = None
     """None: it takes one test only."""
     inspection: Inspection | None = None
-    """While it was waiting for its first test, where it is to take several."""
+    """While it was waiting for its first test, where the engine is on this machine."""
     view: KernelView | None = None
     """Of process 1, while it was waiting for its first test."""
     attestation: Attestation | None = None
@@ -130,6 +133,8 @@ class LocalExecutor:
         self._fifos = can_share_fifos(engine.info)
         self._lock = threading.Lock()
         self._shell_less: set[str] = set()
+        self._volumes: dict[str, frozenset[str]] = {}
+        """Image ID -> folders that it declares as volumes."""
         self.tally = Tally()
         self.calibrations: Mapping[str, Calibration] = {}
         """Image ID -> what a test that does nothing costs in it; figures are corrected by it."""
@@ -222,8 +227,10 @@ class LocalExecutor:
             self.count(created=1)
             if held.slot.has_agent:
                 held.view = meter.view(held.slot.container_id or "")
-            if self.reusable(held, assignment):
+            if held.slot.has_agent and self._fifos:
                 held.inspection = self.engine.inspect(held.slot.container_id or "")
+                held.witness = _witness(held.inspection)
+            if held.inspection is not None and self.reusable(held, assignment):
                 held.guard = _guard(held.inspection)
         except BaseException:
             self.close_slot(held)
@@ -232,10 +239,10 @@ class LocalExecutor:
 
     def reusable(self, held: Held, assignment: Assignment) -> bool:
         """Whether the container may take another test after this one. Only on this machine: elsewhere nobody
-        sees what a test has done to the agent.
+        sees what a test has done to the agent. Nor where the image declares volumes: nobody empties these.
         """
         wanted = assignment.profile.reuse > 1 and assignment.attempt == 1
-        return wanted and self._fifos and held.slot.has_agent
+        return wanted and self._fifos and held.slot.has_agent and not held.slot.spec.volumes
 
     def _slot(self, spec: ContainerSpec, assignment: Assignment, streams_dir: Path | None) -> Slot:
         if spec.image_id in self._shell_less:
@@ -252,11 +259,15 @@ class LocalExecutor:
     ) -> ContainerSpec:
         """The settings of an assignment's container."""
         name = labels.container_name(assignment) + ("-spare" if spare else "")
+        image_id = self._images[assignment.profile.image]
+        if image_id not in self._volumes:
+            self._volumes[image_id] = self.engine.image_volumes(image_id)
         return hardening.container_spec(
             assignment.profile,
             self._around,
             name=name,
-            image_id=self._images[assignment.profile.image],
+            image_id=image_id,
+            volumes=self._volumes[image_id],
             labels=labels.labels_of(assignment, self._owner, name),
             streams_dir=streams_dir,
             cgroup_parent=cgroup_parent,
@@ -278,6 +289,8 @@ class LocalExecutor:
             held.meter.close()
             if held.guard is not None:
                 held.guard.close()
+            if held.witness is not None:
+                held.witness.close()
 
     def count(self, *, expected: int = 0, created: int = 0, removed: int = 0) -> None:
         """Keep the ledger."""
@@ -287,9 +300,17 @@ class LocalExecutor:
             self.tally.removed += removed
 
 
+def _witness(inspection: Inspection) -> ExitWitness | None:
+    """None: this kernel, or this user, cannot hear of processes that end."""
+    try:
+        return None if inspection.pid is None else ExitWitness(inspection.pid)
+    except OSError:
+        return None
+
+
 def _guard(inspection: Inspection) -> Guard | None:
     """None: it cannot be watched from here, so that it takes one test only."""
     try:
-        return None if inspection.pid is None else Guard(inspection.pid)
+        return None if inspection.pid is None else Guard(inspection.pid, hardening.WRITABLE)
     except (OSError, AttributeError):  # a kernel without pidfd
         return None

@@ -208,6 +208,7 @@ class Server:
         self._why_not = why_not
         self._streams = streams
         self._inherited = frozenset(map(int, os.listdir("/proc/self/fd")))
+        self._own_state = inherited_state()
         self._templates: dict[str, tuple[int, Channel]] = {}
         self._refused: dict[str, str] = {}
         self._start_only: set[str] = set()
@@ -239,9 +240,7 @@ class Server:
             raise RefusedError(self._refused[folder])
         if folder in self._start_only and request["collect"]:
             request = {**request, "collect": False}
-        if folder not in self._templates:
-            self._start(folder, request)
-        _, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
+        channel = self._template_of(folder, request)
         with contextlib.suppress(OSError):  # it has ended: there will be no answer
             channel.write(f"{PREPARE} {json.dumps(request)}" if preparing else json.dumps(request))
         word, _, rest = (channel.read() or "lost").partition(" ")
@@ -260,6 +259,15 @@ class Server:
         self._refused[folder] = rest
         raise RefusedError(rest)
 
+    def _template_of(self, folder: str, request: Request) -> Channel:
+        """Where to ask it; it is started if there is none, or none any more: an earlier test has ended it."""
+        if folder in self._templates and os.waitpid(self._templates[folder][0], os.WNOHANG)[0]:
+            self._templates.pop(folder)[1].close()
+        if folder not in self._templates:
+            self._start(folder, request)
+        _, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
+        return channel
+
     def _start(self, folder: str, request: Request) -> None:
         while len(self._templates) >= MAX_TEMPLATES:
             self._end(next(iter(self._templates)))
@@ -276,7 +284,7 @@ class Server:
         if pid == 0:
             for channel in (self._agent, ours, *(channel for _, channel in self._templates.values())):
                 channel.close()
-            end_process(Template(theirs, self._streams, self._inherited, request).run)
+            end_process(Template(theirs, self._streams, self._inherited, self._own_state, request).run)
         theirs.close()
         self._templates[folder] = pid, ours
 
@@ -292,9 +300,17 @@ class Template:
     """A pytest that is configured for one folder and waits, and the tests forked from it."""
 
     def __init__(
-        self, channel: Channel, streams: tuple[int, int], known: frozenset[int], request: Request
+        self,
+        channel: Channel,
+        streams: tuple[int, int],
+        known: frozenset[int],
+        state: dict[str, Any],
+        request: Request,
     ) -> None:
-        """`known`: descriptors that are not pytest's. `request`: the first, whose words it is configured with."""
+        """`known`: descriptors that are not pytest's. `state`: the server's, as by `inherited_state`. `request`:
+        the first, whose words it is configured with.
+        """
+        self._servers_state = state
         self._channel = channel
         self._known = known | set(channel.descriptors)
         self._streams = streams
@@ -303,6 +319,7 @@ class Template:
         self._stand_ins: tuple[int, int] = (-1, -1)
         self._shared: list[tuple[int, str]] = []
         self._compiled = Compiled()
+        self._shared_memory = shared_memory()
 
     def run(self) -> int:
         """Configure and serve; in a test: its exit code."""
@@ -357,9 +374,8 @@ class Template:
             try:
                 adapt(config, known, request)
                 known = request
-                if request["collect"]:
-                    ahead.take(request["target"])
-                if request["collect"] or not checked:
+                imported = request["collect"] and ahead.take(request["target"])
+                if imported or not checked:
                     self._check()
                     checked = True
                 if preparing:
@@ -388,6 +404,12 @@ class Template:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
             raise RefusedError("conftest files or plugins have started processes")
+        state = inherited_state()
+        changed = [name for name, value in state.items() if value != self._servers_state[name]]
+        if changed:  # whoever looks from outside could not tell it from what a test has changed
+            raise RefusedError(f"conftest files or plugins have changed their process: {', '.join(changed)}")
+        for place in sorted(shared_memory() - self._shared_memory):
+            raise RefusedError(f"conftest files or plugins share memory with what they start: {place}")
         self._shared = []
         for name in os.listdir("/proc/self/fd"):
             with contextlib.suppress(FileNotFoundError):  # the listing's own
@@ -427,14 +449,20 @@ class Template:
         reseed()
 
     def _lead_on(self) -> None:
-        """What was written while configuring comes first; what stood in for a stream becomes that stream."""
-        for descriptor, stream in zip((1, 2), self._streams):
+        """What was written while configuring comes first; what stood in for a stream becomes that stream. The
+        streams are opened anew: flags such as O_NONBLOCK, and locks, belong to an open file, and would be the
+        next test's too.
+        """
+        streams = [open_anew(stream) for stream in self._streams]
+        for descriptor, stream in zip((1, 2), streams):
             size = os.fstat(descriptor).st_size
             if size:
                 os.write(stream, os.pread(descriptor, size, 0))
         for number, kind in self._shared:
             if kind in "12":
-                os.dup2(self._streams[int(kind) - 1], number, inheritable=number < 3)
+                os.dup2(streams[int(kind) - 1], number, inheritable=number < 3)
+        for stream in streams:
+            os.close(stream)
 
 
 class Compiled:
@@ -488,8 +516,7 @@ class Compiled:
         for path in filter(None, paths.split("\n")):
             with contextlib.suppress(Exception), warnings.catch_warnings(record=True) as seen:
                 warnings.simplefilter("always")
-                with open(path, "rb") as file:
-                    data = file.read(MAX_SOURCE_BYTES)
+                data = read_source(path)
                 loader = importlib.machinery.SourceFileLoader("orch", path)
                 code = self._compile(loader, data, path)
                 if not seen:  # else each import is to warn
@@ -640,12 +667,14 @@ class Ahead:
         self._config = config
         self._seen: set[str] = set()
 
-    def take(self, target: str) -> None:
-        """The module of `target`. SpoiledError where a test would notice: it warns, writes, fails or skips."""
+    def take(self, target: str) -> bool:
+        """The module of `target`; False: there was nothing to import. SpoiledError where a test would notice: it
+        warns, writes, fails or skips.
+        """
         path = pathlib.Path(os.path.abspath(target.partition("[")[0].partition("::")[0]))
         named = any(fnmatch.fnmatch(path.name, pattern) for pattern in self._config.getini("python_files"))
         if str(path) in self._seen or not named or not path.is_file():
-            return  # what is named on the command line only is rewritten in a session only
+            return False  # what is named on the command line only is rewritten in a session only
         self._seen.add(str(path))
         marks = importlib.import_module("_pytest.mark").MARK_GEN
         before, marks._config = self._written(), self._config
@@ -661,6 +690,7 @@ class Ahead:
             raise SpoiledError(f"importing {path.name} warns or writes")
         gc.collect()
         gc.freeze()
+        return True
 
     def _import(self, path: pathlib.Path) -> None:
         options = {"mode": self._config.getoption("importmode"), "root": self._config.rootpath}
@@ -673,6 +703,36 @@ class Ahead:
         sys.stdout.flush()
         sys.stderr.flush()
         return os.fstat(1).st_size, os.fstat(2).st_size
+
+
+def inherited_state() -> dict[str, Any]:
+    """What a process of the same user could change of this one, and its children would have."""
+    with open("/proc/self/limits") as file:
+        limits = file.read()
+    return {
+        "resource limits": limits,
+        "priority": os.getpriority(os.PRIO_PROCESS, 0),
+        "scheduling policy": os.sched_getscheduler(0),
+        "CPU affinity": os.sched_getaffinity(0),
+    }
+
+
+def shared_memory() -> set[str]:
+    """Memory that this process would share with what it forks, as the kernel names it."""
+    with open("/proc/self/maps") as file:
+        words = [line.split(None, 5) for line in file]
+    return {" ".join(word[3:]).strip() for word in words if word[1].startswith("rw") and word[1].endswith("s")}
+
+
+def read_source(path: str) -> bytes:
+    """A regular file's first bytes. OSError: it is none; a FIFO's name does not make who reads wait."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no regular file")
+        return os.read(descriptor, MAX_SOURCE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def reseed() -> None:
@@ -692,6 +752,14 @@ def reopen(number: int) -> None:
     os.lseek(own, offset, os.SEEK_SET)
     os.dup2(own, number, inheritable=inheritable)
     os.close(own)
+
+
+def open_anew(stream: int) -> int:
+    """A descriptor of an open pipe of its own for the same pipe; of the same one for what is no pipe."""
+    if stat.S_ISFIFO(os.fstat(stream).st_mode):
+        with contextlib.suppress(OSError):
+            return os.open(f"/proc/self/fd/{stream}", os.O_WRONLY)
+    return os.dup(stream)
 
 
 def copy_file(number: int) -> None:

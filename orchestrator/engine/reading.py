@@ -98,6 +98,10 @@ class Reading(Protocol):
         """What the agent read after the test, once it is `measured`."""
 
     @property
+    def serving(self) -> str:
+        """Numbers, inside the container, of the processes that tests are forked from; once it is `measured`."""
+
+    @property
     def started(self) -> float:
         """Monotonic time of the test's release."""
 
@@ -274,6 +278,11 @@ class AgentReading(_Timed):
         parsed = self._at_end()
         return "" if parsed is None else parsed[1]
 
+    @property
+    def serving(self) -> str:
+        """Numbers of the processes that tests are forked from, once it is `measured`."""
+        return records.parse_serving(self._end.text)
+
     def _at_end(self) -> tuple[int, str] | None:
         """The exit code and what the agent read then; asked for when that is there, and parsed once."""
         if self._parsed_end is None:
@@ -341,6 +350,7 @@ class PlainReading(_Timed):
     measured = False
     exit_code = None
     counters = ""
+    serving = ""
 
     @property
     def complete(self) -> bool:

@@ -199,8 +199,17 @@ def parse_end(text: str) -> tuple[int, str] | None:
 def parse_launch(text: str) -> tuple[Launch, str | None]:
     """How the test was started, and why it was not forked if it could have been, from the same section."""
     _, _, how = text.partition("\n")[0].partition(" ")[2].partition(" ")
+    if how.startswith("["):
+        how = how.partition("]")[2].lstrip()
     word, _, why = how.partition(" ")
     return (Launch.FORKED, None) if word == "forked" else (Launch.PROCESS, why[:MAX_NOTE_CHARS] or None)
+
+
+def parse_serving(text: str) -> str:
+    """Numbers of the processes that tests are forked from, with blanks between, from the same section."""
+    _, opening, rest = text.partition("\n")[0].partition(" [")
+    found = rest.partition("]")[0]
+    return found if opening and all(map(_is_number, found.split())) else ""
 
 
 def parse_left(code: int, text: str, reset: str) -> AgentRecord:
@@ -209,6 +218,7 @@ def parse_left(code: int, text: str, reset: str) -> AgentRecord:
         return AgentRecord(exit_code=code)
     leftovers: list[Leftover] = []
     dirty: list[str] = []
+    modes: tuple[str, ...] = ()
     left: list[tuple[str, str]] = []
     for line in text.split("\n"):  # not splitlines: a leftover's command line may hold its other separators
         word, _, rest = line.partition(" ")
@@ -218,6 +228,8 @@ def parse_left(code: int, text: str, reset: str) -> AgentRecord:
                 leftovers.append(Leftover(pid=int(pid), command_line=command.strip()))
         elif word == "dirty":
             dirty.append(rest)
+        elif word == "modes":
+            modes = tuple(rest.split())
         elif word in _LEFT_WORDS:
             left.append((word, rest))
     dirty += [line.partition(" ")[2] for line in reset.split("\n") if line.startswith("dirty ")]
@@ -225,6 +237,7 @@ def parse_left(code: int, text: str, reset: str) -> AgentRecord:
         exit_code=code,
         leftovers=tuple(leftovers),
         dirty=tuple(dirty),
+        modes=modes,
         places=_places(left),
         ipc=tuple(_ipc(rest) for word, rest in left if word == "ipc")[:MAX_LEFTOVERS],
     )
@@ -251,7 +264,7 @@ def unexpected(before: str, left: str, reset: str) -> str | None:
     return None
 
 
-_LEFT_WORDS = frozenset({"left", "name", "space", "ipc"})
+_LEFT_WORDS = frozenset({"left", "name", "space", "ipc", "modes"})
 
 
 def _places(lines: Sequence[tuple[str, str]]) -> tuple[PlaceLeft, ...]:

@@ -34,6 +34,8 @@ READY_SILENCE_SECONDS = 2.0
 """An agent that has said nothing for so long may have ended: the engine is asked."""
 SILENCE_SECONDS = 15.0
 """After so long without output the engine is asked whether the container still runs."""
+MOST_LATE_PIECES = 64
+"""Of output that is read before a test is found to overrun: more than the streams can hold."""
 END_SECONDS = 15.0
 """For the engine to notice that a container whose agent has ended is exited."""
 
@@ -212,6 +214,11 @@ class Slot:
         assert self._channel is not None  # noqa: S101 - open came first
         self._channel.write(b"go\n")
 
+    @property
+    def resized(self) -> bool:
+        """A test has changed the sizes of the streams' buffers."""
+        return isinstance(self._channel, FifoChannel) and self._channel.resized
+
     def dismiss(self) -> None:
         """The container has been looked at: an agent that waits for that may end."""
         if self._streams_dir is not None:
@@ -262,7 +269,7 @@ class Slot:
             if level >= StopLevel.TERMINATE:
                 interrupted = not timed_out
                 ending.begin(at_once=level >= StopLevel.KILL)
-            elif reading.past_deadline(now) and (timed_out or not reading.grant(watch.waited())):
+            elif reading.past_deadline(now) and (timed_out or self._has_overrun(channel, reading, watch)):
                 timed_out = not interrupted
                 ending.begin()
             elif reading.overdue(now):
@@ -279,6 +286,19 @@ class Slot:
                 if self._has_ended():
                     break
         return timed_out, interrupted
+
+    def _has_overrun(self, channel: Channel, reading: Reading, watch: Watch) -> bool:
+        """Its time is over. What stands in the streams is read first: we too may have waited for a CPU, and its
+        end may have been there since before its limit.
+        """
+        for _ in range(MOST_LATE_PIECES):
+            piece = channel.read(0.0)
+            if piece is None:
+                break
+            self._feed(reading, *piece, watch)
+            if reading.test_ended:
+                return False
+        return not reading.grant(watch.waited())
 
     def _feed(self, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
         known, prepared = reading.measured, reading.prepared

@@ -15,7 +15,7 @@ TEST = Column(key="test", title="test", flexible=True)
 PROFILE = Column(key="profile", title="profile", optional=True)
 OUTCOME = Column(key="outcome", title="outcome")
 OUTCOME_IF_WIDE = Column(key="outcome", title="outcome", optional=True)
-MEMORY = Column(key="memory_peak_bytes", title="memory", right=True)
+MEMORY = Column(key="memory_peak_bytes", title="memory", right=True, bounded=True)
 SHARED_IF_WIDE = Column(key="memory_floor_bytes", title="shared", right=True, optional=True)
 LIMIT = Column(key="limit_memory_bytes", title="limit", right=True, optional=True)
 RATIO = Column(key="memory_ratio", title="of limit", right=True)
@@ -61,3 +61,10 @@ def in_own_memory(usage: Usage) -> Figure:
     return Figure(
         usage.memory_peak_bytes, "bytes", usage.memory_peak_is_upper_bound, usage.memory_peak_is_lower_bound
     )
+
+
+def figure_of(usage: Usage, name: str, unit: str) -> Figure:
+    """A figure of a test by its name in Usage, marked where it is only a bound."""
+    if name == "memory_peak_bytes":
+        return in_own_memory(usage)
+    return Figure(getattr(usage, name), unit, name in usage.upper_bounds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.reports.columns import figure_of
 from orchestrator.reports.grid import Column, Figure, Table
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def comparison_table(recorded: AttemptRow, now: Attempt) -> Table:
         _figure("duration", recorded.timings.test_seconds, now.evidence.timings.test_seconds, "seconds"),
     ]
     for name, field, unit in _FIGURES:
-        old, new = getattr(before, field), getattr(after, field)
-        if old is not None or new is not None:
-            rows.append(_figure(name, old, new, unit))
+        old, new = figure_of(before, field, unit), figure_of(after, field, unit)
+        if old.value is not None or new.value is not None:
+            rows.append(_compared(name, old, new))
     output = now.evidence.stdout.total_bytes + now.evidence.stderr.total_bytes
     rows.append(_figure("output", recorded.stdout_bytes + recorded.stderr_bytes, output, "bytes"))
     rows.append(_words("violations", _kinds(recorded.violations), _kinds(now.violations)))
@@ -64,8 +65,14 @@ def _figure(
 ) -> tuple[Cell, ...]:
     if not with_change:
         return (name, Figure(recorded, unit), Figure(now, unit), "same" if recorded == now else "differs")
-    change = now / recorded - 1 if recorded and now is not None else 0.0 if recorded == now == 0 else None
-    return (name, Figure(recorded, unit), Figure(now, unit), Figure(change, "change"))
+    return _compared(name, Figure(recorded, unit), Figure(now, unit))
+
+
+def _compared(name: str, recorded: Figure, now: Figure) -> tuple[Cell, ...]:
+    """Two bounds, or a bound and a figure, have no difference that means anything."""
+    before, after = recorded.value, now.value
+    change = after / before - 1 if before and after is not None else 0.0 if before == after == 0 else None
+    return (name, recorded, now, Figure(None if recorded.bound or now.bound else change, "change"))
 
 
 def _kinds(violations: Iterable[Violation]) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from orchestrator.reports.grid import Figure, Spark
+from orchestrator.reports.grid import Figure, Spark, raw_cells, raw_keys
 from orchestrator.reports.text import one_line
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ def csv_text(table: Table) -> str:
     """A header of column keys, then the rows. A figure that was not measured is empty."""
     stream = io.StringIO()
     writer = csv.writer(stream)
-    writer.writerow([column.key for column in table.columns])
-    writer.writerows([_raw(cell) for cell in row] for row in table.rows)
+    writer.writerow(raw_keys(table))
+    writer.writerows([_raw(cell) for cell in raw_cells(table, row)] for row in table.rows)
     return stream.getvalue()
 
 

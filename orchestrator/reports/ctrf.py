@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
 from orchestrator.model import FAILING_CASES, CaseOutcome, Outcome, counting
+from orchestrator.reports.columns import in_own_memory
 from orchestrator.reports.encoding import to_json
 from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.output import tail_lines
@@ -196,6 +197,7 @@ def _extra(result: TestResult) -> Document:
         "reason": one_line(result.final.assignment.reason, NAME_CHARACTERS),
         "cpuSeconds": usage.cpu_seconds,
         "memoryPeakBytes": usage.memory_peak_bytes,
+        **({"memoryPeakBound": bound} if (bound := in_own_memory(usage).bound) else {}),
         "memoryLimitBytes": profile.limits.memory_bytes,
         "violations": [
             {"kind": v.kind.value, "severity": v.severity.value, "message": one_line(v.message)}

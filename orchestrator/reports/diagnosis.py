@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model_flaky import Condition
 from orchestrator.reports.columns import as_ratio, count, number
-from orchestrator.reports.flaky import ends_text, odds
+from orchestrator.reports.flaky import always_text, ends_text, odds
 from orchestrator.reports.grid import Column, Figure, Table
 from orchestrator.reports.text import format_ratio, one_line, plural
 
@@ -84,13 +84,15 @@ def _culprits(diagnosis: Diagnosis, by: dict[Condition, ConditionResult]) -> Ite
 
 def _alone(diagnosis: Diagnosis, alone: ConditionResult) -> Iterator[str]:
     failed = sum(result.failed for result in diagnosis.results)
-    if alone.failed:
+    total = sum(result.total for result in diagnosis.results)
+    if alone.failed == alone.total:
+        yield from _always(diagnosis, alone, passed=total - failed)
+    elif alone.failed:
         yield (
             f"fails alone too ({alone.failed} of {alone.total}: {ends_text(alone.ends)}): its cause is in itself"
             " (time, random numbers, an order that is not fixed)"
         )
     elif not failed:
-        total = sum(result.total for result in diagnosis.results)
         yield (
             f"did not fail in {plural(total, 'attempt')}; alone its rate may still be up to"
             f" {format_ratio(alone.high)}: try a larger --runs"
@@ -101,6 +103,23 @@ def _alone(diagnosis: Diagnosis, alone: ConditionResult) -> Iterator[str]:
             f"failed {failed} times, most often {worst.condition.value} ({worst.failed} of {worst.total}), but not"
             " so often that chance is ruled out: try a larger --runs"
         )
+
+
+def _always(diagnosis: Diagnosis, alone: ConditionResult, *, passed: int) -> Iterator[str]:
+    """It failed whenever it was alone: no cause is named but where it passes."""
+    if passed:
+        best = min((one for one in diagnosis.results if one.total), key=lambda one: one.failed / one.total)
+        yield (
+            f"fails alone each time ({alone.failed} of {alone.total}: {ends_text(alone.ends)}), and passes"
+            f" {best.condition.value} ({best.total - best.failed} of {best.total}): look for what it needs"
+            " and finds there only"
+        )
+    else:
+        total = sum(result.total for result in diagnosis.results)
+        more = ": try a larger --runs" if total == 1 else f" ({ends_text(alone.ends)}, alone)"
+        yield f"{always_text(total)}{more}"
+    if alone.message:
+        yield f"    it said: {one_line(alone.message, 200)}"
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> Table:

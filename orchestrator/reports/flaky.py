@@ -10,11 +10,12 @@ from orchestrator.model import Outcome
 from orchestrator.model_flaky import MINIMUM_FAILURES, Factor
 from orchestrator.reports.columns import TEST, as_ratio, count, number
 from orchestrator.reports.grid import Column, Figure, Table
-from orchestrator.reports.text import format_duration, format_ratio, one_line, plural
+from orchestrator.reports.text import format_ratio, format_seconds, one_line, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from orchestrator.model import TestId
     from orchestrator.model_flaky import Cause, Circumstance, Finding, FlakyTest, Share, Trial
 
 GLYPHS = {
@@ -70,7 +71,11 @@ def rate_text(failed: int, total: int, low: float, high: float) -> str:
 def sentences(finding: Finding) -> list[str]:
     """What the failures have in common, the most certain first; or that nothing was found, and in how many."""
     failures = plural(finding.failed, "failure")
+    if not finding.failed:
+        return [f"never failed in {plural(finding.total, 'attempt')}"]
     common = [text for outcome, text in _ENDS.items() if finding.ends.get(outcome) == finding.failed]
+    if finding.failed == finding.total:
+        return [always_text(finding.total), *common]
     if finding.missing:
         return [*common, f"no cause is looked for in {failures} of {finding.total} attempts: {_missing(finding)}"]
     said = [cause_text(cause) for cause in finding.causes[:_SHOWN_CAUSES]]
@@ -78,6 +83,13 @@ def sentences(finding: Finding) -> list[str]:
         tried = plural(finding.tried, "circumstance")
         said.insert(0, f"no cause found in {failures} ({tried} looked at)")
     return [*common, *said]
+
+
+def always_text(attempts: int) -> str:
+    """Of a test all of whose attempts failed. Nothing sets them apart from passes, so that no cause is named."""
+    if attempts == 1:
+        return "failed in its only attempt: whether it always does is not known"
+    return f"always fails: {attempts} of {attempts}, it is broken rather than flaky"
 
 
 def _missing(finding: Finding) -> str:
@@ -110,7 +122,7 @@ def _figures(cause: Cause) -> str:
         case Factor.CROWD:
             return f"{bad:.1f} tests beside it when it fails, {good:.1f} else"
         case _:
-            return f"takes {format_duration(bad)} when it fails, {format_duration(good)} when it passes"
+            return f"takes {format_seconds(bad)} when it fails, {format_seconds(good)} when it passes"
 
 
 def phrase(of: Circumstance, *, there: bool) -> str:
@@ -137,6 +149,14 @@ def odds(chance: float) -> str:
     one_in = 1 / chance
     size = 10 ** max(int(math.log10(one_in)) - 1, 0)
     return f"by chance 1 in {int(one_in / size) * size:,}"
+
+
+def always_lines(broken: Sequence[tuple[TestId, int]], *, limit: int) -> list[str]:
+    """Tests that failed in all their attempts, a line each: not flaky, but sought by who asks for those."""
+    lines = [f"{one_line(str(test))}  {always_text(times)}" for test, times in broken[:limit]]
+    if len(broken) > limit:
+        lines.append(f"{plural(len(broken) - limit, 'more test')} that always fail")
+    return [*lines, ""] if lines else []
 
 
 def flaky_lines(rows: Sequence[Flaky], *, more: int = 0) -> list[str]:
@@ -169,6 +189,7 @@ def flaky_table(rows: Sequence[Flaky]) -> Table:
             Column(key="subject", title="of"),
             count("chance", "by chance"),
             count("circumstances_tried", "tried"),
+            Column(key="runner_up", title="then"),
             Column(key="causes", title="what failures have in common"),
         ),
         rows=tuple(_row(test, finding) for test, finding in rows),
@@ -191,8 +212,14 @@ def _row(test: FlakyTest, finding: Finding) -> tuple[str | Figure, ...]:
         first.of.subject if first else "",
         Figure(first.chance, "count") if first else Figure(None, "none"),
         number(finding.tried),
+        _runner_up(finding),
         "; ".join(sentences(finding)),
     )
+
+
+def _runner_up(finding: Finding) -> str:
+    """The second cause; empty: there is none, or the first is but a sign."""
+    return cause_text(finding.causes[1]) if finding.has_cause and len(finding.causes) > 1 else ""
 
 
 def ends_text(ends: Mapping[Outcome, int]) -> str:

@@ -11,8 +11,8 @@ from orchestrator.reports.text import (
     cells,
     format_bytes,
     format_change,
-    format_duration,
     format_ratio,
+    format_seconds,
     one_line,
     shorten_middle,
 )
@@ -42,11 +42,19 @@ class Figure:
             return format_change(self.value) if self.unit == "change" else ""
         if self.value is None:
             return UNKNOWN
+        return ("≤" if self.upper_bound else "≥" if self.lower_bound else "") + self._text(self.value)
+
+    @property
+    def bound(self) -> str:
+        """`<=` or `>=` where the value is only a bound, for programs; else empty."""
+        return "" if self.value is None else "<=" if self.upper_bound else ">=" if self.lower_bound else ""
+
+    def _text(self, value: float) -> str:
         if self.unit == "bytes":
-            return ("≤" if self.upper_bound else "≥" if self.lower_bound else "") + format_bytes(self.value)
+            return format_bytes(value)
         if self.unit == "seconds":
-            return format_duration(self.value)
-        return format_ratio(self.value) if self.unit == "ratio" else f"{self.value:.10g}"
+            return format_seconds(value)
+        return format_ratio(value) if self.unit == "ratio" else f"{value:.10g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,8 @@ class Column:
     """Shortened in the middle where the terminal is narrow."""
     optional: bool = False
     """Left out where it is empty in all rows, or the terminal is narrower still: the least worth goes first."""
+    bounded: bool = False
+    """Its figures may be bounds: formats for programs have `KEY_bound` after it, `<=`, `>=` or empty."""
     worth: int = 0
     """Among optional columns; of equal ones the rightmost goes first."""
 
@@ -91,6 +101,21 @@ class Table:
     def display(self) -> list[list[str]]:
         """The rows' cells as text for people, one line each."""
         return [[one_line(str(cell)) for cell in row] for row in self.rows]
+
+
+def raw_keys(table: Table) -> list[str]:
+    """Keys of the columns for programs, with one for the bound of each that may be one."""
+    return [key for c in table.columns for key in ((c.key, f"{c.key}_bound") if c.bounded else (c.key,))]
+
+
+def raw_cells(table: Table, row: Sequence[Cell]) -> list[Cell]:
+    """The cells of a row in the order of `raw_keys`."""
+    cells_: list[Cell] = []
+    for column, cell in zip(table.columns, row, strict=True):
+        cells_.append(cell)
+        if column.bounded:
+            cells_.append(cell.bound if isinstance(cell, Figure) else "")
+    return cells_
 
 
 def filled_columns(table: Table, display: Sequence[Sequence[str]]) -> list[int]:

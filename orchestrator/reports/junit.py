@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
 from orchestrator.model import FAILING_CASES, GOOD, CaseOutcome, CaseResult, Outcome, Verb, counting
+from orchestrator.reports.columns import figure_of
 from orchestrator.reports.files import Pieces, write_atomically
 from orchestrator.reports.output import tail_text
 from orchestrator.reports.text import NAME_CHARACTERS, TEXT_CHARACTERS, bounded, one_line, visible
@@ -213,6 +214,8 @@ def _figure_pairs(usage: Usage) -> Iterable[tuple[str, str]]:
         value = getattr(usage, name)
         if value is not None:
             yield f"orch.{name}", f"{value:.6f}" if isinstance(value, float) else str(value)
+            if bound := figure_of(usage, name, "").bound:
+                yield f"orch.{name}.bound", bound
             yield f"orch.{name}.source", usage.sources[name].value if name in usage.sources else "unknown"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.reports.text import format_duration, format_ratio, one_line, plural, shorten_middle
+from orchestrator.reports.text import format_ratio, format_seconds, one_line, plural, shorten_middle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def packing_lines(placed: Sequence[Placed], makespan_seconds: float) -> list[str
         if rest:
             last = max(one.ended_seconds for one in rest)
             seconds = sum(one.ended_seconds - one.started_seconds for one in rest)
-            more = f"and {len(rest)} more, {format_duration(seconds)} together, to {format_duration(last)}"
+            more = f"and {len(rest)} more, {format_seconds(seconds)} together, to {format_seconds(last)}"
             lines.append(f"          {more}")
     if len(lanes) > MAX_LANES:
         hidden = sum(len(tests) for number, tests in lanes.items() if number >= MAX_LANES)
@@ -56,5 +56,6 @@ def packing_lines(placed: Sequence[Placed], makespan_seconds: float) -> list[str
 
 def _line(one: Placed) -> str:
     name = shorten_middle(one_line(one.assignment.key), _NAME_COLUMNS)
-    start, seconds = format_duration(one.started_seconds), format_duration(one.ended_seconds - one.started_seconds)
+    start = format_seconds(one.started_seconds) if one.started_seconds else "0s"
+    seconds = format_seconds(one.ended_seconds - one.started_seconds)
     return f"          {f'at {start}':<10} {f'for {seconds}':<11} {one.assignment.profile.name:<9} {name}"

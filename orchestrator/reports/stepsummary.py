@@ -16,7 +16,7 @@ from orchestrator.reports.columns import (
     RATIO,
     TEST,
     as_ratio,
-    in_bytes,
+    in_own_memory,
     in_seconds,
 )
 from orchestrator.reports.digest import MAX_ROWS, memory_ratio
@@ -100,7 +100,7 @@ def _results_table(results: Iterable[TestResult]) -> Table:
                 _name(result),
                 result.final.assignment.profile.name,
                 in_seconds(result.final.evidence.timings.test_seconds),
-                in_bytes(result.final.evidence.usage.memory_peak_bytes),
+                in_own_memory(result.final.evidence.usage),
                 as_ratio(memory_ratio(result.final)),
                 in_seconds(result.final.evidence.usage.cpu_seconds),
                 remark_of(result),

@@ -24,16 +24,15 @@ from orchestrator.reports.terminal import (
 )
 from orchestrator.reports.text import (
     cells,
-    format_cpu,
-    format_duration,
     format_ratio,
+    format_seconds,
     one_line,
     plural,
     shorten_middle,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from orchestrator.model import Ledger, Run, TestResult
     from orchestrator.reports.digest import Digest, RunSummary
@@ -217,7 +216,11 @@ def worst_of(digest: Digest) -> list[tuple[TestResult, str]]:
     return found
 
 
-_TEXTS = {"memory": format_ratio, "cpu": format_cpu, "duration": format_duration}
+_TEXTS: Mapping[str, Callable[[float], str]] = {
+    "memory": format_ratio,
+    "cpu": partial(format_seconds, decimals=1),
+    "duration": format_seconds,
+}
 
 
 def reproduce_line(run: Run, result: TestResult) -> str:

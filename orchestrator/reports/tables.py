@@ -25,7 +25,7 @@ from orchestrator.reports.columns import (
 )
 from orchestrator.reports.csvout import csv_text
 from orchestrator.reports.encoding import to_json
-from orchestrator.reports.grid import Column, Figure, Spark, Table, text_lines
+from orchestrator.reports.grid import Column, Figure, Spark, Table, raw_cells, raw_keys, text_lines
 from orchestrator.reports.markdown import table_text
 
 if TYPE_CHECKING:
@@ -75,9 +75,8 @@ def _plain(table: Table, columns: int | None) -> str:
 
 def raw_rows(table: Table) -> list[dict[str, str | float | list[float] | None]]:
     """Rows as objects of column key -> raw value, unrounded; null for what was not measured."""
-    return [
-        {column.key: _raw(cell) for column, cell in zip(table.columns, row, strict=True)} for row in table.rows
-    ]
+    keys = raw_keys(table)
+    return [dict(zip(keys, map(_raw, raw_cells(table, row)), strict=True)) for row in table.rows]
 
 
 def _raw(cell: Cell) -> str | float | list[float] | None:

@@ -12,8 +12,7 @@ from orchestrator.model import FAILING, Outcome, Severity, SlotUse, Verb, Violat
 from orchestrator.reports.text import (
     cells,
     format_bytes,
-    format_cpu,
-    format_duration,
+    format_seconds,
     format_stopwatch,
     one_line,
     plural,
@@ -89,7 +88,7 @@ def columns_of(
     """All of a line before the test's id. `bound`: what stands before the figure of memory if it is one."""
     used = bound + format_bytes(memory_bytes)
     memory = f"{used}/{format_bytes(memory_limit_bytes)}"
-    cpu = f"cpu {format_cpu(cpu_seconds)}"
+    cpu = f"cpu {format_seconds(cpu_seconds, decimals=1)}"
     return (
         f"{verb:>{VERB_COLUMNS}} [{format_stopwatch(seconds)}] {memory:>9}  {cpu:<8}  "
         f"{one_line(profile, 40):<{profile_columns}}  "
@@ -209,7 +208,7 @@ def _story(result: TestResult) -> str:
     small, large = first.assignment.profile.name, final.assignment.profile.name
     if result.verb is Verb.UNDERSIZED:
         peak = format_bytes(final.evidence.usage.memory_peak_bytes)
-        took = format_duration(final.evidence.timings.test_seconds)
+        took = format_seconds(final.evidence.timings.test_seconds)
         return f"needs {large}: {first.outcome} under {small}, passed with {peak} in {took}"
     if result.verb is Verb.RUNAWAY:
         return f"{first.outcome} under {small}, {final.outcome} under {large} too: not a matter of its profile"

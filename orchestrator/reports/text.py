@@ -124,21 +124,21 @@ def format_bytes(count: float | None) -> str:
     return rounded.removesuffix(".0") + unit
 
 
-def format_cpu(seconds: float | None) -> str:
-    """CPU seconds in a few characters: `0.3s`, `20ms`, `125s`; None is `?`."""
-    if seconds is None:
-        return UNKNOWN
-    if 0 < seconds < 0.095:
-        return f"{seconds * 1000:.0f}ms" if seconds >= 0.0005 else "<1ms"
-    return f"{seconds:.1f}s" if seconds < 99.95 else f"{seconds:.0f}s"
+NEARLY_NOTHING = "<1ms"
+_NEARLY_NOTHING_SECONDS = 0.0005
+"""What is less is below what a test's figures are good for, and is written in one way, 0 included."""
 
 
-def format_duration(seconds: float | None) -> str:
-    """A duration for reading: `0.412s`, `12.4s`, `2m05s`, `1h02m`; None is `?`."""
+def format_seconds(seconds: float | None, *, decimals: int = 3) -> str:
+    """Seconds for reading, a duration or CPU time: `<1ms`, `43ms`, `0.412s`, `12.4s`, `2m05s`, `1h02m`; None is
+    `?`. `decimals` 1 where there is little room: `0.4s`.
+    """
     if seconds is None:
         return UNKNOWN
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f}ms" if seconds >= _NEARLY_NOTHING_SECONDS else NEARLY_NOTHING
     if seconds < 9.9995:
-        return f"{seconds:.3f}s"
+        return f"{seconds:.{decimals}f}s"
     if seconds < 99.95:
         return f"{seconds:.1f}s"
     return format_clock(seconds)
@@ -156,7 +156,9 @@ def format_clock(seconds: float) -> str:
 
 
 def format_stopwatch(seconds: float) -> str:
-    """A test's duration, always 8 columns: `  0.412s`, `125.250s`, ` 3600.0s`."""
+    """A test's duration, always 8 columns: `  0.412s`, `125.250s`, ` 3600.0s`, `    <1ms`."""
+    if seconds < _NEARLY_NOTHING_SECONDS:
+        return f"{NEARLY_NOTHING:>8}"
     return f"{seconds:7.3f}s" if seconds < 999.9995 else f"{seconds:7.1f}s"
 
 

@@ -15,6 +15,7 @@ from orchestrator.reports.columns import (
     PROFILE,
     RATIO,
     RUN_IF_WIDE,
+    SHARED_IF_WIDE,
     TEST,
     as_ratio,
     count,
@@ -46,7 +47,7 @@ _TREND = Column(key="trend", title="trend", right=True, optional=True, worth=5)
 def offenders_table(rows: Sequence[OffenderRow], *, name: str = "offenders") -> Table:
     """The worst tests first, each at its worst within the window."""
     own = _own_column(rows[0].by) if rows else ()
-    figures = (MEMORY, LIMIT, RATIO, CPU, DURATION)
+    figures = (MEMORY, SHARED_IF_WIDE, LIMIT, RATIO, CPU, DURATION)
     ends = (count("p95", _p95_title(rows), optional=True), count("attempts", optional=True), RUN_IF_WIDE)
     return Table(
         name=name,
@@ -77,6 +78,7 @@ def _offender(row: OffenderRow) -> tuple[Cell, ...]:
         Figure(usage.trend if usage else None, "change"),
         Spark(usage.history if usage else ()),
         Figure(row.memory_peak_bytes, "bytes", row.memory_peak_is_upper_bound),
+        in_bytes(row.memory_floor_bytes),
         in_bytes(row.limit_memory_bytes),
         as_ratio(row.memory_ratio),
         in_seconds(row.cpu_seconds),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model import Outcome
 from orchestrator.model_flaky import (
+    MECHANISMS,
     MINIMUM_FAILURES,
     MINIMUM_PASSES,
     OTHER_TESTS,
@@ -158,8 +159,8 @@ def _tests(trials: Sequence[Trial]) -> tuple[_Test, ...]:
 
 def _beyond_chance(tried: Sequence[_Test], level: float) -> tuple[Cause, ...]:
     """Half of the level is for circumstances that name another test: there may be hundreds of these, and the few
-    others should not have to be the clearer for it. In the order of the chances before their correction, so that a
-    neighbour comes before the crowd that it made.
+    others should not have to be the clearer for it. Mechanisms first, then in the order of the chances before
+    their correction, so that a neighbour comes before the crowd that it made.
     """
     families = [
         [test for test in tried if (test.cause.of.factor in OTHER_TESTS) is named] for named in (False, True)
@@ -175,9 +176,9 @@ def _beyond_chance(tried: Sequence[_Test], level: float) -> tuple[Cause, ...]:
     return tuple(named.values())
 
 
-def _order(cause: Cause) -> tuple[bool, float, bool]:
+def _order(cause: Cause) -> tuple[bool, bool, float, bool]:
     factor = cause.of.factor
-    return factor in SIGNS, float(f"{cause.chance:.2g}"), factor is Factor.CROWD
+    return factor in SIGNS, factor not in MECHANISMS, float(f"{cause.chance:.2g}"), factor is Factor.CROWD
 
 
 def _yes_or_no(attempts: _Attempts) -> Iterator[tuple[Circumstance, int]]:

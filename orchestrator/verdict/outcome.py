@@ -51,7 +51,12 @@ def decide(
 
     `cases_problem`: why the runner's results could not be read; exit code 0 without them is no pass.
     """
-    outcome, message = _stopped(evidence) or _doubted(evidence) or _ended(evidence, command, cases, cases_problem)
+    outcome, message = (
+        _stopped(evidence)
+        or _contradicted(evidence)
+        or _doubted(evidence)
+        or _ended(evidence, command, cases, cases_problem)
+    )
     code = _exit_code(evidence)
     return Decision(
         outcome=outcome,
@@ -91,6 +96,14 @@ def _stopped(evidence: Evidence) -> tuple[Outcome, str] | None:
         said = f"still running at its time limit, ended after {evidence.timings.test_seconds:.1f} s"
         return Outcome.TIMEOUT, "; ".join(text for text in (said, evidence.host_busy) if text)
     return None
+
+
+def _contradicted(evidence: Evidence) -> tuple[Outcome, str] | None:
+    """Infra where the kernel says of the test's process what the agent does not."""
+    told = evidence.kernel_exit_code
+    if evidence.agent is None or told in (None, evidence.agent.exit_code):
+        return None
+    return Outcome.INFRA, f"two exit codes: agent's record {evidence.agent.exit_code}, kernel {told}"
 
 
 def _doubted(evidence: Evidence) -> tuple[Outcome, str] | None:

@@ -25,7 +25,9 @@ def size_text(size_bytes: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """`12 ms`, `1.25 s`, `5 min 3 s`."""
+    """`<1 ms`, `12 ms`, `1.25 s`, `5 min 3 s`."""
+    if seconds < 0.0005:
+        return "<1 ms"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 99.995:

@@ -9,9 +9,9 @@ from orchestrator.model import Outcome, Severity, Violation, ViolationKind
 from orchestrator.verdict.phrases import percent, seconds_text, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from orchestrator.model import Evidence, Limits, Profile
+    from orchestrator.model import Evidence, History, Limits, Profile
 
 _NO_LARGER = (
     "memory_bytes",
@@ -58,6 +58,19 @@ def oversized(
             f"and {usage.pids_peak} tasks at most are {percent(share)} or less of what {smaller.name} grants "
             f"({size_text(limits.memory_bytes)}, {seconds_text(limits.timeout_seconds)}, {limits.pids} tasks)",
         )
+
+
+def too_small(limits: Limits, killed: Sequence[tuple[Outcome, Limits]], history: History | None) -> bool:
+    """Whether the test was ended before by limits no tighter than these, in this run (`killed`) or an earlier one:
+    what was refused once is not advised.
+    """
+    for outcome, had in killed:
+        if outcome is Outcome.OOM and limits.memory_bytes <= had.memory_bytes:
+            return True
+        if outcome is Outcome.TIMEOUT and limits.timeout_seconds <= had.timeout_seconds:
+            return True
+    refused = None if history is None else history.memory_refused_bytes
+    return refused is not None and limits.memory_bytes <= refused
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,9 @@ import json
 import sys
 
 OUTCOMES = {"burns": "passed", "nothing": "passed", "out-of-memory": "oom", "too-long": "timeout"}
-FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills", "throttled_seconds")
+FIGURES = ("cpu_seconds", "memory_peak_bytes", "memory_floor_bytes", "pids_peak", "oom_kills", "throttled_seconds")
+NOTHING_BYTES = 3 << 20
+"""More a shell that does nothing cannot need itself, whatever stood in its container."""
 
 
 def main() -> int:
@@ -27,6 +29,9 @@ def main() -> int:
         ]
     if tests["out-of-memory"]["usage"]["oom_kills"] != 1:
         problems.append("the OOM kill was not counted")
+    nothing = tests["nothing"]["usage"]
+    if not nothing["memory_peak_is_upper_bound"] and nothing["memory_peak_bytes"] > NOTHING_BYTES:
+        problems.append(f"a test that does nothing needs {nothing['memory_peak_bytes']} bytes")
     if document["ledger"]["left"]:
         problems.append(f"left: {document['ledger']['left']}")
     print("\n".join(problems))

@@ -14,13 +14,14 @@ from orchestrator.engine import slot
 from orchestrator.engine.attest import attest
 from orchestrator.engine.docker import open_engine
 from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.isolation.trying import try_profile
 from orchestrator.engine.kernelview import observe
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Outcome
 from tests.docker.test_attestation_real import outcome_of
 from tests.docker.test_slots_real import Bench
-from tests.handmade import make_assignment
-from tests.mutations import MUTATIONS, Mutation, mutated
+from tests.handmade import make_assignment, make_profile
+from tests.mutations import EFFECTS, MORE_ENV, MUTATIONS, Mutation, mutated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.base import Engine
     from orchestrator.engine.direct import DirectCalls
+    from orchestrator.engine.isolation.outside import Check
 
 pytestmark = pytest.mark.docker
 
@@ -100,7 +102,10 @@ def test_without_any_change_nothing_differs(
     assert outcome_of(evidence) == (Outcome.PASSED, "")
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.item)
+ATTESTED = [mutation for mutation in MUTATIONS if mutation.item != MORE_ENV]
+
+
+@pytest.mark.parametrize("mutation", ATTESTED, ids=lambda mutation: mutation.item)
 def test_something_turns_red(
     mutation: Mutation,
     own_engine: Engine,
@@ -128,3 +133,45 @@ def test_something_turns_red(
     record_property("turned_red", " | ".join(red))
     print(f"RED {mutation.item}: {' | '.join(red)} ({time.monotonic() - began:.1f} s)")
     assert bench.containers() == []
+
+
+def self_tested(engine: Engine, folder: Path, sampler: Sampler) -> tuple[Check, ...]:
+    """All checks of a small profile in orch's own image, with something in orch's own folder."""
+    image = engine.find_image("orch/test-isolation:latest")
+    assert image is not None, "orch build isolation has to come first"
+    bench = bench_on(engine, image, folder, sampler)
+    (folder / "project" / ".orch" / "of-another-run").touch()
+    try:
+        return try_profile(bench.executor, make_profile(), run_id=bench.run_id, place=bench.work)
+    finally:
+        assert bench.containers() == []
+
+
+def test_without_any_change_all_is_proven(own_engine: Engine, tmp_path: Path, sampler: Sampler) -> None:
+    checks = self_tested(own_engine, tmp_path, sampler)
+    assert [check for check in checks if check.proven is False] == []
+    assert {check.group for check in checks if check.proven} == set(range(1, 18))
+
+
+@pytest.mark.parametrize("item", EFFECTS)
+def test_its_effect_is_seen_from_inside(
+    item: str, own_engine: Engine, tmp_path: Path, sampler: Sampler, record_property: Any
+) -> None:
+    (mutation,) = (one for one in MUTATIONS if one.item == item)
+    own_engine._direct = Changing(own_engine._direct, mutation)  # type: ignore[attr-defined]
+    checks = self_tested(own_engine, tmp_path, sampler)
+    red = [f"{check.group} {check.check}: {check.observed}" for check in checks if check.proven is False]
+    record_property("turned_red", " | ".join(red))
+    print(f"EFFECT {item}: {' | '.join(red)}")
+    assert EFFECTS[item] in {check.group for check in checks if check.proven is False}
+
+
+def test_an_image_without_python_proves_nothing(
+    own_engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    bench = bench_on(own_engine, busybox_image, tmp_path, sampler)
+    checks = try_profile(bench.executor, make_profile(), run_id=bench.run_id, place=bench.work)
+    red = [check for check in checks if check.proven is False]
+    assert {check.group for check in red} == set(range(1, 18)) - {16}
+    assert {check.reason for check in red} == {"the image has no python3, which the probes need"}
+    assert bench.traces() == []

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import textwrap
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.engine.guard import Guard, _descendants, _number_inside
 from orchestrator.engine.hardening import Surroundings
 from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.local import LocalExecutor
@@ -16,14 +21,13 @@ from orchestrator.measure import turns
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Outcome, ResultsFormat
+from orchestrator.model import Launch, Outcome, Preload, ResultsFormat
 from orchestrator.stopping import StopFlag
 from orchestrator.verdict.outcome import decide
 from tests.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from orchestrator.engine.base import Engine
     from orchestrator.engine.docker import DockerEngine
@@ -31,6 +35,26 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
+ROOM = 512 * MIB
+"""For forked tests: where peaks cannot be set back, who needs an eighth of it has a container of its own."""
+SECCOMP = Path(__file__).parents[2] / "docker" / "seccomp.json"
+HEAD = textwrap.dedent("""\
+    import ctypes, errno, fcntl, os, resource, signal, struct, subprocess, sys, time
+    libc = ctypes.CDLL(None, use_errno=True)
+    AGENT, TEMPLATE = 1, os.getppid()
+    with open(f"/proc/{TEMPLATE}/stat") as file:
+        SERVER = int(file.read().rpartition(") ")[2].split()[1])  # 0, where process 1 is the parent
+
+    def call(number, *arguments):
+        if libc.syscall(number, *arguments) < 0:
+            raise OSError(ctypes.get_errno(), "refused")
+
+    def write(path, text):
+        with open(path, "w") as file:
+            file.write(text)
+
+    """)
+"""Of the Python tests here; system calls are numbered as on x86-64."""
 LATE_SECONDS = 0.6
 PRISTINE = (
     "set -e; for place in /tmp /dev/shm $ORCH_OUTPUT_DIR /dev/mqueue; do"
@@ -38,29 +62,41 @@ PRISTINE = (
     ' test "$(ls -d /proc/[0-9]* | wc -l)" -le 6;'
     ' for table in shm sem msg; do test "$(wc -l </proc/sysvipc/$table)" = 1; done;'
     ' test "$(ulimit -n)" = 256; test "$(umask)" = 0022; test "$PWD" = /work; test -z "$POISON";'
-    " test \"$(sed 's/.*) //' /proc/self/stat | cut -d' ' -f17)\" = 0"
+    " test \"$(sed 's/.*) //' /proc/self/stat | cut -d' ' -f17)\" = 0;"
+    ' test "$(grep -l "State:.Z" /proc/[0-9]*/status 2>/dev/null | wc -l)" = 0'
 )
 """A test that passes only where it sees nothing of an earlier one."""
+INHERITED = (
+    "stat -c '%n %a %u %g' /tmp /dev/shm $ORCH_OUTPUT_DIR /dev/mqueue; grep -v pending /proc/self/limits;"
+    " cat /proc/self/coredump_filter /proc/self/oom_score_adj; sed 's/.* nice/nice/' /proc/self/autogroup;"
+    " sed 's/.*) //' /proc/self/stat | cut -d' ' -f16-18,38-39;"
+    " grep -E '^(Umask|Sig(Blk|Ign)|Cap...|NoNewPrivs|Seccomp|Cpus_allowed|Mems_allowed)' /proc/self/status;"
+    " grep -h ^flags /proc/self/fdinfo/[012]; ls /proc/self/fd | tr '\\n' ' '; pwd;"
+    " env | grep -vE '^(_|ORCH_TEST_ID|SHLVL|OLDPWD|PYTEST_.*|XML_.*)=' | sort"
+)
+"""Prints what a test has from the processes that it is started by, and the modes of the places it may write to."""
 
 
 class Lane:
     """Runs tests one after another, each known before the one in front of it has ended."""
 
-    def __init__(self, engine: Engine, image: str, folder: Path, sampler: Sampler) -> None:
+    def __init__(
+        self, engine: Engine, image: str, folder: Path, sampler: Sampler, *, seccomp: str = OPEN_SECCOMP
+    ) -> None:
         self.engine = engine
         self.run_id = str(uuid.uuid4())
         self._folder = folder
         project, work = folder / "project", folder / "work"
         project.mkdir()
         work.mkdir()
-        self.work = work
+        self.project, self.work = project, work
         version_2 = engine.info.cgroup_version == 2
         self.executor = LocalExecutor(
             engine,
             around=Surroundings(
                 project_root=project,
                 state_dir=None,
-                seccomp=OPEN_SECCOMP,
+                seccomp=seccomp,
                 counters=AGENT_FILES_V2 if version_2 else AGENT_FILES_V1,
                 next_counters=turns.AGENT_FILES_V2 if version_2 else turns.AGENT_FILES_V1,
             ),
@@ -82,6 +118,21 @@ class Lane:
         path = f"t{uuid.uuid4().hex[:8]}.sh"
         return make_assignment(*program, text, run_id=self.run_id, path=path, **{"reuse": 10, **changes})
 
+    def pytest(self, text: str, *, folder: str = ".", **changes: Any) -> Assignment:
+        """A test that is forked from a preloaded pytest. `text`: the body of its function."""
+        name = f"{folder}/test_{uuid.uuid4().hex[:8]}.py"
+        file = self.project / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{HEAD}def test_it():\n{textwrap.indent(text, '    ')}\n")
+        words = ("python3", "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", name)
+        return make_assignment(
+            *words,
+            run_id=self.run_id,
+            path=name,
+            preload=Preload.START,
+            **{"reuse": 10, "memory_bytes": ROOM, **changes},
+        )
+
     def run(self, *assignments: Assignment) -> list[Evidence]:
         found = []
         for assignment, following in zip(assignments, (*assignments[1:], None), strict=True):
@@ -90,7 +141,7 @@ class Lane:
         return found
 
     def _place(self, assignment: Assignment) -> Path:
-        place = self._folder / f"{assignment.test.id.path}-{assignment.attempt}"
+        place = self._folder / f"{assignment.test.id.path.replace('/', '-')}-{assignment.attempt}"
         place.mkdir(exist_ok=True)
         return place
 
@@ -362,3 +413,402 @@ def test_a_second_attempt_has_a_container_to_itself(lane: Lane) -> None:
     one, two = lane.run(lane.test(":"), lane.test(":", attempt=2))
     assert container(one) != container(two)
     assert (two.slot.position, two.kept) == (1, False)
+
+
+# ------------------------------------------------------------ what one test could leave to the next (CASES C)
+
+STATE = f"print(subprocess.run(['sh', '-c', {INHERITED!r}], capture_output=True, text=True, check=True).stdout)"
+LATER = "time.sleep(0.2)"
+"""What is done as soon as a test begins may be done before orch has looked at what the one before it left."""
+NOT_USED_AGAIN = "its container is not used again: the test changed "
+
+
+def state(evidence: Evidence) -> str:
+    """What a test has printed of its surroundings, without pytest's own words."""
+    text = evidence.stdout.tail.decode()
+    assert "Max open files" in text, (text, evidence.stderr.tail)
+    return re.sub(r"^.* in [0-9.]+s$", "", text, flags=re.MULTILINE)
+
+
+def assert_thrown_away(lane: Lane, tests: list[Assignment], what: str) -> None:
+    """The first and the second test share a container; after the second it is given up, for that reason, and those
+    that follow are as if nothing had been.
+    """
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * len(tests), [
+        (e.stdout.tail, e.stderr.tail) for e in found
+    ]
+    places = [container(e) for e in found]
+    assert places[0] == places[1] != places[2] == places[3]
+    assert (found[1].slot.note or "").startswith(f"{NOT_USED_AGAIN}{what}"), found[1].slot
+    assert [found[number].slot.note for number in (0, 2, 3)] == [None] * 3
+    assert state(found[0]) == state(found[2]) == state(found[3])
+
+
+INHERITANCES = {
+    "a limit": ("resource.prlimit({pid}, resource.RLIMIT_NOFILE, (40, 40))", "the resource limits"),
+    "a soft limit": (
+        "resource.prlimit({pid}, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))",
+        "the resource limits",
+    ),
+    "nice": ("os.setpriority(os.PRIO_PROCESS, {pid}, 19)", "the scheduling policy or priority"),
+    "affinity": ("os.sched_setaffinity({pid}, {{min(os.sched_getaffinity(0))}})", "the CPU affinity"),
+    "SCHED_IDLE": ("os.sched_setscheduler({pid}, os.SCHED_IDLE, os.sched_param(0))", "the scheduling policy"),
+    "SCHED_BATCH": ("os.sched_setscheduler({pid}, os.SCHED_BATCH, os.sched_param(0))", "the scheduling policy"),
+    "reset on fork": (
+        "os.sched_setscheduler({pid}, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))",
+        "the scheduling policy",
+    ),
+    "a time slice": (
+        "call(314, {pid}, struct.pack('IIQiIQQQ', 48, 0, 0, 0, 0, 50_000_000, 0, 0), 0)",
+        "the scheduling policy",
+    ),
+    "I/O priority": ("call(251, 1, {pid}, 3 << 13)", "the I/O priority"),
+}
+WHOLE_GROUP = {
+    "nice of the user's processes": ("os.setpriority(os.PRIO_USER, 0, 5)", "the scheduling policy or priority"),
+    "nice of the process group": ("os.setpriority(os.PRIO_PGRP, 0, 5)", "the scheduling policy or priority"),
+    "I/O priority of all": ("call(251, 3, os.getuid(), 3 << 13)", "the I/O priority"),
+    "autogroup": ("write('/proc/self/autogroup', '5')", "the autogroup's priority"),
+    "the streams' buffers": ("fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096)", "the size of its streams' buffers"),
+}
+OF_PROCESS_1 = {name: (text.format(pid=1), what) for name, (text, what) in INHERITANCES.items()} | WHOLE_GROUP
+
+
+@pytest.mark.parametrize(("poison", "what"), OF_PROCESS_1.values(), ids=OF_PROCESS_1)
+def test_what_is_inherited_from_process_1_is_watched(python_lane: Lane, poison: str, what: str) -> None:
+    """CASES C4: what the same user may change cannot be refused, so it is seen."""
+    lane = python_lane
+    plain = [lane.test(f"{PRISTINE}; {INHERITED}") for _ in range(3)]
+    poisoned = lane.test(f"{HEAD}{LATER}; {poison}", program=("python3", "-c"))
+    assert_thrown_away(lane, [plain[0], poisoned, *plain[1:]], what)
+
+
+@pytest.mark.parametrize(("poison", "what"), INHERITANCES.values(), ids=INHERITANCES)
+@pytest.mark.parametrize("whose", ["TEMPLATE", "SERVER"])
+def test_what_is_inherited_from_a_preloaded_runner_is_watched(
+    python_lane: Lane, whose: str, poison: str, what: str
+) -> None:
+    """CASES C3, C4: the parent of a forked test is a template, whose parent is the server."""
+    lane = python_lane
+    plain = [lane.pytest(STATE) for _ in range(3)]
+    found = [plain[0], lane.pytest(f"{LATER}; {poison.format(pid=whose)}"), *plain[1:]]
+    assert_thrown_away(lane, found, f"{what}")
+
+
+def test_the_first_test_of_a_template_is_watched_too(python_lane: Lane) -> None:
+    """No one has seen that template before this test has changed it."""
+    lane = python_lane
+    tests = [
+        lane.pytest(STATE),
+        lane.pytest("os.setpriority(os.PRIO_PROCESS, TEMPLATE, 19)", folder="other"),
+        lane.pytest(STATE, folder="other"),
+        lane.pytest(STATE),
+    ]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
+    assert container(found[1]) != container(found[2])
+    assert "of a process that tests are forked from" in (found[1].slot.note or "")
+    assert state(found[0]) == state(found[2]) == state(found[3])
+
+
+def test_another_folders_template_is_watched_too(python_lane: Lane) -> None:
+    lane = python_lane
+    find = (
+        "with open(f'/proc/{SERVER}/task/{SERVER}/children') as file:\n"
+        "    (other,) = {int(pid) for pid in file.read().split()} - {TEMPLATE}\n"
+    )
+    tests = [
+        lane.pytest(STATE),
+        lane.pytest(STATE, folder="other"),
+        lane.pytest(f"{find}os.sched_setaffinity(other, {{min(os.sched_getaffinity(0))}})", folder="other"),
+        lane.pytest(STATE),
+    ]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
+    assert container(found[0]) == container(found[1]) == container(found[2]) != container(found[3])
+    assert (found[2].slot.note or "").startswith(f"{NOT_USED_AGAIN}the CPU affinity of a process that")
+    assert state(found[0]) == state(found[1]) == state(found[3])
+
+
+OTHER_TEMPLATE = (
+    "with open(f'/proc/{{SERVER}}/task/{{SERVER}}/children') as file:\n"
+    "    (other,) = {{int(pid) for pid in file.read().split()}} - {{TEMPLATE}}\n"
+    "os.kill(other, signal.{signal})"
+)
+
+
+@pytest.mark.parametrize("signal", ["SIGSTOP", "SIGKILL"])
+def test_another_folders_template_can_be_stopped_or_killed(python_lane: Lane, signal: str) -> None:
+    """The test whose template it was has a right result all the same."""
+    lane = python_lane
+    tests = [
+        lane.pytest(STATE),
+        lane.pytest(STATE, folder="other"),
+        lane.pytest(OTHER_TEMPLATE.format(signal=signal), folder="other"),
+        lane.pytest(STATE),
+    ]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
+    assert {e.slot.launch for e in found} == {Launch.FORKED}
+    assert state(found[0]) == state(found[3])
+
+
+@pytest.mark.parametrize("whose", ["TEMPLATE", "SERVER"])
+def test_who_stops_its_own_runner_ends_with_its_time(python_lane: Lane, whose: str) -> None:
+    lane = python_lane
+    tests = [lane.pytest(f"os.kill({whose}, signal.SIGSTOP)", timeout_seconds=2.0), lane.pytest(STATE)]
+    stopped, after = lane.run(*tests)
+    assert outcome(stopped, tests[0]) in {Outcome.TIMEOUT, Outcome.PASSED}
+    assert outcome(after, tests[1]) is Outcome.PASSED
+
+
+def test_a_server_that_ended_is_told_of_the_test_that_ended_it(python_lane: Lane) -> None:
+    lane = python_lane
+    find = "for p in /proc/[0-9]*; do grep -q python3 $p/comm && [ $p != /proc/1 ] && kill -KILL ${p#/proc/}; done"
+    tests = [lane.pytest(STATE), lane.test(f"{find}; sleep 0.1; exit 0", memory_bytes=ROOM), lane.pytest(STATE)]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 3
+    assert container(found[0]) == container(found[1]) != container(found[2])
+    assert "forked from, which has ended" in (found[1].slot.note or "")
+    assert state(found[0]) == state(found[2])
+
+
+REFUSED = {
+    "timer slack": ("write(f'/proc/{pid}/timerslack_ns', '1000000')", "EPERM"),
+    "core dump filter": ("write(f'/proc/{pid}/coredump_filter', '0')", "EACCES"),
+    "memory killer's score": ("write(f'/proc/{pid}/oom_score_adj', '900')", "EACCES"),
+    "a name": ("write(f'/proc/{pid}/comm', 'x')", "EACCES"),
+    "a real-time policy": ("os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))", "EPERM"),
+    "more priority": ("os.setpriority(os.PRIO_PROCESS, pid, -1)", "EACCES"),
+    "a higher limit": ("resource.prlimit(pid, resource.RLIMIT_NOFILE, (512, 512))", "EPERM"),
+    "process group": ("os.setpgid(pid, 0)", "ESRCH"),
+    "its memory's nodes": ("call(256, pid, 64, b'\\1' * 8, b'\\1' * 8)", "EPERM"),
+    "a page's node": ("call(279, pid, 0, 0, 0, 0, 0)", "EPERM"),
+    "the session keyring": ("call(250, 0, -3, 0)", "EPERM"),
+    "a key": ("call(248, b'user', b'x', b'y', 1, -5)", "EPERM"),
+}
+
+
+def test_what_cannot_be_changed_in_another_process(
+    engine: DockerEngine, isolation_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    """So nobody has to look for it: timer slack needs a capability, keyrings are behind the seccomp profile."""
+    lines = ["for pid in (AGENT, TEMPLATE, SERVER):"]
+    for text, number in REFUSED.values():
+        lines += [
+            "    try:",
+            f"        {text}",
+            "    except OSError as error:",
+            f"        assert error.errno == errno.{number}, ({text!r}, error)",
+            "    else:",
+            f"        raise AssertionError({text!r})",
+        ]
+    lane = Lane(engine, isolation_image, tmp_path, sampler, seccomp=SECCOMP.read_text())
+    try:
+        tests = [lane.pytest("\n".join(lines)), lane.pytest(STATE)]
+        found = lane.run(*tests)
+        assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 2, found[
+            0
+        ].stdout.tail.decode()
+        assert container(found[0]) == container(found[1])
+    finally:
+        lane.close()
+
+
+MODES = {
+    "0333": "chmod 0333 {place}",
+    "0333 and a file": "echo x >{place}/kept; chmod 0333 {place}",
+    "0555": "chmod 0555 {place}",
+    "0555 and a file": "echo x >{place}/kept; chmod 0555 {place}",
+    "0000 and a file": "echo x >{place}/kept; chmod 0 {place}",
+    "0777": "chmod 0777 {place}",
+    "setgid": "chmod g+s {place}",
+    "nested": "mkdir -p {place}/a/b; echo x >{place}/a/b/c; chmod 0 {place}/a/b {place}/a",
+    "nested, names hidden": "mkdir -p {place}/a/b; echo x >{place}/a/b/c; chmod 0111 {place}/a; chmod 333 {place}",
+}
+
+
+@pytest.mark.parametrize("poison", MODES.values(), ids=MODES)
+@pytest.mark.parametrize("place", ["/tmp", "$ORCH_OUTPUT_DIR"])
+def test_modes_of_writable_places_are_set_back(lane: Lane, place: str, poison: str) -> None:
+    """CASES C1, C2."""
+    changed = poison.format(place=place)
+    pristine = f"{PRISTINE}; {INHERITED}"
+    tests = [lane.test(pristine), lane.test(changed), lane.test(pristine), lane.test(pristine)]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
+    assert state(found[0]) == state(found[2]) == state(found[3])
+    note = found[1].slot.note or ""
+    named = "/output" if "OUTPUT" in place else "/tmp"
+    record = found[1].agent
+    assert record is not None
+    if not poison.startswith("mkdir"):
+        assert (record.modes, note) == ((named,), f"the test changed the mode of {named}, which was set back")
+    if "kept" in poison:
+        assert [(left.place, left.names) for left in record.places] == [(named, ("kept",))]
+    assert {e.slot.note for e in (found[0], found[2], found[3])} == {None}
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        "os.chmod('/tmp', 0o1700)",
+        "os.setxattr('/tmp', 'user.left', b'x')",
+        (
+            "acl = b''.join(struct.pack('<HHI', kind, 7, 0xFFFFFFFF) for kind in (1, 4, 32));"
+            " os.setxattr('/tmp', 'system.posix_acl_default', struct.pack('<I', 2) + acl)"
+        ),
+        # FS_IOC_SETFLAGS: no dump
+        "fcntl.ioctl(os.open('/tmp', os.O_RDONLY), 0x40086602, struct.pack('l', 0x40))",
+    ],
+    ids=["bits of others", "extended attribute", "access list", "flags"],
+)
+def test_what_only_root_sees_of_a_writable_place_ends_the_container(python_lane: Lane, poison: str) -> None:
+    """Another user cannot look into a container: the limit that docs/design/reused-slots.md tells of."""
+    lane = python_lane
+    plain = [lane.test(f"{PRISTINE}; {INHERITED}") for _ in range(3)]
+    poisoned = lane.test(f"import fcntl, os, struct, time\n{LATER}; {poison}", program=("python3", "-c"))
+    tests = [plain[0], poisoned, *plain[1:]]
+    if os.geteuid() == 0:
+        assert_thrown_away(lane, tests, "the mode or attributes of /tmp")
+    else:
+        found = lane.run(*tests)
+        assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
+
+
+def test_there_are_no_other_writable_places(python_lane: Lane) -> None:
+    lane = python_lane
+    look = (
+        "import os\n"
+        "for folder, folders, names in os.walk('/'):\n"
+        "    folders[:] = [f for f in folders if os.path.join(folder, f) not in ('/proc', '/sys')]\n"
+        "    for path in (folder, *(os.path.join(folder, name) for name in names)):\n"
+        "        if os.access(path, os.W_OK) and not os.path.islink(path):\n"
+        "            print(path)\n"
+    )
+    test = lane.test(look, program=("python3", "-c"))
+    (found,) = lane.run(test)
+    devices = {"full", "null", "random", "tty", "urandom", "zero", "pts/ptmx"}
+    expected = {"/tmp", "/output", "/dev/shm", "/dev/mqueue", *(f"/dev/{name}" for name in devices)}
+    assert set(found.stdout.tail.decode().split()) == expected
+
+
+STREAM_FLAGS = (
+    "for number in (1, 2):\n"
+    "    fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_NONBLOCK)\n"
+    "    fcntl.flock(number, fcntl.LOCK_EX)"
+)
+STREAMS = (
+    "for number in (1, 2):\n"
+    "    assert not fcntl.fcntl(number, fcntl.F_GETFL) & os.O_NONBLOCK\n"
+    "    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)"
+)
+
+
+def test_flags_and_locks_of_the_streams_end_with_their_test(python_lane: Lane) -> None:
+    """They belong to an open file, which the tests of a slot do not share."""
+    lane, python = python_lane, ("python3", "-c")
+    plain = [
+        lane.test(f"import fcntl, os\n{text}", program=python, memory_bytes=ROOM)
+        for text in (STREAM_FLAGS, STREAMS)
+    ]
+    forked = [lane.pytest(text) for text in (STREAM_FLAGS, STREAMS)]
+    tests = [*forked, *plain]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
+    assert len({container(e) for e in found}) == 1
+
+
+ORPHANS = "for i in $(seq {count}); do (: &) ; done"
+
+
+def test_orphans_of_a_preloaded_test_are_reaped(python_lane: Lane) -> None:
+    """CASES C5: under a limit of 64 processes."""
+    lane = python_lane
+    count = (
+        "time.sleep(0.2)\n"
+        "states = [open(f'/proc/{pid}/stat').read().rpartition(') ')[2][0] for pid in os.listdir('/proc') if"
+        " pid.isdigit()]\n"
+        "assert states.count('Z') == 0, states"
+    )
+    fork = f"subprocess.run(['sh', '-c', {ORPHANS.format(count=100)!r}], check=True)\n{count}"
+    tests = [lane.pytest(fork), lane.pytest(f"{count}\n{STATE}"), lane.pytest(fork), lane.pytest(STATE)]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4, [
+        e.stdout.tail for e in found
+    ]
+    assert len({container(e) for e in found}) == 1
+    assert {e.slot.launch for e in found} == {Launch.FORKED}
+    assert {e.slot.note for e in found} == {None}
+
+
+@pytest.mark.parametrize("mode", ["preloaded", "reused", "fresh"])
+def test_13000_orphans_fill_no_pids_limit(python_lane: Lane, mode: str) -> None:
+    """FAULTS H13, in each way to run a test."""
+    lane = python_lane
+    text, limits = ORPHANS.format(count=13_000), {"timeout_seconds": 240.0}
+    if mode == "preloaded":
+        tests = [
+            lane.pytest(f"subprocess.run(['sh', '-c', {text!r}], check=True)", **limits),
+            lane.pytest(STATE, **limits),
+        ]
+    else:
+        limits = {**limits, "reuse": 10 if mode == "reused" else 1}
+        tests = [lane.test(text, **limits), lane.test(f"{PRISTINE}; {INHERITED}", **limits)]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 2, [
+        e.stderr.tail for e in found
+    ]
+    assert (container(found[0]) == container(found[1])) is (mode != "fresh")
+    state(found[1])
+
+
+def test_a_conftest_that_changes_its_process_or_shares_memory_is_not_forked_from(python_lane: Lane) -> None:
+    """What tests would share with each other, or what could not be told from what one of them has changed."""
+    lane = python_lane
+    conftests = {
+        "limits": "import resource; resource.setrlimit(resource.RLIMIT_NPROC, (60, 60))",
+        "nice": "import os; os.nice(3)",
+        "memory": "import mmap; shared = mmap.mmap(-1, 4096)",
+    }
+    for folder, text in conftests.items():
+        (lane.project / folder).mkdir()
+        (lane.project / folder / "conftest.py").write_text(text + "\n")
+    tests = [lane.pytest("pass", folder=folder) for folder in conftests]
+    found = lane.run(*tests, lane.pytest("pass"))
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=False)] == [Outcome.PASSED] * 3
+    assert [e.slot.launch for e in found] == [*[Launch.PROCESS] * 3, Launch.FORKED]
+    why = [e.slot.note or "" for e in found[:3]]
+    assert "changed their process: resource limits" in why[0]
+    assert "changed their process: priority" in why[1]
+    assert "share memory with what they start: " in why[2]
+
+
+def test_any_user_of_this_machine_sees_what_is_inherited(python_lane: Lane) -> None:
+    """A user of the docker group is another one than the tests', and may read all of it but the places' modes."""
+    if os.geteuid() != 0:
+        return  # the tests above have shown it
+    lane = python_lane
+    (evidence,) = lane.run(lane.pytest("pass"))
+    pid = lane.engine.inspect(container(evidence)).pid
+    assert pid is not None
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            guard = Guard(pid)
+            serving = " ".join(
+                number for other in _descendants(pid, 2) if (number := _number_inside(other)) is not None
+            )
+            assert len(serving.split()) == 2, serving
+            assert guard.changed(serving) is None, guard.changed(serving)
+            assert set(guard._servers[0].state()) == set(guard._first)
+            assert len(guard._first) >= 5
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0

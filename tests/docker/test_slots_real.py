@@ -15,6 +15,8 @@ import pytest
 from orchestrator.engine.hardening import Surroundings
 from orchestrator.engine.labels import Owner, container_name, run_filter
 from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.pinned import PinnedImages
+from orchestrator.engine.reading import _Timed
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
@@ -285,6 +287,26 @@ def test_time_in_which_others_have_the_cpus_is_not_counted(
     assert spins.timings.test_seconds > 1.0
 
 
+def test_who_looks_too_late_finds_no_test_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """orch itself got no CPU, or was stopped: the test's end has been in the stream since before its limit."""
+    flush, naps = _Timed.flush, iter([2.0])
+
+    def late(reading: _Timed) -> None:
+        """Called when the streams were silent for a moment."""
+        time.sleep(next(naps, 0.0))
+        flush(reading)
+
+    monkeypatch.setattr(_Timed, "flush", late)
+    evidence = bench.sh("sleep 0.6; echo said; exit 3", timeout_seconds=1.5)
+    assert next(naps, None) is None, "nobody was late: this says nothing"
+    assert not evidence.timed_out
+    check_two_witnesses(evidence, 3)
+    monkeypatch.undo()
+    flood = bench.sh("while :; do echo flood; done", timeout_seconds=1.0)
+    assert flood.timed_out
+    assert flood.timings.test_seconds < 8
+
+
 def test_a_test_that_never_gets_a_cpu_is_starved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What may be granted is bounded; who was ended there has had too little, and is not slow by that."""
     monkeypatch.setattr("orchestrator.engine.reading.MOST_GRANTED", 0.5)
@@ -519,10 +541,10 @@ def test_samples_of_a_longer_test(bench: Bench) -> None:
 
 
 def test_an_image_that_does_not_exist_is_an_engine_failure(bench: Bench) -> None:
-    bench.executor._images = {"tiny": "sha256:" + "0" * 64}
+    bench.executor._images = PinnedImages({"tiny": "sha256:" + "0" * 64})
     evidence = bench.sh("true")
     assert evidence.engine_failure is not None
-    assert "creating container" in evidence.engine_failure
+    assert "was removed externally, and cannot be had again" in evidence.engine_failure
     assert evidence.agent is None
     bench.executor.tally.created = bench.executor.tally.removed = bench.executor.tally.expected
 

@@ -505,6 +505,7 @@ def test_d5_a_newer_schema_is_refused_unchanged(filled):
     with pytest.raises(DatabaseError, match="schema 9999") as caught:
         Database.open(None, state_dir=filled.parent)
     assert "upgrade orch" in str(caught.value.remedy)
+    assert caught.value.exit_code == 2
     assert {p.name: p.read_bytes() for p in filled.parent.iterdir()} == {"resources.db": content}
 
 

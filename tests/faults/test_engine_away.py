@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.docker, NEEDS]
 CHECKOUT = Path(__file__).resolve().parents[2]
 FIRST = "test/t000.test.sh"
 RESTARTS = 5 if os.environ.get("ORCH_FAULTS") == "all" else 1
-TESTS = 300 if RESTARTS > 1 else 24
+TESTS = 300 if RESTARTS > 1 else 16
 PROFILES = f"""version: 1
 images: {{tiny: {{reference: "{IMAGE}"}}}}
 profiles:
@@ -150,7 +150,8 @@ def test_an_engine_that_is_restarted_costs_no_test(
     assert (code, f"{TESTS} run: {TESTS} passed" in out) == (0, True), out + err
     went = [line for line in err.splitlines() if "does not answer since" in line]
     back = [line for line in err.splitlines() if "the engine is back after" in line]
-    assert len(went) == len(back) == RESTARTS, err
+    assert len(went) == len(back) <= RESTARTS, err
+    assert went or profile == "reused", err  # reused containers may have needed no engine while it was away
     attempts = run.attempts()
     assert len(attempts) == TESTS
     again = [a for a in attempts.values() if len(a) > 1]
@@ -168,7 +169,7 @@ def test_an_engine_that_is_frozen_is_waited_for(engine: OwnEngine, project: Path
         run.await_ended(3)
         engine.send(signal.SIGSTOP)
         try:
-            time.sleep(75 if RESTARTS > 1 else 4)
+            time.sleep(75 if RESTARTS > 1 else 2)
         finally:
             engine.send(signal.SIGCONT)
         code, out, err = run.end()
@@ -288,15 +289,15 @@ def freeze(pid: str) -> None:
 
 
 def two_images(project: Path, other: str) -> None:
-    """Ten tests of one image, and two of another, whose turn comes later."""
+    """Six tests of one image, and two of another, whose turn comes later."""
     images = f'images: {{tiny: {{reference: "{IMAGE}"}}, other: {other}}}'
     text = re.sub("images: .*", images, PROFILES).replace(
         "default_profile", "  later: {inherits: fresh, image: other, timeout: 5s}\ndefault_profile"
     )
     (project / "profiles.yaml").write_text(text + 'rules:\n  - {match: "test/z*", profile: later}\n')
-    fill(project, "sleep 0.3\n", 10)
+    fill(project, "sleep 0.2\n", 6)
     for name in ("z1", "z2"):
-        (project / "test" / f"{name}.test.sh").write_text("sleep 0.3\n")
+        (project / "test" / f"{name}.test.sh").write_text("sleep 0.2\n")
 
 
 def test_an_image_that_is_removed_during_the_run_is_had_again(engine: OwnEngine, project: Path) -> None:
@@ -315,7 +316,7 @@ def test_an_image_that_is_removed_during_the_run_is_had_again(engine: OwnEngine,
     finally:
         run.close()
         engine.docker("rm", "--force", kept)
-    assert (code, "12 run: 12 passed" in out) == (0, True), out + err
+    assert (code, "8 run: 8 passed" in out) == (0, True), out + err
     (line,) = [line for line in err.splitlines() if "was removed externally" in line]
     assert "image other" in line
     assert "had again in" in line
@@ -336,7 +337,7 @@ def test_an_image_that_cannot_be_had_again_is_named(engine: OwnEngine, project: 
         run.close()
         engine.docker("rm", "--force", kept)
     assert code == 36, out + err
-    assert "10 passed, 2 infra" in out
+    assert "6 passed, 2 infra" in out
     assert "image other" in out
     assert "was removed externally, and cannot be had again" in out
     assert_nothing_is_left(engine, run.id)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestrator.model import FAILING_CASES
 from orchestrator.model_nightly import Course, Series
 from orchestrator.model_reports import Resource
+from orchestrator.reports.columns import figure_of
 from orchestrator.reports.text import bounded, decode, one_line, visible
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ _SHOWN = (
     "cpu_system_seconds",
     "memory_peak_bytes",
     "memory_floor_bytes",
+    "page_cache_bytes",
     "anon_peak_bytes",
     "file_peak_bytes",
     "shmem_peak_bytes",
@@ -197,7 +199,9 @@ def _usage(attempt: AttemptRow, digits: int) -> dict[str, float | str]:
             found[name] = significant(value, digits)
         elif name in attempt.usage.missing:
             found[name] = one_line(attempt.usage.missing[name], 200)
-    return found
+    bounds = {name: figure_of(attempt.usage, name, "").bound for name in found}
+    at_most, at_least = (" ".join(n for n in found if bounds[n] == sign) for sign in ("<=", ">="))
+    return found | {key: names for key, names in (("at_most", at_most), ("at_least", at_least)) if names}
 
 
 def significant(value: float, digits: int) -> float:
@@ -250,16 +254,20 @@ def _samples(samples: Series, last: AttemptRow, detail: Detail) -> list[Any]:
     kept = thinned(samples, detail.points)
     if len(kept) < 2:
         return []
+    usage = last.usage
+    memory = _beyond(kept.memory_bytes, usage.memory_floor_bytes)
     if detail.width > 1:
-        courses = [course(values, detail.width) for values in (kept.memory_bytes, kept.cpu_seconds, kept.pids)]
+        courses = [course(values, detail.width) for values in (memory, kept.cpu_seconds, kept.pids)]
         return [significant(kept.at_seconds[-1], 4), *courses]
     # the page knows these figures of the attempt: a length and two tops a test are most of what a course takes
-    usage = last.usage
     tops = usage.memory_peak_bytes, _total(usage.cpu_user_seconds, usage.cpu_system_seconds)
-    courses = [
-        course(values, 1, top=top) for values, top in zip((kept.memory_bytes, kept.cpu_seconds), tops, strict=True)
-    ]
+    courses = [course(values, 1, top=top) for values, top in zip((memory, kept.cpu_seconds), tops, strict=True)]
     return [None, *courses]
+
+
+def _beyond(values: Sequence[float | None], floor: float | None) -> Sequence[float | None]:
+    """What was charged beyond what stood before the test."""
+    return values if not floor else [None if value is None else max(0.0, value - floor) for value in values]
 
 
 def _total(*figures: float | None) -> float | None:

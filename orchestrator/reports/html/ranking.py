@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model_reports import Resource
 from orchestrator.reports.html.svg import spark_path
-from orchestrator.reports.text import format_bytes, format_duration, format_ratio
+from orchestrator.reports.text import format_bytes, format_ratio, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ def shown(value: float, unit: Unit) -> str:
         case "bytes":
             return format_bytes(value)
         case "seconds":
-            return format_duration(value)
+            return format_seconds(value)
         case "ratio":
             return format_ratio(value)
         case "count":

@@ -32,6 +32,9 @@ def test_a_report_is_removed(tmp_path, option, content):
     remove_earlier_reports({option: path, "junit_not": path, "config_path": path})
     assert not path.exists()
     remove_earlier_reports({option: path})
+    path.touch()
+    remove_earlier_reports({option: path / "below" / "a file"})
+    assert path.exists()
 
 
 @pytest.mark.parametrize("option", REPORTS)
@@ -82,7 +85,7 @@ def test_a_folder_is_refused_and_a_device_or_pipe_stays(tmp_path):
         (["run", "--retries", "x", "--junit=j.xml"], 2),
         (["run", "--junit", "j.xml", "--preset", "none"], 2),
         (["run", "--junit", "j.xml", "-j", "many"], 2),
-        (["run", "--junit", "j.xml", "test/none.py"], 2),
+        (["run", "--junit", "j.xml", "test/none.py"], 4),
         (["run", "--junit", "j.xml"], 4),
         (["run", "--junit", "j.xml", "--no-tests", "pass"], 0),
         (["run", "--junit", "j.xml", "--rerun", "latest"], 2),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestrator.database import flaky
-from orchestrator.database.queries import flaky_tests
+from orchestrator.database.queries import always_failing, flaky_tests
 from orchestrator.model import HostInfo, Launch, Outcome, SlotUse, TestId, TestResult, Verb
 from tests.unit.database.database_examples import (
     ATTESTATION,
@@ -137,3 +137,15 @@ def test_the_oldest_runs_are_given_up_where_there_are_too_many(past, database, m
     assert [t.others for t in found.trials] == [None] * 3
     (found,) = flaky_tests(database, since=None, only=TestId(path="x.py"))
     assert [t.started_at for t in found.trials] == [NOW - timedelta(hours=2), NOW - timedelta(hours=1)]
+
+
+def test_those_that_always_fail(past, database):
+    """CASES B7: none of them is flaky, and none of the others always fails."""
+    for hours, outcomes in ((30, "F.F."), (20, "FFF."), (10, "F.F.")):
+        past.begin(hours_ago=hours)
+        for name, sign in zip(("always.py", "once.py", "too.py", "never.py"), outcomes, strict=True):
+            past.one(name, "failed" if sign == "F" else "passed")
+    past.one("single.py", "failed")
+    found = always_failing(database, since=None)
+    assert [(str(test), times) for test, times in found] == [("always.py", 3), ("too.py", 3)]
+    assert always_failing(database, since=NOW - timedelta(hours=15)) == ()

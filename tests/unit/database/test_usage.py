@@ -262,3 +262,13 @@ def test_a_spread_is_of_values_that_occurred(values):
 
 def test_nothing_has_no_history():
     assert history([]) == ()
+
+
+def test_a_peak_of_tasks_that_is_only_a_bound_ranks_nobody(database, run):
+    """CASES B3: starting the container took nine tasks, whatever the test did."""
+    store(database, run, "bound.py", 1, pids_peak=9, upper_bounds=("pids_peak",))
+    store(database, run, "figure.py", 1, pids_peak=5)
+    assert [(row.test_id.path, row.maximum) for row in usage_report(database, resources=(Resource.PIDS,))] == [
+        ("figure.py", 5)
+    ]
+    assert [row.test_id.path for row in offenders(database, by="pids")] == ["figure.py"]

@@ -149,6 +149,7 @@ TRUTHS = {
     "health_check": True,
     "restart": "always",
     "cgroup_parent": "/x",
+    "volumes": frozenset({"/x"}),
     "beyond": ("Privileged True",),
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -78,6 +79,16 @@ def test_an_agent_that_does_not_read(place: Path, monkeypatch: pytest.MonkeyPatc
     channel = FifoChannel(place)
     with pytest.raises(EngineError, match="does not read"):
         channel.write(bytes(300_000))
+    channel.close()
+
+
+def test_a_buffer_whose_size_was_changed_is_seen(place: Path) -> None:
+    channel = FifoChannel(place)
+    assert not channel.resized
+    out = os.open(place / "out", os.O_WRONLY)
+    fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, 4096)
+    assert channel.resized
+    os.close(out)
     channel.close()
 
 

@@ -21,9 +21,12 @@ from orchestrator.engine.records import (
     TextSink,
     counters_of,
     parse_end,
+    parse_launch,
     parse_left,
+    parse_serving,
     unexpected,
 )
+from orchestrator.model import Launch
 
 NONCE = "0123456789abcdef" * 2
 OTHER = "fedcba9876543210" * 2
@@ -204,6 +207,30 @@ def test_the_end_of_a_test() -> None:
         7,
         "@/sys/x\n1\ncode 0\n@/sys/y\nleftover 2 z\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "serving", "launch"),
+    [
+        ("code 0", "", (Launch.PROCESS, None)),
+        ("code 0 forked", "", (Launch.FORKED, None)),
+        ("code 0 [7] forked", "7", (Launch.FORKED, None)),
+        ("code 1 [7 12 13] refused fork: [no] more", "7 12 13", (Launch.PROCESS, "fork: [no] more")),
+        ("code 0 [7]", "7", (Launch.PROCESS, None)),
+        ("code 0 refused threads run: [x]", "", (Launch.PROCESS, "threads run: [x]")),
+        ("code 0 [7 x] forked", "", (Launch.FORKED, None)),
+    ],
+)
+def test_who_serves_and_how_a_test_was_started(line: str, serving: str, launch: tuple[Launch, str | None]) -> None:
+    text = f"{line}\n@/sys/x\n1\n"
+    assert parse_end(text) == (int(line.split()[1]), "@/sys/x\n1\n")
+    assert parse_serving(text) == serving
+    assert parse_launch(text) == launch
+
+
+def test_modes_that_were_set_back() -> None:
+    record = parse_left(0, "modes /tmp /output\n", "")
+    assert (record.modes, record.dirty) == (("/tmp", "/output"), ())
 
 
 def test_what_a_test_left_and_what_could_not_be_emptied() -> None:

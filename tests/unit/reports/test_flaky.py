@@ -197,3 +197,49 @@ def test_a_condition_is_one_line_and_one_row():
     first, second = raw_rows(diagnosis_table(diagnosis(tried, skipped)))
     assert (first["failed"], first["attempts"], first["rate"]) == (1, 10, 0.1)
     assert (second["failed"], second["rate"], second["not_tried"]) == (None, None, "none is known")
+
+
+# ---------------------------------------------------------------- CASES B7
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"failed": 10, "total": 10, "missing": 5, "ends": {Outcome.FAILED: 10}}, "always fails: 10 of 10"),
+        ({"failed": 1, "total": 1, "missing": 5, "ends": {Outcome.FAILED: 1}}, "failed in its only attempt"),
+        ({"failed": 0, "total": 12, "missing": 5, "ends": {}}, "never failed in 12 attempts"),
+    ],
+)
+def test_what_does_not_go_back_and_forth_has_no_cause(changes, said):
+    (line,) = sentences(finding(**changes))
+    assert line.startswith(said)
+
+
+def test_a_test_that_always_fails_is_told_so_by_a_diagnosis():
+    every = [result(condition, 10, message="boom") for condition in Condition]
+    said = conclusions(diagnosis(*every))
+    assert said[0].startswith("always fails: 70 of 70")
+    assert said[1].strip() == "it said: boom"
+    assert not any("random" in line for line in said)
+
+
+def test_one_attempt_says_nothing_of_always():
+    (line, *_) = conclusions(diagnosis(result(Condition.ALONE, 1, 1)))
+    assert line.startswith("failed in its only attempt")
+    assert line.endswith("try a larger --runs")
+
+
+def test_a_test_that_fails_alone_only_needs_something_of_the_others():
+    alone = result(Condition.ALONE, 10)
+    (line, *_) = conclusions(diagnosis(alone, result(Condition.NEIGHBOURS, 2)))
+    assert line.startswith("fails alone each time (10 of 10: 10 failed), and passes with neighbours (8 of 10)")
+
+
+def test_the_runner_up_is_shown():
+    """CASES B8."""
+    first, second = figure(Factor.THROTTLED, 0.25, 0.01), cause()
+    both = finding(first, second)
+    (row,) = raw_rows(flaky_table([(FlakyTest(test_id=both.test_id, trials=trials("F .")), both)]))
+    assert (row["factor"], row["runner_up"]) == ("throttled", cause_text(second))
+    (row,) = raw_rows(flaky_table([(FlakyTest(test_id=both.test_id, trials=trials("F .")), finding(first))]))
+    assert row["runner_up"] == ""

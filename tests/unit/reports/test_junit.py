@@ -172,6 +172,13 @@ def test_resources_are_properties(build, written):
     assert properties["orch.cpu_seconds.source"] == "kernel"
     assert properties["orch.violation.1"] == "child-oom: a child was killed, the test exited 0"
     assert "orch.pids_peak" not in properties
+    assert not any(name.endswith(".bound") for name in properties)
+
+
+def test_a_bound_is_marked_as_one(build, written):
+    (suite,) = written(build.result(usage=build.usage(pids_peak=9, upper_bounds=("pids_peak",))))
+    properties = {element.get("name"): element.get("value") for element in suite.find("properties")}
+    assert (properties["orch.pids_peak"], properties["orch.pids_peak.bound"]) == ("9", "<=")
 
 
 def test_ten_thousand_cases_are_quick(build, written):

@@ -17,9 +17,9 @@ def test_lane_by_lane_with_the_rest_in_one_line(build):
     assert packing_lines(tests, 4.0) == [
         "Packing, 2 tests at a time at most:",
         "  lane 1  1 test, busy 100 % of the time",
-        "          at 0.000s  for 4.000s  standard  a.py",
+        "          at 0s      for 4.000s  standard  a.py",
         "  lane 2  4 tests, busy 62 % of the time",
-        "          at 0.000s  for 1.000s  standard  b.py",
+        "          at 0s      for 1.000s  standard  b.py",
         "          at 1.000s  for 0.500s  standard  c1.py",
         "          at 2.000s  for 0.500s  standard  c2.py",
         "          and 1 more, 0.500s together, to 3.500s",

@@ -152,7 +152,7 @@ def test_running_tests_are_known_until_they_finish(build):
     progress.started(build.assignment("a.py", repetition=2))
     assert progress.running_lines() == [
         "   running [  2.000s]   5M/512M  cpu 0.5s  standard  a.py",
-        "   running [  0.000s]    ?/512M  cpu ?     standard  a.py#2",
+        "   running [    <1ms]    ?/512M  cpu ?     standard  a.py#2",
     ]
     progress.finished(build.result("a.py"))
     assert [line.split()[-1] for line in progress.running_lines()] == ["a.py#2"]

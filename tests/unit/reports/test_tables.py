@@ -79,8 +79,11 @@ def text(*found, **options):
 def test_offenders_for_people(build):
     rows = [offender(build), offender(build, "a.py", rank=2, memory_peak_bytes=None, memory_ratio=None)]
     lines = text(usage.offenders_table(rows)).splitlines()
-    assert words(lines[0]) == "# test profile outcome memory limit of limit cpu duration p95 memory attempts run"
-    assert words(lines[1]) == "1 test/test_index.py standard oom 512M 512M 100 % 1.700s 1.902s ? 3 b0b38ba7"
+    assert (
+        words(lines[0])
+        == "# test profile outcome memory shared limit of limit cpu duration p95 memory attempts run"
+    )
+    assert words(lines[1]) == "1 test/test_index.py standard oom 512M ? 512M 100 % 1.700s 1.902s ? 3 b0b38ba7"
     assert lines[2].split()[4] == "?"
 
 
@@ -164,7 +167,7 @@ def test_attempts_of_a_run(build):
         final=True,
     )
     line = text(tables.attempts_table([row])).splitlines()[1]
-    stages = "0.500s 0.000s 0.000s 0.000s"
+    stages = "0.500s <1ms <1ms <1ms"
     assert words(line) == f"a.py::x 2 standard failed 0.412s 61M ? 512M 0.300s 0 {stages} exit code 1"
 
 
@@ -258,3 +261,13 @@ def test_a_row_of_markdown_is_one_line_with_its_two_cells(name):
     lines = table_text(table).split("\n")
     assert len(lines) == 4
     assert lines[2].replace("\\\\", "").replace("\\|", "").count("|") == 3
+
+
+def test_a_bound_is_marked_in_every_format():
+    """CASES B3: `≤9` for people, the marker beside the raw value for programs."""
+    column = Column(key="pids", title="pids", bounded=True)
+    rows = ((Figure(9, "count", True),), (Figure(9, "count"),), (Figure(1, "seconds", False, True),))
+    table = Table(name="t", columns=(column,), rows=rows)
+    assert [line.strip() for line in text(table).splitlines()] == ["pids", "≤9", "9", "≥1.000s"]
+    assert [row["pids_bound"] for row in tables.raw_rows(table)] == ["<=", "", ">="]
+    assert csv_text(table).splitlines() == ["pids,pids_bound", "9,<=", "9,", "1,>="]

@@ -35,28 +35,39 @@ def test_bytes_are_never_wider_than_five_columns(count):
     ("seconds", "shown"),
     [
         (None, "?"),
-        (0.0, "0.0s"),
+        (0.0, "<1ms"),
         (0.0001, "<1ms"),
         (0.02, "20ms"),
         (0.3, "0.3s"),
         (1.7, "1.7s"),
-        (125.2, "125s"),
+        (125.2, "2m05s"),
     ],
 )
 def test_cpu_seconds(seconds, shown):
-    assert text.format_cpu(seconds) == shown
+    assert text.format_seconds(seconds, decimals=1) == shown
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(None, "?"), (0.412, "0.412s"), (12.4, "12.4s"), (125, "2m05s"), (3720, "1h02m"), (99.99, "1m40s")],
+    [
+        (None, "?"),
+        (0.0, "<1ms"),
+        (0.0004, "<1ms"),
+        (0.004, "4ms"),
+        (0.412, "0.412s"),
+        (12.4, "12.4s"),
+        (125, "2m05s"),
+        (3720, "1h02m"),
+        (99.99, "1m40s"),
+    ],
 )
 def test_durations(seconds, shown):
-    assert text.format_duration(seconds) == shown
+    assert text.format_seconds(seconds) == shown
 
 
 def test_a_stopwatch_is_always_eight_columns():
     assert [len(text.format_stopwatch(seconds)) for seconds in (0.0, 0.412, 999.9999, 86_400.0)] == [8] * 4
+    assert text.format_stopwatch(0.0002).strip() == text.format_seconds(0.0002) == "<1ms"
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,9 @@ def test_an_offender_by_another_resource_shows_its_figure(build):
         usage=figures,
     )
     head, line = tables.render(usage.offenders_table([offender]), "table", columns=200).splitlines()
-    words = "# test profile outcome pids trend history memory limit of limit cpu duration p95 pids attempts run"
+    words = (
+        "# test profile outcome pids trend history memory shared limit of limit cpu duration p95 pids attempts run"
+    )
     assert head.split() == words.split()
     assert line.split()[4:8] == ["120", "+50", "%", "▃▅█"]
     document = json.loads(tables.render(usage.offenders_table([offender]), "json"))

@@ -221,3 +221,25 @@ def test_who_is_flaky(attempts, flaky):
         ((place, 1), sign == "F") for place, signs in (w.split(":") for w in attempts.split()) for sign in signs
     ]
     assert goes_back_and_forth(seen) is flaky
+
+
+def test_a_mechanism_comes_before_the_neighbour_that_was_there_or_missing():
+    """CASES B8: 14 failures, all held back by the CPU limit; a neighbour is missing in all of them, and chance
+    says the same of both.
+    """
+    source = random.Random(8)
+    trials = []
+    for night in range(40):
+        bad = night % 3 == 0
+        trials.append(
+            trial(
+                run_id=f"r{night}",
+                started_at=START + timedelta(days=night),
+                outcome=Outcome.FAILED if bad else Outcome.PASSED,
+                throttled_ratio=source.uniform(0.24, 0.29) if bad else 0.01,
+                neighbours=frozenset() if bad else frozenset({"test/b.py"}),
+            )
+        )
+    found = find(FlakyTest(test_id=TestId(path="test/x.py"), trials=tuple(trials)))
+    assert found.failed == 14
+    assert [cause.of.factor for cause in found.causes[:2]] == [Factor.THROTTLED, Factor.NEIGHBOUR]

@@ -56,6 +56,8 @@
     return (n < 9.95 ? n.toFixed(1).replace(/\.0$/, "") : n.toFixed(0)) + "KMGTPE"[unit];
   }
   function seconds(s) {
+    if (s < 0.0005) return "<1ms";
+    if (s < 0.0995) return (s * 1000).toFixed(0) + "ms";
     if (s < 9.9995) return s.toFixed(3) + "s";
     if (s < 99.95) return s.toFixed(1) + "s";
     const whole = Math.round(s), rest = String(whole % 60).padStart(2, "0"), minutes = Math.floor(whole / 60);
@@ -252,7 +254,7 @@
   // ---------------------------------------------------------------- a test's page
 
   const FIGURES = [
-    ["memory_peak_bytes", "Memory, peak", bytes], ["memory_floor_bytes", "of it before the test", bytes], ["anon_peak_bytes", "Anonymous", bytes],
+    ["memory_peak_bytes", "Memory, its own peak", bytes], ["memory_floor_bytes", "Stood charged before it", bytes], ["page_cache_bytes", "Page cache it read in", bytes], ["anon_peak_bytes", "Anonymous", bytes],
     ["file_peak_bytes", "Page cache", bytes], ["shmem_peak_bytes", "Shared and tmpfs", bytes], ["cpu_user_seconds", "CPU, user", seconds],
     ["cpu_system_seconds", "CPU, system", seconds], ["throttled_seconds", "Held back by the CPU limit", seconds], ["pids_peak", "Processes and threads", String],
     ["oom_kills", "Killed for want of memory", String], ["read_bytes", "Read from disk", bytes], ["write_bytes", "Written to disk", bytes],
@@ -266,8 +268,9 @@
     for (const [key, name, unit] of FIGURES) {
       if (!(key in usage)) continue;
       const value = usage[key], limit = key === "memory_peak_bytes" ? memory : key === "pids_peak" ? tasks : 0;
+      const bound = (usage.at_most || "").split(" ").includes(key) ? "≤" : (usage.at_least || "").split(" ").includes(key) ? "≥" : "";
       if (typeof value === "string") add(name, "– (" + value + ")");
-      else add(name, unit(value) + (limit ? " of " + unit(limit) + " (" + percent(value / limit) + ")" : ""));
+      else add(name, bound + unit(value) + (limit ? " of " + unit(limit) + " (" + percent(value / limit) + ")" : ""));
     }
     add("CPUs granted", String(cpus));
     return list;

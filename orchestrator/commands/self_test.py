@@ -1,0 +1,135 @@
+"""`orch self-test`: what the containers of each profile keep a test from, observed and not assumed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.commands.printing import note, say
+from orchestrator.commands.session import load, make_place, specs_of, surroundings
+from orchestrator.engine import labels
+from orchestrator.engine.docker import open_engine
+from orchestrator.engine.images import ensure_images
+from orchestrator.engine.isolation.trying import try_profile
+from orchestrator.engine.limits import require_enforced
+from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.reaper import Reaper
+from orchestrator.errors import ExitCode
+from orchestrator.measure.processes import host_info, owner_token
+from orchestrator.measure.sampler import Sampler
+from orchestrator.reports.encoding import to_json
+from orchestrator.reports.text import plural
+from orchestrator.scheduling.assign import clamp, known_profile
+from orchestrator.stopping import StopFlag
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.engine.isolation.outside import Check
+    from orchestrator.model import Profile
+
+GROUPS = (
+    "user and capabilities", "files and mounts", "size of /tmp", "setuid programs", "/proc and /sys", "devices",
+    "network",    "surroundings", "system calls", "limits", "cgroups", "processes", "descriptors",
+    "two containers",    "process limits", "settings from outside", "a container at all",
+)  # fmt: skip
+"""Of the checks, numbered from 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Of one profile."""
+
+    profile: str
+    seconds: float
+    checks: tuple[Check, ...]
+
+    @property
+    def all_proven(self) -> bool:
+        """What does not apply is left out."""
+        return all(check.proven is not False for check in self.checks)
+
+
+def self_test(
+    *,
+    config_path: Path | None,
+    database: str | None,
+    engine_url: str | None,
+    profiles: tuple[str, ...],
+    offline_base: bool,
+    output_format: str,
+    verbose: bool,
+) -> int:
+    """Print the checks of each profile. Exit code 3 if one is not proven."""
+    config = load(config_path, {} if database is None else {"database": database})
+    chosen = [known_profile(name, config.profiles, "--profile") for name in profiles or sorted(config.profiles)]
+    engine = open_engine(engine_url)
+    require_enforced(engine.info, allow=False)
+    host = host_info()
+    images = ensure_images(
+        engine, specs_of(config, {one.image for one in chosen}), offline_base=offline_base, on_line=note
+    )
+    run_id, token = str(uuid.uuid4()), owner_token()
+    place = make_place(run_id, token)
+    owner = labels.Owner(run_id=run_id, token=token, place=str(place))
+    results = []
+    try:
+        with Reaper(engine, owner), Sampler() as sampler:
+            executor = LocalExecutor(
+                engine,
+                around=surroundings(config, engine.info),
+                owner=owner,
+                images=images,
+                sampler=sampler,
+                stop=StopFlag(),
+                work_dir=place,
+            )
+            for wanted in chosen:
+                profile, notices = clamp(wanted, host)
+                for text in notices:
+                    note(text)
+                began = time.monotonic()
+                checks = try_profile(executor, profile, run_id=run_id, place=place)
+                results.append(_result(profile, time.monotonic() - began, checks))
+                if output_format == "table":
+                    _table(results[-1], verbose=verbose)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        engine.close()
+    if output_format == "json":
+        say(to_json({"schema": 1, "profiles": [_as_json(result) for result in results]}))
+    return ExitCode.OK if all(result.all_proven for result in results) else ExitCode.VIOLATIONS
+
+
+def _result(profile: Profile, seconds: float, checks: tuple[Check, ...]) -> Result:
+    return Result(profile=profile.name, seconds=seconds, checks=checks)
+
+
+def _as_json(result: Result) -> dict[str, object]:
+    checks = [{**asdict(check), "title": GROUPS[check.group - 1]} for check in result.checks]
+    return {
+        "profile": result.profile,
+        "seconds": round(result.seconds, 3),
+        "proven": result.all_proven,
+        "checks": checks,
+    }
+
+
+def _table(result: Result, *, verbose: bool) -> None:
+    """A line a group that is proven, and a line for each check of the others; `verbose`: for each check."""
+    say(f"{result.profile}: {len(result.checks)} checks in {result.seconds:.1f} s")
+    for group in sorted({check.group for check in result.checks}):
+        checks = [check for check in result.checks if check.group == group]
+        failed = [check for check in checks if check.proven is False]
+        proven = sum(check.proven is True for check in checks)
+        others = [check for check in checks if check.proven is None]
+        word = "NOT PROVEN" if failed else "proven" if proven else "n/a"
+        more = f", {len(others)} not applicable" if others else ""
+        say(f"  {word:>10}  {group:>2} {GROUPS[group - 1]:<22} {plural(proven, 'check')} proven{more}")
+        for check in checks if verbose else failed:
+            mark = {True: "proven", False: "NOT PROVEN", None: "n/a"}[check.proven]
+            tail = f" ({check.reason})" if check.reason else ""
+            say(f"  {mark:>10}     {check.check}: {check.observed}{tail}")

@@ -1,0 +1,136 @@
+"""The kernel's word on how a test's process ended, heard past the agent: process events by netlink.
+
+The kernel tells who listens of each process that is forked or ends, with its exit status. A filter, which the
+kernel runs, lets through what concerns the children of one agent: two messages a test. The agent starts a test by
+its first fork after orch has let the test in. Needs orch in the first pid and network namespace, and root before
+Linux 6.6.
+docs/design/witnesses.md has the limits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import socket
+import struct
+import time
+from contextlib import suppress
+
+NETLINK_CONNECTOR = 11
+PROC_EVENTS = 1
+"""CN_IDX_PROC, CN_VAL_PROC, PROC_CN_MCAST_LISTEN of linux/cn_proc.h."""
+FORK, EXIT = 0x00000001, 0x80000000
+SO_ATTACH_FILTER = 26
+LATE_SECONDS = 0.1
+"""The kernel wakes the agent before it tells of the end of its child."""
+
+_NETLINK, _CONNECTOR, _EVENT = struct.Struct("=IHHII"), struct.Struct("=IIIIHHI"), struct.Struct("=IIQ6I")
+_WHAT = _NETLINK.size + 20
+_DATA = _WHAT + 16
+"""Where an event's kind, and what is said of it, begin in a message."""
+_LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
+
+
+class ExitWitness:
+    """Of the tests that one agent starts. Close it."""
+
+    def __init__(self, agent_pid: int) -> None:
+        """OSError: this kernel, or this user, cannot listen."""
+        self._agent = agent_pid
+        self._test: int | None = None
+        self._status: int | None = None
+        self._threads = False
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_CONNECTOR
+        )
+        try:
+            self._socket.bind((0, PROC_EVENTS))
+            program = _filter(agent_pid)
+            held = ctypes.create_string_buffer(program)
+            self._socket.setsockopt(
+                socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(program) // 8, ctypes.addressof(held))
+            )
+            listen = _CONNECTOR.pack(PROC_EVENTS, PROC_EVENTS, 0, 0, 4, 0, 1)
+            self._socket.send(_NETLINK.pack(_NETLINK.size + len(listen), 3, 0, 0, os.getpid()) + listen)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def begin(self) -> None:
+        """The next process that the agent forks is a test's. Call it before the agent is told of that test."""
+        self._read()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._test = self._status = None
+        self._threads = False
+
+    def exit_code(self, said: int | None) -> int | None:
+        """As a shell says it, of the test since `begin`, which has ended; None: the kernel has not told. Where it
+        is not what the agent has `said`, the kernel may be late: it is awaited.
+        """
+        self._read()
+        deadline = time.monotonic() + LATE_SECONDS
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        while self._test is not None and self._code != said and (left := deadline - time.monotonic()) > 0:
+            poll.poll(left * 1000)
+            self._read()
+        # of a process with threads the first one's end is told, and it may have ended before the others
+        return None if self._threads and self._code != said else self._code
+
+    @property
+    def _code(self) -> int | None:
+        if self._status is None:
+            return None
+        signal_number = self._status & 0x7F
+        return 128 + signal_number if signal_number else self._status >> 8 & 0xFF
+
+    def _read(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                try:
+                    message = self._socket.recv(4096)
+                except BlockingIOError:
+                    raise
+                except OSError:  # more than fits was told: what is lost is not known
+                    self._forget()
+                    continue
+                self._note(message)
+
+    def _note(self, message: bytes) -> None:
+        if len(message) < _WHAT + _EVENT.size - 8:
+            return
+        what, _, _, *data = _EVENT.unpack_from(message.ljust(_WHAT + _EVENT.size, b"\0"), _WHAT)
+        if what == FORK and data[1] == self._agent and self._test is None:
+            self._test = data[3]
+        elif what == FORK and data[3] == self._test:
+            self._threads = True
+        elif what == EXIT and self._test is not None and data[1] == self._test:
+            self._status = data[2]
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._socket.close()
+
+
+def _filter(parent: int) -> bytes:
+    """A program for the kernel: pass forks by that process, and ends of its children."""
+    steps = (
+        (_LOAD, 0, 0, _WHAT),
+        (_JUMP_EQUAL, 0, 2, _swapped(FORK)),
+        (_LOAD, 0, 0, _DATA + 4),  # of a fork: the parent's number
+        (_JUMP_EQUAL, 3, 4, _swapped(parent)),
+        (_JUMP_EQUAL, 0, 3, _swapped(EXIT)),
+        (_LOAD, 0, 0, _DATA + 20),  # of an end: the parent's number
+        (_JUMP_EQUAL, 0, 1, _swapped(parent)),
+        (_RETURN, 0, 0, 0xFFFFFFFF),
+        (_RETURN, 0, 0, 0),
+    )
+    return b"".join(struct.pack("HBBI", *step) for step in steps)
+
+
+def _swapped(value: int) -> int:
+    """Filters read numbers in network order, which events are not in."""
+    return int(struct.unpack(">I", struct.pack("=I", value))[0])
