@@ -136,6 +136,15 @@ find_live() {
     done
 }
 
+# As find_live, and also finds what forks and ends over and over: that has another number at each look, so one that goes
+# through the list in order may never meet it. While all are stopped none can do either.
+find_all_live() {
+    find_live
+    if [ -n "$live" ] || ! kill -STOP -1; then return 0; fi # false: there is nobody
+    find_live
+    kill -CONT -1
+}
+
 # Runs what needs a fork although there may be none to be had, because leftovers fill the pids limit. A failed
 # fork ends dash and ash, save in an eval that is called by `command`. The child must not fork in its turn: its
 # failure would end up here too, and go on as a second agent.
@@ -152,7 +161,7 @@ grace() {
     then=$up pause=0.02
     while [ -n "$live" ] && [ "$could" -lt 200 ] && [ "$looks" -lt 60 ]; do
         try "helper sleep $pause"
-        find_live
+        find_all_live
         looks=$((looks + 1)) pause=0.05 ran=0 waited=0 grown=0 late=0
         for pid in $live; do
             run=0 delay=0
@@ -195,9 +204,12 @@ name_process() {
 
 # Adds to $record what still lives after its grace, and ends it.
 end_leftovers() {
-    find_live
+    find_all_live
     [ -n "$live" ] || return 0
     grace
+    [ -n "$live" ] || return 0
+    kill -STOP -1 # so that it is still there under its number when it is named
+    find_live
     count=0
     for pid in $live; do
         [ "$count" -lt 100 ] || break
@@ -208,7 +220,7 @@ end_leftovers() {
     done
     tries=0
     while [ -n "$live" ] && [ "$tries" -lt 100 ]; do
-        [ "$count" = 0 ] || kill -KILL -1 # the server too
+        if [ "$count" = 0 ]; then kill -CONT -1; else kill -KILL -1; fi # the server too
         jobs # reaps without a fork: the dead count against the pids limit until then
         [ "$tries" = 0 ] || try 'helper sleep 0.02'
         find_live

@@ -11,6 +11,7 @@ docs/design/reused-slots.md has the measurements.
 from __future__ import annotations
 
 import math
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.shelf import Shelf
     from orchestrator.measure.counters import Counters
     from orchestrator.measure.turns import Look
-    from orchestrator.model import Assignment, Attestation, Sample
+    from orchestrator.model import AgentRecord, Assignment, Attestation, Sample
 
 NO_AGENT = "the image has no shell for the agent, which reads this figure"
 NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
@@ -603,6 +604,7 @@ class LocalLane:
                 overlapped=flight.overlapped,
                 seconds=(flight.reading.ended or math.inf) - flight.look.at,
                 followed=flight.followed,
+                ended_others=_may_have_ended_others(run.record),
             )
             usage = turn_usage(turn, seen.samples)
             known = executor.calibrations if flight.first else executor.turn_calibrations
@@ -693,6 +695,11 @@ def _as_expected(held: Held, run: SlotRun, state: EngineState | None) -> bool:
     if not held.slot.has_agent:
         return state.exit_code < 128
     return run.record is not None and state.exit_code == run.record.exit_code
+
+
+def _may_have_ended_others(record: AgentRecord | None) -> bool:
+    """The agent ends all there is with what a test leaves; and a test can end what it was forked from."""
+    return record is None or bool(record.leftovers or record.dirty) or record.exit_code == 128 + signal.SIGKILL
 
 
 def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:

@@ -146,6 +146,8 @@ class Turn:
     """From that look to when its end was seen."""
     followed: bool = False
     """The next test may have begun before the look `after` was taken."""
+    ended_others: bool = False
+    """What it was forked from may have ended with it: what stood before it is then not there after it."""
 
     @property
     def peak_by_agent(self) -> int | None:
@@ -176,6 +178,8 @@ class Turn:
         was none of its surroundings.
         """
         now = self.agent_before.memory_bytes
+        if self.ended_others:
+            return now
         before, after = (
             self._unreclaimable(self.agent_before, self.before),
             self._unreclaimable(self.agent_after, self.after),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import textwrap
 import time
 import uuid
@@ -292,6 +293,51 @@ def test_a_process_left_or_a_failure_ends_the_container(lane: Lane, poison: str)
     assert poisoned.agent is not None
     assert bool(poisoned.agent.leftovers) == ("&" in poison)
     assert not poisoned.kept
+
+
+HOPS, SPINS = 1 << 30, 400_000
+HOPPER = (
+    bytes.fromhex("7f454c46020101" + "00" * 9 + "02003e0001000000")  # ELF, 64 bits, a program for x86-64
+    + struct.pack("<QQQIHHHHHH", 0x400078, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    + struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, 0x1000, 0x1000, 0x1000)
+    + b"\x41\xbc"
+    + struct.pack("<I", HOPS)
+    + b"\xb9"
+    + struct.pack("<I", SPINS)
+    + bytes.fromhex("ffc975fc")  # spin, for 0.1 to 0.2 ms
+    + bytes.fromhex("b8390000000f0585c0740b78ea")  # fork; the child goes on; again if it is refused
+    + bytes.fromhex("31ffb83c0000000f05")  # exit(0)
+    + bytes.fromhex("90" * 2 + "41ffcc75da31ffb83c0000000f05")
+)
+"""A program that forks and exits, the child does the same, and so on."""
+
+
+def test_a_process_that_has_another_number_at_each_look_is_found(lane: Lane) -> None:
+    """It would live on beside the next test, and could make its result."""
+    (lane.project / "hopper").write_bytes(HOPPER)
+    (lane.project / "hopper").chmod(0o755)
+    tests = [lane.test("./hopper </dev/null >/dev/null 2>&1; exit 0", timeout_seconds=20.0) for _ in range(4)]
+    found = lane.run(*tests)
+    assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
+    left = [e.agent.leftovers for e in found if e.agent is not None]
+    assert len(left) == 4
+    assert all(left), left  # two of them, where one is about to end
+    assert {p.command_line for processes in left for p in processes} == {"./hopper"}
+    assert {e.slot.position for e in found} == {1}  # none was followed by another
+
+
+def test_what_a_forked_test_leaves_is_not_charged_with_its_server(python_lane: Lane) -> None:
+    """CASES B1: the server is ended with what was left, and was counted as the test's own then."""
+    lane = python_lane
+    leak = "subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"
+    tests = [lane.pytest("pass"), lane.pytest("pass"), lane.pytest(leak), lane.pytest("pass")]
+    found = lane.run(*tests)
+    assert [e.slot.launch for e in found] == [Launch.FORKED] * 4
+    assert found[2].agent is not None
+    assert len(found[2].agent.leftovers) == 1
+    own = [e.usage.memory_peak_bytes or 0 for e in found]
+    assert own[2] < own[1] + 6 * MIB, own
+    assert (found[2].usage.memory_floor_bytes or 0) > 20 * MIB
 
 
 def test_a_timeout_and_an_oom_in_a_reused_container(lane: Lane) -> None:

@@ -101,6 +101,16 @@ def test_a_peak_that_may_be_the_neighbours_is_a_bound_unless_it_hardly_matters()
     assert not turn_usage(slight, ()).memory_peak_is_upper_bound
 
 
+def test_what_a_test_ended_stood_before_it_all_the_same() -> None:
+    """A process left has the agent end the server too: that is no memory which the test before gave back late."""
+    seen = turn(agent_peaks=(40, 42), peaks=(40, 42))
+    gone = replace(seen, agent_before=replace(seen.agent_before, memory_bytes=34 * MIB))
+    assert gone.stood == MIB
+    gone = replace(gone, ended_others=True)
+    assert gone.stood == 34 * MIB
+    assert turn_usage(gone, ()).memory_peak_bytes == 8 * MIB
+
+
 def test_the_agents_reading() -> None:
     text = "".join(
         f"@{path}\n{number}\n" for path, number in zip(AGENT_FILES_V1, (2_500_000_000, 7, 5), strict=True)
