@@ -27,6 +27,9 @@ settings.load_profile("orch")
 
 TEST_LABEL = "io.orch-tests.pid"
 
+collect_ignore_glob = ["docker/attacks/*"]
+"""A project whose tests run inside containers."""
+
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:

@@ -66,12 +66,18 @@ def header_line(run: Run, tests: int, *, columns: int | None = None) -> str:
         f"Run {run.short_id}   {plural(tests, 'test')}   {'  '.join(parts)}"
         f"   {host.cpus:g} cpus {host.memory_bytes / 2**30:.0f} GiB"
     )
+    warnings = []
     if host.load is not None and host.load >= BUSY_LOAD * host.cpus:
-        line = f"{line}   host busy: load {host.load:.0f} on {plural(round(host.cpus), 'CPU')}"
-    line = one_line(f"{line}   not enforced: {', '.join(ignored)}" if ignored else line)
-    if columns is not None and cells(line) > columns:
-        line = line.replace("   ", "  ").replace(" counters", "")
-    return line
+        warnings.append(f"host busy: load {host.load:.0f} on {plural(round(host.cpus), 'CPU')}")
+    if ignored:
+        warnings.append(f"not enforced: {', '.join(ignored)}")
+    line, warned = one_line(line), one_line("   ".join(warnings))
+    together = f"{line}   {warned}".rstrip()
+    if columns is None or cells(together) <= columns:
+        return together
+    line = line.replace("   ", "  ").replace(" counters", "")
+    together = f"{line}  {warned}".rstrip()
+    return together if not warned or cells(together) <= columns else f"{line}\n    {warned}"
 
 
 def columns_of(

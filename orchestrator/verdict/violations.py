@@ -68,13 +68,15 @@ def _memory(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[
             f"yet the test ended as {outcome.value}",
         )
     if peak is not None and not usage.memory_peak_is_upper_bound:
-        yield from _memory_peak(profile, peak)
+        yield from _memory_peak(profile, peak, killed=bool(usage.oom_kills))
 
 
-def _memory_peak(profile: Profile, peak: int) -> Iterator[Violation]:
-    """A peak near or at the limit. It is the test's own: page cache that fills the limit harms nobody."""
+def _memory_peak(profile: Profile, peak: int, *, killed: bool) -> Iterator[Violation]:
+    """A peak near or at the limit. It is the test's own: page cache that fills the limit harms nobody. Where the
+    kernel killed for lack of memory the limit was reached, although what stood before the test is not in its peak.
+    """
     limit, near = profile.limits.memory_bytes, profile.thresholds.memory_near_ratio
-    if peak >= limit:
+    if peak >= limit or killed:
         message = f"memory reached its limit: {size_text(peak)} of {size_text(limit)}"
         kind = ViolationKind.MEMORY_OVER
     elif near is not None and peak >= near * limit:

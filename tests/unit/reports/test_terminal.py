@@ -50,6 +50,12 @@ def test_the_header_says_that_the_host_is_busy(build, load, end):
     assert header_line(build.replace(build.run, host=host), 14).endswith(end)
 
 
+def test_what_does_not_fit_beside_the_header_stands_below_it(build):
+    host = build.replace(build.run.host, load=26.0)
+    lines = header_line(build.replace(build.run, host=host), 14, columns=80).splitlines()
+    assert lines == [header_line(build.run, 14, columns=60), "    host busy: load 26 on 2 CPUs"]
+
+
 def starved(build, *args, waited, was_starved=False, **changes):
     attempt = build.attempt(*args, **changes)
     evidence = build.replace(attempt.evidence, cpu_waited_seconds=waited, starved=was_starved)

@@ -94,6 +94,7 @@ def test_a_modest_test_breaks_nothing() -> None:
         (Usage(memory_peak_bytes=129 * MIB, memory_peak_is_upper_bound=True), []),
         (Usage(memory_peak_bytes=128 * MIB, memory_peak_is_lower_bound=True), ["memory-over warning"]),
         (Usage(memory_peak_bytes=128 * MIB, oom_kills=1), ["memory-over warning", "child-oom error"]),
+        (Usage(memory_peak_bytes=126 * MIB, oom_kills=1), ["memory-over warning", "child-oom error"]),
         # what fills the limit beside it is page cache, which the kernel takes back
         (Usage(memory_peak_bytes=9 * MIB, memory_charged_peak_bytes=128 * MIB, page_cache_bytes=118 * MIB), []),
     ],
