@@ -240,7 +240,10 @@ class AgentReading(_Timed):
         self.deadline = self._started + max(PREPARE_SECONDS, self._limit_seconds)
 
     def restart(self) -> None:
-        """The test begins only now, or what has to be set up for it."""
+        """The test begins only now, or what has to be set up for it; where that stands, the test."""
+        if self._preparing and self.prepared:
+            self._preparing = False
+            self._prepare_seconds = time.monotonic() - self._started
         super().restart()
         if self._preparing:
             self._expect_preparation()
@@ -297,10 +300,6 @@ class AgentReading(_Timed):
         if stream == "stderr":
             return self._err.feed(data)
         rest = self._out.feed(data)
-        if self._preparing and self._out.passed >= len(records.PREPARED_MARKS):
-            self._preparing = False
-            self._prepare_seconds = time.monotonic() - self._started
-            super().restart()
         if self._ended is None and self._out.passed > self._ended_at:
             self._ended = time.monotonic()
         return rest

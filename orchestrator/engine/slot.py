@@ -308,6 +308,7 @@ class Slot:
         self._spill[stream] += rest
         if reading.prepared and not prepared:
             watch.prepared()
+            reading.restart()  # not when its first mark is read: on a busy machine its end may be there by then
             self.go()
         if reading.measured and not known:
             watch.measured()
