@@ -19,7 +19,7 @@ from orchestrator.database.store import BATCH_RESULTS, BATCH_SECONDS, Database
 from orchestrator.database.version import SCHEMA_VERSION
 from orchestrator.errors import DatabaseError
 from tests.handmade import plain_sqlite
-from tests.unit.database.database_examples import finish, make_result, make_run
+from tests.unit.database.database_examples import finish, make_old, make_result, make_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -509,45 +509,22 @@ def test_d5_a_newer_schema_is_refused_unchanged(filled):
     assert {p.name: p.read_bytes() for p in filled.parent.iterdir()} == {"resources.db": content}
 
 
-LATER_COLUMNS = (
-    ("attempts", "memory_floor_bytes"),
-    ("attempts", "slot_position"),
-    ("attempts", "launch"),
-    ("runs", "origin"),
-    ("runs", "samples_kept"),
-    ("violations", "test_id"),
-    ("violations", "started_at"),
-    ("violations", "is_final"),
-)
-
-
-def test_d5_an_older_schema_is_migrated_after_a_backup(filled):
-    with plain_sqlite(filled) as connection:  # back to revision 1, which had no views and fewer columns
-        for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
-            connection.execute(f"DROP VIEW {view}")
-        connection.execute("DROP INDEX ix_attempts_not_passed")
-        connection.execute("DROP INDEX ix_violations_started_at")
-        connection.execute("CREATE INDEX ix_violations_kind ON violations (kind)")
-        for table, column in LATER_COLUMNS:
-            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        for table in ("identity", "stale_days", "daily_usage", "monthly_usage", "summed_months"):
-            connection.execute(f"DROP TABLE {table}")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-        connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    with Database.open(None, state_dir=filled.parent) as database:
+def test_d5_an_older_schema_is_migrated_after_a_backup(tmp_path):
+    old = tmp_path / "resources.db"
+    run = make_old(f"sqlite:///{old}")
+    with Database.open(None, state_dir=tmp_path) as database:
         (notice,) = database.notices
-        assert f"from schema 1 to {SCHEMA_VERSION}" in notice
-        assert len(load_run(database, "latest").final_attempts) == 20
+        assert f"from schema 4 to {SCHEMA_VERSION}" in notice
+        assert len(load_run(database, run.id).final_attempts) == 2
         with database.reading() as connection:
-            assert connection.exec_driver_sql("SELECT count(*) FROM worst_memory").scalar() == 20
+            assert connection.exec_driver_sql("SELECT count(*) FROM worst_memory").scalar() == 2
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-    backup = only(filled.parent, "resources.db.backup-*")
+    backup = only(tmp_path, "resources.db.backup-*")
     assert str(backup) in notice
     with plain_sqlite(backup) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
-        assert connection.execute("SELECT count(*) FROM attempts").fetchone() == (20,)
-    with Database.open(None, state_dir=filled.parent) as database:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0004",)
+        assert connection.execute("SELECT count(*) FROM attempts").fetchone() == (2,)
+    with Database.open(None, state_dir=tmp_path) as database:
         assert database.notices == ()
 
 

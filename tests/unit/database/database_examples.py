@@ -10,10 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.database import bundles
+from orchestrator.database import bundles, migrate
+from orchestrator.database.connect import WRITE, make_engine, parse_url
 from orchestrator.database.encode import attempt_id
 from orchestrator.database.schema import metadata
 from orchestrator.database.upserts import insert_new
+from orchestrator.database.version import APPLICATION_ID
 from orchestrator.model import (
     Assignment,
     Attempt,
@@ -198,6 +200,24 @@ def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> 
             types = metadata.tables[name].c
             columns = [sa.column(key, types[key].type if key in types else sa.Text()) for key in old]
             connection.execute(insert_new(sa.table(name, *columns), connection.dialect.name), old)  # type: ignore[arg-type]
+
+
+def make_old(url: str) -> Run:
+    """Make a database of schema 4 with one run of two results."""
+    engine = make_engine(parse_url(url))
+    run = make_run(started_at=days_ago(12))
+    with engine.connect().execution_options(**WRITE) as connection, connection.begin():
+        migrate.run_alembic(connection, "0004")
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA user_version = 4")
+            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+        write_before_schema_7(connection, bundles.begin_bundle(run, [], None))
+        for name in ("a.py", "b.py"):
+            result = make_result(run, name, started_at=days_ago(12))
+            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project_id, result))
+        connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
+    engine.dispose()
+    return run
 
 
 def make_result(

@@ -18,9 +18,9 @@ from orchestrator.errors import DatabaseError, UsageError
 from orchestrator.model import Launch, SlotUse, Usage
 from tests.unit.database.database_examples import (
     days_ago,
+    make_old,
     make_result,
     make_run,
-    write_before_schema_7,
     write_before_schema_9,
 )
 
@@ -31,24 +31,6 @@ def empty_url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'old.db'}"
     return request.getfixturevalue("postgres").create()
-
-
-def make_old(url):
-    """Schema 4 with one run of two results."""
-    engine = make_engine(parse_url(url))
-    run = make_run(started_at=days_ago(12))
-    with engine.connect().execution_options(**WRITE) as connection, connection.begin():
-        migrate.run_alembic(connection, "0004")
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA user_version = 4")
-            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        write_before_schema_7(connection, bundles.begin_bundle(run, [], None))
-        for name in ("a.py", "b.py"):
-            result = make_result(run, name, started_at=days_ago(12))
-            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project_id, result))
-        connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
-    engine.dispose()
-    return run
 
 
 def test_an_old_database_keeps_its_runs_and_sums_them_up(empty_url, tmp_path):
