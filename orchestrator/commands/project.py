@@ -74,7 +74,7 @@ def keep_id(config: Config, wanted: str | None) -> str:
     kept = kept_id(config.state_dir)
     if kept is not None:
         return kept
-    draft = path.with_name(f".{ID_FILE}-{os.getpid()}")
+    draft = path.with_name(f".{ID_FILE}-{uuid.uuid4().hex}")
     project = wanted or str(uuid.uuid4())
     try:
         config.state_dir.mkdir(parents=True, exist_ok=True)

@@ -190,7 +190,7 @@ def test_the_nightly_report_is_made_of_what_was_run(project, report_image, tmp_p
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "test_own.py").write_text("def test_own(): pass\n")
     (tmp_path / "profiles.yaml").write_text("version: 1\n")
-    Orch(project=tmp_path)("run", "--profile", "standard", "test/")
+    Orch(project=tmp_path)("run", "--offline-base", "--profile", "standard", "test/")
     place = {"ORCH_PROJECT": str(tmp_path), "ORCH_USER": f"{os.getuid()}:{os.getgid()}"}
     done = compose(project, "run", "--rm", "-T", "nightly-report", ORCH_IMAGE_REPORT=report_image, **place)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,6 +16,7 @@ from orchestrator.engine.docker import open_engine
 from orchestrator.engine.hardening import Surroundings
 from orchestrator.engine.isolation.trying import try_profile
 from orchestrator.engine.kernelview import observe
+from orchestrator.errors import EngineError
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model import Outcome
 from tests.docker.test_attestation_real import outcome_of
@@ -159,7 +160,12 @@ def test_its_effect_is_seen_from_inside(
 ) -> None:
     (mutation,) = (one for one in MUTATIONS if one.item == item)
     own_engine._direct = Changing(own_engine._direct, mutation)  # type: ignore[attr-defined]
-    checks = self_tested(own_engine, tmp_path, sampler)
+    try:
+        checks = self_tested(own_engine, tmp_path, sampler)
+    except EngineError as error:  # a container on this machine's network is not let in at all
+        if item == "network: host" and "this machine's network" in error.message:
+            return
+        raise
     red = [f"{check.group} {check.check}: {check.observed}" for check in checks if check.proven is False]
     record_property("turned_red", " | ".join(red))
     print(f"EFFECT {item}: {' | '.join(red)}")

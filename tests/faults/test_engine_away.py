@@ -337,7 +337,8 @@ def test_an_image_that_cannot_be_had_again_is_named(engine: OwnEngine, project: 
         run.close()
         engine.docker("rm", "--force", kept)
     assert code == 36, out + err
-    assert "6 passed, 2 infra" in out
+    # a container of it may have been opened before its image went
+    assert re.search(r"(6 passed, 2|7 passed, 1) infra", out), out
     assert "image other" in out
     assert "was removed externally, and cannot be had again" in out
     assert_nothing_is_left(engine, run.id)
