@@ -124,8 +124,11 @@ def test_an_oom_killed_test(bench: Bench, kind: ParentKind) -> None:
     evidence = bench.sh("tail /dev/zero; exit 3", memory_bytes=32 * MIB)
     check(evidence, kind)
     assert evidence.usage.oom_kills == 1
-    assert evidence.usage.memory_peak_bytes is not None
-    assert 31 * MIB <= evidence.usage.memory_peak_bytes <= 36 * MIB
+    usage = evidence.usage
+    assert usage.memory_charged_peak_bytes is not None
+    assert usage.memory_peak_bytes is not None
+    assert 31 * MIB <= usage.memory_charged_peak_bytes <= 36 * MIB
+    assert 28 * MIB <= usage.memory_peak_bytes <= usage.memory_charged_peak_bytes  # the agent stood before it
 
 
 def test_a_test_that_is_killed_with_its_agent_still_has_its_figures(bench: Bench, kind: ParentKind) -> None:
