@@ -123,10 +123,11 @@ def test_d1_kill_of_the_writer_loses_no_committed_result(tmp_path):
     state, acknowledged = tmp_path / "state", {}
     for _ in range(KILLS):
         process = Writer(state)
-        run_id = process.said.readline().strip()
-        time.sleep(random.uniform(0, 0.1))
+        run_id, read = process.said.readline().strip(), random.randrange(20)
+        assert all(process.said.readline() for _ in range(read))
+        time.sleep(random.uniform(0, 0.02))
         process.kill()
-        acknowledged[run_id] = len(process.wait())
+        acknowledged[run_id] = read + len(process.wait())
     assert sum(acknowledged.values()) > KILLS, "the writers did write"
     with Database.open(None, state_dir=state, owner_alive=lambda _: False) as database:
         assert not [n for n in database.notices if "damaged" in n or "imported" in n]
@@ -146,9 +147,12 @@ def test_d1_kill_of_a_writer_of_batches_loses_no_more_than_one(tmp_path):
     for _ in range(KILLS):
         process = Writer(state, soon=True)
         run_id = process.said.readline().strip()
-        time.sleep(random.uniform(0, 0.1))
+        # By what it has done, not by time alone: a slow disk may be slower than any time chosen here.
+        read = random.randrange(3 * BATCH_RESULTS)
+        assert all(process.said.readline() for _ in range(read))
+        time.sleep(random.uniform(0, 0.02))
         process.kill()
-        given[run_id] = len(process.wait())
+        given[run_id] = read + len(process.wait())
     lost = []
     with Database.open(None, state_dir=state, owner_alive=lambda _: False) as database:
         assert not [n for n in database.notices if "damaged" in n or "imported" in n]
