@@ -30,7 +30,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("lint-imports", "--no-logo")
     session.run("shellcheck", ".ci/run", *(f"scripts/{name}" for name in SCRIPTS))
-    session.run("shellcheck", "--shell=sh", "--severity=warning", "orchestrator/engine/agent.sh")
+    session.run("shellcheck", "--shell=sh", "--severity=warning", "orchestrator/engine/agent/agent.sh")
     session.run("hadolint", "docker/Dockerfile.test-isolation", "docker/Dockerfile.test-full")
     session.run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.test.yml")
     session.run(

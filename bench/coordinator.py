@@ -26,42 +26,39 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.commands import execute, folders, keeping, reportfiles, reporting
-from orchestrator.commands.options import RunOptions
 from orchestrator.config.loader import load_config
-from orchestrator.database import bundles
-from orchestrator.database.store import Database
+from orchestrator.coordinator import executor as execute
+from orchestrator.coordinator import output as reporting
+from orchestrator.coordinator import recorder, report_files, run_folder
+from orchestrator.coordinator.options import RunOptions
+from orchestrator.database.rows import bundles
+from orchestrator.database.store.store import Database
 from orchestrator.measure.calibration import Calibration, corrected
 from orchestrator.measure.counters import parse_v1
-from orchestrator.measure.turns import AGENT_FILES_V1, Look, Turn, agent_counters, turn_usage
-from orchestrator.model import (
+from orchestrator.measure.reused_slot import AGENT_FILES_V1, Look, Turn, agent_counters, turn_usage
+from orchestrator.model.evidence import (
     AgentRecord,
-    Assignment,
     Attestation,
-    Command,
     EngineState,
     Evidence,
-    Ledger,
     OutputLog,
-    Run,
-    RunStatus,
     SlotUse,
-    Source,
-    Test,
-    TestId,
     Timings,
 )
-from orchestrator.reports.digest import Digest, RunSummary
-from orchestrator.scheduling import loop
+from orchestrator.model.runs import Ledger, Run, RunStatus
+from orchestrator.model.tests import Assignment, Command, Test, TestId
+from orchestrator.model.usage import Source
+from orchestrator.reports.run_summary import Digest, RunSummary
+from orchestrator.scheduling import scheduler
 from orchestrator.scheduling.admission import Budget
-from orchestrator.scheduling.policy import Policy
-from orchestrator.stopping import StopFlag
-from tests.handmade import ENGINE, HOST
+from orchestrator.scheduling.events import Policy
+from orchestrator.stop_flag import StopFlag
+from tests.support.handmade import ENGINE, HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.model import Usage
+    from orchestrator.model.usage import Usage
 
 GOAL_SECONDS = 0.35e-3
 FIRST = 1000
@@ -274,20 +271,20 @@ def watch(stages: Stages) -> None:
 def watch_each(stages: Stages) -> None:
     """And around the stages that are measured by themselves."""
     for place, name, stage in (
-        (folders.RunFolder, "of_attempt", "folder of the attempt"),
-        (folders.RunFolder, "file_by_status", "by-status"),
+        (run_folder.RunFolder, "of_attempt", "folder of the attempt"),
+        (run_folder.RunFolder, "file_by_status", "by-status"),
         (execute, "decide", "verdict"),
         (execute, "violations", "violations"),
-        (folders.RunFolder, "keep_metrics", "metrics"),
+        (run_folder.RunFolder, "keep_metrics", "metrics"),
         (execute.Execute, "judge", "the attempt, all after its end"),
         (Database, "record_soon", "database, all"),
         (Database, "_flush", "of it: writing (its thread's too)"),
         (bundles, "result_bundle", "of it: bundle"),
         (Digest, "add", "digest"),
-        (reportfiles.ReportFiles, "add", "report files"),
+        (report_files.ReportFiles, "add", "report files"),
         (reporting.RunProgress, "told", "events"),
         (reporting.RunProgress, "finished", "lines"),
-        (loop.Schedule, "_fill", "fill (with its event)"),
+        (scheduler.Schedule, "_fill", "fill (with its event)"),
     ):
         stages.time(place, name, stage)
 
@@ -310,15 +307,15 @@ def go(tests: int, folder: Path) -> dict[str, float]:
     sampler: Any = SimpleNamespace(latest=dict)
     figures: dict[str, float] = {}
     with Database.open(None, state_dir=config.state_dir) as database, into_a_pipe():
-        kept = folders.RunFolder(config.state_dir, this)
+        kept = run_folder.RunFolder(config.state_dir, this)
         output = reporting.Output(RunOptions(), config)
         progress = output.progress(kept, sampler)
         database.begin_run(this, plan)
         progress.start(this, plan)
         executor: Any = ReadyExecutor()
-        keeper = keeping.Keeping(run_id, database=database, folder=kept, progress=progress)
+        keeper = recorder.Keeping(run_id, database=database, folder=kept, progress=progress)
         began, wall = time.process_time(), time.monotonic()
-        going = loop.schedule(
+        going = scheduler.schedule(
             plan,
             execute.Execute(executor, kept, profiles=config.profiles, default_profile=config.default_profile),
             budget=Budget(cpus=SLOTS, memory_bytes=8 << 30, slots=SLOTS),

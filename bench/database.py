@@ -20,25 +20,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.config.settings import Retention
-from orchestrator.database.queries import (
-    database_size,
-    diff_runs,
-    list_runs,
-    load_run,
-    offenders,
-    troubles,
-    usage_report,
-)
-from orchestrator.database.statistics import percentile
-from orchestrator.database.store import Database
-from orchestrator.database.views import VIEWS
-from orchestrator.model import Sample, TestId
-from orchestrator.model_reports import Resource
-from orchestrator.reports.usage import WIDE
+from orchestrator.database.queries.offenders import offenders
+from orchestrator.database.queries.run_diff import diff_runs
+from orchestrator.database.queries.runs import list_runs, load_run
+from orchestrator.database.queries.sizes import database_size
+from orchestrator.database.queries.usage import usage_report
+from orchestrator.database.queries.violations import troubles
+from orchestrator.database.rollups.statistics import percentile
+from orchestrator.database.schema.views import VIEWS
+from orchestrator.database.store.store import Database
+from orchestrator.model.stored import Resource
+from orchestrator.model.tests import TestId
+from orchestrator.reports.tables.usage import WIDE
 from tests.unit.database.database_examples import SAMPLES, finish, make_assignment, make_result, make_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from orchestrator.model.usage import Sample
 
 DAYS = 400
 SERIES = tuple(

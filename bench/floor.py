@@ -22,23 +22,23 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.session import load, surroundings
-from orchestrator.engine import hardening
-from orchestrator.engine.agent_shell import prepared_image
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.fifos import FifoChannel
+from orchestrator.coordinator.session import load, surroundings
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images.agent_shell import prepared_image
+from orchestrator.engine.isolation import hardening
 from orchestrator.engine.labels import Owner, labels_of_helper
-from orchestrator.engine.slot import Slot, Watch
+from orchestrator.engine.slots.fifos import FifoChannel
+from orchestrator.engine.slots.slot import Slot, Watch
 from orchestrator.measure.processes import owner_token
-from orchestrator.model import Assignment
-from orchestrator.stopping import StopFlag
+from orchestrator.model.tests import Assignment
+from orchestrator.stop_flag import StopFlag
 from orchestrator.suites.discover import discover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from orchestrator.engine.agent.output_reader import Reading
     from orchestrator.engine.base import ContainerEngine, ContainerSpec
-    from orchestrator.engine.reading import Reading
 
 IMAGE = "orch/test-isolation:latest"
 ROUNDS = 3

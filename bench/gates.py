@@ -15,8 +15,8 @@ from math import exp, log1p
 from pathlib import Path
 
 from bench.oracle import STEP, power
-from orchestrator.model_reports import Judgement
-from orchestrator.verdict.gates import compare
+from orchestrator.analysis.regression import compare
+from orchestrator.model.advice import Judgement
 
 OLD, NEW = 50, 5
 ORACLE_GROWTH = 0.15

@@ -24,26 +24,16 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.model import (
-    Assignment,
-    Attempt,
-    Command,
-    Evidence,
-    History,
-    Limits,
-    Network,
-    Outcome,
-    OutputLog,
-    Profile,
-    Test,
-    TestId,
-    Timings,
-)
+from orchestrator.model.evidence import Evidence, OutputLog, Timings
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.profiles import Limits, Network, Profile
+from orchestrator.model.results import Attempt
+from orchestrator.model.tests import Assignment, Command, History, Test, TestId
 from orchestrator.scheduling.admission import Admission, Budget, Need
-from orchestrator.scheduling.loop import Schedule
-from orchestrator.scheduling.policy import Policy
-from orchestrator.scheduling.workers import Done
-from orchestrator.stopping import StopFlag
+from orchestrator.scheduling.events import Policy
+from orchestrator.scheduling.scheduler import Schedule
+from orchestrator.scheduling.worker_threads import Done
+from orchestrator.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

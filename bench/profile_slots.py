@@ -33,26 +33,26 @@ from typing import TYPE_CHECKING, Any
 
 from bench.accuracy.machine import describe, load
 from bench.overhead.work import calibrate, write_shell_tests
-from orchestrator.commands.options import RunOptions
 from orchestrator.commands.run import run
-from orchestrator.engine.docker import open_engine
+from orchestrator.coordinator.options import RunOptions
+from orchestrator.engine.docker.engine import open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import ModuleType
 
 CLASSES = (
-    "orchestrator.engine.slot:Slot",
-    "orchestrator.engine.local:LocalExecutor",
-    "orchestrator.engine.local:LocalLane",
+    "orchestrator.engine.slots.slot:Slot",
+    "orchestrator.engine.slots.executor:LocalExecutor",
+    "orchestrator.engine.slots.executor:LocalLane",
     "orchestrator.engine.lane:LocalLane",
-    "orchestrator.engine.meter:Meter",
-    "orchestrator.engine.fifos:FifoChannel",
-    "orchestrator.commands.execute:Execute",
-    "orchestrator.commands.folders:RunFolder",
-    "orchestrator.database.store:Database",
+    "orchestrator.engine.metering.slot_meter:Meter",
+    "orchestrator.engine.slots.fifos:FifoChannel",
+    "orchestrator.coordinator.executor:Execute",
+    "orchestrator.coordinator.run_folder:RunFolder",
+    "orchestrator.database.store.store:Database",
 )
-MODULES = ("orchestrator.commands.execute", "orchestrator.engine.local")
+MODULES = ("orchestrator.coordinator.executor", "orchestrator.engine.slots.executor")
 """Functions that these use, whatever module they come from."""
 SHOWN_MS = 0.02
 """Less than that by test is summed up."""

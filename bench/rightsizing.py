@@ -15,10 +15,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.analysis.rightsizing import caused_kill, suggest
 from orchestrator.config.loader import load_config
-from orchestrator.model import Outcome, TestId
-from orchestrator.model_reports import Observations, Observed
-from orchestrator.verdict.rightsizing import caused_kill, suggest
+from orchestrator.model.advice import Observations, Observed
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.tests import TestId
 
 SHAPES = ("lognormal", "heavy-tailed", "bimodal", "drift", "spikes")
 NAMES = ("fast", "standard", "slow")

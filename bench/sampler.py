@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.measure import processes
+from orchestrator.measure.cgroup_reader import SeriesReader
 from orchestrator.measure.cgroups import CgroupPaths, locate, process_ids, read, remove
 from orchestrator.measure.sampler import Sampler
-from orchestrator.measure.series import SeriesReader
 
 if TYPE_CHECKING:
     from orchestrator.measure.processes import ProcessCount

@@ -16,13 +16,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.database.queries import load_run
-from orchestrator.database.store import Database
+from orchestrator.database.queries.runs import load_run
+from orchestrator.database.store.store import Database
 from orchestrator.scheduling.shards import ShardBy, imbalance, partition
 from tests.unit.database.database_examples import make_assignment, make_run
 
 if TYPE_CHECKING:
-    from orchestrator.model import TestId
+    from orchestrator.model.tests import TestId
 
 
 def taken_by_the_newest(folder: Path) -> tuple[str, dict[TestId, float]]:

@@ -16,7 +16,7 @@ import click
 
 from orchestrator import __version__
 from orchestrator.errors import ExitCode, Interrupted, OrchError
-from orchestrator.resources import Resource
+from orchestrator.model.resources import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -207,8 +207,8 @@ def orch() -> None:
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
     """Run tests (files, folders or file::case; default: everything the suites match)."""
-    from orchestrator.commands.options import run_options
     from orchestrator.commands.run import run as command
+    from orchestrator.coordinator.options import run_options
 
     sys.exit(command(run_options(context, options)))
 
@@ -402,7 +402,7 @@ def profiles() -> None:
 )
 def profiles_show(**options: Any) -> None:
     """The profiles with their limits."""
-    from orchestrator.commands.configuration import profiles_show as command
+    from orchestrator.commands.profiles import profiles_show as command
 
     sys.exit(command(**options))
 
@@ -426,8 +426,8 @@ def profiles_suggest(**options: Any) -> None:
     Memory: the highest peak and 15 % (25 % if it ever ran out of memory). Time: the p99 and half of it. CPUs: the
     p95. No attempt of the history would have been killed by what is suggested.
     """
-    from orchestrator.commands.suggest import SuggestOptions
-    from orchestrator.commands.suggest import profiles_suggest as command
+    from orchestrator.commands.profiles import SuggestOptions
+    from orchestrator.commands.profiles import profiles_suggest as command
 
     sys.exit(command(SuggestOptions(**options)))
 
@@ -501,7 +501,7 @@ def db() -> None:
 @common
 def db_path(**options: Any) -> None:
     """Where it is."""
-    from orchestrator.commands.database import db_path as command
+    from orchestrator.commands.db import db_path as command
 
     sys.exit(command(**options))
 
@@ -511,7 +511,7 @@ def db_path(**options: Any) -> None:
 @click.option("--format", "output_format", type=FORMATS, default="table", show_default=True)
 def db_info(**options: Any) -> None:
     """How large it is, table by table, and from when to when it reaches."""
-    from orchestrator.commands.database import db_info as command
+    from orchestrator.commands.db import db_info as command
 
     sys.exit(command(**options))
 
@@ -520,7 +520,7 @@ def db_info(**options: Any) -> None:
 @common
 def db_vacuum(**options: Any) -> None:
     """Give back the room of what was deleted; needs as much free disk meanwhile as the database has."""
-    from orchestrator.commands.database import db_vacuum as command
+    from orchestrator.commands.db import db_vacuum as command
 
     sys.exit(command(**options))
 
@@ -534,7 +534,7 @@ def db_merge(**options: Any) -> None:
     In any order and as often as you like: what is there already stays. No FILE is changed; one of an older
     orch is upgraded in a copy, one of a newer orch is refused.
     """
-    from orchestrator.commands.database import db_merge as command
+    from orchestrator.commands.db import db_merge as command
 
     sys.exit(command(**options))
 
@@ -638,7 +638,7 @@ def shell(**options: Any) -> None:
 @click.argument("folder", type=click.Path(path_type=Path), default=Path())
 def init(**options: Any) -> None:
     """Write a commented profiles.yaml that fits the project."""
-    from orchestrator.commands.configuration import init as command
+    from orchestrator.commands.config import init as command
 
     sys.exit(command(**options))
 
@@ -646,7 +646,7 @@ def init(**options: Any) -> None:
 @orch.command()
 def schema() -> None:
     """The JSON Schema of profiles.yaml."""
-    from orchestrator.commands.configuration import schema as command
+    from orchestrator.commands.config import schema as command
 
     sys.exit(command())
 
@@ -659,7 +659,7 @@ def schema() -> None:
 )
 def show_config(**options: Any) -> None:
     """The configuration in effect."""
-    from orchestrator.commands.configuration import show_config as command
+    from orchestrator.commands.config import show_config as command
 
     sys.exit(command(**options))
 
@@ -669,7 +669,7 @@ def show_config(**options: Any) -> None:
 @click.pass_context
 def help_(context: click.Context, topic: str | None) -> None:
     """Explain a command or a topic: filters, profiles, exit-codes, output, gates, environment."""
-    from orchestrator.commands.helptopics import help_topic as command
+    from orchestrator.commands.help import help_topic as command
 
     sys.exit(command(context, topic))
 
@@ -713,7 +713,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _forget_reports(argv: Sequence[str] | None) -> None:
     """A report that a command line names which cannot be parsed is not of this invocation."""
-    from orchestrator.commands.earlier_reports import remove_what_words_name
+    from orchestrator.coordinator.earlier_reports import remove_what_words_name
 
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["run"] or words[:1] == ["report"]:
@@ -722,7 +722,7 @@ def _forget_reports(argv: Sequence[str] | None) -> None:
 
 def _told_of_scarcity(error: Exception) -> int | None:
     """The exit code where the error tells of a limit of this process: no defect."""
-    from orchestrator.commands.own_limits import scarcity
+    from orchestrator.coordinator.own_limits import scarcity
 
     found = scarcity(error)
     if found is None:

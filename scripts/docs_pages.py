@@ -20,13 +20,13 @@ if str(ROOT) not in sys.path:
 import click  # noqa: E402 - the checkout comes first on the path
 
 from orchestrator.cli import orch  # noqa: E402
-from orchestrator.commands.helptopics import TOPICS  # noqa: E402
+from orchestrator.commands.help import TOPICS  # noqa: E402
 from orchestrator.config.defaults import BASE_PROFILE, DEFAULTS  # noqa: E402
 from orchestrator.config.document import Document  # noqa: E402
 from orchestrator.config.jsonschema import json_schema  # noqa: E402
 from orchestrator.config.layers import ENVIRONMENT  # noqa: E402
 from orchestrator.config.units import DURATION_PATTERN, SIZE_PATTERN  # noqa: E402
-from orchestrator.database.schema_page import schema_markdown  # noqa: E402
+from orchestrator.database.schema.page import schema_markdown  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from orchestrator.engine.agent_shell import prepared_image
+from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.errors import EngineUnavailableError
-from tests.handmade import busybox_rootfs
+from tests.support.handmade import busybox_rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ collect_ignore_glob = ["docker/attacks/*"]
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """The real engine; fails, and does not skip, where none answers."""
-    from orchestrator.engine.docker import open_engine
+    from orchestrator.engine.docker.engine import open_engine
 
     try:
         opened = open_engine()

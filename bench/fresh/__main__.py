@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.fresh.bare import Bare, busy_seconds, in_threads
 from bench.fresh.pooled import Pooled
-from orchestrator.engine.agent_shell import prepared_image
-from orchestrator.engine.docker import HOSTS, open_engine
-from orchestrator.engine.pool import SlotPool
-from orchestrator.engine.wire import container_config
+from orchestrator.engine.docker.engine import HOSTS, open_engine
+from orchestrator.engine.docker.messages import container_config
+from orchestrator.engine.images.agent_shell import prepared_image
+from orchestrator.engine.slots.slot_pool import SlotPool
 from orchestrator.measure import cgroups
-from tests.handmade import make_assignment
+from tests.support.handmade import make_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engine.direct import DirectCalls, UnixTransport
+from orchestrator.engine.docker.http import DirectCalls, UnixTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.fresh.bare import LABEL
-from orchestrator.engine import hardening, labels
-from orchestrator.engine.slot import Slot, Watch
+from orchestrator.engine import labels
+from orchestrator.engine.isolation import hardening
+from orchestrator.engine.slots.slot import Slot, Watch
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
-from orchestrator.stopping import StopFlag
+from orchestrator.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from orchestrator.engine.base import ContainerSpec, Engine
-    from orchestrator.engine.pool import SlotPool
-    from orchestrator.model import Assignment
+    from orchestrator.engine.slots.slot_pool import SlotPool
+    from orchestrator.model.tests import Assignment
 
 
 class Pooled:

@@ -27,7 +27,7 @@ from bench.overhead.rows import makespan, pytests, shell
 from bench.overhead.table import RowResult, as_json, markdown
 from bench.overhead.work import settle
 from orchestrator import __version__
-from orchestrator.engine.docker import open_engine
+from orchestrator.engine.docker.engine import open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

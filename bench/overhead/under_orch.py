@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.overhead.process import Ended
-    from orchestrator.model import Assignment
+    from orchestrator.model.tests import Assignment
 
 REPOSITORY = Path(__file__).parents[2]
 

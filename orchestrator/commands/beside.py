@@ -48,7 +48,7 @@ def beside(work: Callable[[], T], *, worthwhile: bool = True) -> Iterator[Helper
     """
     child = None
     if worthwhile and _can_fork():
-        from orchestrator.database import store  # noqa: F401 - 0.3 s, once for both instead of in each
+        from orchestrator.database.store import store  # noqa: F401 - 0.3 s, once for both instead of in each
 
         with suppress(OSError):  # there is no room for another process: the caller does it all
             child = _Child(work)

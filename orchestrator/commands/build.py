@@ -6,13 +6,13 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.printing import say
-from orchestrator.commands.session import load_with_database, specs_of
-from orchestrator.engine.context import context_report
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.images import ensure_images
+from orchestrator.coordinator.console import say
+from orchestrator.coordinator.session import load_with_database, specs_of
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images.build_context import context_report
+from orchestrator.engine.images.ensure import ensure_images
 from orchestrator.errors import ExitCode, UsageError
-from orchestrator.reports.text import format_bytes, format_seconds
+from orchestrator.text import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path

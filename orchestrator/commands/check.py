@@ -9,29 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.commands.opening import opened
-from orchestrator.commands.printing import note, say, show
-from orchestrator.database import queries
-from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageError
-from orchestrator.model import TestId
-from orchestrator.model_reports import GateRow, Judgement, RunFigures
-from orchestrator.reports.encoding import compact
-from orchestrator.reports.files import write_atomically
-from orchestrator.reports.gates import annotation_lines, gates_table
-from orchestrator.reports.text import plural
-from orchestrator.verdict.gates import (
+from orchestrator.analysis.regression import (
     MAXIMUM_NEW_RUNS,
     MAXIMUM_OLD_RUNS,
     MINIMUM_NEW_RUNS,
     MINIMUM_OLD_RUNS,
     compare,
 )
+from orchestrator.coordinator.console import note, say, show
+from orchestrator.coordinator.database import opened
+from orchestrator.database.queries.observations import figures_of_runs, has_branch, runs_up_to
+from orchestrator.database.queries.runs import find_run
+from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageError
+from orchestrator.files import write_atomically
+from orchestrator.model.advice import GateRow, Judgement, RunFigures
+from orchestrator.model.tests import TestId
+from orchestrator.reports.json_encoding import compact
+from orchestrator.reports.tables.gates import annotation_lines, gates_table
+from orchestrator.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.database.store import Database
-    from orchestrator.model_reports import RunRow
+    from orchestrator.database.store.store import Database
+    from orchestrator.model.stored import RunRow
 
     Figures = Mapping[TestId, Sequence[RunFigures]]
 
@@ -80,12 +81,12 @@ def check(options: CheckOptions) -> int:
     tolerances = {"memory": options.memory, "time": options.time, "cpu": options.cpu}
     allowed = {name: parsed for name, text in tolerances.items() if (parsed := parse_tolerance(text)) is not None}
     with opened(options.config_path, options.database) as db:
-        newest = queries.find_run(db, options.run_id)
+        newest = find_run(db, options.run_id)
         if options.save is not None:
             return _save(db, newest, options.save)
         assert options.baseline is not None  # noqa: S101 - one of the two is given; tells the type checker
         baseline, new_runs = _sides(db, newest, options.baseline)
-        new = queries.figures_of_runs(db, [run.id for run in new_runs])
+        new = figures_of_runs(db, [run.id for run in new_runs])
     rows = _compared(baseline.figures, new, allowed)
     return _tell(rows, baseline, len(new_runs), options.output_format)
 
@@ -110,19 +111,17 @@ def _sides(db: Database, newest: RunRow, name: str) -> tuple[Baseline, Sequence[
     path = Path(name)
     if path.is_file():
         return _read(path, newest), _newest(db, newest, exclude=())
-    if queries.has_branch(db, newest.project_id, name):
+    if has_branch(db, newest.project_id, name):
         new = _newest(db, newest, exclude=())
-        earlier = queries.runs_up_to(
-            db, newest, branch=name, revision=None, limit=MAXIMUM_OLD_RUNS + MAXIMUM_NEW_RUNS
-        )
+        earlier = runs_up_to(db, newest, branch=name, revision=None, limit=MAXIMUM_OLD_RUNS + MAXIMUM_NEW_RUNS)
         taken = {run.id for run in new}
         return _recorded(db, name, [run for run in earlier if run.id not in taken]), new
     try:
-        last = queries.find_run(db, name)
+        last = find_run(db, name)
     except NothingFoundError as error:
         remedy = "a baseline is a file, a branch of recorded runs, or a run (orch runs list)"
         raise NothingFoundError(f"no file, branch or run is called {name!r}", remedy=remedy) from error
-    old = queries.runs_up_to(db, last, branch=last.branch, limit=MAXIMUM_OLD_RUNS)
+    old = runs_up_to(db, last, branch=last.branch, limit=MAXIMUM_OLD_RUNS)
     return _recorded(db, f"run {last.short_id}", old), _newest(db, newest, exclude=[run.id for run in old])
 
 
@@ -130,11 +129,9 @@ def _newest(db: Database, newest: RunRow, *, exclude: Sequence[str]) -> Sequence
     """Runs of the same revision, if there are enough of them, else of the same branch."""
     found: Sequence[RunRow] = ()
     if newest.revision is not None and not newest.dirty:
-        found = queries.runs_up_to(
-            db, newest, branch=newest.branch, revision=newest.revision, limit=MAXIMUM_NEW_RUNS
-        )
+        found = runs_up_to(db, newest, branch=newest.branch, revision=newest.revision, limit=MAXIMUM_NEW_RUNS)
     if len(found) < MINIMUM_NEW_RUNS:
-        found = queries.runs_up_to(db, newest, branch=newest.branch, limit=MAXIMUM_NEW_RUNS)
+        found = runs_up_to(db, newest, branch=newest.branch, limit=MAXIMUM_NEW_RUNS)
     new = [run for run in found if run.id not in exclude]
     if not new:
         raise UsageError(
@@ -144,15 +141,15 @@ def _newest(db: Database, newest: RunRow, *, exclude: Sequence[str]) -> Sequence
 
 
 def _recorded(db: Database, name: str, runs: Sequence[RunRow]) -> Baseline:
-    return Baseline(name=name, figures=queries.figures_of_runs(db, [run.id for run in runs]), runs=len(runs))
+    return Baseline(name=name, figures=figures_of_runs(db, [run.id for run in runs]), runs=len(runs))
 
 
 # ---------------------------------------------------------------- baselines as files
 
 
 def _save(db: Database, newest: RunRow, path: Path) -> int:
-    runs = queries.runs_up_to(db, newest, branch=newest.branch, limit=MAXIMUM_OLD_RUNS)
-    figures = queries.figures_of_runs(db, [run.id for run in runs])
+    runs = runs_up_to(db, newest, branch=newest.branch, limit=MAXIMUM_OLD_RUNS)
+    figures = figures_of_runs(db, [run.id for run in runs])
     tests = [
         {
             "path": test.path,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.printing import say
 from orchestrator.config.units import parse_duration
-from orchestrator.engine import remnants
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.reaper import Swept, find_orphans, remove_orphans, stale_places
+from orchestrator.coordinator.console import say
+from orchestrator.engine.cleanup import remnants
+from orchestrator.engine.cleanup.reaper import Swept, find_orphans, remove_orphans, stale_places
+from orchestrator.engine.docker.engine import open_engine
 from orchestrator.errors import ExitCode
 from orchestrator.measure.processes import owner_alive
 

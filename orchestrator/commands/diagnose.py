@@ -13,42 +13,44 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.conditions import Laboratory, Subject
-from orchestrator.commands.folders import RunFolder
-from orchestrator.commands.ground import ground
-from orchestrator.commands.oldruns import remove_old_runs
-from orchestrator.commands.opening import keep_project, open_to_read, tell_scope
-from orchestrator.commands.printing import note, parse_window, say, show
-from orchestrator.commands.run import describe, ended_whatever_happens, ledger_of
-from orchestrator.commands.session import load, specs_of
-from orchestrator.commands.signals import Signals
-from orchestrator.database import queries
-from orchestrator.database.store import Database
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.images import ensure_images
-from orchestrator.engine.limits import require_enforced
+from orchestrator.analysis.diagnosis import weigh
+from orchestrator.analysis.flakiness import suspects
+from orchestrator.coordinator.console import note, say, show
+from orchestrator.coordinator.database import keep_project, open_to_read, tell_scope
+from orchestrator.coordinator.diagnosis import Laboratory, Subject
+from orchestrator.coordinator.environment import describe, ground, ledger_of
+from orchestrator.coordinator.recorder import ended_whatever_happens
+from orchestrator.coordinator.retention import remove_old_runs
+from orchestrator.coordinator.run_folder import RunFolder
+from orchestrator.coordinator.session import load, specs_of
+from orchestrator.coordinator.signals import Signals
+from orchestrator.database.queries.flaky import flaky_tests
+from orchestrator.database.store.store import Database
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images.ensure import ensure_images
+from orchestrator.engine.isolation.enforcement import require_enforced
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
 from orchestrator.measure.processes import host_info, owner_alive
-from orchestrator.model import RunStatus
-from orchestrator.model_flaky import Diagnosis, Factor
-from orchestrator.reports.diagnosis import conclusion_lines, diagnosis_table, result_text
-from orchestrator.reports.text import one_line, plural
+from orchestrator.model.flaky import Diagnosis, Factor
+from orchestrator.model.runs import RunStatus
+from orchestrator.reports.tables.diagnosis import conclusion_lines, diagnosis_table, result_text
 from orchestrator.scheduling.assign import assign
-from orchestrator.stopping import StopLevel
+from orchestrator.stop_flag import StopLevel
 from orchestrator.suites.discover import discover
-from orchestrator.verdict.diagnosis import weigh
-from orchestrator.verdict.flakiness import suspects
+from orchestrator.text import one_line, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from orchestrator.commands.flaky import FlakyOptions
     from orchestrator.config.settings import Config
+    from orchestrator.coordinator.console import Window
     from orchestrator.engine.base import Engine
-    from orchestrator.engine.local import LocalExecutor
-    from orchestrator.engine.reaper import Reaper
-    from orchestrator.model import Assignment, HostInfo, Ledger, Run, Test
-    from orchestrator.model_flaky import ConditionResult
+    from orchestrator.engine.cleanup.reaper import Reaper
+    from orchestrator.engine.slots.executor import LocalExecutor
+    from orchestrator.model.flaky import ConditionResult
+    from orchestrator.model.runs import HostInfo, Ledger, Run
+    from orchestrator.model.tests import Assignment, Test
 
 RUNS = 10
 SUSPECTS = 3
@@ -57,32 +59,44 @@ DIAGNOSES = "diagnoses"
 """Folder below the state folder; a state folder itself."""
 
 
-def diagnose(options: FlakyOptions) -> int:
-    """Print what the test does under each condition. The exit code is 0 where it fails, 36 if the engine did."""
-    config = load(options.config_path, {} if options.database is None else {"database": options.database})
-    assert options.diagnose is not None  # noqa: S101 - the caller's word; tells the type checker
+def diagnose(
+    test_name: str,
+    *,
+    config_path: Path | None,
+    database: str | None,
+    engine_url: str | None,
+    window: Window,
+    runs: int = RUNS,
+    output_format: str,
+) -> int:
+    """Print what the test does under each condition. The exit code is 0 where it fails, 36 if the engine did.
+
+    `test_name`: the test's id, or the end of it. `runs`: attempts under each condition. `window`: the part of the
+    history in which neighbours and predecessors are looked for.
+    """
+    config = load(config_path, {} if database is None else {"database": database})
     discovered = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
     every = {str(test.id): test for test in discovered}
-    test = find_test(every, options.diagnose)
+    test = find_test(every, test_name)
     host = host_info()
     run_id = str(uuid.uuid4())
-    subject = _subject(config, options, every, test, host=host, run_id=run_id)
-    engine = open_engine(options.engine_url)
+    subject = _subject(config, window, every, test, host=host, run_id=run_id)
+    engine = open_engine(engine_url)
     require_enforced(engine.info, allow=False)
     wanted = {a.profile.image for a in (subject.assignment, *subject.neighbours)}
     images = ensure_images(engine, specs_of(config, wanted), offline_base=False, on_line=note)
     this = describe(run_id, config, engine, host, images, project_id=keep_project(config))
-    people = options.output_format == "table"
+    people = output_format == "table"
     tell = say if people else note
     busy = os.getloadavg()[0]
     if busy > host.cpus / 2:
         note(f"this machine is busy already (load {busy:.1f}, {host.cpus:g} CPUs): alone is not quite alone")
-    tell(f"{one_line(str(test.id))}, {plural(options.runs or RUNS, 'run')} under each condition")
-    diagnosis, signal_number = _recorded(config, engine, this, subject, runs=options.runs or RUNS, tell=tell)
+    tell(f"{one_line(str(test.id))}, {plural(runs, 'run')} under each condition")
+    diagnosis, signal_number = _recorded(config, engine, this, subject, runs=runs, tell=tell)
     if people:
         say("\n".join(conclusion_lines(diagnosis)))
     else:
-        show(diagnosis_table(diagnosis), options.output_format)
+        show(diagnosis_table(diagnosis), output_format)
     if signal_number is not None:
         return 128 + signal_number
     return ExitCode.OK if any(result.total for result in diagnosis.results) else ExitCode.INFRA
@@ -102,13 +116,12 @@ def find_test(every: Mapping[str, Test], name: str) -> Test:
 
 
 def _subject(
-    config: Config, options: FlakyOptions, every: Mapping[str, Test], test: Test, *, host: HostInfo, run_id: str
+    config: Config, window: Window, every: Mapping[str, Test], test: Test, *, host: HostInfo, run_id: str
 ) -> Subject:
     """The test with what was there, by the window's history, more often when it failed."""
-    window = parse_window(options.since, options.until)
     with open_to_read(config) as db:
         tell_scope(db)
-        known = queries.flaky_tests(db, since=window.since, until=window.until, only=test.id)
+        known = flaky_tests(db, since=window.since, until=window.until, only=test.id)
     trials = known[0].trials if known else ()
     itself = str(test.id)  # beside itself is a condition of its own
     beside = _tests(every, [n for n in suspects(trials, Factor.NEIGHBOUR, at_most=SUSPECTS + 1) if n != itself])

@@ -9,25 +9,27 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.calibrating import key_of
-from orchestrator.commands.printing import say
-from orchestrator.commands.session import load_with_database, seccomp_text
-from orchestrator.engine import limits, parents, remnants
-from orchestrator.engine.docker import candidate_addresses, open_engine
-from orchestrator.engine.local import can_share_fifos
-from orchestrator.engine.reaper import find_orphans
+from orchestrator.coordinator.calibration import key_of
+from orchestrator.coordinator.console import say
+from orchestrator.coordinator.session import load_with_database, seccomp_text
+from orchestrator.engine.cleanup import remnants
+from orchestrator.engine.cleanup.reaper import find_orphans
+from orchestrator.engine.docker.engine import candidate_addresses, open_engine
+from orchestrator.engine.isolation import enforcement
+from orchestrator.engine.metering import parent_cgroups
+from orchestrator.engine.slots.executor import can_share_fifos
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.measure import calibration
 from orchestrator.measure.processes import host_info, owner_alive
-from orchestrator.reports.encoding import to_json
-from orchestrator.reports.text import format_bytes
+from orchestrator.reports.json_encoding import to_json
+from orchestrator.text import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
-    from orchestrator.model import EngineInfo
+    from orchestrator.model.runs import EngineInfo
 
 LOW_DISK_BYTES = 2 << 30
 
@@ -102,13 +104,13 @@ def _engine_checks(info: EngineInfo) -> Iterator[Check]:
         health=Health.OK,
         finding=f"version {info.cgroup_version}, driver {info.cgroup_driver}, kernel {info.kernel}",
     )
-    missing = limits.unenforced(info)
+    missing = enforcement.unenforced(info)
     if missing:
         yield Check(
             name="limits",
             health=Health.FAILED,
             finding=f"the engine cannot limit {', '.join(missing)}: tests would run without",
-            remedy=limits.remedy(info),
+            remedy=enforcement.remedy(info),
         )
     else:
         yield Check(name="limits", health=Health.OK, finding="memory, cpus and pids are enforced")
@@ -120,14 +122,14 @@ def _engine_checks(info: EngineInfo) -> Iterator[Check]:
 
 
 def _figures(info: EngineInfo) -> Check:
-    match parents.parent_kind(info):
-        case parents.ParentKind.OWN:
+    match parent_cgroups.parent_kind(info):
+        case parent_cgroups.ParentKind.OWN:
             finding = "kernel counters of each slot's own parent cgroup"
-        case parents.ParentKind.LEASED:
+        case parent_cgroups.ParentKind.LEASED:
             finding = (
                 "kernel counters of this user's parent cgroups, by difference; peaks from inside the container"
             )
-        case parents.ParentKind.NONE:
+        case parent_cgroups.ParentKind.NONE:
             return Check(
                 name="figures",
                 health=Health.NOTE,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.opening import opened_for_report
-from orchestrator.commands.printing import parse_window, say, show
-from orchestrator.commands.session import load_with_database
-from orchestrator.database import queries
+from orchestrator.analysis.flakiness import find
+from orchestrator.coordinator.console import parse_window, say, show
+from orchestrator.coordinator.database import opened_for_report
+from orchestrator.coordinator.session import load_with_database
+from orchestrator.database.queries.flaky import always_failing, flaky_tests
 from orchestrator.errors import ExitCode, UsageError
-from orchestrator.reports.flaky import always_lines, flaky_lines, flaky_table, worst_first
-from orchestrator.verdict.flakiness import find
+from orchestrator.reports.tables.flaky import always_lines, flaky_lines, flaky_table, worst_first
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,9 +35,17 @@ class FlakyOptions:
 def flaky(options: FlakyOptions) -> int:
     """Print the flaky tests of the window; with `diagnose` run one of them under several conditions instead."""
     if options.diagnose is not None:
-        from orchestrator.commands.diagnose import diagnose
+        from orchestrator.commands.diagnose import RUNS, diagnose
 
-        return diagnose(options)
+        return diagnose(
+            options.diagnose,
+            config_path=options.config_path,
+            database=options.database,
+            engine_url=options.engine_url,
+            window=parse_window(options.since, options.until),
+            runs=options.runs or RUNS,
+            output_format=options.output_format,
+        )
     if options.runs is not None:
         raise UsageError(
             "--runs is how often --diagnose runs a test", remedy="orch flaky --diagnose TEST --runs N"
@@ -45,8 +53,8 @@ def flaky(options: FlakyOptions) -> int:
     window = parse_window(options.since, options.until)
     config = load_with_database(options.config_path, options.database)
     with opened_for_report(config) as db:
-        found = queries.flaky_tests(db, since=window.since, until=window.until)
-        broken = queries.always_failing(db, since=window.since, until=window.until)
+        found = flaky_tests(db, since=window.since, until=window.until)
+        broken = always_failing(db, since=window.since, until=window.until)
     rows = worst_first((test, find(test)) for test in found)
     shown = rows[: options.limit]
     if options.output_format != "table":

@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.commands.opening import LateDatabase
-from orchestrator.commands.options import Selection
-from orchestrator.commands.printing import note, say, show
-from orchestrator.commands.selecting import make_plan, nothing_selected
-from orchestrator.commands.session import load
+from orchestrator.coordinator.console import note, say
+from orchestrator.coordinator.database import LateDatabase
+from orchestrator.coordinator.options import Selection
+from orchestrator.coordinator.plan_output import Startup, _document, print_plan
+from orchestrator.coordinator.selection import make_plan, nothing_selected
+from orchestrator.coordinator.session import load
 from orchestrator.errors import ExitCode
 from orchestrator.measure.processes import host_info
-from orchestrator.reports.encoding import to_json
-from orchestrator.reports.grid import Column, Figure, Table
+from orchestrator.reports.json_encoding import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from orchestrator.config.settings import Config
-    from orchestrator.model import Assignment, HostInfo
-    from orchestrator.scheduling.admission import Budget
-    from orchestrator.scheduling.predict import Prediction
-
-START_SECONDS = 0.104
-"""What a fresh container costs where no history knows: Docker 20.10, one after another (DESIGN, section 6)."""
-REUSED_SECONDS = 0.0013
-"""What a test pays in a container that is reused (DESIGN, section 6)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Startup:
-    """What a fresh container costs a test on top."""
-
-    seconds: float = START_SECONDS
-    source: str = "as on another machine: no history here"
+    from orchestrator.model.runs import HostInfo
+    from orchestrator.model.tests import Assignment
 
 
 def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
     """Print the plan, or write it to a file."""
-    from orchestrator.commands.run import budget
+    from orchestrator.coordinator.selection import budget
 
     selection = Selection(**options)
     config = load(selection.config_path, selection.overrides())
@@ -92,126 +76,3 @@ def _assignments(
     if not found:
         nothing_selected(config, note)
     return found
-
-
-def print_plan(
-    plan: Sequence[Assignment], budget: Budget, output_format: str, startup: Startup | None = None
-) -> int:
-    """The plan on stdout: what runs, why so, beside what, and what limits it."""
-    startup = startup or Startup()
-    if output_format == "json":
-        say(to_json(_document(plan, budget, startup)))
-        return ExitCode.OK
-    from orchestrator.scheduling.order import order
-
-    columns = (
-        Column(key="profile", title="profile"),
-        Column(key="cpus", title="cpus", right=True),
-        Column(key="memory_bytes", title="memory", right=True),
-        Column(key="timeout_seconds", title="timeout", right=True),
-        Column(key="test", title="test", flexible=True),
-        Column(key="reason", title="why"),
-    )
-    rows = tuple(
-        (
-            a.profile.name,
-            Figure(a.profile.limits.cpus, "count"),
-            Figure(a.profile.limits.memory_bytes, "bytes"),
-            Figure(a.profile.limits.timeout_seconds, "seconds"),
-            str(a.test.id),
-            "; ".join((a.reason, *a.clamped)),
-        )
-        for a in order(plan)
-    )
-    show(Table(name="plan", columns=columns, rows=rows), "table")
-    say()
-    for line in _prediction_lines(plan, budget, startup):
-        say(line)
-    return ExitCode.OK
-
-
-def _predict(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> Prediction:
-    from orchestrator.scheduling.predict import predict
-
-    return predict(plan, budget, startup_seconds=startup.seconds, reused_seconds=REUSED_SECONDS)
-
-
-def _prediction_lines(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> list[str]:
-    from orchestrator.reports.packing import packing_lines
-    from orchestrator.reports.text import format_ratio, format_seconds, plural
-
-    predicted = _predict(plan, budget, startup)
-    bound, bound_seconds = predicted.lower_bound
-    fresh = sum(one.fresh for one in predicted.placed)
-    lines = [
-        *packing_lines(predicted.placed, predicted.makespan_seconds),
-        "",
-        (
-            f"{plural(len(plan), 'test')}, {len(plan) - predicted.unknown} with history;"
-            f" predicted {format_seconds(predicted.makespan_seconds)},"
-            f" one at a time {format_seconds(predicted.test_seconds)}"
-        ),
-        f"no schedule is shorter than {format_seconds(bound_seconds)} ({_BOUNDS[bound]})",
-    ]
-    if predicted.bound_by is not None:
-        used = ", ".join(
-            f"{name} {format_ratio(share)}" for name, share in predicted.utilisation.items() if share > 0
-        )
-        lines.append(f"limited by {predicted.bound_by}; mean use: {used}")
-    else:
-        lines.append("nothing has to wait: no resource limits it")
-    lines.append(
-        f"start-up counted: {plural(fresh, 'container')} of {format_seconds(startup.seconds)} ({startup.source})"
-    )
-    if predicted.unknown:
-        lines.append(f"{plural(predicted.unknown, 'test')} without history counted with the whole timeout")
-    return lines
-
-
-_BOUNDS = {
-    "cpus": "the CPU time of all tests over the CPUs",
-    "memory": "the memory of all tests over the memory, times seconds",
-    "slots": "the time of all tests over the tests at a time",
-    "longest": "the longest test",
-    "group": "the longest group, one test at a time",
-}
-
-
-def _document(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> dict[str, object]:
-    predicted = _predict(plan, budget, startup)
-    return {
-        "schema": 1,
-        "predicted_seconds": predicted.makespan_seconds,
-        "lower_bound_seconds": predicted.lower_bound[1],
-        "lower_bounds": dict(predicted.lower_bounds),
-        "limited_by": predicted.bound_by,
-        "startup_seconds": startup.seconds,
-        "startup_source": startup.source,
-        "utilisation": dict(predicted.utilisation),
-        "bound_seconds": dict(predicted.bound_seconds),
-        "packing": [
-            {
-                "id": one.assignment.key,
-                "lane": one.lane + 1,
-                "started_seconds": one.started_seconds,
-                "ended_seconds": one.ended_seconds,
-                "fresh": one.fresh,
-            }
-            for one in predicted.placed
-        ],
-        "tests": [
-            {
-                "id": str(a.test.id),
-                "suite": a.test.suite,
-                "profile": a.profile.name,
-                "reason": a.reason,
-                "clamped": list(a.clamped),
-                "repetition": a.repetition,
-                "cpus": a.profile.limits.cpus,
-                "memory_bytes": a.profile.limits.memory_bytes,
-                "timeout_seconds": a.profile.limits.timeout_seconds,
-                "command": list(a.test.command.argv),
-            }
-            for a in plan
-        ],
-    }

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from orchestrator.commands.beside import beside
-from orchestrator.commands.earlier_reports import remove_earlier_reports
-from orchestrator.commands.opening import opened, opened_for_report
-from orchestrator.commands.printing import Window, note, parse_window, say, show, write
-from orchestrator.commands.session import load_with_database
-from orchestrator.database import queries
+from orchestrator.coordinator.console import Window, note, parse_window, say, show, write
+from orchestrator.coordinator.database import opened, opened_for_report
+from orchestrator.coordinator.earlier_reports import remove_earlier_reports
+from orchestrator.coordinator.session import load_with_database
 from orchestrator.errors import ExitCode, UsageError
-from orchestrator.model_reports import HEADLINES, MINIMUM_FOR_TREND, Resource
-from orchestrator.reports import usage
-from orchestrator.reports.text import plural
+from orchestrator.model.stored import HEADLINES, MINIMUM_FOR_TREND, Resource
+from orchestrator.reports.tables import usage
+from orchestrator.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.config.settings import Config
-    from orchestrator.model import TestId
-    from orchestrator.model_reports import UsageRow
+    from orchestrator.model.stored import UsageRow
+    from orchestrator.model.tests import TestId
 
 PEOPLE = ("table", "markdown")
 """Formats that are read by people: they get fewer figures, and words below them."""
@@ -62,16 +61,17 @@ def report(options: ReportOptions) -> int:
         return _violations(options, window)
     if options.run_id is None:
         return _usage(options, window)
-    from orchestrator.reports import tables
+    from orchestrator.database.queries.runs import load_run
+    from orchestrator.reports.tables import render
 
     with opened(options.config_path, options.database, scoped=options.run_id == "latest") as db:
-        record = queries.load_run(db, options.run_id)
-    show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), options.output_format)
+        record = load_run(db, options.run_id)
+    show((render.runs_table([record.run]), render.attempts_table(record.attempts)), options.output_format)
     return ExitCode.OK
 
 
 def _files(options: ReportOptions) -> int:
-    from orchestrator.commands.nightly import write_reports
+    from orchestrator.commands.report_file import write_reports
 
     if options.run_id is not None or options.violations or options.resources:
         raise UsageError(
@@ -85,6 +85,8 @@ def _files(options: ReportOptions) -> int:
 
 
 def _usage(options: ReportOptions, window: Window) -> int:
+    from orchestrator.database.queries.usage import first_usage
+
     people = options.output_format in PEOPLE
     resources = _resources(options.resources, people=people)
     config = load_with_database(options.config_path, options.database)
@@ -99,7 +101,7 @@ def _usage(options: ReportOptions, window: Window) -> int:
     large = options.limit * len(resources) >= _LARGE and not ranked
     with beside(lambda: _later(config, asked), worthwhile=large) as helper, opened_for_report(config) as db:
         helper.begin()
-        shown, more = queries.first_usage(db, **asked, later=helper.answer)
+        shown, more = first_usage(db, **asked, later=helper.answer)
     table = usage.wide_table(shown) if people and not options.resources else usage.usage_table(shown)
     show(table, options.output_format)
     if options.output_format == "table" and shown:
@@ -120,8 +122,10 @@ class _Asked(TypedDict):
 
 
 def _later(config: Config, asked: _Asked) -> Mapping[TestId, Sequence[UsageRow]]:
+    from orchestrator.database.queries.usage import later_usage
+
     with opened_for_report(config, scoped=False) as db:
-        return queries.later_usage(db, **asked)
+        return later_usage(db, **asked)
 
 
 def _explain(window: Window, what: str, more: int, *, compared: bool) -> None:
@@ -139,17 +143,18 @@ def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:
 
 
 def _violations(options: ReportOptions, window: Window) -> int:
-    from orchestrator.reports import sarif
-    from orchestrator.reports.violations import troubles, violations_table
+    from orchestrator.database.queries import violations
+    from orchestrator.reports.formats import sarif
+    from orchestrator.reports.tables.violations import troubles, violations_table
 
     config = load_with_database(options.config_path, options.database)
     with opened_for_report(config, scoped=options.run_id in (None, "latest")) as db:
         limit = sarif.MAX_RESULTS if options.output_format == "sarif" else options.limit
         if options.run_id is not None:
-            found = tuple(troubles(queries.broken_budgets(db, run=options.run_id)))
+            found = tuple(troubles(violations.broken_budgets(db, run=options.run_id)))
             shown, more = found[:limit], max(len(found) - limit, 0)
         else:
-            shown, more = queries.troubles(db, since=window.since, until=window.until, limit=limit)
+            shown, more = violations.troubles(db, since=window.since, until=window.until, limit=limit)
     if options.output_format == "sarif":
         write(sarif.sarif_text(shown, left_out=more, project=config.project_root.resolve().name))
         return ExitCode.OK
@@ -170,10 +175,12 @@ def offenders(
     limit: int,
 ) -> int:
     """The tests that cost most, by one resource or by each."""
+    from orchestrator.database.queries.offenders import offenders_by
+
     window = parse_window(since, until)
     chosen = tuple(Resource) if by == "all" else (Resource(by),)
     with opened_for_report(load_with_database(config_path, database)) as db:
-        found = queries.offenders_by(db, chosen, since=window.since, until=window.until, limit=limit)
+        found = offenders_by(db, chosen, since=window.since, until=window.until, limit=limit)
     if by == "all":
         show([usage.offenders_table(rows, name=f"by_{r.key}") for r, rows in found.items()], output_format)
     else:

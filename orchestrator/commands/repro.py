@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.printing import note, say
-from orchestrator.commands.session import git_state, load_with_database, surroundings
 from orchestrator.commands.shell import client_program
-from orchestrator.engine import hardening, labels
-from orchestrator.engine.cliform import run_words, shell_text
-from orchestrator.engine.docker import open_engine
+from orchestrator.config.settings import Config
+from orchestrator.coordinator.console import note, say, show
+from orchestrator.coordinator.environment import describe
+from orchestrator.coordinator.executor import Execute
+from orchestrator.coordinator.run_folder import RunFolder
+from orchestrator.coordinator.session import git_state, load_with_database, make_place, surroundings
+from orchestrator.coordinator.signals import Signals
+from orchestrator.engine import labels
+from orchestrator.engine.base import Engine
+from orchestrator.engine.cleanup.reaper import Reaper
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.isolation import hardening
+from orchestrator.engine.isolation.docker_run import run_words, shell_text
+from orchestrator.engine.labels import Owner
+from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
-from orchestrator.model import Assignment, Network, Outcome
+from orchestrator.measure.processes import host_info, owner_token
+from orchestrator.measure.sampler import Sampler
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.profiles import Network
+from orchestrator.model.stored import AttemptRow
+from orchestrator.model.tests import Assignment
 from orchestrator.redaction import is_secret_name
+from orchestrator.reports.tables.comparison import comparison_table
+from orchestrator.reports.terminal.output_tail import output_lines
+from orchestrator.stop_flag import StopFlag
+from orchestrator.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
-    from orchestrator.model import Profile
-    from orchestrator.model_reports import AttemptRow, RunRecord
+    from orchestrator.model.profiles import Profile
+    from orchestrator.model.results import Attempt
+    from orchestrator.model.stored import AttemptRow, RunRecord
 
 
 def repro(
     *, config_path: Path | None, database: str | None, engine_url: str | None, target: str, run_it: bool
 ) -> int:
     """Print the command; with `run_it`, run the test once more and compare it with what was recorded."""
-    from orchestrator.commands.opening import open_to_read, tell_scope
-    from orchestrator.database import queries
+    from orchestrator.coordinator.database import open_to_read, tell_scope
+    from orchestrator.database.queries.runs import load_run
 
     run_name, colon, test_name = target.partition(":")
     if not run_name or not colon or not test_name:
@@ -39,7 +62,7 @@ def repro(
     with open_to_read(config) as db:
         if run_name == "latest":
             tell_scope(db)
-        record = queries.load_run(db, run_name)
+        record = load_run(db, run_name)
     recorded = find_attempt(record, test_name)
     engine = open_engine(engine_url)
     image_id = _image(engine, recorded)
@@ -49,7 +72,6 @@ def repro(
         if hidden := sorted(filter(is_secret_name, assignment.test.command.env)):
             note(f"values of {', '.join(hidden)} are not shown: export them before you run this")
         return ExitCode.OK
-    from orchestrator.commands.rerun import run_again
 
     _warn_of_other_sources(config, record)
     return run_again(config, engine, assignment, image_id=image_id, recorded=recorded)
@@ -167,3 +189,64 @@ def _as_recorded(profile: Profile, recorded: AttemptRow) -> Profile:
         network=networks[0] if networks else profile.network,
         capabilities=tuple(name.removeprefix("CAP_") for name in was.capabilities),
     )
+
+
+def run_again(
+    config: Config, engine: Engine, assignment: Assignment, *, image_id: str, recorded: AttemptRow
+) -> int:
+    """One attempt in a fresh container of the recorded image; prints both side by side.
+
+    The exit code says how it ended this time, as that of `orch run` would.
+    """
+    attempt, signal_number = _attempt(config, engine, assignment, image_id)
+    say(f"{one_line(str(recorded.test_id))}: recorded in run {recorded.run_id[:8]}, and run again")
+    say()
+    show(comparison_table(recorded, attempt), "table")
+    if attempt.message:
+        say()
+        say(f"now: {one_line(attempt.message)}")
+    for violation in attempt.violations:
+        say(f"{violation.severity.value}: {one_line(violation.message)}")
+    if attempt.outcome is not Outcome.PASSED:
+        # its folder is gone with the rest: nothing may point there
+        for line in output_lines(replace(attempt, folder=None)):
+            say(line)
+    return 128 + signal_number if signal_number is not None else _code(attempt.outcome)
+
+
+def _attempt(config: Config, engine: Engine, assignment: Assignment, image_id: str) -> tuple[Attempt, int | None]:
+    """The attempt, and the signal that ended it if one did."""
+    images = {assignment.profile.image: image_id}
+    this = describe(str(uuid.uuid4()), config, engine, host_info(), images, project_id="")
+    token = owner_token()
+    place = make_place(this.id, token)
+    stop = StopFlag()
+    with ExitStack() as stack:
+        stack.enter_context(Reaper(engine, Owner(run_id=this.id, token=token, place=str(place))))
+        sampler = stack.enter_context(Sampler())
+        signals = stack.enter_context(Signals(stop, lambda: [f"running {assignment.test.id}"]))
+        executor = LocalExecutor(
+            engine,
+            around=surroundings(config, engine.info),
+            owner=Owner(run_id=this.id, token=token, place=str(place)),
+            images=images,
+            sampler=sampler,
+            stop=stop,
+            work_dir=place,
+        )
+        alone = replace(assignment.profile, reuse=1)
+        again = replace(assignment, run_id=this.id, attempt=1, repetition=1, profile=alone)
+        stack.callback(executor.close)
+        with closing(Execute(executor, RunFolder(place / "state", this)).lane()) as lane:
+            attempt = lane.run(again, time.monotonic(), lambda: None)
+        return attempt, signals.received
+
+
+def _code(outcome: Outcome) -> int:
+    match outcome:
+        case Outcome.PASSED | Outcome.SKIPPED:
+            return ExitCode.OK
+        case Outcome.INFRA:
+            return ExitCode.INFRA
+        case _:
+            return ExitCode.TESTS_FAILED

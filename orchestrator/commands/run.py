@@ -5,66 +5,51 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 import uuid
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from orchestrator import __version__
-from orchestrator.commands import own_limits
-from orchestrator.commands.calibrating import calibrate
-from orchestrator.commands.execute import Execute
-from orchestrator.commands.folders import RunFolder
-from orchestrator.commands.ground import ground
-from orchestrator.commands.keeping import Keeping
-from orchestrator.commands.oldruns import OldRunRemoval
-from orchestrator.commands.opening import LateDatabase
-from orchestrator.commands.project import project_name
-from orchestrator.commands.reporting import Output
-from orchestrator.commands.selecting import make_plan, nothing_selected
-from orchestrator.commands.session import git_state, load, specs_of
-from orchestrator.commands.signals import Signals
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.images import ensure_images
-from orchestrator.engine.labels import TEST
-from orchestrator.engine.limits import require_enforced
-from orchestrator.errors import DatabaseError, ExitCode, OrchError
+from orchestrator.coordinator import own_limits
+from orchestrator.coordinator.calibration import calibrate
+from orchestrator.coordinator.database import LateDatabase
+from orchestrator.coordinator.environment import describe, ground, ledger_of
+from orchestrator.coordinator.executor import Execute
+from orchestrator.coordinator.exit_code import SIGNALLED, exit_code
+from orchestrator.coordinator.output import Output
+from orchestrator.coordinator.recorder import Keeping, ended_whatever_happens, put_off
+from orchestrator.coordinator.retention import OldRunRemoval
+from orchestrator.coordinator.run_folder import RunFolder
+from orchestrator.coordinator.selection import budget, make_plan, nothing_selected
+from orchestrator.coordinator.session import load, specs_of
+from orchestrator.coordinator.signals import Signals
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images.ensure import ensure_images
+from orchestrator.engine.isolation.enforcement import require_enforced
+from orchestrator.errors import DatabaseError, ExitCode
 from orchestrator.measure.processes import host_info
-from orchestrator.model import Ledger, Outcome, Run, RunStatus
-from orchestrator.reports.digest import RunSummary
-from orchestrator.scheduling.admission import Budget
+from orchestrator.model.runs import Run, RunStatus
+from orchestrator.reports.run_summary import RunSummary
 from orchestrator.scheduling.assign import clamp
-from orchestrator.scheduling.loop import schedule
-from orchestrator.scheduling.policy import Policy
-from orchestrator.stopping import StopLevel
+from orchestrator.scheduling.events import Policy
+from orchestrator.scheduling.scheduler import schedule
+from orchestrator.stop_flag import StopLevel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from orchestrator.commands.ground import Ground
-    from orchestrator.commands.options import RunOptions
     from orchestrator.config.settings import Config
-    from orchestrator.database.store import Database
+    from orchestrator.coordinator.environment import Ground
+    from orchestrator.coordinator.options import RunOptions
+    from orchestrator.database.store.store import Database
     from orchestrator.engine.base import Engine
-    from orchestrator.engine.local import LocalExecutor
-    from orchestrator.engine.reaper import Reaper
-    from orchestrator.model import Assignment, HostInfo, LeftOut
-    from orchestrator.reports.digest import Digest
-    from orchestrator.scheduling.loop import Event, Schedule
-
-MAX_AUTO_SLOTS = 64
+    from orchestrator.model.tests import Assignment, LeftOut
+    from orchestrator.scheduling.scheduler import Event, Schedule
 SWITCH_SECONDS = 0.0005
 """Longest turn of one thread while another waits. With Python's 5 ms, a lane that is told of its test's end waits
 for the thread that records: 1,000 shell tests one at a time took 9.2 and 9.9 s, with this 8.2 and 7.9 s.
 """
-SIGNALLED = 128
-"""Exit codes from here on tell of a signal: 128 and its number, as shells do."""
-MEMORY_SHARE = 0.9
-"""Of the host's memory; the rest is the engine's, orch's and the page cache's."""
 
 
 def run(options: RunOptions) -> int:
@@ -125,46 +110,6 @@ def run(options: RunOptions) -> int:
         if unrecorded:
             raise unrecorded[0]
     return summary.exit_code
-
-
-@contextmanager
-def put_off(errors: list[DatabaseError]) -> Iterator[None]:
-    """Collect an error of the database, to be raised later."""
-    try:
-        yield
-    except DatabaseError as error:
-        errors.append(error)
-
-
-@contextmanager
-def ended_whatever_happens(run_id: str, database: Callable[[], Database]) -> Iterator[None]:
-    """A run that an error ended (a reader that went away, a full disk) is recorded as interrupted."""
-    began = time.monotonic()
-    try:
-        yield
-    except BaseException as error:
-        with suppress(OrchError):  # the first error is the one to be told
-            database().finish_run(
-                run_id,
-                status=RunStatus.INTERRUPTED,
-                exit_code=_code_of(error),
-                duration_seconds=time.monotonic() - began,
-                ledger=Ledger(),
-            )
-        raise
-
-
-def _code_of(error: BaseException) -> int:
-    """What `cli.main` will exit with."""
-    match error:
-        case OrchError():
-            return error.exit_code
-        case BrokenPipeError():
-            return SIGNALLED + signal.SIGPIPE
-        case KeyboardInterrupt():
-            return SIGNALLED + signal.SIGINT
-        case _:
-            return ExitCode.DEFECT
 
 
 def carry_out(
@@ -257,17 +202,6 @@ def scheduled(
     )
 
 
-def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget:
-    """What may run at once. A number of jobs that the user gave is believed over the count of CPUs."""
-    memory = int(host.memory_bytes * MEMORY_SHARE)
-    if config.run.jobs is not None:
-        # no test is granted more than the host has, so that this lets as many run as were asked for
-        return Budget(cpus=host.cpus * config.run.jobs, memory_bytes=memory, slots=config.run.jobs)
-    return Budget(
-        cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan)), own_limits.most_slots())
-    )
-
-
 def policy(config: Config) -> Policy:
     """How often tests are tried, and when the run ends early."""
     return Policy(
@@ -290,63 +224,3 @@ def marked(plan: tuple[Assignment, ...], notice: str | None) -> tuple[Assignment
     if notice is None:
         return plan
     return tuple(replace(assignment, clamped=(*assignment.clamped, notice)) for assignment in plan)
-
-
-def describe(
-    run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str], *, project_id: str
-) -> Run:
-    """The run's record, before anything has run."""
-    revision, branch, dirty = git_state(config.project_root)
-    return Run(
-        id=run_id,
-        started_at=datetime.now(UTC),
-        argv=tuple(sys.argv[1:]),
-        project=project_name(config),
-        project_id=project_id,
-        config_digest=config.digest,
-        orch_version=__version__,
-        engine=engine.info,
-        host=host,
-        images=images,
-        revision=revision,
-        branch=branch,
-        dirty=dirty,
-    )
-
-
-def ledger_of(executor: LocalExecutor, reaper: Reaper) -> Ledger:
-    """What was expected, created and left. Whatever the last sweep still found had not been removed in time."""
-    tally = executor.tally
-    names = tuple(
-        f"{f.kind} {f.name}" + (f" of {f.labels[TEST]}" if TEST in f.labels else "") for f in reaper.swept.removed
-    )
-    return Ledger(
-        expected_containers=tally.expected,
-        created_containers=tally.created,
-        removed_containers=tally.removed + sum(f.kind == "container" for f in reaper.swept.removed),
-        left=reaper.swept.left,
-        unexpected=names,
-    )
-
-
-def exit_code(
-    digest: Digest,
-    going: Schedule,
-    *,
-    config: Config,
-    signal_number: int | None,
-    ledger: Ledger,
-) -> int:
-    """The gravest cause wins: a signal, the engine, failed tests, cases that do not exist, violations."""
-    if signal_number is not None:
-        return SIGNALLED + signal_number
-    if digest.outcomes[Outcome.INFRA] or ledger.left:
-        return ExitCode.INFRA
-    flaky = digest.flaky_tests if config.run.flaky_result == "fail" else 0
-    if digest.failed_tests or going.not_run or flaky:
-        return ExitCode.TESTS_FAILED
-    if digest.absent_tests:
-        return ExitCode.NO_TESTS
-    if config.run.violations == "fail" and digest.grave_violations:
-        return ExitCode.VIOLATIONS
-    return ExitCode.OK

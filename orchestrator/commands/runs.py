@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.oldruns import OldRun, in_use, old_runs, remove_old_runs
-from orchestrator.commands.opening import opened, opened_for_upkeep
-from orchestrator.commands.printing import note, say, show
-from orchestrator.commands.session import load_with_database
-from orchestrator.database import queries
+from orchestrator.coordinator.console import note, say, show
+from orchestrator.coordinator.database import opened, opened_for_upkeep
+from orchestrator.coordinator.retention import OldRun, in_use, old_runs, remove_old_runs
+from orchestrator.coordinator.session import load_with_database
+from orchestrator.database.queries.export import export_run
+from orchestrator.database.queries.run_diff import diff_runs
+from orchestrator.database.queries.runs import list_runs, load_run
 from orchestrator.errors import ExitCode
-from orchestrator.reports import tables
-from orchestrator.reports.encoding import to_json
-from orchestrator.reports.text import one_line
+from orchestrator.reports.json_encoding import to_json
+from orchestrator.reports.tables import render
+from orchestrator.text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,15 +23,15 @@ if TYPE_CHECKING:
 def runs_list(*, config_path: Path | None, database: str | None, output_format: str, limit: int) -> int:
     """Print the latest runs."""
     with opened(config_path, database) as db:
-        show(tables.runs_table(queries.list_runs(db, limit)), output_format)
+        show(render.runs_table(list_runs(db, limit)), output_format)
     return ExitCode.OK
 
 
 def runs_show(*, config_path: Path | None, database: str | None, run_id: str, output_format: str) -> int:
     """Print one run with its tests."""
     with opened(config_path, database, scoped=run_id == "latest") as db:
-        record = queries.load_run(db, run_id)
-    show((tables.runs_table([record.run]), tables.attempts_table(record.attempts)), output_format)
+        record = load_run(db, run_id)
+    show((render.runs_table([record.run]), render.attempts_table(record.attempts)), output_format)
     if output_format == "table":
         for test_id in record.not_run:
             say(f"not run: {one_line(str(test_id))}")
@@ -44,14 +46,14 @@ def runs_diff(
 ) -> int:
     """Print what changed between two runs."""
     with opened(config_path, database, scoped="latest" in (before, after)) as db:
-        show(tables.diff_tables(queries.diff_runs(db, before, after)), output_format)
+        show(render.diff_tables(diff_runs(db, before, after)), output_format)
     return ExitCode.OK
 
 
 def runs_export(*, config_path: Path | None, database: str | None, run_id: str, out: Path | None) -> int:
     """Print or write everything that is recorded of one run."""
     with opened(config_path, database, scoped=run_id == "latest") as db:
-        text = to_json(queries.export_run(db, run_id))
+        text = to_json(export_run(db, run_id))
     if out is None:
         say(text)
     else:
@@ -61,7 +63,7 @@ def runs_export(*, config_path: Path | None, database: str | None, run_id: str, 
 
 def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool) -> int:
     """Remove what retention gives up."""
-    from orchestrator.reports.text import format_bytes
+    from orchestrator.text import format_bytes
 
     config = load_with_database(config_path, database)
     if dry_run:

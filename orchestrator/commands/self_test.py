@@ -8,28 +8,28 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.printing import note, say
-from orchestrator.commands.session import load, make_place, specs_of, surroundings
+from orchestrator.coordinator.console import note, say
+from orchestrator.coordinator.session import load, make_place, specs_of, surroundings
 from orchestrator.engine import labels
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.images import ensure_images
-from orchestrator.engine.isolation.trying import try_profile
-from orchestrator.engine.limits import require_enforced
-from orchestrator.engine.local import LocalExecutor
-from orchestrator.engine.reaper import Reaper
+from orchestrator.engine.cleanup.reaper import Reaper
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images.ensure import ensure_images
+from orchestrator.engine.isolation.enforcement import require_enforced
+from orchestrator.engine.self_test.runner import try_profile
+from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.errors import ExitCode
 from orchestrator.measure.processes import host_info, owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.reports.encoding import to_json
-from orchestrator.reports.text import plural
+from orchestrator.reports.json_encoding import to_json
 from orchestrator.scheduling.assign import clamp, known_profile
-from orchestrator.stopping import StopFlag
+from orchestrator.stop_flag import StopFlag
+from orchestrator.text import plural
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.engine.isolation.outside import Check
-    from orchestrator.model import Profile
+    from orchestrator.engine.self_test.cis_benchmark import Check
+    from orchestrator.model.profiles import Profile
 
 GROUPS = (
     "user and capabilities", "files and mounts", "size of /tmp", "setuid programs", "/proc and /sys", "devices",

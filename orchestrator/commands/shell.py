@@ -13,13 +13,14 @@ import sys
 import uuid
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.printing import note
-from orchestrator.commands.session import load_with_database, make_place, specs_of, surroundings
-from orchestrator.engine import hardening, labels
-from orchestrator.engine.cliform import run_words
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.images import ensure_images
-from orchestrator.engine.reaper import Reaper
+from orchestrator.coordinator.console import note
+from orchestrator.coordinator.session import load_with_database, make_place, specs_of, surroundings
+from orchestrator.engine import labels
+from orchestrator.engine.cleanup.reaper import Reaper
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images.ensure import ensure_images
+from orchestrator.engine.isolation import hardening
+from orchestrator.engine.isolation.docker_run import run_words
 from orchestrator.errors import EngineError
 from orchestrator.measure.processes import host_info, owner_token
 from orchestrator.scheduling.assign import clamp, known_profile
@@ -27,7 +28,7 @@ from orchestrator.scheduling.assign import clamp, known_profile
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.model import EngineInfo
+    from orchestrator.model.runs import EngineInfo
 
 
 def shell(

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from orchestrator.config.settings import Config, Origin, Retention, RunSettings
 from orchestrator.config.shipped import docker_folder
-from orchestrator.model import (
-    Granularity,
-    ImageSpec,
-    Limits,
-    Network,
-    Preload,
-    Profile,
-    ResultsFormat,
-    Rule,
-    Runner,
-    Suite,
-    Thresholds,
-)
+from orchestrator.model.profiles import ImageSpec, Limits, Network, Profile, Rule, Thresholds
+from orchestrator.model.tests import Granularity, Preload, ResultsFormat, Runner, Suite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

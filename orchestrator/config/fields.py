@@ -8,7 +8,8 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from orchestrator.config import readers as r
 from orchestrator.config.units import DURATION_PATTERN, SIZE_PATTERN
-from orchestrator.model import Granularity, Network, Preload, ResultsFormat, Runner
+from orchestrator.model.profiles import Network
+from orchestrator.model.tests import Granularity, Preload, ResultsFormat, Runner
 
 
 def _text_schema(pattern: str | None = None, **more: object) -> WithJsonSchema:

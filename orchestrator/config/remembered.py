@@ -20,10 +20,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import __version__, model
+from orchestrator import __version__
 from orchestrator.config.problems import Place
 from orchestrator.config.settings import Layer, Merged, Setting
 from orchestrator.files import cache_folder, replace_file
+from orchestrator.model import results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +55,7 @@ def key_of(
 
 def _code() -> list[tuple[str, int, int]]:
     """What reads settings, should it be changed without a new version: as when orch is developed."""
-    files = [Path(model.__file__ or ""), *Path(__file__).parent.glob("*.py")]
+    files = [Path(results.__file__ or ""), *Path(__file__).parent.glob("*.py")]
     return sorted((file.name, (found := file.stat()).st_size, found.st_mtime_ns) for file in files)
 
 

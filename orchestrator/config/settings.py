@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.config.problems import Place
-    from orchestrator.model import ImageSpec, Profile, Rule, Suite
+    from orchestrator.model.profiles import ImageSpec, Profile, Rule
+    from orchestrator.model.tests import Suite
 
 ViolationsPolicy = Literal["off", "warn", "fail"]
 NoTestsPolicy = Literal["pass", "warn", "fail"]

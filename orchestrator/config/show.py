@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from orchestrator.config.units import format_duration, format_size
-from orchestrator.model import Suite
+from orchestrator.model.tests import Suite
 from orchestrator.redaction import redact, redact_values
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.config.settings import Config
-    from orchestrator.model import ImageSpec, Profile
+    from orchestrator.model.profiles import ImageSpec, Profile
 
 _OFF = "off"
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import BinaryIO
 
-    from orchestrator.model import EngineInfo, EngineState
+    from orchestrator.model.evidence import EngineState
+    from orchestrator.model.runs import EngineInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.engine.base import FoundObject
-    from orchestrator.model import Assignment
+    from orchestrator.model.tests import Assignment
 
 MANAGED = "io.orch.managed"
 RUN = "io.orch.run"

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.files import replace_file
 from orchestrator.measure.parts import keep_within
-from orchestrator.model import Source, Usage
+from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.model import EngineInfo
+    from orchestrator.model.runs import EngineInfo
 
 NULL_TESTS = 5
 FILE = "calibration.json"

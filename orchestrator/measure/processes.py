@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from orchestrator.measure.cgroups import read_text
-from orchestrator.model import HostInfo
+from orchestrator.model.runs import HostInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,15 +8,15 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import Counters
-from orchestrator.model import Sample
+from orchestrator.model.usage import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
+    from orchestrator.measure.cgroup_reader import Quick
     from orchestrator.measure.processes import ProcessCount
-    from orchestrator.measure.series import Quick
 
     _Point = tuple[float, Counters | Quick, ProcessCount | None]
     """Seconds since the start, what was read then, the processes if they were counted."""

@@ -14,16 +14,16 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.measure import crosscheck
+from orchestrator.measure import source_check
 from orchestrator.measure.counters import NANOSECONDS, Counters
-from orchestrator.measure.own import OwnMemory, cache_of, own_memory
+from orchestrator.measure.own_memory import OwnMemory, cache_of, own_memory
 from orchestrator.measure.parts import keep_within
-from orchestrator.model import Source, Usage
+from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.model import Sample
+    from orchestrator.model.usage import Sample
 
 _CPU = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
 _IO = ("read_bytes", "write_bytes")
@@ -142,7 +142,7 @@ def combine(
         local=kernel is not None and kernel.events_are_local,
         upper_bounds=tuple(upper_bounds),
         lower_bound=own_memory is not None and own_memory.at_least,
-        disagreements=crosscheck.disagreements(
+        disagreements=source_check.disagreements(
             parent=_comparable(parent),
             agent=_comparable(agent),
             stats=_comparable(engine),

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Preload
+from orchestrator.model.tests import Preload
 
 if TYPE_CHECKING:
-    from orchestrator.model import Assignment
+    from orchestrator.model.tests import Assignment
 
 ENOUGH_ATTEMPTS = 3
 """From this many earlier attempts on, history is believed more than limits."""

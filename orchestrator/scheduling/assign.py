@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
 from orchestrator.globs import compile_glob
-from orchestrator.model import Assignment, Rule
+from orchestrator.model.profiles import Rule
+from orchestrator.model.tests import Assignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.model import History, HostInfo, Profile, Test, TestId
+    from orchestrator.model.profiles import Profile
+    from orchestrator.model.runs import HostInfo
+    from orchestrator.model.tests import History, Test, TestId
 
 _NO_RULE = Rule()
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Limits, Outcome
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.profiles import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.model import Assignment, Attempt, Profile
+    from orchestrator.model.profiles import Profile
+    from orchestrator.model.results import Attempt
+    from orchestrator.model.tests import Assignment
     from orchestrator.scheduling.admission import Budget
 
 THROTTLED_RATIO = 0.25

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
 from orchestrator.scheduling.admission import need_of
-from orchestrator.scheduling.order import expected_seconds
+from orchestrator.scheduling.wait_queue import expected_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.model import Assignment
+    from orchestrator.model.tests import Assignment
 
 
 class ShardBy(StrEnum):

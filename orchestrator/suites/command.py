@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
-from orchestrator.model import Command, ResultsFormat, Suite
+from orchestrator.model.tests import Command, ResultsFormat, Suite
 from orchestrator.suites.arguments import RESULTS_FILE, path_argument
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from orchestrator.globs import compile_glob
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestrator.model import Test
+    from orchestrator.model.tests import Test
 
     Predicate = Callable[[Test, str], bool]
     Texts = Callable[[Test, str], tuple[str, ...]]

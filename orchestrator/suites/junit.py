@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 import junitparser
 
-from orchestrator.model import CaseOutcome, CaseResult
+from orchestrator.model.outcomes import CaseOutcome, CaseResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Command, ResultsFormat, Suite
+from orchestrator.model.tests import Command, ResultsFormat, Suite
 from orchestrator.suites.arguments import RESULTS_FILE, path_argument
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from orchestrator.model import FAILING_CASES, CaseOutcome, CaseResult, Command, ResultsFormat
+from orchestrator.model.outcomes import FAILING_CASES, CaseOutcome, CaseResult
+from orchestrator.model.tests import Command, ResultsFormat
 from orchestrator.suites import pytest
 from orchestrator.suites.junit import JUNIT_BYTES, MAX_CASES, Report, ResultsError, read_junit, short_message
 

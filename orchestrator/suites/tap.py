@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from orchestrator.model import CaseOutcome, CaseResult
+from orchestrator.model.outcomes import CaseOutcome, CaseResult
 from orchestrator.suites.junit import MAX_CASES, clean, short_message, short_name
 
 TAP_BYTES = 32 << 20

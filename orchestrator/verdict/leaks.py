@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Outcome, Severity, Violation, ViolationKind
-from orchestrator.verdict.phrases import counted, listed, percent, seconds_text, size_text
+from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.text import counted, listed, percent, seconds_text, size_text
 from orchestrator.verdict.trend import MIN_POINTS, steady_growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.model import AgentRecord, Evidence, PlaceLeft, Profile, Sample
+    from orchestrator.model.evidence import AgentRecord, Evidence, PlaceLeft
+    from orchestrator.model.profiles import Profile
+    from orchestrator.model.usage import Sample
 
 TMP = "/tmp"  # noqa: S108 - inside the container, a tmpfs of its own
 SHM = "/dev/shm"  # noqa: S108 - as above

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from orchestrator.model import FAILING_CASES, CaseOutcome, Outcome
+from orchestrator.model.outcomes import FAILING_CASES, CaseOutcome, Outcome
+from orchestrator.text import message_line
 
 if TYPE_CHECKING:
-    from orchestrator.model import CaseResult, Command, EngineState, Evidence
+    from orchestrator.model.evidence import EngineState, Evidence
+    from orchestrator.model.outcomes import CaseResult
+    from orchestrator.model.tests import Command
 
 _KILLED = 128 + signal.SIGKILL
 _SIGNALS = range(1, 65)
@@ -28,7 +31,6 @@ _UNEXPECTED = {
     "created": "the container was never started",
     "gone": "the container was removed externally",
 }
-_MESSAGE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +62,11 @@ def decide(
     code = _exit_code(evidence)
     return Decision(
         outcome=outcome,
-        message=one_line(message),
+        message=message_line(message),
         exit_code=code,
         signal=code - 128 if outcome in {Outcome.CRASHED, Outcome.OOM} and code and code > 128 else None,
         witnesses=(evidence.agent is not None) + (evidence.engine is not None),
     )
-
-
-def one_line(text: str) -> str:
-    """Printable text on one line, bounded: what a test wrote may be anything."""
-    words = " ".join(text[: 4 * _MESSAGE_CHARACTERS].split())
-    clean = "".join(character if character.isprintable() else "�" for character in words)
-    return clean if len(clean) <= _MESSAGE_CHARACTERS else clean[: _MESSAGE_CHARACTERS - 1] + "…"
 
 
 def _exit_code(evidence: Evidence) -> int | None:

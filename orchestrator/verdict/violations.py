@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.text import counted, percent, seconds_text, size_text
 from orchestrator.verdict.leaks import full_places, leaked_objects, leaks
-from orchestrator.verdict.phrases import counted, percent, seconds_text, size_text
-from orchestrator.verdict.sizing import oversized
+from orchestrator.verdict.oversized import oversized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from orchestrator.model import Evidence, Profile
+    from orchestrator.model.evidence import Evidence
+    from orchestrator.model.profiles import Profile
 
 _ORDER = {kind: place for place, kind in enumerate(ViolationKind)}
 _UNSEEN = frozenset({Outcome.INFRA, Outcome.INTERRUPTED})

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 
-from orchestrator.reports.jsonrun import run_schema
+from orchestrator.reports.formats.run_json import run_schema
 from tests.acceptance.conftest import Orch, objects_of, run_folders
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.acceptance.conftest import Orch, write_files
-from tests.load import busy_machine
+from tests.support.load import busy_machine
 
 if TYPE_CHECKING:
     from pathlib import Path

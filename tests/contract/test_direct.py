@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.direct import DirectCalls, UnixTransport
+from orchestrator.engine.docker.http import DirectCalls, UnixTransport
 from orchestrator.errors import (
     ConflictError,
     EngineError,

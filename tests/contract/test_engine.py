@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.engine.base import ContainerSpec
-from orchestrator.engine.fake import FakeEngine
 from orchestrator.errors import ConflictError, EngineError, ImageError, NotFoundError
-from tests.handmade import OPEN_SECCOMP, make_tar
+from orchestrator.testing.engine import FakeEngine
+from tests.support.handmade import OPEN_SECCOMP, make_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from orchestrator.engine.base import Channel, Engine
-    from orchestrator.engine.fake_container import Behaviour, FakeContainer
+    from orchestrator.testing.container import Behaviour, FakeContainer
 
 LABEL = "io.orch-tests.contract"
 

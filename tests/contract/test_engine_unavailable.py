@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.docker import open_engine
+from orchestrator.engine.docker.engine import open_engine
 from orchestrator.errors import EngineUnavailableError, ExitCode
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def test_something_else_answers(tmp_path: Path) -> None:
 
 
 def test_nothing_named_and_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.engine import docker
+    from orchestrator.engine.docker import engine as docker
 
     monkeypatch.setattr(docker, "candidate_addresses", lambda *_: ())
     with pytest.raises(EngineUnavailableError, match="no container engine found"):

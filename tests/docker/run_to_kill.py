@@ -10,18 +10,18 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.cleanup.reaper import Reaper
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.isolation.hardening import Surroundings
 from orchestrator.engine.labels import Owner
-from orchestrator.engine.local import LocalExecutor
-from orchestrator.engine.reaper import Reaper
+from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.stopping import StopFlag
-from tests.handmade import OPEN_SECCOMP, make_assignment
+from orchestrator.stop_flag import StopFlag
+from tests.support.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
-    from orchestrator.model import Assignment
+    from orchestrator.model.tests import Assignment
 
 
 def run(executor: LocalExecutor, assignment: Assignment, kept: Path) -> None:

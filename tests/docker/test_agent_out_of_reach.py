@@ -22,28 +22,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.commands.session import seccomp_text
 from orchestrator.config.loader import load_config
-from orchestrator.engine.agent_shell import prepared_image
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.hardening import STREAMS_DIR, Surroundings, agent_text
+from orchestrator.coordinator.session import seccomp_text
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images.agent_shell import prepared_image
+from orchestrator.engine.isolation.hardening import STREAMS_DIR, Surroundings, agent_text
 from orchestrator.engine.labels import Owner
-from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.processes import host_info, owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Assignment, Command, Launch, Outcome, Preload, Test, TestId
+from orchestrator.model.evidence import Launch
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.tests import Assignment, Command, Preload, Test, TestId
 from orchestrator.scheduling.assign import clamp
-from orchestrator.stopping import StopFlag
+from orchestrator.stop_flag import StopFlag
 from orchestrator.verdict.outcome import decide
-from tests.cgroups import cgroups_named
 from tests.docker.test_attestation_real import READABLE, Bench, Disobedient, outcome_of
-from tests.handmade import busybox_rootfs
+from tests.support.cgroups import cgroups_named
+from tests.support.handmade import busybox_rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.engine.docker import DockerEngine
-    from orchestrator.model import Evidence
+    from orchestrator.engine.docker.engine import DockerEngine
+    from orchestrator.model.evidence import Evidence
 
 pytestmark = pytest.mark.docker
 PROGRAMS = Path(__file__).parent / "attacks"

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.engine import labels
-from orchestrator.engine.agent_shell import prepared_image
-from orchestrator.engine.reaper import find_orphans
+from orchestrator.engine.cleanup.reaper import find_orphans
+from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Outcome
+from orchestrator.model.outcomes import Outcome
 from tests.docker.test_attestation_real import Bench, Disobedient, outcome_of
-from tests.handmade import busybox_rootfs, make_tar
+from tests.support.handmade import busybox_rootfs, make_tar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.engine.docker import DockerEngine
+    from orchestrator.engine.docker.engine import DockerEngine
 
 pytestmark = pytest.mark.docker
 AWKWARD = """

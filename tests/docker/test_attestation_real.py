@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.agent_shell import ORDINARY_SHELL, SHELL
-from orchestrator.engine.hardening import START, STREAMS_DIR, agent_text
+from orchestrator.engine.images.agent_shell import ORDINARY_SHELL, SHELL
+from orchestrator.engine.isolation.hardening import START, STREAMS_DIR, agent_text
 from orchestrator.measure.calibration import calibrate, corrected
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Outcome
+from orchestrator.model.outcomes import Outcome
 from orchestrator.verdict.outcome import decide
 from tests.docker.test_slots_real import Bench
-from tests.handmade import make_assignment
+from tests.support.handmade import make_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from orchestrator.engine.base import ContainerSpec, Engine
-    from orchestrator.model import Evidence
+    from orchestrator.model.evidence import Evidence
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine import parents
+from orchestrator.engine.metering import parent_cgroups
+from orchestrator.measure.cgroup_reader import SeriesReader
 from orchestrator.measure.cgroups import (
     AGENT_FILES_V1,
     AGENT_FILES_V2,
@@ -27,7 +28,6 @@ from orchestrator.measure.cgroups import (
 )
 from orchestrator.measure.processes import count
 from orchestrator.measure.sampler import Sampler
-from orchestrator.measure.series import SeriesReader
 from orchestrator.measure.usage import combine
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def running(image: str, script: str, *options: str) -> Iterator[Running]:
         process.kill()
         process.communicate()
         paths = paths or locate(parent, int(version))
-        assert paths is None or parents.remove(paths)
+        assert paths is None or parent_cgroups.remove(paths)
         assert locate(parent, None) is None, "a cgroup is left"
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine import hardening
-from orchestrator.engine.exit_witness import ExitWitness
-from orchestrator.engine.hardening import agent_text
+from orchestrator.engine.isolation import hardening
+from orchestrator.engine.isolation.hardening import agent_text
+from orchestrator.engine.metering.exit_witness import ExitWitness
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Outcome
+from orchestrator.model.outcomes import Outcome
 from orchestrator.verdict.outcome import decide
 from tests.docker.test_attestation_real import Bench, outcome_of
 from tests.docker.test_reuse_real import Lane, outcome
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from orchestrator.engine.docker import DockerEngine
+    from orchestrator.engine.docker.engine import DockerEngine
 
 pytestmark = pytest.mark.docker
 LIES = agent_text().replace("    code=$?\n}", "    code=0\n}")

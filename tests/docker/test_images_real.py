@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine import offline_base
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.images import context_report, ensure_images
-from orchestrator.model import ImageSpec
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images import offline_base
+from orchestrator.engine.images.ensure import context_report, ensure_images
+from orchestrator.model.profiles import ImageSpec
 
 pytestmark = pytest.mark.docker
 

@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.commands.session import seccomp_text
 from orchestrator.config.loader import load_config
-from orchestrator.engine import slot
-from orchestrator.engine.attest import attest
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.hardening import Surroundings
-from orchestrator.engine.isolation.trying import try_profile
-from orchestrator.engine.kernelview import observe
+from orchestrator.coordinator.session import seccomp_text
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.isolation.attestation import attest
+from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.kernel_view import observe
+from orchestrator.engine.self_test.runner import try_profile
+from orchestrator.engine.slots import slot
 from orchestrator.errors import EngineError
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Outcome
+from orchestrator.model.outcomes import Outcome
 from tests.docker.test_attestation_real import outcome_of
 from tests.docker.test_slots_real import Bench
-from tests.handmade import make_assignment, make_profile
-from tests.mutations import EFFECTS, MORE_ENV, MUTATIONS, Mutation, mutated
+from tests.support.handmade import make_assignment, make_profile
+from tests.support.mutations import EFFECTS, MORE_ENV, MUTATIONS, Mutation, mutated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from orchestrator.engine.base import Engine
-    from orchestrator.engine.direct import DirectCalls
-    from orchestrator.engine.isolation.outside import Check
+    from orchestrator.engine.docker.http import DirectCalls
+    from orchestrator.engine.self_test.cis_benchmark import Check
 
 pytestmark = pytest.mark.docker
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine import hardening, labels
-from orchestrator.engine.docker import HOSTS, DockerEngine
-from orchestrator.engine.netproof import has_own_network
-from tests.handmade import OPEN_SECCOMP, make_profile
+from orchestrator.engine import labels
+from orchestrator.engine.docker.engine import HOSTS, DockerEngine, has_own_network
+from orchestrator.engine.isolation import hardening
+from tests.support.handmade import OPEN_SECCOMP, make_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ def test_a_container_that_sees_the_machines_network_is_killed(
 ) -> None:
     if fresh_engine.info.name != "docker" or not fresh_engine.info.local:
         pytest.skip("this engine always sets the network up")
-    from orchestrator.engine import docker
+    from orchestrator.engine.docker import engine as docker
     from orchestrator.errors import EngineError
 
     monkeypatch.setattr(docker, "has_own_network", lambda *_: False)

@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import Surroundings
 from orchestrator.engine.labels import Owner, run_filter
-from orchestrator.engine.local import LocalExecutor
+from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Evidence, Outcome
-from orchestrator.stopping import StopFlag
+from orchestrator.model.outcomes import Outcome
+from orchestrator.stop_flag import StopFlag
 from orchestrator.verdict.outcome import decide
-from tests.handmade import OPEN_SECCOMP, make_assignment
+from tests.support.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from orchestrator.engine.base import Engine
+    from orchestrator.model.evidence import Evidence
 
 pytestmark = pytest.mark.docker
 

@@ -10,25 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine import labels, parents
-from orchestrator.engine.hardening import Surroundings
-from orchestrator.engine.limits import unenforced
-from orchestrator.engine.local import LocalExecutor
-from orchestrator.engine.parents import ParentKind, parent_kind
+from orchestrator.engine import labels
+from orchestrator.engine.isolation.enforcement import unenforced
+from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.metering import parent_cgroups
+from orchestrator.engine.metering.parent_cgroups import ParentKind, parent_kind
+from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure import cgroups
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Source
-from orchestrator.stopping import StopFlag
-from tests.cgroups import cgroups_named
-from tests.handmade import OPEN_SECCOMP, make_assignment
+from orchestrator.model.usage import Source
+from orchestrator.stop_flag import StopFlag
+from tests.support.cgroups import cgroups_named
+from tests.support.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from orchestrator.engine.base import Engine
-    from orchestrator.model import Evidence
+    from orchestrator.model.evidence import Evidence
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
@@ -155,7 +156,7 @@ def test_the_next_test_is_not_charged_for_the_one_before(bench: Bench, kind: Par
     if kind is ParentKind.LEASED:
         # only with the cgroups of the slots that ran at once: here there was one
         assert len(leased_left()) == 1, leased_left()
-        assert not parents.lease_folder().exists()
+        assert not parent_cgroups.lease_folder().exists()
 
 
 def test_nothing_is_left(bench: Bench, kind: ParentKind) -> None:

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine import hardening, labels
-from orchestrator.engine.fifos import FifoChannel
-from orchestrator.engine.pool import SlotPool
+from orchestrator.engine import labels
+from orchestrator.engine.isolation import hardening
+from orchestrator.engine.slots.fifos import FifoChannel
+from orchestrator.engine.slots.slot_pool import SlotPool
 from orchestrator.errors import EngineError
-from tests.handmade import OPEN_SECCOMP, make_assignment
+from tests.support.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from orchestrator.engine.base import Engine
-    from orchestrator.model import Assignment
+    from orchestrator.model.tests import Assignment
 
 pytestmark = pytest.mark.docker
 READY = b"\norch-agent ready\n"

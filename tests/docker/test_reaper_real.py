@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.engine import labels
-from orchestrator.engine.hardening import Surroundings, container_spec
+from orchestrator.engine.cleanup.reaper import Reaper, find_orphans, remove_orphans, sweep_run
+from orchestrator.engine.isolation.hardening import Surroundings, container_spec
 from orchestrator.engine.labels import Owner, labels_of_helper
-from orchestrator.engine.reaper import Reaper, find_orphans, remove_orphans, sweep_run
 from orchestrator.errors import NotFoundError
 from orchestrator.measure.processes import owner_alive, owner_token
-from tests.cgroups import cgroups_named
-from tests.handmade import OPEN_SECCOMP, make_profile
+from tests.support.cgroups import cgroups_named
+from tests.support.handmade import OPEN_SECCOMP, make_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

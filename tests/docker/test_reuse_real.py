@@ -13,26 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.guard import Guard, _descendants, _number_inside
-from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import Surroundings
 from orchestrator.engine.labels import Owner, run_filter
-from orchestrator.engine.local import LocalExecutor
-from orchestrator.engine.meter import Meter
-from orchestrator.measure import turns
+from orchestrator.engine.metering.slot_meter import Meter
+from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.slots.init_process import Guard, _descendants, _number_inside
+from orchestrator.measure import reused_slot
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Launch, Outcome, Preload, ResultsFormat
-from orchestrator.stopping import StopFlag
+from orchestrator.model.evidence import Launch
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.tests import Preload, ResultsFormat
+from orchestrator.stop_flag import StopFlag
 from orchestrator.verdict.outcome import decide
-from tests.handmade import OPEN_SECCOMP, make_assignment
+from tests.support.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.engine.base import Engine
-    from orchestrator.engine.docker import DockerEngine
-    from orchestrator.model import Assignment, Evidence
+    from orchestrator.engine.docker.engine import DockerEngine
+    from orchestrator.model.evidence import Evidence
+    from orchestrator.model.tests import Assignment
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
@@ -99,7 +102,7 @@ class Lane:
                 state_dir=None,
                 seccomp=seccomp,
                 counters=AGENT_FILES_V2 if version_2 else AGENT_FILES_V1,
-                next_counters=turns.AGENT_FILES_V2 if version_2 else turns.AGENT_FILES_V1,
+                next_counters=reused_slot.AGENT_FILES_V2 if version_2 else reused_slot.AGENT_FILES_V1,
             ),
             owner=Owner(run_id=self.run_id, token=owner_token(), place=str(work)),
             images={"tiny": image},
@@ -194,7 +197,7 @@ def late_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orch looks at a container between two tests later than it would: as on a busy machine."""
     look = Meter.look_between
 
-    def late(self: Meter) -> turns.Look | None:
+    def late(self: Meter) -> reused_slot.Look | None:
         time.sleep(LATE_SECONDS)  # an agent that did not wait would have ended long before
         return look(self)
 

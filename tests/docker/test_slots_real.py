@@ -12,25 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.hardening import Surroundings
+from orchestrator.engine.agent.output_reader import _Timed
+from orchestrator.engine.images.pinned import PinnedImages
+from orchestrator.engine.isolation.hardening import Surroundings
 from orchestrator.engine.labels import Owner, container_name, run_filter
-from orchestrator.engine.local import LocalExecutor
-from orchestrator.engine.pinned import PinnedImages
-from orchestrator.engine.reading import _Timed
+from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Leftover, Source
-from orchestrator.stopping import StopFlag, StopLevel
-from tests.cgroups import cgroups_named
-from tests.handmade import OPEN_SECCOMP, make_assignment
-from tests.load import busy_machine
+from orchestrator.model.evidence import Leftover
+from orchestrator.model.usage import Source
+from orchestrator.stop_flag import StopFlag, StopLevel
+from tests.support.cgroups import cgroups_named
+from tests.support.handmade import OPEN_SECCOMP, make_assignment
+from tests.support.load import busy_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.engine.base import Engine
-    from orchestrator.model import Evidence
+    from orchestrator.model.evidence import Evidence
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
@@ -271,9 +272,9 @@ def test_time_in_which_others_have_the_cpus_is_not_counted(
     """CASES A11: a test that would be done in a third of its limit, on a machine that gives it a tenth of a CPU.
     One that hangs is ended at its limit there too, and so is one that computes without end, once it has had it.
     """
-    monkeypatch.setattr("orchestrator.engine.reading.MOST_GRANTED", 99.0)
+    monkeypatch.setattr("orchestrator.engine.agent.output_reader.MOST_GRANTED", 99.0)
     if not pressure:  # a kernel that accounts none: psi=0
-        monkeypatch.setattr("orchestrator.measure.waiting._pressure_files", lambda _: [])
+        monkeypatch.setattr("orchestrator.measure.cpu_wait._pressure_files", lambda _: [])
     with busy_machine(16, seconds=60):
         works = bench.sh(COUNT, timeout_seconds=1.0)
         hangs = bench.sh("sleep 60", timeout_seconds=1.0)
@@ -312,7 +313,7 @@ def test_who_looks_too_late_finds_no_test_too_late(bench: Bench, monkeypatch: py
 
 def test_a_test_that_never_gets_a_cpu_is_starved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What may be granted is bounded; who was ended there has had too little, and is not slow by that."""
-    monkeypatch.setattr("orchestrator.engine.reading.MOST_GRANTED", 0.5)
+    monkeypatch.setattr("orchestrator.engine.agent.output_reader.MOST_GRANTED", 0.5)
     with busy_machine(16, seconds=30):
         evidence = bench.sh("while :; do :; done", timeout_seconds=1.0)
     assert evidence.timed_out

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.docker import open_engine
-from orchestrator.engine.stats import StatsFeed
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.metering.stats_feed import StatsFeed
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model import Source
-from orchestrator.stopping import StopLevel
+from orchestrator.model.usage import Source
+from orchestrator.stop_flag import StopLevel
 from tests.docker.test_slots_real import Bench
-from tests.handmade import make_assignment
+from tests.support.handmade import make_assignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from orchestrator.engine.base import Engine
-    from orchestrator.model import Evidence
+    from orchestrator.model.evidence import Evidence
 
 pytestmark = pytest.mark.docker
 BURN = "while :; do :; done"

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.errors import ConflictError
-from orchestrator.model import Outcome, ViolationKind
+from orchestrator.model.outcomes import Outcome, ViolationKind
 from orchestrator.verdict.violations import violations
 from tests.docker.test_slots_real import bench, sampler  # noqa: F401 - fixtures
-from tests.handmade import make_profile
+from tests.support.handmade import make_profile
 
 if TYPE_CHECKING:
-    from orchestrator.model import Evidence
+    from orchestrator.model.evidence import Evidence
     from tests.docker.test_slots_real import Bench
 
 pytestmark = pytest.mark.docker

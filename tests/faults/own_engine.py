@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.docker import open_engine
+from orchestrator.engine.docker.engine import open_engine
 from orchestrator.errors import EngineError
-from tests.cgroups import cgroups_named
-from tests.handmade import busybox_rootfs
+from tests.support.cgroups import cgroups_named
+from tests.support.handmade import busybox_rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

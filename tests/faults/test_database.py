@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.database.queries import load_run
-from orchestrator.database.store import BATCH_RESULTS, BATCH_SECONDS, Database
-from orchestrator.database.version import SCHEMA_VERSION
+from orchestrator.database.queries.runs import load_run
+from orchestrator.database.schema.version import SCHEMA_VERSION
+from orchestrator.database.store.store import BATCH_RESULTS, BATCH_SECONDS, Database
 from orchestrator.errors import DatabaseError
-from tests.handmade import plain_sqlite
+from tests.support.handmade import plain_sqlite
 from tests.unit.database.database_examples import finish, make_old, make_result, make_run
 
 if TYPE_CHECKING:

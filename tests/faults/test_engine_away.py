@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine import remnants
+from orchestrator.engine.cleanup import remnants
 from orchestrator.measure.processes import owner_alive
 from tests.faults.own_engine import IMAGE, NEEDS, OwnEngine, traces
 

@@ -30,7 +30,12 @@ def test_help_imports_nothing_but_click(words):
     assert "click" in modules
     assert not modules & HEAVY
     ours = {name for name in modules if name.startswith("orchestrator.")}
-    assert ours == {"orchestrator.cli", "orchestrator.errors", "orchestrator.resources"}
+    assert ours == {
+        "orchestrator.cli",
+        "orchestrator.errors",
+        "orchestrator.model",
+        "orchestrator.model.resources",
+    }
 
 
 def test_a_database_file_needs_no_other_database_s_dialect(tmp_path, monkeypatch):

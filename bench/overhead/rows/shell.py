@@ -13,9 +13,9 @@ from bench.overhead.process import run
 from bench.overhead.under_orch import Orch, agent_alone
 from bench.overhead.work import write_shell_tests, xargs
 from orchestrator.config.loader import load_config
-from orchestrator.engine import hardening
-from orchestrator.engine.wire import container_config
-from orchestrator.model import Assignment, Command, Test, TestId
+from orchestrator.engine.docker.messages import container_config
+from orchestrator.engine.isolation import hardening
+from orchestrator.model.tests import Assignment, Command, Test, TestId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

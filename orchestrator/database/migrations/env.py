@@ -8,7 +8,7 @@ afterwards, since SQLite refuses to rename a table that a view reads. A unit tes
 
 from alembic import context
 
-from orchestrator.database.schema import metadata
+from orchestrator.database.schema.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
-from orchestrator.model import FAILING_CASES
-from orchestrator.model_nightly import Course, Series
-from orchestrator.model_reports import Resource
-from orchestrator.reports.columns import figure_of
-from orchestrator.reports.text import bounded, decode, one_line, visible
+from orchestrator.model.nightly import Course, Series
+from orchestrator.model.outcomes import FAILING_CASES
+from orchestrator.model.stored import Resource
+from orchestrator.reports.tables.columns import figure_of
+from orchestrator.text import bounded, decode, one_line, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from orchestrator.model import TestId
-    from orchestrator.model_nightly import Nightly, NightTest, OutputTails
-    from orchestrator.model_reports import AttemptRow
+    from orchestrator.model.nightly import Nightly, NightTest, OutputTails
+    from orchestrator.model.stored import AttemptRow
+    from orchestrator.model.tests import TestId
     from orchestrator.reports.html.timeline import Timeline
 
 NAME_LIMIT = 300

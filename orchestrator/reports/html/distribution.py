@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from orchestrator.model_reports import Resource
+from orchestrator.model.stored import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model_nightly import NightTest
+    from orchestrator.model.nightly import NightTest
 
 BINS = 20
 NEAR_BIN = 18

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import jinja2
 from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
 
-from orchestrator.reports.files import write_atomically
+from orchestrator.files import write_atomically
 from orchestrator.reports.html.details import name_of
-from orchestrator.reports.text import (
+from orchestrator.text import (
     format_bytes,
     format_change,
     format_clock,

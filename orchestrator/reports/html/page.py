@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from orchestrator.model_nightly import Verdicts
-from orchestrator.model_reports import Resource
+from orchestrator.model.nightly import Verdicts
+from orchestrator.model.stored import Resource
 from orchestrator.reports.html.details import Material, packed_details
 from orchestrator.reports.html.distribution import histogram, profile_uses
 from orchestrator.reports.html.environment import environment
@@ -32,15 +32,15 @@ from orchestrator.reports.html.view import (
     profile_advice,
     tiles,
 )
-from orchestrator.reports.rightsizing import suggestions_text
-from orchestrator.reports.text import one_line
+from orchestrator.reports.tables.rightsizing import suggestions_text
+from orchestrator.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from orchestrator.model import TestId
-    from orchestrator.model_nightly import Nightly, NightTest, OutputTails
+    from orchestrator.model.nightly import Nightly, NightTest, OutputTails
+    from orchestrator.model.tests import TestId
 
 SIZE_LIMIT = 498_000
 """Bytes that a report keeps to by leaving out details, as far as its tables allow."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model_reports import Resource
+from orchestrator.model.stored import Resource
 from orchestrator.reports.html.svg import spark_path
-from orchestrator.reports.text import format_bytes, format_ratio, format_seconds
+from orchestrator.text import format_bytes, format_ratio, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model_nightly import NightTest
-    from orchestrator.model_reports import Unit
+    from orchestrator.model.nightly import NightTest
+    from orchestrator.model.stored import Unit
 
 WORST = 8
 GROWN = 10

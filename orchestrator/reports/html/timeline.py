@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model import GOOD, Outcome
+from orchestrator.model.outcomes import GOOD, Outcome
 from orchestrator.reports.html.svg import steps_path, strokes_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model_reports import AttemptRow, RunRecord
+    from orchestrator.model.stored import AttemptRow, RunRecord
 
 WIDTH = 1000.0
 LANE_HEIGHT = 16.0

@@ -7,19 +7,20 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model import GOOD, Outcome
-from orchestrator.model_reports import Advice, Resource
-from orchestrator.reports.flaky import rate_text, sentences
+from orchestrator.model.advice import Advice
+from orchestrator.model.outcomes import GOOD, Outcome
+from orchestrator.model.stored import Resource
 from orchestrator.reports.html.details import name_of
-from orchestrator.reports.text import format_bytes, format_change, format_clock, one_line, plural
+from orchestrator.reports.tables.flaky import rate_text, sentences
+from orchestrator.text import format_bytes, format_change, format_clock, one_line, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from orchestrator.model import Violation, ViolationKind
-    from orchestrator.model_flaky import Trial
-    from orchestrator.model_nightly import Nightly, NightTest, Verdicts
-    from orchestrator.model_reports import Suggestion
+    from orchestrator.model.advice import Suggestion
+    from orchestrator.model.flaky import Trial
+    from orchestrator.model.nightly import Nightly, NightTest, Verdicts
+    from orchestrator.model.outcomes import Violation, ViolationKind
 
 _STRIP = 20
 _SHOWN_KINDS = 12

@@ -5,7 +5,7 @@ import pytest
 
 from bench.rightsizing import SHAPES, Demand, killed, recorded, simulate
 from orchestrator.config.loader import load_config
-from orchestrator.model import Outcome
+from orchestrator.model.outcomes import Outcome
 
 LIMITS = (
     load_config(path=Path(__file__).parents[3] / "profiles.yaml", start=Path.cwd(), env={})

@@ -15,8 +15,8 @@ from orchestrator.cli import main
 from orchestrator.commands import beside as beside_module
 from orchestrator.commands import report as report_module
 from orchestrator.commands.beside import beside
-from orchestrator.database.store import Database
-from tests.nights import make_nights
+from orchestrator.database.store.store import Database
+from tests.support.nights import make_nights
 
 if TYPE_CHECKING:
     from pathlib import Path

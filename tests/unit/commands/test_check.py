@@ -7,9 +7,10 @@ from click.testing import CliRunner
 
 from orchestrator.cli import orch
 from orchestrator.commands.check import parse_tolerance
-from orchestrator.database.store import Database
+from orchestrator.database.store.store import Database
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
-from orchestrator.model import Launch, Outcome, SlotUse
+from orchestrator.model.evidence import Launch, SlotUse
+from orchestrator.model.outcomes import Outcome
 from tests.unit.database.database_examples import days_ago, finish, make_result, make_run, make_usage
 
 MIB = 1 << 20

@@ -11,9 +11,11 @@ from click.testing import CliRunner
 
 from orchestrator.cli import orch
 from orchestrator.commands.diagnose import find_test
-from orchestrator.database.store import Database
+from orchestrator.database.store.store import Database
 from orchestrator.errors import NothingFoundError, UsageError
-from orchestrator.model import Outcome, SlotUse, TestResult, Verb
+from orchestrator.model.evidence import SlotUse
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.results import TestResult, Verb
 from tests.unit.database.database_examples import days_ago, make_assignment, make_attempt, make_result, make_run
 
 

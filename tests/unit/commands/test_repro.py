@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.commands.repro import find_attempt
-from orchestrator.database.queries import load_run
-from orchestrator.database.store import Database
+from orchestrator.database.queries.runs import load_run
+from orchestrator.database.store.store import Database
 from orchestrator.errors import NothingFoundError, UsageError
-from orchestrator.model import Outcome
+from orchestrator.model.outcomes import Outcome
 from tests.unit.database.database_examples import finish, make_assignment, make_result, make_run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.commands.runs import runs_show
-from orchestrator.database.store import Database
+from orchestrator.database.store.store import Database
 from tests.unit.database.database_examples import VIOLATION, finish, make_assignment, make_result, make_run
 
 

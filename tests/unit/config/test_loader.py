@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from orchestrator.config.loader import load_config
 from orchestrator.config.settings import Config, Layer
 from orchestrator.errors import ConfigError, ExitCode
-from orchestrator.model import Network, Runner, Thresholds
+from orchestrator.model.profiles import Network, Thresholds
+from orchestrator.model.tests import Runner
 
 ROOT = Path(__file__).parents[3]
 MIB = 1 << 20

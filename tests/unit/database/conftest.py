@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.database.schema import metadata
-from orchestrator.database.store import Database
-from tests.postgres import PostgresServer
+from orchestrator.database.schema.tables import metadata
+from orchestrator.database.store.store import Database
+from tests.support.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

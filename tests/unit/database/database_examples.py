@@ -10,41 +10,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestrator.database import bundles, migrate
-from orchestrator.database.connect import WRITE, make_engine, parse_url
-from orchestrator.database.encode import attempt_id
-from orchestrator.database.schema import metadata
-from orchestrator.database.upserts import insert_new
-from orchestrator.database.version import APPLICATION_ID
-from orchestrator.model import (
-    Assignment,
-    Attempt,
-    Attestation,
-    CaseOutcome,
-    CaseResult,
-    Command,
-    Evidence,
-    Ledger,
-    Limits,
-    Network,
-    Outcome,
-    OutputLog,
-    Profile,
-    Run,
-    RunStatus,
-    Sample,
-    Severity,
-    Source,
-    Test,
-    TestId,
-    TestResult,
-    Timings,
-    Usage,
-    Verb,
-    Violation,
-    ViolationKind,
-)
-from tests import handmade
+from orchestrator.database.files import migrate
+from orchestrator.database.files.connect import WRITE, make_engine, parse_url
+from orchestrator.database.rows import bundles
+from orchestrator.database.rows.encoding import attempt_id
+from orchestrator.database.rows.upserts import insert_new
+from orchestrator.database.schema.tables import metadata
+from orchestrator.database.schema.version import APPLICATION_ID
+from orchestrator.model.evidence import Attestation, Evidence, OutputLog, Timings
+from orchestrator.model.outcomes import CaseOutcome, CaseResult, Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.profiles import Limits, Network, Profile
+from orchestrator.model.results import Attempt, TestResult, Verb
+from orchestrator.model.runs import Ledger, Run, RunStatus
+from orchestrator.model.tests import Assignment, Command, Test, TestId
+from orchestrator.model.usage import Sample, Source, Usage
+from tests.support import handmade
 
 LIMITS = Limits(
     cpus=2.0,

@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
-from orchestrator.database.opening import place_of
-from orchestrator.database.queries import list_runs, load_run
-from orchestrator.database.store import Database
+from orchestrator.database.files.open import place_of
+from orchestrator.database.queries.runs import list_runs, load_run
+from orchestrator.database.store.store import Database
 from orchestrator.errors import ExitCode, UnusableDatabaseError
-from tests.handmade import plain_sqlite
+from tests.support.handmade import plain_sqlite
 from tests.unit.database.database_examples import finish, make_result, make_run
-from tests.unit.database.test_merging import schema_4
+from tests.unit.database.store.test_merge import schema_4
 
 
 def everything(folder):
@@ -112,8 +112,8 @@ def test_what_is_read_while_it_is_written_is_what_was_committed(filled):
         writer.begin_run(run, [], owner="me")
         writer.record(run.id, make_result(run, "new.py"))
         code = (
-            "import sys; from pathlib import Path; from orchestrator.database.store import Database;"
-            "from orchestrator.database.queries import load_run;"
+            "import sys; from pathlib import Path; from orchestrator.database.store.store import Database;"
+            "from orchestrator.database.queries.runs import load_run;"
             "d = Database.open(None, state_dir=Path(sys.argv[1]), reading=True, owner_alive=lambda _: True);"
             "print(len(load_run(d, sys.argv[2]).attempts)); d.close()"
         )

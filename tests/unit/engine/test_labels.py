@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orchestrator.engine import labels
 from orchestrator.engine.base import FoundObject
 from orchestrator.engine.labels import Owner, container_name, is_ours, labels_of
-from tests.handmade import make_assignment
+from tests.support.handmade import make_assignment
 
 RUN = str(uuid.uuid4())
 OWNER = Owner(run_id=RUN, token="boot:1:2", place="/tmp/orch-x")

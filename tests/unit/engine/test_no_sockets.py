@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from orchestrator.engine.docker import candidate_addresses, open_engine
+from orchestrator.engine.docker.engine import candidate_addresses, open_engine
 from orchestrator.errors import EngineUnavailableError
 
 

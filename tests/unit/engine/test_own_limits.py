@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.attest import limited
-from orchestrator.engine.fake import FakeEngine
-from orchestrator.engine.presence import Presence
+from orchestrator.engine.docker.availability import Presence
+from orchestrator.engine.isolation.attestation import limited
 from orchestrator.errors import EngineError
-from orchestrator.model import Attestation
-from orchestrator.stopping import StopFlag
+from orchestrator.model.evidence import Attestation
+from orchestrator.stop_flag import StopFlag
+from orchestrator.testing.engine import FakeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.measure.calibration import FILE, KEPT, calibrate, corrected, key_of, load, store
-from orchestrator.model import Source, Usage
-from tests.handmade import ENGINE
+from orchestrator.model.usage import Source, Usage
+from tests.support.handmade import ENGINE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from orchestrator.measure.calibration import Calibration, corrected
 from orchestrator.measure.counters import Counters
 from orchestrator.measure.parts import keep_within
-from orchestrator.measure.turns import Look, Turn, turn_usage
+from orchestrator.measure.reused_slot import Look, Turn, turn_usage
 from orchestrator.measure.usage import combine
-from orchestrator.model import Sample, Source, Usage
+from orchestrator.model.usage import Sample, Source, Usage
 
 SECONDS = st.none() | st.sampled_from([0.0, 0.004, 0.01]) | st.floats(0, 1000)
 BYTES = st.none() | st.integers(0, 1 << 40)

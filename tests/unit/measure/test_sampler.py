@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.measure import series
+from orchestrator.measure import cgroup_reader
+from orchestrator.measure.cgroup_reader import SeriesReader
 from orchestrator.measure.cgroups import CgroupPaths, locate
 from orchestrator.measure.counters import Counters
 from orchestrator.measure.processes import ProcessCount
 from orchestrator.measure.sampler import Sampler
-from orchestrator.measure.series import SeriesReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +185,7 @@ def test_series_reader_is_complete_first_and_then_ever_more_seldom(
     monkeypatch: pytest.MonkeyPatch, keep: bool
 ) -> None:
     if not keep:
-        monkeypatch.setattr(series._ALLOWANCE, "take", lambda: False)
+        monkeypatch.setattr(cgroup_reader._ALLOWANCE, "take", lambda: False)
     paths = locate("container", 2, RECORDED / "v2")
     assert paths is not None
     reader = SeriesReader(paths)
@@ -202,7 +202,7 @@ def test_series_reader_is_complete_first_and_then_ever_more_seldom(
 
 
 def test_series_reader_keeps_no_more_than_its_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series.resource, "getrlimit", lambda _: (8, 8))
+    monkeypatch.setattr(cgroup_reader.resource, "getrlimit", lambda _: (8, 8))
     paths = locate("container", 2, RECORDED / "v2")
     assert paths is not None
     readers = [SeriesReader(paths) for _ in range(3)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.measure.counters import Counters, parse_v1, parse_v2
 from orchestrator.measure.usage import combine, parse_stats
-from orchestrator.model import USAGE_NOTES, Sample, Source, Usage
+from orchestrator.model.usage import USAGE_NOTES, Sample, Source, Usage
 
 MIB = 1 << 20
 KINDS: dict[str, Any] = {"anon_bytes": 0, "file_bytes": 0, "shmem_bytes": 0}

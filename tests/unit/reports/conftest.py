@@ -8,16 +8,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator import model as m
-from orchestrator.reports.digest import Digest, RunSummary
-from orchestrator.reports.jsonrun import test_finished_line as finished_line
-from tests.handmade import ENGINE, HOST
+from orchestrator.model.evidence import AgentRecord, EngineState, Evidence, OutputLog, SlotUse, Timings
+from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.profiles import Limits, Network, Profile
+from orchestrator.model.results import Attempt, TestResult, Verb
+from orchestrator.model.runs import Run, RunStatus
+from orchestrator.model.tests import Assignment, Command, Test, TestId
+from orchestrator.model.usage import Source, Usage
+from orchestrator.reports.formats.run_json import test_finished_line as finished_line
+from orchestrator.reports.run_summary import Digest, RunSummary
+from tests.support.handmade import ENGINE, HOST
 
 STARTED = datetime(2025, 11, 21, 9, 30, tzinfo=UTC)
 
 
 def limits(memory="512M", timeout=10.0):
-    return m.Limits(
+    return Limits(
         cpus=2.0,
         memory_bytes=int(memory[:-1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[memory[-1]],
         timeout_seconds=timeout,
@@ -32,52 +38,50 @@ def limits(memory="512M", timeout=10.0):
 
 
 def profile(name="standard", memory="512M"):
-    return m.Profile(name=name, limits=limits(memory), network=m.Network.NONE, image="isolation")
+    return Profile(name=name, limits=limits(memory), network=Network.NONE, image="isolation")
 
 
 def one_test(name="test/test_parse.py", case=None):
-    return m.Test(id=m.TestId(path=name, case=case), suite="unit", command=m.Command(argv=("pytest", name)))
+    return Test(id=TestId(path=name, case=case), suite="unit", command=Command(argv=("pytest", name)))
 
 
 def assignment(name="test/test_parse.py", **changes):
     known = {"case": changes.pop("case", None)}
     where = changes.pop("profile", None) or profile()
-    return m.Assignment(
+    return Assignment(
         run_id=RUN.id, test=one_test(name, **known), profile=where, reason="default profile", **changes
     )
 
 
 def log(data=b"", *, total=None, kept=None):
     total = len(data) if total is None else total
-    return m.OutputLog(
-        path=None, total_bytes=total, kept_bytes=total if kept is None else kept, tail=data[-65536:]
-    )
+    return OutputLog(path=None, total_bytes=total, kept_bytes=total if kept is None else kept, tail=data[-65536:])
 
 
 def usage(peak=61 << 20, cpu=0.3, **changes):
     figures = {"memory_peak_bytes": peak, "cpu_seconds": cpu, "pids_peak": 3, "oom_kills": 0, **changes}
-    sources = {name: m.Source.KERNEL for name, value in figures.items() if value is not None}
+    sources = {name: Source.KERNEL for name, value in figures.items() if value is not None}
     missing = {name: "no cgroup files" for name, value in figures.items() if value is None}
-    return m.Usage(**figures, sources=sources, missing=missing)
+    return Usage(**figures, sources=sources, missing=missing)
 
 
 def attempt(name="test/test_parse.py", outcome="passed", *, message="", stdout=b"", stderr=b"", **changes):
-    evidence = m.Evidence(
-        agent=changes.pop("agent", m.AgentRecord(exit_code=0)),
-        engine=m.EngineState(status="exited", exit_code=0),
+    evidence = Evidence(
+        agent=changes.pop("agent", AgentRecord(exit_code=0)),
+        engine=EngineState(status="exited", exit_code=0),
         usage=changes.pop("usage", None) or usage(),
-        stdout=stdout if isinstance(stdout, m.OutputLog) else log(stdout),
-        stderr=stderr if isinstance(stderr, m.OutputLog) else log(stderr),
-        timings=m.Timings(queue_seconds=0.5, test_seconds=changes.pop("seconds", 0.412)),
+        stdout=stdout if isinstance(stdout, OutputLog) else log(stdout),
+        stderr=stderr if isinstance(stderr, OutputLog) else log(stderr),
+        timings=Timings(queue_seconds=0.5, test_seconds=changes.pop("seconds", 0.412)),
         started_at=STARTED,
-        slot=changes.pop("slot", m.SlotUse()),
+        slot=changes.pop("slot", SlotUse()),
     )
     number = changes.pop("attempt", 1)
     fields = {key: changes.pop(key) for key in ("profile", "repetition", "case", "clamped") if key in changes}
-    return m.Attempt(
+    return Attempt(
         id=f"00000000-0000-4000-8000-{number:012d}",
         assignment=assignment(name, attempt=number, **fields),
-        outcome=m.Outcome(outcome),
+        outcome=Outcome(outcome),
         message=message,
         exit_code=changes.pop("exit_code", 0 if outcome == "passed" else 1),
         signal=changes.pop("signal", None),
@@ -97,13 +101,13 @@ def result(name="test/test_parse.py", outcome="passed", *, verb=None, **changes)
 def of(*attempts, verb=None, flaky=False, outcome=None):
     last = attempts[-1].outcome
     word = verb or ("FLAKY" if flaky else VERBS[last.value])
-    return m.TestResult(attempts=attempts, outcome=m.Outcome(outcome or last), verb=m.Verb(word), flaky=flaky)
+    return TestResult(attempts=attempts, outcome=Outcome(outcome or last), verb=Verb(word), flaky=flaky)
 
 
 def violation(kind="child-oom", message="a child was killed, the test exited 0", severity="error"):
-    return m.Violation(
-        kind=m.ViolationKind(kind),
-        severity=m.Severity(severity),
+    return Violation(
+        kind=ViolationKind(kind),
+        severity=Severity(severity),
         measured=1.0,
         limit=0.0,
         unit="count",
@@ -111,7 +115,7 @@ def violation(kind="child-oom", message="a child was killed, the test exited 0",
     )
 
 
-RUN = m.Run(
+RUN = Run(
     id="b0b38ba7-1111-4222-8333-444455556666",
     started_at=STARTED,
     argv=("orch", "run", "test/"),
@@ -125,7 +129,7 @@ RUN = m.Run(
 
 
 def summary(*results, duration=12.4, exit_code=1, **changes):
-    values = {"run": RUN, "status": m.RunStatus.FINISHED, **changes}
+    values = {"run": RUN, "status": RunStatus.FINISHED, **changes}
     digest = Digest()
     digest.add(results)
     return RunSummary(digest=digest, duration_seconds=duration, exit_code=exit_code, **values)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.reports.files import Pieces, write_atomically
+from orchestrator.files import Pieces, write_atomically
 
 
 def test_a_failed_write_keeps_the_old_report_and_leaves_nothing_beside_it(tmp_path):

@@ -10,25 +10,12 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.model import (
-    Assignment,
-    Attempt,
-    Command,
-    Evidence,
-    History,
-    Limits,
-    Network,
-    Outcome,
-    OutputLog,
-    Profile,
-    Severity,
-    Test,
-    TestId,
-    Timings,
-    Usage,
-    Violation,
-    ViolationKind,
-)
+from orchestrator.model.evidence import Evidence, OutputLog, Timings
+from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.profiles import Limits, Network, Profile
+from orchestrator.model.results import Attempt
+from orchestrator.model.tests import Assignment, Command, History, Test, TestId
+from orchestrator.model.usage import Usage
 
 MIB = 1024**2
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -149,7 +136,7 @@ class Executor:
 
     def _outcome(self, assignment: Assignment) -> Outcome:
         if self.stop is not None and self.seconds:
-            from orchestrator.stopping import StopLevel
+            from orchestrator.stop_flag import StopLevel
 
             if self.stop.wait(self.seconds, above=StopLevel.DRAIN) > StopLevel.DRAIN:
                 return Outcome.INTERRUPTED

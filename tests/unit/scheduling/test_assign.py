@@ -1,18 +1,10 @@
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.model import (
-    Command,
-    History,
-    HostInfo,
-    Limits,
-    Network,
-    Outcome,
-    Profile,
-    Rule,
-    Test,
-    TestId,
-)
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.profiles import Limits, Network, Profile, Rule
+from orchestrator.model.runs import HostInfo
+from orchestrator.model.tests import Command, History, Test, TestId
 from orchestrator.scheduling.assign import assign
 
 MIB, GIB = 1 << 20, 1 << 30

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model import Outcome, SlotUse, Verb
+from orchestrator.model.evidence import SlotUse
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.results import Verb
 from orchestrator.scheduling.admission import need_of
-from orchestrator.scheduling.loop import Budget, Finished, Policy, Started, schedule
-from orchestrator.scheduling.policy import Idle
-from orchestrator.stopping import StopFlag, StopLevel
+from orchestrator.scheduling.events import Idle
+from orchestrator.scheduling.scheduler import Budget, Finished, Policy, Started, schedule
+from orchestrator.stop_flag import StopFlag, StopLevel
 
 MIB = 1024**2
 P, F = Outcome.PASSED, Outcome.FAILED

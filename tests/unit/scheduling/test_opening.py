@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.model import Preload
+from orchestrator.model.tests import Preload
 from orchestrator.scheduling.admission import Budget
-from orchestrator.scheduling.dispatch import Dispatch, waiting_of
-from orchestrator.scheduling.predict import predict
+from orchestrator.scheduling.dispatcher import Dispatch, waiting_of
+from orchestrator.scheduling.simulation import predict
 
 GIB = 1 << 30
 TWO = Budget(cpus=2.0, memory_bytes=8 * GIB, slots=8)

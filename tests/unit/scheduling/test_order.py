@@ -1,7 +1,7 @@
 from dataclasses import replace
 
-from orchestrator.model import Preload
-from orchestrator.scheduling.order import expected_seconds, order
+from orchestrator.model.tests import Preload
+from orchestrator.scheduling.wait_queue import expected_seconds, order
 
 
 def names(plan):

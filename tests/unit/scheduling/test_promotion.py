@@ -1,6 +1,7 @@
 import pytest
 
-from orchestrator.model import Network, Outcome
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.profiles import Network
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.promotion import limits_killed, next_profile, promote
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import UsageError
-from orchestrator.model import Command, Test, TestId
+from orchestrator.model.tests import Command, Test, TestId
 from orchestrator.suites.filters import parse_filter
 
 

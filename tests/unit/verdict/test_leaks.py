@@ -4,20 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.model import (
-    AgentRecord,
-    Evidence,
-    IpcLeft,
-    Leftover,
-    Network,
-    Outcome,
-    PlaceLeft,
-    Profile,
-    Sample,
-    Usage,
-    Violation,
-    ViolationKind,
-)
+from orchestrator.model.evidence import AgentRecord, Evidence, IpcLeft, Leftover, PlaceLeft
+from orchestrator.model.outcomes import Outcome, Violation, ViolationKind
+from orchestrator.model.profiles import Network, Profile
+from orchestrator.model.usage import Sample, Usage
 from orchestrator.verdict.violations import violations
 from tests.unit.verdict.test_violations import MIB, PROFILE, found, kinds, seen
 

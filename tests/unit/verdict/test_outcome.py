@@ -7,19 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model import (
-    AgentRecord,
-    Attestation,
-    CaseOutcome,
-    CaseResult,
-    Command,
-    EngineState,
-    Evidence,
-    Outcome,
-    OutputLog,
-    Timings,
-    Usage,
-)
+from orchestrator.model.evidence import AgentRecord, Attestation, EngineState, Evidence, OutputLog, Timings
+from orchestrator.model.outcomes import CaseOutcome, CaseResult, Outcome
+from orchestrator.model.tests import Command
+from orchestrator.model.usage import Usage
 from orchestrator.verdict.outcome import Decision, decide
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)

@@ -5,23 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.model import (
-    AgentRecord,
-    Evidence,
-    Leftover,
-    Limits,
-    Network,
-    Outcome,
-    OutputLog,
-    Profile,
-    Severity,
-    Thresholds,
-    Timings,
-    Usage,
-    Violation,
-    ViolationKind,
-)
-from orchestrator.verdict.phrases import seconds_text, size_text
+from orchestrator.model.evidence import AgentRecord, Evidence, Leftover, OutputLog, Timings
+from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.profiles import Limits, Network, Profile, Thresholds
+from orchestrator.model.usage import Usage
+from orchestrator.text import seconds_text, size_text
 from orchestrator.verdict.violations import violations
 
 MIB = 1 << 20

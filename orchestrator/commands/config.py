@@ -1,0 +1,94 @@
+"""`orch init`, `schema`, `show-config` and `profiles show`: the configuration, without an engine."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.coordinator.console import say, show
+from orchestrator.coordinator.session import load_with_database
+from orchestrator.errors import ExitCode, UsageError
+from orchestrator.reports.json_encoding import to_json
+from orchestrator.reports.tables.table import Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+FILE_NAME = "profiles.yaml"
+
+
+def init(*, folder: Path, force: bool) -> int:
+    """Write profiles.yaml into a folder."""
+    from orchestrator.config.template import template
+
+    path = folder / FILE_NAME
+    text = template(folder.resolve())
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists already", remedy="orch init --force overwrites it")
+    path.write_text(text, encoding="utf-8")
+    say(f"wrote {path}; orch plan shows what would run, orch run runs it")
+    return ExitCode.OK
+
+
+def schema() -> int:
+    """Print the JSON Schema of profiles.yaml."""
+    from orchestrator.config.jsonschema import json_schema
+
+    say(to_json(json_schema()))
+    return ExitCode.OK
+
+
+def show_config(*, config_path: Path | None, database: str | None, origin: bool, output_format: str) -> int:
+    """Print every setting in effect, with its layer and place if asked."""
+    config = load_with_database(config_path, database)
+    settings = dict(_settings(config))
+    if output_format == "json":
+        document: dict[str, Any] = {"schema": 1, "settings": settings}
+        if origin:
+            document["origins"] = {name: str(o) for name, o in sorted(config.origins.items())}
+        say(to_json(document))
+        return ExitCode.OK
+    say(f"project  {config.project_root}")
+    say(f"file     {config.path or 'none: built-in defaults'}")
+    columns = [Column(key="setting", title="setting"), Column(key="value", title="value")]
+    if origin:
+        columns.append(Column(key="origin", title="from"))
+    rows = []
+    for name, value in settings.items():
+        row = [name, "" if value is None else str(value)]
+        if origin:
+            row.append(_origin(name, config.origins))
+        rows.append(tuple(row))
+    show(Table(name="settings", columns=tuple(columns), rows=tuple(rows)), "table")
+    return ExitCode.OK
+
+
+def _origin(name: str, origins: Mapping[str, object]) -> str:
+    """Of the setting, or of the nearest one above it that has an origin."""
+    while name:
+        if name in origins:
+            return str(origins[name])
+        name = name.rpartition(".")[0]
+    return "built-in default"
+
+
+def _settings(config: Any) -> Iterator[tuple[str, object]]:
+    """Dotted name and plain value of each setting, under the names that the file uses."""
+    from orchestrator.config.show import setting_texts
+
+    yield from setting_texts(config).items()
+
+
+def _plain(value: object) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, tuple | list | frozenset):
+        return [_plain(v) for v in value]
+    if hasattr(value, "items"):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value

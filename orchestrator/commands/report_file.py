@@ -1,0 +1,158 @@
+"""`orch report --html` and `--prometheus`: a window of the database as a file."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orchestrator import __version__
+from orchestrator.analysis.flakiness import find
+from orchestrator.analysis.rightsizing import MINIMUM_RUNS, WINDOW, gravest_first, suggest
+from orchestrator.commands.beside import beside
+from orchestrator.coordinator.console import note
+from orchestrator.coordinator.database import opened_for_report
+from orchestrator.coordinator.run_folder import attempt_folder_name
+from orchestrator.database.queries.final_attempts import first_attempts
+from orchestrator.database.queries.flaky import flaky_tests
+from orchestrator.database.queries.nightly import nightly
+from orchestrator.database.queries.observations import observed
+from orchestrator.errors import UsageError
+from orchestrator.files import write_atomically
+from orchestrator.model.advice import Observations
+from orchestrator.model.nightly import OutputTails, Verdicts
+from orchestrator.model.outcomes import GOOD
+from orchestrator.reports.tables.flaky import worst_first
+from orchestrator.text import format_bytes, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from orchestrator.commands.beside import Helper
+    from orchestrator.config.settings import Config
+    from orchestrator.coordinator.console import Window
+    from orchestrator.database.store.store import Database
+    from orchestrator.model.nightly import Nightly
+    from orchestrator.model.profiles import Profile
+    from orchestrator.model.stored import AttemptRow
+    from orchestrator.model.tests import TestId
+
+TAIL_BYTES = 8192
+"""Read of the end of each stream; the page shows less."""
+
+_MOST_TAILS = 200
+"""Tests whose output is read."""
+
+
+def write_reports(window: Window, *, config: Config, html: Path | None, prometheus: Path | None) -> None:
+    """Each file whole or not at all. UsageError: it cannot be written."""
+    with beside(lambda: _judged_alone(window, config), worthwhile=html is not None) as helper:
+        with opened_for_report(config) as db:
+            helper.begin()
+            report = nightly(db, since=window.since, until=window.until, orch_version=__version__)
+            if html is not None:
+                _write_page(html, db, report, config, helper)
+        if prometheus is not None:
+            from orchestrator.reports.formats.prometheus import prometheus_text
+
+            _write(prometheus, prometheus_text(report), report)
+
+
+def _write_page(html: Path, db: Database, report: Nightly, config: Config, helper: Helper[Verdicts]) -> None:
+    from orchestrator.reports.html.page import nightly_page
+
+    tails = dict(_tails(report, config.state_dir))
+    verdicts = helper.answer()
+    if verdicts is None:
+        firsts = {test.test_id: test.attempts[0] for test in report.tests}
+        verdicts = judged(db, firsts, until=report.until, profiles=config.profiles)
+    _write(html, nightly_page(report, tails, verdicts=verdicts).encode(), report)
+
+
+def _judged_alone(window: Window, config: Config) -> Verdicts:
+    """`judged`, by a process that knows nothing of the report yet."""
+    with opened_for_report(config, scoped=False) as db:
+        until = window.until or datetime.now(tz=UTC)
+        firsts = first_attempts(db, since=window.since, until=until)
+        return judged(db, firsts, until=until, profiles=config.profiles)
+
+
+def judged(
+    db: Database,
+    firsts: Mapping[TestId, AttemptRow],
+    *,
+    until: datetime,
+    profiles: Mapping[str, Profile],
+) -> Verdicts:
+    """Flaky tests with the causes of their failures, and advice on profiles, by 30 days of history. `firsts`: the
+    tests that advice is wanted for, with the first attempt of their last run.
+    """
+    since = until - WINDOW
+    found = flaky_tests(db, since=since, until=until)
+    history = observed(db, since=since)
+    advice = []
+    for test, first in firsts.items():
+        current = _present_profile(first, profiles)
+        if current is not None:
+            known = history.get(test, Observations())
+            advice.append(suggest(test, known, current=current, profiles=profiles.values()))
+    return Verdicts(
+        flaky=tuple(worst_first((test, find(test)) for test in found)),
+        advice=tuple(sorted(advice, key=gravest_first)),
+        minimum_runs=MINIMUM_RUNS,
+    )
+
+
+def _present_profile(attempt: AttemptRow, profiles: Mapping[str, Profile]) -> Profile | None:
+    """What the test has now, by its first attempt, as a retry may have had the next profile up; with its own
+    rule's limits, unless they were lowered to a host. None: the configuration has no such profile.
+    """
+    profile = profiles.get(attempt.profile)
+    if profile is None or attempt.clamped:
+        return profile
+    return replace(profile, limits=attempt.limits)
+
+
+def _write(path: Path, content: bytes, report: Nightly) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}", remedy="name a file in a folder that can be written"
+        ) from error
+    note(f"{path}: {plural(len(report.tests), 'test')}, {format_bytes(len(content))}")
+
+
+def _tails(report: Nightly, state_dir: Path) -> Iterator[tuple[str, OutputTails]]:
+    """Ends of the output of failed tests, then of those that broke a budget, as far as run folders are left."""
+    folders = _run_folders(state_dir)
+    failing = [test.last for test in report.tests if test.outcome not in GOOD]
+    broken = [test.last for test in report.tests if test.outcome in GOOD and test.kinds]
+    for attempt in (*failing, *broken)[:_MOST_TAILS]:
+        folder = folders.get(attempt.run_id[:8])
+        if folder is not None:
+            place = folder / "tests" / _folder_name(attempt)
+            yield attempt.id, OutputTails(stdout=_tail(place / "stdout"), stderr=_tail(place / "stderr"))
+
+
+def _folder_name(attempt: AttemptRow) -> str:
+    return attempt_folder_name(str(attempt.test_id), repetition=attempt.repetition, attempt=attempt.attempt)
+
+
+def _run_folders(state_dir: Path) -> Mapping[str, Path]:
+    """Run folders by the first digits of their run."""
+    try:
+        return {entry.name.rpartition("-")[2]: entry for entry in (state_dir / "runs").iterdir()}
+    except OSError:
+        return {}
+
+
+def _tail(path: Path) -> bytes:
+    """The last bytes of a file; none if it is not there."""
+    with suppress(OSError), path.open("rb") as stream:
+        stream.seek(max(os.fstat(stream.fileno()).st_size - TAIL_BYTES, 0))
+        return stream.read(TAIL_BYTES)
+    return b""

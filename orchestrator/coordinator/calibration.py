@@ -1,0 +1,143 @@
+"""Calibration at the first use of an image on this engine since boot: null tests, measured once, remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.isolation.hardening import agent_text
+from orchestrator.engine.slots.executor import can_share_fifos
+from orchestrator.measure import calibration
+from orchestrator.model.profiles import Network
+from orchestrator.model.tests import Assignment, Command, Test, TestId
+from orchestrator.stop_flag import StopLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.engine.slots.executor import LocalExecutor
+    from orchestrator.measure.calibration import Calibration
+    from orchestrator.model.profiles import Profile
+    from orchestrator.model.runs import EngineInfo
+    from orchestrator.model.usage import Usage
+    from orchestrator.stop_flag import StopFlag
+
+NULL_COMMAND = Command(argv=("/bin/sh", "-c", ":"))
+NULL_TEST = TestId(path=".orch/null-test")
+NULL_SECONDS = 20.0
+_Kind = tuple[str, bool]
+"""An image's name, and whether tests that come after another in their container are meant."""
+
+
+def key_of(info: EngineInfo, image_id: str, *, turns: bool = False) -> str:
+    """A calibration's key here and now. `turns`: of tests that come after another in their container."""
+    agent = hashlib.sha256(agent_text().encode()).hexdigest()
+    channel = "turns" if turns else "fifos" if can_share_fifos(info) else "attach"
+    return calibration.key_of(info, image_id, agent=agent, channel=channel)
+
+
+def calibrate(
+    executor: LocalExecutor,
+    plan: Sequence[Assignment],
+    *,
+    images: Mapping[str, str],
+    info: EngineInfo,
+    state_dir: Path,
+    place: Path,
+    stop: StopFlag,
+) -> None:
+    """Give the executor calibrations for the images of the plan, measured where they are not known. An image whose
+    null tests do not pass (it has no shell) gets none: its figures stay as they are.
+    """
+    known = calibration.load(state_dir)
+    kinds = {(a.profile.image, turns): a.profile for a in plan for turns in {False, a.profile.reuse > 1}}
+    keys = {kind: key_of(info, images[kind[0]], turns=kind[1]) for kind in kinds}
+    unknown = {
+        kind: _null_tests(profile, plan[0].run_id, turns=kind[1])
+        for kind, profile in kinds.items()
+        if keys[kind] not in known
+    }
+    fresh = _measure_all(executor.apart(), unknown, place, stop) if unknown else {}
+    found: tuple[dict[str, Calibration], dict[str, Calibration]] = {}, {}
+    for (image, turns), key in keys.items():
+        made = known.get(key) or fresh.get((image, turns))
+        if made is not None:
+            found[turns][images[image]] = made
+    executor.calibrations, executor.turn_calibrations = found
+    if fresh:
+        with suppress(OSError):  # a folder that cannot be written costs the next run half a second
+            calibration.store(state_dir, {keys[kind]: made for kind, made in fresh.items()})
+
+
+def _measure_all(
+    apart: LocalExecutor, unknown: Mapping[_Kind, Sequence[Assignment]], place: Path, stop: StopFlag
+) -> dict[_Kind, Calibration]:
+    """Their containers are opened ahead: opening takes ten times as long as the null test in it."""
+    apart.prepare(
+        [test for (_, turns), tests in unknown.items() for test in (tests[:1] if turns else tests)],
+    )
+    fresh: dict[_Kind, Calibration] = {}
+    try:
+        for kind, tests in unknown.items():
+            made = _measure(apart, tests, place, stop, turns=kind[1])
+            if made is not None:
+                fresh[kind] = made
+    finally:
+        apart.close()
+    return fresh
+
+
+def _null_tests(profile: Profile, run_id: str, *, turns: bool) -> Sequence[Assignment]:
+    """`turns`: to run one after another in a container; the first is not measured."""
+    count = calibration.NULL_TESTS + turns
+    limits = replace(profile.limits, timeout_seconds=NULL_SECONDS)
+    quiet = replace(profile, limits=limits, network=Network.NONE, reuse=count if turns else 1)
+    kind = "turn" if turns else "fresh"
+    return [
+        Assignment(
+            run_id=run_id,
+            test=Test(
+                id=TestId(path=f"{NULL_TEST.path}-{profile.image}-{kind}-{number}"),
+                suite="",
+                command=NULL_COMMAND,
+            ),
+            profile=quiet,
+            reason="calibration",
+        )
+        for number in range(count)
+    ]
+
+
+def _measure(
+    executor: LocalExecutor, tests: Sequence[Assignment], place: Path, stop: StopFlag, *, turns: bool
+) -> Calibration | None:
+    """`turns`: all but the first, which has its container opened for it."""
+    usages: list[Usage] = []
+    lane = executor.lane()
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix="null-") as folder:
+            for test, following in zip(tests, (*tests[1:], None), strict=True):
+                if stop.level > StopLevel.RUN:
+                    return None
+                evidence = lane.run(test, time.monotonic(), partial(_place, folder), partial(_itself, following))
+                if evidence.engine_failure is not None or evidence.agent is None or evidence.agent.exit_code != 0:
+                    return None
+                if evidence.slot.position > 1 or not turns:
+                    usages.append(evidence.usage)
+    finally:
+        lane.close()
+    return calibration.calibrate(usages) if usages else None
+
+
+def _place(folder: str, _: Assignment) -> Path:
+    return Path(folder)
+
+
+def _itself(following: Assignment | None) -> Assignment | None:
+    return following

@@ -1,0 +1,227 @@
+"""Opens the project's resource database for a command. SQLAlchemy, 0.2 s, is imported where that is done."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orchestrator.coordinator.console import note
+from orchestrator.coordinator.project import found_id, keep_id, kept_id, scope_text
+from orchestrator.coordinator.session import load_with_database
+from orchestrator.database.files.sqlite_file import database_file
+from orchestrator.database.store.glance import glance_history, glance_startups, median_startup
+from orchestrator.measure.processes import owner_alive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from orchestrator.config.settings import Config
+    from orchestrator.database.store.store import Database
+    from orchestrator.model.results import TestResult
+    from orchestrator.model.tests import History, TestId
+
+
+NO_PROJECT = ""
+"""Id that no project has: this one has not run yet, and nothing says what it will be told by."""
+
+
+@contextmanager
+def opened(config_path: Path | None, database: str | None, *, scoped: bool = True) -> Iterator[Database]:
+    """The project's resource database, to be read. `scoped`: what is shown is the project's alone, so that others
+    in the database are told of.
+    """
+    with open_to_read(load_with_database(config_path, database)) as db:
+        if scoped:
+            tell_scope(db)
+        yield db
+
+
+def open_database(config: Config) -> Database:
+    """The resource database, to be written: made, brought up to date, or set aside where it cannot be used."""
+    from orchestrator.database.files.open import spare_spools
+    from orchestrator.database.store.store import Database
+
+    database = Database.open(
+        config.database_url,
+        state_dir=config.state_dir,
+        owner_alive=owner_alive,
+        spool_fallback=spare_spools(config.database_url, state_dir=config.state_dir),
+    )
+    return _asked_for(config, database)
+
+
+def keep_project(config: Config) -> str:
+    """The project's id, which is in the state folder from now on."""
+    kept = kept_id(config.state_dir)
+    if kept is not None:
+        return kept
+    with open_to_read(config) as db:
+        found = db.project
+    return keep_id(config, found or None)
+
+
+def tell_scope(db: Database) -> None:
+    """Say whose figures are shown, where the database has those of other projects too."""
+    from orchestrator.database.queries.projects import known_projects
+
+    text = scope_text(known_projects(db), db.project)
+    if text is not None:
+        note(text)
+
+
+def open_to_read(config: Config) -> Database:
+    """The resource database, to be read only: refused where it cannot be, and never made."""
+    from orchestrator.database.store.store import Database
+
+    return _asked_for(
+        config,
+        Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive, reading=True),
+    )
+
+
+def _asked_for(config: Config, db: Database) -> Database:
+    """The same, to be asked about the project of this configuration."""
+    from orchestrator.database.queries.projects import known_projects
+
+    try:
+        db.project = kept_id(config.state_dir) or found_id(config, known_projects(db)) or NO_PROJECT
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def opened_for_upkeep(config_path: Path | None, database: str | None) -> Iterator[Database]:
+    """The resource database, to be written; what the user should know of the opening is told."""
+    with open_database(load_with_database(config_path, database)) as db:
+        for text in db.notices:
+            note(text)
+        yield db
+
+
+@contextmanager
+def opened_for_report(config: Config, *, scoped: bool = True) -> Iterator[Database]:
+    """As `opened`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows and
+    keeps them to its end; with `cli.GC_THRESHOLDS` alone the page of a week took 7 % longer.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with open_to_read(config) as db:
+            if scoped:
+                tell_scope(db)
+            yield db
+    finally:
+        if collects:
+            gc.enable()
+
+
+class LateDatabase:
+    """The resource database of a run: opened in a thread of its own while the first container comes up, unless it
+    is wanted before. Until then earlier runs are known by a glance at the file. Used by one thread.
+    """
+
+    def __init__(self, config: Config, notices: Callable[[Iterable[str]], None], *, reading: bool = False) -> None:
+        """`notices` is told what the user should know of the opening, by who waits for it. `reading`: nothing will
+        be recorded.
+        """
+        self._config = config
+        self._open_it = open_to_read if reading else open_database
+        self._notices = notices
+        self._database: Database | None = None
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._told = False
+        self._project: str | None = None
+        self._file = database_file(config.state_dir)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        if self._database is not None:
+            self._database.close()
+
+    def keep_project(self) -> str:
+        """The project's id, which is in the state folder from now on."""
+        if self._project is None:
+            self._project = keep_id(self._config, self._known_project() or None)
+        return self._project
+
+    def _known_project(self) -> str:
+        """As `Database.project`. A database is opened for it in a project's first run only."""
+        kept = kept_id(self._config.state_dir)
+        if kept is None and self._config.database_url is None and not self._file.exists():
+            return found_id(self._config, ()) or NO_PROJECT
+        return kept or self.get().project or NO_PROJECT
+
+    def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
+        """See `Database.history`: of this project's tests."""
+        tests, project = tuple(test_ids), self._known_project()
+        if self._may_glance:
+            known = glance_history(self._file, tests, project=project)
+            if known is not None:
+                return known
+        return self.get().history(tests, project=project)
+
+    def startup_seconds(self) -> tuple[float, int] | None:
+        """See `database.startup.startup_seconds`."""
+        if self._may_glance:
+            known = glance_startups(self._file)
+            if known is not None:
+                return median_startup(known)
+        from orchestrator.database.queries.startup import startup_seconds
+
+        return startup_seconds(self.get())
+
+    @property
+    def _may_glance(self) -> bool:
+        return self._thread is None and self._database is None and self._config.database_url is None
+
+    def failed(self, run_id: str) -> tuple[TestId, ...]:
+        """Tests of an earlier run that did not pass, or were planned and not run."""
+        from orchestrator.database.queries.runs import failed_tests
+
+        return tuple(failed_tests(self.get(), run_id))
+
+    def begin(self, first: Callable[[Database], None] = lambda _: None) -> None:
+        """Open it, and do `first` with it, by and by. Only the first call counts."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._open, args=(first,), name="orch-database-opener")
+            self._thread.start()
+
+    def _open(self, first: Callable[[Database], None]) -> None:
+        try:
+            if self._database is None:
+                self._database = self._open_it(self._config)
+            first(self._database)
+        except BaseException as error:  # noqa: BLE001 - raised where the database is wanted
+            self._error = error
+
+    def get(self) -> Database:
+        """It, open, once all that `begin` was given is done. Raises what came of that."""
+        if self._thread is None and self._database is None:
+            self._database = self._open_it(self._config)
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._database is not None  # noqa: S101 - for the type checker: open, or an error
+        if not self._told:
+            self._told = True
+            self._notices(self._database.notices)
+        return self._database
+
+    def record_soon(self, run_id: str, result: TestResult) -> None:
+        """See `Database.record_soon`."""
+        self.get().record_soon(run_id, result)

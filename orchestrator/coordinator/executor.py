@@ -1,0 +1,181 @@
+"""Assignment -> Attempt: runs it on the engine, reads its cases, judges it, and files what it left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.coordinator.run_folder import is_plain
+from orchestrator.database.rows.encoding import attempt_id
+from orchestrator.errors import StateError
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.results import Attempt
+from orchestrator.model.tests import ResultsFormat
+from orchestrator.verdict.outcome import decide
+from orchestrator.verdict.oversized import too_small
+from orchestrator.verdict.violations import violations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from orchestrator.coordinator.run_folder import RunFolder
+    from orchestrator.engine.slots.executor import LocalExecutor
+    from orchestrator.engine.slots.lane import LocalLane
+    from orchestrator.model.evidence import Evidence
+    from orchestrator.model.outcomes import Violation
+    from orchestrator.model.profiles import Limits, Profile
+    from orchestrator.model.tests import Assignment, Command, TestId
+    from orchestrator.suites.results import CaseReport
+
+
+class Execute:
+    """What the scheduler calls, from many threads."""
+
+    def __init__(
+        self,
+        executor: LocalExecutor,
+        folder: RunFolder,
+        *,
+        profiles: Mapping[str, Profile] | None = None,
+        default_profile: str | None = None,
+        judge_budgets: bool = True,
+    ) -> None:
+        """`profiles`: what a test could be given instead of its own, with this host's limits; of one that has
+        `default_profile`, which nobody chose for it, it is not said that a smaller one would do.
+        `judge_budgets` False: no violation is looked for.
+        """
+        self._executor = executor
+        self._folder = folder
+        self._profiles = tuple((profiles or {}).values())
+        self._default_profile = default_profile
+        self._judge_budgets = judge_budgets
+        self._killed: dict[TestId, list[tuple[Outcome, Limits]]] = {}
+        """Of tests that a limit ended in this run: how, and under which limits."""
+
+    def lane(self) -> ExecuteLane:
+        """A place where tests run one after another."""
+        return ExecuteLane(self, self._executor.lane())
+
+    def prepare(self, assignments: Sequence[Assignment]) -> None:
+        """These are likely to start next, in this order."""
+        self._executor.prepare(assignments)
+
+    def folder_of(self, assignment: Assignment) -> Path:
+        """Makes the attempt's folder."""
+        return self._folder.of_attempt(assignment)
+
+    def look_for_room(self, assignment: Assignment) -> None:
+        """An attempt failed, for want of room perhaps: the next one may need another place for what it leaves."""
+        limits = assignment.profile.limits
+        self._folder.leave(unless_free_bytes=limits.outputs_bytes + 2 * limits.log_bytes)
+
+    def judge(self, assignment: Assignment, place: Path, evidence: Evidence) -> Attempt:
+        """The verdict on what was seen; it is filed in `place`."""
+        command = assignment.test.command
+        report = _read_report(command, place, evidence)
+        cases, problem = (report.cases, report.problem) if report is not None else ((), None)
+        decision = decide(evidence, command=command, cases=cases, cases_problem=problem)
+        absent = decision.outcome is Outcome.FAILED and not cases and _lacks_case(assignment, evidence)
+        if absent:
+            message = f"pytest finds no case {assignment.test.id.case!r} in this file"
+            decision = replace(decision, outcome=Outcome.SKIPPED, message=message)
+        attempt = Attempt(
+            id=attempt_id(),
+            assignment=assignment,
+            outcome=decision.outcome,
+            message=decision.message,
+            exit_code=decision.exit_code,
+            signal=decision.signal,
+            evidence=evidence,
+            violations=self._violations(evidence, assignment, decision.outcome),
+            cases=cases,
+            witnesses=decision.witnesses,
+            folder=place,
+            absent=absent,
+        )
+        if not is_plain(attempt):
+            self._folder.keep_metrics(attempt)
+        elif not (evidence.stdout.total_bytes or evidence.stderr.total_bytes):
+            attempt = replace(attempt, folder=None)
+        return attempt
+
+    def _violations(self, evidence: Evidence, assignment: Assignment, outcome: Outcome) -> tuple[Violation, ...]:
+        if not self._judge_budgets:
+            return ()
+        profile, test = assignment.profile, assignment.test.id
+        if outcome in (Outcome.OOM, Outcome.TIMEOUT):
+            self._killed.setdefault(test, []).append((outcome, profile.limits))
+        others: Sequence[Profile] = ()
+        if profile.name != self._default_profile:
+            killed = tuple(self._killed.get(test, ()))
+            others = tuple(
+                other for other in self._profiles if not too_small(other.limits, killed, assignment.history)
+            )
+        return violations(evidence, profile=profile, outcome=outcome, others=others)
+
+
+def _read_report(command: Command, place: Path, evidence: Evidence) -> CaseReport | None:
+    if command.results is ResultsFormat.EXIT_CODE:
+        return None
+    from orchestrator.suites.results import read_cases  # 80 ms, and many suites have none
+
+    stdout = b""
+    if command.results is ResultsFormat.TAP and evidence.stdout.path is not None:
+        stdout = evidence.stdout.path.read_bytes()  # at most the log's cap
+    return read_cases(command, place / "outputs", stdout, _code(evidence))
+
+
+def _lacks_case(assignment: Assignment, evidence: Evidence) -> bool:
+    from orchestrator.suites.pytest import lacks_case
+
+    test = assignment.test
+    return test.command.results is ResultsFormat.JUNIT and lacks_case(
+        test.id.case, _code(evidence), evidence.stderr.tail
+    )
+
+
+def _code(evidence: Evidence) -> int | None:
+    """Exit code of a test that came to its own end."""
+    if evidence.agent is None or evidence.timed_out or evidence.interrupted:
+        return None
+    return evidence.agent.exit_code
+
+
+class ExecuteLane:
+    """One lane: from an assignment to its verdict. Used by one thread."""
+
+    def __init__(self, execute: Execute, lane: LocalLane) -> None:
+        self._execute = execute
+        self._lane = lane
+        self._places: dict[tuple[str, int], Path] = {}
+        """Folders of attempts that are let in and not judged yet: two at most."""
+
+    def run(
+        self, assignment: Assignment, waits_since: float, upcoming: Callable[[], Assignment | None]
+    ) -> Attempt:
+        """One attempt. StateError: its files cannot be written."""
+        try:
+            evidence = self._lane.run(assignment, waits_since, self._place_of, upcoming)
+            if evidence.engine_failure is not None:
+                self._execute.look_for_room(assignment)
+            place = self._place_of(assignment)
+            del self._places[assignment.key, assignment.attempt]
+            return self._execute.judge(assignment, place, evidence)
+        except OSError as error:
+            raise StateError(
+                f"cannot keep what {assignment.test.id} left: {error}",
+                remedy="make room or set state_dir in profiles.yaml; what was finished is recorded",
+            ) from error
+
+    def close(self) -> None:
+        """Give up its container."""
+        self._lane.close()
+
+    def _place_of(self, assignment: Assignment) -> Path:
+        """Its folder, made at the first call: a test whose container was lost under it is let in again."""
+        key = assignment.key, assignment.attempt
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self._execute.folder_of(assignment)
+        return place

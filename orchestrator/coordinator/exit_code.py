@@ -1,0 +1,54 @@
+"""TO BE WRITTEN."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import ExitCode, OrchError
+from orchestrator.model.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from orchestrator.config.settings import Config
+    from orchestrator.model.runs import Ledger
+    from orchestrator.reports.run_summary import Digest
+    from orchestrator.scheduling.scheduler import Schedule
+
+SIGNALLED = 128
+"""Exit codes from here on tell of a signal: 128 and its number, as shells do."""
+
+
+def _code_of(error: BaseException) -> int:
+    """What `cli.main` will exit with."""
+    match error:
+        case OrchError():
+            return error.exit_code
+        case BrokenPipeError():
+            return SIGNALLED + signal.SIGPIPE
+        case KeyboardInterrupt():
+            return SIGNALLED + signal.SIGINT
+        case _:
+            return ExitCode.DEFECT
+
+
+def exit_code(
+    digest: Digest,
+    going: Schedule,
+    *,
+    config: Config,
+    signal_number: int | None,
+    ledger: Ledger,
+) -> int:
+    """The gravest cause wins: a signal, the engine, failed tests, cases that do not exist, violations."""
+    if signal_number is not None:
+        return SIGNALLED + signal_number
+    if digest.outcomes[Outcome.INFRA] or ledger.left:
+        return ExitCode.INFRA
+    flaky = digest.flaky_tests if config.run.flaky_result == "fail" else 0
+    if digest.failed_tests or going.not_run or flaky:
+        return ExitCode.TESTS_FAILED
+    if digest.absent_tests:
+        return ExitCode.NO_TESTS
+    if config.run.violations == "fail" and digest.grave_violations:
+        return ExitCode.VIOLATIONS
+    return ExitCode.OK

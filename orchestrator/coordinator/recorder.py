@@ -1,0 +1,101 @@
+"""What becomes of a run's events and results: rows, files, lines.
+
+Several at a time where several have come, and each kind of work for all of them in turn: it then finds its code
+and data in the processor's caches. One test after another took half as much again (docs/design/coordinator.md).
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from orchestrator.coordinator.exit_code import _code_of
+from orchestrator.database.store.store import Database
+from orchestrator.errors import DatabaseError, OrchError
+from orchestrator.model.results import TestResult
+from orchestrator.model.runs import Ledger, RunStatus
+from orchestrator.reports.run_summary import Digest
+from orchestrator.scheduling.events import Event, Idle, Started
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from orchestrator.coordinator.database import LateDatabase
+    from orchestrator.coordinator.progress import RunProgress
+    from orchestrator.coordinator.run_folder import RunFolder
+    from orchestrator.database.store.store import Database
+
+MOST_WAITING = 64
+"""Events and results that are held back, should answers never stop coming."""
+
+
+class Keeping:
+    """Of one run, in the scheduler's thread. `flush` at the end, however it comes."""
+
+    def __init__(
+        self, run_id: str, *, database: Database | LateDatabase, folder: RunFolder, progress: RunProgress
+    ) -> None:
+        self._run_id = run_id
+        self._database, self._folder, self._progress = database, folder, progress
+        self._waiting: list[Event | TestResult] = []
+        self.digest = Digest()
+        """What is told of the results at the end; they themselves are not kept."""
+
+    def event(self, event: Event) -> None:
+        """An attempt starts or ends, or all has been said for now."""
+        if isinstance(event, Idle):
+            self.flush()
+            return
+        if isinstance(event, Started):
+            self._progress.started(event.assignment)
+        self._waiting.append(event)
+
+    def take(self, result: TestResult) -> None:
+        """A test has its final result."""
+        self._waiting.append(result)
+        if len(self._waiting) >= MOST_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Record, file and tell what waits."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        results = [item for item in waiting if isinstance(item, TestResult)]
+        self.digest.add(results)  # first: an error must leave what came before it
+        for result in results:
+            if not result.final.absent:
+                self._database.record_soon(self._run_id, result)
+        for result in results:
+            self._folder.file_by_status(result)
+        self._folder.count(results)
+        self._progress.told(waiting)
+        self._progress.finished(results)
+
+
+@contextmanager
+def put_off(errors: list[DatabaseError]) -> Iterator[None]:
+    """Collect an error of the database, to be raised later."""
+    try:
+        yield
+    except DatabaseError as error:
+        errors.append(error)
+
+
+@contextmanager
+def ended_whatever_happens(run_id: str, database: Callable[[], Database]) -> Iterator[None]:
+    """A run that an error ended (a reader that went away, a full disk) is recorded as interrupted."""
+    began = time.monotonic()
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OrchError):  # the first error is the one to be told
+            database().finish_run(
+                run_id,
+                status=RunStatus.INTERRUPTED,
+                exit_code=_code_of(error),
+                duration_seconds=time.monotonic() - began,
+                ledger=Ledger(),
+            )
+        raise

@@ -1,0 +1,279 @@
+"""The folder of a run under `.orch/runs`: what is written there."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import threading
+import time
+import weakref
+from contextlib import suppress
+from datetime import UTC
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.coordinator.console import note
+from orchestrator.errors import UsageError
+from orchestrator.files import NO_ROOM, copy_bytes, free_bytes, private_folder, spare_folders, write_all
+from orchestrator.model.outcomes import Outcome, Severity
+from orchestrator.reports.formats.run_json import attempt_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.model.results import Attempt, TestResult
+    from orchestrator.model.runs import Run
+    from orchestrator.model.tests import Assignment
+
+NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+KEPT_ELSEWHERE_DAYS = 30
+EVENTS_NAME = "events.jsonl"
+SIZE_NAME = ".bytes"
+"""File of an ended run's folder that says how many bytes are in it."""
+RESERVE_BYTES = 16 << 20
+RESERVE_SHARE = 0.05
+"""A disk with less of both free counts as full: how much a test leaves is known only when it has been written."""
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def safe_name(text: str) -> str:
+    """A file name for a test's id: readable, short, and never the same for two ids."""
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+    readable = _UNSAFE.sub("_", text)[-100:].lstrip("-.") or "test"
+    return f"{readable}-{digest}"
+
+
+def attempt_folder_name(test: str, *, repetition: int, attempt: int) -> str:
+    """Name of an attempt's folder below `tests`."""
+    name = safe_name(test)
+    if repetition > 1:
+        name += f".r{repetition}"
+    return f"{name}.a{attempt}" if attempt > 1 else name
+
+
+def is_plain(attempt: Attempt) -> bool:
+    """True for a test of a reused slot that passed and left nothing to look at but what it printed: there is no
+    metrics.json of it, which would cost a tenth of what such a test takes. All that it
+    would say is in events.jsonl and the database (docs/design/coordinator.md).
+    """
+    evidence = attempt.evidence
+    notable = evidence.outputs_notes or any(v.severity is not Severity.NOTICE for v in attempt.violations)
+    reused = attempt.assignment.profile.reuse > 1
+    return reused and attempt.outcome is Outcome.PASSED and not evidence.outputs and not notable
+
+
+class RunFolder:
+    """One run's folder, made when the run starts. Once its disk is full, what is written goes to a folder of the
+    same name elsewhere (docs/design/full-disk.md).
+    """
+
+    def __init__(self, state_dir: Path, run: Run) -> None:
+        moment = run.started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self.path = state_dir / "runs" / f"{moment}-{run.short_id}"
+        self._elsewhere: Path | None = None
+        self._lock = threading.Lock()
+        self._bytes = 0
+        try:
+            (self.path / "tests").mkdir(parents=True)
+            self._hold()
+            _point(state_dir / "latest", self.path)
+            ignore = state_dir / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the run's folder {self.path}: {error.strerror}",
+                remedy="make the project writable, or set state_dir in profiles.yaml or ORCH_STATE_DIR",
+            ) from error
+
+    def _hold(self) -> None:
+        """No other orch removes it as an old one as long as this object lives. The kernel ends that with us."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, descriptor)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    @property
+    def elsewhere(self) -> Path | None:
+        """Where is written since the disk is full; None: it is not."""
+        return self._elsewhere
+
+    def place(self) -> Path:
+        """Where to write now. From many threads."""
+        if self._elsewhere is None and free_bytes(self.path) < self._reserve:
+            self.leave()
+        return self._elsewhere or self.path
+
+    @cached_property
+    def _reserve(self) -> int:
+        """So much stays free for what is being written."""
+        try:
+            status = os.statvfs(self.path)
+        except OSError:
+            return 0
+        return min(RESERVE_BYTES, int(status.f_blocks * status.f_frsize * RESERVE_SHARE))
+
+    def leave(self, *, unless_free_bytes: int = 0) -> None:
+        """Write elsewhere from here on, unless so much is free after all, or there is no room elsewhere either."""
+        with self._lock:
+            if self._elsewhere is not None or 0 < unless_free_bytes <= free_bytes(self.path):
+                return
+            for folder in spare_folders("runs"):
+                place = folder / self.path.name
+                with suppress(OSError):
+                    if free_bytes(private_folder(folder)) >= RESERVE_BYTES:
+                        _forget_old(folder)
+                        (place / "tests").mkdir(parents=True)
+                        self._elsewhere = place
+                        break
+            if self._elsewhere is not None:
+                note(f"the disk under {self.path} is full: what is left from here on is in {self._elsewhere}")
+
+    def of_attempt(self, assignment: Assignment) -> Path:
+        """The folder of one attempt; whoever has something to keep makes it. The first attempt's has the test's
+        plain name.
+        """
+        name = attempt_folder_name(
+            str(assignment.test.id), repetition=assignment.repetition, attempt=assignment.attempt
+        )
+        return self.place() / "tests" / name
+
+    def keep_metrics(self, attempt: Attempt) -> None:
+        """metrics.json of an attempt that has a folder; none where there is no room, for the same stands in the
+        events. From many threads.
+        """
+        if attempt.folder is None:
+            return
+        text = f"{attempt_text(attempt, samples=True)}\n"
+        path = attempt.folder / "metrics.json"
+        try:
+            attempt.folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="ascii")
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            with suppress(OSError):
+                path.unlink()
+            self.leave()
+
+    def file_by_status(self, result: TestResult) -> None:
+        """A link from by-status/OUTCOME to the deciding attempt's folder, for what did not simply pass."""
+        folder = result.final.folder
+        if folder is None or result.outcome is Outcome.PASSED:
+            return
+        link = folder.parent.parent / "by-status" / result.outcome.value / folder.name
+        with suppress(OSError):  # a file system without links: the folder itself is still there
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(Path("..") / ".." / "tests" / folder.name)
+
+    def count(self, results: Iterable[TestResult]) -> None:
+        """What the tests have left on the disk. Added up here, nobody has to look into thousands of folders when
+        the run has ended.
+        """
+        self._bytes += sum(_bytes_of(attempt) for result in results for attempt in result.attempts)
+
+    def end(self) -> None:
+        """All results are counted and all reports written: note how much is in the folder."""
+        total = self._bytes
+        with suppress(OSError), os.scandir(self.path) as entries:
+            total += sum(entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False))
+        _note_bytes(self.path, total)
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove what earlier runs have left there; nothing else looks after it."""
+    for old in folder.iterdir():
+        if time.time() - old.lstat().st_mtime > KEPT_ELSEWHERE_DAYS * 86_400:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+class EventsFile:
+    """events.jsonl of a run: it moves with what is written elsewhere. Used by one thread at a time."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Raises OSError."""
+        self._folder = folder
+        self.path = folder.place() / EVENTS_NAME
+        self._file = self.path.open("w+b", buffering=0)
+        self._size = 0
+
+    def add(self, text: str) -> None:
+        """Put lines behind what is there. Raises OSError."""
+        data = text.encode()
+        try:
+            write_all(self._file, data)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            self._move(error)
+            write_all(self._file, data)
+        self._size += len(data)
+
+    def _move(self, error: OSError) -> None:
+        """Whole: what had been written so far, too."""
+        with suppress(OSError):
+            os.ftruncate(self._file.fileno(), self._size)  # a part of a line is none
+        self._folder.leave()
+        if self._folder.elsewhere is None:
+            raise error
+        path = self._folder.elsewhere / EVENTS_NAME
+        moved = path.open("w+b", buffering=0)
+        try:
+            self._file.seek(0)
+            copy_bytes(self._file, moved, self._size)
+        except BaseException:
+            moved.close()
+            raise
+        self._file.close()
+        self.path, self._file = path, moved
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._file.close()
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make `link` lead to `target`, never missing in between."""
+    with suppress(OSError):  # a convenience only
+        fresh = link.with_name(f".latest-{os.getpid()}")
+        fresh.symlink_to(target.relative_to(link.parent))
+        fresh.replace(link)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes in a run's folder; of one that has ended they are counted once, for there may be thousands."""
+    known, ended = folder / SIZE_NAME, (folder / "run.json").exists()
+    if ended:
+        with suppress(OSError, ValueError):
+            return int(known.read_text(encoding="ascii"))
+    total = _bytes_below(folder)
+    if ended:
+        _note_bytes(folder, total)
+    return total
+
+
+def _note_bytes(folder: Path, total: int) -> None:
+    with suppress(OSError):
+        (folder / SIZE_NAME).write_text(f"{total}\n", encoding="ascii")
+
+
+def _bytes_of(attempt: Attempt) -> int:
+    evidence = attempt.evidence
+    if attempt.folder is None:
+        return 0
+    if is_plain(attempt):
+        return evidence.stdout.kept_bytes + evidence.stderr.kept_bytes
+    return _bytes_below(attempt.folder)
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - many files, no objects
+    return total

@@ -1,0 +1,178 @@
+"""From the command line's selection to a plan: which tests, under which profile, and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from orchestrator.config.settings import Config
+from orchestrator.coordinator import own_limits
+from orchestrator.errors import NoTestsError
+from orchestrator.model.runs import HostInfo
+from orchestrator.model.tests import Assignment
+from orchestrator.scheduling.admission import Budget
+from orchestrator.scheduling.assign import assign
+from orchestrator.scheduling.shards import (
+    Shard,
+    ShardBy,
+    imbalance,
+    parse_shard,
+    partition_digest,
+    select,
+    shard_of_environment,
+)
+from orchestrator.suites.discover import discover
+from orchestrator.suites.filters import parse_filter
+from orchestrator.text import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from orchestrator.config.settings import Config
+    from orchestrator.coordinator.options import Selection
+    from orchestrator.model.runs import HostInfo
+    from orchestrator.model.tests import Assignment, History, LeftOut, Test, TestId
+
+
+class Known(Protocol):
+    """What earlier runs have left."""
+
+    def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
+        """Of the project's tests that passed at least once in the last 30 days."""
+
+    def failed(self, run_id: str) -> Iterable[TestId]:
+        """Tests of an earlier run that did not pass, or were planned and not run."""
+
+
+def make_plan(
+    options: Selection,
+    config: Config,
+    *,
+    host: HostInfo,
+    run_id: str,
+    known: Known | None,
+    notice: Callable[[str], None],
+    left_out: list[LeftOut] | None = None,
+) -> tuple[Assignment, ...]:
+    """The assignments, in the tests' order. `known` None: nothing is known of earlier runs. `left_out` gets the
+    tests that were found and cannot run. NoTestsError: what was asked for cannot run.
+    """
+    left_out = [] if left_out is None else left_out
+    wanted = parse_filter(options.filter_text) if options.filter_text else None
+    shard = shard_wanted(options.shard, os.environ, notice)
+    if options.only_profile is not None:
+        _check_profile(options.only_profile, config)
+    tests = discover(
+        config.suites,
+        options.paths,
+        config.project_root,
+        environ=os.environ,
+        notice=notice,
+        left_out=left_out.append,
+    )
+    if options.strict_selection and left_out:
+        raise NoTestsError(
+            f"{plural(len(left_out), 'test')} cannot run: {left_out[0].path!r}: {left_out[0].reason.value}",
+            remedy="move or rename them, exclude them in their suite, or leave out --strict-selection",
+        )
+    if options.rerun is not None and known is not None:
+        tests = _not_passed(tests, options.rerun, known)
+    plan = assign(
+        tests,
+        rules=config.rules,
+        profiles=config.profiles,
+        default=config.default_profile,
+        run_id=run_id,
+        forced=options.profile,
+        history={} if known is None else known.history([t.id for t in tests]),
+        host=host,
+        retries=config.run.retries,
+        repeat=options.repeat or 1,
+        strict_limits=config.run.strict_limits,
+    )
+    if options.only_profile is not None:
+        plan = tuple(a for a in plan if a.profile.name == options.only_profile)
+    if wanted is not None:
+        plan = tuple(a for a in plan if wanted.matches(a.test, a.profile.name))
+    if shard is not None:
+        plan = sharded(plan, shard, options.shard_by, notice)
+    return plan
+
+
+def _check_profile(name: str, config: Config) -> None:
+    from orchestrator.scheduling.assign import known_profile
+
+    known_profile(name, config.profiles, "--only-profile")
+
+
+def _not_passed(tests: tuple[Test, ...], run_id: str, known: Known) -> tuple[Test, ...]:
+    """Those that did not pass in an earlier run, or were planned and not run."""
+    failed = {str(test_id) for test_id in known.failed(run_id)}
+    if not failed:
+        raise NoTestsError(
+            f"run {run_id} has nothing to run again: all of it passed", remedy="orch run runs everything"
+        )
+    return tuple(t for t in tests if str(t.id) in failed)
+
+
+def nothing_selected(config: Config, notice: Callable[[str], None]) -> None:
+    """What an empty selection means: an error, a notice, or nothing."""
+    globs = ", ".join(glob for suite in config.suites for glob in suite.match)
+    message = f"no tests selected in {config.project_root} (suites match: {globs or 'nothing'})"
+    match config.run.no_tests:
+        case "fail":
+            raise NoTestsError(
+                message, remedy="check the paths and filters with orch list, or pass --no-tests pass"
+            )
+        case "warn":
+            notice(message)
+        case "pass":
+            pass
+
+
+MAX_AUTO_SLOTS = 64
+MEMORY_SHARE = 0.9
+"""Of the host's memory; the rest is the engine's, orch's and the page cache's."""
+
+
+def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget:
+    """What may run at once. A number of jobs that the user gave is believed over the count of CPUs."""
+    memory = int(host.memory_bytes * MEMORY_SHARE)
+    if config.run.jobs is not None:
+        # no test is granted more than the host has, so that this lets as many run as were asked for
+        return Budget(cpus=host.cpus * config.run.jobs, memory_bytes=memory, slots=config.run.jobs)
+    return Budget(
+        cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan)), own_limits.most_slots())
+    )
+
+
+def shard_wanted(text: str | None, environ: Mapping[str, str], notice: Callable[[str], None]) -> Shard | None:
+    """`m/n`, or `auto`: what the CI system says. Never guessed without being asked: a matrix of Python versions
+    has the same variables, and each of its jobs must run everything.
+    """
+    if not text:
+        return None
+    if text.strip().lower() != "auto":
+        return parse_shard(text)
+    shard = shard_of_environment(environ)
+    if shard is None:
+        notice("--shard auto: no variable of GitHub, GitLab or Buildkite names a shard; everything is run")
+    return shard
+
+
+def sharded(
+    plan: Sequence[Assignment], shard: Shard, by_name: str, notice: Callable[[str], None]
+) -> tuple[Assignment, ...]:
+    """The shard's part, and a line to stderr that says how good and which partition it is."""
+    by = ShardBy(by_name)
+    part = select(plan, shard, by)
+    known = sum(a.history is not None for a in plan)
+    ratio = imbalance(plan, shard.count, by)
+    balance = "" if ratio is None else f", the largest {ratio:.2f} of the mean"
+    digest = partition_digest(plan, shard.count, by)
+    notice(
+        f"shard {shard.number}/{shard.count} by {by.value}: {len(part)} of {len(plan)} tests ({known} with "
+        f"history){balance}; partition {digest}, the same on all shards or tests are lost"
+    )
+    return part

@@ -1,0 +1,162 @@
+"""What every command that runs containers sets up in the same way. Those that run none load it for the
+configuration alone, so that the engine is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.config.settings import Config
+    from orchestrator.engine.isolation.hardening import Surroundings
+    from orchestrator.model.profiles import ImageSpec
+    from orchestrator.model.runs import EngineInfo
+
+
+def load(config_path: Path | None, overrides: dict[str, str]) -> Config:
+    """The configuration for the working directory."""
+    from orchestrator.config.loader import load_config
+
+    return load_config(path=config_path, start=Path.cwd(), env=os.environ, overrides=overrides)
+
+
+def load_with_database(config_path: Path | None, database: str | None) -> Config:
+    """The configuration for a command whose only setting on the command line is `--db`.
+
+    A file's path is put in afterwards: settings with a database, whose URL may have a password, are not remembered
+    (`config.remembered`), and reading them anew takes 0.25 s.
+    """
+    if database is None:
+        return load(config_path, {})
+    if not _PATH.fullmatch(database):
+        return load(config_path, {"database": database})
+    from orchestrator.config.settings import Layer, Origin
+
+    config = load(config_path, {})
+    origin = Origin(layer=Layer.COMMAND_LINE, place=Layer.COMMAND_LINE.value)
+    return replace(config, database_url=database, origins={**config.origins, "database": origin})
+
+
+_PATH = re.compile(r"[\w./-]*[./][\w./-]*", re.ASCII)
+"""A database that is surely a file's path, and a valid setting."""
+
+
+def seccomp_text(config: Config) -> str:
+    """The seccomp profile's JSON, checked: a broken one is refused, never replaced by none."""
+    import json
+
+    path = config.seccomp
+    if path is None:
+        from orchestrator.config.shipped import docker_folder
+
+        path = docker_folder() / "seccomp.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+        profile = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: cannot use the seccomp profile: {error}", remedy="orch never runs unconfined; mend the file"
+        ) from error
+    if not isinstance(profile, dict) or profile.get("defaultAction") in (None, "SCMP_ACT_ALLOW", "SCMP_ACT_LOG"):
+        raise ConfigError(
+            f"{path}: the seccomp profile allows what it does not name",
+            remedy="its defaultAction must refuse, e.g. SCMP_ACT_ERRNO",
+        )
+    return json.dumps(profile, separators=(",", ":"))
+
+
+def surroundings(config: Config, info: EngineInfo) -> Surroundings:
+    """What is the same for all containers of a run. UsageError: the project cannot be mounted."""
+    from orchestrator.engine.isolation.hardening import USER, Surroundings
+    from orchestrator.measure import cgroups, reused_slot
+
+    root = config.project_root.resolve()
+    if root == Path("/") or any(
+        root == Path(p) for p in ("/etc", "/var", "/usr", "/proc", "/sys", "/dev", "/run")
+    ):
+        raise UsageError(f"will not mount {root} into containers", remedy="run orch inside a project's folder")
+    # what hides the folder needs it to be there: the project is mounted read-only
+    state_dir = config.state_dir.resolve() if config.state_dir.is_dir() else None
+    if info.local and not enterable(root):
+        raise UsageError(
+            f"tests cannot read {root}: it is closed to other users, and containers run as user {USER}",
+            remedy=f"chmod o+rx {shlex.quote(str(root))}",
+        )
+    counters = cgroups.AGENT_FILES_V2 if info.cgroup_version == 2 else cgroups.AGENT_FILES_V1
+    if not info.local:
+        stat = cgroups.AGENT_STAT_V2 if info.cgroup_version == 2 else cgroups.AGENT_STAT_V1
+        counters = (*counters, stat)
+    return Surroundings(
+        project_root=root,
+        state_dir=state_dir,
+        seccomp=seccomp_text(config),
+        counters=tuple(counters),
+        next_counters=reused_slot.AGENT_FILES_V2 if info.cgroup_version == 2 else reused_slot.AGENT_FILES_V1,
+    )
+
+
+def specs_of(config: Config, names: Iterable[str]) -> list[ImageSpec]:
+    """The images of these names, and those that they are built on."""
+    wanted: dict[str, ImageSpec] = {}
+    pending = sorted(names)
+    while pending:
+        name = pending.pop()
+        spec = config.images[name]
+        if name not in wanted and spec.base is not None:
+            pending.append(spec.base)
+        wanted[name] = spec
+    return [wanted[name] for name in sorted(wanted)]
+
+
+def enterable(folder: Path) -> bool:
+    """True if the containers' user may read and enter it; what is above it does not matter to a mount."""
+    from orchestrator.engine.isolation.hardening import USER
+
+    uid, gid = (int(number) for number in USER.split(":"))
+    status = folder.stat()
+    if status.st_uid == uid:
+        return status.st_mode & 0o500 == 0o500
+    if status.st_gid == gid:
+        return status.st_mode & 0o050 == 0o050
+    return status.st_mode & 0o005 == 0o005
+
+
+def make_place(run_id: str, token: str) -> Path:
+    """The run's temporary folder, this user's alone. It says whose it is, for a later `orch clean`."""
+    from orchestrator.engine.cleanup.reaper import OWNER_FILE, PLACE_PREFIX
+
+    place = Path(tempfile.gettempdir()) / f"{PLACE_PREFIX}{run_id}"
+    place.mkdir(mode=0o700)
+    (place / OWNER_FILE).write_text(token + "\n", encoding="utf-8")
+    return place
+
+
+def git_state(root: Path) -> tuple[str | None, str | None, bool | None]:
+    """(revision, branch, whether files differ), each None where git does not say."""
+    if shutil.which("git") is None or not (root / ".git").exists():
+        return None, None, None
+
+    def ask(*words: str) -> str | None:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=False, timeout=10
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        revision, branch = ask("rev-parse", "HEAD"), ask("symbolic-ref", "--short", "-q", "HEAD")
+        status = ask("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.TimeoutExpired):
+        return None, None, None
+    return revision or None, branch or None, None if status is None else bool(status)

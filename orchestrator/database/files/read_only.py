@@ -1,0 +1,129 @@
+"""Opens a database file to read it, and never changes it nor makes a file beside it: an older one is upgraded in a
+copy, and so is one with a log.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator.database.files import migrate
+from orchestrator.database.files.connect import make_engine
+from orchestrator.database.files.sqlite_file import FileKind, Header, beside, is_settled, log_bytes, read_header
+from orchestrator.database.schema.version import SCHEMA_VERSION
+from orchestrator.errors import NothingFoundError, UnusableDatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNCHANGED = "nothing was changed"
+
+
+@contextmanager
+def source(path: Path) -> Iterator[sa.Engine]:
+    """An engine that reads a file to be merged, checked as a whole. Raises, before anything is read,
+    NothingFoundError if there is none, UnusableDatabaseError if it is foreign, newer, cut short or damaged.
+    """
+    header = _judged(path)
+    with ExitStack() as stack:
+        try:
+            engine = unchanged(stack, path, header)
+            with engine.connect() as connection, connection.begin():
+                check = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise _damaged(path, str(getattr(error, "orig", None) or error)) from error
+        if check != "ok":
+            raise _damaged(path, str(check))
+        yield engine
+
+
+def unchanged(stack: ExitStack, path: Path, header: Header) -> sa.Engine:
+    """An engine that reads a file of ours without a right to write. `stack` closes it and removes what it needed;
+    `header`: what `read_header` said of the file.
+    """
+    settled = _settled(stack, path, header)
+    url = sa.URL.create("sqlite", database=f"file:{quote(str(settled))}", query=_READ_ONLY)
+    engine = make_engine(url)
+    stack.callback(engine.dispose)
+    return engine
+
+
+_READ_ONLY = {"mode": "ro", "immutable": "1", "uri": "true"}
+"""Immutable: SQLite makes no file beside it, and nobody writes it, for there is no log or it is a copy."""
+
+
+def _damaged(path: Path, reason: str) -> UnusableDatabaseError:
+    return UnusableDatabaseError(
+        f"the database {path} is damaged: {reason}",
+        remedy=f"merge the others without it, or take it from a backup; {UNCHANGED}",
+    )
+
+
+def _judged(path: Path) -> Header:
+    header = read_header(path)
+    match header.kind:
+        case FileKind.ABSENT:
+            raise NothingFoundError(f"there is no database {path}", remedy="name the files to merge")
+        case FileKind.FOREIGN | FileKind.NOISE:
+            raise UnusableDatabaseError(
+                f"{path} is {header.kind.value}, not one of orch",
+                remedy=f"name databases that orch has written, such as .orch/resources.db; {UNCHANGED}",
+            )
+        case FileKind.OURS:
+            migrate.refuse_newer(header.version, path)
+    if header.cut_short or header.version < 1:
+        raise _damaged(path, "it is shorter than it says" if header.cut_short else "it has no schema")
+    return header
+
+
+def _settled(stack: ExitStack, path: Path, header: Header) -> Path:
+    """The file itself if nobody writes it and it is up to date, else a copy that is."""
+    if is_settled(path, header):
+        return path.absolute()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orch-database-")))
+    copy = folder / "source.db"
+    if beside(path, "-shm").exists() and log_bytes(path) > 0:
+        _copy_of_living(path, copy)
+    else:
+        _copy_of_resting(path, copy)
+    engine = make_engine(sa.URL.create("sqlite", database=str(copy)))
+    try:
+        with engine.connect() as connection:
+            version = migrate.stored_version(connection)
+        migrate.refuse_newer(version or 0, path)
+        if version != SCHEMA_VERSION:
+            migrate.upgrade(engine, None)
+    finally:
+        engine.dispose()
+    return copy
+
+
+def _copy_of_living(path: Path, copy: Path) -> None:
+    """By SQLite itself, since another process may be writing."""
+    living = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=60)
+    target = sqlite3.connect(copy)
+    try:
+        living.backup(target)
+    finally:
+        target.close()
+        living.close()
+
+
+def _copy_of_resting(path: Path, copy: Path) -> None:
+    """Log and journal too: SQLite replays them in the copy."""
+    for suffix in ("", "-wal", "-journal"):
+        if beside(path, suffix).exists():
+            shutil.copyfile(beside(path, suffix), beside(copy, suffix))
+    opened = sqlite3.connect(copy)
+    try:
+        opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        opened.close()

@@ -1,0 +1,205 @@
+"""Looks at SQLite files before SQLite does: ours, foreign or noise. Moves aside what must be kept.
+
+Formats: https://www.sqlite.org/fileformat2.html (sections 1.3 and 4.1).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+
+from orchestrator.database.schema.version import APPLICATION_ID, SCHEMA_VERSION
+
+_MAGIC = b"SQLite format 3\x00"
+_WAL_HEADER_BYTES = 32
+_FRAME_HEADER_BYTES = 24
+_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "vboxsf", "afs"})
+
+
+class FileKind(Enum):
+    """What a database file turned out to be."""
+
+    ABSENT = "absent"
+    OURS = "a database of orch"
+    FOREIGN = "another program's SQLite database"
+    NOISE = "not a database"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What the first 100 bytes say."""
+
+    kind: FileKind
+    version: int = 0
+    """Schema number, for ours."""
+    cut_short: bool = False
+    """The file is smaller than it says, with no log that could hold the rest."""
+
+
+def database_file(state_dir: Path) -> Path:
+    """The database of a project that names none."""
+    return state_dir / "resources.db"
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """A companion of the database file: `-wal`, `-shm`, `-journal`."""
+    return path.with_name(path.name + suffix)
+
+
+def read_header(path: Path) -> Header:
+    """Look at a database file without locking or changing it. An empty file counts as absent."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(100)
+    except FileNotFoundError:
+        return Header(kind=FileKind.ABSENT)
+    if size == 0:
+        return Header(kind=FileKind.ABSENT)
+    if len(head) < 100 or not head.startswith(_MAGIC):
+        return Header(kind=FileKind.NOISE)
+    page_bytes, pages = struct.unpack_from(">H", head, 16)[0], struct.unpack_from(">I", head, 28)[0]
+    version, application = struct.unpack_from(">I", head, 60)[0], struct.unpack_from(">I", head, 68)[0]
+    if application != APPLICATION_ID:
+        return Header(kind=FileKind.FOREIGN)
+    page_bytes = 65_536 if page_bytes == 1 else page_bytes
+    # A kill in the middle of a checkpoint leaves a file that is short of pages, but then the log has them.
+    cut_short = size < pages * page_bytes and not log_bytes(path)
+    return Header(kind=FileKind.OURS, version=version, cut_short=cut_short)
+
+
+def log_bytes(path: Path) -> int:
+    """Size of the write-ahead log beside the database at `path`; 0: none, or empty."""
+    try:
+        return beside(path, "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def has_log(path: Path, *, even_empty: bool = False) -> bool:
+    """True if something beside the database at `path` may hold what is not in it.
+
+    `even_empty`: an empty write-ahead log counts too. It holds nothing yet, but a run may be about to write to it.
+    """
+    in_log = beside(path, "-wal").exists() if even_empty else log_bytes(path) > 0
+    return in_log or beside(path, "-journal").exists()
+
+
+def is_settled(path: Path, header: Header, *, even_empty: bool = False) -> bool:
+    """True if all of a database of ours is in the file at `path`, in this version's tables, so that it can be read
+    as it is. `header`: what `read_header` said of it. `even_empty`: see `has_log`.
+    """
+    current = header.kind is FileKind.OURS and header.version == SCHEMA_VERSION and not header.cut_short
+    return current and not has_log(path, even_empty=even_empty)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalLog:
+    """What a write-ahead log claims to hold, before SQLite has judged its checksums."""
+
+    valid_header: bool
+    salt: bytes = b""
+    committed_frames: int = 0
+    """Number of the last frame of this generation that ends a transaction and must be there.
+
+    Not counted is a frame that a kill may have left half written: the last of its generation with an older one's
+    frame behind it (SQLite writes a frame's header, then its page, in two calls)."""
+    torn: bool = False
+    """The file ends within a frame, where no write ends, not even that of a killed process."""
+
+
+def read_wal(path: Path) -> WalLog | None:
+    """The log beside the database at `path`; None: none, or empty."""
+    size = log_bytes(path)
+    if not size:
+        return None
+    with beside(path, "-wal").open("rb") as file:
+        head = file.read(_WAL_HEADER_BYTES)
+        if not _valid_wal_header(head):
+            return WalLog(valid_header=False)
+        salt, frame_bytes = head[16:24], _FRAME_HEADER_BYTES + struct.unpack_from(">I", head, 8)[0]
+        frames, rest = divmod(size - _WAL_HEADER_BYTES, frame_bytes)
+        earlier = committed = last = 0
+        for number in range(1, frames + 1):
+            file.seek(_WAL_HEADER_BYTES + (number - 1) * frame_bytes)
+            frame = file.read(_FRAME_HEADER_BYTES)
+            if frame[8:16] != salt:
+                continue
+            last = number
+            if frame[4:8] != b"\0\0\0\0":
+                earlier, committed = committed, number
+    if committed == last < frames:
+        committed = earlier
+    # A killed process's last write ends where it was to end, or where a page of the kernel's cache does.
+    killed = rest in {0, _FRAME_HEADER_BYTES} or size % mmap.PAGESIZE == 0
+    return WalLog(valid_header=True, salt=salt, committed_frames=committed, torn=not killed)
+
+
+def read_wal_salt(path: Path) -> bytes:
+    """Salt of the log beside the database: it changes when SQLite begins the log anew."""
+    try:
+        with beside(path, "-wal").open("rb") as file:
+            return file.read(_WAL_HEADER_BYTES)[16:24]
+    except FileNotFoundError:
+        return b""
+
+
+def _valid_wal_header(head: bytes) -> bool:
+    if len(head) < _WAL_HEADER_BYTES:
+        return False
+    magic = struct.unpack_from(">I", head, 0)[0]
+    if magic not in {0x377F0682, 0x377F0683}:
+        return False
+    order = ">" if magic & 1 else "<"
+    first = second = 0
+    for low, high in struct.iter_unpack(f"{order}II", head[:24]):
+        first = (first + low + second) & 0xFFFFFFFF
+        second = (second + high + first) & 0xFFFFFFFF
+    return struct.unpack_from(">II", head, 24) == (first, second)
+
+
+def time_stamp() -> str:
+    """Present time for file names."""
+    return datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def free_name(path: Path, label: str) -> Path:
+    """`path.label-<time>`, with a number where that is taken."""
+    base = path.with_name(f"{path.name}.{label}-{time_stamp()}")
+    candidates = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 1_000))]
+    return next(name for name in candidates if not name.exists())
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a database and its log, so that SQLite still finds the log beside it; returns the new name."""
+    target = free_name(path, "set-aside")
+    for suffix in ("-wal", "-journal"):
+        if beside(path, suffix).exists():
+            beside(path, suffix).rename(beside(target, suffix))
+    beside(path, "-shm").unlink(missing_ok=True)
+    if path.exists():
+        path.rename(target)
+    return target
+
+
+def network_file_system(path: Path) -> str | None:
+    """Type of the network file system that `path` is on; None: a local one, or unknown."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in mounts:
+        words = line.split(" ")
+        if len(words) < 3:
+            continue
+        point = words[1].replace("\\040", " ")
+        if os.path.commonpath([point, real]) == point and len(point) >= len(best):
+            best, kind = point, words[2]
+    return kind if kind in _NETWORK_FILE_SYSTEMS else None

@@ -1,0 +1,240 @@
+"""Tests that passed and failed, with what was going on around each of their attempts.
+
+Work is bounded: which tests they are is read from an index alone, of each at most `TRIALS` attempts, and of the
+runs that these belong to at most `AROUND` attempts, the newest first.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from collections import defaultdict
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from orchestrator.database.rows.mapping import names_of_tests
+from orchestrator.database.rows.raw_rows import in_parts
+from orchestrator.database.schema.resource_columns import UNJUDGED
+from orchestrator.database.schema.tables import NOT_PASSED, attempts, hosts, runs, tests
+from orchestrator.model.evidence import Launch
+from orchestrator.model.flaky import MINIMUM_FAILURES, MINIMUM_PASSES, FlakyTest, Trial, goes_back_and_forth
+from orchestrator.model.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from orchestrator.database.store.store import Database
+    from orchestrator.model.tests import TestId
+
+TRIALS = 300
+"""Newest attempts of a test that are looked at."""
+AROUND = 50_000
+"""Attempts of all tests that are read to know what ran beside them: about a second."""
+_PASSED = Outcome.PASSED.value
+_BESIDE = ("id", "run_id", "test_id", "started_at", "test_seconds", "slot_position", "container_id")
+_OWN = (*_BESIDE, "repetition", "outcome", "profile", "launch", "memory_peak_bytes", "limit_memory_bytes",
+        "throttled_seconds")  # fmt: skip
+
+
+def flaky_tests(
+    db: Database,
+    *,
+    since: datetime | None,
+    until: datetime | None = None,
+    only: TestId | None = None,
+) -> tuple[FlakyTest, ...]:
+    """Tests that passed and failed within a repetition of a run, or broke and were mended, in [since, until), by
+    name. `only`: this test, flaky or not, if it has attempts at all. What was beside an
+    attempt is not looked for where there are too few failures or passes, but for `only`.
+    """
+    window = _window(since, until)
+    with db.reading() as connection:
+        known = names_of_tests(connection, db.scope(connection))
+        named = {key: str(test) for key, test in known.items()}
+        keys = _both(connection, window) if only is None else [key for key, test in known.items() if test == only]
+        found = {key: own for key in keys if key in named and (own := _own(connection, key, window))}
+        if only is None:
+            found = {key: own for key, own in found.items() if _is_flaky(own)}
+        judged = {key for key, own in found.items() if only is not None or _is_enough(own)}
+        looked_at = _newest_runs(connection, {row.run_id for key in judged for row in found[key]})
+        around = _around(connection, looked_at, named)
+    result = []
+    for key, own in found.items():
+        seen = [row for row in own if row.run_id in around] if key in judged else own
+        if seen:
+            trials = tuple([_trial(row, around.get(row.run_id), named) for row in seen])
+            result.append(FlakyTest(test_id=known[key], trials=trials))
+    return tuple(sorted(result, key=lambda test: str(test.test_id)))
+
+
+def always_failing(
+    db: Database, *, since: datetime | None, until: datetime | None = None
+) -> tuple[tuple[TestId, int], ...]:
+    """Tests that failed in all of several attempts in [since, until), by name, with their number."""
+    window = _window(since, until)
+    number = sa.func.count().label("number")
+    failing = sa.select(attempts.c.test_id, number).where(NOT_PASSED, *window).group_by(attempts.c.test_id)
+    passed = sa.select(sa.literal(1)).where(
+        attempts.c.test_id == tests.c.id, attempts.c.outcome == _PASSED, *window
+    )
+    some = failing.having(number > 1).subquery()
+    query = sa.select(some).join(tests, tests.c.id == some.c.test_id).where(~passed.correlate(tests).exists())
+    with db.reading() as connection:
+        known = names_of_tests(connection, db.scope(connection))
+        found = [(known[key], int(times)) for key, times in connection.execute(query) if key in known]
+    return tuple(sorted(found, key=lambda one: str(one[0])))
+
+
+def _window(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:
+    conditions = [attempts.c.outcome != outcome for outcome in UNJUDGED]
+    if since is not None:
+        conditions.append(attempts.c.started_at >= since)
+    if until is not None:
+        conditions.append(attempts.c.started_at < until)
+    return conditions
+
+
+def _both(connection: sa.Connection, window: Sequence[sa.ColumnElement[bool]]) -> Sequence[str]:
+    """Keys of tests that passed and failed, whatever the order. `ix_attempts_not_passed` has the failures, which
+    are few; `ix_attempts_figures` has the passes, of which one is enough.
+    """
+    of_test = sa.select(sa.literal(1)).where(attempts.c.test_id == tests.c.id, *window).correlate(tests)
+    query = sa.select(tests.c.id).where(
+        of_test.where(NOT_PASSED).exists(), of_test.where(attempts.c.outcome == _PASSED).exists()
+    )
+    return connection.execute(query).scalars().all()
+
+
+def _own(connection: sa.Connection, key: str, window: Sequence[sa.ColumnElement[bool]]) -> list[Any]:
+    """A test's newest attempts, oldest first."""
+    query = (
+        sa.select(*(attempts.c[name] for name in _OWN), hosts.c.machine_id)
+        .join(runs, runs.c.id == attempts.c.run_id)
+        .join(hosts, hosts.c.id == runs.c.host_id)
+        .where(attempts.c.test_id == key, *window)
+        .order_by(attempts.c.started_at.desc())
+        .limit(TRIALS)
+    )
+    return list(reversed(connection.execute(query).all()))
+
+
+def _is_flaky(own: Sequence[Any]) -> bool:
+    return goes_back_and_forth([((row.run_id, row.repetition), row.outcome != _PASSED) for row in own])
+
+
+def _is_enough(own: Sequence[Any]) -> bool:
+    """There is enough to look for a cause; else nobody asks what was beside it."""
+    passed = sum(1 for row in own if row.outcome == _PASSED)
+    return passed >= MINIMUM_PASSES and len(own) - passed >= MINIMUM_FAILURES
+
+
+def _newest_runs(connection: sa.Connection, wanted: set[str]) -> list[str]:
+    """As many of these runs as may be looked at."""
+    found: list[Any] = []
+    for some in in_parts(sorted(wanted)):
+        query = sa.select(runs.c.id, runs.c.started_at, runs.c.planned_count, runs.c.counts)
+        found += connection.execute(query.where(runs.c.id.in_(some))).all()
+    newest: list[str] = []
+    room = AROUND
+    for row in sorted(found, key=lambda row: row.started_at, reverse=True):
+        room -= max(row.planned_count, (row.counts or {}).get("tests", 0))
+        if newest and room < 0:
+            break
+        newest.append(row.id)
+    return newest
+
+
+# ---------------------------------------------------------------- what ran beside them
+
+
+class _Around:
+    """All attempts of a run on the run's clock, in seconds, by their beginning. Lists beside each other, because
+    millions of pairs may have to be compared.
+    """
+
+    def __init__(self, rows: Sequence[Any], named: Mapping[str, str]) -> None:
+        self.began = min(row.started_at for row in rows)
+        ordered = sorted(rows, key=lambda row: row.started_at)
+        self._starts = [self.at(row.started_at) for row in ordered]
+        self._ends = [start + row.test_seconds for start, row in zip(self._starts, ordered, strict=True)]
+        self._names = [named.get(row.test_id, "") for row in ordered]
+        self._containers = [row.container_id or row.id for row in ordered]
+        self._longest = max(row.test_seconds for row in rows)
+        self._sorted_ends = sorted(self._ends)
+        self._sum_of_starts = list(itertools.accumulate(self._starts, initial=0.0))
+        self._sum_of_ends = list(itertools.accumulate(self._sorted_ends, initial=0.0))
+        reused = any(row.slot_position > 1 for row in rows)
+        self._places = {(r.container_id, r.slot_position): r.test_id for r in rows} if reused else {}
+
+    def at(self, moment: datetime) -> float:
+        """On the run's clock."""
+        if self.began.tzinfo is None and moment.tzinfo is not None:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
+        seconds: float = (moment - self.began) / timedelta(seconds=1)
+        return seconds
+
+    def others(self, start: float, end: float) -> float:
+        """Attempts that ran within this time, on average over it, but for one that filled it."""
+        return max((self._seconds_before(end) - self._seconds_before(start)) / (end - start) - 1, 0.0)
+
+    def _seconds_before(self, moment: float) -> float:
+        """What all attempts together had run until then."""
+        begun, ended = bisect_left(self._starts, moment), bisect_left(self._sorted_ends, moment)
+        begun_seconds: float = begun * moment - self._sum_of_starts[begun]
+        ended_seconds: float = ended * moment - self._sum_of_ends[ended]
+        return begun_seconds - ended_seconds
+
+    def beside(self, start: float, end: float, container: str) -> frozenset[str]:
+        """Names of the tests that ran within this time, in other containers."""
+        here = slice(bisect_left(self._starts, start - self._longest), bisect_left(self._starts, end))
+        spans = zip(self._names[here], self._ends[here], self._containers[here], strict=True)
+        return frozenset([name for name, ended, place in spans if ended > start and place != container])
+
+    def before(self, container: str | None, position: int) -> str | None:
+        """Key of the test that ran in this container before this position."""
+        return None if container is None else self._places.get((container, position - 1))
+
+
+def _around(connection: sa.Connection, run_ids: Sequence[str], named: Mapping[str, str]) -> Mapping[str, _Around]:
+    by_run: dict[str, list[Any]] = defaultdict(list)
+    columns = [attempts.c[name] for name in _BESIDE if name != "started_at"]
+    # without a zone where the database keeps none: tens of thousands of them
+    began = sa.type_coerce(attempts.c.started_at, sa.DateTime).label("started_at")
+    query = sa.select(began, *columns).where(attempts.c.outcome != Outcome.SKIPPED.value)
+    for some in in_parts(run_ids):
+        for row in connection.execute(query.where(attempts.c.run_id.in_(some))):
+            by_run[row.run_id].append(row)
+    return {run_id: _Around(rows, named) for run_id, rows in by_run.items()}
+
+
+def _trial(row: Any, around: _Around | None, named: Mapping[str, str]) -> Trial:
+    length, others, before = row.test_seconds, None, None
+    beside: frozenset[str] = frozenset()
+    if around is not None:
+        start = around.at(row.started_at)
+        beside = around.beside(start, start + length, row.container_id or row.id)
+        others = around.others(start, start + length) if length > 0 else None
+        before = around.before(row.container_id, row.slot_position)
+    return Trial(
+        run_id=row.run_id,
+        repetition=row.repetition,
+        started_at=row.started_at,
+        outcome=Outcome(row.outcome),
+        profile=row.profile,
+        host=row.machine_id,
+        duration_seconds=length,
+        throttled_ratio=None if row.throttled_seconds is None or length <= 0 else row.throttled_seconds / length,
+        memory_ratio=_ratio(row.memory_peak_bytes, row.limit_memory_bytes),
+        slot_position=row.slot_position,
+        forked=row.launch == Launch.FORKED,
+        others=others,
+        neighbours=beside,
+        after=None if before is None else named.get(before),
+    )
+
+
+def _ratio(peak: int | None, limit: int) -> float | None:
+    return None if peak is None or not limit else peak / limit

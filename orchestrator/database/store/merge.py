@@ -1,0 +1,224 @@
+"""Brings all that other databases hold into one: any order, any number of times, the same content.
+
+Keys are UUIDs made once or made from content, so a row that is there already is the same row. What two
+databases may know differently is settled the same way whoever comes first: of a run, the one that knows its
+end; of a project, the name used last; of a time series, the one of more points; of a day, the sums that rest
+on more attempts (`daily`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from orchestrator.database.files.open import write_connection
+from orchestrator.database.files.read_only import source
+from orchestrator.database.files.sqlite_file import read_header
+from orchestrator.database.rollups import daily
+from orchestrator.database.rows import projects
+from orchestrator.database.rows.raw_rows import in_parts
+from orchestrator.database.rows.upserts import add_new
+from orchestrator.database.schema import tables
+from orchestrator.database.schema.version import SCHEMA_VERSION
+from orchestrator.database.store import maintenance
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from orchestrator.database.store.store import Database
+
+    Row = dict[str, Any]
+
+ROWS_AT_ONCE = 2_000
+_STATUSES = ("running", "interrupted", "finished")
+_SAMPLES = ("none", "thinned", "full")
+_PLACE = ("origin", "samples_kept")
+_SHARED = (tables.hosts, tables.tests, tables.fact_sheets)
+_OF_RUNS = (tables.images, tables.ledger)
+_OF_ATTEMPTS = (tables.cases, tables.violations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What one file brought."""
+
+    path: Path
+    runs: int
+    """Runs that were not there before."""
+    attempts: int
+    """Attempts that were not there before."""
+    version: int
+    """Schema of the file; an older one was upgraded in a copy."""
+
+    @property
+    def was_older(self) -> bool:
+        """Whether it was."""
+        return self.version < SCHEMA_VERSION
+
+
+def merge(db: Database, paths: Sequence[Path]) -> tuple[Merged, ...]:
+    """Merge files into the database, one after the other; no file is changed.
+
+    All files are opened before the first is merged. A run is brought whole or not at all, and what was
+    interrupted can be merged again. Raises what `sources.source` does, and UsageError for the database itself.
+    """
+    for path in paths:
+        if db.path is not None and path.exists() and path.samefile(db.path):
+            raise UsageError(f"{path} is the database that would be merged into", remedy="name the other ones")
+    with ExitStack() as stack:
+        engines = [stack.enter_context(source(path)) for path in paths]
+        return tuple(_merge_file(db, path, engine) for path, engine in zip(paths, engines, strict=True))
+
+
+def _merge_file(db: Database, path: Path, engine: sa.Engine) -> Merged:
+    with db.writing() as target, engine.connect() as reader, reader.begin():
+        merger = _Merger(reader, target)
+        merger.shared()
+        for run in merger.unknown_runs():
+            merger.run(run)
+        merger.days()
+        maintenance.sum_up(target)
+        return Merged(
+            path=path, runs=merger.new_runs, attempts=merger.new_attempts, version=read_header(path).version
+        )
+
+
+class _Merger:
+    """Copies from one connection to an engine, in transactions of one run or one day."""
+
+    def __init__(self, reader: sa.Connection, target: sa.Engine) -> None:
+        self._reader = reader
+        self._target = target
+        self.new_runs = self.new_attempts = 0
+        mine = sa.select(tables.identity.c.id)
+        self._from = str(reader.execute(mine).scalar_one())
+        with target.connect() as connection, connection.begin():
+            self._into = str(connection.execute(mine).scalar_one())
+
+    def shared(self) -> None:
+        """Projects, and rows that are made from their content, and so are the same everywhere."""
+        for rows in self._rows(sa.select(tables.projects)):
+            with write_connection(self._target) as connection, connection.begin():
+                projects.note_names(connection, rows)
+        for table in _SHARED:
+            for rows in self._rows(sa.select(table)):
+                with write_connection(self._target) as connection, connection.begin():
+                    add_new(connection, table, rows)
+
+    def unknown_runs(self) -> list[Row]:
+        """Runs of which the target may lack something."""
+        states = sa.select(
+            tables.runs.c.id,
+            tables.runs.c.status,
+            tables.runs.c.samples_kept,
+            _number_of_attempts().label("number"),
+        )
+        with self._target.connect() as connection, connection.begin():
+            known = {row.id: tuple(row) for row in connection.execute(states)}
+        wanted = {row.id for row in self._reader.execute(states) if known.get(row.id) != tuple(row)}
+        runs = self._reader.execute(sa.select(tables.runs).order_by(tables.runs.c.id)).mappings()
+        return [dict(row) for row in runs if row["id"] in wanted]
+
+    def run(self, run: Row) -> None:
+        """One run and all that belongs to it."""
+        attempts = tables.attempts
+        with write_connection(self._target) as connection, connection.begin():
+            self._run_row(connection, run)
+            for table in _OF_RUNS:
+                for rows in self._rows(sa.select(table).where(table.c.run_id == run["id"])):
+                    add_new(connection, table, rows)
+            before = self._count(connection, run["id"])
+            for rows in self._rows(sa.select(attempts).where(attempts.c.run_id == run["id"])):
+                add_new(connection, attempts, rows)
+            self.new_attempts += self._count(connection, run["id"]) - before
+            there = set(
+                connection.execute(sa.select(attempts.c.id).where(attempts.c.run_id == run["id"])).scalars()
+            )
+            for table in _OF_ATTEMPTS:
+                for rows in self._of_attempts(table, run["id"]):
+                    add_new(connection, table, [row for row in rows if row["attempt_id"] in there])
+            for rows in self._of_attempts(tables.samples, run["id"]):
+                _keep_longer(connection, [row for row in rows if row["attempt_id"] in there])
+            daily.mark_run(connection, run["id"])
+
+    def _run_row(self, connection: sa.Connection, run: Row) -> None:
+        table = tables.runs
+        theirs = {**run, "origin": self._origin(run["origin"]) or None}
+        stored = connection.execute(sa.select(table).where(table.c.id == run["id"])).mappings().first()
+        if stored is None:
+            connection.execute(table.insert(), theirs)
+            self.new_runs += 1
+            return
+        change = {} if _rank(theirs) <= _rank(stored) else theirs
+        kept = max(theirs["samples_kept"], stored["samples_kept"], key=_SAMPLES.index)
+        change = {**change, "samples_kept": kept, "origin": _same_origin(theirs["origin"], stored["origin"])}
+        connection.execute(table.update().where(table.c.id == run["id"]).values(**change))
+
+    def days(self) -> None:
+        """Sums of days, those of days whose attempts are gone among them; and which days have none yet."""
+        table = tables.daily_usage
+        stale = self._reader.execute(sa.select(tables.stale_days.c.day)).scalars()
+        with write_connection(self._target) as connection, connection.begin():
+            daily.mark(connection, map(date.fromisoformat, stale))
+        for day in self._reader.execute(sa.select(table.c.day).distinct().order_by(table.c.day)).scalars().all():
+            found = self._reader.execute(sa.select(table).where(table.c.day == day)).mappings()
+            rows = [{**row, "origin": self._origin(row["origin"])} for row in found]
+            with write_connection(self._target) as connection, connection.begin():
+                daily.keep_better(connection, day, rows)
+
+    def _origin(self, origin: str | None) -> str:
+        """As the target sees it: its own are empty."""
+        seen = origin or self._from
+        return "" if seen == self._into else seen
+
+    def _rows(self, query: sa.Select[Any]) -> Iterator[list[Row]]:
+        for rows in self._reader.execute(query).mappings().partitions(ROWS_AT_ONCE):
+            yield [dict(row) for row in rows]
+
+    def _of_attempts(self, table: sa.Table, run_id: str) -> Iterator[list[Row]]:
+        of_run = tables.attempts.c.run_id == run_id
+        return self._rows(sa.select(table).join(tables.attempts).where(of_run))
+
+    @staticmethod
+    def _count(connection: sa.Connection, run_id: str) -> int:
+        number = sa.select(sa.func.count()).where(tables.attempts.c.run_id == run_id)
+        return int(connection.execute(number).scalar_one())
+
+
+def _number_of_attempts() -> sa.ScalarSelect[int]:
+    of_run = tables.attempts.c.run_id == tables.runs.c.id
+    return sa.select(sa.func.count()).select_from(tables.attempts).where(of_run).scalar_subquery()
+
+
+def _rank(run: Any) -> tuple[int, str]:
+    """Whose knowledge of a run counts: it goes from running to interrupted to finished, never back. The second
+    makes it certain, whoever comes first.
+    """
+    return _STATUSES.index(run["status"]), repr([run[c.name] for c in tables.runs.c if c.name not in _PLACE])
+
+
+def _same_origin(theirs: str | None, stored: str | None) -> str | None:
+    """A run that two databases say to have recorded is the target's own, else that of the lesser name."""
+    return None if theirs is None or stored is None else min(theirs, stored)
+
+
+def _keep_longer(connection: sa.Connection, rows: Sequence[Row]) -> None:
+    """Time series: those of more points stay."""
+    table = tables.samples
+    lengths: dict[str, int] = defaultdict(int)
+    keys = [row["attempt_id"] for row in rows]
+    for some in in_parts(keys):
+        query = sa.select(table.c.attempt_id, table.c.samples_count).where(table.c.attempt_id.in_(some))
+        lengths.update({row.attempt_id: row.samples_count for row in connection.execute(query)})
+    longer = [row for row in rows if row["samples_count"] > lengths[row["attempt_id"]]]
+    short = [row["attempt_id"] for row in longer if lengths[row["attempt_id"]]]
+    for some in in_parts(short):
+        connection.execute(table.delete().where(table.c.attempt_id.in_(some)))
+    add_new(connection, table, longer)

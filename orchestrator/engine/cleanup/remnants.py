@@ -1,0 +1,247 @@
+"""What an engine that was ended in the middle leaves of our containers, and has forgotten: cgroups, processes in
+them (`runc init`, which waits to be started), and the shims that served them.
+
+Only what is ours is found: by the name of a slot's parent cgroup, which says what run it is of and which process
+made it (`parents.own_name`), or which user's it is and that nobody has leased it; a shim by its container's
+configuration, which names such a cgroup. Processes are killed by cgroup, never by name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.metering import parent_cgroups
+from orchestrator.measure import cgroups
+from orchestrator.measure.processes import token_of_mark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_OWN = re.compile(r"orch[-_](?P<run>[0-9a-f]{8})[-_](?P<mark>\d+\.\d+\.\d+)[-_]\d+(?:\.slice)?")
+_LEASED = re.compile(r"orch[-_]u(?P<user>\d+)[-_](?P<number>\d+)(?:\.slice)?")
+_SWEEPS = 5
+"""A process that is forked while the others are killed is found by the next sweep."""
+_END_SECONDS = 2.0
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remnant:
+    """One slot's."""
+
+    name: str
+    """Of its parent cgroup, without a slash."""
+    folders: tuple[Path, ...]
+    """To be removed, in all hierarchies; empty: only shims are left."""
+    processes: frozenset[int]
+    shims: frozenset[int]
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        parts = [f"cgroup {self.name}" if self.folders else f"runtime of {self.name}"]
+        if self.processes:
+            parts.append(f"with {len(self.processes)} process{'' if len(self.processes) == 1 else 'es'}")
+        if self.shims:
+            parts.append(f"and {len(self.shims)} containerd-shim")
+        return " ".join(parts)
+
+
+def find_of_run(run_id: str, *, shims: bool = True) -> tuple[Remnant, ...]:
+    """All that is left of a run that has ended. `shims` False: these are not looked for, which takes a look at all
+    processes.
+    """
+    return _find(lambda name: _is_of_run(name, run_id), leased=False, shims=shims)
+
+
+def find_of_dead(owner_alive: Callable[[str], bool]) -> tuple[Remnant, ...]:
+    """All that is left of runs whose orch is dead, and in leased cgroups that nobody has leased."""
+    return _find(lambda name: _is_of_dead(name, owner_alive), leased=True, shims=True)
+
+
+def remove(found: Iterable[Remnant]) -> tuple[str, ...]:
+    """Kill and remove; what is left, each with its reason."""
+    return tuple(problem for one in found if (problem := _remove(one)) is not None)
+
+
+def _is_of_run(name: str, run_id: str) -> bool:
+    match = _OWN.fullmatch(name)
+    return match is not None and match["run"] == run_id[:8]
+
+
+def _is_of_dead(name: str, owner_alive: Callable[[str], bool]) -> bool:
+    match = _OWN.fullmatch(name)
+    if match is not None:
+        return not owner_alive(token_of_mark(match["mark"]))
+    match = _LEASED.fullmatch(name)
+    return match is not None and not _is_leased(int(match["user"]), int(match["number"]))
+
+
+# ---------------------------------------------------------------- finding
+
+
+def _find(wanted: Callable[[str], bool], *, leased: bool, shims: bool) -> tuple[Remnant, ...]:
+    folders: dict[str, list[Path]] = {}
+    for path in _slot_folders(parent_cgroups.CGROUP_ROOT):
+        folders.setdefault(path.name, []).append(path)
+    served = _shims() if shims else {}
+    found = []
+    for name in sorted({*folders, *served}):
+        if not wanted(name):
+            continue
+        places = tuple(sorted(folders.get(name, ())))
+        if _LEASED.fullmatch(name):
+            # the parent stays, for the next slot; what containers have left in it does not
+            places = tuple(child for place in places for child in _children(place)) if leased else ()
+        processes = frozenset(pid for place in places for pid in _processes(place))
+        if places or name in served:
+            found.append(
+                Remnant(name=name, folders=places, processes=processes, shims=frozenset(served.get(name, ())))
+            )
+    return tuple(found)
+
+
+def _slot_folders(root: Path) -> Iterator[Path]:
+    """At the top of each hierarchy, each once: `cpu` may be a link to `cpu,cpuacct`."""
+    hierarchies = {root}
+    if cgroups.detect_version(root) != 2:
+        with suppress(OSError):
+            hierarchies = {Path(os.path.realpath(entry)) for entry in os.scandir(root) if entry.is_dir()}
+    for hierarchy in hierarchies:
+        yield from (
+            path for path in _children(hierarchy) if _OWN.fullmatch(path.name) or _LEASED.fullmatch(path.name)
+        )
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # it has gone meanwhile
+        return []
+
+
+def _processes(folder: Path) -> set[int]:
+    """In this cgroup and those below it."""
+    own = (cgroups.read_text(f"{folder}/cgroup.procs") or "").split()
+    pids = {int(word) for word in own if word.isdigit() and int(word) > 0}
+    return pids.union(*(_processes(child) for child in _children(folder)))
+
+
+def _shims() -> dict[str, set[int]]:
+    """Name of a slot's parent cgroup -> shims of containers in it. Another user's cannot be looked into."""
+    found: dict[str, set[int]] = {}
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        comm = cgroups.read_text(f"{entry}/comm") or ""
+        if not comm.startswith("containerd-shim"):
+            continue
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            settings = json.loads((entry / "cwd" / "config.json").read_text(encoding="utf-8"))
+            name = re.split(r"[/:]", str(settings["linux"]["cgroupsPath"]).strip("/"))[0]
+            if _OWN.fullmatch(name) or _LEASED.fullmatch(name):
+                found.setdefault(name, set()).add(int(entry.name))
+    return found
+
+
+def _is_leased(user: int, number: int) -> bool:
+    """True also where that cannot be seen."""
+    path = parent_cgroups.lease_folder(user) / str(number)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+# ---------------------------------------------------------------- removing
+
+
+def _remove(one: Remnant) -> str | None:
+    paths = cgroups.CgroupPaths(cgroups.detect_version(parent_cgroups.CGROUP_ROOT) or 1, one.folders)
+    inner = [child for folder in one.folders for child in _tree(folder)]
+    cgroups.thaw(cgroups.CgroupPaths(paths.version, tuple(inner)))
+    for _ in range(_SWEEPS):
+        if not _kill(one.folders):
+            break
+        _await_end(one.folders)
+    if one.folders and not parent_cgroups.remove(paths):
+        left = {pid for folder in one.folders for pid in _processes(folder)}
+        return f"{one.text}: {_why(left)}"
+    for pid in one.shims & _shims().get(one.name, set()):
+        if not _kill_shim(pid, one.name):
+            return f"containerd-shim {pid} of {one.name}: it could not be ended"
+    return None
+
+
+def _tree(folder: Path) -> Iterator[Path]:
+    yield folder
+    for child in _children(folder):
+        yield from _tree(child)
+
+
+def _why(processes: set[int]) -> str:
+    if os.geteuid() != 0:
+        return "only root can remove it: sudo orch clean"
+    if not processes:
+        return "the kernel does not let it go yet"
+    return f"process {', '.join(map(str, sorted(processes)[:5]))} does not end"
+
+
+def _kill(folders: tuple[Path, ...]) -> bool:
+    """True if something was there to be killed. A descriptor stays with its process: one that was opened before
+    the process was seen in the cgroup once more is of that process, never of a stranger that got its pid.
+    """
+    opened: dict[int, int] = {}
+    try:
+        for pid in {pid for folder in folders for pid in _processes(folder)}:
+            with suppress(OSError):
+                opened[pid] = os.pidfd_open(pid)
+        inside = {pid for folder in folders for pid in _processes(folder)}
+        for pid in opened.keys() & inside:
+            with suppress(OSError):
+                signal.pidfd_send_signal(opened[pid], signal.SIGKILL)
+        return bool(inside)
+    finally:
+        for descriptor in opened.values():
+            os.close(descriptor)
+
+
+def _kill_shim(pid: int, name: str) -> bool:
+    """The same for a shim: it is looked at once more when its descriptor is open."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return True
+    try:
+        if pid in _shims().get(name, set()):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _await_end(folders: tuple[Path, ...]) -> None:
+    deadline = time.monotonic() + _END_SECONDS
+    while any(_processes(folder) for folder in folders) and time.monotonic() < deadline:
+        time.sleep(0.02)

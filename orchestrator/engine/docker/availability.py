@@ -1,0 +1,257 @@
+"""Whether the engine is there: waits for one that went away, and notes what others do to a run's containers.
+
+An engine that is restarted ends every container (unless it was told to let them live), and answers nothing for
+seconds. That says nothing about tests that have not begun, so nothing is tried until it is back. One thread
+follows the engine's events: their end is the first sign of the engine's, and they tell what others did
+(`docker pause`) that leaves no trace afterwards. docs/design/engine-away.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from orchestrator.engine.docker.connect_errors import AWAY_SECONDS, AWAY_VARIABLE
+from orchestrator.errors import EngineError, EngineTimeoutError, EngineUnavailableError, StoppedWaitingError
+from orchestrator.stop_flag import StopLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from orchestrator.engine.base import ContainerEngine, EventStream
+    from orchestrator.stop_flag import StopFlag
+
+T = TypeVar("T")
+PING_SECONDS = 5.0
+PAUSE_SECONDS = 0.2
+SETTLE_SECONDS = 0.3
+"""For an event to be told of what was done just now: it is told after it is done."""
+SHORT_SECONDS = 1.0
+SHORT_STREAMS = 3
+"""An engine that ends the stream of events so often at once has none to tell."""
+_BACKEND_WORDS = ("transport is closing", "error while dialing", "containerd.sock", "context canceled")
+"""In answers of a dockerd whose containerd is gone, or which is ending."""
+DISTURBANCES = {
+    "restart": "restarted externally (docker restart)",
+    "stop": "stopped externally (docker stop)",
+    "pause": "paused externally (docker pause)",
+    "unpause": "paused externally (docker pause)",
+    "update": "given other limits externally (docker update)",
+    "exec_create": "entered externally (docker exec)",
+    "exec_start": "entered externally (docker exec)",
+    "kill": "killed externally (docker kill)",
+}
+"""What others do to a container, the gravest first."""
+OWN = frozenset({"kill", "exec_create", "exec_start"})
+"""What orch does too, to a test that must end."""
+ENGINE_DOES = frozenset({"kill", "stop"})
+"""What the engine does too, when it is ended."""
+
+
+class Presence:
+    """Of one engine during one run. Any thread may call any method."""
+
+    def __init__(
+        self,
+        engine: ContainerEngine,
+        stop: StopFlag,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+        patience_seconds: float = AWAY_SECONDS,
+    ) -> None:
+        """`tell` gets a line when the engine goes and one when it is back. After `patience_seconds` without it the
+        run is stopped.
+        """
+        self._engine = engine
+        self._stop = stop
+        self._tell = tell
+        self._patience = patience_seconds
+        self._lock = threading.Lock()
+        self._away_since: float | None = None
+        self._was_away = False
+        self._lives = 0
+        self._disturbed: dict[str, dict[str, None]] = {}
+        self._limits_lock = threading.Lock()
+        self._limited: dict[str, int] = {}
+        """Container -> events of new limits that are still to come, and are orch's own."""
+        self._stream: EventStream | None = None
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._follows = False
+        """The end of the engine would be seen."""
+
+    # ------------------------------------------------------------ gone and back
+
+    @property
+    def life(self) -> int:
+        """A number that is another one once the engine has ended."""
+        return self._lives
+
+    @property
+    def was_away(self) -> bool:
+        """It has ended or been silent since this was made."""
+        return self._lives > 0 or self._was_away
+
+    def through(self, act: Callable[[], T], *, ask: bool = False) -> T:
+        """Do it; if the engine goes away meanwhile, wait for it and do it again. `act` must clean up behind a
+        failure. `ask`: not without having asked whether the engine is there, which one that is ending denies.
+        Raises what `act` raised for other reasons, and EngineUnavailableError where the engine stays away.
+        """
+        began = time.monotonic()
+        while True:
+            if ask and self._away_since is None and not self._answers():
+                self._note_away()
+            self.wait()
+            life = self.life
+            try:
+                return act()
+            except EngineError as error:
+                if not self.lost(error, life) or time.monotonic() - began > self._patience:
+                    raise
+            time.sleep(PAUSE_SECONDS)
+
+    def lost(self, error: EngineError | None, life: int) -> bool:
+        """Whether the engine went away since its `life`, or is just going: then a failure is its, and `wait` waits
+        for it. `error`: what a call raised.
+        """
+        if not self._answers():
+            self._note_away()
+            return True
+        return life != self.life or (error is not None and _is_of_absence(error))
+
+    def wait(self, at_most: float | None = None) -> None:
+        """Return once the engine is there, at once where it is not known to be away. EngineUnavailableError: it
+        has not come back in time. StoppedWaitingError: the run is being stopped.
+        """
+        with self._lock:
+            since = self._away_since
+            if since is None:
+                return
+            patience = self._patience if at_most is None else min(at_most, self._patience)
+            began = time.monotonic()
+            while not self._answers():
+                now = time.monotonic()
+                if at_most is not None and now - began >= at_most:
+                    raise EngineUnavailableError(f"the engine is away since {_clock(now - since)}")
+                if now - since >= patience:
+                    self._give_up(now - since)
+                if self._stop.wait(PAUSE_SECONDS, above=StopLevel.DRAIN) >= StopLevel.TERMINATE:
+                    raise StoppedWaitingError("stopped while it waited for the engine")
+            self._away_since = None
+            if not self._follows:
+                self._lives += 1  # nobody has seen whether it was ended or only silent
+        seconds = time.monotonic() - since
+        self._tell(f"the engine is back after {seconds:.1f} s: what ran meanwhile is run once more")
+
+    def _give_up(self, seconds: float) -> None:
+        reason = f"the engine has not come back within {self._patience:g} s"
+        self._stop.set(StopLevel.TERMINATE, reason)
+        raise EngineUnavailableError(
+            f"{reason} (away since {_clock(seconds)})",
+            remedy=f"orch doctor tells whether it answers; {AWAY_VARIABLE} is how long orch waits",
+        )
+
+    def _note_away(self) -> None:
+        with self._lock:
+            if self._away_since is not None or self._answers():  # it may have come back since it was asked
+                return
+            self._away_since = time.monotonic()
+            self._was_away = True
+        self._tell(
+            f"the engine at {self._engine.info.address} does not answer since {_clock(0)}: tests wait for it,"
+            f" at most {self._patience:g} s ({AWAY_VARIABLE})"
+        )
+
+    def _answers(self) -> bool:
+        try:
+            self._engine.ping(PING_SECONDS)
+        except EngineError:
+            return False
+        return True
+
+    # ------------------------------------------------------------ what others do
+
+    def follow(self, labels: Mapping[str, str]) -> None:
+        """Follow the events of the containers with these labels, until `close`."""
+        self._follows = True
+        self._thread = threading.Thread(target=self._follow, args=(labels,), name="orch-events", daemon=True)
+        self._thread.start()
+
+    def disturbance(self, container: str, *, ending: bool = False, settle: bool = False) -> str | None:
+        """The gravest of `DISTURBANCES` that befell a container; None: nothing is known. `ending`: orch itself was
+        about to end its test. `settle`: give an event the time to arrive.
+        """
+        if settle and self._follows:
+            self._closed.wait(SETTLE_SECONDS)
+        seen = self._disturbed.get(container, {})
+        return next((kind for kind in DISTURBANCES if kind in seen and not (ending and kind in OWN)), None)
+
+    def limit_memory(self, container: str, memory_bytes: int) -> None:
+        """Give a container another limit, which is no disturbance. EngineError."""
+        with self._limits_lock:
+            self._limited[container] = self._limited.get(container, 0) + 1
+        try:
+            self._engine.limit_memory(container, memory_bytes)
+        except EngineError:
+            self._is_own(container)
+            raise
+
+    def _is_own(self, container: str) -> bool:
+        """Whether an event of new limits is of orch's own doing; it is expected no more then."""
+        with self._limits_lock:
+            left = self._limited.get(container, 0)
+            self._limited[container] = max(0, left - 1)
+        return left > 0
+
+    def close(self) -> None:
+        """End the following."""
+        self._closed.set()
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+        if self._thread is not None:
+            self._thread.join(PING_SECONDS)
+
+    def _follow(self, labels: Mapping[str, str]) -> None:
+        short = 0
+        since = time.time()
+        while not self._closed.is_set() and short < SHORT_STREAMS:
+            began = time.monotonic()
+            with suppress(EngineError):
+                self._stream = self._engine.events(labels, tuple(DISTURBANCES), since)
+                since = self._read_events(self._stream, since)
+                if self._closed.is_set():
+                    return
+                self._lives += 1
+                short = short + 1 if time.monotonic() - began < SHORT_SECONDS else 0
+            self._closed.wait(PAUSE_SECONDS)
+        self._follows = False
+
+    def _read_events(self, stream: EventStream, since: float) -> float:
+        """Until the stream's end; the time of its last event."""
+        with suppress(EngineError):
+            while (event := stream.next()) is not None:
+                actor = event.get("Actor")
+                container = str(actor.get("ID") if isinstance(actor, dict) else event.get("id") or "")
+                kind = str(event.get("Action") or event.get("status") or "").partition(":")[0]
+                if kind in DISTURBANCES and not (kind == "update" and self._is_own(container)):
+                    self._disturbed.setdefault(container, {})[kind] = None
+                moment = event.get("timeNano")
+                if isinstance(moment, int):
+                    since = max(since, moment / 1e9)
+        stream.close()
+        return since
+
+
+def _is_of_absence(error: EngineError) -> bool:
+    if isinstance(error, EngineUnavailableError | EngineTimeoutError):
+        return True
+    text = error.message.lower()
+    return any(word in text for word in _BACKEND_WORDS)
+
+
+def _clock(seconds_ago: float) -> str:
+    return datetime.fromtimestamp(time.time() - seconds_ago).astimezone().strftime("%H:%M:%S")

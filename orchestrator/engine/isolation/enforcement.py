@@ -1,0 +1,64 @@
+"""Whether the engine enforces the limits that a profile promises. One that ignores them would run every test
+unlimited and report it as if it were not: refused, or each result says so.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import EngineError
+from orchestrator.measure.cgroups import read_text
+
+if TYPE_CHECKING:
+    from orchestrator.model.runs import EngineInfo
+
+_CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
+"""Limit -> the cgroup controller that enforces it."""
+
+
+def unenforced(info: EngineInfo, root: Path = Path("/sys/fs/cgroup")) -> tuple[str, ...]:
+    """Which of memory, cpus and pids the engine silently ignores.
+
+    Without root there are none on cgroup v1: it has no delegation. On v2 a rootless engine can use what systemd
+    has delegated to the user, and there the kernel is asked, because Podman's answer says `CpuCfsQuota: false`
+    of CPU limits that it does set (5.4.2).
+    """
+    if info.rootless and info.cgroup_version == 1:
+        return tuple(_CONTROLLERS)
+    if info.rootless and info.local and info.cgroup_driver == "systemd":
+        user = os.geteuid()
+        delegated = read_text(f"{root}/user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers")
+        if delegated is not None:
+            return tuple(name for name, controller in _CONTROLLERS.items() if controller not in delegated.split())
+    there = {"memory": info.memory_limit, "cpus": info.cpu_limit, "pids": info.pids_limit}
+    return tuple(name for name, is_there in there.items() if not is_there)
+
+
+def remedy(info: EngineInfo) -> str:
+    """What makes the limits hold."""
+    if info.rootless and info.cgroup_version == 1:
+        return (
+            "a rootless engine has no limits on cgroup v1: boot with cgroup v2, or use an engine that runs as root"
+        )
+    if info.rootless:
+        return (
+            "delegate these controllers to your user: `[Service] Delegate=cpu cpuset io memory pids` in"
+            " /etc/systemd/system/user@.service.d/delegate.conf, and log in again"
+        )
+    return "enable these controllers in the kernel of the engine's host"
+
+
+def require_enforced(info: EngineInfo, *, allow: bool) -> str | None:
+    """None where all limits hold. With `allow` the notice that belongs to each result; else EngineError."""
+    ignored = unenforced(info)
+    if not ignored:
+        return None
+    names = ", ".join(ignored)
+    if allow:
+        return f"not enforced by this engine: {names}"
+    raise EngineError(
+        f"{info.name} at {info.address} does not enforce {names}: tests would run without these limits",
+        remedy=f"{remedy(info)}; or accept it with --allow-unenforced, and every result is marked",
+    )

@@ -1,0 +1,211 @@
+"""A profile's container settings. Pure: the one place that says how a container is closed.
+
+What each item is for, and what proves it: docs/design/hardening.md.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.agent.artifacts import archive_cap_bytes
+from orchestrator.engine.base import ContainerSpec, Mount
+from orchestrator.engine.images.agent_shell import ORDINARY_SHELL, SHELL, USER_NAME
+from orchestrator.engine.isolation.effective_limits import LIMIT_FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from orchestrator.model.profiles import Profile
+    from orchestrator.model.tests import Assignment, Command
+
+USER = "1001:1001"
+PROJECT_DIR = "/work"
+"""Where a test sees its project; also its working directory."""
+OUTPUT_DIR = "/output"
+WRITABLE = ("/tmp", OUTPUT_DIR, "/dev/shm", "/dev/mqueue")  # noqa: S108 - inside the container
+"""Folders where a test may write; there are no others."""
+STREAMS_DIR = "/run/orch"
+HOSTNAME = "orch"
+BASE_ENV: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/tmp",  # noqa: S108 - inside the container, a tmpfs of its own
+    "TMPDIR": "/tmp",  # noqa: S108 - as above
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "USER": USER_NAME,
+    "LOGNAME": USER_NAME,
+    "ORCH_OUTPUT_DIR": OUTPUT_DIR,
+}
+START = f'command exec 3>/proc/self/oom_score_adj; exec {SHELL} -c "$0" orch-agent "$1"'
+"""Goes before the agent, in the image's ordinary shell: the agent's own cannot open that file, but can write to
+what was opened before.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is the same for all containers of a run."""
+
+    project_root: Path
+    state_dir: Path | None
+    """Hidden from tests where it lies inside the project."""
+    seccomp: str
+    """The profile's JSON text."""
+    counters: tuple[str, ...]
+    """Kernel files that the agent reads, as seen inside."""
+    next_counters: tuple[str, ...] = ()
+    """Those that it reads after each test of a reused slot, where the others are read from outside."""
+
+
+def agent_text() -> str:
+    """The agent's program."""
+    return files("orchestrator.engine.agent").joinpath("agent.sh").read_text(encoding="utf-8")
+
+
+def container_spec(
+    profile: Profile,
+    around: Surroundings,
+    *,
+    name: str,
+    image_id: str,
+    labels: Mapping[str, str],
+    streams_dir: Path | None,
+    cgroup_parent: str | None,
+    volumes: frozenset[str] = frozenset(),
+) -> ContainerSpec:
+    """Settings of one slot. `streams_dir`: the folder of its FIFOs, None: the engine's attach call."""
+    place = "-" if streams_dir is None else STREAMS_DIR
+    mounts = [Mount(source=str(around.project_root), target=PROJECT_DIR)]
+    if streams_dir is not None:
+        # read-only: writing to a FIFO needs no writable mount, making a file there would
+        mounts.append(Mount(source=str(streams_dir), target=STREAMS_DIR))
+    limits = profile.limits
+    return ContainerSpec(
+        name=name,
+        image_id=image_id,
+        volumes=volumes,
+        entrypoint=(ORDINARY_SHELL,),
+        argv=("-c", START, agent_text(), place),
+        env={
+            **BASE_ENV,
+            "ORCH_COUNTERS": " ".join(around.counters),
+            "ORCH_NEXT_COUNTERS": " ".join(around.next_counters),
+            "ORCH_LIMITS": " ".join(LIMIT_FILES),
+            "ORCH_OUTPUT_CAP": str(archive_cap_bytes(limits.outputs_bytes)),
+        },
+        labels=labels,
+        user=USER,
+        working_dir="/",
+        hostname=HOSTNAME,
+        network=profile.network.value,
+        mounts=tuple(mounts),
+        tmpfs=_tmpfs(profile, around),
+        cpus=limits.cpus,
+        memory_bytes=limits.memory_bytes,
+        pids=limits.pids,
+        nofile=limits.nofile,
+        shm_bytes=limits.shm_bytes,
+        capabilities=profile.capabilities,
+        seccomp=around.seccomp,
+        cgroup_parent=cgroup_parent,
+        stdin_open=streams_dir is None,
+    )
+
+
+def _tmpfs(profile: Profile, around: Surroundings) -> dict[str, str]:
+    limits = profile.limits
+    # owned by the user: where the image has a folder of that name, runc gives the mount that folder's mode
+    owner = "uid={},gid={}".format(*USER.split(":"))
+    common = f"rw,nosuid,nodev,nr_inodes={limits.tmpfs_inodes},mode=1777,{owner}"
+    places = {
+        # exec: compiled tests and JIT caches run from there; the engine's default is noexec
+        "/tmp": f"{common},exec,size={limits.tmpfs_bytes}",  # noqa: S108 - inside the container
+        OUTPUT_DIR: f"{common},noexec,size={limits.outputs_bytes}",
+    }
+    hidden = _inside(around.state_dir, around.project_root)
+    if hidden is not None:
+        places[f"{PROJECT_DIR}/{hidden}"] = "ro,nosuid,nodev,noexec,size=4k,mode=555"
+    return places
+
+
+def _inside(folder: Path | None, root: Path) -> str | None:
+    if folder is None or not folder.is_relative_to(root) or folder == root:
+        return None
+    return folder.relative_to(root).as_posix()
+
+
+def test_env(assignment: Assignment) -> dict[str, str]:
+    """What a test is told of its run: orch's names, and Bazel's for the same."""
+    return {**common_env(assignment), **own_env(assignment), **assignment.test.command.env}
+
+
+def own_env(assignment: Assignment) -> dict[str, str]:
+    """What is each test's own."""
+    return {
+        "ORCH_TEST_ID": str(assignment.test.id).encode(errors="replace").decode(),
+        "ORCH_ATTEMPT": str(assignment.attempt),
+    }
+
+
+def common_env(assignment: Assignment) -> dict[str, str]:
+    """What all tests of a run under one profile are told."""
+    limits = assignment.profile.limits
+    return {
+        "ORCH": "1",
+        "ORCH_RUN_ID": assignment.run_id,
+        "ORCH_PROFILE": assignment.profile.name,
+        "ORCH_MEMORY_LIMIT": str(limits.memory_bytes),
+        "ORCH_CPU_LIMIT": f"{limits.cpus:g}",
+        "TEST_TMPDIR": "/tmp",  # noqa: S108 - inside the container
+        "TEST_TIMEOUT": f"{limits.timeout_seconds:g}",
+        "TEST_SHARD_INDEX": "0",
+        "TEST_TOTAL_SHARDS": "1",
+        "TEST_UNDECLARED_OUTPUTS_DIR": OUTPUT_DIR,
+        "XML_OUTPUT_FILE": f"{OUTPUT_DIR}/junit.xml",
+    }
+
+
+def without_agent(spec: ContainerSpec, assignment: Assignment) -> ContainerSpec:
+    """The same container with the test in place of the agent, for an image without a shell."""
+    argv = argv_inside(assignment.test.command)
+    return replace(
+        spec,
+        entrypoint=(argv[0],),
+        argv=tuple(argv[1:]),
+        env={**BASE_ENV, **test_env(assignment)},
+        working_dir=work_folder(assignment.test.command),
+        mounts=tuple(mount for mount in spec.mounts if mount.target != STREAMS_DIR),
+        stdin_open=False,
+    )
+
+
+def work_folder(command: Command) -> str:
+    """A test's working directory inside the container."""
+    return PROJECT_DIR if command.working_dir in ("", ".") else f"{PROJECT_DIR}/{command.working_dir}"
+
+
+def argv_inside(command: Command) -> list[str]:
+    """A test's words as they are inside the container."""
+    return [word.replace("{output_dir}", OUTPUT_DIR) for word in command.argv]
+
+
+def environment(assignment: Assignment) -> str:
+    """A line for the agent: what tests after this one have in common with it as long as it stays the same."""
+    return _exporting("environment", {**common_env(assignment), **assignment.test.command.env})
+
+
+def order(assignment: Assignment, *, first: bool, keep: bool) -> str:
+    """The lines for the agent to run one test, after those of `environment`; see agent.sh."""
+    command = assignment.test.command
+    own = {name: text for name, text in own_env(assignment).items() if name not in command.env}
+    words = ["first" if first else "next", "keep" if keep else "last", work_folder(command), *argv_inside(command)]
+    return f"{_exporting('own', own)}orch_test {shlex.join(words)}\n"
+
+
+def _exporting(function: str, env: Mapping[str, str]) -> str:
+    words = " ".join(f"{name}={shlex.quote(text)}" for name, text in env.items())
+    return f"{function}() {{ export {words}; }}\n" if words else f"{function}() {{ :; }}\n"

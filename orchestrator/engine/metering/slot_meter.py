@@ -1,0 +1,252 @@
+"""Measures one slot: the parent cgroup that outlives its container, the samples, the agent's counters.
+
+Joins what `measure` parses; a figure's best source wins there.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.isolation.kernel_view import observe
+from orchestrator.engine.metering.cgroup_signals import signal_all
+from orchestrator.engine.metering.parent_cgroups import can_own_cgroups, parent_of_slot
+from orchestrator.engine.metering.stats_feed import StatsFeed
+from orchestrator.measure import cgroups, processes, usage
+from orchestrator.measure.cgroup_reader import SeriesReader
+from orchestrator.measure.cpu_wait import Waits
+from orchestrator.measure.own_memory import cache_of
+from orchestrator.measure.peak_reset import FreshPeak
+from orchestrator.measure.reused_slot import TurnReader
+from orchestrator.model.usage import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.engine.agent.output_reader import SlotRun
+    from orchestrator.engine.base import ContainerEngine
+    from orchestrator.engine.isolation.kernel_view import KernelView
+    from orchestrator.measure.reused_slot import Look
+    from orchestrator.measure.sampler import Sampler
+    from orchestrator.model.runs import EngineInfo
+    from orchestrator.model.usage import Sample, Usage
+
+__all__ = ["Meter", "can_own_cgroups"]
+
+
+class Meter:
+    """One slot's figures. Made before its container, closed after its removal."""
+
+    def __init__(self, engine: ContainerEngine, sampler: Sampler, run_id: str, number: int) -> None:
+        info = engine.info
+        self._info = info
+        self._engine = engine
+        self._feed: StatsFeed | None = None
+        self._version = info.cgroup_version or 1
+        self._sampler = sampler
+        self._slot_parent = parent_of_slot(info, run_id, number)
+        self._leased = self._slot_parent is not None and self._slot_parent.lease is not None
+        self._paths: cgroups.CgroupPaths | None = None
+        self._own: cgroups.CgroupPaths | None = None
+        self._start: cgroups.Counters | None = None
+        self._last: cgroups.Counters | None = None
+        self._key: str | None = None
+        self._fresh: FreshPeak | None = None
+        self._own_fresh: FreshPeak | None = None
+        self._turns: TurnReader | None = None
+        self._waits: Waits | None = None
+        if self._leased:  # what earlier tests left in it, should this one start with its container
+            self._start = self._read_parent()
+
+    @property
+    def parent(self) -> str | None:
+        """What the engine is told as the container's cgroup parent."""
+        return None if self._slot_parent is None else self._slot_parent.name
+
+    def _read_parent(self) -> cgroups.Counters | None:
+        if self._paths is None and self._slot_parent is not None:
+            self._paths = self._slot_parent.locate()
+        return None if self._paths is None else cgroups.read(self._paths)
+
+    def begin(self, container_id: str, key: str, *, running: bool = False) -> None:
+        """A test starts: from here on everything that is counted is its own. `key` names its samples.
+        `running`: it has started with its container, whose start-up is counted with it then.
+        """
+        self._last = None
+        if self._info.local:
+            self._begin_cgroups(container_id, running=running)
+        seen = self._own or self._paths
+        own = self._own
+        self._key = key
+        if seen is None:
+            self._feed = StatsFeed(self._engine, container_id)
+            self._sampler.add(key, self._feed)
+        else:
+            count = None if own is None else lambda: processes.count(cgroups.process_ids(own))
+            self._sampler.add(key, SeriesReader(seen), count)
+
+    def _begin_cgroups(self, container_id: str, *, running: bool) -> None:
+        now = self._read_parent()
+        for fresh in (self._fresh, self._own_fresh):
+            if fresh is not None:
+                fresh.close()
+        if not running:
+            self._start = now
+            if self._paths is not None and not self._leased:
+                self._fresh = FreshPeak.start(self._paths)
+        self._own = self._own or self._locate_own(container_id)
+        if self._own is not None and not running:
+            self._own_fresh = FreshPeak.start(self._own)
+
+    def _locate_own(self, container_id: str) -> cgroups.CgroupPaths | None:
+        """The container's own cgroup, by the engines' ways to name it."""
+        for name in own_names(self._info, self.parent, container_id):
+            found = cgroups.locate(name, self._version)
+            if found is not None:
+                return found
+        return None
+
+    def view(self, container_id: str) -> KernelView | None:
+        """What the kernel says of its first process, which waits; None: it cannot be seen from here."""
+        self._own = self._locate_own(container_id) if self._info.local else None
+        for pid in () if self._own is None else cgroups.process_ids(self._own):
+            found = observe(pid)
+            if found is not None and found.is_first:
+                return found
+        return None
+
+    def begin_turns(self) -> bool:
+        """The container is to take more tests, measured by `look_between`. False: that cannot be done here."""
+        if self._own is not None and self._own_fresh is not None:
+            self._turns = TurnReader.start(self._own)
+        return self._turns is not None
+
+    def look_between(self) -> Look | None:
+        """One test has ended and the next has not begun: what was counted, which begins anew with this."""
+        return None if self._turns is None else self._turns.look()
+
+    def watch(self, key: str, started: float) -> None:
+        """A test that began at `started` (monotonic) lasts long enough to be sampled. `key` names its samples."""
+        own = self._own
+        if own is not None:
+            self._key = key
+            self._sampler.add(
+                key, SeriesReader(own), lambda: processes.count(cgroups.process_ids(own)), since=started
+            )
+
+    def begin_waits(self, cpus: float) -> None:
+        """From now on it is known how long the running test waits for CPUs, of which it may use so many at
+        once. It is to be asked before the next test begins.
+        """
+        if self._own is not None:
+            usable = min(cpus, self._info.cpus or cpus)
+            self._waits = Waits(self._own, self._paths, cpus=usable)
+
+    def waited_seconds(self) -> float:
+        """How long the running test could not run because others had the CPUs, as far as that is known."""
+        return 0.0 if self._waits is None else self._waits.seconds()
+
+    def take_waits(self) -> Waits | None:
+        """Of the test that has ended; None: it was too short to be asked, or cannot be seen from here."""
+        waits, self._waits = self._waits, None
+        return waits
+
+    def stands_bytes(self) -> int | None:
+        """What is charged now and cannot be taken back; None: that cannot be read here."""
+        if self._own is None:
+            return None
+        now = cgroups.read(self._own, series=True)
+        cache = cache_of(now)
+        return None if now.memory_bytes is None or cache is None else max(0, now.memory_bytes - cache)
+
+    def memory_limit_bytes(self) -> int | None:
+        """What the kernel holds the container to; None: that cannot be read here."""
+        return None if self._own is None else cgroups.memory_limit(self._own)
+
+    def signal(self, name: str) -> bool:
+        """Send TERM or KILL to the test's processes; False where they cannot be seen from here."""
+        return self._own is not None and signal_all(self._own, name)
+
+    def look(self) -> None:
+        """Read the container's own cgroup before a kill takes it away: throttling and v1's OOM kills are only
+        there. Where it cannot be read, the engine is asked.
+        """
+        if self._own is not None:
+            self._last = cgroups.read(self._own)
+        elif self._feed is not None:
+            self._feed.one_shot()
+
+    def unfreeze(self) -> bool:
+        """Let the container run again if somebody has frozen its cgroup; True if it was so."""
+        for paths in (self._own, self._paths):
+            if paths is not None and cgroups.is_frozen(paths):
+                cgroups.thaw(paths)
+                return True
+        return False
+
+    def samples(self) -> tuple[Sample, ...]:
+        """The series of the test that has ended."""
+        key, self._key = self._key, None
+        return () if key is None else self._sampler.take(key)
+
+    def usage(self, run: SlotRun | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
+        """What the test used; `reason`: why there may be nothing to see."""
+        kernel = self._read_parent()
+        if kernel is not None and self._fresh is not None:
+            kernel = replace(kernel, memory_peak_bytes=self._fresh.read())
+        begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
+        end = cgroups.parse_agent(run.end_counters) if run and run.end_counters else None
+        if reason is None and (run is None or run.record is None):
+            reason = "the container ended without the agent's record"
+        only_parent = self._last is None and end is None
+        if self._leased and kernel is not None and not only_parent:
+            # its peaks may be another test's, or hold page cache that another test has left to it
+            kernel = replace(kernel, memory_peak_bytes=None, swap_peak_bytes=None, pids_peak=None)
+        found = usage.combine(
+            kernel=kernel,
+            kernel_start=self._start,
+            peaks_reset=(self._fresh is not None, self._own_fresh is not None and self._own_fresh.shared),
+            archived=bool(run and (run.outputs or run.outputs_notes)),
+            container=self._last,
+            agent_start=begin,
+            agent_end=end,
+            stats=None if self._feed is None else self._feed.newest,
+            samples_source=Source.KERNEL if self._feed is None else Source.STATS,
+            samples=samples,
+            reason=reason,
+        )
+        if self._leased and only_parent and found.memory_peak_bytes is not None:
+            found = replace(found, memory_peak_is_upper_bound=True)
+        return found
+
+    def close(self) -> None:
+        """Remove the cgroup or give it back; the container must be gone."""
+        self.samples()
+        for fresh in (self._fresh, self._own_fresh, self._turns):
+            if fresh is not None:
+                fresh.close()
+        if self._slot_parent is not None:
+            self._slot_parent.close()
+            self._slot_parent = None
+
+
+def own_names(info: EngineInfo, parent: str | None, container_id: str) -> Iterator[str]:
+    """Where a container's own cgroup may be, by engine and driver."""
+    if info.name == "podman":
+        scope = f"libpod-{container_id}.scope"
+        user = os.geteuid()
+        slices = [f"/user.slice/user-{user}.slice/user@{user}.service/user.slice"] if info.rootless else []
+        for above in (*slices, "/machine.slice"):
+            yield f"{above}/{scope}/container"  # crun's, where the processes are
+            yield f"{above}/{scope}"
+        yield f"/libpod_parent/libpod-{container_id}"
+        return
+    scope = f"docker-{container_id}.scope"
+    if info.rootless:
+        user = os.geteuid()
+        yield f"/user.slice/user-{user}.slice/user@{user}.service/user.slice/{scope}"
+    if info.cgroup_driver == "systemd":
+        yield f"/{(parent or 'system.slice').strip('/')}/{scope}"
+    else:
+        yield f"{parent or '/docker'}/{container_id}"

@@ -1,0 +1,89 @@
+"""The memory that a test itself needed, beyond what stood charged to its container before it began.
+
+The kernel's peak is of everything that is charged: what stood before (the agent, a preloaded interpreter), the
+page cache of files that somebody read, and the test's anonymous, shared and kernel memory. Only the last is need.
+No kernel keeps a peak of it alone, so it lies between two bounds: the whole rise of the peak, and that rise less
+the page cache that was charged meanwhile. Most tests read files that are cached already, so that both are the
+same. docs/design/own-memory.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.measure.counters import Counters
+    from orchestrator.model.usage import Sample
+
+TOLERANCE_BYTES = 1 << 20
+TOLERANCE_SHARE = 0.05
+"""Bounds that are no further apart than this, or than that share of the higher one, are one figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnMemory:
+    """What one test needed."""
+
+    memory_bytes: int
+    at_most: bool = False
+    """It is an upper bound: the peak may be of something that ran before."""
+    at_least: bool = False
+    """It is a lower bound: page cache was charged meanwhile, and may have been part of the peak or not."""
+    cache_bytes: int | None = None
+    """Page cache that was charged while it ran; None: not known."""
+
+
+def cache_of(counters: Counters | Sample) -> int | None:
+    """Page cache of files, which the kernel can take back: tmpfs and shared memory are not in it."""
+    if counters.file_bytes is None or counters.shmem_bytes is None:
+        return None
+    return max(0, counters.file_bytes - counters.shmem_bytes)
+
+
+def held_of(counters: Counters | Sample) -> int | None:
+    """Anonymous and shared memory: at most the kernel's own is missing of what cannot be taken back."""
+    if counters.anon_bytes is None or counters.shmem_bytes is None:
+        return None
+    return counters.anon_bytes + counters.shmem_bytes
+
+
+def own_memory(
+    *,
+    stood: int | None,
+    peak: int,
+    peak_at_least: int | None = None,
+    before: Counters | Sample,
+    after: Counters | Sample,
+    samples: Iterable[Sample] = (),
+) -> OwnMemory:
+    """What a test needed of `peak`, the most that was charged at once while it ran. `stood`: what was charged when
+    it began; None: not known. `peak_at_least`: where `peak` may be that of something before it, what is known to
+    be its own. `before` and `after`: readings of the kinds of memory at its start and end.
+    """
+    base = stood or 0
+    highest = max(0, peak - base)
+    surely = max(0, (peak if peak_at_least is None else peak_at_least) - base)
+    cached, seen = _seen(samples)
+    first, last = cache_of(before), cache_of(after)
+    cache = None if first is None or last is None else max(0, max(last, cached) - first)
+    held = held_of(before)
+    lowest = max(0, surely - (surely if cache is None else cache), 0 if held is None else seen - held)
+    lowest = min(lowest, highest)
+    close = max(TOLERANCE_BYTES, TOLERANCE_SHARE * highest)
+    apart = highest - lowest > close
+    if stood is None or highest - surely > close or (apart and cache is None):
+        return OwnMemory(memory_bytes=highest, at_most=True, cache_bytes=cache)
+    return OwnMemory(memory_bytes=lowest, at_least=apart, cache_bytes=cache)
+
+
+def _seen(samples: Iterable[Sample]) -> tuple[int, int]:
+    """The most page cache, and the most anonymous and shared memory, of samples of a test that lived."""
+    cached = held = 0
+    for sample in samples:
+        if sample.anon_bytes:
+            cached = max(cached, cache_of(sample) or 0)
+            held = max(held, held_of(sample) or 0)
+    return cached, held

@@ -1,0 +1,334 @@
+"""The figures of tests that share a container one after another: what its own cgroup counted between two looks.
+
+The agent reads CPU time and memory when nothing of a test lives any more. The looks are from outside, from
+descriptors that stay open (1.3 µs a file where opening it costs 10), right after that; each sets the memory peak
+back. By then the next test may have begun, and mostly has: `Turn` says what that means for a peak. Between the
+agent's two readings lies the agent's own work too, which a test that does nothing shows, and which is subtracted
+like other overheads (`calibration`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_kinds, parse_v1, parse_v2
+from orchestrator.measure.own_memory import cache_of, own_memory
+from orchestrator.measure.parts import keep_within
+from orchestrator.measure.peak_reset import FreshPeak
+from orchestrator.model.usage import Source, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from orchestrator.measure.cgroups import CgroupPaths
+    from orchestrator.model.usage import Sample
+
+    _Keep = Callable[[str, float | None], None]
+
+AGENT_FILES_V1 = (
+    "/sys/fs/cgroup/cpuacct/cpuacct.usage",
+    "/sys/fs/cgroup/memory/memory.max_usage_in_bytes",
+    "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+)
+AGENT_FILES_V2 = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/memory.current")
+"""All that the agent itself reads after each test. v2's memory.peak would show it the container's whole life."""
+_FILES = {
+    1: (
+        "cpuacct.usage_user",
+        "cpuacct.usage_sys",
+        "cpu.stat",
+        "memory.oom_control",
+        "pids.peak",
+        "pids.events",
+        "blkio.throttle.io_service_bytes_recursive",
+        "memory.stat",
+    ),
+    2: ("cpu.stat", "memory.current", "memory.events", "pids.peak", "pids.events", "io.stat", "memory.stat"),
+}
+_LINES_V1 = ("cpu.stat", "memory.oom_control", "pids.events", "blkio.throttle.io_service_bytes_recursive")
+_READ_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was counted when one test had ended, from outside."""
+
+    counters: Counters
+    peak_bytes: int | None
+    """Memory peak since the look before."""
+    peak_is_shared: bool = False
+    """The agent reads that peak too (cgroup v1). Else what it reads is the peak of the container's whole life."""
+    at: float = field(default_factory=monotonic)
+    """When the peak had been set back: seconds of the monotonic clock."""
+
+
+class TurnReader:
+    """Of one container. None of its methods raises once the container is gone."""
+
+    def __init__(self, paths: CgroupPaths, peak: FreshPeak) -> None:
+        """`peak` is closed with it."""
+        self._version = paths.version
+        self._peak = peak
+        self._parsed: tuple[tuple[str | None, ...], Counters] | None = None
+        self._descriptors: dict[str, int] = {}
+        known = dict(paths.files)
+        for name in _FILES[paths.version]:
+            if name in known:
+                with suppress(OSError):
+                    self._descriptors[name] = os.open(known[name], os.O_RDONLY | os.O_CLOEXEC)
+
+    @classmethod
+    def start(cls, paths: CgroupPaths) -> TurnReader | None:
+        """None: this user or this kernel cannot set a peak back."""
+        peak = FreshPeak.start(paths)
+        return None if peak is None else cls(paths, peak)
+
+    def look(self) -> Look:
+        """Read all, then set the peak back."""
+        files = {name: self._read(descriptor) for name, descriptor in self._descriptors.items()}
+        counters = parse_v2(files) if self._version == 2 else self._parse_v1(files)
+        peak_bytes = self._peak.read()
+        self._peak.reset()
+        return Look(counters, peak_bytes, self._peak.shared)
+
+    def _parse_v1(self, files: Mapping[str, str]) -> Counters:
+        """As `parse_v1`, for what stands alone in its file; what comes in lines is parsed when it has changed."""
+        lines = tuple(files.get(name) for name in _LINES_V1)
+        if self._parsed is None or self._parsed[0] != lines:
+            self._parsed = lines, parse_v1(files)
+        anon, file, shmem = parse_kinds(files.get("memory.stat", ""), 1)
+        try:
+            return replace(
+                self._parsed[1],
+                anon_bytes=anon,
+                file_bytes=file,
+                shmem_bytes=shmem,
+                cpu_user_seconds=int(files["cpuacct.usage_user"]) / NANOSECONDS,
+                cpu_system_seconds=int(files["cpuacct.usage_sys"]) / NANOSECONDS,
+                pids_peak=int(files["pids.peak"]),
+            )
+        except (KeyError, ValueError):  # a kernel without one of them, or the container is gone
+            return parse_v1(files)
+
+    @staticmethod
+    def _read(descriptor: int) -> str:
+        try:
+            return os.pread(descriptor, _READ_BYTES, 0).decode("ascii", "replace")
+        except OSError:  # ENODEV: the container is gone
+            return ""
+
+    def close(self) -> None:
+        """Give the descriptors back. May be called twice."""
+        self._peak.close()
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One test between two others: what the agent read and what was seen from outside, before and after it."""
+
+    agent_before: Counters
+    agent_after: Counters
+    before: Look
+    after: Look
+    overlapped: bool = False
+    """It may have begun before the look `before` was taken. What it had allocated and freed by then is known where
+    that was more than the test before it had needed.
+    """
+    seconds: float = math.inf
+    """From that look to when its end was seen."""
+    followed: bool = False
+    """The next test may have begun before the look `after` was taken."""
+    ended_others: bool = False
+    """What it was forked from may have ended with it: what stood before it is then not there after it."""
+
+    @property
+    def peak_by_agent(self) -> int | None:
+        """What the agent read of the peak, where that one was set back before the test."""
+        return self.agent_after.memory_peak_bytes if self.after.peak_is_shared else None
+
+    def charged_peak(self) -> tuple[int | None, int | None]:
+        """The most that was charged while it ran, in bytes, and how much of that is surely its own doing: less
+        where the peak may be that of the test before it, or after it.
+        """
+        own = self.peak_by_agent
+        if own is None:
+            return self._peak_from_outside()
+        earlier, early = self.agent_before.memory_peak_bytes, self.before.peak_bytes
+        if not self.overlapped or earlier is None or early is None:
+            return own, own
+        if max(own, early) > earlier:  # it rose after the agent had read it: that was this test
+            return max(own, early), max(own, early)
+        since = self.after.peak_bytes or 0
+        if self._late:
+            return earlier, min(own, since)
+        # the same as before it, and not reached since it was set back: read before that, and the other one's
+        return own, since if own == earlier and since < own else own
+
+    @property
+    def stood(self) -> int | None:
+        """What was charged when it began. Of that, memory that the one before it gave back only while this one ran
+        was none of its surroundings.
+        """
+        now = self.agent_before.memory_bytes
+        if self.ended_others:
+            return now
+        before, after = (
+            self._unreclaimable(self.agent_before, self.before),
+            self._unreclaimable(self.agent_after, self.after),
+        )
+        if now is None or before is None or after is None:
+            return now
+        return now - max(0, before - after)
+
+    @staticmethod
+    def _unreclaimable(read: Counters, look: Look) -> int | None:
+        cache = cache_of(look.counters)
+        return None if read.memory_bytes is None or cache is None else read.memory_bytes - cache
+
+    @property
+    def _late(self) -> bool:
+        """Much of it had run when the peak was set back: its CPU time does not fit into the time after that."""
+        cpu = _growth(self.agent_before.cpu_seconds, self.agent_after.cpu_seconds)
+        return self.overlapped and (cpu is None or self.seconds < _LATE_SHARE * cpu)
+
+    def _peak_from_outside(self) -> tuple[int | None, int | None]:
+        """Where the agent cannot see a peak since a moment: cgroup v2."""
+        own, early = self.after.peak_bytes, self.before.peak_bytes
+        if own is None:
+            return None, None
+        if self._late and early is not None:
+            return max(own, early), own if own < early else 0
+        now = self.after.counters.memory_bytes
+        # what is charged now is the next test's, and may be what the peak is of
+        return own, 0 if self.followed and now is not None and own - now < _NEAR_BYTES else own
+
+
+_LATE_SHARE = 0.5
+"""On one CPU a test cannot use more CPU time than has gone by: what does not fit into the time since the look was
+used before it. By half and not by anything, because the agent's own work is in that CPU time, which alone could
+call a very short test late.
+"""
+_NEAR_BYTES = 64 * 4096
+"""The kernel charges memory in lots, 64 pages on each of few CPUs."""
+
+
+def agent_counters(text: str) -> Counters:
+    """Of the agent's reading after a test: on v1 three files of one number each, quicker than by `parse_agent`."""
+    lines = text.strip().split("\n")
+    if tuple(lines[::2]) == _AGENT_HEADS_V1 and all(line.isascii() and line.isdigit() for line in lines[1::2]):
+        cpu, peak, now = (int(line) for line in lines[1::2])
+        return Counters(cpu_seconds=cpu / NANOSECONDS, memory_peak_bytes=peak, memory_bytes=now)
+    return parse_agent(text)
+
+
+NOT_READ = Counters()
+"""By an agent that there is not, or not yet."""
+_AGENT_HEADS_V1 = tuple(f"@{path}" for path in AGENT_FILES_V1)
+_COUNTED = ("read_bytes", "write_bytes", "throttled_periods", "throttled_seconds", "oom_kills", "pids_limit_hits")
+_KINDS = {"anon_peak_bytes": "anon_bytes", "file_peak_bytes": "file_bytes", "shmem_peak_bytes": "shmem_bytes"}
+_NO_SAMPLE = "the test was over before a sample was due"
+_REASONS = {
+    "swap_peak_bytes": "no peak of swap can be told apart in a reused container",
+    "read_bytes": "the kernel counted no I/O of this cgroup",
+    "write_bytes": "the kernel counted no I/O of this cgroup",
+}
+_DEFAULT = "the container's cgroup could not be read"
+
+
+def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
+    """What the test used."""
+    first, last = turn.before.counters, turn.after.counters
+    figures: dict[str, float] = {}
+
+    def keep(name: str, value: float | None) -> None:
+        if value is not None and value >= 0:
+            figures[name] = value
+
+    for name in _COUNTED:
+        keep(name, _growth(getattr(first, name), getattr(last, name)))
+    _keep_cpu(keep, first, last, _growth(turn.agent_before.cpu_seconds, turn.agent_after.cpu_seconds))
+    peak, surely = turn.charged_peak()
+    own = None
+    floor = turn.stood
+    if peak is not None:
+        own = own_memory(stood=floor, peak=peak, peak_at_least=surely, before=first, after=last, samples=samples)
+        keep("memory_peak_bytes", own.memory_bytes)
+        keep("page_cache_bytes", own.cache_bytes)
+    keep("memory_charged_peak_bytes", peak)
+    keep("pids_peak", last.pids_peak)
+    keep("memory_floor_bytes", floor if floor is None or peak is None else min(floor, peak))
+    for name, kind in _KINDS.items() if samples else ():
+        seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
+        keep(name, max(seen, default=None))
+    keep_within(figures)
+    sources, missing = _origins(tuple(figures), turn.peak_by_agent is not None)
+    # pids.peak cannot be set back: it is this test's only if it rose
+    bounds: tuple[str, ...] = ()
+    if last.pids_peak is not None and last.pids_peak <= (first.pids_peak or 0):
+        bounds = ("pids_peak",)
+    if own is not None and own.at_most:
+        bounds = ("memory_peak_bytes", *bounds)
+    return Usage(
+        **figures,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
+        sources=sources,
+        missing=missing,
+        upper_bounds=bounds,
+        memory_peak_is_upper_bound=own is not None and own.at_most,
+        memory_peak_is_lower_bound=own is not None and own.at_least,
+    )
+
+
+def _keep_cpu(keep: _Keep, first: Counters, last: Counters, total: float | None) -> None:
+    """The agent's total, shared between user and system as the kernel's own two figures are, which cover a little
+    more.
+    """
+    user = _growth(first.cpu_user_seconds, last.cpu_user_seconds)
+    system = _growth(first.cpu_system_seconds, last.cpu_system_seconds)
+    if total is None:
+        return
+    keep("cpu_seconds", total)
+    if user is not None and system is not None and user + system > 0:
+        keep("cpu_user_seconds", total * user / (user + system))
+        keep("cpu_system_seconds", total * system / (user + system))
+
+
+def _growth(first: float | None, last: float | None) -> float | None:
+    return None if first is None or last is None else last - first
+
+
+@lru_cache(maxsize=256)
+def _origins(names: tuple[str, ...], peak_by_agent: bool) -> tuple[dict[str, Source], dict[str, str]]:
+    """Sources of these figures, and why others are missing: one pair for all tests that have the same ones."""
+    by_agent = {"cpu_seconds", "memory_floor_bytes"}
+    if peak_by_agent:
+        by_agent |= {"memory_peak_bytes", "memory_charged_peak_bytes"}
+    sources = {name: Source.AGENT if name in by_agent else Source.KERNEL for name in names}
+    return sources, {name: reason for name, reason in _ALL_MISSING.items() if name not in sources}
+
+
+_ALL_MISSING = {
+    **dict.fromkeys(
+        (
+            *_COUNTED,
+            "cpu_seconds",
+            "cpu_user_seconds",
+            "cpu_system_seconds",
+            "memory_peak_bytes",
+            "memory_floor_bytes",
+            "memory_charged_peak_bytes",
+            "page_cache_bytes",
+            "pids_peak",
+        ),
+        _DEFAULT,
+    ),
+    **dict.fromkeys(_KINDS, _NO_SAMPLE),
+    **_REASONS,
+}

@@ -1,0 +1,97 @@
+"""Where two sources have one figure they must agree, but for what is known to differ. Pure.
+
+What differs, measured on Docker 20.10, cgroup v1, kernel 6.18 (docs/design/calibration.md): a parent cgroup also
+counts the CPU time of the container's end (1 to 4 ms) and of packing its outputs (56 ms for 8 MB); 12 to 640 KiB
+of memory, because the kernel charges in batches; the processes that pack the outputs. A reader inside lags by a
+scheduler tick for each CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from orchestrator.model.usage import Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slack:
+    """How much the outer of two sources may say less and more than the inner: absolute, and a share of it."""
+
+    less: float
+    more: float
+    share: float = 0.0
+
+
+BETWEEN: Mapping[str, Slack] = {
+    "cpu_seconds": Slack(less=0.010, more=0.050, share=0.02),
+    "memory_peak_bytes": Slack(less=64 << 10, more=1 << 20, share=0.01),
+    "pids_peak": Slack(less=0, more=3),
+}
+"""Parent cgroup against the agent's record."""
+STATS_BEHIND: Mapping[str, float] = {"cpu_seconds": 0.010, "memory_peak_bytes": 64 << 10, "pids_peak": 0}
+"""The engine's statistics are older than the last reading: less is expected, more is not."""
+SAMPLES_ABOVE = STATS_BEHIND
+
+FREEING_SECONDS_PER_BYTE = 1e-9
+"""What the kernel needs to free memory when the container ends is the parent's too: 0.2 ms a MiB of tmpfs, with
+five times that for a busy host.
+"""
+
+Readings = dict[str, float]
+"""Figure's field name -> value, of one source."""
+
+
+def disagreements(
+    *, parent: Readings, agent: Readings, stats: Readings, samples: Sequence[Sample], archived: bool
+) -> dict[str, str]:
+    """Figure's field name -> sentence. `archived`: outputs were packed after the agent's last reading, at a cost
+    that only the parent counted.
+    """
+    found: dict[str, str] = {}
+    for name, text in _all(parent, agent, stats, samples, archived):
+        found.setdefault(name, text)
+    return found
+
+
+def _all(
+    parent: Readings, agent: Readings, stats: Readings, samples: Sequence[Sample], archived: bool
+) -> Iterator[tuple[str, str]]:
+    for name, slack in BETWEEN.items():
+        outer, inner = parent.get(name), agent.get(name)
+        if outer is None or inner is None:
+            continue
+        more = slack.more + slack.share * inner
+        if name == "cpu_seconds":
+            more += FREEING_SECONDS_PER_BYTE * parent.get("memory_peak_bytes", 0)
+        too_much = outer - inner > more and not (archived and name == "cpu_seconds")
+        if too_much or inner - outer > slack.less + slack.share * inner:
+            yield name, f"{say(name, outer)} in the slot's parent cgroup, {say(name, inner)} in the agent's record"
+    best = {**agent, **parent}
+    for name, above in STATS_BEHIND.items():
+        if name in stats and name in best and stats[name] > best[name] + above:
+            yield (
+                name,
+                f"{say(name, stats[name])} by the engine's statistics, {say(name, best[name])} by the kernel",
+            )
+    for name, seen in _highest(samples):
+        if name in best and seen > best[name] + SAMPLES_ABOVE[name]:
+            yield name, f"{say(name, seen)} in a sample, {say(name, best[name])} at the end"
+
+
+def _highest(samples: Sequence[Sample]) -> Iterator[tuple[str, float]]:
+    fields = {"cpu_seconds": "cpu_seconds", "memory_peak_bytes": "memory_bytes", "pids_peak": "pids"}
+    for name, field in fields.items():
+        known = [value for sample in samples if (value := getattr(sample, field)) is not None]
+        if known:
+            yield name, max(known)
+
+
+def say(name: str, value: float) -> str:
+    """A figure with its unit."""
+    if name.endswith("_seconds"):
+        return f"{value:.3f} s"
+    return f"{value / 2**20:.2f} MiB" if name.endswith("_bytes") else f"{value:g}"

@@ -1,0 +1,95 @@
+"""TO BE WRITTEN."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """Why a test ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    CRASHED = "crashed"
+    INFRA = "infra"
+    INTERRUPTED = "interrupted"
+    SKIPPED = "skipped"
+
+
+FAILING = frozenset({Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED})
+"""Outcomes that are the test's own fault: retried, counted by `max_fail`."""
+GOOD = frozenset({Outcome.PASSED, Outcome.SKIPPED})
+"""Outcomes that nobody has to look at."""
+
+
+class CaseOutcome(StrEnum):
+    """Outcome of one case inside a test, in the words of JUnit and TAP."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"
+
+
+FAILING_CASES = frozenset({CaseOutcome.FAILED, CaseOutcome.ERROR})
+"""Outcomes of a case that its test has failed by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """One case as its runner reported it."""
+
+    name: str
+    outcome: CaseOutcome
+    duration_seconds: float | None = None
+    message: str = ""
+
+
+class Severity(StrEnum):
+    """How grave a violation is."""
+
+    NOTICE = "notice"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class ViolationKind(StrEnum):
+    """Which budget was broken."""
+
+    MEMORY_NEAR = "memory-near"
+    MEMORY_OVER = "memory-over"
+    MEMORY_GROWTH = "memory-growth"
+    CHILD_OOM = "child-oom"
+    CPU_BUDGET = "cpu-budget"
+    CPU_THROTTLED = "cpu-throttled"
+    TIME_NEAR = "time-near"
+    TIME_OVER = "time-over"
+    OVERSIZED = "oversized"
+    PIDS_LIMIT = "pids-limit"
+    FD_LEAK = "fd-leak"
+    THREAD_LEAK = "thread-leak"
+    PROCESS_LEAK = "process-leak"
+    FILE_LEAK = "file-leak"
+    IPC_LEAK = "ipc-leak"
+    TMPFS_FULL = "tmpfs-full"
+    DISK_WRITE = "disk-write"
+    OUTPUT_FLOOD = "output-flood"
+    OBJECT_LEAK = "object-leak"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A broken budget. A test may pass and still have some."""
+
+    kind: ViolationKind
+    severity: Severity
+    measured: float
+    limit: float
+    unit: str
+    """bytes, seconds, count or ratio."""
+    message: str
+    """One sentence for the user."""

@@ -1,0 +1,176 @@
+"""A run as GitHub shows it: annotations beside the tests' files, worst first, as few as GitHub keeps.
+
+Workflow commands: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.model.outcomes import FAILING_CASES, Outcome, Severity
+from orchestrator.reports.run_summary import Worst, is_failure
+from orchestrator.reports.severity_order import gravity_of
+from orchestrator.reports.terminal.result_lines import remarks
+from orchestrator.reports.terminal.summary import reproduce_line
+from orchestrator.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.model.results import TestResult
+    from orchestrator.model.runs import Run
+
+STEP_LIMIT = 10
+"""Annotations that GitHub shows of one step; it drops what comes after, without a word."""
+JOB_LIMIT = 50
+"""Of all steps of a job together."""
+MESSAGE_LINES = 12
+_LINE_CHARACTERS = 500
+_TITLE_CHARACTERS = 250
+_MAX_PATH_CHARACTERS = 4096
+
+_WORST_FIRST = (
+    Outcome.CRASHED,
+    Outcome.OOM,
+    Outcome.TIMEOUT,
+    Outcome.FAILED,
+    Outcome.INFRA,
+    Outcome.INTERRUPTED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """A remark beside a file. `path` empty: beside none."""
+
+    level: str
+    """error, warning or notice."""
+    path: str
+    line: int
+    title: str
+    message: str
+
+
+class Annotations:
+    """One for each test that did not pass, or passed with a broken budget or flaky; mere notices have none. The
+    worst are kept, and the number of the others.
+    """
+
+    def __init__(self) -> None:
+        self._worst = Worst(STEP_LIMIT)
+        self._tests = 0
+        self._errors = 0
+
+    def add(self, results: Iterable[TestResult]) -> None:
+        """Tests have their final results."""
+        for result in results:
+            if _is_told(result):
+                self._tests += 1
+                self._errors += _is_error(result)
+                self._worst.add(_gravity(result), result)
+
+    def lines(self, run: Run, *, limit: int = STEP_LIMIT) -> list[str]:
+        """The workflow commands, worst first and at most `limit` (never more than `STEP_LIMIT`); the last says how
+        many more there are.
+        """
+        limit = min(limit, STEP_LIMIT)
+        if limit <= 0 or not self._tests:
+            return []
+        shown = self._worst.results[: limit if self._tests <= limit else limit - 1]
+        lines = [command(_annotation(run, result)) for result in shown]
+        if len(shown) < self._tests:
+            lines.append(command(self._others(shown)))
+        return lines
+
+    def _others(self, shown: list[TestResult]) -> Annotation:
+        number = self._tests - len(shown)
+        return Annotation(
+            level="error" if self._errors > sum(map(_is_error, shown)) else "warning",
+            path="",
+            line=1,
+            title=f"+{number} more",
+            message=f"+{number} more tests with something to tell; the step's summary and junit.xml have them",
+        )
+
+
+def _is_told(result: TestResult) -> bool:
+    grave = any(v.severity is not Severity.NOTICE for v in result.violations)
+    return is_failure(result) or result.flaky or grave
+
+
+def _gravity(result: TestResult) -> tuple[int, int, int, str]:
+    """Failures, then broken budgets by severity, then flaky passes; else by name, so that runs compare."""
+    violations = sorted(gravity_of(v) for v in result.violations)
+    if is_failure(result):
+        rank = _WORST_FIRST.index(result.outcome) if result.outcome in _WORST_FIRST else len(_WORST_FIRST)
+        return (0, rank, 0, str(result.test.id))
+    return (1, violations[0] if violations else 9, -len(violations), str(result.test.id))
+
+
+def _annotation(run: Run, result: TestResult) -> Annotation:
+    path = result.test.id.path
+    usable = len(path) <= _MAX_PATH_CHARACTERS and not path.startswith("/") and ".." not in path.split("/")
+    words = [*remarks(result), *_failed_cases(result), reproduce_line(run, result)]
+    lines = [one_line(word, _LINE_CHARACTERS) for text in words for word in text.splitlines() if word.strip()]
+    if len(lines) > MESSAGE_LINES:
+        lines = [*lines[: MESSAGE_LINES - 2], f"({len(lines) - MESSAGE_LINES + 1} more lines)", lines[-1]]
+    return Annotation(
+        level="error" if _is_error(result) else "warning",
+        path=one_line(path, _MAX_PATH_CHARACTERS + 1) if usable else "",
+        line=_line_number(result),
+        title=one_line(f"{result.verb.value} {result.final.assignment.key}", _TITLE_CHARACTERS),
+        message="\n".join(lines),
+    )
+
+
+def _is_error(result: TestResult) -> bool:
+    return is_failure(result) or any(v.severity is Severity.ERROR for v in result.violations)
+
+
+def _failed_cases(result: TestResult) -> list[str]:
+    return [f"{c.name}: {c.message.strip()[:2000]}" for c in result.final.cases if c.outcome in FAILING_CASES][:5]
+
+
+def _line_number(result: TestResult) -> int:
+    """The line that the first failed case's message names in the test's own file; else 1."""
+    place = re.compile(rf"(?:^|[\s\"'(]){re.escape(result.test.id.path)}:([0-9]{{1,7}})\b")
+    for text in _failed_cases(result):
+        if found := place.search(text):
+            return max(1, int(found[1]))
+    return 1
+
+
+# ---------------------------------------------------------------- the commands' syntax
+
+
+def command(annotation: Annotation) -> str:
+    """`::error file=…,line=…,title=…::message`, on one line whatever the texts are."""
+    place = {"file": annotation.path, "line": str(annotation.line)} if annotation.path else {}
+    properties = ",".join(
+        f"{name}={escaped_property(value)}" for name, value in {**place, "title": annotation.title}.items()
+    )
+    return f"::{annotation.level} {properties}::{escaped_data(annotation.message)}"
+
+
+def escaped_data(text: str) -> str:
+    """A command's message: the runner undoes exactly these (actions/toolkit, command.ts, escapeData)."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def escaped_property(text: str) -> str:
+    """A property's value, where a colon or a comma would end it (escapeProperty there)."""
+    return escaped_data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def stop_commands(token: str) -> str:
+    """From here on the runner takes nothing for a command until `resume_commands`: what tests print is no order.
+    It looks for `##[…]` anywhere in a line, so the bar in front of a test's output does not protect.
+    """
+    return f"::stop-commands::{token}"
+
+
+def resume_commands(token: str) -> str:
+    """The end of `stop_commands`."""
+    return f"::{token}::"

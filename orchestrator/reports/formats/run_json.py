@@ -1,0 +1,325 @@
+"""A run as JSON: `run --format json`, run.json, the lines of `--format jsonl`. Versioned: `schema` is 1.
+
+A figure that was not measured is null. `run.schema.json` beside this module describes the document.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections import deque
+from dataclasses import fields
+from importlib import resources
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestrator.files import write_atomically
+from orchestrator.model.usage import Source, Usage
+from orchestrator.redaction import redact
+from orchestrator.reports.json_encoding import compact, fields_of, plain, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from orchestrator.model.evidence import OutputLog
+    from orchestrator.model.results import Attempt, TestResult
+    from orchestrator.model.runs import Run
+    from orchestrator.model.tests import Assignment
+    from orchestrator.reports.json_encoding import Document
+    from orchestrator.reports.run_summary import RunSummary
+
+SCHEMA_VERSION = 1
+
+_PRETTY_TESTS = 20
+"""More tests than that are not indented but have a line each: half the size, ten times as fast (2 ms a test)."""
+_HEADLINE_FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills")
+
+
+def run_schema() -> Document:
+    """The JSON Schema of run.json."""
+    text = resources.files("orchestrator.reports").joinpath("run.schema.json").read_text(encoding="utf-8")
+    schema: Document = json.loads(text)
+    return schema
+
+
+def ledger_document(summary: RunSummary) -> Document:
+    """What was expected, created, removed, and what is left."""
+    ledger = summary.ledger
+    return {
+        "expected": ledger.expected_containers,
+        "created": ledger.created_containers,
+        "removed": ledger.removed_containers,
+        "left": list(ledger.left),
+        "unexpected": list(ledger.unexpected),
+    }
+
+
+def _run_fields(run: Run) -> Document:
+    return {
+        "id": run.id,
+        "started_at": run.started_at,
+        "argv": [redact(argument) for argument in run.argv],
+        "project": run.project,
+        "project_id": run.project_id,
+        "config_digest": run.config_digest,
+        "orch_version": run.orch_version,
+        "engine": {**fields_of(run.engine), "address": redact(run.engine.address)},
+        "host": run.host,
+        "images": dict(run.images),
+        "revision": run.revision,
+        "branch": run.branch,
+        "dirty": run.dirty,
+    }
+
+
+def _end_fields(summary: RunSummary) -> Document:
+    return {
+        "status": summary.status,
+        "duration_seconds": summary.duration_seconds,
+        "exit_code": summary.exit_code,
+        "counts": dict(summary.counts),
+        "not_run": summary.not_run,
+        "left_out": [{"path": left.path, "reason": left.reason} for left in summary.left_out],
+    }
+
+
+def result_document(result: TestResult) -> Document:
+    """One test of the `tests` list: its deciding attempt, and all attempts in `attempts`."""
+    document: Document = plain(_result(result))
+    return document
+
+
+def _result(result: TestResult) -> Document:
+    return {
+        **_result_head(result),
+        **_attempt_body(result.final),
+        "attempts": [{**_attempt_head(attempt), **_attempt_body(attempt)} for attempt in result.attempts],
+    }
+
+
+def result_text(result: TestResult) -> str:
+    """`result_document` as ASCII JSON on one line."""
+    attempts = ",".join(map(attempt_text, result.attempts))
+    final = _TEXTS.of(result.final).body
+    return f'{compact(_result_head(result))[:-1]},{final[:-1]},"attempts":[{attempts}]}}'
+
+
+def _result_head(result: TestResult) -> Document:
+    assignment = result.final.assignment
+    return {
+        "id": str(result.test.id),
+        "path": result.test.id.path,
+        "case": result.test.id.case,
+        "suite": result.test.suite,
+        "markers": result.test.markers,
+        "repetition": assignment.repetition,
+        "outcome": result.outcome,
+        "verb": result.verb,
+        "flaky": result.flaky,
+        "profile": assignment.profile.name,
+        "reason": assignment.reason,
+    }
+
+
+def attempt_document(attempt: Attempt, *, samples: bool = False) -> Document:
+    """One attempt with its own usage; with its time series too for metrics.json."""
+    series = {"samples": attempt.evidence.samples} if samples else {}
+    document: Document = plain({**_attempt_head(attempt), **_attempt_body(attempt), **series})
+    return document
+
+
+def attempt_text(attempt: Attempt, *, samples: bool = False) -> str:
+    """`attempt_document` as ASCII JSON on one line."""
+    text = "".join(_TEXTS.of(attempt))
+    return f'{text[:-1]},"samples":{compact(attempt.evidence.samples)}}}' if samples else text
+
+
+def _attempt_head(attempt: Attempt) -> Document:
+    return {
+        "attempt": attempt.assignment.attempt,
+        "id": attempt.id,
+        "profile": attempt.assignment.profile.name,
+        "outcome": attempt.outcome,
+    }
+
+
+class _Text(NamedTuple):
+    """Of an attempt, as JSON; both parts together are an object."""
+
+    head: str
+    body: str
+
+
+class _Texts:
+    """Of the latest attempts: each is written four times while a test ends, by two threads."""
+
+    def __init__(self, number: int) -> None:
+        self._recent: deque[tuple[Attempt, _Text]] = deque(maxlen=number)
+
+    def of(self, attempt: Attempt) -> _Text:
+        for known, text in tuple(self._recent):
+            if known is attempt:
+                return text
+        text = _Text(f"{compact(_attempt_head(attempt))[:-1]},", compact(_attempt_body(attempt))[1:])
+        self._recent.append((attempt, text))
+        return text
+
+
+_TEXTS = _Texts(8)
+"""Few, because what is remembered is kept alive: an attempt may have 128 KiB of output."""
+
+
+def _attempt_body(attempt: Attempt) -> Document:
+    """What a test and each of its attempts have in common."""
+    evidence = attempt.evidence
+    timings = evidence.timings
+    return {
+        "message": attempt.message,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "started_at": evidence.started_at,
+        "duration_seconds": timings.test_seconds,
+        "queue_seconds": timings.queue_seconds,
+        "create_seconds": timings.create_seconds,
+        "start_seconds": timings.start_seconds,
+        "teardown_seconds": timings.teardown_seconds,
+        "cpu_waited_seconds": evidence.cpu_waited_seconds,
+        "starved": evidence.starved,
+        "clamped": attempt.assignment.clamped,
+        "violations": attempt.violations,
+        "cases": attempt.cases,
+        "witnesses": attempt.witnesses,
+        "slot": evidence.slot,
+        "leftovers": evidence.agent.leftovers if evidence.agent else (),
+        "leaked_objects": evidence.leaked_objects,
+        "stdout": _log_document(evidence.stdout),
+        "stderr": _log_document(evidence.stderr),
+        "outputs": evidence.outputs,
+        "outputs_notes": evidence.outputs_notes,
+        "folder": attempt.folder,
+        "usage": _usage(evidence.usage),
+        "limits": attempt.assignment.profile.limits,
+        "attestation": evidence.attestation,
+    }
+
+
+def _usage(usage: Usage) -> Document:
+    """All figures; `source` is the weakest source among the headline ones, `sources` has each one's own."""
+    return {**dict(zip(_USAGE, _USAGE_OF(usage), strict=True)), "source": _weakest(usage)}
+
+
+_USAGE = tuple(field.name for field in fields(Usage))
+_USAGE_OF = attrgetter(*_USAGE)
+
+
+def _weakest(usage: Usage) -> Source | None:
+    used = [usage.sources[name] for name in _HEADLINE_FIGURES if name in usage.sources]
+    return max(used, key=_RANKING.index) if used else None
+
+
+_RANKING = list(Source)
+
+
+def _log_document(log: OutputLog) -> Document:
+    return {
+        "path": log.path,
+        "total_bytes": log.total_bytes,
+        "kept_bytes": log.kept_bytes,
+        "truncated": log.truncated,
+    }
+
+
+def write_run_document(summary: RunSummary, events: Path, path: Path) -> None:
+    """run.json, written atomically. Raises OSError."""
+    write_atomically(path, run_pieces(summary, events))
+
+
+def run_pieces(summary: RunSummary, events: Path) -> Iterator[bytes]:
+    """`{"schema": 1, "run": {…}, "tests": [{…}], "ledger": {…}}` as ASCII JSON with a newline, indented unless it
+    is large; a test at a time, and never all in memory. What it says of each stands already in the run's own
+    `events`. Raises OSError if they cannot be read or lack a test.
+    """
+    number = summary.digest.tests
+    head = {"schema": SCHEMA_VERSION, "run": {**_run_fields(summary.run), **_end_fields(summary)}}
+    tests, ledger = _told(events, number), ledger_document(summary)
+    if number <= _PRETTY_TESTS:
+        whole = {**head, "tests": [json.loads(text) for text in tests], "ledger": ledger}
+        yield f"{to_json(whole)}\n".encode("ascii")
+        return
+    yield f'{compact(head)[:-1]},"tests":[\n'.encode("ascii")
+    yield next(tests)
+    for text in tests:
+        yield b",\n"
+        yield text
+    yield f'\n],"ledger":{compact(ledger)}}}\n'.encode("ascii")
+
+
+def _told(events: Path, number: int) -> Iterator[bytes]:
+    """What the lines of tests that have ended say of them."""
+    told = 0
+    start, end = len(_TEST_FINISHED), len(b"}\n")
+    with events.open("rb") as lines:
+        for line in lines:
+            if line.startswith(_TEST_FINISHED) and line.endswith(b"}\n"):
+                told += 1
+                yield line[start:-end]
+    if told != number:
+        raise OSError(errno.EIO, f"{events.name} has {told} of {number} tests: something has changed it")
+
+
+_TEST_FINISHED = b'{"event":"test-finished","test":'
+
+
+# ---------------------------------------------------------------- events
+
+
+# An event is one line of jsonl, here without its newline. ASCII, so no character inside can end the line.
+
+
+def run_started_line(run: Run, plan: Sequence[Assignment]) -> str:
+    """The first line: `{"event": "run-started", "schema": 1, "run": {…}, "planned": N}`."""
+    return compact(
+        {"event": "run-started", "schema": SCHEMA_VERSION, "run": _run_fields(run), "planned": len(plan)}
+    )
+
+
+def test_started_line(assignment: Assignment) -> str:
+    """A test was released in a container."""
+    return compact({"event": "test-started", **_assignment_fields(assignment)})
+
+
+def attempt_finished_line(attempt: Attempt, *, will_retry: bool) -> str:
+    """An attempt ended; more of the same test may follow."""
+    head = {
+        "event": "attempt-finished",
+        **_assignment_fields(attempt.assignment),
+        "will_retry": will_retry,
+    }
+    return f'{compact(head)[:-1]},"result":{attempt_text(attempt)}}}'
+
+
+def test_finished_line(result: TestResult) -> str:
+    """A test has its final result: `{"event": "test-finished", "test": {…as in the document…}}`."""
+    return f"{_TEST_FINISHED.decode()}{result_text(result)}}}"
+
+
+def run_finished_line(summary: RunSummary) -> str:
+    """The last line: what the document's `run` and `ledger` say at the end."""
+    return compact(
+        {
+            "event": "run-finished",
+            "run": {"id": summary.run.id, **_end_fields(summary)},
+            "ledger": ledger_document(summary),
+        }
+    )
+
+
+def _assignment_fields(assignment: Assignment) -> Document:
+    return {
+        "id": str(assignment.test.id),
+        "profile": assignment.profile.name,
+        "reason": assignment.reason,
+        "attempt": assignment.attempt,
+        "repetition": assignment.repetition,
+    }

@@ -1,0 +1,123 @@
+"""A run as a page of Markdown for GitHub's step summary, never larger than GitHub takes.
+
+Whatever tests are called or print: names are escaped, output stands in `pre` with its markup quoted.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from orchestrator.reports.run_summary import MAX_ROWS, memory_ratio
+from orchestrator.reports.tables.columns import (
+    CPU,
+    DURATION,
+    MEMORY,
+    PROFILE,
+    RATIO,
+    TEST,
+    as_ratio,
+    in_own_memory,
+    in_seconds,
+)
+from orchestrator.reports.tables.table import Column, Table, escaped, table_text
+from orchestrator.reports.tables.violations import violations_table
+from orchestrator.reports.terminal.output_tail import output_lines
+from orchestrator.reports.terminal.result_lines import remark_of
+from orchestrator.reports.terminal.summary import count_line, left_out_lines
+from orchestrator.text import bounded, one_line, plural, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from orchestrator.model.results import TestResult
+    from orchestrator.model.violation_groups import Trouble
+    from orchestrator.reports.run_summary import RunSummary
+
+LIMIT_BYTES = 1024 * 1000
+"""GitHub drops a step's whole summary when it is larger than 1,024 KB."""
+MAX_OUTPUTS = 20
+"""Failures whose output is in the page; `digest` keeps that of a few more."""
+_OUTPUT_CHARACTERS = 10_000
+"""Of one failure: twenty of them fill a fifth of the page."""
+_NAME_CHARACTERS = 300
+_CLOSING = 200
+"""Bytes kept free for the line that says what was left out; it takes at most half of them."""
+
+
+def step_summary(summary: RunSummary, troubles: Sequence[Trouble], *, limit_bytes: int = LIMIT_BYTES) -> str:
+    """The page, at most `limit_bytes` of UTF-8; what does not fit is left out from the end, and it says so.
+    `troubles`: all budgets that the run's tests broke, gravest first.
+    """
+    return _within(list(_sections(summary, troubles)), limit_bytes)
+
+
+def _within(sections: Sequence[str], limit_bytes: int) -> str:
+    text, room = "", limit_bytes - _CLOSING
+    for number, section in enumerate(sections):
+        size = len(section.encode())
+        if size > room:
+            left = plural(len(sections) - number, "more section")
+            closing = f"\n*+{left}: the page would be larger than GitHub takes; see run.json and junit.xml.*\n"
+            return text + closing if limit_bytes >= _CLOSING else ""
+        text, room = text + section, room - size
+    return text
+
+
+def _sections(summary: RunSummary, troubles: Sequence[Trouble]) -> Iterator[str]:
+    digest = summary.digest
+    word = "failed" if summary.exit_code else "passed"
+    yield f"## orch: {escaped(summary.run.project)} {word}\n\n{escaped(count_line(summary))}\n"
+    for text in left_out_lines(summary):
+        yield f"\n{escaped(text)}\n"
+    if digest.failures:
+        yield _titled("Failures", _results_table(digest.failures), digest.failed_tests)
+    if digest.flaky:
+        # not `flaky_tests`: some of those may have been failed for it, and are above
+        yield _titled("Flaky", _results_table(digest.flaky), digest.passed_kinds["flaky"])
+    if troubles:
+        yield _titled("Broken budgets", violations_table(troubles[:MAX_ROWS]), len(troubles))
+    if digest.tests:
+        yield _titled("Most memory", _results_table(digest.most_memory.results))
+    yield from (_output(result) for result in digest.failures[:MAX_OUTPUTS])
+
+
+def _titled(title: str, table: Table, count: int = 0) -> str:
+    """`count`: how many rows the table would have, were it not bounded by `MAX_ROWS`."""
+    more = f"\n+{count - MAX_ROWS} more\n" if count > MAX_ROWS else ""
+    return f"\n### {title}\n\n{table_text(table)}{more}"
+
+
+def _results_table(results: Iterable[TestResult]) -> Table:
+    columns = (Column(key="verb", title="verb"), TEST, PROFILE, DURATION, MEMORY, RATIO, CPU)
+    return Table(
+        name="results",
+        columns=(*columns, Column(key="remark", title="remark", flexible=True)),
+        rows=tuple(
+            (
+                result.verb.value,
+                _name(result),
+                result.final.assignment.profile.name,
+                in_seconds(result.final.evidence.timings.test_seconds),
+                in_own_memory(result.final.evidence.usage),
+                as_ratio(memory_ratio(result.final)),
+                in_seconds(result.final.evidence.usage.cpu_seconds),
+                remark_of(result),
+            )
+            for result in results
+        ),
+        empty="none",
+    )
+
+
+def _name(result: TestResult) -> str:
+    return one_line(result.final.assignment.key, _NAME_CHARACTERS)
+
+
+def _output(result: TestResult) -> str:
+    lines = output_lines(result.final)
+    # in `pre` GitHub makes no mentions and no links; a blank line does not end it, only its own tag does
+    text = html.escape(bounded(visible("\n".join(lines)), _OUTPUT_CHARACTERS), quote=False)
+    # outside of it a comment behind the sign keeps them from being made
+    title = html.escape(_name(result), quote=False).replace("@", "@<!-- -->").replace("#", "#<!-- -->")
+    return f"\n<details><summary><code>{title}</code></summary>\n\n<pre>{text}\n</pre>\n\n</details>\n"

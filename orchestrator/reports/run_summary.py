@@ -1,0 +1,259 @@
+"""What the end of a run is told from, kept while its results come: numbers, and lists that are bounded.
+
+However many tests a run has, this stays small (docs/design/coordinator.md). Reports that name every test write
+their part of each at once, to a file: `jsonrun` by the run's events, `junit`, `ctrf`.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.model.outcomes import FAILING, GOOD, Outcome, Severity
+from orchestrator.model.results import Verb
+from orchestrator.model.runs import Ledger
+from orchestrator.reports.severity_order import by_gravity, gravity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from orchestrator.model.evidence import OutputLog
+    from orchestrator.model.outcomes import Violation
+    from orchestrator.model.results import Attempt, TestResult
+    from orchestrator.model.runs import Run, RunStatus
+    from orchestrator.model.tests import LeftOut
+
+MAX_OUTPUTS = 30
+"""So many failures are told of with what they printed, and so many passes."""
+MAX_LISTED = 200
+MAX_ROWS = 500
+"""Of a table in a page."""
+MOST_MEMORY = 10
+
+_FIRST = itemgetter(0)
+
+
+class Worst:
+    """The few results that come first by a key; equal ones as they came."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: list[tuple[Any, TestResult]] = []
+
+    def add(self, key: Any, result: TestResult) -> None:
+        """It may be one of them. Keys must be comparable with each other."""
+        kept = self._kept
+        if len(kept) < self._limit or key < kept[-1][0]:
+            insort(kept, (key, slim(result)), key=_FIRST)
+            del kept[self._limit :]
+
+    @property
+    def results(self) -> list[TestResult]:
+        """Worst first."""
+        return [result for _, result in self._kept]
+
+
+@dataclass(slots=True)
+class Noticed:
+    """A kind of notice, with the first test that has one."""
+
+    result: TestResult
+    violation: Violation
+    times: int = 1
+
+
+class Digest:
+    """Of one run. A list that has only the first ones says so; how many there are is counted beside it."""
+
+    def __init__(self) -> None:
+        self.tests = 0
+        self.flaky_tests = 0
+        self.absent_tests = 0
+        """Cases that were asked for and do not exist; they count as skipped."""
+        self.outcomes: Counter[Outcome] = Counter()
+        self.passed_kinds: Counter[str] = Counter()
+        """How tests passed that did not simply pass; in the order of the first of each."""
+        self.failed_kinds: Counter[str] = Counter()
+        self.failures: list[TestResult] = []
+        """The first `MAX_ROWS`; `MAX_OUTPUTS` of them with what they printed."""
+        self.others: list[TestResult] = []
+        """The first `MAX_LISTED` that passed or were skipped; `MAX_OUTPUTS` of them with what they printed."""
+        self.flaky: list[TestResult] = []
+        """The first `MAX_ROWS` that passed after they had failed."""
+        self.violations: Counter[str] = Counter()
+        """By kind."""
+        self.grave_violations = 0
+        """More than notices."""
+        self.broken: list[tuple[TestResult, Violation]] = []
+        """The first `MAX_LISTED` of those."""
+        self.gravest: tuple[int, TestResult] | None = None
+        """The first test with the gravest of those, after its gravity."""
+        self.notices: dict[str, Noticed] = {}
+        """By kind, in the order of the first of each."""
+        self.worst: dict[str, tuple[float, TestResult]] = {}
+        """Most memory (share of the limit), most CPU and longest duration (seconds), by the name of each."""
+        self.most_memory = Worst(MOST_MEMORY)
+
+    @property
+    def failed_tests(self) -> int:
+        """All that neither passed nor were skipped."""
+        return self.tests - self.other_tests
+
+    @property
+    def other_tests(self) -> int:
+        """Passed or skipped."""
+        return self.outcomes[Outcome.PASSED] + self.outcomes[Outcome.SKIPPED]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Outcome -> number of tests, plus `tests`, `flaky` and `violations`."""
+        return {
+            "tests": self.tests,
+            "flaky": self.flaky_tests,
+            "violations": self.violations.total(),
+            **{outcome.value: self.outcomes[outcome] for outcome in Outcome},
+        }
+
+    def add(self, results: Iterable[TestResult]) -> None:
+        """Tests have their final results."""
+        for result in results:
+            self.tests += 1
+            self.outcomes[result.outcome] += 1
+            self.absent_tests += result.final.absent
+            self._list(result)
+            final = result.final
+            if final.violations:
+                self._note_violations(result, final.violations)
+            self._compare(result, final)
+
+    def _list(self, result: TestResult) -> None:
+        if is_failure(result):
+            if len(self.failures) < MAX_ROWS:
+                self.failures.append(slim(result, keep_output=len(self.failures) < MAX_OUTPUTS))
+        elif len(self.others) < MAX_LISTED:
+            self.others.append(slim(result, keep_output=len(self.others) < MAX_OUTPUTS))
+        if result.flaky:
+            self.flaky_tests += 1
+            if not is_failure(result) and len(self.flaky) < MAX_ROWS:
+                self.flaky.append(slim(result))
+        if result.outcome is Outcome.PASSED:
+            if kind := _passed_kind(result):
+                self.passed_kinds[kind] += 1
+        elif result.outcome in FAILING and (kind := _failed_kind(result)):
+            self.failed_kinds[kind] += 1
+
+    def _note_violations(self, result: TestResult, found: Iterable[Violation]) -> None:
+        kept = slim(result)
+        for violation in by_gravity(found):
+            self.violations[violation.kind.value] += 1
+            if violation.severity is Severity.NOTICE:
+                if known := self.notices.get(violation.kind):
+                    known.times += 1
+                else:
+                    self.notices[violation.kind] = Noticed(kept, violation)
+                continue
+            self.grave_violations += 1
+            if len(self.broken) < MAX_LISTED:
+                self.broken.append((kept, violation))
+            gravity = gravity_of(violation)
+            if self.gravest is None or gravity < self.gravest[0]:
+                self.gravest = gravity, kept
+
+    def _compare(self, result: TestResult, final: Attempt) -> None:
+        for name, figure_of in FIGURES:
+            figure = figure_of(final)
+            if figure is not None and (name not in self.worst or figure > self.worst[name][0]):
+                self.worst[name] = figure, slim(result)
+        peak = final.evidence.usage.memory_peak_bytes
+        if peak is not None:
+            self.most_memory.add((-peak, str(result.test.id)), result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """All that the reports of a run that has ended have in common."""
+
+    run: Run
+    status: RunStatus
+    digest: Digest
+    not_run: tuple[str, ...] = ()
+    """Ids of planned tests that were not run, because the run was stopped."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What the search for tests came upon and could not plan."""
+    duration_seconds: float
+    exit_code: int
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """See `Digest.counts`."""
+        return self.digest.counts
+
+
+# ---------------------------------------------------------------- one result
+
+
+def slim(result: TestResult, *, keep_output: bool = False) -> TestResult:
+    """The result without its time series, and without the ends of its output where they are not wanted."""
+    return replace(result, attempts=tuple([_slim_attempt(a, keep_output) for a in result.attempts]))
+
+
+def _slim_attempt(attempt: Attempt, keep_output: bool) -> Attempt:
+    evidence = attempt.evidence
+    changed = replace(
+        evidence,
+        samples=(),
+        stdout=_slim_log(evidence.stdout, keep_output),
+        stderr=_slim_log(evidence.stderr, keep_output),
+    )
+    return replace(attempt, evidence=changed)
+
+
+def _slim_log(log: OutputLog, keep_output: bool) -> OutputLog:
+    return replace(log, chunks=(), tail=log.tail if keep_output else b"")
+
+
+def is_failure(result: TestResult) -> bool:
+    """True for all that neither passed nor was skipped."""
+    return result.outcome not in GOOD
+
+
+def _passed_kind(result: TestResult) -> str | None:
+    if result.flaky:
+        return "flaky"
+    if result.verb is Verb.UNDERSIZED:
+        return "undersized"
+    return "only in a fresh container" if result.overruled is not None else None
+
+
+def _failed_kind(result: TestResult) -> str | None:
+    if result.flaky:
+        return "flaky"
+    return None if result.outcome is Outcome.FAILED else result.outcome.value
+
+
+def memory_ratio(attempt: Attempt) -> float | None:
+    """Peak memory as a share of the effective limit."""
+    peak = attempt.evidence.usage.memory_peak_bytes
+    limit = attempt.assignment.profile.limits.memory_bytes
+    return None if peak is None or limit <= 0 else peak / limit
+
+
+def _cpu_seconds(attempt: Attempt) -> float | None:
+    return attempt.evidence.usage.cpu_seconds
+
+
+def _duration_seconds(attempt: Attempt) -> float | None:
+    # A skipped test, or one that the engine never started, took no time of its own.
+    return attempt.evidence.timings.test_seconds or None
+
+
+FIGURES: tuple[tuple[str, Callable[[Attempt], float | None]], ...] = (
+    ("memory", memory_ratio),
+    ("cpu", _cpu_seconds),
+    ("duration", _duration_seconds),
+)
+"""Of which the worst tests are named at a run's end, in this order."""

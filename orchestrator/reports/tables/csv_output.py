@@ -1,0 +1,40 @@
+"""A table as CSV (RFC 4180) with raw figures, safe to open in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from orchestrator.reports.tables.table import Figure, Spark, raw_cells, raw_keys
+from orchestrator.text import one_line
+
+if TYPE_CHECKING:
+    from orchestrator.reports.tables.table import Cell, Table
+
+# A cell that begins so is a formula to a spreadsheet (OWASP, "CSV Injection"); the last four are full-width.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def csv_text(table: Table) -> str:
+    """A header of column keys, then the rows. A figure that was not measured is empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(raw_keys(table))
+    writer.writerows([_raw(cell) for cell in raw_cells(table, row)] for row in table.rows)
+    return stream.getvalue()
+
+
+def _raw(cell: Cell) -> str | float:
+    if isinstance(cell, Figure):
+        return "" if cell.value is None else cell.value
+    if isinstance(cell, Spark):
+        return " ".join(map(repr, cell.values))
+    return guarded(cell)
+
+
+def guarded(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: a quote goes before one; control characters visible."""
+    # Judged before escaping too: a tab in front would hide behind its escape, and strip() eats blanks.
+    clean = one_line(text)
+    return f"'{clean}" if text.startswith(_FORMULA_STARTS) or clean.startswith(_FORMULA_STARTS) else clean

@@ -1,0 +1,236 @@
+"""Flaky tests in words: their latest attempts, how often they fail, what their failures have in common."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from orchestrator.model.flaky import MINIMUM_FAILURES, Factor
+from orchestrator.model.outcomes import Outcome
+from orchestrator.reports.tables.columns import TEST, as_ratio, count, number
+from orchestrator.reports.tables.table import Column, Figure, Table
+from orchestrator.text import format_ratio, format_seconds, one_line, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from orchestrator.model.flaky import Cause, Circumstance, Finding, FlakyTest, Share, Trial
+    from orchestrator.model.tests import TestId
+
+GLYPHS = {
+    Outcome.PASSED: ".",
+    Outcome.FAILED: "F",
+    Outcome.TIMEOUT: "T",
+    Outcome.OOM: "O",
+    Outcome.CRASHED: "X",
+}
+LEGEND = (
+    "strip: one sign an attempt, newest right, those of one run together:"
+    " . passed  F failed  T timeout  O out of memory  X crashed"
+)
+STRIP_WIDTH = 60
+_ENDS = {
+    Outcome.OOM: "each failure ran out of memory",
+    Outcome.TIMEOUT: "each failure ran out of time",
+    Outcome.CRASHED: "each failure was a crash",
+}
+_PHRASES = {
+    Factor.MEMORY: ("at 90 % of its memory limit or more", "with memory to spare"),
+    Factor.PARALLEL: ("beside other tests", "alone"),
+    Factor.REUSED: ("after other tests in its container", "in a fresh container"),
+    Factor.FORKED: ("forked from a preloaded runner", "as a process of its own"),
+    Factor.HOST: ("on host {}", "on hosts other than {}"),
+    Factor.PROFILE: ("under profile {}", "under profiles other than {}"),
+    Factor.AFTER: ("right after {} in its container", "not right after {} in its container"),
+    Factor.NEIGHBOUR: ("beside {}", "without {} beside it"),
+}
+"""A circumstance, there and not."""
+_SHOWN_CAUSES = 4
+_SHOWN_TOGETHER = 3
+
+Flaky = tuple["FlakyTest", "Finding"]
+
+
+def strip(trials: Sequence[Trial], *, width: int = STRIP_WIDTH) -> str:
+    """The newest attempts, newest right: `..F..` or, where some run has several, `. . F. .`. Plain ASCII."""
+    groups = [
+        "".join(GLYPHS.get(trial.outcome, "?") for trial in group)
+        for _, group in itertools.groupby(trials, key=lambda trial: trial.run_id)
+    ]
+    text = (" " if any(len(group) > 1 for group in groups) else "").join(groups)
+    return text[-width:].strip()
+
+
+def rate_text(failed: int, total: int, low: float, high: float) -> str:
+    """`7 of 40 failed: 18 % (9 to 31 %)`; in brackets the interval that holds the true rate with 95 %."""
+    interval = f"{format_ratio(low)} to {format_ratio(high)}".replace(" %", "", 1)
+    return f"{failed} of {total} failed: {format_ratio(failed / total)} ({interval})"
+
+
+def sentences(finding: Finding) -> list[str]:
+    """What the failures have in common, the most certain first; or that nothing was found, and in how many."""
+    failures = plural(finding.failed, "failure")
+    if not finding.failed:
+        return [f"never failed in {plural(finding.total, 'attempt')}"]
+    common = [text for outcome, text in _ENDS.items() if finding.ends.get(outcome) == finding.failed]
+    if finding.failed == finding.total:
+        return [always_text(finding.total), *common]
+    if finding.missing:
+        return [*common, f"no cause is looked for in {failures} of {finding.total} attempts: {_missing(finding)}"]
+    said = [cause_text(cause) for cause in finding.causes[:_SHOWN_CAUSES]]
+    if not finding.has_cause:
+        tried = plural(finding.tried, "circumstance")
+        said.insert(0, f"no cause found in {failures} ({tried} looked at)")
+    return [*common, *said]
+
+
+def always_text(attempts: int) -> str:
+    """Of a test all of whose attempts failed. Nothing sets them apart from passes, so that no cause is named."""
+    if attempts == 1:
+        return "failed in its only attempt: whether it always does is not known"
+    return f"always fails: {attempts} of {attempts}, it is broken rather than flaky"
+
+
+def _missing(finding: Finding) -> str:
+    few_failures = finding.failed + finding.missing == MINIMUM_FAILURES
+    one, many = ("failure", "failures") if few_failures else ("pass", "passes")
+    return f"{finding.missing} more {many} are needed" if finding.missing > 1 else f"one more {one} is needed"
+
+
+def cause_text(cause: Cause) -> str:
+    """`fails 6 of 9 beside test/test_b.py, 1 of 31 else (by chance 1 in 2,300)`."""
+    if cause.present is not None and cause.absent is not None:
+        there, gone = phrase(cause.of, there=True), phrase(cause.of, there=False)
+        with_, without = _of(cause.present), _of(cause.absent)
+        text = f"fails {without} {gone}, {with_} else" if cause.helps else f"fails {with_} {there}, {without} else"
+    else:
+        text = _figures(cause)
+    return f"{text} ({odds(cause.chance)}){_together(cause.together_with)}"
+
+
+def _of(share: Share) -> str:
+    return f"{share.failed} of {share.total}"
+
+
+def _figures(cause: Cause) -> str:
+    bad, good = cause.failed_median or 0.0, cause.passed_median or 0.0
+    match cause.of.factor:
+        case Factor.THROTTLED:
+            failing, passing = format_ratio(bad), format_ratio(good)
+            return f"held back by its CPU limit {failing} of the time when it fails, {passing} else"
+        case Factor.CROWD:
+            return f"{bad:.1f} tests beside it when it fails, {good:.1f} else"
+        case _:
+            return f"takes {format_seconds(bad)} when it fails, {format_seconds(good)} when it passes"
+
+
+def phrase(of: Circumstance, *, there: bool) -> str:
+    """The circumstance, there or not, as it follows "fails 6 of 9"."""
+    if of.factor not in _PHRASES:
+        return of.factor.value
+    limit = 12 if of.factor is Factor.HOST else 200
+    return _PHRASES[of.factor][not there].format(one_line(of.subject, 200)[:limit])
+
+
+def _together(others: Sequence[Circumstance]) -> str:
+    if not others:
+        return ""
+    named = [phrase(one, there=True) for one in others[:_SHOWN_TOGETHER]]
+    more = len(others) - len(named)
+    rest = f" and {more} more" if more else ""
+    return f"; not to be told from: {', '.join(named)}{rest}"
+
+
+def odds(chance: float) -> str:
+    """`by chance 1 in 2,300`, to two digits."""
+    if chance <= 1e-6:
+        return "by chance less than 1 in 1,000,000"
+    one_in = 1 / chance
+    size = 10 ** max(int(math.log10(one_in)) - 1, 0)
+    return f"by chance 1 in {int(one_in / size) * size:,}"
+
+
+def always_lines(broken: Sequence[tuple[TestId, int]], *, limit: int) -> list[str]:
+    """Tests that failed in all their attempts, a line each: not flaky, but sought by who asks for those."""
+    lines = [f"{one_line(str(test))}  {always_text(times)}" for test, times in broken[:limit]]
+    if len(broken) > limit:
+        lines.append(f"{plural(len(broken) - limit, 'more test')} that always fail")
+    return [*lines, ""] if lines else []
+
+
+def flaky_lines(rows: Sequence[Flaky], *, more: int = 0) -> list[str]:
+    """For people: a paragraph a test, then the legend."""
+    lines: list[str] = []
+    for test, finding in rows:
+        rate = rate_text(finding.failed, finding.total, finding.low, finding.high)
+        lines += [one_line(str(test.test_id)), f"  {rate}", f"  {strip(test.trials)}"]
+        lines += [f"  - {text}" for text in sentences(finding)]
+        lines.append("")
+    if more:
+        lines.append(f"{plural(more, 'more test')} with a larger --limit")
+    return [*lines, LEGEND]
+
+
+def flaky_table(rows: Sequence[Flaky]) -> Table:
+    """A row a test, the most certain cause with its figures."""
+    return Table(
+        name="flaky",
+        columns=(
+            TEST,
+            count("attempts"),
+            count("failed"),
+            count("rate"),
+            count("rate_low", "from"),
+            count("rate_high", "to"),
+            Column(key="strip", title="latest, newest right"),
+            Column(key="ends", title="ends"),
+            Column(key="factor", title="factor"),
+            Column(key="subject", title="of"),
+            count("chance", "by chance"),
+            count("circumstances_tried", "tried"),
+            Column(key="runner_up", title="then"),
+            Column(key="causes", title="what failures have in common"),
+        ),
+        rows=tuple(_row(test, finding) for test, finding in rows),
+        empty="no test passed and failed",
+    )
+
+
+def _row(test: FlakyTest, finding: Finding) -> tuple[str | Figure, ...]:
+    first = finding.causes[0] if finding.has_cause else None
+    return (
+        str(test.test_id),
+        number(finding.total),
+        number(finding.failed),
+        as_ratio(finding.rate),
+        as_ratio(finding.low),
+        as_ratio(finding.high),
+        strip(test.trials),
+        ends_text(finding.ends),
+        first.of.factor.value if first else "",
+        first.of.subject if first else "",
+        Figure(first.chance, "count") if first else Figure(None, "none"),
+        number(finding.tried),
+        _runner_up(finding),
+        "; ".join(sentences(finding)),
+    )
+
+
+def _runner_up(finding: Finding) -> str:
+    """The second cause; empty: there is none, or the first is but a sign."""
+    return cause_text(finding.causes[1]) if finding.has_cause and len(finding.causes) > 1 else ""
+
+
+def ends_text(ends: Mapping[Outcome, int]) -> str:
+    """`5 failed, 2 timeout`."""
+    return ", ".join(f"{times} {outcome.value}" for outcome, times in sorted(ends.items(), key=_often))
+
+
+def _often(item: tuple[Outcome, int]) -> tuple[int, str]:
+    return (-item[1], item[0].value)
+
+
+def worst_first(rows: Iterable[Flaky]) -> list[Flaky]:
+    """Tests that surely fail often before those that failed once in two."""
+    return sorted(rows, key=lambda row: (-row[1].low, str(row[0].test_id)))

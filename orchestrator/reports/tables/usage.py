@@ -1,0 +1,182 @@
+"""What tests used over a window, as tables: the worst of them, and each test's figures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from orchestrator.model.stored import HEADLINES, Resource
+from orchestrator.reports.tables.columns import (
+    CPU,
+    DURATION,
+    LIMIT,
+    MEMORY,
+    OUTCOME_IF_WIDE,
+    PROFILE,
+    RATIO,
+    RUN_IF_WIDE,
+    SHARED_IF_WIDE,
+    TEST,
+    as_ratio,
+    count,
+    in_bytes,
+    in_seconds,
+    number,
+)
+from orchestrator.reports.tables.table import Column, Figure, Spark, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.model.stored import OffenderRow, UsageRow
+    from orchestrator.model.tests import TestId
+    from orchestrator.reports.tables.table import Cell
+
+SPREAD = ("maximum", "mean", "p50", "p95", "p99")
+WIDE = (Resource.MEMORY, Resource.CPU, Resource.DURATION)
+"""What has columns of its own in the table of one row a test."""
+
+_EMPTY = "no measured attempts in this window"
+_HISTORY = Column(key="history", title="history", optional=True, worth=4)
+_TREND = Column(key="trend", title="trend", right=True, optional=True, worth=5)
+
+
+# ---------------------------------------------------------------- offenders
+
+
+def offenders_table(rows: Sequence[OffenderRow], *, name: str = "offenders") -> Table:
+    """The worst tests first, each at its worst within the window."""
+    own = _own_column(rows[0].by) if rows else ()
+    figures = (MEMORY, SHARED_IF_WIDE, LIMIT, RATIO, CPU, DURATION)
+    ends = (count("p95", _p95_title(rows), optional=True), count("attempts", optional=True), RUN_IF_WIDE)
+    return Table(
+        name=name,
+        columns=(count("rank", "#"), TEST, PROFILE, OUTCOME_IF_WIDE, *own, _TREND, _HISTORY, *figures, *ends),
+        rows=tuple(_offender(row) for row in rows),
+        empty=_EMPTY,
+    )
+
+
+def _own_column(by: Resource) -> tuple[Column, ...]:
+    """For a resource that is not among the figures that every offender shows."""
+    return () if by in HEADLINES else (count(by.key, by.value),)
+
+
+def _p95_title(rows: Sequence[OffenderRow]) -> str:
+    return f"p95 {rows[0].by.value}" if rows else "p95"
+
+
+def _offender(row: OffenderRow) -> tuple[Cell, ...]:
+    own = (Figure(row.value, row.by.unit),) if _own_column(row.by) else ()
+    usage = row.usage
+    return (
+        number(row.rank),
+        str(row.test_id),
+        row.profile,
+        row.outcome.value,
+        *own,
+        Figure(usage.trend if usage else None, "change"),
+        Spark(usage.history if usage else ()),
+        Figure(row.memory_peak_bytes, "bytes", row.memory_peak_is_upper_bound),
+        in_bytes(row.memory_floor_bytes),
+        in_bytes(row.limit_memory_bytes),
+        as_ratio(row.memory_ratio),
+        in_seconds(row.cpu_seconds),
+        in_seconds(row.duration_seconds),
+        Figure(usage.p95 if usage else None, row.by.unit),
+        number(row.attempts),
+        row.run_id[:8],
+    )
+
+
+# ---------------------------------------------------------------- usage
+
+
+def _before(attempts: int) -> Figure:
+    """Nothing is shown where there is no window before, or nothing in it."""
+    return Figure(attempts, "count" if attempts else "none")
+
+
+def usage_table(rows: Sequence[UsageRow]) -> Table:
+    """A row for each test and resource, with every figure."""
+    several = len({row.resource for row in rows}) != 1
+    kinds = (
+        Column(key="resource", title="resource", optional=not several, worth=0 if several else -2),
+        Column(key="unit", title="unit", optional=True, worth=-1),
+    )
+    spread = (
+        count("maximum", "max"),
+        count("mean", optional=several, worth=3),
+        *(count(name) for name in ("p50", "p95", "p99")),
+    )
+    before = (
+        count("before_count", "before", optional=True),
+        count("before_p50", "p50 before", optional=True, worth=-1),
+    )
+    return Table(
+        name="usage",
+        columns=(TEST, *kinds, count("count", "runs"), *spread, _TREND, *before, _HISTORY),
+        rows=tuple(_usage(row) for row in rows),
+        empty=_EMPTY,
+    )
+
+
+def _usage(row: UsageRow) -> tuple[Cell, ...]:
+    return (
+        str(row.test_id),
+        row.resource,
+        row.unit,
+        number(row.count),
+        *(Figure(getattr(row, name), row.unit) for name in SPREAD),
+        Figure(row.trend, "change"),
+        _before(row.before_count),
+        Figure(row.before_p50, row.unit if row.before_count else "none"),
+        Spark(row.history),
+    )
+
+
+def wide_table(rows: Sequence[UsageRow]) -> Table:
+    """A row for each test: maximum, 95th percentile and trend of memory, CPU and duration."""
+    by_test: dict[TestId, dict[str, UsageRow]] = defaultdict(dict)
+    for row in rows:
+        by_test[row.test_id][row.resource] = row
+    return Table(
+        name="usage",
+        columns=(
+            TEST,
+            count("runs"),
+            count("runs_before", "before", optional=True),
+            *(column for resource in WIDE for column in _wide_columns(resource)),
+        ),
+        rows=tuple(_wide(test, found) for test, found in by_test.items()),
+        empty=_EMPTY,
+    )
+
+
+def _wide_columns(resource: Resource) -> tuple[Column, ...]:
+    title = {Resource.MEMORY: "memory", Resource.DURATION: "time"}.get(resource, resource.value)
+    first = resource is WIDE[0]
+    columns = (
+        count(f"{resource.key}_maximum", f"max {title}"),
+        count(f"{resource.key}_p95", "p95", optional=True, worth=3 if first else 2),
+        count(f"{resource.key}_trend", "trend", optional=True, worth=5 if first else 1),
+    )
+    return (*columns, _HISTORY) if first else columns
+
+
+def _wide(test: TestId, found: Mapping[str, UsageRow]) -> tuple[Cell, ...]:
+    cells: list[Cell] = [
+        str(test),
+        number(max(row.count for row in found.values())),
+        _before(max(row.before_count for row in found.values())),
+    ]
+    for resource in WIDE:
+        row = found.get(resource.key)
+        cells += [
+            Figure(row.maximum if row else None, resource.unit),
+            Figure(row.p95 if row else None, resource.unit),
+            Figure(row.trend if row else None, "change"),
+        ]
+        if resource is WIDE[0]:
+            cells.append(Spark(row.history if row else ()))
+    return tuple(cells)

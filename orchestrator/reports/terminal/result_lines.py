@@ -1,0 +1,299 @@
+"""One line a test, as UX.md shows it: verb, time, memory against limit, CPU, profile, test, remark.
+
+Pure functions of plain data; nothing here writes. `progress` prints these lines, `summary` ends the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.model.outcomes import FAILING, Outcome, ViolationKind
+from orchestrator.model.results import Verb, counting
+from orchestrator.reports.severity_order import by_gravity
+from orchestrator.text import (
+    cells,
+    format_bytes,
+    format_seconds,
+    format_stopwatch,
+    one_line,
+    plural,
+    shorten_end,
+    shorten_middle,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.model.evidence import SlotUse
+    from orchestrator.model.results import Attempt, TestResult
+    from orchestrator.model.runs import Run
+    from orchestrator.model.tests import Assignment
+    from orchestrator.model.usage import Sample, Usage
+
+VERB_COLUMNS = 10
+PROFILE_COLUMNS = 8
+"""Width of the profile's column where the plan's profiles are not known."""
+REMARK_CHARACTERS = 400
+BUSY_LOAD = 2.0
+"""Processes for each CPU that want to run, from which the header calls the host busy."""
+_MIN_ID_COLUMNS = 20
+_SHARED_BYTES = 4 << 20
+"""An agent alone, and what little its tests leave in the page cache, is no more."""
+_INDENT = " " * (VERB_COLUMNS + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningTest:
+    """A test that is running now. `started_seconds` is on `time.monotonic`'s clock."""
+
+    assignment: Assignment
+    started_seconds: float
+
+
+def key_of(assignment: Assignment) -> str:
+    """The key of a running test in `snapshot()`: its id, with the repetition where there are several."""
+    return assignment.key
+
+
+def header_line(run: Run, tests: int, *, columns: int | None = None) -> str:
+    """`Run b0b38ba7   14 tests   docker 20.10  cgroup v1: kernel counters   2 cpus 22 GiB`; closer where a
+    terminal is narrow.
+    """
+    engine, host = run.engine, run.host
+    version = ".".join(engine.version.split(".")[:2])
+    group = "cgroup" if engine.cgroup_version is None else f"cgroup v{engine.cgroup_version}"
+    counters = "kernel counters" if engine.local and not engine.rootless else "agent counters"
+    limits = {"memory": engine.memory_limit, "cpu": engine.cpu_limit, "pids": engine.pids_limit}
+    ignored = [name for name, enforced in limits.items() if not enforced]
+    parts = [f"{engine.name} {version}", *(["rootless"] if engine.rootless else []), f"{group}: {counters}"]
+    line = (
+        f"Run {run.short_id}   {plural(tests, 'test')}   {'  '.join(parts)}"
+        f"   {host.cpus:g} cpus {host.memory_bytes / 2**30:.0f} GiB"
+    )
+    warnings = []
+    if host.load is not None and host.load >= BUSY_LOAD * host.cpus:
+        warnings.append(f"host busy: load {host.load:.0f} on {plural(round(host.cpus), 'CPU')}")
+    if ignored:
+        warnings.append(f"not enforced: {', '.join(ignored)}")
+    line, warned = one_line(line), one_line("   ".join(warnings))
+    together = f"{line}   {warned}".rstrip()
+    if columns is None or cells(together) <= columns:
+        return together
+    line = line.replace("   ", "  ").replace(" counters", "")
+    together = f"{line}  {warned}".rstrip()
+    return together if not warned or cells(together) <= columns else f"{line}\n    {warned}"
+
+
+def columns_of(
+    verb: str,
+    *,
+    seconds: float,
+    memory_bytes: int | None,
+    memory_limit_bytes: int,
+    cpu_seconds: float | None,
+    profile: str,
+    profile_columns: int,
+    bound: str = "",
+) -> str:
+    """All of a line before the test's id. `bound`: what stands before the figure of memory if it is one."""
+    used = bound + format_bytes(memory_bytes)
+    memory = f"{used}/{format_bytes(memory_limit_bytes)}"
+    cpu = f"cpu {format_seconds(cpu_seconds, decimals=1)}"
+    return (
+        f"{verb:>{VERB_COLUMNS}} [{format_stopwatch(seconds)}] {memory:>9}  {cpu:<8}  "
+        f"{one_line(profile, 40):<{profile_columns}}  "
+    )
+
+
+def _result_columns(result: TestResult, profile_columns: int) -> str:
+    attempt = result.final
+    profile, usage = attempt.assignment.profile, attempt.evidence.usage
+    return columns_of(
+        result.verb.value,
+        seconds=attempt.evidence.timings.test_seconds,
+        memory_bytes=usage.memory_peak_bytes,
+        memory_limit_bytes=profile.limits.memory_bytes,
+        cpu_seconds=usage.cpu_seconds,
+        profile=profile.name,
+        profile_columns=profile_columns,
+        bound=memory_bound(usage),
+    )
+
+
+def memory_bound(usage: Usage) -> str:
+    """What stands before the figure of a test's memory, if it is only a bound."""
+    return "≤" if usage.memory_peak_is_upper_bound else "≥" if usage.memory_peak_is_lower_bound else ""
+
+
+def shared_of(usage: Usage) -> str:
+    """What stood charged before the test, where it is worth a word."""
+    floor = usage.memory_floor_bytes
+    return f"+{format_bytes(floor)} shared" if floor is not None and floor >= _SHARED_BYTES else ""
+
+
+def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS, with_remark: bool = True) -> str:
+    """A finished test on one plain line, for pipes and CI logs."""
+    text = _result_columns(result, profile_columns) + one_line(key_of(result.final.assignment))
+    remark = remark_of(result) if with_remark else ""
+    return "    ".join(filter(None, (text, shared_of(result.final.evidence.usage), remark)))
+
+
+def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> tuple[str, ...]:
+    """A finished test for a terminal of `columns`: the id shortened in the middle, a long remark below."""
+    remark = remark_of(result)
+    text = bare_line(result, columns=columns, profile_columns=profile_columns)
+    shared = shared_of(result.final.evidence.usage)
+    if shared and cells(text) + 4 + cells(shared) <= columns:
+        text = f"{text}    {shared}"
+    if not remark:
+        return (text,)
+    if cells(text) + 4 + cells(remark) <= columns:
+        return (f"{text}    {remark}",)
+    return (text, _INDENT + shorten_end(remark, max(columns - len(_INDENT), _MIN_ID_COLUMNS)))
+
+
+def bare_line(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> str:
+    """A finished test without its remark, for a terminal of `columns`."""
+    front = _result_columns(result, profile_columns)
+    return front + _fitting_id(key_of(result.final.assignment), front, columns)
+
+
+def _fitting_id(name: str, front: str, columns: int | None) -> str:
+    name = one_line(name)
+    return name if columns is None else shorten_middle(name, max(columns - cells(front), _MIN_ID_COLUMNS))
+
+
+def remark_of(result: TestResult) -> str:
+    """What is most worth knowing of a result, in one sentence, and how many more there are."""
+    found = remarks(result)
+    if not found:
+        return ""
+    first = one_line(found[0], REMARK_CHARACTERS)
+    return first if len(found) == 1 else f"{first} (+{len(found) - 1} more)"
+
+
+def remarks(result: TestResult) -> tuple[str, ...]:
+    """All remarks on a result, most important first, none twice. Not yet made safe to print."""
+    final = result.final
+    found = [_story(result), final.message]
+    found += [violation.message for violation in by_gravity(final.violations)]
+    found += _leftovers(final)
+    for name, log in (("stdout", final.evidence.stdout), ("stderr", final.evidence.stderr)):
+        if log.truncated:
+            found.append(
+                f"{name} truncated: {format_bytes(log.kept_bytes)} of {format_bytes(log.total_bytes)} kept"
+            )
+    if final.witnesses < 2 and final.outcome is Outcome.PASSED:
+        found.append("one witness only: the image has no shell for the agent")
+    found += [f"sources disagree: {text}" for text in final.evidence.usage.disagreements.values()]
+    found.append(_waited(final))
+    found += [*final.assignment.clamped, *final.evidence.outputs_notes, _confirmed(result)]
+    return tuple(dict.fromkeys(remark for remark in found if remark))
+
+
+def _leftovers(attempt: Attempt) -> list[str]:
+    leaks = [v.message for v in attempt.violations if v.kind is ViolationKind.PROCESS_LEAK]
+    if attempt.evidence.agent is None or not leaks:
+        return []
+    left = [leftover.command_line for leftover in attempt.evidence.agent.leftovers]
+    return [f"left running: {command}" for command in left if not any(command in leak for leak in leaks)]
+
+
+def _story(result: TestResult) -> str:
+    """What several attempts add up to."""
+    if len(result.attempts) < 2:
+        return ""
+    attempts = counting(result.attempts)
+    first, final = attempts[0], result.final
+    small, large = first.assignment.profile.name, final.assignment.profile.name
+    if result.verb is Verb.UNDERSIZED:
+        peak = format_bytes(final.evidence.usage.memory_peak_bytes)
+        took = format_seconds(final.evidence.timings.test_seconds)
+        return f"needs {large}: {first.outcome} under {small}, passed with {peak} in {took}"
+    if result.verb is Verb.RUNAWAY:
+        return f"{first.outcome} under {small}, {final.outcome} under {large} too: not a matter of its profile"
+    if result.flaky:
+        failed = [attempt for attempt in attempts if attempt.outcome is not Outcome.PASSED]
+        why = failed[0].message or failed[0].outcome.value
+        return f"failed {len(failed)} of {len(attempts)} attempts: {why}"
+    overruled = result.overruled
+    if overruled is None or final.outcome in FAILING:
+        return ""
+    why = overruled.message or overruled.outcome.value
+    how, where = "in a fresh container", f"failed {_where(overruled.evidence.slot)}"
+    if overruled.evidence.starved:
+        how, where = "when it ran alone", "before that"
+    return f"{final.outcome} {how}, {where}: {why}"
+
+
+def _confirmed(result: TestResult) -> str:
+    """Of a failure: that it is not due to a container that other tests had used, or that this is not known."""
+    if result.final.outcome not in FAILING:
+        return ""
+    if result.overruled is not None and result.overruled.evidence.starved:
+        return "confirmed by a run alone after it had overrun on a busy host"
+    if result.overruled is not None:
+        return f"confirmed in a fresh container after it had failed {_where(result.overruled.evidence.slot)}"
+    slot = result.final.evidence.slot
+    return f"failed {_where(slot)}, not confirmed in a fresh one: the run was stopped" if slot.reused else ""
+
+
+def _waited(attempt: Attempt) -> str:
+    """Of a test that would have come near its limit by the clock: that others had the CPUs."""
+    evidence, limit = attempt.evidence, attempt.assignment.profile.limits.timeout_seconds
+    near = attempt.assignment.profile.thresholds.time_near_ratio or 1.0
+    if attempt.outcome is Outcome.TIMEOUT or evidence.timings.test_seconds < near * limit:
+        return ""
+    return evidence.host_busy
+
+
+def _where(slot: SlotUse) -> str:
+    if slot.position > 1:
+        return f"as test {slot.position} of a reused one"
+    return "forked from a preloaded process"
+
+
+def running_lines(
+    running: Sequence[RunningTest],
+    samples: Mapping[str, Sample],
+    *,
+    now_seconds: float,
+    columns: int | None = None,
+    limit: int | None = None,
+    profile_columns: int = PROFILE_COLUMNS,
+) -> list[str]:
+    """What is running, longest first, with its present memory and its CPU seconds so far.
+
+    `samples` has the latest sample of each test under its `key_of`; a test without one shows `?`.
+    """
+    longest_first = sorted(running, key=lambda test: test.started_seconds)
+    shown = longest_first if limit is None else longest_first[:limit]
+    lines = [_running_line(test, samples, now_seconds, columns, profile_columns) for test in shown]
+    if len(shown) < len(longest_first):
+        lines.append(f"{_INDENT}{ELSE_RUNNING.format(len(longest_first) - len(shown))}")
+    return lines
+
+
+ELSE_RUNNING = "and {} more running"
+
+
+def _running_line(
+    test: RunningTest,
+    samples: Mapping[str, Sample],
+    now_seconds: float,
+    columns: int | None,
+    profile_columns: int,
+) -> str:
+    profile, key = test.assignment.profile, key_of(test.assignment)
+    sample = samples.get(key)
+    front = columns_of(
+        "running",
+        seconds=max(now_seconds - test.started_seconds, 0.0),
+        memory_bytes=sample.memory_bytes if sample else None,
+        memory_limit_bytes=profile.limits.memory_bytes,
+        cpu_seconds=sample.cpu_seconds if sample else None,
+        profile=profile.name,
+        profile_columns=profile_columns,
+    )
+    return front + _fitting_id(key, front, columns)

@@ -1,0 +1,242 @@
+"""The end of a run on the terminal: failures again with their output, violations, counts, worst, ledger."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections import Counter
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING
+
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.runs import RunStatus
+from orchestrator.reports.run_summary import FIGURES, MAX_LISTED, MAX_OUTPUTS
+from orchestrator.reports.terminal.output_tail import output_lines
+from orchestrator.reports.terminal.result_lines import (
+    PROFILE_COLUMNS,
+    REMARK_CHARACTERS,
+    VERB_COLUMNS,
+    bare_line,
+    key_of,
+    line,
+    remarks,
+    wrapped_lines,
+)
+from orchestrator.text import cells, format_ratio, format_seconds, one_line, plural, shorten_middle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from orchestrator.model.results import TestResult
+    from orchestrator.model.runs import Ledger, Run
+    from orchestrator.reports.run_summary import Digest, RunSummary
+
+
+class OutputWhen(StrEnum):
+    """When a test's output is shown."""
+
+    IMMEDIATE = "immediate"
+    FINAL = "final"
+    NEVER = "never"
+
+
+def summary_lines(
+    summary: RunSummary,
+    *,
+    columns: int | None = None,
+    profile_columns: int = PROFILE_COLUMNS,
+    success_output: OutputWhen = OutputWhen.NEVER,
+    failure_output: OutputWhen = OutputWhen.FINAL,
+) -> list[str]:
+    """All that is printed when a run has ended; `columns` is None for a pipe."""
+    section = partial(_section, columns=columns, profile_columns=profile_columns)
+    digest = summary.digest
+    lines: list[str] = []
+    if success_output is OutputWhen.FINAL:
+        lines += section("Output of passed tests", digest.others, digest.other_tests, with_output=True)
+    with_output = failure_output is OutputWhen.FINAL
+    lines += section("Failures", digest.failures, digest.failed_tests, with_output=with_output)
+    lines += violation_lines(digest, columns=columns)
+    if lines:
+        lines.append("")
+    lines.append(count_line(summary))
+    lines += left_out_lines(summary)
+    lines += closing_lines(summary, columns=columns)
+    lines += ledger_lines(summary.ledger)
+    return lines
+
+
+def _section(
+    title: str,
+    results: Sequence[TestResult],
+    total: int,
+    *,
+    with_output: bool,
+    columns: int | None,
+    profile_columns: int,
+) -> list[str]:
+    if not results:
+        return []
+    lines = ["", f"{title}:"]
+    for number, result in enumerate(results[:MAX_LISTED]):
+        lines += _with_all_remarks(result, columns, profile_columns)
+        if with_output and number < MAX_OUTPUTS:
+            lines += output_lines(result.final)
+    if total > MAX_LISTED:
+        lines.append(f"  and {total - MAX_LISTED} more")
+    return lines
+
+
+def _with_all_remarks(result: TestResult, columns: int | None, profile_columns: int) -> list[str]:
+    safe = [one_line(remark, REMARK_CHARACTERS) for remark in remarks(result)]
+    if columns is None:
+        first = f"    {safe[0]}" if safe else ""
+        front = line(result, profile_columns=profile_columns, with_remark=False)
+        return [front + first, *(f"  also: {remark}" for remark in safe[1:])]
+    lines = [bare_line(result, columns=columns, profile_columns=profile_columns)]
+    for remark in safe:
+        lines += _folded(f"  {remark}", columns)
+    return lines
+
+
+def _folded(text: str, columns: int | None) -> list[str]:
+    """`text` on as many lines as a terminal of `columns` needs; one for a pipe."""
+    if columns is None or cells(text) <= columns:
+        return [text]
+    indent = " " * (len(text) - len(text.lstrip()))
+    # Wide characters take two columns; textwrap counts one.
+    width = columns if text.isascii() else columns // 2
+    return textwrap.wrap(text, max(width, 20), subsequent_indent=indent, break_on_hyphens=False)
+
+
+def result_lines(
+    result: TestResult, *, columns: int | None, profile_columns: int = PROFILE_COLUMNS
+) -> tuple[str, ...]:
+    """`line` for a pipe (`columns` None), `wrapped_lines` for a terminal."""
+    if columns is None:
+        return (line(result, profile_columns=profile_columns),)
+    return wrapped_lines(result, columns=columns, profile_columns=profile_columns)
+
+
+def violation_lines(digest: Digest, *, columns: int | None = None) -> list[str]:
+    """Each broken budget: severity, kind, test, sentence; the sentence on lines of its own on a terminal. Of
+    notices one of each kind, with the number of the others: advice must not bury what is grave.
+    """
+    shown = [(result, violation, 0) for result, violation in digest.broken]
+    shown += [(one.result, one.violation, one.times - 1) for one in digest.notices.values()]
+    if not shown:
+        return []
+    width = max(13, *(len(violation.kind.value) for _, violation, _ in shown))
+    lines = ["", "Violations:"]
+    for result, violation, others in shown:
+        front = f"  {violation.severity.value:<7}  {violation.kind.value:<{width}}  "
+        name = one_line(key_of(result.final.assignment))
+        message = one_line(violation.message, REMARK_CHARACTERS)
+        if others:
+            message += f" (and {plural(others, 'other test')})"
+        if columns is None:
+            lines.append(f"{front}{name}    {message}")
+        else:
+            lines.append(front + shorten_middle(name, max(columns - len(front), 20)))
+            lines += _folded(f"           {message}", columns)
+    hidden = digest.grave_violations - len(digest.broken)
+    if hidden > 0:
+        lines.append(f"  and {hidden} more")
+    return lines
+
+
+def count_line(summary: RunSummary) -> str:
+    """`Summary [ 12.4s] 14 run: 12 passed (1 flaky), 2 failed, 3 violations`."""
+    digest, counts = summary.digest, summary.counts
+    parts = [f"{counts['passed']} passed{_kinds(digest.passed_kinds)}"]
+    others = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
+    if failed := digest.tests - counts["passed"] - sum(counts[name] for name in others):
+        parts.append(f"{failed} failed{_kinds(digest.failed_kinds)}")
+    parts += [f"{counts[name]} {name}" for name in others if counts[name]]
+    if summary.not_run:
+        parts.append(f"{len(summary.not_run)} not run")
+    if digest.grave_violations:
+        parts.append(plural(digest.grave_violations, "violation"))
+    if noticed := counts["violations"] - digest.grave_violations:
+        parts.append(plural(noticed, "notice"))
+    front = f"{'Summary':>{VERB_COLUMNS}} [{summary.duration_seconds:5.1f}s]"
+    stopped = " interrupted," if summary.status is RunStatus.INTERRUPTED else ""
+    return f"{front}{stopped} {digest.tests} run: {', '.join(parts)}"
+
+
+def left_out_lines(summary: RunSummary) -> list[str]:
+    """How many tests the search came upon that cannot run, a line for each reason."""
+    reasons = Counter(left.reason for left in summary.left_out)
+    return [f"{number} not run: {reason.value}" for reason, number in reasons.items()]
+
+
+def _kinds(kinds: Counter[str]) -> str:
+    return f" ({', '.join(f'{number} {kind}' for kind, number in kinds.items())})" if kinds else ""
+
+
+def closing_lines(summary: RunSummary, *, columns: int | None) -> list[str]:
+    """The worst by memory share, CPU and duration; how to run what went wrong again, where anything did."""
+    worst = worst_of(summary.digest)
+    reproduce = _reproduce(summary)
+    if not worst:
+        return reproduce
+    labels = [f"{_short_key(result, columns)} {figure}" for result, figure in worst]
+    first = f"worst: {labels[0]}"
+    rest = [f"       {label}" for label in labels[1:]]
+    if reproduce and (columns is None or cells(first) + 6 + cells(reproduce[0]) <= columns):
+        return [f"{first}      {reproduce[0]}", *rest]
+    return [first, *rest, *reproduce]
+
+
+def _reproduce(summary: RunSummary) -> list[str]:
+    """For the first failure, else for the gravest broken budget; nothing went wrong: no line."""
+    digest = summary.digest
+    wrong = digest.failures[0] if digest.failures else digest.gravest and digest.gravest[1]
+    return [] if wrong is None else [reproduce_line(summary.run, wrong)]
+
+
+def _short_key(result: TestResult, columns: int | None) -> str:
+    name = one_line(key_of(result.final.assignment))
+    return name if columns is None else shorten_middle(name, max(columns - 30, 20))
+
+
+def worst_of(digest: Digest) -> list[tuple[TestResult, str]]:
+    """The tests with the most of memory share, CPU seconds, duration, each with that figure as text."""
+    found: list[tuple[TestResult, str]] = []
+    for name, _ in FIGURES:
+        if name in digest.worst:
+            figure, result = digest.worst[name]
+            found.append((result, f"{name} {_TEXTS[name](figure)}"))
+    return found
+
+
+_TEXTS: Mapping[str, Callable[[float], str]] = {
+    "memory": format_ratio,
+    "cpu": partial(format_seconds, decimals=1),
+    "duration": format_seconds,
+}
+
+
+def reproduce_line(run: Run, result: TestResult) -> str:
+    """`reproduce: orch repro b0b3:test/test_index.py`, quoted for a shell."""
+    target = f"{run.id[:4]}:{result.test.id}"
+    if one_line(target) != target:
+        return f"reproduce: orch repro {run.id[:4]}:…   (the test's name cannot be typed; see orch runs show)"
+    return f"reproduce: orch repro {shlex.quote(target)}"
+
+
+def ledger_lines(ledger: Ledger) -> list[str]:
+    """What the run left behind or did not expect; nothing to say is no line."""
+    lines: list[str] = []
+    if ledger.left:
+        lines.append(
+            f"left behind: {plural(len(ledger.left), 'object')}"
+            f" ({ledger.expected_containers} containers expected, {ledger.created_containers} created);"
+            " remove with: orch clean"
+        )
+        lines += [f"  {one_line(name)}" for name in ledger.left[:MAX_LISTED]]
+    if ledger.unexpected:
+        lines.append(f"unexpected: {plural(len(ledger.unexpected), 'object')} that nobody asked for")
+        lines += [f"  {one_line(name)}" for name in ledger.unexpected[:MAX_LISTED]]
+    return lines

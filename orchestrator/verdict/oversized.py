@@ -1,0 +1,98 @@
+"""Is a test's profile far larger than what it needs? Pure."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.text import percent, seconds_text, size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from orchestrator.model.evidence import Evidence
+    from orchestrator.model.profiles import Limits, Profile
+    from orchestrator.model.tests import History
+
+_NO_LARGER = (
+    "memory_bytes",
+    "timeout_seconds",
+    "cpus",
+    "pids",
+    "nofile",
+    "tmpfs_bytes",
+    "outputs_bytes",
+    "shm_bytes",
+)
+
+
+def oversized(
+    evidence: Evidence, profile: Profile, outcome: Outcome, others: Iterable[Profile]
+) -> Iterator[Violation]:
+    """A notice with the next smaller of `others`, if a test that passed needs so little that it would fit into
+    that one with room to spare. Open files and the network of a test are not known: only a profile with the
+    same image, network and capabilities is a smaller one. A peak that is an upper bound will do.
+    """
+    ratio, usage = profile.thresholds.oversized_ratio, evidence.usage
+    peak, duration = usage.memory_peak_bytes, evidence.counted_seconds
+    if ratio is None or outcome is not Outcome.PASSED or peak is None or duration <= 0:
+        return
+    if usage.cpu_seconds is None or usage.pids_peak is None:
+        return
+    smaller = _next_smaller(profile, tuple(others))
+    if smaller is None:
+        return
+    limits = smaller.limits
+    share = max(
+        peak / limits.memory_bytes,
+        max(duration, usage.cpu_seconds / limits.cpus) / limits.timeout_seconds,
+        usage.pids_peak / limits.pids,
+    )
+    if share <= ratio:
+        yield Violation(
+            kind=ViolationKind.OVERSIZED,
+            severity=Severity.NOTICE,
+            measured=share,
+            limit=ratio,
+            unit="ratio",
+            message=f"profile {profile.name} is larger than needed: {size_text(peak)}, {seconds_text(duration)} "
+            f"and {usage.pids_peak} tasks at most are {percent(share)} or less of what {smaller.name} grants "
+            f"({size_text(limits.memory_bytes)}, {seconds_text(limits.timeout_seconds)}, {limits.pids} tasks)",
+        )
+
+
+def too_small(limits: Limits, killed: Sequence[tuple[Outcome, Limits]], history: History | None) -> bool:
+    """Whether the test was ended before by limits no tighter than these, in this run (`killed`) or an earlier one:
+    what was refused once is not advised.
+    """
+    for outcome, had in killed:
+        if outcome is Outcome.OOM and limits.memory_bytes <= had.memory_bytes:
+            return True
+        if outcome is Outcome.TIMEOUT and limits.timeout_seconds <= had.timeout_seconds:
+            return True
+    refused = None if history is None else history.memory_refused_bytes
+    return refused is not None and limits.memory_bytes <= refused
+
+
+@lru_cache(maxsize=64)
+def _next_smaller(profile: Profile, others: tuple[Profile, ...]) -> Profile | None:
+    """The largest that is smaller in memory or time and larger in nothing."""
+    smaller = [
+        other for other in others if _is_smaller(other.limits, profile.limits) and _is_alike(other, profile)
+    ]
+    return max(smaller, key=lambda p: (p.limits.memory_bytes, p.limits.timeout_seconds, p.name), default=None)
+
+
+def _is_smaller(limits: Limits, than: Limits) -> bool:
+    no_larger = all(getattr(limits, name) <= getattr(than, name) for name in _NO_LARGER)
+    less = limits.memory_bytes < than.memory_bytes or limits.timeout_seconds < than.timeout_seconds
+    return no_larger and less
+
+
+def _is_alike(other: Profile, profile: Profile) -> bool:
+    return (other.image, other.network, set(other.capabilities)) == (
+        profile.image,
+        profile.network,
+        set(profile.capabilities),
+    )

@@ -1,0 +1,35 @@
+import sqlite3
+from dataclasses import replace
+
+from orchestrator.database.files.sqlite_file import FileKind, beside, has_log, is_settled, read_header
+from orchestrator.database.store.store import Database
+
+
+def test_a_database_is_settled_when_all_of_it_is_in_its_file(tmp_path):
+    Database.open(None, state_dir=tmp_path).close()
+    path = tmp_path / "resources.db"
+    header = read_header(path)
+    assert is_settled(path, header)
+    assert is_settled(path, header, even_empty=True)
+    assert not is_settled(path, replace(header, version=header.version - 1))
+    assert not is_settled(path, replace(header, cut_short=True))
+    beside(path, "-wal").touch()
+    assert is_settled(path, header), "an empty log holds nothing"
+    assert not is_settled(path, header, even_empty=True), "but a run may be about to write to it"
+    beside(path, "-wal").write_bytes(b"x")
+    assert not is_settled(path, header)
+    beside(path, "-wal").unlink()
+    beside(path, "-journal").touch()
+    assert not is_settled(path, header)
+
+
+def test_a_run_s_log_is_seen_and_what_is_not_ours_is_not_settled(tmp_path):
+    with Database.open(None, state_dir=tmp_path):
+        assert has_log(tmp_path / "resources.db", even_empty=True)
+    assert not has_log(tmp_path / "resources.db", even_empty=True)
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("create table t (x)")
+    header = read_header(tmp_path / "other.db")
+    assert header.kind is FileKind.FOREIGN
+    assert not is_settled(tmp_path / "other.db", header)
+    assert not is_settled(tmp_path / "none.db", read_header(tmp_path / "none.db"))

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator import text
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (None, "?"),
+        (0, "0B"),
+        (1023, "1023B"),
+        (1024, "1K"),
+        (1536 << 20, "1.5G"),
+        (61 << 20, "61M"),
+        (512 << 20, "512M"),
+        (1 << 30, "1G"),
+        ((1 << 30) - 1, "1G"),
+        (-(3 << 20), "-3M"),
+    ],
+)
+def test_bytes_have_docker_units(count, shown):
+    assert text.format_bytes(count) == shown
+
+
+@given(st.integers(0, 1 << 60))
+def test_bytes_are_never_wider_than_five_columns(count):
+    assert len(text.format_bytes(count)) <= 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "?"),
+        (0.0, "<1ms"),
+        (0.0001, "<1ms"),
+        (0.02, "20ms"),
+        (0.3, "0.3s"),
+        (1.7, "1.7s"),
+        (125.2, "2m05s"),
+    ],
+)
+def test_cpu_seconds(seconds, shown):
+    assert text.format_seconds(seconds, decimals=1) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "?"),
+        (0.0, "<1ms"),
+        (0.0004, "<1ms"),
+        (0.004, "4ms"),
+        (0.412, "0.412s"),
+        (12.4, "12.4s"),
+        (125, "2m05s"),
+        (3720, "1h02m"),
+        (99.99, "1m40s"),
+    ],
+)
+def test_durations(seconds, shown):
+    assert text.format_seconds(seconds) == shown
+
+
+def test_a_stopwatch_is_always_eight_columns():
+    assert [len(text.format_stopwatch(seconds)) for seconds in (0.0, 0.412, 999.9999, 86_400.0)] == [8] * 4
+    assert text.format_stopwatch(0.0002).strip() == text.format_seconds(0.0002) == "<1ms"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown"),
+    [(None, "?"), (1.0, "100 %"), (0.9999, "99.9 %"), (0.5, "50 %"), (0.012, "1.2 %"), (25, "2500 %")],
+)
+def test_a_hundred_percent_means_that_the_limit_was_reached(ratio, shown):
+    assert text.format_ratio(ratio) == shown
+
+
+def test_control_characters_become_visible():
+    assert text.visible("a\x1b[31mred\x07\r\x9b\u202eevil\n\tok") == "a\\x1b[31mred\\x07\\r\\x9b\\u202eevil\n\tok"
+
+
+def test_undecodable_bytes_become_the_replacement_character():
+    assert text.decode(b"caf\xe9\r\n") == "caf\ufffd\n"
+    assert text.visible(b"caf\xe9".decode("utf-8", "surrogateescape")) == "caf\ufffd"
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_one_line_is_one_line_that_utf8_can_say_and_no_terminal_obeys(data):
+    line = text.one_line(data)
+    line.encode("utf-8")
+    assert len(line.splitlines()) <= 1
+    assert not any(ord(char) < 32 or 0x7F <= ord(char) <= 0x9F for char in line)
+
+
+def test_a_name_of_ten_megabytes_is_bounded_and_keeps_its_ends():
+    line = text.one_line("a" + "x" * 10_000_000 + "z")
+    assert len(line) < 1100
+    assert line.startswith("ax")
+    assert line.endswith("xz")
+    assert "9999002 more" in line
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=60), st.integers(0, 40))
+def test_shortening_never_exceeds_the_width(data, width):
+    assert text.cells(text.shorten_middle(data, width)) <= width
+    assert text.cells(text.shorten_end(data, width)) <= width
+
+
+def test_shortening_keeps_both_ends_of_an_id():
+    short = text.shorten_middle("test/unit/deeply/nested/folder/test_index.py::test_big", 30)
+    assert short == "test/unit…ndex.py::test_big"[:9] + "…" + "test_index.py::test_big"[-20:]
