@@ -126,7 +126,7 @@ class Runs:
             reason="test",
         )
 
-    def place_of(self, assignment: Assignment) -> Path:
+    def location_of(self, assignment: Assignment) -> Path:
         place = self._folder / str(assignment.test.id.path)
         place.mkdir(exist_ok=True)
         return place
@@ -137,7 +137,7 @@ class Runs:
         try:
             following = (*assignments[1:], None)
             return [
-                lane.run(one, time.monotonic(), self.place_of, lambda next_=next_: next_)
+                lane.run(one, time.monotonic(), self.location_of, lambda next_=next_: next_)
                 for one, next_ in zip(assignments, following, strict=True)
             ]
         finally:
@@ -159,7 +159,7 @@ class Runs:
                 assert decision.outcome is Outcome.PASSED, (mode, decision.message, evidence.stdout.tail)
             assert last.slot.position == len(assignments)
             assert (last.slot.launch is Launch.FORKED) == (mode == "preloaded"), last.slot.note
-            text = (self.place_of(assignments[-1]) / "outputs/answers.json").read_text(encoding="utf-8")
+            text = (self.location_of(assignments[-1]) / "outputs/answers.json").read_text(encoding="utf-8")
             found[mode] = json.loads(text)
         return found
 
@@ -327,13 +327,13 @@ def test_a_line_that_is_no_order_ends_the_container(engine: DockerEngine, cheats
     tests = [cheats.test(sh(":"), "fast", 1000) for _ in range(3)]
     lane = cheats.executor.lane()
     try:
-        found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
+        found = [lane.run(tests[0], time.monotonic(), cheats.location_of)]
         held = lane._held
         assert held is not None
         assert held.slot._channel is not None
         held.slot._channel.write(line + b"\n")
         assert engine.wait(held.slot.container_id or "", 20) == 125
-        found += [lane.run(test, time.monotonic(), cheats.place_of) for test in tests[1:]]
+        found += [lane.run(test, time.monotonic(), cheats.location_of) for test in tests[1:]]
     finally:
         lane.close()
     assert outcomes(found) == [Outcome.PASSED] * 3
@@ -345,13 +345,13 @@ def test_text_between_two_tests_is_infra(cheats: Runs, stream: str) -> None:
     tests = [cheats.test(sh(":"), "fast", 1000) for _ in range(3)]
     lane = cheats.executor.lane()
     try:
-        found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
+        found = [lane.run(tests[0], time.monotonic(), cheats.location_of)]
         assert lane._held is not None
         channel: Any = lane._held.slot._channel
         [number] = [number for number, name in channel._inputs.items() if name == stream]
         with Path(f"/proc/self/fd/{number}").open("wb", buffering=0) as written:
             written.write(b"x")
-        found += [lane.run(test, time.monotonic(), cheats.place_of) for test in tests[1:]]
+        found += [lane.run(test, time.monotonic(), cheats.location_of) for test in tests[1:]]
     finally:
         lane.close()
     assert outcomes(found) == [Outcome.PASSED, Outcome.INFRA, Outcome.PASSED]

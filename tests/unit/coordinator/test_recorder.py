@@ -135,7 +135,7 @@ def test_the_size_of_the_folder_is_noted_when_a_run_has_finished(kept):
 
 
 def test_memory_does_not_grow_with_the_tests_that_have_passed(kept):
-    """Batches of tests that print, have a notice and all differ; the first one fills lists and caches."""
+    """BatchTimer of tests that print, have a notice and all differ; the first one fills lists and caches."""
     notice = Violation(
         kind=ViolationKind.OVERSIZED,
         severity=Severity.NOTICE,
