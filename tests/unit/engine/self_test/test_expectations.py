@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.commands.self_test import GROUPS as TITLES
-from orchestrator.engine.base import Effective, Mount
+from orchestrator.engine.base import EffectiveSettings, Mount
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.self_test import expectations
 from orchestrator.engine.self_test.cis_benchmark import Check, cis
@@ -19,10 +19,12 @@ from orchestrator.testing.container import effective_of
 from tests.support.handmade import make_profile
 from tests.support.mutations import EFFECTS, MUTATIONS
 
-AROUND = hardening.Surroundings(project_root=Path("/p"), state_dir=Path("/p/.orch"), seccomp="{}", counters=())
+CONTEXT = hardening.ContainerContext(
+    project_root=Path("/p"), state_dir=Path("/p/.orch"), seccomp="{}", counters=()
+)
 PROFILE = make_profile(capabilities=("SYS_PTRACE",))
 SPEC = hardening.container_spec(
-    PROFILE, AROUND, name="n", image_id="sha256:1", labels={}, streams_dir=None, cgroup_parent="/orch-1"
+    PROFILE, CONTEXT, name="n", image_id="sha256:1", labels={}, streams_dir=None, cgroup_parent="/orch-1"
 )
 PAIR = expectations.Pair(name="a", other="b", key=1, other_key=2, look_at=5.0, hold_until=6.0)
 
@@ -115,7 +117,7 @@ def test_every_call_has_a_number_for_both_architectures() -> None:
     ],
 )
 def test_what_the_benchmark_asks_is_looked_at(changes: dict[str, Any], number: str) -> None:
-    good: Effective = effective_of(SPEC)
+    good: EffectiveSettings = effective_of(SPEC)
     assert [check.check for check in cis(SPEC, good) if check.proven is False] == []
     red = [check.check for check in cis(SPEC, replace(good, **changes)) if check.proven is False]
     assert any(name.startswith(f"CIS {number}:") for name in red), red
