@@ -150,7 +150,7 @@ TRUTHS = {
     "restart": "always",
     "cgroup_parent": "/x",
     "volumes": frozenset({"/x"}),
-    "beyond": ("Privileged True",),
+    "unrequested": ("Privileged True",),
 }
 
 
