@@ -79,9 +79,9 @@ def _prediction_lines(plan: Sequence[Assignment], budget: Budget, startup: Start
 
     predicted = _predict(plan, budget, startup)
     bound, bound_seconds = predicted.lower_bound
-    fresh = sum(one.fresh for one in predicted.placed)
+    fresh = sum(one.fresh for one in predicted.scheduled)
     lines = [
-        *packing_lines(predicted.placed, predicted.makespan_seconds),
+        *packing_lines(predicted.scheduled, predicted.makespan_seconds),
         "",
         (
             f"{plural(len(plan), 'test')}, {len(plan) - predicted.unknown} with history;"
@@ -134,7 +134,7 @@ def _document(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> d
                 "ended_seconds": one.ended_seconds,
                 "fresh": one.fresh,
             }
-            for one in predicted.placed
+            for one in predicted.scheduled
         ],
         "tests": [
             {

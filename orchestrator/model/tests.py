@@ -181,3 +181,17 @@ class Assignment:
         """Names a test among those that run at the same time: its id, and which repetition it is."""
         name = str(self.test.id)
         return name if self.repetition == 1 else f"{name}#{self.repetition}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledTest:
+    """When and in which lane a test of a plan is expected to run."""
+
+    assignment: Assignment
+    lane: int
+    """Number of the lane, from 0."""
+    started_seconds: float
+    """Since the run's start, the container's start-up included."""
+    ended_seconds: float
+    fresh: bool
+    """True if a new container is created for it; False: it reuses the container of earlier tests."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from orchestrator.model.tests import ScheduledTest
 from orchestrator.scheduling.admission import need_of
 from orchestrator.scheduling.dispatcher import Dispatch, waiting_of
 from orchestrator.scheduling.wait_queue import expected_seconds, order
@@ -36,7 +37,7 @@ class Prediction:
     """exclusive, slots, group, memory, cpus -> for how long it kept the first test in line waiting."""
     lower_bounds: Mapping[str, float]
     """See `lower_bounds`."""
-    placed: tuple[Placed, ...]
+    scheduled: tuple[ScheduledTest, ...]
     """Each test, in the order of their starts."""
     tests: int
     unknown: int
@@ -56,20 +57,6 @@ class Prediction:
         return max(self.bound_seconds, key=lambda name: (self.bound_seconds[name], name))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """When and where a test is expected to run."""
-
-    assignment: Assignment
-    lane: int
-    """From 0."""
-    started_seconds: float
-    """Since the run's start, the container's start-up included."""
-    ended_seconds: float
-    fresh: bool
-    """It begins a container; False: it takes one that other tests have used."""
-
-
 def predict(
     plan: Sequence[Assignment], budget: Budget, *, startup_seconds: float = 0.0, reused_seconds: float = 0.0
 ) -> Prediction:
@@ -78,7 +65,7 @@ def predict(
     """
     simulation = _Simulation(plan, budget, startup_seconds, reused_seconds)
     simulation.run()
-    durations = [one.ended_seconds - one.started_seconds for one in simulation.placed]
+    durations = [one.ended_seconds - one.started_seconds for one in simulation.scheduled]
     makespan_seconds = simulation.now
     return Prediction(
         makespan_seconds=makespan_seconds,
@@ -89,7 +76,7 @@ def predict(
         else {},
         bound_seconds=simulation.bound_seconds,
         lower_bounds=lower_bounds(plan, budget),
-        placed=tuple(simulation.placed),
+        scheduled=tuple(simulation.scheduled),
         tests=len(plan),
         unknown=sum(a.history is None for a in plan),
     )
@@ -119,7 +106,7 @@ class _Simulation:
         self.areas = {"cpus": 0.0, "memory": 0.0, "slots": 0.0}
         """Share of the budget taken, times seconds."""
         self.bound_seconds: dict[str, float] = {}
-        self.placed: list[Placed] = []
+        self.scheduled: list[ScheduledTest] = []
         self._plan = order(plan)
         self._startup_seconds, self._reused_seconds = startup_seconds, reused_seconds
         self._dispatch = Dispatch(budget, (waiting_of(rank, a) for rank, a in enumerate(self._plan)))
@@ -155,8 +142,8 @@ class _Simulation:
         fresh = waiting.slot is None or slot != waiting.slot or left == 0
         self._slots[number] = waiting.slot, (assignment.profile.reuse if fresh else left) - 1
         ends_at = self.now + waiting.expected_seconds + (self._startup_seconds if fresh else self._reused_seconds)
-        self.placed.append(
-            Placed(
+        self.scheduled.append(
+            ScheduledTest(
                 assignment=assignment, lane=number, started_seconds=self.now, ended_seconds=ends_at, fresh=fresh
             )
         )

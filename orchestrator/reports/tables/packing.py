@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from orchestrator.text import format_ratio, format_seconds, one_line, plural, shorten_middle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model.tests import Assignment
+    from orchestrator.model.tests import ScheduledTest
 
 MAX_LANES = 8
 MAX_NAMED = 3
 _NAME_COLUMNS = 44
 
 
-class Placed(Protocol):
-    """When and where a test is expected to run; seconds since the run's start."""
-
-    @property
-    def assignment(self) -> Assignment: ...  # noqa: D102
-    @property
-    def lane(self) -> int: ...  # noqa: D102
-    @property
-    def started_seconds(self) -> float: ...  # noqa: D102
-    @property
-    def ended_seconds(self) -> float: ...  # noqa: D102
-
-
-def packing_lines(placed: Sequence[Placed], makespan_seconds: float) -> list[str]:
+def packing_lines(scheduled: Sequence[ScheduledTest], makespan_seconds: float) -> list[str]:
     """Lane by lane what runs there and from when; tests on lines above each other run beside each other."""
-    lanes: dict[int, list[Placed]] = {}
-    for one in placed:
+    lanes: dict[int, list[ScheduledTest]] = {}
+    for one in scheduled:
         lanes.setdefault(one.lane, []).append(one)
     if not lanes:
         return []
@@ -54,7 +41,7 @@ def packing_lines(placed: Sequence[Placed], makespan_seconds: float) -> list[str
     return lines
 
 
-def _line(one: Placed) -> str:
+def _line(one: ScheduledTest) -> str:
     name = shorten_middle(one_line(one.assignment.key), _NAME_COLUMNS)
     start = format_seconds(one.started_seconds) if one.started_seconds else "0s"
     seconds = format_seconds(one.ended_seconds - one.started_seconds)

@@ -115,5 +115,5 @@ def test_a_follower_that_is_soon_done_stays_where_it_is(make, fast):
 
 def test_a_plan_says_the_same(make, fast, standard):
     plan = [known(make, fast, 0.05, name=f"test_{n}") for n in range(3)] + [known(make, standard, 1.0)]
-    placed = predict(plan, TWO, startup_seconds=0.2).placed
-    assert sum(one.fresh for one in placed) == 2
+    scheduled = predict(plan, TWO, startup_seconds=0.2).scheduled
+    assert sum(one.fresh for one in scheduled) == 2
