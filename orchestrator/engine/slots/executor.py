@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import labels
-from orchestrator.engine.docker.availability import Presence
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.images.pinned import PinnedImages, is_missing
 from orchestrator.engine.isolation import hardening
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.engine.base import ContainerSpec, Engine, Inspection
-    from orchestrator.engine.isolation.hardening import Surroundings
+    from orchestrator.engine.isolation.hardening import ContainerContext
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
     from orchestrator.measure.sampler import Sampler
@@ -61,21 +61,21 @@ class LocalExecutor:
         self,
         engine: Engine,
         *,
-        around: Surroundings,
+        context: ContainerContext,
         owner: Owner,
         images: PinnedImages | Mapping[str, str],
         sampler: Sampler,
         stop: StopFlag,
         work_dir: Path,
-        presence: Presence | None = None,
+        availability: EngineAvailability | None = None,
     ) -> None:
         """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent, or who has
-        a removed one again. `work_dir`: a folder of this run's own for the slots' FIFOs. `presence`: who waits for
+        a removed one again. `work_dir`: a folder of this run's own for the slots' FIFOs. `availability`: waits for
         the engine where it goes away.
         """
         self.engine = engine
-        self.presence = presence or Presence(engine, stop)
-        self._around = around
+        self.availability = availability or EngineAvailability(engine, stop)
+        self._context = context
         self._owner = owner
         if not isinstance(images, PinnedImages):
             images = PinnedImages({name: prepared_image(engine, image_id) for name, image_id in images.items()})
@@ -119,7 +119,7 @@ class LocalExecutor:
         """What a lane needs of this executor."""
         return LaneContext(
             info=self.engine.info,
-            presence=self.presence,
+            availability=self.availability,
             stop=self.stop,
             open_standby=lambda assignment: self.open(assignment, standby=True),
             pinned_image=self.pinned_image,
@@ -159,7 +159,7 @@ class LocalExecutor:
         nothing is left behind then. `standby`: for any like it; its name is no test's alone.
         """
         self.count(expected=1)
-        return self.presence.through(lambda: self._open_with_image(assignment, standby=standby), ask=True)
+        return self.availability.retry(lambda: self._open_with_image(assignment, standby=standby), ask=True)
 
     def _open_with_image(self, assignment: Assignment, *, standby: bool) -> OpenSlot:
         name = assignment.profile.image
@@ -185,7 +185,7 @@ class LocalExecutor:
             container=self._container(spec, assignment, streams_dir),
             meter=meter,
             profile=assignment.profile,
-            engine_life=self.presence.life,
+            engine_generation=self.availability.generation,
         )
         try:
             try:
@@ -236,11 +236,11 @@ class LocalExecutor:
             self._volumes[image_id] = self.engine.image_volumes(image_id)
         return hardening.container_spec(
             assignment.profile,
-            self._around,
+            self._context,
             name=name,
             image_id=image_id,
             volumes=self._volumes[image_id],
-            labels=labels.labels_of(assignment, self._owner, name),
+            labels=labels.container_labels(assignment, self._owner, name),
             streams_dir=streams_dir,
             cgroup_parent=cgroup_parent,
         )
@@ -252,7 +252,7 @@ class LocalExecutor:
         if slot.init_process is not None:
             slot.init_process.kill()
         try:
-            self.presence.through(slot.container.close)
+            self.availability.retry(slot.container.close)
             if slot.container.container_id is not None:
                 self.count(removed=1)
         except (EngineError, OSError):

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.docker.availability import DISTURBANCES, ENGINE_DOES
-from orchestrator.engine.isolation.attestation import attest, limited
+from orchestrator.engine.docker.availability import ENGINE_ACTIONS, EXTERNAL_ACTIONS
+from orchestrator.engine.isolation.attestation import attest, with_memory_limit
 from orchestrator.engine.slots import preload
 from orchestrator.engine.slots.slot import Watch
 from orchestrator.errors import EngineError, StoppedWaitingError
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from orchestrator.engine.agent.output_reader import Reading, SlotRun
-    from orchestrator.engine.docker.availability import Presence
+    from orchestrator.engine.agent.output_reader import OutputReader, SlotOutput
+    from orchestrator.engine.docker.availability import EngineAvailability
     from orchestrator.engine.slots.idle_slots import IdleSlotPool
     from orchestrator.engine.slots.open_slot import OpenSlot
     from orchestrator.measure.calibration import Calibration
@@ -81,7 +81,7 @@ class InFlightTest:
     """A test that has been released and not been read to its end."""
 
     assignment: Assignment
-    reading: Reading
+    reading: OutputReader
     position: int
     first: bool
     """The agent has read all counters before it."""
@@ -109,7 +109,7 @@ class AttemptState:
 
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
-    run: SlotRun | None = None
+    run: SlotOutput | None = None
     state: EngineState | None = None
     failure: str | None = None
     stopped: bool = False
@@ -130,7 +130,7 @@ class StagedTest:
     """A test whose order lies ready."""
 
     assignment: Assignment
-    reading: Reading
+    reading: OutputReader
     line: bytes
     """What lets it in."""
     keep: bool
@@ -151,7 +151,7 @@ class LaneContext:
     """What all lanes of an executor share: how containers are opened, and what corrects their figures."""
 
     info: EngineInfo
-    presence: Presence
+    availability: EngineAvailability
     stop: StopFlag
     open_standby: Callable[[Assignment], OpenSlot]
     """Open a container for any test like this one."""
@@ -266,9 +266,9 @@ class SlotLane:
         begun = run.begin_counters or not test.first or not slot.container.has_agent
         if begun or run.timed_out or run.interrupted:
             return False
-        presence = self._context.presence
-        disturbance = presence.disturbance(slot.container.container_id or "", settle=True)
-        return presence.lost(None, slot.engine_life) or disturbance is not None
+        availability = self._context.availability
+        disturbance = availability.external_action(slot.container.container_id or "", settle=True)
+        return availability.went_away(None, slot.engine_generation) or disturbance is not None
 
     def close(self) -> None:
         """Remove the container that is open, and the one that was to follow it."""
@@ -397,12 +397,12 @@ class SlotLane:
         if wanted <= present <= wanted + LIMIT_SLACK_BYTES:
             return
         with suppress(EngineError):
-            self._context.presence.limit_memory(slot.container.container_id or "", wanted)
+            self._context.availability.limit_memory(slot.container.container_id or "", wanted)
             slot.limit_bytes, slot.effective_limit_bytes = wanted, slot.meter.memory_limit_bytes()
 
     @staticmethod
     def _in_flight(
-        slot: OpenSlot, assignment: Assignment, reading: Reading, *, keep: bool, first: bool
+        slot: OpenSlot, assignment: Assignment, reading: OutputReader, *, keep: bool, first: bool
     ) -> InFlightTest:
         slot.position += 1
         return InFlightTest(
@@ -417,7 +417,7 @@ class SlotLane:
 
     # ------------------------------------------------------------ while it runs, and its end
 
-    def _read(self, test: InFlightTest, following: _Following) -> SlotRun:
+    def _read(self, test: InFlightTest, following: _Following) -> SlotOutput:
         slot = self._slot
         assert slot is not None  # noqa: S101 - what is in flight is in the open container
         lasting = None
@@ -564,7 +564,7 @@ class SlotLane:
         try:
             if run is not None and not attempt.kept:
                 slot.container.dismiss()
-                inspection = self._context.presence.through(slot.container.finish)
+                inspection = self._context.availability.retry(slot.container.finish)
                 attempt.state = inspection.state if inspection else EngineState(status="gone")
                 slot.inspection = slot.inspection or inspection  # the first, with the limits that were asked for
             elif attempt.kept:
@@ -580,9 +580,11 @@ class SlotLane:
                 asked=slot.container.spec,
                 begin=run.begin_counters if run else "",
                 info=self._context.info,
-                outside=slot.kernel_view,
+                host_view=slot.kernel_view,
             )
-        attempt.attestation = limited(slot.attestation, asked=slot.limit_bytes, seen=slot.effective_limit_bytes)
+        attempt.attestation = with_memory_limit(
+            slot.attestation, asked=slot.limit_bytes, seen=slot.effective_limit_bytes
+        )
         self._measure(slot, test, attempt)
         if attempt.kept and run is not None and test is not None and test.retire_reason is None:
             self._continue(slot, run)
@@ -591,26 +593,26 @@ class SlotLane:
             attempt.leaked = slot.container.leaked
 
     def _interference(
-        self, slot: OpenSlot, test: InFlightTest | None, run: SlotRun, attempt: AttemptState
+        self, slot: OpenSlot, test: InFlightTest | None, run: SlotOutput, attempt: AttemptState
     ) -> str | None:
         """Why nothing is known of the test although engine and agent have answered: the engine was ended while its
         container was there, and what it says of that now is no witness; or somebody else laid hands on it.
         """
-        presence, kept = self._context.presence, attempt.kept
+        availability, kept = self._context.availability, attempt.kept
         odd = not kept and not _as_expected(slot, run, attempt.state)
-        kind = presence.disturbance(
+        kind = availability.external_action(
             slot.container.container_id or "",
             ending=run.timed_out or run.interrupted,
             settle=odd and not run.interrupted,
         )
-        untrusted = not kept and (odd or slot.engine_life != presence.life)
-        may_be_engine = kind in ENGINE_DOES or (kind is None and untrusted)
-        if may_be_engine and not run.interrupted and presence.lost(None, slot.engine_life):
+        untrusted = not kept and (odd or slot.engine_generation != availability.generation)
+        may_be_engine = kind in ENGINE_ACTIONS or (kind is None and untrusted)
+        if may_be_engine and not run.interrupted and availability.went_away(None, slot.engine_generation):
             if test is not None:
                 test.retire_reason = test.retire_reason or ENGINE_ENDED
             return ENGINE_ENDED if untrusted else None
         if kind is not None:
-            return f"the container was {DISTURBANCES[kind]}"
+            return f"the container was {EXTERNAL_ACTIONS[kind]}"
         return "the container was frozen externally (by its cgroup)" if slot.frozen else None
 
     def _measure(self, slot: OpenSlot, test: InFlightTest | None, attempt: AttemptState) -> None:
@@ -648,7 +650,7 @@ class SlotLane:
             )
         self._last_bytes = attempt.usage.memory_peak_bytes
 
-    def _continue(self, slot: OpenSlot, run: SlotRun) -> None:
+    def _continue(self, slot: OpenSlot, run: SlotOutput) -> None:
         """The container waits for its next test, or has it already."""
         test = self._next_test
         if run.clean_counters:  # what went into the cleaning, and what was cleaned away, is not the next one's
@@ -713,7 +715,7 @@ class SlotLane:
         )
 
 
-def _as_expected(slot: OpenSlot, run: SlotRun, state: EngineState | None) -> bool:
+def _as_expected(slot: OpenSlot, run: SlotOutput, state: EngineState | None) -> bool:
     """Both witnesses name the same exit code; the only one, where there is no agent, one that is no signal's."""
     if state is None or state.exit_code is None:
         return False
@@ -727,7 +729,7 @@ def _may_have_ended_others(record: AgentRecord | None) -> bool:
     return record is None or bool(record.leftovers or record.dirty) or record.exit_code == 128 + signal.SIGKILL
 
 
-def _slot_use(test: InFlightTest | None, run: SlotRun | None) -> SlotUse:
+def _slot_use(test: InFlightTest | None, run: SlotOutput | None) -> SlotUse:
     if test is None:
         return SlotUse()
     launch, refusal = run.launch if run else (Launch.PROCESS, None)

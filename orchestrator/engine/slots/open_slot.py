@@ -26,7 +26,7 @@ class OpenSlot:
     container: SlotContainer
     meter: SlotMeter
     profile: Profile
-    engine_life: int = 0
+    engine_generation: int = 0
     """The engine's, when it was opened."""
     frozen: bool = False
     """Somebody had stopped it by its cgroup's freezer."""

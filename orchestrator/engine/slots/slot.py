@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.agent import protocol
-from orchestrator.engine.agent.output_reader import LASTING_SECONDS, TICK_SECONDS, AgentReading, PlainReading
+from orchestrator.engine.agent.output_reader import (
+    LASTING_SECONDS,
+    TICK_SECONDS,
+    AgentOutputReader,
+    PlainOutputReader,
+)
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.slots import preload
 from orchestrator.engine.slots.fifos import FifoChannel
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from orchestrator.engine.agent.output_reader import Reading, SlotRun
+    from orchestrator.engine.agent.output_reader import OutputReader, SlotOutput
     from orchestrator.engine.base import Channel, ContainerEngine, ContainerSpec, Inspection
     from orchestrator.model.tests import Assignment
     from orchestrator.stop_flag import StopFlag
@@ -132,7 +137,7 @@ class SlotContainer:
             if stream == "stdout":
                 seen += data
                 if seen == protocol.READY:
-                    channel.hide()
+                    channel.unlink()
                     return
                 if not protocol.READY.startswith(seen):
                     break
@@ -140,7 +145,7 @@ class SlotContainer:
         why = state.error or f"its state is {state.status}, exit code {state.exit_code}"
         raise EngineError(f"the container {self.spec.name} came up without its agent: {why}")
 
-    def start(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> Reading:
+    def start(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> OutputReader:
         """Let a test begin; `read` follows. `folder` receives what it writes. `keep`: another may come after it.
         `first`: the agent reads all counters before it.
         """
@@ -171,11 +176,11 @@ class SlotContainer:
 
     def stage(
         self, assignment: Assignment, *, folder: Path, keep: bool, first: bool
-    ) -> tuple[AgentReading, bytes]:
+    ) -> tuple[AgentOutputReader, bytes]:
         """As `start`, but nothing begins before `release` is given the bytes."""
         assert self._channel is not None  # noqa: S101 - open came first
         prelude, prepares = self._setup_script(assignment)
-        reading = AgentReading(assignment, folder, first=first, prepares=prepares)
+        reading = AgentOutputReader(assignment, folder, first=first, prepares=prepares)
         script = prelude + hardening.order(assignment, first=first, keep=keep)
         environment = self._environment_of(assignment)
         if environment != self._environment:
@@ -226,7 +231,7 @@ class SlotContainer:
         if self._streams_dir is not None:
             self.go()
 
-    def read(self, reading: Reading, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotRun:
+    def read(self, reading: OutputReader, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotOutput:
         """Read until the test's end record is whole, or until the streams end."""
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
         ending = Termination(
@@ -243,8 +248,8 @@ class SlotContainer:
             reading.close()
 
     def _read_to_end(
-        self, channel: Channel, reading: Reading, ending: Termination, stop: StopFlag, watch: Watch
-    ) -> SlotRun:
+        self, channel: Channel, reading: OutputReader, ending: Termination, stop: StopFlag, watch: Watch
+    ) -> SlotOutput:
         self._read += 1
         self._silent_since = time.monotonic()
         spill, self._next_output = self._next_output, dict.fromkeys(self._next_output, b"")
@@ -255,7 +260,7 @@ class SlotContainer:
         return reading.result(timed_out=timed_out, interrupted=interrupted)
 
     def _drain(
-        self, channel: Channel, reading: Reading, ending: Termination, stop: StopFlag, watch: Watch
+        self, channel: Channel, reading: OutputReader, ending: Termination, stop: StopFlag, watch: Watch
     ) -> tuple[bool, bool]:
         """Read until the end of the test or of the streams. (timed out, interrupted)."""
         timed_out = interrupted = False
@@ -289,7 +294,7 @@ class SlotContainer:
                     break
         return timed_out, interrupted
 
-    def _has_overrun(self, channel: Channel, reading: Reading, watch: Watch) -> bool:
+    def _has_overrun(self, channel: Channel, reading: OutputReader, watch: Watch) -> bool:
         """Its time is over. What stands in the streams is read first: we too may have waited for a CPU, and its
         end may have been there since before its limit.
         """
@@ -302,7 +307,7 @@ class SlotContainer:
                 return False
         return not reading.grant(watch.waited())
 
-    def _feed(self, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
+    def _feed(self, reading: OutputReader, stream: str, data: bytes, watch: Watch) -> None:
         known, prepared = reading.measured, reading.prepared
         rest = reading.feed(stream, data)
         if rest and self._released <= self._read:
@@ -389,10 +394,10 @@ class PlainContainer(SlotContainer):
         self._channel = self._engine.attach(self.container_id)
         self.create_seconds = time.monotonic() - began
 
-    def start(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> Reading:  # noqa: ARG002 - the slot ends with its test
+    def start(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> OutputReader:  # noqa: ARG002 - the slot ends with its test
         """Start the container."""
         assert self.container_id is not None  # noqa: S101 - open came first
-        reading = PlainReading(assignment, folder)
+        reading = PlainOutputReader(assignment, folder)
         try:
             self._engine.start(self.container_id)
         except BaseException:
