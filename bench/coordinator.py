@@ -48,7 +48,7 @@ from orchestrator.model.evidence import (
 from orchestrator.model.runs import Ledger, Run, RunStatus
 from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.model.usage import Source
-from orchestrator.reports.run_summary import Digest, RunSummary
+from orchestrator.reports.run_summary import ResultTotals, RunSummary
 from orchestrator.scheduling import scheduler
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.events import Policy
@@ -280,7 +280,7 @@ def watch_each(stages: Stages) -> None:
         (Database, "record_soon", "database, all"),
         (Database, "_flush", "of it: writing (its thread's too)"),
         (bundles, "result_bundle", "of it: bundle"),
-        (Digest, "add", "digest"),
+        (ResultTotals, "add", "totals"),
         (report_files.ReportFiles, "add", "report files"),
         (reporting.RunProgress, "told", "events"),
         (reporting.RunProgress, "finished", "lines"),
@@ -336,14 +336,14 @@ def go(tests: int, folder: Path) -> dict[str, float]:
         summary = RunSummary(
             run=this,
             status=RunStatus.FINISHED,
-            digest=keeper.digest,
+            totals=keeper.totals,
             duration_seconds=figures["loop_wall"],
             exit_code=0,
         )
         database.finish_run(run_id, status=summary.status, exit_code=0, duration_seconds=1.0, ledger=Ledger())
         output.summary(summary)
         figures["end_cpu"] = time.process_time() - began
-    if keeper.digest.counts["passed"] != tests:
+    if keeper.totals.counts["passed"] != tests:
         raise SystemExit("not all of them passed: the figures say nothing")
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return figures

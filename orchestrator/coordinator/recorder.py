@@ -15,7 +15,7 @@ from orchestrator.database.store.store import Database
 from orchestrator.errors import DatabaseError, OrchError
 from orchestrator.model.results import TestResult
 from orchestrator.model.runs import Ledger, RunStatus
-from orchestrator.reports.run_summary import Digest
+from orchestrator.reports.run_summary import ResultTotals
 from orchestrator.scheduling.events import Event, QueueDrained, Started
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Keeping:
         self._run_id = run_id
         self._database, self._folder, self._progress = database, folder, progress
         self._waiting: list[Event | TestResult] = []
-        self.digest = Digest()
+        self.totals = ResultTotals()
         """What is told of the results at the end; they themselves are not kept."""
 
     def event(self, event: Event) -> None:
@@ -63,7 +63,7 @@ class Keeping:
         if not waiting:
             return
         results = [item for item in waiting if isinstance(item, TestResult)]
-        self.digest.add(results)  # first: an error must leave what came before it
+        self.totals.add(results)  # first: an error must leave what came before it
         for result in results:
             if not result.final.absent:
                 self._database.record_soon(self._run_id, result)

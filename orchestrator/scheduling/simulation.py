@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from orchestrator.model.tests import ScheduledTest
 from orchestrator.scheduling.admission import need_of
 from orchestrator.scheduling.dispatcher import Dispatcher, queued_test
 from orchestrator.scheduling.wait_queue import expected_seconds, longest_first
@@ -56,20 +57,6 @@ class Prediction:
         if not self.bound_seconds:
             return None
         return max(self.bound_seconds, key=lambda name: (self.bound_seconds[name], name))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduledTest:
-    """The worker and the time in which a test is expected to run."""
-
-    assignment: Assignment
-    worker: int
-    """The worker's number, from 0."""
-    started_seconds: float
-    """Seconds after the start of the run; where a container is started for the test, when that begins."""
-    ended_seconds: float
-    fresh: bool
-    """Whether it is the first test of a container; False: other tests have used the container before."""
 
 
 def predict(

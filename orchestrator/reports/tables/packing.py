@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from orchestrator.text import format_ratio, format_seconds, one_line, plural, shorten_middle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model.tests import Assignment
+    from orchestrator.model.tests import ScheduledTest
 
 MAX_WORKERS = 8
 MAX_NAMED = 3
 _NAME_COLUMNS = 44
 
 
-class ScheduledTest(Protocol):
-    """When and where a test is expected to run; seconds since the run's start."""
-
-    @property
-    def assignment(self) -> Assignment: ...  # noqa: D102
-    @property
-    def worker(self) -> int: ...  # noqa: D102
-    @property
-    def started_seconds(self) -> float: ...  # noqa: D102
-    @property
-    def ended_seconds(self) -> float: ...  # noqa: D102
-
-
-def packing_lines(placed: Sequence[ScheduledTest], makespan_seconds: float) -> list[str]:
+def packing_lines(scheduled: Sequence[ScheduledTest], makespan_seconds: float) -> list[str]:
     """Return the text lines: for each worker its tests and their start times."""
     workers: dict[int, list[ScheduledTest]] = {}
-    for one in placed:
+    for one in scheduled:
         workers.setdefault(one.worker, []).append(one)
     if not workers:
         return []
