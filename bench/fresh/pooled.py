@@ -29,7 +29,7 @@ class Pooled:
         self.folder = folder
         self.stop = StopFlag()
         counters = AGENT_FILES_V2 if engine.info.cgroup_version == 2 else AGENT_FILES_V1
-        self.around = hardening.Surroundings(
+        self.context = hardening.ContainerContext(
             project_root=project, state_dir=project / ".orch", seccomp=seccomp, counters=counters
         )
 
@@ -37,10 +37,10 @@ class Pooled:
         name = labels.container_name(assignment)
         return hardening.container_spec(
             assignment.profile,
-            self.around,
+            self.context,
             name=name,
             image_id=self.image,
-            labels={LABEL: str(os.getpid()), labels.PLACE: str(self.folder)},
+            labels={LABEL: str(os.getpid()), labels.WORK_DIR: str(self.folder)},
             streams_dir=streams,
             cgroup_parent=None,
         )

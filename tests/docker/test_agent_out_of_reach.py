@@ -26,7 +26,7 @@ from orchestrator.config.loader import load_config
 from orchestrator.coordinator.session import seccomp_text
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.images.agent_shell import prepared_image
-from orchestrator.engine.isolation.hardening import STREAMS_DIR, Surroundings, agent_text
+from orchestrator.engine.isolation.hardening import STREAMS_DIR, ContainerContext, agent_text
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.processes import host_info, owner_token
@@ -106,10 +106,10 @@ class Runs:
         work.mkdir()
         self.executor = LocalExecutor(
             engine,
-            around=Surroundings(
+            context=ContainerContext(
                 project_root=project, state_dir=None, seccomp=seccomp_text(self._config), counters=()
             ),
-            owner=Owner(run_id=self._run_id, token=owner_token(), place=str(work)),
+            owner=Owner(run_id=self._run_id, token=owner_token(), work_dir=str(work)),
             images=images,
             sampler=sampler,
             stop=StopFlag(),

@@ -34,7 +34,7 @@ class Run:
         self.engine, self.image, self.folder = engine, image, folder
         self.run_id = str(uuid.uuid4())
         (folder / "project").mkdir()
-        self.around = hardening.Surroundings(
+        self.context = hardening.ContainerContext(
             project_root=folder / "project", state_dir=None, seccomp=OPEN_SECCOMP, counters=()
         )
 
@@ -43,14 +43,14 @@ class Run:
 
     def open(self, assignment: Assignment) -> tuple[str, FifoChannel]:
         name = labels.container_name(assignment)
-        owner = labels.Owner(run_id=self.run_id, token="", place=str(self.folder))
+        owner = labels.Owner(run_id=self.run_id, token="", work_dir=str(self.folder))
         channel = FifoChannel(self.folder / name)
         spec = hardening.container_spec(
             assignment.profile,
-            self.around,
+            self.context,
             name=name,
             image_id=self.image,
-            labels=labels.labels_of(assignment, owner, name),
+            labels=labels.container_labels(assignment, owner, name),
             streams_dir=self.folder / name,
             cgroup_parent=None,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.metering.slot_meter import Meter
 from orchestrator.engine.slots.executor import LocalExecutor
@@ -97,14 +97,14 @@ class Lane:
         version_2 = engine.info.cgroup_version == 2
         self.executor = LocalExecutor(
             engine,
-            around=Surroundings(
+            context=ContainerContext(
                 project_root=project,
                 state_dir=None,
                 seccomp=seccomp,
                 counters=AGENT_FILES_V2 if version_2 else AGENT_FILES_V1,
                 next_counters=reused_slot.AGENT_FILES_V2 if version_2 else reused_slot.AGENT_FILES_V1,
             ),
-            owner=Owner(run_id=self.run_id, token=owner_token(), place=str(work)),
+            owner=Owner(run_id=self.run_id, token=owner_token(), work_dir=str(work)),
             images={"tiny": image},
             sampler=sampler,
             stop=StopFlag(),

@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.isolation.kernel_view import observe
+from orchestrator.engine.isolation.kernel_view import read_process
 from orchestrator.engine.metering.cgroup_signals import signal_all
 from orchestrator.engine.metering.parent_cgroups import can_own_cgroups, parent_of_slot
 from orchestrator.engine.metering.stats_feed import StatsFeed
@@ -24,7 +24,7 @@ from orchestrator.model.usage import Source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.engine.agent.output_reader import SlotRun
+    from orchestrator.engine.agent.output_reader import SlotOutput
     from orchestrator.engine.base import ContainerEngine
     from orchestrator.engine.isolation.kernel_view import KernelView
     from orchestrator.measure.reused_slot import Look
@@ -111,7 +111,7 @@ class Meter:
         """What the kernel says of its first process, which waits; None: it cannot be seen from here."""
         self._own = self._locate_own(container_id) if self._info.local else None
         for pid in () if self._own is None else cgroups.process_ids(self._own):
-            found = observe(pid)
+            found = read_process(pid)
             if found is not None and found.is_first:
                 return found
         return None
@@ -190,7 +190,7 @@ class Meter:
         key, self._key = self._key, None
         return () if key is None else self._sampler.take(key)
 
-    def usage(self, run: SlotRun | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
+    def usage(self, run: SlotOutput | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
         """What the test used; `reason`: why there may be nothing to see."""
         kernel = self._read_parent()
         if kernel is not None and self._fresh is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import labels
-from orchestrator.engine.docker.availability import Presence
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.images.pinned import PinnedImages, is_missing
 from orchestrator.engine.isolation import hardening
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.engine.base import ContainerSpec, Engine, Inspection
-    from orchestrator.engine.isolation.hardening import Surroundings
+    from orchestrator.engine.isolation.hardening import ContainerContext
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
     from orchestrator.measure.sampler import Sampler
@@ -61,21 +61,21 @@ class LocalExecutor:
         self,
         engine: Engine,
         *,
-        around: Surroundings,
+        context: ContainerContext,
         owner: Owner,
         images: PinnedImages | Mapping[str, str],
         sampler: Sampler,
         stop: StopFlag,
         work_dir: Path,
-        presence: Presence | None = None,
+        availability: EngineAvailability | None = None,
     ) -> None:
         """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent, or who has
-        a removed one again. `work_dir`: a folder of this run's own for the slots' FIFOs. `presence`: who waits for
+        a removed one again. `work_dir`: a folder of this run's own for the slots' FIFOs. `availability`: waits for
         the engine where it goes away.
         """
         self.engine = engine
-        self.presence = presence or Presence(engine, stop)
-        self._around = around
+        self.availability = availability or EngineAvailability(engine, stop)
+        self._context = context
         self._owner = owner
         if not isinstance(images, PinnedImages):
             images = PinnedImages({name: prepared_image(engine, image_id) for name, image_id in images.items()})
@@ -117,7 +117,7 @@ class LocalExecutor:
         """What a lane needs of this executor."""
         return LaneContext(
             info=self.engine.info,
-            presence=self.presence,
+            availability=self.availability,
             stop=self.stop,
             open_spare=lambda assignment: self.open(assignment, spare=True),
             pinned_image=self.pinned_image,
@@ -152,7 +152,7 @@ class LocalExecutor:
         nothing is left behind then. `spare`: for any like it; its name is no test's alone.
         """
         self.count(expected=1)
-        return self.presence.through(lambda: self._open_with_image(assignment, spare=spare), ask=True)
+        return self.availability.retry(lambda: self._open_with_image(assignment, spare=spare), ask=True)
 
     def _open_with_image(self, assignment: Assignment, *, spare: bool) -> Held:
         name = assignment.profile.image
@@ -178,7 +178,7 @@ class LocalExecutor:
             slot=self._slot(spec, assignment, streams_dir),
             meter=meter,
             profile=assignment.profile,
-            life=self.presence.life,
+            life=self.availability.generation,
         )
         try:
             try:
@@ -229,11 +229,11 @@ class LocalExecutor:
             self._volumes[image_id] = self.engine.image_volumes(image_id)
         return hardening.container_spec(
             assignment.profile,
-            self._around,
+            self._context,
             name=name,
             image_id=image_id,
             volumes=self._volumes[image_id],
-            labels=labels.labels_of(assignment, self._owner, name),
+            labels=labels.container_labels(assignment, self._owner, name),
             streams_dir=streams_dir,
             cgroup_parent=cgroup_parent,
         )
@@ -245,7 +245,7 @@ class LocalExecutor:
         if held.guard is not None:
             held.guard.kill()
         try:
-            self.presence.through(held.slot.close)
+            self.availability.retry(held.slot.close)
             if held.slot.container_id is not None:
                 self.count(removed=1)
         except (EngineError, OSError):

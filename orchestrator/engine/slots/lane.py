@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.docker.availability import DISTURBANCES, ENGINE_DOES
-from orchestrator.engine.isolation.attestation import attest, limited
+from orchestrator.engine.docker.availability import ENGINE_ACTIONS, EXTERNAL_ACTIONS
+from orchestrator.engine.isolation.attestation import attest, with_memory_limit
 from orchestrator.engine.slots import preload
 from orchestrator.engine.slots.slot import Watch
 from orchestrator.errors import EngineError, StoppedWaitingError
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from orchestrator.engine.agent.output_reader import Reading, SlotRun
-    from orchestrator.engine.docker.availability import Presence
+    from orchestrator.engine.agent.output_reader import OutputReader, SlotOutput
+    from orchestrator.engine.docker.availability import EngineAvailability
     from orchestrator.engine.slots.idle_slots import Shelf
     from orchestrator.engine.slots.open_slot import Held
     from orchestrator.measure.calibration import Calibration
@@ -82,7 +82,7 @@ class Flight:
     """A test that has been released and not been read to its end."""
 
     assignment: Assignment
-    reading: Reading
+    reading: OutputReader
     position: int
     first: bool
     """The agent has read all counters before it."""
@@ -110,7 +110,7 @@ class Seen:
 
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
-    run: SlotRun | None = None
+    run: SlotOutput | None = None
     state: EngineState | None = None
     failure: str | None = None
     stopped: bool = False
@@ -131,7 +131,7 @@ class Announced:
     """A test whose order lies ready."""
 
     assignment: Assignment
-    reading: Reading
+    reading: OutputReader
     line: bytes
     """What lets it in."""
     keep: bool
@@ -152,7 +152,7 @@ class LaneContext:
     """What all lanes of an executor share: how containers are opened, and what corrects their figures."""
 
     info: EngineInfo
-    presence: Presence
+    availability: EngineAvailability
     stop: StopFlag
     open_spare: Callable[[Assignment], Held]
     """Open a container for any test like this one."""
@@ -267,9 +267,9 @@ class LocalLane:
         begun = run.begin_counters or not flight.first or not held.slot.has_agent
         if begun or run.timed_out or run.interrupted:
             return False
-        presence = self._context.presence
-        disturbance = presence.disturbance(held.slot.container_id or "", settle=True)
-        return presence.lost(None, held.life) or disturbance is not None
+        availability = self._context.availability
+        disturbance = availability.external_action(held.slot.container_id or "", settle=True)
+        return availability.went_away(None, held.life) or disturbance is not None
 
     def close(self) -> None:
         """Remove the container that is held, and the one that was to follow it."""
@@ -398,11 +398,13 @@ class LocalLane:
         if wanted <= present <= wanted + LIMIT_SLACK_BYTES:
             return
         with suppress(EngineError):
-            self._context.presence.limit_memory(held.slot.container_id or "", wanted)
+            self._context.availability.limit_memory(held.slot.container_id or "", wanted)
             held.limit_bytes, held.limit_seen_bytes = wanted, held.meter.memory_limit_bytes()
 
     @staticmethod
-    def _in_flight(held: Held, assignment: Assignment, reading: Reading, *, keep: bool, first: bool) -> Flight:
+    def _in_flight(
+        held: Held, assignment: Assignment, reading: OutputReader, *, keep: bool, first: bool
+    ) -> Flight:
         held.position += 1
         return Flight(
             assignment=assignment,
@@ -416,7 +418,7 @@ class LocalLane:
 
     # ------------------------------------------------------------ while it runs, and its end
 
-    def _read(self, flight: Flight, following: _Following) -> SlotRun:
+    def _read(self, flight: Flight, following: _Following) -> SlotOutput:
         held = self._held
         assert held is not None  # noqa: S101 - what is in flight is in the held container
         lasting = None
@@ -565,7 +567,7 @@ class LocalLane:
         try:
             if run is not None and not seen.kept:
                 held.slot.dismiss()
-                inspection = self._context.presence.through(held.slot.finish)
+                inspection = self._context.availability.retry(held.slot.finish)
                 seen.state = inspection.state if inspection else EngineState(status="gone")
                 held.inspection = held.inspection or inspection  # the first, with the limits that were asked for
             elif seen.kept:
@@ -581,9 +583,9 @@ class LocalLane:
                 asked=held.slot.spec,
                 begin=run.begin_counters if run else "",
                 info=self._context.info,
-                outside=held.view,
+                host_view=held.view,
             )
-        seen.attestation = limited(held.attestation, asked=held.limit_bytes, seen=held.limit_seen_bytes)
+        seen.attestation = with_memory_limit(held.attestation, asked=held.limit_bytes, seen=held.limit_seen_bytes)
         self._measure(held, flight, seen)
         if seen.kept and run is not None and flight is not None and flight.doubt is None:
             self._go_on(held, run)
@@ -591,25 +593,25 @@ class LocalLane:
             self._drop()
             seen.leaked = held.slot.leaked
 
-    def _interference(self, held: Held, flight: Flight | None, run: SlotRun, seen: Seen) -> str | None:
+    def _interference(self, held: Held, flight: Flight | None, run: SlotOutput, seen: Seen) -> str | None:
         """Why nothing is known of the test although engine and agent have answered: the engine was ended while its
         container was there, and what it says of that now is no witness; or somebody else laid hands on it.
         """
-        presence, kept = self._context.presence, seen.kept
+        availability, kept = self._context.availability, seen.kept
         odd = not kept and not _as_expected(held, run, seen.state)
-        kind = presence.disturbance(
+        kind = availability.external_action(
             held.slot.container_id or "",
             ending=run.timed_out or run.interrupted,
             settle=odd and not run.interrupted,
         )
-        untrusted = not kept and (odd or held.life != presence.life)
-        may_be_engine = kind in ENGINE_DOES or (kind is None and untrusted)
-        if may_be_engine and not run.interrupted and presence.lost(None, held.life):
+        untrusted = not kept and (odd or held.life != availability.generation)
+        may_be_engine = kind in ENGINE_ACTIONS or (kind is None and untrusted)
+        if may_be_engine and not run.interrupted and availability.went_away(None, held.life):
             if flight is not None:
                 flight.doubt = flight.doubt or ENGINE_ENDED
             return ENGINE_ENDED if untrusted else None
         if kind is not None:
-            return f"the container was {DISTURBANCES[kind]}"
+            return f"the container was {EXTERNAL_ACTIONS[kind]}"
         return "the container was frozen externally (by its cgroup)" if held.frozen else None
 
     def _measure(self, held: Held, flight: Flight | None, seen: Seen) -> None:
@@ -647,7 +649,7 @@ class LocalLane:
             )
         self._last_bytes = seen.usage.memory_peak_bytes
 
-    def _go_on(self, held: Held, run: SlotRun) -> None:
+    def _go_on(self, held: Held, run: SlotOutput) -> None:
         """The container waits for its next test, or has it already."""
         flight = self._flight
         if run.clean_counters:  # what went into the cleaning, and what was cleaned away, is not the next one's
@@ -710,7 +712,7 @@ class LocalLane:
         )
 
 
-def _as_expected(held: Held, run: SlotRun, state: EngineState | None) -> bool:
+def _as_expected(held: Held, run: SlotOutput, state: EngineState | None) -> bool:
     """Both witnesses name the same exit code; the only one, where there is no agent, one that is no signal's."""
     if state is None or state.exit_code is None:
         return False
@@ -724,7 +726,7 @@ def _may_have_ended_others(record: AgentRecord | None) -> bool:
     return record is None or bool(record.leftovers or record.dirty) or record.exit_code == 128 + signal.SIGKILL
 
 
-def _slot_use(flight: Flight | None, run: SlotRun | None) -> SlotUse:
+def _slot_use(flight: Flight | None, run: SlotOutput | None) -> SlotUse:
     if flight is None:
         return SlotUse()
     launch, refusal = run.launch if run else (Launch.PROCESS, None)

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.agent import protocol
-from orchestrator.engine.agent.output_reader import LASTING_SECONDS, TICK_SECONDS, AgentReading, PlainReading
+from orchestrator.engine.agent.output_reader import (
+    LASTING_SECONDS,
+    TICK_SECONDS,
+    AgentOutputReader,
+    PlainOutputReader,
+)
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.slots import preload
 from orchestrator.engine.slots.fifos import FifoChannel
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from orchestrator.engine.agent.output_reader import Reading, SlotRun
+    from orchestrator.engine.agent.output_reader import OutputReader, SlotOutput
     from orchestrator.engine.base import Channel, ContainerEngine, ContainerSpec, Inspection
     from orchestrator.model.tests import Assignment
     from orchestrator.stop_flag import StopFlag
@@ -132,7 +137,7 @@ class Slot:
             if stream == "stdout":
                 seen += data
                 if seen == protocol.READY:
-                    channel.hide()
+                    channel.unlink()
                     return
                 if not protocol.READY.startswith(seen):
                     break
@@ -140,7 +145,7 @@ class Slot:
         why = state.error or f"its state is {state.status}, exit code {state.exit_code}"
         raise EngineError(f"the container {self.spec.name} came up without its agent: {why}")
 
-    def release(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> Reading:
+    def release(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> OutputReader:
         """Let a test begin; `read` follows. `folder` receives what it writes. `keep`: another may come after it.
         `first`: the agent reads all counters before it.
         """
@@ -171,11 +176,11 @@ class Slot:
 
     def stage(
         self, assignment: Assignment, *, folder: Path, keep: bool, first: bool
-    ) -> tuple[AgentReading, bytes]:
+    ) -> tuple[AgentOutputReader, bytes]:
         """As `release`, but nothing begins before `let_in` is given the bytes."""
         assert self._channel is not None  # noqa: S101 - open came first
         prelude, prepares = self._prelude(assignment)
-        reading = AgentReading(assignment, folder, first=first, prepares=prepares)
+        reading = AgentOutputReader(assignment, folder, first=first, prepares=prepares)
         script = prelude + hardening.order(assignment, first=first, keep=keep)
         environment = self._environment_of(assignment)
         if environment != self._environment:
@@ -226,7 +231,7 @@ class Slot:
         if self._streams_dir is not None:
             self.go()
 
-    def read(self, reading: Reading, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotRun:
+    def read(self, reading: OutputReader, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotOutput:
         """Read until the test's end record is whole, or until the streams end."""
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
         ending = Ending(
@@ -243,8 +248,8 @@ class Slot:
             reading.close()
 
     def _read_to_end(
-        self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
-    ) -> SlotRun:
+        self, channel: Channel, reading: OutputReader, ending: Ending, stop: StopFlag, watch: Watch
+    ) -> SlotOutput:
         self._read += 1
         self._silent_since = time.monotonic()
         spill, self._spill = self._spill, dict.fromkeys(self._spill, b"")
@@ -255,7 +260,7 @@ class Slot:
         return reading.result(timed_out=timed_out, interrupted=interrupted)
 
     def _drain(
-        self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
+        self, channel: Channel, reading: OutputReader, ending: Ending, stop: StopFlag, watch: Watch
     ) -> tuple[bool, bool]:
         """Read until the end of the test or of the streams. (timed out, interrupted)."""
         timed_out = interrupted = False
@@ -289,7 +294,7 @@ class Slot:
                     break
         return timed_out, interrupted
 
-    def _has_overrun(self, channel: Channel, reading: Reading, watch: Watch) -> bool:
+    def _has_overrun(self, channel: Channel, reading: OutputReader, watch: Watch) -> bool:
         """Its time is over. What stands in the streams is read first: we too may have waited for a CPU, and its
         end may have been there since before its limit.
         """
@@ -302,7 +307,7 @@ class Slot:
                 return False
         return not reading.grant(watch.waited())
 
-    def _feed(self, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
+    def _feed(self, reading: OutputReader, stream: str, data: bytes, watch: Watch) -> None:
         known, prepared = reading.measured, reading.prepared
         rest = reading.feed(stream, data)
         if rest and self._let_in <= self._read:
@@ -389,10 +394,10 @@ class PlainSlot(Slot):
         self._channel = self._engine.attach(self.container_id)
         self.create_seconds = time.monotonic() - began
 
-    def release(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> Reading:  # noqa: ARG002 - the slot ends with its test
+    def release(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> OutputReader:  # noqa: ARG002 - the slot ends with its test
         """Start the container."""
         assert self.container_id is not None  # noqa: S101 - open came first
-        reading = PlainReading(assignment, folder)
+        reading = PlainOutputReader(assignment, folder)
         try:
             self._engine.start(self.container_id)
         except BaseException:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.agent.output_reader import SlotRun
+from orchestrator.engine.agent.output_reader import SlotOutput
 from orchestrator.engine.metering import slot_meter as meter_module
 from orchestrator.engine.metering.parent_cgroups import Lease, SlotParent
 from orchestrator.engine.metering.slot_meter import Meter
@@ -60,9 +60,9 @@ def meter(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     assert parent.exists()  # it is not ours to remove
 
 
-def run_with(agent: str) -> SlotRun:
+def run_with(agent: str) -> SlotOutput:
     log = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
-    return SlotRun(
+    return SlotOutput(
         record=None,
         begin_counters="@/sys/fs/cgroup/memory.current\n2097152\n",
         end_counters=agent,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, container_name
 from orchestrator.engine.slots import slot as slot_module
 from orchestrator.engine.slots.executor import LocalExecutor
@@ -20,7 +20,7 @@ from orchestrator.measure.sampler import Sampler
 from orchestrator.model.evidence import Leftover
 from orchestrator.model.usage import Source
 from orchestrator.stop_flag import StopFlag, StopLevel
-from orchestrator.testing.agent import behave_as
+from orchestrator.testing.agent import play_test
 from orchestrator.testing.container import Gone
 from orchestrator.testing.engine import FakeEngine
 from tests.support.handmade import make_assignment
@@ -51,8 +51,8 @@ class Bench:
         image = engine.import_rootfs(io.BytesIO(b"x"), "tiny:1", {})
         return LocalExecutor(
             engine,
-            around=Surroundings(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
-            owner=Owner(run_id=RUN, token="b:1:1", place=str(self.folder)),
+            context=ContainerContext(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
+            owner=Owner(run_id=RUN, token="b:1:1", work_dir=str(self.folder)),
             images={"tiny": image},
             sampler=self.sampler,
             stop=self.stop,
@@ -60,7 +60,7 @@ class Bench:
         )
 
     def use(self, play: Callable[[FakeTest], int | None], **keywords: Any) -> FakeEngine:
-        self.engine = FakeEngine(behave_as(play), **keywords)
+        self.engine = FakeEngine(play_test(play), **keywords)
         self.executor = self._executor(self.engine)
         return self.engine
 
