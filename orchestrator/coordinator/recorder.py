@@ -16,7 +16,7 @@ from orchestrator.errors import DatabaseError, OrchError
 from orchestrator.model.results import TestResult
 from orchestrator.model.runs import Ledger, RunStatus
 from orchestrator.reports.run_summary import ResultTotals
-from orchestrator.scheduling.events import Event, Idle, Started
+from orchestrator.scheduling.events import Event, QueueDrained, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class Keeping:
 
     def event(self, event: Event) -> None:
         """An attempt starts or ends, or all has been said for now."""
-        if isinstance(event, Idle):
+        if isinstance(event, QueueDrained):
             self.flush()
             return
         if isinstance(event, Started):

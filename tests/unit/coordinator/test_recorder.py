@@ -19,7 +19,7 @@ from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationK
 from orchestrator.model.results import TestResult, Verb
 from orchestrator.model.runs import RunStatus
 from orchestrator.reports.run_summary import RunSummary
-from orchestrator.scheduling.events import Finished, Idle, Started
+from orchestrator.scheduling.events import Finished, QueueDrained, Started
 from tests.unit.database.database_examples import make_assignment, make_attempt, make_run
 
 
@@ -84,13 +84,13 @@ def test_what_has_come_is_told_in_its_order_once_nothing_more_waits(kept):
         kept.test(name)
     assert kept.events() == []
     assert len(kept.progress.running_lines()) == 2, "what runs is known at once"
-    kept.keeping.event(Idle())
+    kept.keeping.event(QueueDrained())
     kinds = ("test-started", "attempt-finished", "test-finished")
     assert kept.events() == [(kind, name) for name in ("a", "b") for kind in kinds]
     lines = kept.lines.getvalue().splitlines()
     assert [line.split()[0] for line in lines if "PASS" in line] == ["PASS", "PASS"]
     assert kept.progress.running_lines() == []
-    kept.keeping.event(Idle())
+    kept.keeping.event(QueueDrained())
     assert len(kept.events()) == 6
 
 
