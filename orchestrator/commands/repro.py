@@ -15,7 +15,7 @@ from orchestrator.coordinator.console import note, say, show
 from orchestrator.coordinator.environment import describe
 from orchestrator.coordinator.executor import Execute
 from orchestrator.coordinator.run_folder import RunFolder
-from orchestrator.coordinator.session import git_state, load_with_database, make_place, surroundings
+from orchestrator.coordinator.session import container_context, git_state, load_with_database, make_work_dir
 from orchestrator.coordinator.signals import Signals
 from orchestrator.engine import labels
 from orchestrator.engine.base import Engine
@@ -122,7 +122,7 @@ def _warn_of_other_sources(config: Config, record: RunRecord) -> None:
 def _words(config: Config, engine: Engine, assignment: Assignment, image_id: str) -> list[str]:
     spec = hardening.container_spec(
         assignment.profile,
-        surroundings(config, engine.info),
+        container_context(config, engine.info),
         name=labels.container_name(assignment),
         image_id=image_id,
         labels={},
@@ -219,25 +219,25 @@ def _attempt(config: Config, engine: Engine, assignment: Assignment, image_id: s
     images = {assignment.profile.image: image_id}
     this = describe(str(uuid.uuid4()), config, engine, host_info(), images, project_id="")
     token = owner_token()
-    place = make_place(this.id, token)
+    work_dir = make_work_dir(this.id, token)
     stop = StopFlag()
     with ExitStack() as stack:
-        stack.enter_context(Reaper(engine, Owner(run_id=this.id, token=token, place=str(place))))
+        stack.enter_context(Reaper(engine, Owner(run_id=this.id, token=token, work_dir=str(work_dir))))
         sampler = stack.enter_context(Sampler())
         signals = stack.enter_context(Signals(stop, lambda: [f"running {assignment.test.id}"]))
         executor = LocalExecutor(
             engine,
-            around=surroundings(config, engine.info),
-            owner=Owner(run_id=this.id, token=token, place=str(place)),
+            context=container_context(config, engine.info),
+            owner=Owner(run_id=this.id, token=token, work_dir=str(work_dir)),
             images=images,
             sampler=sampler,
             stop=stop,
-            work_dir=place,
+            work_dir=work_dir,
         )
         alone = replace(assignment.profile, reuse=1)
         again = replace(assignment, run_id=this.id, attempt=1, repetition=1, profile=alone)
         stack.callback(executor.close)
-        with closing(Execute(executor, RunFolder(place / "state", this)).lane()) as lane:
+        with closing(Execute(executor, RunFolder(work_dir / "state", this)).lane()) as lane:
             attempt = lane.run(again, time.monotonic(), lambda: None)
         return attempt, signals.received
 

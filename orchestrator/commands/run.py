@@ -155,10 +155,10 @@ def carry_out(
     return RunSummary(
         run=this,
         status=RunStatus.INTERRUPTED if here.stop.level >= StopLevel.TERMINATE else RunStatus.FINISHED,
-        digest=keeping.digest,
+        totals=keeping.totals,
         not_run=going.not_run,
         duration_seconds=time.monotonic() - began,
-        exit_code=exit_code(keeping.digest, going, config=config, signal_number=signals.received, ledger=ledger),
+        exit_code=exit_code(keeping.totals, going, config=config, signal_number=signals.received, ledger=ledger),
         ledger=ledger,
     )
 

@@ -14,7 +14,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.console import note
-from orchestrator.coordinator.session import load_with_database, make_place, specs_of, surroundings
+from orchestrator.coordinator.session import container_context, load_with_database, make_work_dir, specs_of
 from orchestrator.engine import labels
 from orchestrator.engine.cleanup.reaper import Reaper
 from orchestrator.engine.docker.engine import open_engine
@@ -49,15 +49,15 @@ def shell(
     images = ensure_images(engine, specs_of(config, [chosen.image]), offline_base=offline_base, on_line=note)
     run_id = str(uuid.uuid4())
     token = owner_token()
-    place = make_place(run_id, token)
-    owner = labels.Owner(run_id=run_id, token=token, place=str(place))
+    work_dir = make_work_dir(run_id, token)
+    owner = labels.Owner(run_id=run_id, token=token, work_dir=str(work_dir))
     name = f"orch-{run_id[:8]}-shell"
-    around = surroundings(config, engine.info)
+    context = container_context(config, engine.info)
     spec = hardening.container_spec(
-        chosen, around, name=name, image_id=images[chosen.image], labels={}, streams_dir=None, cgroup_parent=None
+        chosen, context, name=name, image_id=images[chosen.image], labels={}, streams_dir=None, cgroup_parent=None
     )
-    seccomp_file = place / "seccomp.json"
-    seccomp_file.write_text(around.seccomp, encoding="utf-8")
+    seccomp_file = work_dir / "seccomp.json"
+    seccomp_file.write_text(context.seccomp, encoding="utf-8")
     words = run_words(
         spec,
         argv or ("/bin/sh",),
@@ -65,7 +65,7 @@ def shell(
         seccomp_file=str(seccomp_file),
         env=hardening.BASE_ENV,
         working_dir=hardening.PROJECT_DIR,
-        labels=labels.labels_of_helper(owner, name),
+        labels=labels.helper_labels(owner, name),
         interactive=sys.stdin.isatty() and sys.stdout.isatty(),
         name=name,
     )

@@ -39,7 +39,7 @@ class ValidLayer:
 
     def place(self, *path: str | int) -> Place:
         """Where the value at `path` stands; that of its nearest parent if it is not given itself."""
-        return location_of(self.tree, path)
+        return place_of(self.tree, path)
 
 
 def validate(tree: Table, layer: Layer) -> tuple[ValidLayer, list[Problem]]:
@@ -74,7 +74,7 @@ def node_at(tree: Node, path: Path) -> Node | None:
     return node
 
 
-def location_of(tree: Node, path: Path) -> Place:
+def place_of(tree: Node, path: Path) -> Place:
     """Place of the value at `path`, or of its nearest parent."""
     for length in range(len(path), -1, -1):
         node = node_at(tree, path[:length])
@@ -88,7 +88,7 @@ def key_place(tree: Node, path: Path) -> Place:
     parent = node_at(tree, path[:-1])
     if isinstance(parent, Table) and path[-1] in parent.key_places:
         return parent.key_places[str(path[-1])]
-    return location_of(tree, path)
+    return place_of(tree, path)
 
 
 def dotted(path: Path) -> str:
@@ -110,7 +110,7 @@ def _problem(tree: Table, detail: ErrorDetails) -> Problem:
             nearest = suggestion(key, _model_at(path[:-1]).model_fields)
             return Problem(key_place(tree, path), f"{where}unknown key {shown(key)}{nearest}")
         case "missing":
-            return Problem(location_of(tree, path[:-1]), f"{dotted(path[:-1])}: the key `{path[-1]}` is missing")
+            return Problem(place_of(tree, path[:-1]), f"{dotted(path[:-1])}: the key `{path[-1]}` is missing")
         case "tuple_type" | "list_type":
             message = "expected a list, such as [one, two]"
         case "dict_type" | "model_type" | "model_attributes_type":
@@ -119,7 +119,7 @@ def _problem(tree: Table, detail: ErrorDetails) -> Problem:
             message = "expected at least one entry"
         case _:
             message = detail["msg"]
-    return Problem(location_of(tree, path), f"{dotted(path) or 'document'}: {message}")
+    return Problem(place_of(tree, path), f"{dotted(path) or 'document'}: {message}")
 
 
 def _accepted_keys(path: Path) -> str:

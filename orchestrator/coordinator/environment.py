@@ -13,10 +13,10 @@ from orchestrator import __version__
 from orchestrator.config.settings import Config
 from orchestrator.coordinator.console import note
 from orchestrator.coordinator.project import project_name
-from orchestrator.coordinator.session import git_state, make_place, surroundings
+from orchestrator.coordinator.session import container_context, git_state, make_work_dir
 from orchestrator.engine.base import Engine
 from orchestrator.engine.cleanup.reaper import Reaper
-from orchestrator.engine.docker.availability import Presence
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.docker.connect_errors import away_seconds
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.images.pinned import PinnedImages
@@ -62,27 +62,27 @@ def ground(
     project cannot be mounted.
     """
     patience = away_seconds(os.environ)
-    around = surroundings(config, engine.info)
+    context = container_context(config, engine.info)
     token = owner_token()
-    place = make_place(this.id, token)
-    owner = Owner(run_id=this.id, token=token, place=str(place))
+    place = make_work_dir(this.id, token)
+    owner = Owner(run_id=this.id, token=token, work_dir=str(place))
     stop = StopFlag()
     with ExitStack() as stack:
         prepared = {name: prepared_image(engine, image_id) for name, image_id in this.images.items()}
-        presence = Presence(engine, stop, tell=notice, patience_seconds=patience)
-        reaper = stack.enter_context(Reaper(engine, owner, presence=presence))
+        availability = EngineAvailability(engine, stop, notify=notice, patience_seconds=patience)
+        reaper = stack.enter_context(Reaper(engine, owner, availability=availability))
         sampler = stack.enter_context(Sampler())
-        stack.callback(presence.close)
-        presence.follow(run_filter(this.id))
+        stack.callback(availability.close)
+        availability.follow(run_filter(this.id))
         executor = LocalExecutor(
             engine,
-            around=around,
+            context=context,
             owner=owner,
-            images=PinnedImages(prepared, again=again, tell=notice),
+            images=PinnedImages(prepared, rebuild=again, notify=notice),
             sampler=sampler,
             stop=stop,
             work_dir=place,
-            presence=presence,
+            availability=availability,
         )
         stack.callback(executor.close)
         yield Ground(owner=owner, place=place, stop=stop, sampler=sampler, executor=executor, reaper=reaper)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from orchestrator.config.settings import Config
-    from orchestrator.engine.isolation.hardening import Surroundings
+    from orchestrator.engine.isolation.hardening import ContainerContext
     from orchestrator.model.profiles import ImageSpec
     from orchestrator.model.runs import EngineInfo
 
@@ -77,9 +77,9 @@ def seccomp_text(config: Config) -> str:
     return json.dumps(profile, separators=(",", ":"))
 
 
-def surroundings(config: Config, info: EngineInfo) -> Surroundings:
+def container_context(config: Config, info: EngineInfo) -> ContainerContext:
     """What is the same for all containers of a run. UsageError: the project cannot be mounted."""
-    from orchestrator.engine.isolation.hardening import USER, Surroundings
+    from orchestrator.engine.isolation.hardening import USER, ContainerContext
     from orchestrator.measure import cgroups, reused_slot
 
     root = config.project_root.resolve()
@@ -98,7 +98,7 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
     if not info.local:
         stat = cgroups.AGENT_STAT_V2 if info.cgroup_version == 2 else cgroups.AGENT_STAT_V1
         counters = (*counters, stat)
-    return Surroundings(
+    return ContainerContext(
         project_root=root,
         state_dir=state_dir,
         seccomp=seccomp_text(config),
@@ -133,11 +133,11 @@ def enterable(folder: Path) -> bool:
     return status.st_mode & 0o005 == 0o005
 
 
-def make_place(run_id: str, token: str) -> Path:
+def make_work_dir(run_id: str, token: str) -> Path:
     """The run's temporary folder, this user's alone. It says whose it is, for a later `orch clean`."""
-    from orchestrator.engine.cleanup.reaper import OWNER_FILE, PLACE_PREFIX
+    from orchestrator.engine.cleanup.reaper import OWNER_FILE, WORK_DIR_PREFIX
 
-    place = Path(tempfile.gettempdir()) / f"{PLACE_PREFIX}{run_id}"
+    place = Path(tempfile.gettempdir()) / f"{WORK_DIR_PREFIX}{run_id}"
     place.mkdir(mode=0o700)
     (place / OWNER_FILE).write_text(token + "\n", encoding="utf-8")
     return place

@@ -75,7 +75,7 @@ def orch(make_project: Callable[..., Orch]) -> Orch:
     return make_project({"profiles.yaml": PROFILES, **files})
 
 
-def location_of(run_id: str) -> Path:
+def place_of(run_id: str) -> Path:
     return Path(tempfile.gettempdir()) / f"orch-{run_id}"
 
 
@@ -88,7 +88,7 @@ def test_a_signal_ends_records_and_cleans(orch: Orch, number: signal.Signals) ->
     assert "Traceback" not in stderr
     assert "2 passed" in stdout
     assert objects_of(run_id) == []
-    assert not location_of(run_id).exists()
+    assert not place_of(run_id).exists()
     status, code, outcomes = recorded(orch, run_id)
     assert (status, code) == ("interrupted", 128 + number)
     assert outcomes == {
@@ -122,7 +122,7 @@ def test_kill_9_leaves_nothing_and_loses_nothing(orch: Orch) -> None:
         process.kill()
         process.communicate()
     assert wait_until(lambda: objects_of(run_id) == [], 10), objects_of(run_id)
-    assert wait_until(lambda: not location_of(run_id).exists(), 5)
+    assert wait_until(lambda: not place_of(run_id).exists(), 5)
     runs = json.loads(orch("runs", "list", "--format", "json").stdout)["runs"]
     assert [run["status"] for run in runs] == ["interrupted"]
     _, _, outcomes = recorded(orch, run_id)

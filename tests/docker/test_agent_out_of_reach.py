@@ -26,7 +26,7 @@ from orchestrator.config.loader import load_config
 from orchestrator.coordinator.session import seccomp_text
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.images.agent_shell import prepared_image
-from orchestrator.engine.isolation.hardening import STREAMS_DIR, Surroundings, agent_text
+from orchestrator.engine.isolation.hardening import STREAMS_DIR, ContainerContext, agent_text
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.processes import host_info, owner_token
@@ -106,10 +106,10 @@ class Runs:
         work.mkdir()
         self.executor = LocalExecutor(
             engine,
-            around=Surroundings(
+            context=ContainerContext(
                 project_root=project, state_dir=None, seccomp=seccomp_text(self._config), counters=()
             ),
-            owner=Owner(run_id=self._run_id, token=owner_token(), place=str(work)),
+            owner=Owner(run_id=self._run_id, token=owner_token(), work_dir=str(work)),
             images=images,
             sampler=sampler,
             stop=StopFlag(),
@@ -126,7 +126,7 @@ class Runs:
             reason="test",
         )
 
-    def location_of(self, assignment: Assignment) -> Path:
+    def place_of(self, assignment: Assignment) -> Path:
         place = self._folder / str(assignment.test.id.path)
         place.mkdir(exist_ok=True)
         return place
@@ -137,7 +137,7 @@ class Runs:
         try:
             following = (*assignments[1:], None)
             return [
-                lane.run(one, time.monotonic(), self.location_of, lambda next_=next_: next_)
+                lane.run(one, time.monotonic(), self.place_of, lambda next_=next_: next_)
                 for one, next_ in zip(assignments, following, strict=True)
             ]
         finally:
@@ -159,7 +159,7 @@ class Runs:
                 assert decision.outcome is Outcome.PASSED, (mode, decision.message, evidence.stdout.tail)
             assert last.slot.position == len(assignments)
             assert (last.slot.launch is Launch.FORKED) == (mode == "preloaded"), last.slot.note
-            text = (self.location_of(assignments[-1]) / "outputs/answers.json").read_text(encoding="utf-8")
+            text = (self.place_of(assignments[-1]) / "outputs/answers.json").read_text(encoding="utf-8")
             found[mode] = json.loads(text)
         return found
 
@@ -327,13 +327,13 @@ def test_a_line_that_is_no_order_ends_the_container(engine: DockerEngine, cheats
     tests = [cheats.test(sh(":"), "fast", 1000) for _ in range(3)]
     lane = cheats.executor.lane()
     try:
-        found = [lane.run(tests[0], time.monotonic(), cheats.location_of)]
-        held = lane._held
-        assert held is not None
-        assert held.slot._channel is not None
-        held.slot._channel.write(line + b"\n")
-        assert engine.wait(held.slot.container_id or "", 20) == 125
-        found += [lane.run(test, time.monotonic(), cheats.location_of) for test in tests[1:]]
+        found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
+        slot = lane._slot
+        assert slot is not None
+        assert slot.container._channel is not None
+        slot.container._channel.write(line + b"\n")
+        assert engine.wait(slot.container.container_id or "", 20) == 125
+        found += [lane.run(test, time.monotonic(), cheats.place_of) for test in tests[1:]]
     finally:
         lane.close()
     assert outcomes(found) == [Outcome.PASSED] * 3
@@ -345,13 +345,13 @@ def test_text_between_two_tests_is_infra(cheats: Runs, stream: str) -> None:
     tests = [cheats.test(sh(":"), "fast", 1000) for _ in range(3)]
     lane = cheats.executor.lane()
     try:
-        found = [lane.run(tests[0], time.monotonic(), cheats.location_of)]
-        assert lane._held is not None
-        channel: Any = lane._held.slot._channel
+        found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
+        assert lane._slot is not None
+        channel: Any = lane._slot.container._channel
         [number] = [number for number, name in channel._inputs.items() if name == stream]
         with Path(f"/proc/self/fd/{number}").open("wb", buffering=0) as written:
             written.write(b"x")
-        found += [lane.run(test, time.monotonic(), cheats.location_of) for test in tests[1:]]
+        found += [lane.run(test, time.monotonic(), cheats.place_of) for test in tests[1:]]
     finally:
         lane.close()
     assert outcomes(found) == [Outcome.PASSED, Outcome.INFRA, Outcome.PASSED]
