@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from orchestrator.coordinator.session import load, surroundings
+from orchestrator.coordinator.session import container_context, load
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.isolation import hardening
@@ -173,7 +173,7 @@ def open_slots(folder: Path, tests: Sequence[Assignment], lanes: int) -> Iterato
                 name = f"orch-floor-{Path(place).name[-8:]}-{lane}"
                 spec = hardening.container_spec(
                     tests[0].profile,
-                    surroundings(config, engine.info),
+                    container_context(config, engine.info),
                     name=name,
                     image_id=image,
                     labels=labels_of_helper(owner, name),

@@ -48,7 +48,7 @@ CLASSES = (
     "orchestrator.engine.lane:LocalLane",
     "orchestrator.engine.metering.slot_meter:Meter",
     "orchestrator.engine.slots.fifos:FifoChannel",
-    "orchestrator.coordinator.executor:Execute",
+    "orchestrator.coordinator.executor:AttemptRunner",
     "orchestrator.coordinator.run_folder:RunFolder",
     "orchestrator.database.store.store:Database",
 )
