@@ -36,7 +36,13 @@ from orchestrator.database.rows import bundles
 from orchestrator.database.store.store import Database
 from orchestrator.measure.calibration import Calibration, corrected
 from orchestrator.measure.counters import parse_v1
-from orchestrator.measure.reused_slot import AGENT_FILES_V1, Look, Turn, agent_counters, turn_usage
+from orchestrator.measure.reused_slot import (
+    AGENT_FILES_V1,
+    CounterSnapshot,
+    SnapshotWindow,
+    agent_counters,
+    window_usage,
+)
 from orchestrator.model.evidence import (
     AgentRecord,
     Attestation,
@@ -49,7 +55,7 @@ from orchestrator.model.evidence import (
 from orchestrator.model.runs import Ledger, Run, RunStatus
 from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.model.usage import Source
-from orchestrator.reports.run_summary import Digest, RunSummary
+from orchestrator.reports.run_summary import ResultTotals, RunSummary
 from orchestrator.scheduling import scheduler
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.events import Policy
@@ -125,12 +131,12 @@ class ReadyExecutor:
 
 
 class ReadyLane:
-    """In place of `LocalLane`: evidence as a reused slot gives it, with its counters parsed and combined."""
+    """In place of `SlotLane`: evidence as a reused slot gives it, with its counters parsed and combined."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._position = 0
-        self._before = Look(parse_v1(_files(0)), None, True)
+        self._before = CounterSnapshot(parse_v1(_files(0)), None, True)
 
     def run(
         self,
@@ -190,16 +196,16 @@ class ReadyLane:
     def figures(self, position: int) -> Usage:
         """Between two looks at the slot's cgroup, one of them taken now, and two readings of the agent."""
         cpu = 20_000_000 + 3_000_000 * position
-        before, self._before = self._before, Look(parse_v1(_files(cpu)), 2_519_040, True)
+        before, self._before = self._before, CounterSnapshot(parse_v1(_files(cpu)), 2_519_040, True)
         return corrected(
-            turn_usage(
-                Turn(
+            window_usage(
+                SnapshotWindow(
                     agent_before=agent_counters(_agent(cpu - 2_500_000)),
                     agent_after=agent_counters(_agent(cpu)),
                     before=before,
                     after=self._before,
                     overlapped=position > 1,
-                    followed=True,
+                    next_released=True,
                 ),
                 (),
             ),
@@ -281,7 +287,7 @@ def watch_each(stages: Stages) -> None:
         (Database, "record_soon", "database, all"),
         (Database, "_flush", "of it: writing (its thread's too)"),
         (bundles, "result_bundle", "of it: bundle"),
-        (Digest, "add", "digest"),
+        (ResultTotals, "add", "totals"),
         (report_files.ReportFiles, "add", "report files"),
         (run_progress.RunProgress, "log_events", "events"),
         (run_progress.RunProgress, "finished", "lines"),
@@ -339,14 +345,14 @@ def go(tests: int, folder: Path) -> dict[str, float]:
         summary = RunSummary(
             run=this,
             status=RunStatus.FINISHED,
-            digest=keeper.digest,
+            totals=keeper.totals,
             duration_seconds=figures["loop_wall"],
             exit_code=0,
         )
         database.finish_run(run_id, status=summary.status, exit_code=0, duration_seconds=1.0, ledger=Ledger())
         output.summary(summary)
         figures["end_cpu"] = time.process_time() - began
-    if keeper.digest.counts["passed"] != tests:
+    if keeper.totals.counts["passed"] != tests:
         raise SystemExit("not all of them passed: the figures say nothing")
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return figures

@@ -340,10 +340,10 @@ def offenders(**options: Any) -> None:
     help="github: annotations; json and csv have every comparison.",
 )
 def check(**options: Any) -> None:
-    """Has a test become hungrier? Exit code 3 if one has.
+    """Compare resource usage with a baseline. Exit code 3 if a test has a resource regression.
 
-    The newest runs (RUN and up to four before it, of its revision or its branch) are held against up to 50 runs of
-    the baseline, test by test. Growth counts once three new runs show it beyond their noise: see orch help gates.
+    The newest runs (RUN and up to four before it, of its revision or its branch) are compared with up to 50 runs
+    of the baseline, test by test. Growth counts if three new runs show it beyond noise: see orch help gates.
     """
     from orchestrator.commands.check import CheckOptions
     from orchestrator.commands.check import check as command

@@ -1,4 +1,4 @@
-"""`orch check`: has a test become hungrier than its baseline says? Exit code 3 if one has."""
+"""`orch check`: compare the resource usage of tests with a baseline; exit code 3 on a resource regression."""
 
 from __future__ import annotations
 

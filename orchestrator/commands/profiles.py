@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.rightsizing import WINDOW, gravest_first, suggest
+from orchestrator.analysis.rightsizing import WINDOW, advice_order, suggest
 from orchestrator.commands.config import _plain
 from orchestrator.config.edit import NewRule, edited
 from orchestrator.config.loader import load_config
@@ -74,7 +74,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
         )
         for test in chosen
     ]
-    found.sort(key=gravest_first)
+    found.sort(key=advice_order)
     show(suggestions_table(found), options.output_format)
     if options.output_format == "table":
         say()

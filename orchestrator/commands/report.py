@@ -145,16 +145,16 @@ def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:
 def _violations(options: ReportOptions, window: Window) -> int:
     from orchestrator.database.queries import violations
     from orchestrator.reports.formats import sarif
-    from orchestrator.reports.tables.violations import troubles, violations_table
+    from orchestrator.reports.tables.violations import violation_groups, violations_table
 
     config = load_with_database(options.config_path, options.database)
     with database_for_report(config, scoped=options.run_id in (None, "latest")) as db:
         limit = sarif.MAX_RESULTS if options.output_format == "sarif" else options.limit
         if options.run_id is not None:
-            found = tuple(troubles(violations.broken_budgets(db, run=options.run_id)))
+            found = tuple(violation_groups(violations.load_violations(db, run=options.run_id)))
             shown, more = found[:limit], max(len(found) - limit, 0)
         else:
-            shown, more = violations.troubles(db, since=window.since, until=window.until, limit=limit)
+            shown, more = violations.load_violation_groups(db, since=window.since, until=window.until, limit=limit)
     if options.output_format == "sarif":
         write(sarif.sarif_text(shown, left_out=more, project=config.project_root.resolve().name))
         return ExitCode.OK

@@ -12,7 +12,7 @@ from orchestrator.coordinator.environment import ensure_images_of, run_environme
 from orchestrator.coordinator.session import load
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation.enforcement import require_enforced
-from orchestrator.engine.self_test.runner import try_profile
+from orchestrator.engine.self_test.runner import check_profile
 from orchestrator.errors import ExitCode
 from orchestrator.measure.processes import host_info
 from orchestrator.reports.json_encoding import to_json
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 GROUPS = (
     "user and capabilities", "files and mounts", "size of /tmp", "setuid programs", "/proc and /sys", "devices",
-    "network",    "surroundings", "system calls", "limits", "cgroups", "processes", "descriptors",
+    "network",    "environment", "system calls", "limits", "cgroups", "processes", "descriptors",
     "two containers",    "process limits", "settings from outside", "a container at all",
 )  # fmt: skip
 """Of the checks, numbered from 1."""
@@ -73,7 +73,7 @@ def self_test(
                 for text in notices:
                     note(text)
                 began = time.monotonic()
-                checks = try_profile(environment.executor, profile, run_id=run_id, place=environment.work_dir)
+                checks = check_profile(environment.executor, profile, run_id=run_id, work_dir=environment.work_dir)
                 results.append(_result(profile, time.monotonic() - began, checks))
                 if output_format == "table":
                     _table(results[-1], verbose=verbose)

@@ -67,7 +67,7 @@ def shell(
             seccomp_file=str(seccomp_file),
             env=hardening.BASE_ENV,
             working_dir=hardening.PROJECT_DIR,
-            labels=labels.labels_of_helper(environment.owner, name),
+            labels=labels.helper_labels(environment.owner, name),
             interactive=sys.stdin.isatty() and sys.stdout.isatty(),
             name=name,
         )

@@ -15,8 +15,8 @@ from orchestrator import __version__
 from orchestrator.coordinator.console import note
 from orchestrator.coordinator.project import project_name
 from orchestrator.coordinator.session import container_context, git_state
-from orchestrator.engine.cleanup.reaper import OWNER_FILE, PLACE_PREFIX, Reaper
-from orchestrator.engine.docker.availability import Presence
+from orchestrator.engine.cleanup.reaper import OWNER_FILE, WORK_DIR_PREFIX, Reaper
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.docker.connect_errors import away_seconds
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.images.ensure import ensure_images
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config.settings import Config
     from orchestrator.engine.base import Engine
-    from orchestrator.engine.isolation.hardening import Surroundings
+    from orchestrator.engine.isolation.hardening import ContainerContext
     from orchestrator.model.profiles import ImageSpec
 
 
@@ -42,7 +42,7 @@ class RunEnvironment:
     """What a run has while its containers exist. The counts of `executor` and `reaper` can be read afterwards."""
 
     owner: Owner
-    context: Surroundings
+    context: ContainerContext
     """Settings that all containers of the run share."""
     work_dir: Path
     """Temporary folder of the run, readable by this user only."""
@@ -72,24 +72,24 @@ def run_environment(
     context = container_context(config, engine.info)
     token = owner_token()
     work_dir = _make_work_dir(run_id, token)
-    owner = Owner(run_id=run_id, token=token, place=str(work_dir))
+    owner = Owner(run_id=run_id, token=token, work_dir=str(work_dir))
     stop = StopFlag()
     with ExitStack() as stack:
         prepared = {name: prepared_image(engine, image_id) for name, image_id in images.items()}
-        presence = Presence(engine, stop, tell=notice, patience_seconds=patience)
-        reaper = stack.enter_context(Reaper(engine, owner, presence=presence))
+        availability = EngineAvailability(engine, stop, notify=notice, patience_seconds=patience)
+        reaper = stack.enter_context(Reaper(engine, owner, availability=availability))
         sampler = stack.enter_context(Sampler())
-        stack.callback(presence.close)
-        presence.follow(run_filter(run_id))
+        stack.callback(availability.close)
+        availability.follow(run_filter(run_id))
         executor = LocalExecutor(
             engine,
-            around=context,
+            context=context,
             owner=owner,
-            images=PinnedImages(prepared, again=rebuild_image, tell=notice),
+            images=PinnedImages(prepared, rebuild=rebuild_image, notify=notice),
             sampler=sampler,
             stop=stop,
             work_dir=work_dir,
-            presence=presence,
+            availability=availability,
         )
         stack.callback(executor.close)
         yield RunEnvironment(
@@ -105,7 +105,7 @@ def run_environment(
 
 def _make_work_dir(run_id: str, token: str) -> Path:
     """Create the run's temporary folder, with a file that names the owning process for a later `orch clean`."""
-    work_dir = Path(tempfile.gettempdir()) / f"{PLACE_PREFIX}{run_id}"
+    work_dir = Path(tempfile.gettempdir()) / f"{WORK_DIR_PREFIX}{run_id}"
     work_dir.mkdir(mode=0o700)
     (work_dir / OWNER_FILE).write_text(token + "\n", encoding="utf-8")
     return work_dir

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from orchestrator.coordinator.run_folder import RunFolder
     from orchestrator.engine.slots.executor import LocalExecutor
-    from orchestrator.engine.slots.lane import LocalLane
+    from orchestrator.engine.slots.lane import SlotLane
     from orchestrator.model.evidence import Evidence
     from orchestrator.model.outcomes import Violation
     from orchestrator.model.profiles import Limits, Profile
@@ -145,7 +145,7 @@ def _code(evidence: Evidence) -> int | None:
 class AttemptLane:
     """One lane: from an assignment to its verdict. Used by one thread."""
 
-    def __init__(self, execute: AttemptRunner, lane: LocalLane) -> None:
+    def __init__(self, execute: AttemptRunner, lane: SlotLane) -> None:
         self._execute = execute
         self._lane = lane
         self._places: dict[tuple[str, int], Path] = {}

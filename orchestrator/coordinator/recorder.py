@@ -15,8 +15,8 @@ from orchestrator.database.store.store import Database
 from orchestrator.errors import DatabaseError, OrchError
 from orchestrator.model.results import TestResult
 from orchestrator.model.runs import Ledger, RunStatus
-from orchestrator.reports.run_summary import Digest, RunSummary
-from orchestrator.scheduling.events import Event, Idle, Started
+from orchestrator.reports.run_summary import ResultTotals, RunSummary
+from orchestrator.scheduling.events import Event, QueueDrained, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,12 +40,12 @@ class ResultRecorder:
         self._run_id = run_id
         self._database, self._folder, self._progress = database, folder, progress
         self._waiting: list[Event | TestResult] = []
-        self.digest = Digest()
+        self.totals = ResultTotals()
         """What is told of the results at the end; they themselves are not kept."""
 
     def event(self, event: Event) -> None:
         """An attempt starts or ends, or all has been said for now."""
-        if isinstance(event, Idle):
+        if isinstance(event, QueueDrained):
             self.flush()
             return
         if isinstance(event, Started):
@@ -64,7 +64,7 @@ class ResultRecorder:
         if not waiting:
             return
         results = [item for item in waiting if isinstance(item, TestResult)]
-        self.digest.add(results)  # first: an error must leave what came before it
+        self.totals.add(results)  # first: an error must leave what came before it
         for result in results:
             if not result.final.absent:
                 self._database.record_soon(self._run_id, result)

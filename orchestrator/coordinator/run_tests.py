@@ -95,14 +95,14 @@ def run_tests(
                 recorder.flush()
             progress.close()
     ledger = ledger_of(environment.executor, environment.reaper)
-    digest = recorder.digest
+    totals = recorder.totals
     return RunSummary(
         run=this,
         status=RunStatus.INTERRUPTED if environment.stop.level >= StopLevel.TERMINATE else RunStatus.FINISHED,
-        digest=digest,
+        totals=totals,
         not_run=results.not_run,
         duration_seconds=time.monotonic() - began,
-        exit_code=exit_code(digest, results, config=config, signal_number=signals.received, ledger=ledger),
+        exit_code=exit_code(totals, results, config=config, signal_number=signals.received, ledger=ledger),
         ledger=ledger,
     )
 

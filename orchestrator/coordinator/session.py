@@ -17,7 +17,7 @@ from orchestrator.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.config.settings import Config
-    from orchestrator.engine.isolation.hardening import Surroundings
+    from orchestrator.engine.isolation.hardening import ContainerContext
     from orchestrator.model.runs import EngineInfo
 
 
@@ -73,9 +73,9 @@ def seccomp_text(config: Config) -> str:
     return json.dumps(profile, separators=(",", ":"))
 
 
-def container_context(config: Config, info: EngineInfo) -> Surroundings:
+def container_context(config: Config, info: EngineInfo) -> ContainerContext:
     """What is the same for all containers of a run. UsageError: the project cannot be mounted."""
-    from orchestrator.engine.isolation.hardening import USER, Surroundings
+    from orchestrator.engine.isolation.hardening import USER, ContainerContext
     from orchestrator.measure import cgroups, reused_slot
 
     root = config.project_root.resolve()
@@ -94,7 +94,7 @@ def container_context(config: Config, info: EngineInfo) -> Surroundings:
     if not info.local:
         stat = cgroups.AGENT_STAT_V2 if info.cgroup_version == 2 else cgroups.AGENT_STAT_V1
         counters = (*counters, stat)
-    return Surroundings(
+    return ContainerContext(
         project_root=root,
         state_dir=state_dir,
         seccomp=seccomp_text(config),

@@ -121,10 +121,10 @@ def _test_under_diagnosis(
     with open_read_only(config) as db:
         print_scope(db)
         known = flaky_tests(db, since=window.since, until=window.until, only=test.id)
-    trials = known[0].trials if known else ()
+    attempts = known[0].attempts if known else ()
     itself = str(test.id)  # beside itself is a condition of its own
-    beside = _tests(every, [n for n in suspects(trials, Factor.NEIGHBOUR, at_most=SUSPECTS + 1) if n != itself])
-    before = _tests(every, suspects(trials, Factor.AFTER, at_most=SUSPECTS))
+    beside = _tests(every, [n for n in suspects(attempts, Factor.NEIGHBOUR, at_most=SUSPECTS + 1) if n != itself])
+    before = _tests(every, suspects(attempts, Factor.AFTER, at_most=SUSPECTS))
     wanted = {t.id: t for t in (test, *beside, *before)}
     assigned = {one.test.id: one for one in _assigned(config, wanted.values(), host, run_id)}
     return DiagnosedTest(

@@ -16,7 +16,7 @@ from orchestrator.model.flaky import Condition, ConditionResult
 from orchestrator.model.outcomes import FAILING, Outcome
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.events import Policy
-from orchestrator.scheduling.retry import settle
+from orchestrator.scheduling.retry import final_result
 from orchestrator.scheduling.scheduler import schedule
 from orchestrator.stop_flag import StopLevel
 from orchestrator.text import format_bytes, one_line, plural
@@ -246,7 +246,7 @@ class DiagnosisRunner:
         self.background_containers.append(background.containers)
         for attempt in background.attempts:
             if attempt.assignment.test is not BURNER:
-                self.database.record_soon(self.subject.assignment.run_id, settle([attempt], POLICY))
+                self.database.record_soon(self.subject.assignment.run_id, final_result([attempt], POLICY))
         if background.errors:
             raise background.errors[0]
 

@@ -39,7 +39,7 @@ def print_plan(
     if output_format == "json":
         say(to_json(plan_document(plan, budget, startup)))
         return ExitCode.OK
-    from orchestrator.scheduling.wait_queue import order
+    from orchestrator.scheduling.wait_queue import longest_first
 
     columns = (
         Column(key="profile", title="profile"),
@@ -58,7 +58,7 @@ def print_plan(
             str(a.test.id),
             "; ".join((a.reason, *a.clamped)),
         )
-        for a in order(plan)
+        for a in longest_first(plan)
     )
     show(Table(name="plan", columns=columns, rows=rows), "table")
     say()
@@ -79,9 +79,9 @@ def _prediction_lines(plan: Sequence[Assignment], budget: Budget, startup: Start
 
     predicted = _predict(plan, budget, startup)
     bound, bound_seconds = predicted.lower_bound
-    fresh = sum(one.fresh for one in predicted.placed)
+    fresh = sum(one.fresh for one in predicted.scheduled)
     lines = [
-        *packing_lines(predicted.placed, predicted.makespan_seconds),
+        *packing_lines(predicted.scheduled, predicted.makespan_seconds),
         "",
         (
             f"{plural(len(plan), 'test')}, {len(plan) - predicted.unknown} with history;"
@@ -130,12 +130,12 @@ def plan_document(plan: Sequence[Assignment], budget: Budget, startup: Startup) 
         "packing": [
             {
                 "id": one.assignment.key,
-                "lane": one.lane + 1,
+                "lane": one.worker + 1,
                 "started_seconds": one.started_seconds,
                 "ended_seconds": one.ended_seconds,
                 "fresh": one.fresh,
             }
-            for one in predicted.placed
+            for one in predicted.scheduled
         ],
         "tests": [
             {

@@ -22,7 +22,15 @@ from orchestrator.database.rows.mapping import names_of_tests
 from orchestrator.database.rows.raw_rows import PlainQuery, in_parts, moment_of, plain_rows
 from orchestrator.database.schema import tables
 from orchestrator.database.schema.resource_columns import EXPRESSIONS, tests_of, window
-from orchestrator.model.nightly import PAST_RESOURCES, PRESENT_RESOURCES, Cost, Course, Nightly, NightTest, Series
+from orchestrator.model.nightly import (
+    PAST_RESOURCES,
+    PRESENT_RESOURCES,
+    AttemptHistory,
+    Cost,
+    Nightly,
+    NightlyTest,
+    Series,
+)
 from orchestrator.model.outcomes import Outcome, ViolationKind
 
 if TYPE_CHECKING:
@@ -67,7 +75,7 @@ def nightly(
     kinds = _violation_kinds(db, list(previous.values()))
     samples = _samples(db, [last.id for _, last in decided.values()])
     tests = tuple(
-        NightTest(
+        NightlyTest(
             test_id=test,
             attempts=attempts,
             last=last,
@@ -166,11 +174,11 @@ def _newest(connection: sa.Connection, names: Mapping[str, TestId], query: sa.Se
     return _by_name(sorted(every, key=itemgetter(_STARTED, _ATTEMPT)), names)
 
 
-def _course(rows: PlainRows, resources: Sequence[Resource], sums: WindowSums | None = None) -> Course:
+def _course(rows: PlainRows, resources: Sequence[Resource], sums: WindowSums | None = None) -> AttemptHistory:
     if not rows:
-        return Course()
+        return AttemptHistory()
     keys, _, runs, outcomes, _, finals, *figures = zip(*rows, strict=True)
-    return Course(
+    return AttemptHistory(
         run_ids=runs,
         outcomes=tuple(map(_OUTCOMES.__getitem__, outcomes)),
         finals=finals,

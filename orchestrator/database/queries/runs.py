@@ -13,7 +13,7 @@ from orchestrator.database.rows.raw_rows import in_parts
 from orchestrator.database.schema import tables
 from orchestrator.database.store.writer import count_outcomes
 from orchestrator.errors import NothingFoundError, UsageError
-from orchestrator.model.outcomes import GOOD
+from orchestrator.model.outcomes import SUCCESSFUL
 from orchestrator.model.stored import RunRecord
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def load_samples(db: Database, attempt_id: str) -> tuple[Sample, ...]:
 def failed_tests(db: Database, run: str) -> tuple[TestId, ...]:
     """What `--rerun` takes: tests that did not pass (or skip) in some repetition, and those not run."""
     record = load_run(db, run)
-    failed = {a.test_id for a in record.final_attempts if a.test_outcome not in GOOD}
+    failed = {a.test_id for a in record.final_attempts if a.test_outcome not in SUCCESSFUL}
     return tuple(sorted(failed | set(record.not_run), key=str))
 
 

@@ -16,7 +16,7 @@ from orchestrator.coordinator.diagnosis.runner import DiagnosedTest, DiagnosisRu
 from orchestrator.coordinator.run_folder import RunFolder
 from orchestrator.database.queries.runs import load_run
 from orchestrator.database.store.store import Database
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.errors import EngineError
@@ -24,7 +24,7 @@ from orchestrator.measure.sampler import Sampler
 from orchestrator.model.flaky import Condition
 from orchestrator.model.outcomes import Outcome
 from orchestrator.stop_flag import StopFlag, StopLevel
-from orchestrator.testing.agent import behave_as
+from orchestrator.testing.agent import play_test
 from orchestrator.testing.engine import FakeEngine
 from tests.support.handmade import make_assignment
 from tests.unit.database.database_examples import HOST, make_run
@@ -57,7 +57,7 @@ class Place:
         self.folder, self.sampler, self.database = folder, sampler, database
         self.executors: list[LocalExecutor] = []
         self._lock = threading.Lock()
-        self.engine = FakeEngine(behave_as(self._play))
+        self.engine = FakeEngine(play_test(self._play))
         self.run = make_run(id=str(uuid.uuid4()))
         self.subject = DiagnosedTest(assignment=make_assignment("t", run_id=self.run.id, path="test/t.sh"))
 
@@ -76,8 +76,8 @@ class Place:
         image = self.engine.import_rootfs(io.BytesIO(b"x"), "tiny:1", {})
         executor = LocalExecutor(
             self.engine,
-            around=Surroundings(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
-            owner=Owner(run_id=self.run.id, token="b:1:1", place=str(self.folder)),
+            context=ContainerContext(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
+            owner=Owner(run_id=self.run.id, token="b:1:1", work_dir=str(self.folder)),
             images={"tiny": image},
             sampler=self.sampler,
             stop=self.stop,
