@@ -48,7 +48,7 @@ CLASSES = (
     "orchestrator.engine.lane:SlotLane",
     "orchestrator.engine.metering.slot_meter:SlotMeter",
     "orchestrator.engine.slots.fifos:FifoChannel",
-    "orchestrator.coordinator.executor:Execute",
+    "orchestrator.coordinator.executor:AttemptRunner",
     "orchestrator.coordinator.run_folder:RunFolder",
     "orchestrator.database.store.store:Database",
 )

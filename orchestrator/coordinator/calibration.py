@@ -49,7 +49,7 @@ def calibrate(
     images: Mapping[str, str],
     info: EngineInfo,
     state_dir: Path,
-    place: Path,
+    work_dir: Path,
     stop: StopFlag,
 ) -> None:
     """Give the executor calibrations for the images of the plan, measured where they are not known. An image whose
@@ -63,7 +63,7 @@ def calibrate(
         for kind, profile in kinds.items()
         if keys[kind] not in known
     }
-    fresh = _measure_all(executor.apart(), unknown, place, stop) if unknown else {}
+    fresh = _measure_all(executor.apart(), unknown, work_dir, stop) if unknown else {}
     found: tuple[dict[str, Calibration], dict[str, Calibration]] = {}, {}
     for (image, reused), key in keys.items():
         made = known.get(key) or fresh.get((image, reused))
@@ -76,7 +76,7 @@ def calibrate(
 
 
 def _measure_all(
-    apart: LocalExecutor, unknown: Mapping[_Kind, Sequence[Assignment]], place: Path, stop: StopFlag
+    apart: LocalExecutor, unknown: Mapping[_Kind, Sequence[Assignment]], work_dir: Path, stop: StopFlag
 ) -> dict[_Kind, Calibration]:
     """Their containers are opened ahead: opening takes ten times as long as the null test in it."""
     apart.prepare(
@@ -85,7 +85,7 @@ def _measure_all(
     fresh: dict[_Kind, Calibration] = {}
     try:
         for kind, tests in unknown.items():
-            made = _measure(apart, tests, place, stop, reused=kind[1])
+            made = _measure(apart, tests, work_dir, stop, reused=kind[1])
             if made is not None:
                 fresh[kind] = made
     finally:
@@ -115,13 +115,13 @@ def _null_tests(profile: Profile, run_id: str, *, reused: bool) -> Sequence[Assi
 
 
 def _measure(
-    executor: LocalExecutor, tests: Sequence[Assignment], place: Path, stop: StopFlag, *, reused: bool
+    executor: LocalExecutor, tests: Sequence[Assignment], work_dir: Path, stop: StopFlag, *, reused: bool
 ) -> Calibration | None:
     """`reused`: all but the first, which has its container opened for it."""
     usages: list[Usage] = []
     lane = executor.lane()
     try:
-        with tempfile.TemporaryDirectory(dir=place, prefix="null-") as folder:
+        with tempfile.TemporaryDirectory(dir=work_dir, prefix="null-") as folder:
             for test, following in zip(tests, (*tests[1:], None), strict=True):
                 if stop.level > StopLevel.RUN:
                     return None
