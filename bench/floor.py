@@ -28,7 +28,7 @@ from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.labels import Owner, helper_labels
 from orchestrator.engine.slots.fifos import FifoChannel
-from orchestrator.engine.slots.slot import Slot, Watch
+from orchestrator.engine.slots.slot import SlotContainer, Watch
 from orchestrator.measure.processes import owner_token
 from orchestrator.model.tests import Assignment
 from orchestrator.stop_flag import StopFlag
@@ -53,7 +53,7 @@ def natively(folder: Path, tests: Sequence[str], lanes: int) -> float:
     return time.monotonic() - began
 
 
-def one_lane(slot: Slot, tests: Sequence[Assignment], folder: Path) -> None:
+def one_lane(slot: SlotContainer, tests: Sequence[Assignment], folder: Path) -> None:
     """Run the tests, each let in at the end of the one before it."""
     stop, flights = StopFlag(), iter(tests)
     coming: list[tuple[Assignment, OutputReader, bytes]] = []
@@ -67,10 +67,10 @@ def one_lane(slot: Slot, tests: Sequence[Assignment], folder: Path) -> None:
     def follow() -> None:
         stage()  # where the test's end came before it was seen to begin
         if len(coming) > 1:
-            slot.let_in(coming[1][2])
+            slot.release(coming[1][2])
 
     stage()
-    slot.let_in(coming[0][2])
+    slot.release(coming[0][2])
     while coming:
         test, reading, _ = coming[0]
         watch = Watch(begun=stage, measured=follow)
@@ -129,7 +129,7 @@ def prepared(slot: FloorSlot, tests: Sequence[Assignment]) -> Path:
     return found
 
 
-class FloorSlot(Slot):
+class FloorSlot(SlotContainer):
     """A slot whose orders may lie ready in any number."""
 
     def __init__(self, engine: ContainerEngine, spec: ContainerSpec, place: Path) -> None:

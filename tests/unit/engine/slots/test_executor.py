@@ -14,7 +14,7 @@ from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, container_name
 from orchestrator.engine.slots import slot as slot_module
 from orchestrator.engine.slots.executor import LocalExecutor
-from orchestrator.engine.slots.slot import Slot, Watch
+from orchestrator.engine.slots.slot import SlotContainer, Watch
 from orchestrator.errors import ConflictError, EngineError, EngineTimeoutError, EngineUnavailableError
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.evidence import Leftover
@@ -117,13 +117,13 @@ def test_one_slot_runs_several_tests_one_after_another(bench: Bench, tmp_path: P
     engine = bench.use(lambda test: test.print(test.env["V"]) or (3 if test.env["V"] == "3" else 0))
     assignments = [make_assignment("t", run_id=RUN, env={"V": str(number)}) for number in (1, 2, 3)]
     spec = bench.executor.spec(assignments[0], streams_dir=None, cgroup_parent=None)
-    slot = Slot(engine, spec, streams_dir=None)
+    slot = SlotContainer(engine, spec, streams_dir=None)
     slot.open()
     nonces = []
     for number, assignment in enumerate(assignments, 1):
         folder = tmp_path / str(number)
         folder.mkdir()
-        reading = slot.release(assignment, folder=folder, keep=number < 3, first=number == 1)
+        reading = slot.start(assignment, folder=folder, keep=number < 3, first=number == 1)
         run = slot.read(reading, assignment, stop=bench.stop, watch=Watch())
         assert run.record is not None
         assert (run.record.exit_code, run.stdout.tail) == (3 if number == 3 else 0, str(number).encode())

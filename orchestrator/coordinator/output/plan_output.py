@@ -1,4 +1,4 @@
-"""TO BE WRITTEN."""
+"""The plan of a run as a table with a prediction, or as JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def print_plan(
     """The plan on stdout: what runs, why so, beside what, and what limits it."""
     startup = startup or Startup()
     if output_format == "json":
-        say(to_json(_document(plan, budget, startup)))
+        say(to_json(plan_document(plan, budget, startup)))
         return ExitCode.OK
     from orchestrator.scheduling.wait_queue import longest_first
 
@@ -114,7 +114,8 @@ _BOUNDS = {
 }
 
 
-def _document(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> dict[str, object]:
+def plan_document(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> dict[str, object]:
+    """Return the plan and its prediction as the JSON document of `orch plan --format json`."""
     predicted = _predict(plan, budget, startup)
     return {
         "schema": 1,
