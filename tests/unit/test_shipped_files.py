@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 DOCKERFILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
 SCRIPTS = [ROOT / "scripts" / "setup-engine", ROOT / "scripts" / "docker-test.sh"]
