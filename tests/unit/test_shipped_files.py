@@ -1,5 +1,6 @@
 """The files that ship beside the code: checked by their linters, and free of what must not be in them."""
 
+import ast
 import json
 import re
 import subprocess
@@ -43,6 +44,32 @@ def test_a_dockerfile_works_with_every_builder_and_context(path):
 def test_no_host_names_in_shipped_files():
     for path in [*DOCKERFILES, *SCRIPTS, ROOT / "docker-compose.test.yml", ROOT / "docker" / "seccomp.json"]:
         assert not re.search(r"https?://", path.read_text()), path
+
+
+def strings_of(path):
+    """Return the string constants of a module that are no docstrings: what a user may see."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docstrings)
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+def test_no_message_names_a_file_that_an_installed_orch_lacks():
+    left_behind = sorted(
+        path.relative_to(ROOT).as_posix()
+        for folder in ("scripts", "docs", "examples", "bench", "requirements")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file()
+    )
+    assert "scripts/setup-engine" in left_behind
+    named = [
+        f"{module.relative_to(ROOT)}: {name}"
+        for module in sorted((ROOT / "orchestrator").rglob("*.py"))
+        for text in strings_of(module)
+        for name in left_behind
+        if name in text
+    ]
+    assert named == []
 
 
 def test_docker_test_script_tells_its_verbs():
