@@ -137,3 +137,34 @@ def test_the_seccomp_profile_is_an_allowlist_without_contradictions():
         ("SCMP_ACT_ALLOW", {"caps": ["CAP_SYS_PTRACE"]}, None),
         ("SCMP_ACT_ERRNO", None, {"caps": ["CAP_SYS_PTRACE"]}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        ({"python3": 11, "python3.14": 14}, "python3"),
+        ({"python3": 9, "python3.9": 9, "python3.11": 11, "python3.20": 20}, "python3.20"),
+        ({"python3": 10, "python3.10": 10, "python3.13": None, "python3.12": 12}, "python3.12"),
+        ({"python3": 10}, "needs Python 3.11 or later"),
+        ({}, "needs Python 3.11 or later"),
+    ],
+)
+def test_any_python_from_3_11_on_is_found(versions, expected, tmp_path):
+    """A program of each name that claims the version; None: one that does not start, such as a shim of pyenv."""
+    for name, minor in versions.items():
+        program = tmp_path / name
+        check = f"exec {sys.executable} -c 'import sys; sys.version_info = (3, {minor}); '\"$2\"\n"
+        program.write_text("#!/bin/sh\n" + ("exit 127\n" if minor is None else check))
+        program.chmod(0o755)
+    for tool in ("sh", "sort", "test", "printf"):
+        (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
+    done = subprocess.run(
+        ["/bin/sh", "-c", ". ./lib.sh; find_python"],
+        cwd=ROOT / "scripts",
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert expected in (done.stdout or done.stderr)
+    assert (done.returncode == 0) is not expected.startswith("needs")
