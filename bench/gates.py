@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.oracle import STEP, power
 from orchestrator.analysis.regression import compare
-from orchestrator.model.advice import Judgement
+from orchestrator.model.regression import Judgement
 
 OLD, NEW = 50, 5
 ORACLE_GROWTH = 0.15

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from orchestrator.analysis.rightsizing import caused_kill, suggest
 from orchestrator.config.loader import load_config
-from orchestrator.model.advice import Observation, Observations
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.rightsizing import Observation, Observations
 from orchestrator.model.tests import TestId
 
 SHAPES = ("lognormal", "heavy-tailed", "bimodal", "drift", "spikes")

@@ -31,7 +31,7 @@ from orchestrator.engine.images.ensure import ensure_images
 from orchestrator.engine.isolation.enforcement import require_enforced
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
 from orchestrator.measure.processes import host_info, owner_alive
-from orchestrator.model.flaky import Diagnosis, Factor
+from orchestrator.model.flakiness import Diagnosis, Factor
 from orchestrator.model.runs import RunStatus
 from orchestrator.reports.tables.diagnosis import conclusion_lines, diagnosis_table, result_text
 from orchestrator.scheduling.assign import assign
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import Engine
     from orchestrator.engine.cleanup.reaper import Reaper
     from orchestrator.engine.slots.executor import LocalExecutor
-    from orchestrator.model.flaky import ConditionResult
+    from orchestrator.model.flakiness import ConditionResult
     from orchestrator.model.runs import HostInfo, Ledger, Run
     from orchestrator.model.tests import Assignment, Test
 

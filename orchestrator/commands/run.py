@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from orchestrator.coordinator.options import RunOptions
     from orchestrator.database.store.store import Database
     from orchestrator.engine.base import Engine
-    from orchestrator.model.tests import Assignment, LeftOut
+    from orchestrator.model.suites import LeftOut
+    from orchestrator.model.tests import Assignment
     from orchestrator.scheduling.scheduler import Event, Schedule
 SWITCH_SECONDS = 0.0005
 """Longest turn of one thread while another waits. With Python's 5 ms, a lane that is told of its test's end waits

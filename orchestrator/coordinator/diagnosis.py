@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.statistics import wilson
 from orchestrator.coordinator.background_load import BURNER, Company, burner_profile
 from orchestrator.coordinator.executor import Execute
-from orchestrator.model.flaky import Condition, ConditionResult
+from orchestrator.model.flakiness import Condition, ConditionResult
 from orchestrator.model.outcomes import FAILING, Outcome
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.events import Policy

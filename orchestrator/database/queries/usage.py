@@ -19,7 +19,8 @@ from orchestrator.database.rows.mapping import names_of_tests
 from orchestrator.database.rows.raw_rows import PlainQuery
 from orchestrator.database.schema.resource_columns import DAILY_NAMES, EXPRESSIONS, window
 from orchestrator.database.schema.tables import attempts, daily_usage, monthly_usage
-from orchestrator.model.stored import HEADLINES, Resource, UsageRow
+from orchestrator.model.resources import DEFAULT_RESOURCES, Resource
+from orchestrator.model.stored import UsageRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ def usage_report(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
-    resources: Sequence[Resource] = HEADLINES,
+    resources: Sequence[Resource] = DEFAULT_RESOURCES,
 ) -> tuple[UsageRow, ...]:
     """Per test and resource, within [since, until), ordered by test. Trends need `since`: the window before
     is as long as this one and ends where it begins.
@@ -51,7 +52,7 @@ def first_usage(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
-    resources: Sequence[Resource] = HEADLINES,
+    resources: Sequence[Resource] = DEFAULT_RESOURCES,
     sort: str = "test",
     limit: int,
     later: Callable[[], Mapping[TestId, Sequence[UsageRow]] | None] = lambda: None,
@@ -82,7 +83,7 @@ def later_usage(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
-    resources: Sequence[Resource] = HEADLINES,
+    resources: Sequence[Resource] = DEFAULT_RESOURCES,
     sort: str = "test",
     limit: int,
 ) -> Mapping[TestId, Sequence[UsageRow]]:

@@ -18,7 +18,7 @@ from orchestrator.database.schema.tables import monthly_usage, summed_months
 from orchestrator.database.store.merge import merge
 from orchestrator.database.store.store import Database
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
 from tests.unit.database.database_examples import days_ago
 from tests.unit.database.rollups.test_daily import record
 from tests.unit.database.store.test_store import Retention

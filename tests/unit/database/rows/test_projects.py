@@ -24,7 +24,8 @@ from orchestrator.database.store.spool import completed
 from orchestrator.database.store.store import Database
 from orchestrator.errors import NothingFoundError
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.stored import ProjectRow, Resource
+from orchestrator.model.resources import Resource
+from orchestrator.model.stored import ProjectRow
 from orchestrator.model.tests import TestId
 from tests.unit.database.database_examples import (
     NOW,
