@@ -13,7 +13,7 @@ from orchestrator.analysis.flakiness import find
 from orchestrator.analysis.rightsizing import MINIMUM_RUNS, WINDOW, advice_order, suggest
 from orchestrator.commands.beside import beside
 from orchestrator.coordinator.console import note
-from orchestrator.coordinator.database import opened_for_report
+from orchestrator.coordinator.database import database_for_report
 from orchestrator.coordinator.run_folder import attempt_folder_name
 from orchestrator.database.queries.final_attempts import first_attempts
 from orchestrator.database.queries.flaky import flaky_tests
@@ -50,7 +50,7 @@ _MOST_TAILS = 200
 def write_reports(window: Window, *, config: Config, html: Path | None, prometheus: Path | None) -> None:
     """Each file whole or not at all. UsageError: it cannot be written."""
     with beside(lambda: _judged_alone(window, config), worthwhile=html is not None) as helper:
-        with opened_for_report(config) as db:
+        with database_for_report(config) as db:
             helper.begin()
             report = nightly(db, since=window.since, until=window.until, orch_version=__version__)
             if html is not None:
@@ -76,7 +76,7 @@ def _write_page(
 
 def _judged_alone(window: Window, config: Config) -> HistoryAnalysis:
     """`judged`, by a process that knows nothing of the report yet."""
-    with opened_for_report(config, scoped=False) as db:
+    with database_for_report(config, scoped=False) as db:
         until = window.until or datetime.now(tz=UTC)
         firsts = first_attempts(db, since=window.since, until=until)
         return judged(db, firsts, until=until, profiles=config.profiles)

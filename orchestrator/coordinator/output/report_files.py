@@ -90,7 +90,7 @@ class ReportFiles:
         self._reports.append(report)
 
     def _files(self, summary: RunSummary, events: Path) -> Iterator[tuple[Path, Callable[[Path], None]]]:
-        place = self._folder.place()
+        place = self._folder.writable_path()
         yield place / "run.json", partial(run_json.write_run_document, summary, events)
         if self._junit is not None:
             yield place / "junit.xml", partial(self._junit.write, summary)

@@ -52,25 +52,25 @@ class GitHub:
         if self._file is not None:
             self._violations.add(results)
 
-    def shield(self) -> None:
-        """What tests print from here to `tell` is no command to the runner."""
+    def suppress_commands(self) -> None:
+        """What tests print from here to `publish` is no command to the runner."""
         if self._on:
             self._token = secrets.token_hex(16)
             self._say(stop_commands(self._token))
-            atexit.register(self.unshield)  # an error may end the run before `tell`
+            atexit.register(self.resume_commands)  # an error may end the run before `publish`
 
-    def unshield(self) -> None:
+    def resume_commands(self) -> None:
         """Commands count again. Twice is once."""
         if self._token:
             self._say(resume_commands(self._token))
             self._token = ""
-            atexit.unregister(self.unshield)  # it would keep this, and results with it
+            atexit.unregister(self.resume_commands)  # it would keep this, and results with it
 
-    def tell(self, summary: RunSummary) -> None:
+    def publish(self, summary: RunSummary) -> None:
         """Annotations, and the page. Raises UsageError if the page that an option names cannot be written; of
         GitHub's own that is a remark: the run's exit code must not change for it.
         """
-        self.unshield()
+        self.resume_commands()
         if self._on:
             for line in self._counted(lambda room: self._annotations.lines(summary.run, limit=room)):
                 self._say(line)
