@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.coordinator.console import note, say, show
 from orchestrator.coordinator.database import database_to_read, database_to_write
 from orchestrator.coordinator.session import load_with_database
-from orchestrator.database.files.open import place_of
+from orchestrator.database.files.open import location_of
 from orchestrator.database.queries.sizes import database_size
 from orchestrator.database.store.merge import merge
 from orchestrator.errors import ExitCode
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def db_path(*, config_path: Path | None, database: str | None) -> int:
     """Print where the resource database is."""
     config = load_with_database(config_path, database)
-    say(place_of(config.database_url, state_dir=config.state_dir))
+    say(location_of(config.database_url, state_dir=config.state_dir))
     return ExitCode.OK
 
 

@@ -43,14 +43,14 @@ def database_to_read(config_path: Path | None, database: str | None, *, scoped: 
 
 def open_database(config: Config) -> Database:
     """The resource database, to be written: made, brought up to date, or set aside where it cannot be used."""
-    from orchestrator.database.files.open import spare_spools
+    from orchestrator.database.files.open import fallback_spool_folders
     from orchestrator.database.store.store import Database
 
     database = Database.open(
         config.database_url,
         state_dir=config.state_dir,
         owner_alive=owner_alive,
-        spool_fallback=spare_spools(config.database_url, state_dir=config.state_dir),
+        spool_fallback=fallback_spool_folders(config.database_url, state_dir=config.state_dir),
     )
     return _asked_for(config, database)
 

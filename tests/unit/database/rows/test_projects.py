@@ -20,7 +20,7 @@ from orchestrator.database.queries.violations import load_violation_groups, load
 from orchestrator.database.rows.bundles import begin_bundle, result_bundle
 from orchestrator.database.rows.projects import scope
 from orchestrator.database.store.merge import merge
-from orchestrator.database.store.spool import completed
+from orchestrator.database.store.spool import upgrade_bundle
 from orchestrator.database.store.store import Database
 from orchestrator.errors import NothingFoundError
 from orchestrator.model.outcomes import Outcome
@@ -191,7 +191,7 @@ def test_what_was_spooled_before_projects_had_ids_is_of_the_project_of_that_name
         {k.removesuffix("_id") if k == "project_id" else k: v for k, v in r.items()} for r in ended.tables["tests"]
     ]
     assert tests[0]["project"] == "one"
-    assert completed(replace(begin, tables=tables)) == begin
-    assert completed(replace(ended, tables={**ended.tables, "tests": tests})) == ended
-    assert completed(begin) == begin
-    assert completed(ended) == ended
+    assert upgrade_bundle(replace(begin, tables=tables)) == begin
+    assert upgrade_bundle(replace(ended, tables={**ended.tables, "tests": tests})) == ended
+    assert upgrade_bundle(begin) == begin
+    assert upgrade_bundle(ended) == ended
