@@ -6,7 +6,7 @@ import uuid
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -26,6 +26,9 @@ from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.model.usage import Sample, Source, Usage
 from orchestrator.model.violations import Severity, Violation, ViolationKind
 from tests.support import handmade
+
+if TYPE_CHECKING:
+    from orchestrator.database.store.store import Database
 
 LIMITS = Limits(
     cpus=2.0,
@@ -226,3 +229,31 @@ LEDGER = Ledger(
     left=("container x",),
     unexpected=("volume v",),
 )
+
+
+def record_usage(
+    database: Database,
+    run: Run,
+    path: str,
+    *,
+    memory_mib: int | None = 1,
+    cpu: float | None = 0.1,
+    seconds: float = 0.1,
+    age: float = 0.0,
+    outcome: Outcome = Outcome.PASSED,
+    repetition: int = 1,
+) -> None:
+    """Record one attempt of the test `path`, `age` days old, with this peak of memory and these CPU seconds."""
+    assignment = make_assignment(run, path, repetition=repetition)
+    usage = make_usage(memory_peak_bytes=None if memory_mib is None else memory_mib << 20, cpu_seconds=cpu)
+    database.record(
+        run.id,
+        make_result(
+            run,
+            assignment=assignment,
+            outcome=outcome,
+            usage=usage,
+            test_seconds=seconds,
+            started_at=days_ago(age),
+        ),
+    )

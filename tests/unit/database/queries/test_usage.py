@@ -27,6 +27,7 @@ from tests.unit.database.database_examples import (
     make_result,
     make_run,
     make_usage,
+    record_usage,
 )
 
 MIB = 2**20
@@ -276,3 +277,16 @@ def test_a_peak_of_tasks_that_is_only_a_bound_ranks_nobody(database, run):
         ("figure.py", 5)
     ]
     assert [row.test_id.path for row in offenders(database, by="pids")] == ["figure.py"]
+
+
+def test_usage_report_has_percentiles_per_test_and_resource(database, run):
+    for number in range(1, 101):
+        record_usage(database, run, "a.py", memory_mib=number, cpu=None, seconds=number / 100, repetition=number)
+    record_usage(database, run, "a.py", memory_mib=900, age=40, repetition=101)
+    report = {row.resource: row for row in usage_report(database, since=days_ago(30))}
+    assert set(report) == {"memory_peak", "duration", "memory_ratio"}, "no row for a figure nobody measured"
+    memory = report["memory_peak"]
+    assert (memory.count, memory.maximum, memory.mean) == (100, 100 * MIB, 50.5 * MIB)
+    assert (memory.p50, memory.p95, memory.p99) == (50 * MIB, 95 * MIB, 99 * MIB)
+    (old,) = [r for r in usage_report(database, until=days_ago(30)) if r.resource == "memory_peak"]
+    assert (old.count, old.maximum) == (1, 900 * MIB)

@@ -147,4 +147,4 @@ def test_a_server_that_does_not_answer_is_told_without_the_password(tmp_path):
 def test_a_missing_driver_is_told_with_its_remedy(tmp_path):
     with pytest.raises(UsageError) as caught:
         Database.open("postgresql+pg8000://me@host/name", state_dir=tmp_path)
-    assert "orch[postgres]" in str(caught.value.remedy)
+    assert "orch-runner[postgres]" in str(caught.value.remedy)

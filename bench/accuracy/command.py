@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.accuracy.judge import rows
-from bench.accuracy.machine import describe, load
 from bench.accuracy.programs import PROGRAMS
 from bench.accuracy.table import markdown
 from bench.accuracy.under_orch import OrchProject
 from bench.accuracy.under_runexec import Runexec
+from bench.machine import describe, load
 from bench.sampler import costs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bench.accuracy.programs import Measurement, Program
 
@@ -99,7 +99,7 @@ def find_runexec(command: str | None, binary: Path, folder: Path) -> tuple[Runex
     return runexec, f"{runexec.version()}, with --no-container; {mode}"
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--minutes", type=float, default=60.0, help="start no round after so long")
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="PROGRAM", help="these, and the one that does nothing")
     parser.add_argument("--runexec", metavar="COMMAND")
     parser.add_argument("--results", type=Path, default=HERE.parent / "results")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     programs = tuple(p for p in PROGRAMS if not arguments.only or p.name in {*arguments.only, "null"})
     began = load()
     sampler = costs(seconds=5.0, slots=64)
@@ -136,6 +136,7 @@ def main() -> None:
     document["rows"] = [asdict(row) for row in table]
     document["measurements"] = [compact(m) for m in taken]
     write(arguments.results, page, document)
+    return 0
 
 
 def compact(measurement: Measurement) -> dict[str, Any]:
@@ -161,7 +162,3 @@ def write(folder: Path, page: str, document: dict[str, Any]) -> None:
     path.write_text(page)
     path.with_suffix(".json").write_text(as_json(document))
     print(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Lanes and followers, through `schedule` with real threads."""
+"""Worker threads and queued-ahead tests, through `schedule` with real threads."""
 
 import threading
 import time
@@ -174,7 +174,7 @@ def test_a_test_goes_where_its_slot_is(make, slots):
     assert len(begun) <= 4, f"each slot is begun about once, not for each test: {begun}"
 
 
-def test_followers_of_a_long_test_move_to_a_lane_that_is_free(make, slots):
+def test_tests_queued_ahead_behind_a_long_one_move_to_a_free_worker(make, slots):
     """Nobody knew how long the first takes; what was ordered behind it does not wait for it."""
     gate = threading.Event()
     ran = []
@@ -204,8 +204,8 @@ def test_followers_of_a_long_test_move_to_a_lane_that_is_free(make, slots):
     assert ran[-1] == "t0"
 
 
-def test_a_big_test_is_not_overtaken_by_followers(make, slots):
-    """Second in line, it needs the whole machine; nothing behind it may slip in as a follower."""
+def test_a_big_test_is_not_overtaken_by_queued_ahead_tests(make, slots):
+    """Second in line, it needs the whole machine; nothing behind it may be queued ahead."""
     fast = make.profile("fast", reuse=100, memory_mib=100)
     execute = slots()
     first = plan_of(make, 2, fast, "first", history=make.history(0.2))
@@ -225,7 +225,7 @@ def test_a_test_that_is_known_to_be_long_neither_follows_nor_is_followed(make, s
     assert not any(told for *_, told in execute.runs)
 
 
-def test_started_is_said_when_a_follower_has_become_the_current_test(make, slots):
+def test_started_is_emitted_when_a_queued_ahead_test_has_become_the_current_one(make, slots):
     events = []
     list(start(plan_of(make, 30), slots(), on_event=events.append, count=2))
     events = [event for event in events if not isinstance(event, QueueDrained)]

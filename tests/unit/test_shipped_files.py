@@ -1,5 +1,6 @@
 """The files that ship beside the code: checked by their linters, and free of what must not be in them."""
 
+import ast
 import json
 import re
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 DOCKERFILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
 SCRIPTS = [ROOT / "scripts" / "setup-engine", ROOT / "scripts" / "docker-test.sh"]
@@ -43,6 +44,32 @@ def test_a_dockerfile_works_with_every_builder_and_context(path):
 def test_no_host_names_in_shipped_files():
     for path in [*DOCKERFILES, *SCRIPTS, ROOT / "docker-compose.test.yml", ROOT / "docker" / "seccomp.json"]:
         assert not re.search(r"https?://", path.read_text()), path
+
+
+def strings_of(path):
+    """Return the string constants of a module that are no docstrings: what a user may see."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docstrings)
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+def test_no_message_names_a_file_that_an_installed_orch_lacks():
+    left_behind = sorted(
+        path.relative_to(ROOT).as_posix()
+        for folder in ("scripts", "docs", "examples", "bench", "requirements")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file()
+    )
+    assert "scripts/setup-engine" in left_behind
+    named = [
+        f"{module.relative_to(ROOT)}: {name}"
+        for module in sorted((ROOT / "orchestrator").rglob("*.py"))
+        for text in strings_of(module)
+        for name in left_behind
+        if name in text
+    ]
+    assert named == []
 
 
 def test_docker_test_script_tells_its_verbs():
@@ -110,3 +137,34 @@ def test_the_seccomp_profile_is_an_allowlist_without_contradictions():
         ("SCMP_ACT_ALLOW", {"caps": ["CAP_SYS_PTRACE"]}, None),
         ("SCMP_ACT_ERRNO", None, {"caps": ["CAP_SYS_PTRACE"]}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        ({"python3": 11, "python3.14": 14}, "python3"),
+        ({"python3": 9, "python3.9": 9, "python3.11": 11, "python3.20": 20}, "python3.20"),
+        ({"python3": 10, "python3.10": 10, "python3.13": None, "python3.12": 12}, "python3.12"),
+        ({"python3": 10}, "needs Python 3.11 or later"),
+        ({}, "needs Python 3.11 or later"),
+    ],
+)
+def test_any_python_from_3_11_on_is_found(versions, expected, tmp_path):
+    """A program of each name that claims the version; None: one that does not start, such as a shim of pyenv."""
+    for name, minor in versions.items():
+        program = tmp_path / name
+        check = f"exec {sys.executable} -c 'import sys; sys.version_info = (3, {minor}); '\"$2\"\n"
+        program.write_text("#!/bin/sh\n" + ("exit 127\n" if minor is None else check))
+        program.chmod(0o755)
+    for tool in ("sh", "sort", "test", "printf"):
+        (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
+    done = subprocess.run(
+        ["/bin/sh", "-c", ". ./lib.sh; find_python"],
+        cwd=ROOT / "scripts",
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert expected in (done.stdout or done.stderr)
+    assert (done.returncode == 0) is not expected.startswith("needs")
