@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.files import migrate
 from orchestrator.database.files.connect import WRITE, make_engine, parse_url
+from orchestrator.database.rollups import daily
 from orchestrator.database.rows import bundles
 from orchestrator.database.rows.encoding import attempt_id
 from orchestrator.database.rows.upserts import insert_or_ignore
@@ -167,8 +168,8 @@ def write_before_schema_9(connection: sa.Connection, bundle: bundles.Bundle) -> 
             connection.execute(insert_or_ignore(metadata.tables[name], connection.dialect.name), old)
 
 
-def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> None:
-    """Write a run or a result where violations have nothing of their attempt yet, and projects are but names."""
+def write_before_schema_8(connection: sa.Connection, bundle: bundles.Bundle) -> None:
+    """Write a run or a result where projects are only names."""
     for name, rows in bundle.tables.items():
         if name == "projects":
             continue
@@ -179,26 +180,25 @@ def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> 
                     del old["project_id"]
                 case "tests":
                     old["project"] = old.pop("project_id")
-                case "violations":
-                    old = {key: value for key, value in row.items() if key not in bundles.COPIED_FROM_ATTEMPT}
             types = metadata.tables[name].c
             columns = [sa.column(key, types[key].type if key in types else sa.Text()) for key in old]
             connection.execute(insert_or_ignore(sa.table(name, *columns), connection.dialect.name), old)  # type: ignore[arg-type]
 
 
-def make_old(url: str) -> Run:
-    """Make a database of schema 4 with one run of two results."""
+def make_old(url: str, *names: str) -> Run:
+    """Make a database of schema 7 with one run that has a result of each of these tests."""
     engine = make_engine(parse_url(url))
     run = make_run(started_at=days_ago(12))
     with engine.connect().execution_options(**WRITE) as connection, connection.begin():
-        migrate.run_alembic(connection, "0004")
+        migrate.run_alembic(connection, "0007")
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA user_version = 4")
+            connection.exec_driver_sql("PRAGMA user_version = 7")
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        write_before_schema_7(connection, bundles.begin_bundle(run, [], None))
-        for name in ("a.py", "b.py"):
+        write_before_schema_8(connection, bundles.begin_bundle(run, [], None))
+        for name in names:
             result = make_result(run, name, started_at=days_ago(12))
-            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project_id, result))
+            write_before_schema_8(connection, bundles.result_bundle(run.id, run.project_id, result))
+        daily.mark_run_stale(connection, run.id)
         connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
     engine.dispose()
     return run

@@ -1,6 +1,8 @@
 """Older databases brought up to date, in a file and on a server; what a server refuses."""
 
+import re
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -9,7 +11,7 @@ from alembic.migration import MigrationContext
 
 from orchestrator.database.files import migrate
 from orchestrator.database.files.connect import WRITE, make_engine, parse_url
-from orchestrator.database.queries.runs import load_run
+from orchestrator.database.queries.runs import list_runs, load_run
 from orchestrator.database.queries.usage import usage_report
 from orchestrator.database.queries.violations import load_violations
 from orchestrator.database.rollups import daily
@@ -18,9 +20,10 @@ from orchestrator.database.schema.tables import daily_usage, metadata, stale_day
 from orchestrator.database.schema.version import APPLICATION_ID, SCHEMA_VERSION
 from orchestrator.database.schema.views import VIEWS
 from orchestrator.database.store.store import Database
-from orchestrator.errors import DatabaseError, UsageError
+from orchestrator.errors import DatabaseError, UnusableDatabaseError, UsageError
 from orchestrator.model.evidence import Launch, SlotUse
 from orchestrator.model.usage import Usage
+from tests.support.handmade import plain_sqlite
 from tests.unit.database.database_examples import (
     days_ago,
     make_old,
@@ -39,9 +42,9 @@ def empty_url(request, tmp_path):
 
 
 def test_an_old_database_keeps_its_runs_and_sums_them_up(empty_url, tmp_path):
-    run = make_old(empty_url)
+    run = make_old(empty_url, "a.py", "b.py")
     with Database.open(empty_url, state_dir=tmp_path) as database:
-        assert any(f"from schema 4 to {SCHEMA_VERSION}" in notice for notice in database.notices)
+        assert any(f"from schema 7 to {SCHEMA_VERSION}" in notice for notice in database.notices)
         assert len(load_run(database, run.id).attempts) == 2
         broken = load_violations(database, since=days_ago(13), until=days_ago(11))
         assert [(one.test_id.path, one.started_at) for one in broken] == [
@@ -60,6 +63,64 @@ def test_an_old_database_keeps_its_runs_and_sums_them_up(empty_url, tmp_path):
         assert [row.maximum for row in usage_report(database)] == [row.maximum for row in before]
     with Database.open(empty_url, state_dir=tmp_path) as database:
         assert database.notices == ()
+
+
+@pytest.fixture
+def written_by_the_old_orch(tmp_path):
+    """A SQLite file with two runs that the last orch of schema 7 recorded and summed up, from its dump."""
+    path = tmp_path / "resources.db"
+    with plain_sqlite(path) as connection:
+        connection.executescript((Path(__file__).parent / "revision_0007.sql").read_text())
+    connection.close()
+    return path
+
+
+def tables_and_indexes(path):
+    with plain_sqlite(path) as connection:
+        rows = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type != 'view' AND sql IS NOT NULL"
+        ).fetchall()
+    connection.close()
+    return {name: sorted(re.findall(r"[^\s(),]+", sql)) for name, sql in rows}
+
+
+def test_a_file_that_the_old_orch_wrote_is_upgraded_whole(written_by_the_old_orch):
+    path = written_by_the_old_orch
+    with Database.open(None, state_dir=path.parent) as database:
+        assert any(f"from schema 7 to {SCHEMA_VERSION}" in notice for notice in database.notices)
+        runs = list_runs(database)
+        assert [run.started_at.month for run in runs] == [11, 9]
+        for run in runs:
+            attempts = load_run(database, run.id).attempts
+            assert [(one.test_id.path, one.outcome.value) for one in attempts] == [
+                ("test/a.py", "passed"),
+                ("test/b.py", "failed"),
+            ]
+            assert all(one.violations and len(one.cases) == 2 and one.samples_count for one in attempts)
+        assert database.sum_up() == 2
+        assert {(row.test_id.path, row.count) for row in usage_report(database)} == {
+            ("test/a.py", 2),
+            ("test/b.py", 2),
+        }
+
+
+def test_the_first_revision_makes_the_tables_of_the_old_orch(written_by_the_old_orch, tmp_path):
+    made = tmp_path / "made.db"
+    make_old(f"sqlite:///{made}")
+    assert tables_and_indexes(made) == tables_and_indexes(written_by_the_old_orch)
+
+
+def test_a_schema_from_before_the_first_revision_is_refused_unchanged(written_by_the_old_orch):
+    path = written_by_the_old_orch
+    with plain_sqlite(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0006'")
+        connection.execute("PRAGMA user_version = 6")
+    connection.close()
+    content = path.read_bytes()
+    for reading in (False, True):
+        with pytest.raises(UnusableDatabaseError, match="schema 6; this orch upgrades 7 and later"):
+            Database.open(None, state_dir=path.parent, reading=reading)
+    assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == {path.name: content}
 
 
 def test_what_was_charged_in_all_becomes_what_the_test_needed(empty_url, tmp_path):
@@ -82,7 +143,7 @@ def test_what_was_charged_in_all_becomes_what_the_test_needed(empty_url, tmp_pat
             usage = Usage(memory_peak_bytes=peak and peak * mib, memory_floor_bytes=floor and floor * mib)
             result = make_result(run, name, started_at=days_ago(12), usage=usage, slot=SlotUse(launch=launch))
             write_before_schema_9(connection, bundles.result_bundle(run.id, run.project_id, result))
-        daily.sum_up(connection, days_ago(12).date())
+        daily.sum_up_day(connection, days_ago(12).date())
         connection.exec_driver_sql("UPDATE runs SET status = 'finished'")
     engine.dispose()
     with Database.open(empty_url, state_dir=tmp_path) as database:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.database.queries.offenders import offenders
-from orchestrator.database.queries.usage import first_usage, usage_report
+from orchestrator.database.queries.usage import top_usage, usage_report
 from orchestrator.database.queries.violations import load_violation_groups, load_violations
 from orchestrator.database.rollups.statistics import distribution, downsample_maxima
 from orchestrator.errors import DatabaseError
@@ -166,7 +166,7 @@ def test_the_first_rows_are_those_of_all_rows_in_order(uneven, sort, resources, 
 
     order = sorted(by_test, key=str) if sort == "test" else sorted(sorted(by_test, key=str), key=rank)
     expected = [row for test in order[:limit] for row in by_test[test]]
-    shown, more = first_usage(uneven, sort=sort, limit=limit, **window)
+    shown, more = top_usage(uneven, sort=sort, limit=limit, **window)
     assert (list(shown), more) == (expected, max(len(order) - limit, 0))
     assert len(order) == {(Resource.READ,): 1, (Resource.MEMORY,): 3}.get(resources, 4)
 

@@ -1,4 +1,4 @@
-"""The history that SQLite's own module finds is the one that SQLAlchemy finds, or there is none."""
+"""The history that is read directly is the one that the opened database gives, or there is none."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.database.rows.encoding import key_of_test
 from orchestrator.database.schema.version import SCHEMA_VERSION
-from orchestrator.database.store.glance import glance_history
+from orchestrator.database.store.direct_read import read_directly
+from orchestrator.database.store.history import read_history
 from orchestrator.database.store.store import Database
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.tests import TestId
 from tests.unit.database.database_examples import days_ago, make_assignment, make_result, make_run, make_usage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from orchestrator.model.tests import History
 
 KNOWN, BLIND, BAD, OLD, NEVER = (TestId(path=f"{name}.py") for name in ("known", "blind", "bad", "old", "never"))
 ALL = (KNOWN, BLIND, BAD, OLD, NEVER)
+
+
+def history(path: Path, tests: Iterable[TestId], *, project: str) -> Mapping[TestId, History] | None:
+    none: Mapping[TestId, History] = {}
+    keys = {test: [key_of_test(project, test)] for test in tests}
+    return read_directly(path, lambda fetch: read_history(fetch, keys), absent=none)
 
 
 @pytest.fixture
@@ -51,12 +62,12 @@ def file(tmp_path: Path) -> Path:
 
 def test_it_is_what_the_database_says(file: Path) -> None:
     before = file.read_bytes()
-    found = glance_history(file, ALL, project="demo")
+    found = history(file, ALL, project="demo")
     assert found is not None
     assert set(found) == {KNOWN, BLIND}
     assert found[KNOWN].attempts == 20
     assert found[KNOWN].last_outcome is Outcome.FAILED
-    assert glance_history(file, ALL, project="another") == {}
+    assert history(file, ALL, project="another") == {}
     assert [path.name for path in file.parent.iterdir()] == [file.name]  # no log, no lock
     assert file.read_bytes() == before
     with Database.open(None, state_dir=file.parent) as database:
@@ -64,17 +75,17 @@ def test_it_is_what_the_database_says(file: Path) -> None:
 
 
 def test_none_yet(tmp_path: Path) -> None:
-    assert glance_history(tmp_path / "resources.db", ALL, project="demo") == {}
+    assert history(tmp_path / "resources.db", ALL, project="demo") == {}
     (tmp_path / "resources.db-wal").write_bytes(b"left of one that was removed")
-    assert glance_history(tmp_path / "resources.db", ALL, project="demo") is None
+    assert history(tmp_path / "resources.db", ALL, project="demo") is None
 
 
 def test_an_open_database_is_opened_in_earnest(file: Path) -> None:
     with Database.open(None, state_dir=file.parent) as database:
         run = make_run()
         database.begin_run(run, [])
-        assert glance_history(file, ALL, project="demo") is None  # its log may hold more
-    assert glance_history(file, ALL, project="demo") is not None
+        assert history(file, ALL, project="demo") is None  # its log may hold more
+    assert history(file, ALL, project="demo") is not None
 
 
 def test_so_is_another_schema_s_or_program_s_and_a_damaged_one(file: Path) -> None:
@@ -82,13 +93,13 @@ def test_so_is_another_schema_s_or_program_s_and_a_damaged_one(file: Path) -> No
     with sqlite3.connect(file) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
     connection.close()
-    assert glance_history(file, ALL, project="demo") is None
+    assert history(file, ALL, project="demo") is None
     file.write_bytes(whole[: len(whole) // 2])
-    assert glance_history(file, ALL, project="demo") is None
+    assert history(file, ALL, project="demo") is None
     file.write_bytes(whole[:100] + b"\xff" * (len(whole) - 100))
-    assert glance_history(file, ALL, project="demo") is None
+    assert history(file, ALL, project="demo") is None
     file.write_bytes(b"no database at all" * 100)
-    assert glance_history(file, ALL, project="demo") is None
+    assert history(file, ALL, project="demo") is None
     file.unlink()
     sqlite3.connect(file).execute("CREATE TABLE other (a)").connection.close()
-    assert glance_history(file, ALL, project="demo") is None
+    assert history(file, ALL, project="demo") is None
