@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from orchestrator.engine.docker.engine import candidate_addresses, open_engine
+from orchestrator.engine.docker.addresses import candidate_addresses
+from orchestrator.engine.docker.engine import open_engine
 from orchestrator.errors import EngineUnavailableError
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.docker.engine import has_own_network
+from orchestrator.engine.docker.network_namespace import has_own_network
 
 if TYPE_CHECKING:
     from pathlib import Path
