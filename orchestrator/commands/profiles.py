@@ -16,7 +16,7 @@ from orchestrator.commands.config import _plain
 from orchestrator.config.edit import NewRule, edited
 from orchestrator.config.loader import load_config
 from orchestrator.coordinator.console import note, say, show
-from orchestrator.coordinator.database import opened_for_report
+from orchestrator.coordinator.database import database_for_report
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.database.queries.observations import observed
 from orchestrator.errors import ConfigError, ExitCode, OrchError, StateError, UsageError
@@ -61,7 +61,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
     everything = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
     chosen = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=_silent)
     plan = _assigned(config, everything)
-    with opened_for_report(config) as db:
+    with database_for_report(config) as db:
         since = datetime.now(tz=UTC) - WINDOW
         history = observed(db, since=since)
     found = [

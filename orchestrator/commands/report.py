@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-from orchestrator.commands.beside import beside
 from orchestrator.coordinator.console import Window, note, parse_window, say, show, write
-from orchestrator.coordinator.database import opened, opened_for_report
+from orchestrator.coordinator.database import database_for_report, database_to_read
 from orchestrator.coordinator.earlier_reports import remove_earlier_reports
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.errors import ExitCode, UsageError
@@ -16,20 +15,11 @@ from orchestrator.reports.tables import usage
 from orchestrator.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from orchestrator.config.settings import Config
-    from orchestrator.model.stored import UsageRow
-    from orchestrator.model.tests import TestId
 
 PEOPLE = ("table", "markdown")
 """Formats that are read by people: they get fewer figures, and words below them."""
-
-
-_LARGE = 1500
-"""Rows, 0.25 ms each in a report of a year, from which on a second process gains more than the 0.1 s it takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +54,7 @@ def report(options: ReportOptions) -> int:
     from orchestrator.database.queries.runs import load_run
     from orchestrator.reports.tables import render
 
-    with opened(options.config_path, options.database, scoped=options.run_id == "latest") as db:
+    with database_to_read(options.config_path, options.database, scoped=options.run_id == "latest") as db:
         record = load_run(db, options.run_id)
     show((render.runs_table([record.run]), render.attempts_table(record.attempts)), options.output_format)
     return ExitCode.OK
@@ -85,23 +75,19 @@ def _files(options: ReportOptions) -> int:
 
 
 def _usage(options: ReportOptions, window: Window) -> int:
-    from orchestrator.database.queries.usage import first_usage
+    from orchestrator.database.queries.usage import top_usage
 
     people = options.output_format in PEOPLE
     resources = _resources(options.resources, people=people)
-    config = load_with_database(options.config_path, options.database)
-    asked: _Asked = {
-        "since": window.since,
-        "until": window.until,
-        "resources": resources,
-        "sort": options.sort,
-        "limit": options.limit,
-    }
-    ranked = len(resources) == 1 and options.sort != "test"  # what puts tests in order is all that is shown
-    large = options.limit * len(resources) >= _LARGE and not ranked
-    with beside(lambda: _later(config, asked), worthwhile=large) as helper, opened_for_report(config) as db:
-        helper.begin()
-        shown, more = first_usage(db, **asked, later=helper.answer)
+    with database_for_report(load_with_database(options.config_path, options.database)) as db:
+        shown, more = top_usage(
+            db,
+            since=window.since,
+            until=window.until,
+            resources=resources,
+            sort=options.sort,
+            limit=options.limit,
+        )
     table = usage.wide_table(shown) if people and not options.resources else usage.usage_table(shown)
     show(table, options.output_format)
     if options.output_format == "table" and shown:
@@ -109,23 +95,6 @@ def _usage(options: ReportOptions, window: Window) -> int:
         compared = any(row.trend is not None for row in shown)
         _explain(window, plural(len({row.test_id for row in shown}), "test"), more, compared=compared)
     return ExitCode.OK
-
-
-class _Asked(TypedDict):
-    """What both processes ask."""
-
-    since: datetime | None
-    until: datetime | None
-    resources: tuple[Resource, ...]
-    sort: str
-    limit: int
-
-
-def _later(config: Config, asked: _Asked) -> Mapping[TestId, Sequence[UsageRow]]:
-    from orchestrator.database.queries.usage import later_usage
-
-    with opened_for_report(config, scoped=False) as db:
-        return later_usage(db, **asked)
 
 
 def _explain(window: Window, what: str, more: int, *, compared: bool) -> None:
@@ -148,7 +117,7 @@ def _violations(options: ReportOptions, window: Window) -> int:
     from orchestrator.reports.tables.violations import violation_groups, violations_table
 
     config = load_with_database(options.config_path, options.database)
-    with opened_for_report(config, scoped=options.run_id in (None, "latest")) as db:
+    with database_for_report(config, scoped=options.run_id in (None, "latest")) as db:
         limit = sarif.MAX_RESULTS if options.output_format == "sarif" else options.limit
         if options.run_id is not None:
             found = tuple(violation_groups(violations.load_violations(db, run=options.run_id)))
@@ -179,7 +148,7 @@ def offenders(
 
     window = parse_window(since, until)
     chosen = tuple(Resource) if by == "all" else (Resource(by),)
-    with opened_for_report(load_with_database(config_path, database)) as db:
+    with database_for_report(load_with_database(config_path, database)) as db:
         found = offenders_by(db, chosen, since=window.since, until=window.until, limit=limit)
     if by == "all":
         show([usage.offenders_table(rows, name=f"by_{r.key}") for r, rows in found.items()], output_format)

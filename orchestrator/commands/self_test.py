@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.console import note, say
-from orchestrator.coordinator.session import container_context, load, make_work_dir, specs_of
-from orchestrator.engine import labels
-from orchestrator.engine.cleanup.reaper import Reaper
+from orchestrator.coordinator.environment import ensure_images_of, run_environment
+from orchestrator.coordinator.session import load
 from orchestrator.engine.docker.engine import open_engine
-from orchestrator.engine.images.ensure import ensure_images
 from orchestrator.engine.isolation.enforcement import require_enforced
 from orchestrator.engine.self_test.runner import check_profile
-from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.errors import ExitCode
-from orchestrator.measure.processes import host_info, owner_token
-from orchestrator.measure.sampler import Sampler
+from orchestrator.measure.processes import host_info
 from orchestrator.reports.json_encoding import to_json
 from orchestrator.scheduling.assign import clamp, known_profile
-from orchestrator.stop_flag import StopFlag
 from orchestrator.text import plural
 
 if TYPE_CHECKING:
@@ -69,35 +63,21 @@ def self_test(
     engine = open_engine(engine_url)
     require_enforced(engine.info, allow=False)
     host = host_info()
-    images = ensure_images(
-        engine, specs_of(config, {one.image for one in chosen}), offline_base=offline_base, on_line=note
-    )
-    run_id, token = str(uuid.uuid4()), owner_token()
-    work_dir = make_work_dir(run_id, token)
-    owner = labels.Owner(run_id=run_id, token=token, work_dir=str(work_dir))
+    images = ensure_images_of(config, {one.image for one in chosen}, engine, offline_base=offline_base)
+    run_id = str(uuid.uuid4())
     results = []
     try:
-        with Reaper(engine, owner), Sampler() as sampler:
-            executor = LocalExecutor(
-                engine,
-                context=container_context(config, engine.info),
-                owner=owner,
-                images=images,
-                sampler=sampler,
-                stop=StopFlag(),
-                work_dir=work_dir,
-            )
+        with run_environment(run_id, config, engine, images=images) as environment:
             for wanted in chosen:
                 profile, notices = clamp(wanted, host)
                 for text in notices:
                     note(text)
                 began = time.monotonic()
-                checks = check_profile(executor, profile, run_id=run_id, work_dir=work_dir)
+                checks = check_profile(environment.executor, profile, run_id=run_id, work_dir=environment.work_dir)
                 results.append(_result(profile, time.monotonic() - began, checks))
                 if output_format == "table":
                     _table(results[-1], verbose=verbose)
     finally:
-        shutil.rmtree(work_dir, ignore_errors=True)
         engine.close()
     if output_format == "json":
         say(to_json({"schema": 1, "profiles": [_as_json(result) for result in results]}))

@@ -11,7 +11,9 @@ from orchestrator.coordinator.console import note
 from orchestrator.coordinator.project import found_id, keep_id, kept_id, scope_text
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.database.files.sqlite_file import database_file
-from orchestrator.database.store.glance import glance_history, glance_startups, median_startup
+from orchestrator.database.rows.encoding import key_of_test
+from orchestrator.database.store.direct_read import read_directly
+from orchestrator.database.store.history import read_history, read_startup_seconds
 from orchestrator.measure.processes import owner_alive
 
 if TYPE_CHECKING:
@@ -31,26 +33,26 @@ NO_PROJECT = ""
 
 
 @contextmanager
-def opened(config_path: Path | None, database: str | None, *, scoped: bool = True) -> Iterator[Database]:
+def database_to_read(config_path: Path | None, database: str | None, *, scoped: bool = True) -> Iterator[Database]:
     """The project's resource database, to be read. `scoped`: what is shown is the project's alone, so that others
     in the database are told of.
     """
-    with open_to_read(load_with_database(config_path, database)) as db:
+    with open_read_only(load_with_database(config_path, database)) as db:
         if scoped:
-            tell_scope(db)
+            print_scope(db)
         yield db
 
 
 def open_database(config: Config) -> Database:
     """The resource database, to be written: made, brought up to date, or set aside where it cannot be used."""
-    from orchestrator.database.files.open import spare_spools
+    from orchestrator.database.files.open import fallback_spool_folders
     from orchestrator.database.store.store import Database
 
     database = Database.open(
         config.database_url,
         state_dir=config.state_dir,
         owner_alive=owner_alive,
-        spool_fallback=spare_spools(config.database_url, state_dir=config.state_dir),
+        spool_fallback=fallback_spool_folders(config.database_url, state_dir=config.state_dir),
     )
     return _asked_for(config, database)
 
@@ -60,12 +62,12 @@ def keep_project(config: Config) -> str:
     kept = kept_id(config.state_dir)
     if kept is not None:
         return kept
-    with open_to_read(config) as db:
+    with open_read_only(config) as db:
         found = db.project
     return keep_id(config, found or None)
 
 
-def tell_scope(db: Database) -> None:
+def print_scope(db: Database) -> None:
     """Say whose figures are shown, where the database has those of other projects too."""
     from orchestrator.database.queries.projects import known_projects
 
@@ -74,7 +76,7 @@ def tell_scope(db: Database) -> None:
         note(text)
 
 
-def open_to_read(config: Config) -> Database:
+def open_read_only(config: Config) -> Database:
     """The resource database, to be read only: refused where it cannot be, and never made."""
     from orchestrator.database.store.store import Database
 
@@ -97,7 +99,7 @@ def _asked_for(config: Config, db: Database) -> Database:
 
 
 @contextmanager
-def opened_for_upkeep(config_path: Path | None, database: str | None) -> Iterator[Database]:
+def database_to_write(config_path: Path | None, database: str | None) -> Iterator[Database]:
     """The resource database, to be written; what the user should know of the opening is told."""
     with open_database(load_with_database(config_path, database)) as db:
         for text in db.notices:
@@ -106,25 +108,25 @@ def opened_for_upkeep(config_path: Path | None, database: str | None) -> Iterato
 
 
 @contextmanager
-def opened_for_report(config: Config, *, scoped: bool = True) -> Iterator[Database]:
+def database_for_report(config: Config, *, scoped: bool = True) -> Iterator[Database]:
     """As `opened`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows and
     keeps them to its end; with `cli.GC_THRESHOLDS` alone the page of a week took 7 % longer.
     """
     collects = gc.isenabled()
     gc.disable()
     try:
-        with open_to_read(config) as db:
+        with open_read_only(config) as db:
             if scoped:
-                tell_scope(db)
+                print_scope(db)
             yield db
     finally:
         if collects:
             gc.enable()
 
 
-class LateDatabase:
-    """The resource database of a run: opened in a thread of its own while the first container comes up, unless it
-    is wanted before. Until then earlier runs are known by a glance at the file. Used by one thread.
+class LazyDatabase:
+    """The resource database of a run. A background thread opens it while the first container starts; before that,
+    questions about earlier runs are answered by `read_directly` where the file allows it. For use by one thread.
     """
 
     def __init__(self, config: Config, notices: Callable[[Iterable[str]], None], *, reading: bool = False) -> None:
@@ -132,7 +134,7 @@ class LateDatabase:
         be recorded.
         """
         self._config = config
-        self._open_it = open_to_read if reading else open_database
+        self._open_it = open_read_only if reading else open_database
         self._notices = notices
         self._database: Database | None = None
         self._error: BaseException | None = None
@@ -168,24 +170,27 @@ class LateDatabase:
     def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
         """See `Database.history`: of this project's tests."""
         tests, project = tuple(test_ids), self._known_project()
-        if self._may_glance:
-            known = glance_history(self._file, tests, project=project)
+        if self._may_read_directly:
+            keys = {test: [key_of_test(project, test)] for test in tests}
+            none: Mapping[TestId, History] = {}
+            known = read_directly(self._file, lambda fetch: read_history(fetch, keys), absent=none)
             if known is not None:
                 return known
         return self.get().history(tests, project=project)
 
     def startup_seconds(self) -> tuple[float, int] | None:
         """See `database.startup.startup_seconds`."""
-        if self._may_glance:
-            known = glance_startups(self._file)
+        if self._may_read_directly:
+            none: tuple[tuple[float, int] | None] = (None,)
+            known = read_directly(self._file, lambda fetch: (read_startup_seconds(fetch),), absent=none)
             if known is not None:
-                return median_startup(known)
+                return known[0]
         from orchestrator.database.queries.startup import startup_seconds
 
         return startup_seconds(self.get())
 
     @property
-    def _may_glance(self) -> bool:
+    def _may_read_directly(self) -> bool:
         return self._thread is None and self._database is None and self._config.database_url is None
 
     def failed(self, run_id: str) -> tuple[TestId, ...]:
@@ -194,7 +199,7 @@ class LateDatabase:
 
         return tuple(failed_tests(self.get(), run_id))
 
-    def begin(self, first: Callable[[Database], None] = lambda _: None) -> None:
+    def open_in_background(self, first: Callable[[Database], None] = lambda _: None) -> None:
         """Open it, and do `first` with it, by and by. Only the first call counts."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._open, args=(first,), name="orch-database-opener")
@@ -209,7 +214,7 @@ class LateDatabase:
             self._error = error
 
     def get(self) -> Database:
-        """It, open, once all that `begin` was given is done. Raises what came of that."""
+        """It, open, once all that `open_in_background` was given is done. Raises what came of that."""
         if self._thread is None and self._database is None:
             self._database = self._open_it(self._config)
         if self._thread is not None:

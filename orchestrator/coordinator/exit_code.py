@@ -1,4 +1,4 @@
-"""TO BE WRITTEN."""
+"""The exit code of `orch run`, from what the run came to or from the error that ended it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIGNALLED = 128
 """Exit codes from here on tell of a signal: 128 and its number, as shells do."""
 
 
-def _code_of(error: BaseException) -> int:
+def exit_code_of_error(error: BaseException) -> int:
     """What `cli.main` will exit with."""
     match error:
         case OrchError():

@@ -185,13 +185,13 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledTest:
-    """When and in which lane a test of a plan is expected to run."""
+    """When and on which worker a test of a plan is expected to run."""
 
     assignment: Assignment
-    lane: int
-    """Number of the lane, from 0."""
+    worker: int
+    """The number of the worker, from 0."""
     started_seconds: float
-    """Since the run's start, the container's start-up included."""
+    """Seconds after the start of the run; where a container is started for the test, when that begins."""
     ended_seconds: float
     fresh: bool
     """True if a new container is created for it; False: it reuses the container of earlier tests."""

@@ -328,11 +328,11 @@ def test_a_line_that_is_no_order_ends_the_container(engine: DockerEngine, cheats
     lane = cheats.executor.lane()
     try:
         found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
-        held = lane._held
-        assert held is not None
-        assert held.slot._channel is not None
-        held.slot._channel.write(line + b"\n")
-        assert engine.wait(held.slot.container_id or "", 20) == 125
+        slot = lane._slot
+        assert slot is not None
+        assert slot.container._channel is not None
+        slot.container._channel.write(line + b"\n")
+        assert engine.wait(slot.container.container_id or "", 20) == 125
         found += [lane.run(test, time.monotonic(), cheats.place_of) for test in tests[1:]]
     finally:
         lane.close()
@@ -346,8 +346,8 @@ def test_text_between_two_tests_is_infra(cheats: Runs, stream: str) -> None:
     lane = cheats.executor.lane()
     try:
         found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
-        assert lane._held is not None
-        channel: Any = lane._held.slot._channel
+        assert lane._slot is not None
+        channel: Any = lane._slot.container._channel
         [number] = [number for number, name in channel._inputs.items() if name == stream]
         with Path(f"/proc/self/fd/{number}").open("wb", buffering=0) as written:
             written.write(b"x")

@@ -15,9 +15,9 @@ import pytest
 
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, run_filter
-from orchestrator.engine.metering.slot_meter import Meter
+from orchestrator.engine.metering.slot_meter import SlotMeter
 from orchestrator.engine.slots.executor import LocalExecutor
-from orchestrator.engine.slots.init_process import Guard, _descendants, _number_inside
+from orchestrator.engine.slots.init_process import InitProcessMonitor, _descendants, _number_inside
 from orchestrator.measure import reused_slot
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
@@ -195,13 +195,13 @@ def python_lane(engine: DockerEngine, isolation_image: str, tmp_path: Path, samp
 @pytest.fixture
 def late_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orch looks at a container between two tests later than it would: as on a busy machine."""
-    look = Meter.look_between
+    look = SlotMeter.snapshot
 
-    def late(self: Meter) -> reused_slot.Look | None:
+    def late(self: SlotMeter) -> reused_slot.CounterSnapshot | None:
         time.sleep(LATE_SECONDS)  # an agent that did not wait would have ended long before
         return look(self)
 
-    monkeypatch.setattr(Meter, "look_between", late)
+    monkeypatch.setattr(SlotMeter, "snapshot", late)
 
 
 def test_tests_share_a_container_and_nothing_else(lane: Lane) -> None:
@@ -849,7 +849,7 @@ def test_any_user_of_this_machine_sees_what_is_inherited(python_lane: Lane) -> N
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
-            guard = Guard(pid)
+            guard = InitProcessMonitor(pid)
             serving = " ".join(
                 number for other in _descendants(pid, 2) if (number := _number_inside(other)) is not None
             )

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from orchestrator.database.queries.runs import load_run, run_rows
-from orchestrator.database.rows.mapping import names_of_tests
-from orchestrator.database.rows.raw_rows import in_parts, plain_rows
+from orchestrator.database.rows.raw_rows import fetch_raw, in_chunks
 from orchestrator.database.schema import tables
-from orchestrator.database.schema.resource_columns import UNJUDGED, window
+from orchestrator.database.schema.resource_columns import UNJUDGED
 from orchestrator.model.tests import TestId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
+    from datetime import datetime
 
     from orchestrator.database.store.store import Database
     from orchestrator.model.stored import AttemptRow, RunRecord, RunRow
 
     Decided = tuple[tuple[AttemptRow, ...], AttemptRow]
-
-
-def first_attempts(
-    db: Database, *, since: datetime | None = None, until: datetime | None = None
-) -> Mapping[TestId, AttemptRow]:
-    """Of each test of the report of [since, until), the first attempt in the run that decided it last."""
-    end = until or datetime.now(tz=UTC)
-    tests, attempts = tables.tests, tables.attempts
-    judged = sa.select(sa.literal(1)).where(attempts.c.test_id == tests.c.id, window(since, end)).exists()
-    with db.reading() as connection:
-        names = names_of_tests(connection, db.scope(connection))
-        found = connection.execute(sa.select(tests.c.id).where(judged)).scalars()
-        wanted = {names[key] for key in found if key in names}
-    decided, _ = decided_in(db, runs_within(db, since, end), wanted)
-    return {test: attempts[0] for test, (attempts, _) in decided.items()}
 
 
 def runs_within(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, ...]:
@@ -51,10 +35,10 @@ def runs_within(db: Database, since: datetime | None, end: datetime) -> tuple[Ru
         if project is not None:
             query = query.where(runs.c.project_id == project)
         ids = connection.execute(query).scalars().all()
-        return tuple(run for part in in_parts(ids) for run in run_rows(connection, part))
+        return tuple(run for part in in_chunks(ids) for run in run_rows(connection, part))
 
 
-def decided_in(
+def final_attempts_in(
     db: Database, runs: Iterable[RunRow], wanted: AbstractSet[TestId]
 ) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
     """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged
@@ -84,7 +68,7 @@ def _tests_of(db: Database, run_id: str) -> AbstractSet[TestId]:
     tests, attempts = tables.tests, tables.attempts
     query = sa.select(tests.c.path, tests.c.case_name).join(attempts, attempts.c.test_id == tests.c.id)
     with db.reading() as connection:
-        rows = plain_rows(connection, query.where(attempts.c.run_id == run_id, attempts.c.is_final).distinct())
+        rows = fetch_raw(connection, query.where(attempts.c.run_id == run_id, attempts.c.is_final).distinct())
     return {TestId(path=path, case=case) for path, case in rows}
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.rows.mapping import names_of_tests
-from orchestrator.database.rows.raw_rows import in_parts
+from orchestrator.database.rows.raw_rows import in_chunks
 from orchestrator.database.schema.resource_columns import UNJUDGED
 from orchestrator.database.schema.tables import NOT_PASSED, attempts, hosts, runs, tests
 from orchestrator.model.evidence import Launch
@@ -140,7 +140,7 @@ def _is_enough(own: Sequence[Any]) -> bool:
 def _newest_runs(connection: sa.Connection, wanted: set[str]) -> list[str]:
     """As many of these runs as may be looked at."""
     found: list[Any] = []
-    for some in in_parts(sorted(wanted)):
+    for some in in_chunks(sorted(wanted)):
         query = sa.select(runs.c.id, runs.c.started_at, runs.c.planned_count, runs.c.counts)
         found += connection.execute(query.where(runs.c.id.in_(some))).all()
     newest: list[str] = []
@@ -210,7 +210,7 @@ def _around(connection: sa.Connection, run_ids: Sequence[str], named: Mapping[st
     # without a zone where the database keeps none: tens of thousands of them
     began = sa.type_coerce(attempts.c.started_at, sa.DateTime).label("started_at")
     query = sa.select(began, *columns).where(attempts.c.outcome != Outcome.SKIPPED.value)
-    for some in in_parts(run_ids):
+    for some in in_chunks(run_ids):
         for row in connection.execute(query.where(attempts.c.run_id.in_(some))):
             by_run[row.run_id].append(row)
     return {run_id: _Around(rows, named) for run_id, rows in by_run.items()}

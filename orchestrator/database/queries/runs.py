@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.rows import mapping
 from orchestrator.database.rows.encoding import unpack_plan, unpack_samples
-from orchestrator.database.rows.raw_rows import in_parts
+from orchestrator.database.rows.raw_rows import in_chunks
 from orchestrator.database.schema import tables
 from orchestrator.database.store.writer import count_outcomes
 from orchestrator.errors import NothingFoundError, UsageError
@@ -160,7 +160,7 @@ def _belonging(
 def _sheets(connection: sa.Connection, keys: set[str]) -> dict[str, dict[str, Any]]:
     sheets = tables.fact_sheets
     found: dict[str, dict[str, Any]] = {}
-    for some in in_parts(sorted(keys)):
+    for some in in_chunks(sorted(keys)):
         query = sa.select(sheets.c.id, sheets.c.facts).where(sheets.c.id.in_(some))
         found |= {key: facts for key, facts in connection.execute(query)}  # noqa: C416 - Row is no pair for dict()
     return found

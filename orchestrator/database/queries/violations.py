@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.queries.runs import find_run
 from orchestrator.database.rows.mapping import names_of_tests
-from orchestrator.database.rows.raw_rows import in_parts, moment_of, plain_rows
+from orchestrator.database.rows.raw_rows import fetch_raw, in_chunks, parse_timestamp
 from orchestrator.database.schema import tables
 from orchestrator.database.schema.resource_columns import tests_of
 from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from orchestrator.database.rows.raw_rows import PlainRows
+    from orchestrator.database.rows.raw_rows import RawRows
     from orchestrator.database.store.store import Database
     from orchestrator.model.tests import TestId
     from orchestrator.model.violation_groups import CountedGroup
@@ -49,7 +49,7 @@ def load_violations(
         query = _whole([*_within(since, until, project), *this_run]).order_by(
             violations.c.started_at, violations.c.attempt_id, violations.c.position
         )
-        return tuple(_violation_row(row, names) for row in plain_rows(connection, query))
+        return tuple(_violation_row(row, names) for row in fetch_raw(connection, query))
 
 
 def load_violation_groups(
@@ -62,7 +62,7 @@ def load_violation_groups(
         names = names_of_tests(connection, project)
         text = {key: str(test) for key, test in names.items()}
         found = sorted(
-            plain_rows(connection, sa.select(*columns).where(*_within(since, until, project))),
+            fetch_raw(connection, sa.select(*columns).where(*_within(since, until, project))),
             key=itemgetter(0, 1, 2),
         )
         known = group_violations(
@@ -98,19 +98,19 @@ def _budgets(
     """By attempt and position."""
     attempts = list(dict.fromkeys(row[1] for row in wanted))
     found: dict[tuple[str, int], ViolationRow] = {}
-    for some in in_parts(attempts):
+    for some in in_chunks(attempts):
         query = _whole([tables.violations.c.attempt_id.in_(some)])
-        found |= {(row[0], row[1]): _violation_row(row, names) for row in plain_rows(connection, query)}
+        found |= {(row[0], row[1]): _violation_row(row, names) for row in fetch_raw(connection, query)}
     return found
 
 
 def _violation_group(
-    one: CountedGroup, found: PlainRows, worst: Mapping[tuple[str, int], ViolationRow]
+    one: CountedGroup, found: RawRows, worst: Mapping[tuple[str, int], ViolationRow]
 ) -> ViolationGroup:
     _, attempt, position, *_ = found[one.worst]
     return ViolationGroup(
         worst=worst[attempt, position],
-        last_at=moment_of(found[one.last][0]),
+        last_at=parse_timestamp(found[one.last][0]),
         times=one.times,
         ordinal=one.ordinal,
     )
@@ -124,7 +124,7 @@ def _violation_row(row: tuple[Any, ...], names: Mapping[str, TestId]) -> Violati
         test_id=names[test],
         profile=profile,
         outcome=_OUTCOMES[outcome],
-        started_at=moment_of(started_at),
+        started_at=parse_timestamp(started_at),
         violation=Violation(
             kind=_KINDS[kind],
             severity=_SEVERITIES[severity],

@@ -1,4 +1,4 @@
-"""Rows as the driver makes them. SQLAlchemy's own cost as much again, and a report may read a million."""
+"""Read rows in the driver's types: SQLAlchemy's row objects cost as much again, and a report may read millions."""
 
 from __future__ import annotations
 
@@ -7,31 +7,55 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.database.rows.encoding import sqlite_time
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import sqlalchemy as sa
 
-    PlainRows = Sequence[tuple[Any, ...]]
+    RawRows = Sequence[tuple[Any, ...]]
 
 T = TypeVar("T")
 
-_MOST_PARAMETERS = 500
+_CHUNK = 500
 
 
-def plain_rows(connection: sa.Connection, query: sa.Select[Any]) -> PlainRows:
-    """All rows of a query, in the driver's types: SQLite's flags are 0 and 1, its times text (`moment_of`)."""
+def fetch_raw(connection: sa.Connection, query: sa.Select[Any]) -> RawRows:
+    """Return all rows of a query in the driver's types. SQLite gives flags as 0 and 1, and times as text: see
+    `parse_timestamp`.
+    """
     result = connection.execute(query)
     try:
-        rows: PlainRows = result.cursor.fetchall() if result.cursor is not None else []
+        rows: RawRows = result.cursor.fetchall() if result.cursor is not None else []
     except connection.dialect.loaded_dbapi.Error as error:
         raise DBAPIError(str(query), {}, error) from error
     result.close()
     return rows
 
 
-class PlainQuery:
-    """A query without lists (`IN`) that is asked many times, compiled once; in the connection's transaction."""
+def fetch_sql(connection: sa.Connection, statement: str, parameters: Sequence[object]) -> RawRows:
+    """Execute SQL text with `?` for each parameter in the transaction of `connection`, and return all rows in the
+    driver's types.
+    """
+    values = list(parameters)
+    if connection.dialect.name == "sqlite":
+        values = [sqlite_time(value) if isinstance(value, datetime) else value for value in values]
+    else:
+        statement = statement.replace("?", "%s")
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement, values)
+        rows: RawRows = cursor.fetchall()
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise DBAPIError(statement, values, error) from error
+    finally:
+        cursor.close()
+    return rows
+
+
+class RawQuery:
+    """A query without `IN` lists that is compiled once and executed many times in the connection's transaction."""
 
     def __init__(self, connection: sa.Connection, query: sa.Select[Any]) -> None:
         dialect = connection.dialect
@@ -44,14 +68,14 @@ class PlainQuery:
             self._fixed[name] = value if convert is None or value is None else convert(value)
         self._connection, self._errors = connection.connection, dialect.loaded_dbapi.Error
 
-    def rows(self, **parameters: str) -> PlainRows:
-        """As `plain_rows`, with these values for its `bindparam`s."""
+    def rows(self, **parameters: str) -> RawRows:
+        """Return all rows for these values of the query's `bindparam`s, in the driver's types."""
         named = {**self._fixed, **parameters}
         values: Any = named if self._places is None else [named[name] for name in self._places]
         cursor = self._connection.cursor()
         try:
             cursor.execute(self._text, values)
-            rows: PlainRows = cursor.fetchall()
+            rows: RawRows = cursor.fetchall()
         except self._errors as error:
             raise DBAPIError(self._text, named, error) from error
         finally:
@@ -59,14 +83,16 @@ class PlainQuery:
         return rows
 
 
-def in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """A list for `IN`, in parts: SQLite bounds the number of parameters of a statement."""
-    for start in range(0, len(values), _MOST_PARAMETERS):
-        yield values[start : start + _MOST_PARAMETERS]
+def in_chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Divide the values of an `IN` list into chunks, because SQLite limits the number of parameters of a
+    statement.
+    """
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
-def moment_of(value: str | datetime) -> datetime:
-    """A time of a plain row, in UTC."""
+def parse_timestamp(value: str | datetime) -> datetime:
+    """Return a time of a raw row in UTC: SQLite gives text, PostgreSQL a datetime."""
     if isinstance(value, str):
         return datetime.fromisoformat(f"{value}+00:00")
     return value.astimezone(UTC)

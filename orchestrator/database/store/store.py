@@ -10,17 +10,28 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from orchestrator.database.files.connect import database_error, is_corrupt
-from orchestrator.database.files.open import Opened, mark_suspect, open_database, read_connection, write_connection
+from orchestrator.database.files.open import (
+    OpenedDatabase,
+    mark_suspect,
+    open_database,
+    read_connection,
+    write_connection,
+)
 from orchestrator.database.rows import bundles, projects
+from orchestrator.database.rows.encoding import key_of_test
+from orchestrator.database.rows.mapping import keys_of_tests
+from orchestrator.database.rows.raw_rows import fetch_sql
 from orchestrator.database.schema.tables import runs
-from orchestrator.database.store import history, maintenance, writer
-from orchestrator.database.store.batch_timer import Batches
+from orchestrator.database.store import maintenance, writer
+from orchestrator.database.store.batch_timer import BatchTimer
+from orchestrator.database.store.history import read_history
 from orchestrator.database.store.spool import Spool, import_spools
 from orchestrator.errors import DatabaseError
 from orchestrator.model.outcomes import Outcome
@@ -47,7 +58,7 @@ BATCH_SECONDS = 0.5
 class Database:
     """An open resource database. Safe to use from several threads; one of them writes at a time."""
 
-    def __init__(self, opened: Opened, spool_folders: Sequence[Path]) -> None:
+    def __init__(self, opened: OpenedDatabase, spool_folders: Sequence[Path]) -> None:
         self.project: str | None = None
         """Id of the project that questions are about; None: any."""
         self._opened = opened
@@ -59,7 +70,7 @@ class Database:
         self._known: set[str] = set()
         self._lock = threading.RLock()  # who holds it to write may read, which stores what waits
         self._waiting: list[Bundle] = []
-        self._batches = Batches(self._flush, BATCH_SECONDS)
+        self._batches = BatchTimer(self._flush, BATCH_SECONDS)
 
     @classmethod
     def open(
@@ -278,11 +289,15 @@ class Database:
         return projects.scope(connection, self.project)
 
     def history(self, test_ids: Iterable[TestId], *, project: str | None = None) -> Mapping[TestId, History]:
-        """What is known of tests of the project with this id that passed at least once in the last 30 days; None:
-        of any.
+        """Return the history of each test that passed at least once in the last 30 days. `project`: the id of the
+        project whose tests they are, or None for the tests of these names in all projects.
         """
         with self.reading() as connection:
-            return history.history(connection, test_ids, project=project)
+            if project is None:
+                keys = keys_of_tests(connection, test_ids)
+            else:
+                keys = {test_id: [key_of_test(project, test_id)] for test_id in test_ids}
+            return read_history(partial(fetch_sql, connection), keys)
 
     # ---------------------------------------------------------------- upkeep
 

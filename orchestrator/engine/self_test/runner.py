@@ -23,7 +23,7 @@ from orchestrator.engine.self_test.expectations import (
     plain_profile,
     with_words,
 )
-from orchestrator.engine.slots.lane import LocalLane
+from orchestrator.engine.slots.lane import SlotLane
 from orchestrator.errors import EngineError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.base import Engine
     from orchestrator.engine.slots.executor import LocalExecutor
-    from orchestrator.engine.slots.open_slot import Held
+    from orchestrator.engine.slots.open_slot import OpenSlot
     from orchestrator.model.evidence import Evidence
     from orchestrator.model.profiles import Profile
     from orchestrator.model.tests import Assignment
@@ -47,7 +47,7 @@ _MADE = "; made "
 class _Side:
     """One of the two containers."""
 
-    held: Held
+    held: OpenSlot
     assignment: Assignment
     probes: Sequence[str]
     given: bool = False
@@ -75,7 +75,7 @@ def _try_pair(
     with ExitStack() as stack:
         first = stack.enter_context(_opened(executor, assignment(run_id, plain_profile(profile), 1), PLAIN))
         second = stack.enter_context(_opened(executor, assignment(run_id, lowered_profile(profile), 2), REACHING))
-        inspected = executor.engine.inspect(first.held.slot.container_id or "")
+        inspected = executor.engine.inspect(first.held.container.container_id or "")
         _give_words(executor.engine, (first, second), work_dir, look_seconds)
         threads = [
             threading.Thread(target=_run, args=(executor, side, work_dir / str(number)))
@@ -86,7 +86,7 @@ def _try_pair(
         for thread in threads:
             thread.join()
     both = (*_of(first, "as configured"), *_of(second, "lower limits"))
-    return [*both, *cis(first.held.slot.spec, inspected.effective)]
+    return [*both, *cis(first.held.container.spec, inspected.effective)]
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def _give_words(engine: Engine, sides: Sequence[_Side], work_dir: Path, look_sec
             look_at=look_at,
             hold_until=look_at + HOLD_SECONDS,
         )
-        spec = side.held.slot.spec
+        spec = side.held.container.spec
         image_env = engine.image_env(spec.image_id)
         side.assignment = with_words(
             side.assignment, spec, probes=side.probes, pair=pair, image_env=image_env, host_file=str(host_file)
@@ -125,7 +125,7 @@ def _give_words(engine: Engine, sides: Sequence[_Side], work_dir: Path, look_sec
 def _run(executor: LocalExecutor, side: _Side, folder: Path) -> None:
     folder.mkdir()
     side.given = True
-    lane = LocalLane(executor.lane_context(), take=lambda _: side.held, retire=executor.close_slot)
+    lane = SlotLane(executor.lane_context(), take=lambda _: side.held, retire=executor.close_slot)
     try:
         side.evidence = lane.run(side.assignment, time.monotonic(), lambda _: folder)
     finally:

@@ -77,7 +77,7 @@ def test_the_packing_says_what_runs_beside_what(make):
     plan = [known(make, f"t{s}", s) for s in (1, 2, 3, 6)]
     scheduled = predict(plan, budget(slots=2)).scheduled
     assert [
-        (one.assignment.test.id.path, one.lane, one.started_seconds, one.ended_seconds) for one in scheduled
+        (one.assignment.test.id.path, one.worker, one.started_seconds, one.ended_seconds) for one in scheduled
     ] == [
         ("t6.py", 0, 0, 6),
         ("t3.py", 1, 0, 3),

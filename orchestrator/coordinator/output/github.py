@@ -1,0 +1,134 @@
+"""What a CI system is told of a run: GitHub's annotations and step summary. Other files are options of `run`."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import secrets
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.coordinator.console import note
+from orchestrator.errors import UsageError
+from orchestrator.reports.formats.github import JOB_LIMIT, STEP_LIMIT, Annotations, resume_commands, stop_commands
+from orchestrator.reports.formats.step_summary import LIMIT_BYTES, step_summary
+from orchestrator.reports.tables.violations import RunViolations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import TextIO
+
+    from orchestrator.model.results import TestResult
+    from orchestrator.model.violation_groups import ViolationGroup
+    from orchestrator.reports.run_summary import RunSummary
+
+COUNTER = "orch-annotations"
+"""File in RUNNER_TEMP, which lives as long as the job: how many annotations its steps have made."""
+
+
+class GitHub:
+    """Speaks to GitHub's runner on `stream`; silent if it is off."""
+
+    def __init__(
+        self, *, wanted: bool, summary_file: Path | None, environ: Mapping[str, str], stream: TextIO
+    ) -> None:
+        self._on = wanted
+        named = environ.get("GITHUB_STEP_SUMMARY") if self._on else None
+        self._file = summary_file or (Path(named) if named else None)
+        self._named = summary_file is not None
+        temporary = environ.get("RUNNER_TEMP")
+        self._counter = Path(temporary) / COUNTER if temporary else None
+        self._stream = stream
+        self._token = ""
+        self._annotations = Annotations()
+        self._violations = RunViolations()
+
+    def add(self, results: Sequence[TestResult]) -> None:
+        """Tests have their final results."""
+        if self._on:
+            self._annotations.add(results)
+        if self._file is not None:
+            self._violations.add(results)
+
+    def suppress_commands(self) -> None:
+        """What tests print from here to `publish` is no command to the runner."""
+        if self._on:
+            self._token = secrets.token_hex(16)
+            self._say(stop_commands(self._token))
+            atexit.register(self.resume_commands)  # an error may end the run before `publish`
+
+    def resume_commands(self) -> None:
+        """Commands count again. Twice is once."""
+        if self._token:
+            self._say(resume_commands(self._token))
+            self._token = ""
+            atexit.unregister(self.resume_commands)  # it would keep this, and results with it
+
+    def publish(self, summary: RunSummary) -> None:
+        """Annotations, and the page. Raises UsageError if the page that an option names cannot be written; of
+        GitHub's own that is a remark: the run's exit code must not change for it.
+        """
+        self.resume_commands()
+        if self._on:
+            for line in self._counted(lambda room: self._annotations.lines(summary.run, limit=room)):
+                self._say(line)
+        if self._file is None:
+            return
+        try:
+            append_summary(summary, self._violations.groups(), self._file)
+        except UsageError as error:
+            if self._named:
+                raise
+            note(error.message)
+
+    def _counted(self, make: Callable[[int], list[str]]) -> list[str]:
+        """The lines that `make` gives for the room that is left of the job's annotations; noted as used."""
+        with _locked(self._counter) as counter:
+            used = _read_number(counter)
+            lines = make(min(STEP_LIMIT, JOB_LIMIT - used))
+            if counter is not None:
+                counter.seek(0)
+                counter.truncate()
+                counter.write(str(used + len(lines)))
+        return lines
+
+    def _say(self, line: str) -> None:
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+
+def append_summary(summary: RunSummary, groups: Sequence[ViolationGroup], path: Path) -> None:
+    """Add the run's page to what is there already, within GitHub's limit for both together."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as stream:
+            room = LIMIT_BYTES - os.fstat(stream.fileno()).st_size
+            stream.write(step_summary(summary, groups, limit_bytes=room).encode())
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the step summary {path}: {error.strerror}", remedy="name another file"
+        ) from error
+
+
+@contextmanager
+def _locked(path: Path | None) -> Iterator[TextIO | None]:
+    """The counter's file under a lock, so that steps at once count right; None where there is none."""
+    stream: TextIO | None = None
+    with suppress(OSError):
+        stream = None if path is None else path.open("a+", encoding="ascii", errors="replace")
+    if stream is None:
+        yield None
+        return
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield stream
+
+
+def _read_number(stream: TextIO | None) -> int:
+    if stream is None:
+        return 0
+    stream.seek(0)
+    text = stream.read(20).strip()
+    return int(text) if text.isdecimal() and text.isascii() else 0

@@ -1,0 +1,242 @@
+"""Slots opened ahead of need and removed behind it, by threads of their own.
+
+A fresh slot costs the engine far more than its test, so the engine has to be busy all the time, and never with
+more at once than it can use: beyond that each call only waits longer (docs/design/fresh-slots.md). A prepared slot
+belongs to one attempt of one test, whose name and labels its container carries.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from orchestrator.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from orchestrator.model.tests import Assignment
+
+T = TypeVar("T")
+Key = tuple[str, int]
+
+IN_FLIGHT_PER_CPU = 2
+"""Openings and removals together. Measured on 2 CPUs: ms a container at 1, 2, 3, 4, 6, 8 in flight 417, 258, 200,
+184, 226, 215. One alone leaves the engine idle between its steps; above 4 the calls only wait for each other.
+"""
+OPENINGS_PER_REMOVAL = 6
+"""A start takes the engine 130 to 190 ms, the removal of a container that has ended 10 to 30."""
+RETIRED_PER_REMOVER = 4
+"""Items that may wait for each remover; who retires more waits, or containers would pile up."""
+TAKEN_KEPT = 1024
+"""Attempts remembered as taken; a hint is younger than that many tests."""
+CLOSED = "no slot is opened any more: the run is ending"
+
+
+@dataclass(slots=True)
+class _Prestarted(Generic[T]):
+    """One slot on its way from `prepare` to `take`. Not `done`: it is being opened."""
+
+    item: T | None = None
+    error: Exception | None = None
+    done: bool = False
+
+    def outcome(self) -> T:
+        """The slot; raises what opening it raised."""
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.item)
+
+
+class PrestartedSlots(Generic[T]):
+    """Any thread may call any method. No thread is started before there is something to do."""
+
+    def __init__(
+        self,
+        open_slot: Callable[[Assignment], T],
+        close_slot: Callable[[T], None],
+        *,
+        max_ahead: int,
+        starters: int,
+        removers: int,
+    ) -> None:
+        """`max_ahead`: slots that may be open or opening before their test is taken; each holds memory. `starters`
+        and `removers`: how many are opened and closed at once, whoever asks for it.
+        """
+        self._open_slot = open_slot
+        self._close_slot = close_slot
+        self._max_ahead = max_ahead
+        self._starters = max(1, starters)
+        self._removers = max(1, removers)
+        self._changed = threading.Condition()
+        self._hints: deque[Assignment] = deque()
+        self._prestarted: dict[Key, _Prestarted[T]] = {}
+        self._taken: dict[Key, None] = {}  # the last ones, oldest first
+        self._retired: deque[T] = deque()
+        self._opening = 0
+        self._waiting_takers = 0  # callers of `take` that wait to open: they come before anything ahead of need
+        self._closed = False
+        self._opened_all = False  # after `close`: nothing can be retired by a starter any more
+        self._start_threads: list[threading.Thread] = []
+        self._remove_threads: list[threading.Thread] = []
+
+    def prepare(self, assignments: Sequence[Assignment]) -> None:
+        """What is likely to be taken next, in order; replaces what was said before. What is open or opening by
+        then stays until it is taken or the pool is closed. Returns at once.
+        """
+        with self._changed:
+            if self._closed or self._max_ahead < 1:
+                return
+            self._hints = deque({_key(a): a for a in assignments if self._is_new(a)}.values())
+            while self._hints and len(self._start_threads) < self._starters:
+                self._start_threads.append(_start(self._open_ahead, "orch-slot-opener"))
+            self._changed.notify_all()
+
+    def _is_new(self, assignment: Assignment) -> bool:
+        key = _key(assignment)
+        return key not in self._prestarted and key not in self._taken
+
+    def take(self, assignment: Assignment) -> T:
+        """The slot of this attempt: the prepared one, else one that is opened now. Raises what `open_slot` raised,
+        and EngineError once the pool is closed.
+        """
+        key = _key(assignment)
+        with self._changed:
+            self._note_taken(key)
+            entry = self._prestarted.get(key)
+            if entry is not None:
+                self._changed.wait_for(lambda: entry.done)
+                if self._prestarted.pop(key, None) is None:
+                    raise EngineError(CLOSED)
+                self._changed.notify_all()  # there is room for another one ahead
+                return entry.outcome()
+            self._await_capacity()
+        try:
+            return self._open_slot(assignment)
+        finally:
+            self._end_opening()
+
+    def _note_taken(self, key: Key) -> None:
+        """A hint that was written before this call and comes after it must not open the slot again."""
+        self._taken[key] = None
+        if len(self._taken) > TAKEN_KEPT:
+            del self._taken[next(iter(self._taken))]
+        self._hints = deque(a for a in self._hints if _key(a) != key)
+
+    def _await_capacity(self) -> None:
+        """Wait until one more may be opened, and count it. The lock is held."""
+        self._waiting_takers += 1
+        try:
+            self._changed.wait_for(lambda: self._closed or self._opening < self._starters)
+        finally:
+            self._waiting_takers -= 1
+            self._changed.notify_all()  # the openers may go on
+        if self._closed:
+            raise EngineError(CLOSED)
+        self._opening += 1
+
+    def _end_opening(self) -> None:
+        with self._changed:
+            self._opening -= 1
+            self._changed.notify_all()
+
+    def retire(self, item: T) -> None:
+        """Close it behind the caller, who waits only while too many others wait. After `close`: closes it here."""
+        with self._changed:
+            room = self._removers * RETIRED_PER_REMOVER
+            self._changed.wait_for(lambda: self._closed or len(self._retired) < room)
+            if not self._closed:
+                self._hand_over(item)
+                return
+        self._close_slot(item)
+
+    def _hand_over(self, item: T) -> None:
+        """Give it to the removers. The lock is held."""
+        self._retired.append(item)
+        if len(self._remove_threads) < self._removers:
+            self._remove_threads.append(_start(self._remove, "orch-slot-remover"))
+        self._changed.notify_all()
+
+    def close(self) -> None:
+        """Close everything prepared and retired, and end the threads. What is being opened is closed once it is
+        open; slots that were taken are their takers'. May be called twice.
+        """
+        with self._changed:
+            self._closed = True
+            self._hints.clear()
+            self._changed.notify_all()
+        for thread in self._start_threads:
+            thread.join()
+        with self._changed:
+            if not self._opened_all:  # from now on nothing is opened: all that the engine can use is the removers'
+                self._removers += self._starters
+            left = [entry for entry in self._prestarted.values() if entry.error is None]
+            self._prestarted.clear()
+            for entry in left:
+                self._hand_over(entry.outcome())
+            while len(self._remove_threads) < min(self._removers, len(self._retired)):
+                self._remove_threads.append(_start(self._remove, "orch-slot-remover"))
+            self._opened_all = True
+            self._changed.notify_all()
+        for thread in self._remove_threads:
+            thread.join()
+
+    # ------------------------------------------------------------ the threads
+
+    def _open_ahead(self) -> None:
+        """One opener: the first that is wanted, while there is room, until the pool is closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._has_room())
+                if self._closed:
+                    return
+                assignment = self._hints.popleft()
+                entry: _Prestarted[T] = _Prestarted()
+                self._prestarted[_key(assignment)] = entry
+                self._opening += 1
+            try:
+                entry.item = self._open_slot(assignment)
+            except Exception as error:  # noqa: BLE001 - it is the taker's to see, whatever it is
+                entry.error = error
+            entry.done = True
+            self._end_opening()
+
+    def _has_room(self) -> bool:
+        """True where one more may be opened ahead of need. The lock is held. A failed one holds nothing."""
+        if not self._hints or self._waiting_takers or self._opening >= self._starters:
+            return False
+        return sum(entry.error is None for entry in self._prestarted.values()) < self._max_ahead
+
+    def _remove(self) -> None:
+        """One remover: until the pool is closed and nothing is left."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._retired or self._opened_all)
+                if not self._retired:
+                    return
+                item = self._retired.popleft()
+                self._changed.notify_all()  # there is room for who waits to retire
+            try:
+                self._close_slot(item)
+            except Exception:  # noqa: BLE001, S112 - its trouble is its own; the next one must still be closed
+                continue
+
+
+def worker_counts(cpus: int) -> tuple[int, int]:
+    """How many (starters, removers) an engine with so many CPUs can use; 0: it did not say."""
+    together = max(2, IN_FLIGHT_PER_CPU * cpus)
+    removers = max(1, together // (OPENINGS_PER_REMOVAL + 1))
+    return together - removers, removers
+
+
+def _key(assignment: Assignment) -> Key:
+    return (assignment.key, assignment.attempt)
+
+
+def _start(work: Callable[[], None], name: str) -> threading.Thread:
+    # a daemon: where nobody came to call `close`, the program must still end, and the watchdog clears up
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
