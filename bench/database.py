@@ -28,7 +28,7 @@ from orchestrator.database.queries.violations import load_violation_groups
 from orchestrator.database.rollups.statistics import percentile
 from orchestrator.database.schema.views import VIEWS
 from orchestrator.database.store.store import Database
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
 from orchestrator.model.tests import TestId
 from orchestrator.reports.tables.usage import WIDE
 from tests.unit.database.database_examples import SAMPLES, finish, make_assignment, make_result, make_run

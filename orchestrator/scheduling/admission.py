@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.model.tests import Preload
+from orchestrator.model.suites import Preload
 
 if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment

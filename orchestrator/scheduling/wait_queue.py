@@ -26,11 +26,12 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from orchestrator.model.tests import Assignment, Preload
+from orchestrator.model.suites import Preload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from orchestrator.model.tests import Assignment
     from orchestrator.scheduling.admission import Admission, Budget, Need
 
 BACKFILL_DEPTH = 128

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.model.tests import Suite
+    from orchestrator.model.suites import Suite
 
 RESULTS_FILE = "junit.xml"
 """The name of the JUnit file that a runner writes in `$ORCH_OUTPUT_DIR`."""

@@ -8,7 +8,8 @@ import re
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
-from orchestrator.model.tests import Command, ResultsFormat, Suite
+from orchestrator.model.suites import ResultsFormat, Suite
+from orchestrator.model.tests import Command
 from orchestrator.suites.arguments import RESULTS_FILE, path_argument
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import NoTestsError, UsageError
 from orchestrator.globs import compile_glob
-from orchestrator.model.tests import Granularity, LeftOut, LeftOutReason, Runner, Suite, Test, TestId
+from orchestrator.model.suites import Granularity, LeftOut, LeftOutReason, Runner, Suite
+from orchestrator.model.tests import Test, TestId
 from orchestrator.suites import command, pytest, shell
 from orchestrator.suites.arguments import environment
 from orchestrator.suites.cases import CannotListError, ListedCase, custom_names, list_cases

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.model.outcomes import FAILING_CASES, CaseOutcome, CaseResult
-from orchestrator.model.tests import Command, ResultsFormat
+from orchestrator.model.suites import ResultsFormat
 from orchestrator.suites import pytest
 from orchestrator.suites.junit import JUNIT_BYTES, MAX_CASES, Report, ResultsError, read_junit, short_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from orchestrator.model.tests import Command
 
 _WORST_FIRST = (
     CaseOutcome.FAILED,

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model.tests import Command, ResultsFormat, Suite
+from orchestrator.model.suites import ResultsFormat, Suite
+from orchestrator.model.tests import Command
 from orchestrator.suites.arguments import RESULTS_FILE, path_argument
 
 if TYPE_CHECKING:

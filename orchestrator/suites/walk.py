@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from orchestrator.model.tests import LeftOutReason
+from orchestrator.model.suites import LeftOutReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
