@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests: started once, in a folder of its own, reached by a socket only."""
+"""Run a real PostgreSQL server for tests: started once, in its own folder, reachable by a socket only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def program(name: str) -> str:
-    """Path of one of the server's programs; fails where there is none. Debian keeps them off the PATH."""
+    """Return the path of a server program; fail the test if it is missing. Debian does not put them on the
+    PATH.
+    """
     installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     found = shutil.which(name) or (str(installed[-1]) if installed else None)
     if found is None:
@@ -27,7 +29,9 @@ def program(name: str) -> str:
 
 
 class PostgresServer:
-    """A server with a database for each test; it does not run as root, so root runs it as nobody."""
+    """A server with a separate database for each test. The server refuses to run as root, so root starts it as
+    nobody.
+    """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="orch-pg-", dir="/tmp"))  # a socket's path must be short
@@ -75,11 +79,11 @@ class PostgresServer:
         )
 
     def url(self, database: str = "postgres") -> str:
-        """As `--db` takes it."""
+        """Return the URL of a database, as `--db` takes it."""
         return f"postgresql://orch@/{database}?host={self._folder}"
 
     def create(self) -> str:
-        """URL of a new, empty database, which goes with the server."""
+        """Create an empty database and return its URL. It is deleted with the server."""
         self._number += 1
         self.execute(f"CREATE DATABASE test_{self._number}", self.url())
         return self.url(f"test_{self._number}")
