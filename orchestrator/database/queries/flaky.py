@@ -1,7 +1,7 @@
 """Find tests that passed and failed, with the circumstances of each of their attempts.
 
-The work is bounded: flaky tests are found with an index alone; of each at most `MAX_ATTEMPTS_OF_TEST` attempts are read, and of
-their runs at most `MAX_ATTEMPTS_OF_RUNS` attempts of all tests, the newest first.
+The work is bounded: flaky tests are found with an index alone; of each at most `MAX_ATTEMPTS_OF_TEST` attempts are
+read, and of their runs at most `MAX_ATTEMPTS_OF_RUNS` attempts of all tests, the newest first.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from orchestrator.database.rows.raw_rows import in_chunks
 from orchestrator.database.schema.resource_columns import UNJUDGED
 from orchestrator.database.schema.tables import NOT_PASSED, attempts, hosts, runs, tests
 from orchestrator.model.evidence import Launch
-from orchestrator.model.flaky import (
+from orchestrator.model.flakiness import (
     MINIMUM_FAILURES,
     MINIMUM_PASSES,
     AttemptContext,
     FlakyTest,
-    goes_back_and_forth,
+    is_intermittent,
 )
 from orchestrator.model.outcomes import Outcome
 
@@ -43,8 +43,16 @@ second.
 """
 _PASSED = Outcome.PASSED.value
 _TIMELINE_COLUMNS = ("id", "run_id", "test_id", "started_at", "test_seconds", "slot_position", "container_id")
-_COLUMNS = (*_TIMELINE_COLUMNS, "repetition", "outcome", "profile", "launch", "memory_peak_bytes", "limit_memory_bytes",
-        "throttled_seconds")  # fmt: skip
+_COLUMNS = (
+    *_TIMELINE_COLUMNS,
+    "repetition",
+    "outcome",
+    "profile",
+    "launch",
+    "memory_peak_bytes",
+    "limit_memory_bytes",
+    "throttled_seconds",
+)
 
 
 def flaky_tests(
@@ -136,7 +144,7 @@ def _newest_attempts(connection: sa.Connection, key: str, window: Sequence[sa.Co
 
 
 def _is_flaky(own: Sequence[Any]) -> bool:
-    return goes_back_and_forth([((row.run_id, row.repetition), row.outcome != _PASSED) for row in own])
+    return is_intermittent([((row.run_id, row.repetition), row.outcome != _PASSED) for row in own])
 
 
 def _is_enough(own: Sequence[Any]) -> bool:
