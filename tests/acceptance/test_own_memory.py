@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 FOLDERS = 12
 PEAKS_ARE_SET_BACK = os.geteuid() == 0
-"""Else a peak may be of an earlier test, which is said of it, and a container ends with who needs much of its limit."""
+"""Whether orch may do that, as root. Otherwise a figure may be a bound, and a test that needs more than an eighth
+of its limit ends its container.
+"""
 TRIVIAL = "def test_t():\n    assert True\n"
 HUNGRY = """\
 def test_hungry():
