@@ -28,14 +28,21 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.config.loader import load_config
 from orchestrator.coordinator import executor as execute
-from orchestrator.coordinator import output as reporting
-from orchestrator.coordinator import recorder, report_files, run_folder
+from orchestrator.coordinator import recorder, run_folder
 from orchestrator.coordinator.options import RunOptions
+from orchestrator.coordinator.output import progress as run_progress
+from orchestrator.coordinator.output import report_files, run_output
 from orchestrator.database.rows import bundles
 from orchestrator.database.store.store import Database
 from orchestrator.measure.calibration import Calibration, corrected
 from orchestrator.measure.counters import parse_v1
-from orchestrator.measure.reused_slot import AGENT_FILES_V1, Look, Turn, agent_counters, turn_usage
+from orchestrator.measure.reused_slot import (
+    AGENT_FILES_V1,
+    CounterSnapshot,
+    SnapshotWindow,
+    agent_counters,
+    window_usage,
+)
 from orchestrator.model.evidence import (
     AgentRecord,
     Attestation,
@@ -48,7 +55,7 @@ from orchestrator.model.evidence import (
 from orchestrator.model.runs import Ledger, Run, RunStatus
 from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.model.usage import Source
-from orchestrator.reports.run_summary import Digest, RunSummary
+from orchestrator.reports.run_summary import ResultTotals, RunSummary
 from orchestrator.scheduling import scheduler
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.events import Policy
@@ -124,12 +131,12 @@ class ReadyExecutor:
 
 
 class ReadyLane:
-    """In place of `LocalLane`: evidence as a reused slot gives it, with its counters parsed and combined."""
+    """In place of `SlotLane`: evidence as a reused slot gives it, with its counters parsed and combined."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._position = 0
-        self._before = Look(parse_v1(_files(0)), None, True)
+        self._before = CounterSnapshot(parse_v1(_files(0)), None, True)
 
     def run(
         self,
@@ -189,16 +196,16 @@ class ReadyLane:
     def figures(self, position: int) -> Usage:
         """Between two looks at the slot's cgroup, one of them taken now, and two readings of the agent."""
         cpu = 20_000_000 + 3_000_000 * position
-        before, self._before = self._before, Look(parse_v1(_files(cpu)), 2_519_040, True)
+        before, self._before = self._before, CounterSnapshot(parse_v1(_files(cpu)), 2_519_040, True)
         return corrected(
-            turn_usage(
-                Turn(
+            window_usage(
+                SnapshotWindow(
                     agent_before=agent_counters(_agent(cpu - 2_500_000)),
                     agent_after=agent_counters(_agent(cpu)),
                     before=before,
                     after=self._before,
                     overlapped=position > 1,
-                    followed=True,
+                    next_released=True,
                 ),
                 (),
             ),
@@ -271,19 +278,19 @@ def watch(stages: Stages) -> None:
 def watch_each(stages: Stages) -> None:
     """And around the stages that are measured by themselves."""
     for place, name, stage in (
-        (run_folder.RunFolder, "of_attempt", "folder of the attempt"),
-        (run_folder.RunFolder, "file_by_status", "by-status"),
+        (run_folder.RunFolder, "attempt_folder", "folder of the attempt"),
+        (run_folder.RunFolder, "link_by_status", "by-status"),
         (execute, "decide", "verdict"),
         (execute, "violations", "violations"),
-        (run_folder.RunFolder, "keep_metrics", "metrics"),
-        (execute.Execute, "judge", "the attempt, all after its end"),
+        (run_folder.RunFolder, "write_metrics", "metrics"),
+        (execute.AttemptRunner, "judge", "the attempt, all after its end"),
         (Database, "record_soon", "database, all"),
         (Database, "_flush", "of it: writing (its thread's too)"),
         (bundles, "result_bundle", "of it: bundle"),
-        (Digest, "add", "digest"),
+        (ResultTotals, "add", "totals"),
         (report_files.ReportFiles, "add", "report files"),
-        (reporting.RunProgress, "told", "events"),
-        (reporting.RunProgress, "finished", "lines"),
+        (run_progress.RunProgress, "log_events", "events"),
+        (run_progress.RunProgress, "finished", "lines"),
         (scheduler.Schedule, "_fill", "fill (with its event)"),
     ):
         stages.time(place, name, stage)
@@ -308,16 +315,18 @@ def go(tests: int, folder: Path) -> dict[str, float]:
     figures: dict[str, float] = {}
     with Database.open(None, state_dir=config.state_dir) as database, into_a_pipe():
         kept = run_folder.RunFolder(config.state_dir, this)
-        output = reporting.Output(RunOptions(), config)
+        output = run_output.RunOutput(RunOptions(), config)
         progress = output.progress(kept, sampler)
         database.begin_run(this, plan)
         progress.start(this, plan)
         executor: Any = ReadyExecutor()
-        keeper = recorder.Keeping(run_id, database=database, folder=kept, progress=progress)
+        keeper = recorder.ResultRecorder(run_id, database=database, folder=kept, progress=progress)
         began, wall = time.process_time(), time.monotonic()
         going = scheduler.schedule(
             plan,
-            execute.Execute(executor, kept, profiles=config.profiles, default_profile=config.default_profile),
+            execute.AttemptRunner(
+                executor, kept, profiles=config.profiles, default_profile=config.default_profile
+            ),
             budget=Budget(cpus=SLOTS, memory_bytes=8 << 30, slots=SLOTS),
             policy=Policy(),
             stop=StopFlag(),
@@ -325,7 +334,7 @@ def go(tests: int, folder: Path) -> dict[str, float]:
             on_event=keeper.event,
         )
         for number, result in enumerate(going, 1):
-            keeper.take(result)
+            keeper.result(result)
             if number == min(FIRST, tests):
                 figures["resident_first"] = resident_bytes()
         keeper.flush()
@@ -336,14 +345,14 @@ def go(tests: int, folder: Path) -> dict[str, float]:
         summary = RunSummary(
             run=this,
             status=RunStatus.FINISHED,
-            digest=keeper.digest,
+            totals=keeper.totals,
             duration_seconds=figures["loop_wall"],
             exit_code=0,
         )
         database.finish_run(run_id, status=summary.status, exit_code=0, duration_seconds=1.0, ledger=Ledger())
         output.summary(summary)
         figures["end_cpu"] = time.process_time() - began
-    if keeper.digest.counts["passed"] != tests:
+    if keeper.totals.counts["passed"] != tests:
         raise SystemExit("not all of them passed: the figures say nothing")
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return figures

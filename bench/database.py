@@ -25,7 +25,7 @@ from orchestrator.database.queries.run_diff import diff_runs
 from orchestrator.database.queries.runs import list_runs, load_run
 from orchestrator.database.queries.sizes import database_size
 from orchestrator.database.queries.usage import usage_report
-from orchestrator.database.queries.violations import troubles
+from orchestrator.database.queries.violations import load_violation_groups
 from orchestrator.database.rollups.statistics import percentile
 from orchestrator.database.schema.views import VIEWS
 from orchestrator.database.store.store import Database
@@ -178,7 +178,7 @@ def answer(folder: Path) -> None:
                 f"offenders, {label}, by all",
                 lambda since=since: [offenders(database, since=since, by=r) for r in Resource],
             )
-            ask(f"violations, {label}", lambda since=since: troubles(database, since=since, limit=50))
+            ask(f"violations, {label}", lambda since=since: load_violation_groups(database, since=since, limit=50))
         ask("list of runs", lambda: list_runs(database))
         first, second = (row.id for row in list_runs(database, 2))
         ask("diff of two runs", lambda: diff_runs(database, first, second))

@@ -22,13 +22,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from orchestrator.coordinator.session import load, surroundings
+from orchestrator.coordinator.session import container_context, load
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.isolation import hardening
-from orchestrator.engine.labels import Owner, labels_of_helper
+from orchestrator.engine.labels import Owner, helper_labels
 from orchestrator.engine.slots.fifos import FifoChannel
-from orchestrator.engine.slots.slot import Slot, Watch
+from orchestrator.engine.slots.slot import SlotContainer, Watch
 from orchestrator.measure.processes import owner_token
 from orchestrator.model.tests import Assignment
 from orchestrator.stop_flag import StopFlag
@@ -37,7 +37,7 @@ from orchestrator.suites.discover import discover
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from orchestrator.engine.agent.output_reader import Reading
+    from orchestrator.engine.agent.output_reader import OutputReader
     from orchestrator.engine.base import ContainerEngine, ContainerSpec
 
 IMAGE = "orch/test-isolation:latest"
@@ -53,10 +53,10 @@ def natively(folder: Path, tests: Sequence[str], lanes: int) -> float:
     return time.monotonic() - began
 
 
-def one_lane(slot: Slot, tests: Sequence[Assignment], folder: Path) -> None:
+def one_lane(slot: SlotContainer, tests: Sequence[Assignment], folder: Path) -> None:
     """Run the tests, each let in at the end of the one before it."""
     stop, flights = StopFlag(), iter(tests)
-    coming: list[tuple[Assignment, Reading, bytes]] = []
+    coming: list[tuple[Assignment, OutputReader, bytes]] = []
 
     def stage() -> None:
         test = next(flights, None) if len(coming) < 2 else None
@@ -67,10 +67,10 @@ def one_lane(slot: Slot, tests: Sequence[Assignment], folder: Path) -> None:
     def follow() -> None:
         stage()  # where the test's end came before it was seen to begin
         if len(coming) > 1:
-            slot.let_in(coming[1][2])
+            slot.release(coming[1][2])
 
     stage()
-    slot.let_in(coming[0][2])
+    slot.release(coming[0][2])
     while coming:
         test, reading, _ = coming[0]
         watch = Watch(begun=stage, measured=follow)
@@ -129,7 +129,7 @@ def prepared(slot: FloorSlot, tests: Sequence[Assignment]) -> Path:
     return found
 
 
-class FloorSlot(Slot):
+class FloorSlot(SlotContainer):
     """A slot whose orders may lie ready in any number."""
 
     def __init__(self, engine: ContainerEngine, spec: ContainerSpec, place: Path) -> None:
@@ -166,17 +166,17 @@ def open_slots(folder: Path, tests: Sequence[Assignment], lanes: int) -> Iterato
     # in memory: files that are removed from a disk make the next contender slow (docs/design/coordinator.md)
     with tempfile.TemporaryDirectory(prefix="orch-floor-", dir=MEMORY) as place:
         slots: list[FloorSlot] = []
-        owner = Owner(run_id="0" * 32, token=owner_token(), place=place)
+        owner = Owner(run_id="0" * 32, token=owner_token(), work_dir=place)
         try:
             for lane in range(lanes):
                 streams = Path(place, f"slot-{lane}")
                 name = f"orch-floor-{Path(place).name[-8:]}-{lane}"
                 spec = hardening.container_spec(
                     tests[0].profile,
-                    surroundings(config, engine.info),
+                    container_context(config, engine.info),
                     name=name,
                     image_id=image,
-                    labels=labels_of_helper(owner, name),
+                    labels=helper_labels(owner, name),
                     streams_dir=streams,
                     cgroup_parent=None,
                 )

@@ -32,7 +32,7 @@ from orchestrator.model.tests import Assignment, Command, History, Test, TestId
 from orchestrator.scheduling.admission import Admission, Budget, Need
 from orchestrator.scheduling.events import Policy
 from orchestrator.scheduling.scheduler import Schedule
-from orchestrator.scheduling.worker_threads import Done
+from orchestrator.scheduling.worker_threads import Completion
 from orchestrator.stop_flag import StopFlag
 
 if TYPE_CHECKING:
@@ -74,46 +74,46 @@ class Case:
 
 
 class SimulatedWorkers:
-    """The lanes of a schedule, on a clock that only moves when an answer is awaited."""
+    """The workers of a schedule, on a clock that only moves when an answer is awaited."""
 
     def __init__(self, seconds: dict[TestId, float]) -> None:
         self.now = 0.0
         self.error: BaseException | None = None
         self._seconds = seconds
-        self._lanes: dict[int, deque[tuple[int, Assignment]]] = {}
+        self._workers: dict[int, deque[tuple[int, Assignment]]] = {}
         """Number -> what it has, first what it runs."""
         self._ends: list[tuple[float, int]] = []
 
-    def order(self, lane: int, rank: int, assignment: Assignment, waits_since: float) -> None:
+    def submit(self, worker: int, rank: int, assignment: Assignment, waits_since: float) -> None:
         assert waits_since <= self.now
-        queue = self._lanes.setdefault(lane, deque())
+        queue = self._workers.setdefault(worker, deque())
         queue.append((rank, assignment))
         if len(queue) == 1:
-            self._begin(lane)
+            self._begin(worker)
 
-    def _begin(self, lane: int) -> None:
-        heappush(self._ends, (self.now + self._seconds[self._lanes[lane][0][1].test.id], lane))
+    def _begin(self, worker: int) -> None:
+        heappush(self._ends, (self.now + self._seconds[self._workers[worker][0][1].test.id], worker))
 
-    def take_back(self, lane: int, current: int | None) -> Collection[int]:
-        queue = self._lanes[lane]
+    def cancel_pending(self, worker: int, current: int | None) -> Collection[int]:
+        queue = self._workers[worker]
         assert queue[0][0] == current
         taken = [rank for rank, _ in list(queue)[1:]]
-        self._lanes[lane] = deque([queue[0]])
+        self._workers[worker] = deque([queue[0]])
         return taken
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
         pass
 
-    def answer(self, timeout_seconds: float, linger_seconds: float = 0.0) -> Done | None:
+    def next_completion(self, timeout_seconds: float, linger_seconds: float = 0.0) -> Completion | None:
         del timeout_seconds, linger_seconds
-        self.now, lane = heappop(self._ends)
-        rank, assignment = self._lanes[lane].popleft()
-        if self._lanes[lane]:
-            self._begin(lane)
-        return Done(lane, rank, replace(PASSED, assignment=assignment), None)
+        self.now, worker = heappop(self._ends)
+        rank, assignment = self._workers[worker].popleft()
+        if self._workers[worker]:
+            self._begin(worker)
+        return Completion(worker, rank, replace(PASSED, assignment=assignment), None)
 
     @property
-    def idle(self) -> bool:
+    def drained(self) -> bool:
         return False
 
     def close(self) -> None:

@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 CLASSES = (
     "orchestrator.engine.slots.slot:Slot",
     "orchestrator.engine.slots.executor:LocalExecutor",
-    "orchestrator.engine.slots.executor:LocalLane",
-    "orchestrator.engine.lane:LocalLane",
-    "orchestrator.engine.metering.slot_meter:Meter",
+    "orchestrator.engine.slots.executor:SlotLane",
+    "orchestrator.engine.lane:SlotLane",
+    "orchestrator.engine.metering.slot_meter:SlotMeter",
     "orchestrator.engine.slots.fifos:FifoChannel",
-    "orchestrator.coordinator.executor:Execute",
+    "orchestrator.coordinator.executor:AttemptRunner",
     "orchestrator.coordinator.run_folder:RunFolder",
     "orchestrator.database.store.store:Database",
 )

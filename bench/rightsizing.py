@@ -17,7 +17,7 @@ from pathlib import Path
 
 from orchestrator.analysis.rightsizing import caused_kill, suggest
 from orchestrator.config.loader import load_config
-from orchestrator.model.advice import Observations, Observed
+from orchestrator.model.advice import Observation, Observations
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.tests import TestId
 
@@ -79,7 +79,7 @@ def demands(shape: str, chance: random.Random, runs: int) -> list[Demand]:
     return found
 
 
-def recorded(demand: Demand, limits, number: int) -> Observed:  # type: ignore[no-untyped-def]
+def recorded(demand: Demand, limits, number: int) -> Observation:  # type: ignore[no-untyped-def]
     """What orch would have stored of a run under these limits."""
     wanted, cpu_seconds = demand.seconds(limits.cpus), demand.alone_seconds + demand.beside_seconds
     outcome, seconds = Outcome.PASSED, wanted
@@ -88,7 +88,7 @@ def recorded(demand: Demand, limits, number: int) -> Observed:  # type: ignore[n
     elif wanted > limits.timeout_seconds:
         outcome, seconds = Outcome.TIMEOUT, limits.timeout_seconds
     throttled = max(0.0, seconds * (1 - demand.seconds(64) / wanted))
-    return Observed(
+    return Observation(
         run_id=str(number),
         outcome=outcome,
         duration_seconds=seconds,

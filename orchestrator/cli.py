@@ -340,10 +340,10 @@ def offenders(**options: Any) -> None:
     help="github: annotations; json and csv have every comparison.",
 )
 def check(**options: Any) -> None:
-    """Has a test become hungrier? Exit code 3 if one has.
+    """Compare resource usage with a baseline. Exit code 3 if a test has a resource regression.
 
-    The newest runs (RUN and up to four before it, of its revision or its branch) are held against up to 50 runs of
-    the baseline, test by test. Growth counts once three new runs show it beyond their noise: see orch help gates.
+    The newest runs (RUN and up to four before it, of its revision or its branch) are compared with up to 50 runs
+    of the baseline, test by test. Growth counts if three new runs show it beyond noise: see orch help gates.
     """
     from orchestrator.commands.check import CheckOptions
     from orchestrator.commands.check import check as command
@@ -706,25 +706,25 @@ def main(argv: Sequence[str] | None = None) -> None:
             click.echo(f"      {error.remedy}", err=True)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a defect is told apart from everything else
-        sys.exit(_told_of_scarcity(error) or _report_defect())
+        sys.exit(_report_process_limit(error) or _report_defect())
     finally:
         gc.freeze()  # the interpreter's end would look for cycles among all that is about to go with it
 
 
 def _forget_reports(argv: Sequence[str] | None) -> None:
     """A report that a command line names which cannot be parsed is not of this invocation."""
-    from orchestrator.coordinator.earlier_reports import remove_what_words_name
+    from orchestrator.coordinator.earlier_reports import remove_reports_named_in
 
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["run"] or words[:1] == ["report"]:
-        remove_what_words_name(words)
+        remove_reports_named_in(words)
 
 
-def _told_of_scarcity(error: Exception) -> int | None:
+def _report_process_limit(error: Exception) -> int | None:
     """The exit code where the error tells of a limit of this process: no defect."""
-    from orchestrator.coordinator.own_limits import scarcity
+    from orchestrator.coordinator.process_limits import process_limit_error
 
-    found = scarcity(error)
+    found = process_limit_error(error)
     if found is None:
         return None
     click.echo(f"orch: {found.message}\n      {found.remedy}", err=True)

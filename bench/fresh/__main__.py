@@ -24,7 +24,7 @@ from bench.fresh.pooled import Pooled
 from orchestrator.engine.docker.engine import HOSTS, open_engine
 from orchestrator.engine.docker.messages import container_config
 from orchestrator.engine.images.agent_shell import prepared_image
-from orchestrator.engine.slots.slot_pool import SlotPool
+from orchestrator.engine.slots.prestarted_slots import PrestartedSlots
 from orchestrator.measure import cgroups
 from tests.support.handmade import make_assignment
 
@@ -143,14 +143,16 @@ def compare_pool(config: Config, pooled: Pooled, count: int, rounds: int) -> Non
             found.setdefault(name, []).append(in_threads(lambda _: bare.one(config), count, threads))
         for lanes, ahead, starters, removers in ((2, 3, 3, 1), (3, 3, 3, 2), (4, 4, 4, 2)):
             name = f"pool: lanes {lanes} ahead {ahead} starters {starters} removers {removers}"
-            pool = SlotPool(pooled.open, pooled.close, ahead=ahead, starters=starters, removers=removers)
+            pool = PrestartedSlots(
+                pooled.open, pooled.close, max_ahead=ahead, starters=starters, removers=removers
+            )
             found.setdefault(name, []).append(_drive(pooled, pool, count, lanes))
     for name, times in found.items():
         wall, cpu = (_both([pair[part] for pair in times]) for part in (0, 1))
         print(f"{name:48} {wall} ms a container, {cpu} ms CPU")
 
 
-def _drive(pooled: Pooled, pool: SlotPool[Any], count: int, lanes: int) -> tuple[float, float]:
+def _drive(pooled: Pooled, pool: PrestartedSlots[Any], count: int, lanes: int) -> tuple[float, float]:
     line = [make_assignment(*TEST, path=f"{uuid.uuid4()}", timeout_seconds=60.0) for _ in range(count)]
 
     def work(number: int) -> None:

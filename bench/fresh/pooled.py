@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from bench.fresh.bare import LABEL
 from orchestrator.engine import labels
 from orchestrator.engine.isolation import hardening
-from orchestrator.engine.slots.slot import Slot, Watch
+from orchestrator.engine.slots.slot import SlotContainer, Watch
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from orchestrator.engine.base import ContainerSpec, Engine
-    from orchestrator.engine.slots.slot_pool import SlotPool
+    from orchestrator.engine.slots.prestarted_slots import PrestartedSlots
     from orchestrator.model.tests import Assignment
 
 
@@ -29,7 +29,7 @@ class Pooled:
         self.folder = folder
         self.stop = StopFlag()
         counters = AGENT_FILES_V2 if engine.info.cgroup_version == 2 else AGENT_FILES_V1
-        self.around = hardening.Surroundings(
+        self.context = hardening.ContainerContext(
             project_root=project, state_dir=project / ".orch", seccomp=seccomp, counters=counters
         )
 
@@ -37,28 +37,28 @@ class Pooled:
         name = labels.container_name(assignment)
         return hardening.container_spec(
             assignment.profile,
-            self.around,
+            self.context,
             name=name,
             image_id=self.image,
-            labels={LABEL: str(os.getpid()), labels.PLACE: str(self.folder)},
+            labels={LABEL: str(os.getpid()), labels.WORK_DIR: str(self.folder)},
             streams_dir=streams,
             cgroup_parent=None,
         )
 
-    def open(self, assignment: Assignment) -> Slot:
+    def open(self, assignment: Assignment) -> SlotContainer:
         streams = self.folder / labels.container_name(assignment)
-        slot = Slot(self.engine, self.spec(assignment, streams), streams_dir=streams)
+        slot = SlotContainer(self.engine, self.spec(assignment, streams), streams_dir=streams)
         slot.open()
         return slot
 
-    def close(self, slot: Slot) -> None:
+    def close(self, slot: SlotContainer) -> None:
         slot.close()
 
-    def run(self, pool: SlotPool[Slot], assignment: Assignment) -> None:
+    def run(self, pool: PrestartedSlots[SlotContainer], assignment: Assignment) -> None:
         slot = pool.take(assignment)
         try:
             with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-                reading = slot.release(assignment, folder=Path(folder), keep=False, first=True)
+                reading = slot.start(assignment, folder=Path(folder), keep=False, first=True)
                 ran = slot.read(reading, assignment, stop=self.stop, watch=Watch())
             seen = slot.finish()
             assert ran.record is not None

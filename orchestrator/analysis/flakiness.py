@@ -40,7 +40,7 @@ from orchestrator.model.outcomes import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from orchestrator.model.flaky import FlakyTest, Trial
+    from orchestrator.model.flaky import AttemptContext, FlakyTest
 
 LEVEL = 0.01
 """Of the tests whose failures have no cause among the circumstances, at most this share is told one."""
@@ -61,33 +61,33 @@ _ALONE = 0.05
 
 def find(test: FlakyTest, *, level: float = LEVEL) -> Finding:
     """The test's rate of failures and their causes. ValueError: no attempts."""
-    trials = test.trials
-    if not trials:
+    attempts = test.attempts
+    if not attempts:
         raise ValueError(f"{test.test_id} has no attempts")
-    failed = sum(trial.failed for trial in trials)
-    low, high = wilson(failed, len(trials))
-    missing = max(MINIMUM_FAILURES - failed, MINIMUM_PASSES - (len(trials) - failed), 0)
-    tried = () if missing else _tests(trials)
+    failed = sum(attempt.failed for attempt in attempts)
+    low, high = wilson(failed, len(attempts))
+    missing = max(MINIMUM_FAILURES - failed, MINIMUM_PASSES - (len(attempts) - failed), 0)
+    tried = () if missing else _tests(attempts)
     return Finding(
         test_id=test.test_id,
         failed=failed,
-        total=len(trials),
+        total=len(attempts),
         low=low,
         high=high,
-        ends=Counter(trial.outcome for trial in trials if trial.failed),
+        ends=Counter(attempt.outcome for attempt in attempts if attempt.failed),
         missing=missing,
         tried=len({test.cause.of for test in tried}),
         causes=_beyond_chance(tried, level),
     )
 
 
-def suspects(trials: Sequence[Trial], factor: Factor, *, at_most: int) -> tuple[str, ...]:
+def suspects(attempts: Sequence[AttemptContext], factor: Factor, *, at_most: int) -> tuple[str, ...]:
     """Neighbours (or predecessors) that are there no less often when the test fails, by their names, the most
     suspicious first. Not causes: chance may explain them. With no failure, those that are there most often.
     """
-    attempts = _Attempts(trials)
-    marks = {c.subject: mask for c, mask in _yes_or_no(attempts) if c.factor is factor}
-    failed, total, bad = attempts.bad.bit_count(), len(trials), attempts.bad
+    masks = _AttemptMasks(attempts)
+    marks = {c.subject: mask for c, mask in _yes_or_no(masks) if c.factor is factor}
+    failed, total, bad = masks.bad.bit_count(), len(attempts), masks.bad
     ranked = []
     for name, mask in marks.items():
         with_, both = mask.bit_count(), (mask & bad).bit_count()
@@ -111,7 +111,7 @@ class _Test:
     """The difference is large enough to be worth a word."""
 
 
-class _Attempts:
+class _AttemptMasks:
     """A test's attempts, and which of them are compared with which: sets of them are numbers of a bit each.
 
     The attempts of a run share its luck: a busy night, a broken server. So runs are compared by the first attempt
@@ -120,41 +120,41 @@ class _Attempts:
     less.
     """
 
-    def __init__(self, trials: Sequence[Trial]) -> None:
-        self.trials = trials
-        self.every = (1 << len(trials)) - 1
-        self.bad = self.mask(lambda trial: trial.failed)
+    def __init__(self, attempts: Sequence[AttemptContext]) -> None:
+        self.attempts = attempts
+        self.every = (1 << len(attempts)) - 1
+        self.bad = self.mask(lambda attempt: attempt.failed)
         self.first_of_run = self.retry = 0
         repetitions: dict[str, dict[int, int]] = defaultdict(dict)
         """Run -> repetition -> attempts seen of it."""
         self.by_run: dict[str, int] = defaultdict(int)
         """First attempts of each repetition."""
-        for at, trial in enumerate(trials):
-            bit, seen = 1 << at, repetitions[trial.run_id]
+        for at, attempt in enumerate(attempts):
+            bit, seen = 1 << at, repetitions[attempt.run_id]
             if not seen:
                 self.first_of_run |= bit
-            if trial.repetition not in seen:
-                self.by_run[trial.run_id] |= bit
-            elif seen[trial.repetition] == 1 and trial.repetition == next(iter(seen)):
+            if attempt.repetition not in seen:
+                self.by_run[attempt.run_id] |= bit
+            elif seen[attempt.repetition] == 1 and attempt.repetition == next(iter(seen)):
                 self.retry |= bit
-            seen[trial.repetition] = seen.get(trial.repetition, 0) + 1
+            seen[attempt.repetition] = seen.get(attempt.repetition, 0) + 1
 
-    def mask(self, there: Callable[[Trial], bool]) -> int:
+    def mask(self, there: Callable[[AttemptContext], bool]) -> int:
         """The attempts of which it is true."""
-        return sum(1 << at for at, trial in enumerate(self.trials) if there(trial))
+        return sum(1 << at for at, attempt in enumerate(self.attempts) if there(attempt))
 
-    def among(self, mask: int) -> list[Trial]:
+    def among(self, mask: int) -> list[AttemptContext]:
         """The attempts of a set."""
-        return [trial for at, trial in enumerate(self.trials) if mask >> at & 1]
+        return [attempt for at, attempt in enumerate(self.attempts) if mask >> at & 1]
 
     def strata(self) -> list[int]:
         """Repetitions of each run that has several."""
         return [mask for mask in self.by_run.values() if mask.bit_count() > 1]
 
 
-def _tests(trials: Sequence[Trial]) -> tuple[_Test, ...]:
-    attempts = _Attempts(trials)
-    return (*_of_yes_or_no(attempts), *_of_figures(attempts))
+def _tests(attempts: Sequence[AttemptContext]) -> tuple[_Test, ...]:
+    masks = _AttemptMasks(attempts)
+    return (*_of_yes_or_no(masks), *_of_figures(masks))
 
 
 def _beyond_chance(tried: Sequence[_Test], level: float) -> tuple[Cause, ...]:
@@ -181,54 +181,52 @@ def _order(cause: Cause) -> tuple[bool, bool, float, bool]:
     return factor in SIGNS, factor not in MECHANISMS, float(f"{cause.chance:.2g}"), factor is Factor.CROWD
 
 
-def _yes_or_no(attempts: _Attempts) -> Iterator[tuple[Circumstance, int]]:
+def _yes_or_no(masks: _AttemptMasks) -> Iterator[tuple[Circumstance, int]]:
     """Circumstances that are there or not, each with the attempts in which it was. The plain ones first: of those
     that always came together, the first is named.
     """
-    trials = attempts.trials
-    if all(trial.memory_ratio is not None for trial in trials):
-        near = attempts.mask(lambda t: t.memory_ratio is not None and t.memory_ratio >= MEMORY_NEAR)
+    attempts = masks.attempts
+    if all(attempt.memory_ratio is not None for attempt in attempts):
+        near = masks.mask(lambda t: t.memory_ratio is not None and t.memory_ratio >= MEMORY_NEAR)
         yield Circumstance(factor=Factor.MEMORY), near
-    if all(trial.others is not None for trial in trials):
-        yield Circumstance(factor=Factor.PARALLEL), attempts.mask(lambda t: (t.others or 0) > _ALONE)
-    yield Circumstance(factor=Factor.REUSED), attempts.mask(lambda t: t.slot_position > 1)
-    yield Circumstance(factor=Factor.FORKED), attempts.mask(lambda t: t.forked)
+    if all(attempt.others is not None for attempt in attempts):
+        yield Circumstance(factor=Factor.PARALLEL), masks.mask(lambda t: (t.others or 0) > _ALONE)
+    yield Circumstance(factor=Factor.REUSED), masks.mask(lambda t: t.slot_position > 1)
+    yield Circumstance(factor=Factor.FORKED), masks.mask(lambda t: t.forked)
     named: dict[Circumstance, int] = defaultdict(int)
-    for at, trial in enumerate(trials):
-        for circumstance in _named(trial):
+    for at, attempt in enumerate(attempts):
+        for circumstance in _named(attempt):
             named[circumstance] |= 1 << at
     for circumstance in sorted(named, key=lambda c: (list(Factor).index(c.factor), c.subject)):
         yield circumstance, named[circumstance]
 
 
-def _named(trial: Trial) -> Iterator[Circumstance]:
-    yield Circumstance(factor=Factor.HOST, subject=trial.host)
-    yield Circumstance(factor=Factor.PROFILE, subject=trial.profile)
-    if trial.after is not None:
-        yield Circumstance(factor=Factor.AFTER, subject=trial.after)
-    for neighbour in trial.neighbours:
+def _named(attempt: AttemptContext) -> Iterator[Circumstance]:
+    yield Circumstance(factor=Factor.HOST, subject=attempt.host)
+    yield Circumstance(factor=Factor.PROFILE, subject=attempt.profile)
+    if attempt.after is not None:
+        yield Circumstance(factor=Factor.AFTER, subject=attempt.after)
+    for neighbour in attempt.neighbours:
         yield Circumstance(factor=Factor.NEIGHBOUR, subject=neighbour)
 
 
-def _of_yes_or_no(attempts: _Attempts) -> Iterator[_Test]:
+def _of_yes_or_no(masks: _AttemptMasks) -> Iterator[_Test]:
     together: dict[int, list[tuple[Circumstance, int]]] = defaultdict(list)
-    for circumstance, mask in _yes_or_no(attempts):
-        if mask not in (0, attempts.every):  # it was the same in all of them: nothing to compare
-            together[min(mask, attempts.every ^ mask)].append((circumstance, mask))
+    for circumstance, mask in _yes_or_no(masks):
+        if mask not in (0, masks.every):  # it was the same in all of them: nothing to compare
+            together[min(mask, masks.every ^ mask)].append((circumstance, mask))
     for alike in together.values():
-        yield from _of_one(alike, attempts)
+        yield from _of_one(alike, masks)
 
 
-def _of_one(alike: Sequence[tuple[Circumstance, int]], attempts: _Attempts) -> Iterator[_Test]:
+def _of_one(alike: Sequence[tuple[Circumstance, int]], masks: _AttemptMasks) -> Iterator[_Test]:
     """The tests for circumstances that were there in the same attempts, or in exactly the others."""
-    bad = attempts.bad
-    (first, mask), *others = sorted(
-        alike, key=lambda one: _rate(one[1], bad) < _rate(attempts.every ^ one[1], bad)
-    )
+    bad = masks.bad
+    (first, mask), *others = sorted(alike, key=lambda one: _rate(one[1], bad) < _rate(masks.every ^ one[1], bad))
     present = Share(failed=(mask & bad).bit_count(), total=mask.bit_count())
-    absent = Share(failed=bad.bit_count() - present.failed, total=len(attempts.trials) - present.total)
+    absent = Share(failed=bad.bit_count() - present.failed, total=len(masks.attempts) - present.total)
     low, high = sorted((present.rate, absent.rate))
-    for chance, least in _chances(mask if present.rate >= absent.rate else attempts.every ^ mask, attempts):
+    for chance, least in _chances(mask if present.rate >= absent.rate else masks.every ^ mask, masks):
         cause = Cause(
             of=first,
             chance=chance,
@@ -243,12 +241,12 @@ def _rate(mask: int, bad: int) -> float:
     return (mask & bad).bit_count() / mask.bit_count()
 
 
-def _chances(worse: int, attempts: _Attempts) -> Iterator[tuple[float, float]]:
+def _chances(worse: int, masks: _AttemptMasks) -> Iterator[tuple[float, float]]:
     """Chances, each with the least that was possible, of more failures among the `worse` attempts: by the first
     attempts of runs, by these and retries that are not among the worse, by repetitions within runs.
     """
-    firsts, bad = attempts.first_of_run, attempts.bad
-    for units, one_sided in ((firsts, False), (firsts | (attempts.retry & ~worse), True)):
+    firsts, bad = masks.first_of_run, masks.bad
+    for units, one_sided in ((firsts, False), (firsts | (masks.retry & ~worse), True)):
         if one_sided and units == firsts:
             continue
         total, failed = units.bit_count(), (units & bad).bit_count()
@@ -260,35 +258,35 @@ def _chances(worse: int, attempts: _Attempts) -> Iterator[tuple[float, float]]:
             yield min(2 * fisher_more(both, with_, failed, total), 1.0), least
         elif both * total >= with_ * failed:  # in the same direction as over all attempts
             yield fisher(both, with_, failed, total), least_fisher(with_, failed, total)
-    strata = [(s.bit_count(), (s & worse).bit_count(), (s & bad).bit_count()) for s in attempts.strata()]
-    both = sum((s & worse & bad).bit_count() for s in attempts.strata())
+    strata = [(s.bit_count(), (s & worse).bit_count(), (s & bad).bit_count()) for s in masks.strata()]
+    both = sum((s & worse & bad).bit_count() for s in masks.strata())
     if both >= sum(with_ * failed / total for total, with_, failed in strata) and strata:
         yield stratified(strata, both)
 
 
-def _of_figures(attempts: _Attempts) -> Iterator[_Test]:
-    yield from _rank_tests(Factor.THROTTLED, attempts, lambda t: t.throttled_ratio, LEAST_THROTTLED)
-    yield from _rank_tests(Factor.CROWD, attempts, lambda t: t.others, LEAST_CROWD)
+def _of_figures(masks: _AttemptMasks) -> Iterator[_Test]:
+    yield from _rank_tests(Factor.THROTTLED, masks, lambda t: t.throttled_ratio, LEAST_THROTTLED)
+    yield from _rank_tests(Factor.CROWD, masks, lambda t: t.others, LEAST_CROWD)
     # what timed out has the length of its limit
     yield from _rank_tests(
         Factor.DURATION,
-        attempts,
+        masks,
         lambda t: None if t.outcome is Outcome.TIMEOUT else t.duration_seconds,
         0.0,
     )
 
 
 def _rank_tests(
-    factor: Factor, attempts: _Attempts, figure: Callable[[Trial], float | None], least: float
+    factor: Factor, masks: _AttemptMasks, figure: Callable[[AttemptContext], float | None], least: float
 ) -> Iterator[_Test]:
-    bad, good = _sides(attempts.trials, figure)
+    bad, good = _sides(masks.attempts, figure)
     if len(bad) < MINIMUM_FAILURES or len(good) < MINIMUM_PASSES or len({*bad, *good}) == 1:
         return
     failed_median, passed_median = median(bad), median(good)
     low, high = sorted((failed_median, passed_median))
-    firsts = _sides(attempts.among(attempts.first_of_run), figure)
+    firsts = _sides(masks.among(masks.first_of_run), figure)
     chances = [mann_whitney(*firsts)] if all(firsts) else []
-    if strata := [_sides(attempts.among(mask), figure) for mask in attempts.strata()]:
+    if strata := [_sides(masks.among(mask), figure) for mask in masks.strata()]:
         chances.append(stratified_ranks(strata))
     for chance in chances:
         cause = Cause(
@@ -300,7 +298,9 @@ def _rank_tests(
         yield _Test(cause, 0.0, matters=high >= LEAST_MEDIANS * low and high - low >= least)
 
 
-def _sides(trials: Sequence[Trial], figure: Callable[[Trial], float | None]) -> tuple[list[float], list[float]]:
+def _sides(
+    attempts: Sequence[AttemptContext], figure: Callable[[AttemptContext], float | None]
+) -> tuple[list[float], list[float]]:
     """The figures of failures and of passes, as far as they were measured."""
-    known = [(trial.failed, value) for trial in trials if (value := figure(trial)) is not None]
+    known = [(attempt.failed, value) for attempt in attempts if (value := figure(attempt)) is not None]
     return [value for failed, value in known if failed], [value for failed, value in known if not failed]

@@ -1,4 +1,4 @@
-"""Has a test become hungrier than it was? A decision over several runs that noise does not move. Pure.
+"""Detection of resource regressions: growth of a figure over several runs beyond its noise.
 
 Machines are compared with themselves, old runs carried forward along their own drift. Then a test has grown if the
 most likely growth is above the tolerance and worth a word, and its runs are so many times more likely with such

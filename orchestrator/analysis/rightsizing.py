@@ -20,7 +20,7 @@ from orchestrator.text import seconds_text, size_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from orchestrator.model.advice import Observed
+    from orchestrator.model.advice import Observation
     from orchestrator.model.profiles import Limits, Profile
     from orchestrator.model.tests import TestId
 
@@ -80,7 +80,7 @@ def suggest(
     )
 
 
-def gravest_first(one: Suggestion) -> tuple[int, int, str]:
+def advice_order(one: Suggestion) -> tuple[int, int, str]:
     """Too small ones first, then the largest saving of memory."""
     return (_ORDER.index(one.advice), -one.saved_memory_bytes, str(one.test_id))
 
@@ -220,7 +220,7 @@ def _seconds_under(history: Observations, cpus: float) -> Sequence[float]:
     return [seconds_under(seconds, used, had=had, cpus=cpus) for seconds, used, had in attempts]
 
 
-def caused_kill(one: Observed, limits: Limits) -> Outcome | None:
+def caused_kill(one: Observation, limits: Limits) -> Outcome | None:
     """OOM or TIMEOUT, if that is what these limits would have made of an attempt that its own let live."""
     if one.outcome in _ASIDE:
         return None

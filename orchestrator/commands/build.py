@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.console import say
-from orchestrator.coordinator.session import load_with_database, specs_of
+from orchestrator.coordinator.environment import ensure_images_of
+from orchestrator.coordinator.session import load_with_database
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.images.build_context import context_report
-from orchestrator.engine.images.ensure import ensure_images
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.text import format_bytes, format_seconds
 
@@ -45,8 +45,8 @@ def build(
                 f" in {context.files_without_ignore})"
             )
         began = time.monotonic()
-        ids = ensure_images(
-            engine, specs_of(config, [name]), offline_base=offline_base, on_line=_quiet if quiet else _line
+        ids = ensure_images_of(
+            config, [name], engine, offline_base=offline_base, on_line=_quiet if quiet else _line
         )
         seconds = time.monotonic() - began
         size = format_bytes(engine.image_bytes(ids[name]))

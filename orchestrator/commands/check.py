@@ -1,4 +1,4 @@
-"""`orch check`: has a test become hungrier than its baseline says? Exit code 3 if one has."""
+"""`orch check`: compare the resource usage of tests with a baseline; exit code 3 on a resource regression."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.analysis.regression import (
     compare,
 )
 from orchestrator.coordinator.console import note, say, show
-from orchestrator.coordinator.database import opened
+from orchestrator.coordinator.database import database_to_read
 from orchestrator.database.queries.observations import figures_of_runs, has_branch, runs_up_to
 from orchestrator.database.queries.runs import find_run
 from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageError
@@ -80,7 +80,7 @@ def check(options: CheckOptions) -> int:
         )
     tolerances = {"memory": options.memory, "time": options.time, "cpu": options.cpu}
     allowed = {name: parsed for name, text in tolerances.items() if (parsed := parse_tolerance(text)) is not None}
-    with opened(options.config_path, options.database) as db:
+    with database_to_read(options.config_path, options.database) as db:
         newest = find_run(db, options.run_id)
         if options.save is not None:
             return _save(db, newest, options.save)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.console import note, say, show
-from orchestrator.coordinator.database import opened, opened_for_upkeep
+from orchestrator.coordinator.database import database_to_read, database_to_write
 from orchestrator.coordinator.session import load_with_database
-from orchestrator.database.files.open import place_of
+from orchestrator.database.files.open import location_of
 from orchestrator.database.queries.sizes import database_size
 from orchestrator.database.store.merge import merge
 from orchestrator.errors import ExitCode
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def db_path(*, config_path: Path | None, database: str | None) -> int:
     """Print where the resource database is."""
     config = load_with_database(config_path, database)
-    say(place_of(config.database_url, state_dir=config.state_dir))
+    say(location_of(config.database_url, state_dir=config.state_dir))
     return ExitCode.OK
 
 
 def db_info(*, config_path: Path | None, database: str | None, output_format: str) -> int:
     """Print how large it is, table by table, and from when to when it reaches."""
-    with opened(config_path, database, scoped=False) as db:
+    with database_to_read(config_path, database, scoped=False) as db:
         size = database_size(db)
     show((databases.database_table(size), databases.sizes_table(size)), output_format)
     return ExitCode.OK
@@ -36,7 +36,7 @@ def db_info(*, config_path: Path | None, database: str | None, output_format: st
 
 def db_vacuum(*, config_path: Path | None, database: str | None) -> int:
     """Sum up days that are over, and give back the room of what was deleted."""
-    with opened_for_upkeep(config_path, database) as db:
+    with database_to_write(config_path, database) as db:
         days = db.sum_up()
         before = database_size(db).bytes
         db.vacuum()
@@ -49,7 +49,7 @@ def db_vacuum(*, config_path: Path | None, database: str | None) -> int:
 
 def db_merge(*, config_path: Path | None, database: str | None, files: Sequence[Path]) -> int:
     """Bring all that the files hold into the resource database; none of them is changed."""
-    with opened_for_upkeep(config_path, database) as db:
+    with database_to_write(config_path, database) as db:
         merged = merge(db, files)
     for one in merged:
         older = f" (schema {one.version}, upgraded in a copy)" if one.was_older else ""

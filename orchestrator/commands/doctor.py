@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.coordinator.calibration import key_of
 from orchestrator.coordinator.console import say
 from orchestrator.coordinator.session import load_with_database, seccomp_text
-from orchestrator.engine.cleanup import remnants
+from orchestrator.engine.cleanup import orphaned_slots
 from orchestrator.engine.cleanup.reaper import find_orphans
 from orchestrator.engine.docker.engine import candidate_addresses, open_engine
 from orchestrator.engine.isolation import enforcement
@@ -218,7 +218,7 @@ def _calibration(config: Config, info: EngineInfo, name: str, image_id: str) -> 
 
 def _leftovers(engine: Engine) -> Iterator[Check]:
     orphans = find_orphans(engine, owner_alive=owner_alive)
-    rest = remnants.find_of_dead(owner_alive)
+    rest = orphaned_slots.find_of_dead(owner_alive)
     if not orphans and not rest:
         yield Check(name="leftovers", health=Health.OK, finding="none")
         return

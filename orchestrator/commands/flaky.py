@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.analysis.flakiness import find
 from orchestrator.coordinator.console import parse_window, say, show
-from orchestrator.coordinator.database import opened_for_report
+from orchestrator.coordinator.database import database_for_report
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.database.queries.flaky import always_failing, flaky_tests
 from orchestrator.errors import ExitCode, UsageError
@@ -35,7 +35,7 @@ class FlakyOptions:
 def flaky(options: FlakyOptions) -> int:
     """Print the flaky tests of the window; with `diagnose` run one of them under several conditions instead."""
     if options.diagnose is not None:
-        from orchestrator.commands.diagnose import RUNS, diagnose
+        from orchestrator.coordinator.diagnosis.diagnose import RUNS, diagnose
 
         return diagnose(
             options.diagnose,
@@ -52,7 +52,7 @@ def flaky(options: FlakyOptions) -> int:
         )
     window = parse_window(options.since, options.until)
     config = load_with_database(options.config_path, options.database)
-    with opened_for_report(config) as db:
+    with database_for_report(config) as db:
         found = flaky_tests(db, since=window.since, until=window.until)
         broken = always_failing(db, since=window.since, until=window.until)
     rows = worst_first((test, find(test)) for test in found)

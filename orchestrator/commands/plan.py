@@ -6,10 +6,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.coordinator.console import note, say
-from orchestrator.coordinator.database import LateDatabase
+from orchestrator.coordinator.database import LazyDatabase
 from orchestrator.coordinator.options import Selection
-from orchestrator.coordinator.plan_output import Startup, _document, print_plan
-from orchestrator.coordinator.selection import make_plan, nothing_selected
+from orchestrator.coordinator.output.plan_output import Startup, plan_document, print_plan
+from orchestrator.coordinator.selection import handle_empty_selection, make_plan
 from orchestrator.coordinator.session import load
 from orchestrator.errors import ExitCode
 from orchestrator.measure.processes import host_info
@@ -30,14 +30,14 @@ def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
     selection = Selection(**options)
     config = load(selection.config_path, selection.overrides())
     host = host_info()
-    with LateDatabase(config, lambda _: None, reading=True) as known:
+    with LazyDatabase(config, lambda _: None, reading=True) as known:
         assignments = _assignments(selection, config, host, known)
         if not assignments:
             return ExitCode.OK
         startup = _startup(known.startup_seconds())
     limits = budget(config, host, assignments)
     if out is not None:
-        out.write_text(to_json(_document(assignments, limits, startup)) + "\n", encoding="utf-8")
+        out.write_text(to_json(plan_document(assignments, limits, startup)) + "\n", encoding="utf-8")
         say(f"{len(assignments)} tests planned; written to {out}")
         return ExitCode.OK
     return print_plan(assignments, limits, output_format, startup)
@@ -54,7 +54,7 @@ def list_tests(*, output_format: str, **options: Any) -> int:
     """Print the selected tests."""
     selection = Selection(**options)
     config = load(selection.config_path, selection.overrides())
-    with LateDatabase(config, lambda _: None, reading=True) as known:
+    with LazyDatabase(config, lambda _: None, reading=True) as known:
         # only a list of what to run again asks for earlier runs
         assignments = _assignments(selection, config, host_info(), known if selection.rerun is not None else None)
     if output_format == "json":
@@ -70,9 +70,9 @@ def list_tests(*, output_format: str, **options: Any) -> int:
 
 
 def _assignments(
-    selection: Selection, config: Config, host: HostInfo, known: LateDatabase | None
+    selection: Selection, config: Config, host: HostInfo, known: LazyDatabase | None
 ) -> tuple[Assignment, ...]:
-    found = make_plan(selection, config, host=host, run_id=str(uuid.uuid4()), known=known, notice=note)
+    found = make_plan(selection, config, host=host, run_id=str(uuid.uuid4()), earlier=known, notice=note)
     if not found:
-        nothing_selected(config, note)
+        handle_empty_selection(config, note)
     return found

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.rightsizing import WINDOW, gravest_first, suggest
+from orchestrator.analysis.rightsizing import WINDOW, advice_order, suggest
 from orchestrator.commands.config import _plain
 from orchestrator.config.edit import NewRule, edited
 from orchestrator.config.loader import load_config
 from orchestrator.coordinator.console import note, say, show
-from orchestrator.coordinator.database import opened_for_report
+from orchestrator.coordinator.database import database_for_report
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.database.queries.observations import observed
 from orchestrator.errors import ConfigError, ExitCode, OrchError, StateError, UsageError
@@ -61,7 +61,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
     everything = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
     chosen = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=_silent)
     plan = _assigned(config, everything)
-    with opened_for_report(config) as db:
+    with database_for_report(config) as db:
         since = datetime.now(tz=UTC) - WINDOW
         history = observed(db, since=since)
     found = [
@@ -74,7 +74,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
         )
         for test in chosen
     ]
-    found.sort(key=gravest_first)
+    found.sort(key=advice_order)
     show(suggestions_table(found), options.output_format)
     if options.output_format == "table":
         say()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from orchestrator.commands.beside import beside
 from orchestrator.coordinator.console import Window, note, parse_window, say, show, write
-from orchestrator.coordinator.database import opened, opened_for_report
+from orchestrator.coordinator.database import database_for_report, database_to_read
 from orchestrator.coordinator.earlier_reports import remove_earlier_reports
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.errors import ExitCode, UsageError
@@ -64,7 +64,7 @@ def report(options: ReportOptions) -> int:
     from orchestrator.database.queries.runs import load_run
     from orchestrator.reports.tables import render
 
-    with opened(options.config_path, options.database, scoped=options.run_id == "latest") as db:
+    with database_to_read(options.config_path, options.database, scoped=options.run_id == "latest") as db:
         record = load_run(db, options.run_id)
     show((render.runs_table([record.run]), render.attempts_table(record.attempts)), options.output_format)
     return ExitCode.OK
@@ -99,7 +99,7 @@ def _usage(options: ReportOptions, window: Window) -> int:
     }
     ranked = len(resources) == 1 and options.sort != "test"  # what puts tests in order is all that is shown
     large = options.limit * len(resources) >= _LARGE and not ranked
-    with beside(lambda: _later(config, asked), worthwhile=large) as helper, opened_for_report(config) as db:
+    with beside(lambda: _later(config, asked), worthwhile=large) as helper, database_for_report(config) as db:
         helper.begin()
         shown, more = first_usage(db, **asked, later=helper.answer)
     table = usage.wide_table(shown) if people and not options.resources else usage.usage_table(shown)
@@ -124,7 +124,7 @@ class _Asked(TypedDict):
 def _later(config: Config, asked: _Asked) -> Mapping[TestId, Sequence[UsageRow]]:
     from orchestrator.database.queries.usage import later_usage
 
-    with opened_for_report(config, scoped=False) as db:
+    with database_for_report(config, scoped=False) as db:
         return later_usage(db, **asked)
 
 
@@ -145,16 +145,16 @@ def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:
 def _violations(options: ReportOptions, window: Window) -> int:
     from orchestrator.database.queries import violations
     from orchestrator.reports.formats import sarif
-    from orchestrator.reports.tables.violations import troubles, violations_table
+    from orchestrator.reports.tables.violations import violation_groups, violations_table
 
     config = load_with_database(options.config_path, options.database)
-    with opened_for_report(config, scoped=options.run_id in (None, "latest")) as db:
+    with database_for_report(config, scoped=options.run_id in (None, "latest")) as db:
         limit = sarif.MAX_RESULTS if options.output_format == "sarif" else options.limit
         if options.run_id is not None:
-            found = tuple(troubles(violations.broken_budgets(db, run=options.run_id)))
+            found = tuple(violation_groups(violations.load_violations(db, run=options.run_id)))
             shown, more = found[:limit], max(len(found) - limit, 0)
         else:
-            shown, more = violations.troubles(db, since=window.since, until=window.until, limit=limit)
+            shown, more = violations.load_violation_groups(db, since=window.since, until=window.until, limit=limit)
     if options.output_format == "sarif":
         write(sarif.sarif_text(shown, left_out=more, project=config.project_root.resolve().name))
         return ExitCode.OK
@@ -179,7 +179,7 @@ def offenders(
 
     window = parse_window(since, until)
     chosen = tuple(Resource) if by == "all" else (Resource(by),)
-    with opened_for_report(load_with_database(config_path, database)) as db:
+    with database_for_report(load_with_database(config_path, database)) as db:
         found = offenders_by(db, chosen, since=window.since, until=window.until, limit=limit)
     if by == "all":
         show([usage.offenders_table(rows, name=f"by_{r.key}") for r, rows in found.items()], output_format)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator import __version__
 from orchestrator.analysis.flakiness import find
-from orchestrator.analysis.rightsizing import MINIMUM_RUNS, WINDOW, gravest_first, suggest
+from orchestrator.analysis.rightsizing import MINIMUM_RUNS, WINDOW, advice_order, suggest
 from orchestrator.commands.beside import beside
 from orchestrator.coordinator.console import note
-from orchestrator.coordinator.database import opened_for_report
+from orchestrator.coordinator.database import database_for_report
 from orchestrator.coordinator.run_folder import attempt_folder_name
 from orchestrator.database.queries.final_attempts import first_attempts
 from orchestrator.database.queries.flaky import flaky_tests
@@ -22,8 +22,8 @@ from orchestrator.database.queries.observations import observed
 from orchestrator.errors import UsageError
 from orchestrator.files import write_atomically
 from orchestrator.model.advice import Observations
-from orchestrator.model.nightly import OutputTails, Verdicts
-from orchestrator.model.outcomes import GOOD
+from orchestrator.model.nightly import HistoryAnalysis, OutputTails
+from orchestrator.model.outcomes import SUCCESSFUL
 from orchestrator.reports.tables.flaky import worst_first
 from orchestrator.text import format_bytes, plural
 
@@ -50,7 +50,7 @@ _MOST_TAILS = 200
 def write_reports(window: Window, *, config: Config, html: Path | None, prometheus: Path | None) -> None:
     """Each file whole or not at all. UsageError: it cannot be written."""
     with beside(lambda: _judged_alone(window, config), worthwhile=html is not None) as helper:
-        with opened_for_report(config) as db:
+        with database_for_report(config) as db:
             helper.begin()
             report = nightly(db, since=window.since, until=window.until, orch_version=__version__)
             if html is not None:
@@ -61,20 +61,22 @@ def write_reports(window: Window, *, config: Config, html: Path | None, promethe
             _write(prometheus, prometheus_text(report), report)
 
 
-def _write_page(html: Path, db: Database, report: Nightly, config: Config, helper: Helper[Verdicts]) -> None:
+def _write_page(
+    html: Path, db: Database, report: Nightly, config: Config, helper: Helper[HistoryAnalysis]
+) -> None:
     from orchestrator.reports.html.page import nightly_page
 
     tails = dict(_tails(report, config.state_dir))
-    verdicts = helper.answer()
-    if verdicts is None:
+    analysis = helper.answer()
+    if analysis is None:
         firsts = {test.test_id: test.attempts[0] for test in report.tests}
-        verdicts = judged(db, firsts, until=report.until, profiles=config.profiles)
-    _write(html, nightly_page(report, tails, verdicts=verdicts).encode(), report)
+        analysis = judged(db, firsts, until=report.until, profiles=config.profiles)
+    _write(html, nightly_page(report, tails, analysis=analysis).encode(), report)
 
 
-def _judged_alone(window: Window, config: Config) -> Verdicts:
+def _judged_alone(window: Window, config: Config) -> HistoryAnalysis:
     """`judged`, by a process that knows nothing of the report yet."""
-    with opened_for_report(config, scoped=False) as db:
+    with database_for_report(config, scoped=False) as db:
         until = window.until or datetime.now(tz=UTC)
         firsts = first_attempts(db, since=window.since, until=until)
         return judged(db, firsts, until=until, profiles=config.profiles)
@@ -86,7 +88,7 @@ def judged(
     *,
     until: datetime,
     profiles: Mapping[str, Profile],
-) -> Verdicts:
+) -> HistoryAnalysis:
     """Flaky tests with the causes of their failures, and advice on profiles, by 30 days of history. `firsts`: the
     tests that advice is wanted for, with the first attempt of their last run.
     """
@@ -99,9 +101,9 @@ def judged(
         if current is not None:
             known = history.get(test, Observations())
             advice.append(suggest(test, known, current=current, profiles=profiles.values()))
-    return Verdicts(
+    return HistoryAnalysis(
         flaky=tuple(worst_first((test, find(test)) for test in found)),
-        advice=tuple(sorted(advice, key=gravest_first)),
+        advice=tuple(sorted(advice, key=advice_order)),
         minimum_runs=MINIMUM_RUNS,
     )
 
@@ -129,8 +131,8 @@ def _write(path: Path, content: bytes, report: Nightly) -> None:
 def _tails(report: Nightly, state_dir: Path) -> Iterator[tuple[str, OutputTails]]:
     """Ends of the output of failed tests, then of those that broke a budget, as far as run folders are left."""
     folders = _run_folders(state_dir)
-    failing = [test.last for test in report.tests if test.outcome not in GOOD]
-    broken = [test.last for test in report.tests if test.outcome in GOOD and test.kinds]
+    failing = [test.last for test in report.tests if test.outcome not in SUCCESSFUL]
+    broken = [test.last for test in report.tests if test.outcome in SUCCESSFUL and test.kinds]
     for attempt in (*failing, *broken)[:_MOST_TAILS]:
         folder = folders.get(attempt.run_id[:8])
         if folder is not None:

@@ -5,29 +5,25 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.shell import client_program
 from orchestrator.config.settings import Config
 from orchestrator.coordinator.console import note, say, show
-from orchestrator.coordinator.environment import describe
-from orchestrator.coordinator.executor import Execute
+from orchestrator.coordinator.environment import new_run, run_environment
+from orchestrator.coordinator.executor import AttemptRunner
 from orchestrator.coordinator.run_folder import RunFolder
-from orchestrator.coordinator.session import git_state, load_with_database, make_place, surroundings
+from orchestrator.coordinator.session import container_context, git_state, load_with_database
 from orchestrator.coordinator.signals import Signals
 from orchestrator.engine import labels
 from orchestrator.engine.base import Engine
-from orchestrator.engine.cleanup.reaper import Reaper
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.isolation.docker_run import run_words, shell_text
-from orchestrator.engine.labels import Owner
-from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
-from orchestrator.measure.processes import host_info, owner_token
-from orchestrator.measure.sampler import Sampler
+from orchestrator.measure.processes import host_info
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Network
 from orchestrator.model.stored import AttemptRow
@@ -35,7 +31,6 @@ from orchestrator.model.tests import Assignment
 from orchestrator.redaction import is_secret_name
 from orchestrator.reports.tables.comparison import comparison_table
 from orchestrator.reports.terminal.output_tail import output_lines
-from orchestrator.stop_flag import StopFlag
 from orchestrator.text import one_line
 
 if TYPE_CHECKING:
@@ -52,16 +47,16 @@ def repro(
     *, config_path: Path | None, database: str | None, engine_url: str | None, target: str, run_it: bool
 ) -> int:
     """Print the command; with `run_it`, run the test once more and compare it with what was recorded."""
-    from orchestrator.coordinator.database import open_to_read, tell_scope
+    from orchestrator.coordinator.database import open_read_only, print_scope
     from orchestrator.database.queries.runs import load_run
 
     run_name, colon, test_name = target.partition(":")
     if not run_name or not colon or not test_name:
         raise UsageError(f"cannot read {target!r}", remedy="write RUN:TEST, e.g. latest:test/test_parse.py")
     config = load_with_database(config_path, database)
-    with open_to_read(config) as db:
+    with open_read_only(config) as db:
         if run_name == "latest":
-            tell_scope(db)
+            print_scope(db)
         record = load_run(db, run_name)
     recorded = find_attempt(record, test_name)
     engine = open_engine(engine_url)
@@ -122,7 +117,7 @@ def _warn_of_other_sources(config: Config, record: RunRecord) -> None:
 def _words(config: Config, engine: Engine, assignment: Assignment, image_id: str) -> list[str]:
     spec = hardening.container_spec(
         assignment.profile,
-        surroundings(config, engine.info),
+        container_context(config, engine.info),
         name=labels.container_name(assignment),
         image_id=image_id,
         labels={},
@@ -215,31 +210,24 @@ def run_again(
 
 
 def _attempt(config: Config, engine: Engine, assignment: Assignment, image_id: str) -> tuple[Attempt, int | None]:
-    """The attempt, and the signal that ended it if one did."""
+    """Return the attempt, and the number of the signal that ended it or None."""
     images = {assignment.profile.image: image_id}
-    this = describe(str(uuid.uuid4()), config, engine, host_info(), images, project_id="")
-    token = owner_token()
-    place = make_place(this.id, token)
-    stop = StopFlag()
-    with ExitStack() as stack:
-        stack.enter_context(Reaper(engine, Owner(run_id=this.id, token=token, place=str(place))))
-        sampler = stack.enter_context(Sampler())
-        signals = stack.enter_context(Signals(stop, lambda: [f"running {assignment.test.id}"]))
-        executor = LocalExecutor(
-            engine,
-            around=surroundings(config, engine.info),
-            owner=Owner(run_id=this.id, token=token, place=str(place)),
-            images=images,
-            sampler=sampler,
-            stop=stop,
-            work_dir=place,
-        )
-        alone = replace(assignment.profile, reuse=1)
-        again = replace(assignment, run_id=this.id, attempt=1, repetition=1, profile=alone)
-        stack.callback(executor.close)
-        with closing(Execute(executor, RunFolder(place / "state", this)).lane()) as lane:
-            attempt = lane.run(again, time.monotonic(), lambda: None)
-        return attempt, signals.received
+    this = new_run(str(uuid.uuid4()), config, engine, host_info(), images, project_id="")
+    fresh = replace(
+        assignment,
+        run_id=this.id,
+        attempt=1,
+        repetition=1,
+        profile=replace(assignment.profile, reuse=1),
+    )
+    with (
+        run_environment(this.id, config, engine, images=images) as environment,
+        Signals(environment.stop, lambda: [f"running {assignment.test.id}"]) as signals,
+    ):
+        runner = AttemptRunner(environment.executor, RunFolder(environment.work_dir / "state", this))
+        with closing(runner.lane()) as lane:
+            attempt = lane.run(fresh, time.monotonic(), lambda: None)
+    return attempt, signals.received
 
 
 def _code(outcome: Outcome) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.console import note, say, show
-from orchestrator.coordinator.database import opened, opened_for_upkeep
+from orchestrator.coordinator.database import database_to_read, database_to_write
 from orchestrator.coordinator.retention import OldRun, in_use, old_runs, remove_old_runs
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.database.queries.export import export_run
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 def runs_list(*, config_path: Path | None, database: str | None, output_format: str, limit: int) -> int:
     """Print the latest runs."""
-    with opened(config_path, database) as db:
+    with database_to_read(config_path, database) as db:
         show(render.runs_table(list_runs(db, limit)), output_format)
     return ExitCode.OK
 
 
 def runs_show(*, config_path: Path | None, database: str | None, run_id: str, output_format: str) -> int:
     """Print one run with its tests."""
-    with opened(config_path, database, scoped=run_id == "latest") as db:
+    with database_to_read(config_path, database, scoped=run_id == "latest") as db:
         record = load_run(db, run_id)
     show((render.runs_table([record.run]), render.attempts_table(record.attempts)), output_format)
     if output_format == "table":
@@ -45,14 +45,14 @@ def runs_diff(
     *, config_path: Path | None, database: str | None, before: str, after: str, output_format: str
 ) -> int:
     """Print what changed between two runs."""
-    with opened(config_path, database, scoped="latest" in (before, after)) as db:
+    with database_to_read(config_path, database, scoped="latest" in (before, after)) as db:
         show(render.diff_tables(diff_runs(db, before, after)), output_format)
     return ExitCode.OK
 
 
 def runs_export(*, config_path: Path | None, database: str | None, run_id: str, out: Path | None) -> int:
     """Print or write everything that is recorded of one run."""
-    with opened(config_path, database, scoped=run_id == "latest") as db:
+    with database_to_read(config_path, database, scoped=run_id == "latest") as db:
         text = to_json(export_run(db, run_id))
     if out is None:
         say(text)
@@ -79,7 +79,7 @@ def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool)
         say(f"removed {run.path} ({format_bytes(run.bytes)}): {run.reason}")
     for problem in problems:
         note(problem)
-    with opened_for_upkeep(config_path, database) as db:
+    with database_to_write(config_path, database) as db:
         count = db.prune(config.retention)
     say(f"{len(gone)} run folders and the records of {count} runs removed")
     return ExitCode.OK

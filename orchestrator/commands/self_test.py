@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.console import note, say
-from orchestrator.coordinator.session import load, make_place, specs_of, surroundings
-from orchestrator.engine import labels
-from orchestrator.engine.cleanup.reaper import Reaper
+from orchestrator.coordinator.environment import ensure_images_of, run_environment
+from orchestrator.coordinator.session import load
 from orchestrator.engine.docker.engine import open_engine
-from orchestrator.engine.images.ensure import ensure_images
 from orchestrator.engine.isolation.enforcement import require_enforced
-from orchestrator.engine.self_test.runner import try_profile
-from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.self_test.runner import check_profile
 from orchestrator.errors import ExitCode
-from orchestrator.measure.processes import host_info, owner_token
-from orchestrator.measure.sampler import Sampler
+from orchestrator.measure.processes import host_info
 from orchestrator.reports.json_encoding import to_json
 from orchestrator.scheduling.assign import clamp, known_profile
-from orchestrator.stop_flag import StopFlag
 from orchestrator.text import plural
 
 if TYPE_CHECKING:
@@ -33,7 +27,7 @@ if TYPE_CHECKING:
 
 GROUPS = (
     "user and capabilities", "files and mounts", "size of /tmp", "setuid programs", "/proc and /sys", "devices",
-    "network",    "surroundings", "system calls", "limits", "cgroups", "processes", "descriptors",
+    "network",    "environment", "system calls", "limits", "cgroups", "processes", "descriptors",
     "two containers",    "process limits", "settings from outside", "a container at all",
 )  # fmt: skip
 """Of the checks, numbered from 1."""
@@ -69,35 +63,21 @@ def self_test(
     engine = open_engine(engine_url)
     require_enforced(engine.info, allow=False)
     host = host_info()
-    images = ensure_images(
-        engine, specs_of(config, {one.image for one in chosen}), offline_base=offline_base, on_line=note
-    )
-    run_id, token = str(uuid.uuid4()), owner_token()
-    place = make_place(run_id, token)
-    owner = labels.Owner(run_id=run_id, token=token, place=str(place))
+    images = ensure_images_of(config, {one.image for one in chosen}, engine, offline_base=offline_base)
+    run_id = str(uuid.uuid4())
     results = []
     try:
-        with Reaper(engine, owner), Sampler() as sampler:
-            executor = LocalExecutor(
-                engine,
-                around=surroundings(config, engine.info),
-                owner=owner,
-                images=images,
-                sampler=sampler,
-                stop=StopFlag(),
-                work_dir=place,
-            )
+        with run_environment(run_id, config, engine, images=images) as environment:
             for wanted in chosen:
                 profile, notices = clamp(wanted, host)
                 for text in notices:
                     note(text)
                 began = time.monotonic()
-                checks = try_profile(executor, profile, run_id=run_id, place=place)
+                checks = check_profile(environment.executor, profile, run_id=run_id, work_dir=environment.work_dir)
                 results.append(_result(profile, time.monotonic() - began, checks))
                 if output_format == "table":
                     _table(results[-1], verbose=verbose)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
         engine.close()
     if output_format == "json":
         say(to_json({"schema": 1, "profiles": [_as_json(result) for result in results]}))

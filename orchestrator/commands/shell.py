@@ -14,15 +14,14 @@ import uuid
 from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.console import note
-from orchestrator.coordinator.session import load_with_database, make_place, specs_of, surroundings
+from orchestrator.coordinator.environment import ensure_images_of, run_environment
+from orchestrator.coordinator.session import load_with_database
 from orchestrator.engine import labels
-from orchestrator.engine.cleanup.reaper import Reaper
 from orchestrator.engine.docker.engine import open_engine
-from orchestrator.engine.images.ensure import ensure_images
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.isolation.docker_run import run_words
 from orchestrator.errors import EngineError
-from orchestrator.measure.processes import host_info, owner_token
+from orchestrator.measure.processes import host_info
 from orchestrator.scheduling.assign import clamp, known_profile
 
 if TYPE_CHECKING:
@@ -46,30 +45,32 @@ def shell(
     for text in notices:
         note(text)
     engine = open_engine(engine_url)
-    images = ensure_images(engine, specs_of(config, [chosen.image]), offline_base=offline_base, on_line=note)
+    images = ensure_images_of(config, [chosen.image], engine, offline_base=offline_base)
     run_id = str(uuid.uuid4())
-    token = owner_token()
-    place = make_place(run_id, token)
-    owner = labels.Owner(run_id=run_id, token=token, place=str(place))
     name = f"orch-{run_id[:8]}-shell"
-    around = surroundings(config, engine.info)
-    spec = hardening.container_spec(
-        chosen, around, name=name, image_id=images[chosen.image], labels={}, streams_dir=None, cgroup_parent=None
-    )
-    seccomp_file = place / "seccomp.json"
-    seccomp_file.write_text(around.seccomp, encoding="utf-8")
-    words = run_words(
-        spec,
-        argv or ("/bin/sh",),
-        program=client_program(engine.info),
-        seccomp_file=str(seccomp_file),
-        env=hardening.BASE_ENV,
-        working_dir=hardening.PROJECT_DIR,
-        labels=labels.labels_of_helper(owner, name),
-        interactive=sys.stdin.isatty() and sys.stdout.isatty(),
-        name=name,
-    )
-    with Reaper(engine, owner):
+    with run_environment(run_id, config, engine, images={}) as environment:
+        spec = hardening.container_spec(
+            chosen,
+            environment.context,
+            name=name,
+            image_id=images[chosen.image],
+            labels={},
+            streams_dir=None,
+            cgroup_parent=None,
+        )
+        seccomp_file = environment.work_dir / "seccomp.json"
+        seccomp_file.write_text(environment.context.seccomp, encoding="utf-8")
+        words = run_words(
+            spec,
+            argv or ("/bin/sh",),
+            program=client_program(engine.info),
+            seccomp_file=str(seccomp_file),
+            env=hardening.BASE_ENV,
+            working_dir=hardening.PROJECT_DIR,
+            labels=labels.helper_labels(environment.owner, name),
+            interactive=sys.stdin.isatty() and sys.stdout.isatty(),
+            name=name,
+        )
         return subprocess.run(words, env=client_env(engine.info), check=False).returncode
 
 

@@ -35,10 +35,10 @@ _Kind = tuple[str, bool]
 """An image's name, and whether tests that come after another in their container are meant."""
 
 
-def key_of(info: EngineInfo, image_id: str, *, turns: bool = False) -> str:
-    """A calibration's key here and now. `turns`: of tests that come after another in their container."""
+def key_of(info: EngineInfo, image_id: str, *, reused: bool = False) -> str:
+    """A calibration's key here and now. `reused`: of tests that come after another in their container."""
     agent = hashlib.sha256(agent_text().encode()).hexdigest()
-    channel = "turns" if turns else "fifos" if can_share_fifos(info) else "attach"
+    channel = "reused" if reused else "fifos" if can_share_fifos(info) else "attach"
     return calibration.key_of(info, image_id, agent=agent, channel=channel)
 
 
@@ -49,43 +49,43 @@ def calibrate(
     images: Mapping[str, str],
     info: EngineInfo,
     state_dir: Path,
-    place: Path,
+    work_dir: Path,
     stop: StopFlag,
 ) -> None:
     """Give the executor calibrations for the images of the plan, measured where they are not known. An image whose
     null tests do not pass (it has no shell) gets none: its figures stay as they are.
     """
     known = calibration.load(state_dir)
-    kinds = {(a.profile.image, turns): a.profile for a in plan for turns in {False, a.profile.reuse > 1}}
-    keys = {kind: key_of(info, images[kind[0]], turns=kind[1]) for kind in kinds}
+    kinds = {(a.profile.image, reused): a.profile for a in plan for reused in {False, a.profile.reuse > 1}}
+    keys = {kind: key_of(info, images[kind[0]], reused=kind[1]) for kind in kinds}
     unknown = {
-        kind: _null_tests(profile, plan[0].run_id, turns=kind[1])
+        kind: _null_tests(profile, plan[0].run_id, reused=kind[1])
         for kind, profile in kinds.items()
         if keys[kind] not in known
     }
-    fresh = _measure_all(executor.apart(), unknown, place, stop) if unknown else {}
+    fresh = _measure_all(executor.apart(), unknown, work_dir, stop) if unknown else {}
     found: tuple[dict[str, Calibration], dict[str, Calibration]] = {}, {}
-    for (image, turns), key in keys.items():
-        made = known.get(key) or fresh.get((image, turns))
+    for (image, reused), key in keys.items():
+        made = known.get(key) or fresh.get((image, reused))
         if made is not None:
-            found[turns][images[image]] = made
-    executor.calibrations, executor.turn_calibrations = found
+            found[reused][images[image]] = made
+    executor.calibrations, executor.reused_calibrations = found
     if fresh:
         with suppress(OSError):  # a folder that cannot be written costs the next run half a second
             calibration.store(state_dir, {keys[kind]: made for kind, made in fresh.items()})
 
 
 def _measure_all(
-    apart: LocalExecutor, unknown: Mapping[_Kind, Sequence[Assignment]], place: Path, stop: StopFlag
+    apart: LocalExecutor, unknown: Mapping[_Kind, Sequence[Assignment]], work_dir: Path, stop: StopFlag
 ) -> dict[_Kind, Calibration]:
     """Their containers are opened ahead: opening takes ten times as long as the null test in it."""
     apart.prepare(
-        [test for (_, turns), tests in unknown.items() for test in (tests[:1] if turns else tests)],
+        [test for (_, reused), tests in unknown.items() for test in (tests[:1] if reused else tests)],
     )
     fresh: dict[_Kind, Calibration] = {}
     try:
         for kind, tests in unknown.items():
-            made = _measure(apart, tests, place, stop, turns=kind[1])
+            made = _measure(apart, tests, work_dir, stop, reused=kind[1])
             if made is not None:
                 fresh[kind] = made
     finally:
@@ -93,12 +93,12 @@ def _measure_all(
     return fresh
 
 
-def _null_tests(profile: Profile, run_id: str, *, turns: bool) -> Sequence[Assignment]:
-    """`turns`: to run one after another in a container; the first is not measured."""
-    count = calibration.NULL_TESTS + turns
+def _null_tests(profile: Profile, run_id: str, *, reused: bool) -> Sequence[Assignment]:
+    """`reused`: to run one after another in a container; the first is not measured."""
+    count = calibration.NULL_TESTS + reused
     limits = replace(profile.limits, timeout_seconds=NULL_SECONDS)
-    quiet = replace(profile, limits=limits, network=Network.NONE, reuse=count if turns else 1)
-    kind = "turn" if turns else "fresh"
+    quiet = replace(profile, limits=limits, network=Network.NONE, reuse=count if reused else 1)
+    kind = "reused" if reused else "fresh"
     return [
         Assignment(
             run_id=run_id,
@@ -115,20 +115,20 @@ def _null_tests(profile: Profile, run_id: str, *, turns: bool) -> Sequence[Assig
 
 
 def _measure(
-    executor: LocalExecutor, tests: Sequence[Assignment], place: Path, stop: StopFlag, *, turns: bool
+    executor: LocalExecutor, tests: Sequence[Assignment], work_dir: Path, stop: StopFlag, *, reused: bool
 ) -> Calibration | None:
-    """`turns`: all but the first, which has its container opened for it."""
+    """`reused`: all but the first, which has its container opened for it."""
     usages: list[Usage] = []
     lane = executor.lane()
     try:
-        with tempfile.TemporaryDirectory(dir=place, prefix="null-") as folder:
+        with tempfile.TemporaryDirectory(dir=work_dir, prefix="null-") as folder:
             for test, following in zip(tests, (*tests[1:], None), strict=True):
                 if stop.level > StopLevel.RUN:
                     return None
                 evidence = lane.run(test, time.monotonic(), partial(_place, folder), partial(_itself, following))
                 if evidence.engine_failure is not None or evidence.agent is None or evidence.agent.exit_code != 0:
                     return None
-                if evidence.slot.position > 1 or not turns:
+                if evidence.slot.position > 1 or not reused:
                     usages.append(evidence.usage)
     finally:
         lane.close()

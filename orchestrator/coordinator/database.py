@@ -31,26 +31,26 @@ NO_PROJECT = ""
 
 
 @contextmanager
-def opened(config_path: Path | None, database: str | None, *, scoped: bool = True) -> Iterator[Database]:
+def database_to_read(config_path: Path | None, database: str | None, *, scoped: bool = True) -> Iterator[Database]:
     """The project's resource database, to be read. `scoped`: what is shown is the project's alone, so that others
     in the database are told of.
     """
-    with open_to_read(load_with_database(config_path, database)) as db:
+    with open_read_only(load_with_database(config_path, database)) as db:
         if scoped:
-            tell_scope(db)
+            print_scope(db)
         yield db
 
 
 def open_database(config: Config) -> Database:
     """The resource database, to be written: made, brought up to date, or set aside where it cannot be used."""
-    from orchestrator.database.files.open import spare_spools
+    from orchestrator.database.files.open import fallback_spool_folders
     from orchestrator.database.store.store import Database
 
     database = Database.open(
         config.database_url,
         state_dir=config.state_dir,
         owner_alive=owner_alive,
-        spool_fallback=spare_spools(config.database_url, state_dir=config.state_dir),
+        spool_fallback=fallback_spool_folders(config.database_url, state_dir=config.state_dir),
     )
     return _asked_for(config, database)
 
@@ -60,12 +60,12 @@ def keep_project(config: Config) -> str:
     kept = kept_id(config.state_dir)
     if kept is not None:
         return kept
-    with open_to_read(config) as db:
+    with open_read_only(config) as db:
         found = db.project
     return keep_id(config, found or None)
 
 
-def tell_scope(db: Database) -> None:
+def print_scope(db: Database) -> None:
     """Say whose figures are shown, where the database has those of other projects too."""
     from orchestrator.database.queries.projects import known_projects
 
@@ -74,7 +74,7 @@ def tell_scope(db: Database) -> None:
         note(text)
 
 
-def open_to_read(config: Config) -> Database:
+def open_read_only(config: Config) -> Database:
     """The resource database, to be read only: refused where it cannot be, and never made."""
     from orchestrator.database.store.store import Database
 
@@ -97,7 +97,7 @@ def _asked_for(config: Config, db: Database) -> Database:
 
 
 @contextmanager
-def opened_for_upkeep(config_path: Path | None, database: str | None) -> Iterator[Database]:
+def database_to_write(config_path: Path | None, database: str | None) -> Iterator[Database]:
     """The resource database, to be written; what the user should know of the opening is told."""
     with open_database(load_with_database(config_path, database)) as db:
         for text in db.notices:
@@ -106,23 +106,23 @@ def opened_for_upkeep(config_path: Path | None, database: str | None) -> Iterato
 
 
 @contextmanager
-def opened_for_report(config: Config, *, scoped: bool = True) -> Iterator[Database]:
+def database_for_report(config: Config, *, scoped: bool = True) -> Iterator[Database]:
     """As `opened`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows and
     keeps them to its end; with `cli.GC_THRESHOLDS` alone the page of a week took 7 % longer.
     """
     collects = gc.isenabled()
     gc.disable()
     try:
-        with open_to_read(config) as db:
+        with open_read_only(config) as db:
             if scoped:
-                tell_scope(db)
+                print_scope(db)
             yield db
     finally:
         if collects:
             gc.enable()
 
 
-class LateDatabase:
+class LazyDatabase:
     """The resource database of a run: opened in a thread of its own while the first container comes up, unless it
     is wanted before. Until then earlier runs are known by a glance at the file. Used by one thread.
     """
@@ -132,7 +132,7 @@ class LateDatabase:
         be recorded.
         """
         self._config = config
-        self._open_it = open_to_read if reading else open_database
+        self._open_it = open_read_only if reading else open_database
         self._notices = notices
         self._database: Database | None = None
         self._error: BaseException | None = None
@@ -194,7 +194,7 @@ class LateDatabase:
 
         return tuple(failed_tests(self.get(), run_id))
 
-    def begin(self, first: Callable[[Database], None] = lambda _: None) -> None:
+    def open_in_background(self, first: Callable[[Database], None] = lambda _: None) -> None:
         """Open it, and do `first` with it, by and by. Only the first call counts."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._open, args=(first,), name="orch-database-opener")
@@ -209,7 +209,7 @@ class LateDatabase:
             self._error = error
 
     def get(self) -> Database:
-        """It, open, once all that `begin` was given is done. Raises what came of that."""
+        """It, open, once all that `open_in_background` was given is done. Raises what came of that."""
         if self._thread is None and self._database is None:
             self._database = self._open_it(self._config)
         if self._thread is not None:

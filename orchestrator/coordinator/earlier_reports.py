@@ -48,7 +48,7 @@ def remove_earlier_reports(named: Mapping[str, Path | None]) -> None:
             _remove(path, option)
 
 
-def remove_what_words_name(words: Sequence[str]) -> None:
+def remove_reports_named_in(words: Sequence[str]) -> None:
     """The same for a command line that could not be parsed. Raises nothing."""
     for option in _STARTS:
         flag = f"--{option.replace('_', '-')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.coordinator.run_folder import is_plain
+from orchestrator.coordinator.run_folder import needs_no_metrics_file
 from orchestrator.database.rows.encoding import attempt_id
 from orchestrator.errors import StateError
 from orchestrator.model.outcomes import Outcome
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from orchestrator.coordinator.run_folder import RunFolder
     from orchestrator.engine.slots.executor import LocalExecutor
-    from orchestrator.engine.slots.lane import LocalLane
+    from orchestrator.engine.slots.lane import SlotLane
     from orchestrator.model.evidence import Evidence
     from orchestrator.model.outcomes import Violation
     from orchestrator.model.profiles import Limits, Profile
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.suites.results import CaseReport
 
 
-class Execute:
+class AttemptRunner:
     """What the scheduler calls, from many threads."""
 
     def __init__(
@@ -53,9 +53,9 @@ class Execute:
         self._killed: dict[TestId, list[tuple[Outcome, Limits]]] = {}
         """Of tests that a limit ended in this run: how, and under which limits."""
 
-    def lane(self) -> ExecuteLane:
+    def lane(self) -> AttemptLane:
         """A place where tests run one after another."""
-        return ExecuteLane(self, self._executor.lane())
+        return AttemptLane(self, self._executor.lane())
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
         """These are likely to start next, in this order."""
@@ -63,12 +63,12 @@ class Execute:
 
     def folder_of(self, assignment: Assignment) -> Path:
         """Makes the attempt's folder."""
-        return self._folder.of_attempt(assignment)
+        return self._folder.attempt_folder(assignment)
 
     def look_for_room(self, assignment: Assignment) -> None:
         """An attempt failed, for want of room perhaps: the next one may need another place for what it leaves."""
         limits = assignment.profile.limits
-        self._folder.leave(unless_free_bytes=limits.outputs_bytes + 2 * limits.log_bytes)
+        self._folder.move_elsewhere(unless_free_bytes=limits.outputs_bytes + 2 * limits.log_bytes)
 
     def judge(self, assignment: Assignment, place: Path, evidence: Evidence) -> Attempt:
         """The verdict on what was seen; it is filed in `place`."""
@@ -94,8 +94,8 @@ class Execute:
             folder=place,
             absent=absent,
         )
-        if not is_plain(attempt):
-            self._folder.keep_metrics(attempt)
+        if not needs_no_metrics_file(attempt):
+            self._folder.write_metrics(attempt)
         elif not (evidence.stdout.total_bytes or evidence.stderr.total_bytes):
             attempt = replace(attempt, folder=None)
         return attempt
@@ -142,10 +142,10 @@ def _code(evidence: Evidence) -> int | None:
     return evidence.agent.exit_code
 
 
-class ExecuteLane:
+class AttemptLane:
     """One lane: from an assignment to its verdict. Used by one thread."""
 
-    def __init__(self, execute: Execute, lane: LocalLane) -> None:
+    def __init__(self, execute: AttemptRunner, lane: SlotLane) -> None:
         self._execute = execute
         self._lane = lane
         self._places: dict[tuple[str, int], Path] = {}

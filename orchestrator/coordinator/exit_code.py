@@ -1,4 +1,4 @@
-"""TO BE WRITTEN."""
+"""The exit code of `orch run`, from what the run came to or from the error that ended it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from orchestrator.model.outcomes import Outcome
 if TYPE_CHECKING:
     from orchestrator.config.settings import Config
     from orchestrator.model.runs import Ledger
-    from orchestrator.reports.run_summary import Digest
+    from orchestrator.reports.run_summary import ResultTotals
     from orchestrator.scheduling.scheduler import Schedule
 
 SIGNALLED = 128
 """Exit codes from here on tell of a signal: 128 and its number, as shells do."""
 
 
-def _code_of(error: BaseException) -> int:
+def exit_code_of_error(error: BaseException) -> int:
     """What `cli.main` will exit with."""
     match error:
         case OrchError():
@@ -32,7 +32,7 @@ def _code_of(error: BaseException) -> int:
 
 
 def exit_code(
-    digest: Digest,
+    totals: ResultTotals,
     going: Schedule,
     *,
     config: Config,
@@ -42,13 +42,13 @@ def exit_code(
     """The gravest cause wins: a signal, the engine, failed tests, cases that do not exist, violations."""
     if signal_number is not None:
         return SIGNALLED + signal_number
-    if digest.outcomes[Outcome.INFRA] or ledger.left:
+    if totals.outcomes[Outcome.INFRA] or ledger.left:
         return ExitCode.INFRA
-    flaky = digest.flaky_tests if config.run.flaky_result == "fail" else 0
-    if digest.failed_tests or going.not_run or flaky:
+    flaky = totals.flaky_tests if config.run.flaky_result == "fail" else 0
+    if totals.failed_tests or going.not_run or flaky:
         return ExitCode.TESTS_FAILED
-    if digest.absent_tests:
+    if totals.absent_tests:
         return ExitCode.NO_TESTS
-    if config.run.violations == "fail" and digest.grave_violations:
+    if config.run.violations == "fail" and totals.serious_violations:
         return ExitCode.VIOLATIONS
     return ExitCode.OK

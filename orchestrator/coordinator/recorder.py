@@ -10,19 +10,20 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from orchestrator.coordinator.exit_code import _code_of
+from orchestrator.coordinator.exit_code import exit_code_of_error
 from orchestrator.database.store.store import Database
 from orchestrator.errors import DatabaseError, OrchError
 from orchestrator.model.results import TestResult
 from orchestrator.model.runs import Ledger, RunStatus
-from orchestrator.reports.run_summary import Digest
-from orchestrator.scheduling.events import Event, Idle, Started
+from orchestrator.reports.run_summary import ResultTotals, RunSummary
+from orchestrator.scheduling.events import Event, QueueDrained, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.coordinator.database import LateDatabase
-    from orchestrator.coordinator.progress import RunProgress
+    from orchestrator.config.settings import Retention
+    from orchestrator.coordinator.database import LazyDatabase
+    from orchestrator.coordinator.output.progress import RunProgress
     from orchestrator.coordinator.run_folder import RunFolder
     from orchestrator.database.store.store import Database
 
@@ -30,28 +31,28 @@ MOST_WAITING = 64
 """Events and results that are held back, should answers never stop coming."""
 
 
-class Keeping:
+class ResultRecorder:
     """Of one run, in the scheduler's thread. `flush` at the end, however it comes."""
 
     def __init__(
-        self, run_id: str, *, database: Database | LateDatabase, folder: RunFolder, progress: RunProgress
+        self, run_id: str, *, database: Database | LazyDatabase, folder: RunFolder, progress: RunProgress
     ) -> None:
         self._run_id = run_id
         self._database, self._folder, self._progress = database, folder, progress
         self._waiting: list[Event | TestResult] = []
-        self.digest = Digest()
+        self.totals = ResultTotals()
         """What is told of the results at the end; they themselves are not kept."""
 
     def event(self, event: Event) -> None:
         """An attempt starts or ends, or all has been said for now."""
-        if isinstance(event, Idle):
+        if isinstance(event, QueueDrained):
             self.flush()
             return
         if isinstance(event, Started):
             self._progress.started(event.assignment)
         self._waiting.append(event)
 
-    def take(self, result: TestResult) -> None:
+    def result(self, result: TestResult) -> None:
         """A test has its final result."""
         self._waiting.append(result)
         if len(self._waiting) >= MOST_WAITING:
@@ -63,28 +64,45 @@ class Keeping:
         if not waiting:
             return
         results = [item for item in waiting if isinstance(item, TestResult)]
-        self.digest.add(results)  # first: an error must leave what came before it
+        self.totals.add(results)  # first: an error must leave what came before it
         for result in results:
             if not result.final.absent:
                 self._database.record_soon(self._run_id, result)
         for result in results:
-            self._folder.file_by_status(result)
-        self._folder.count(results)
-        self._progress.told(waiting)
+            self._folder.link_by_status(result)
+        self._folder.add_sizes(results)
+        self._progress.log_events(waiting)
         self._progress.finished(results)
 
 
 @contextmanager
-def put_off(errors: list[DatabaseError]) -> Iterator[None]:
-    """Collect an error of the database, to be raised later."""
+def recorded_end(database: Database, summary: RunSummary, retention: Retention) -> Iterator[None]:
+    """Record the end of a run, and after the body delete old records.
+
+    A DatabaseError of either is raised at the end, so that the body can report on the run first.
+    """
+    errors: list[DatabaseError] = []
     try:
-        yield
+        database.finish_run(
+            summary.run.id,
+            status=summary.status,
+            exit_code=summary.exit_code,
+            duration_seconds=summary.duration_seconds,
+            ledger=summary.ledger,
+        )
     except DatabaseError as error:
         errors.append(error)
+    yield
+    try:
+        database.prune(retention, thin_at_most=10)
+    except DatabaseError as error:
+        errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 @contextmanager
-def ended_whatever_happens(run_id: str, database: Callable[[], Database]) -> Iterator[None]:
+def mark_interrupted_on_error(run_id: str, database: Callable[[], Database]) -> Iterator[None]:
     """A run that an error ended (a reader that went away, a full disk) is recorded as interrupted."""
     began = time.monotonic()
     try:
@@ -94,7 +112,7 @@ def ended_whatever_happens(run_id: str, database: Callable[[], Database]) -> Ite
             database().finish_run(
                 run_id,
                 status=RunStatus.INTERRUPTED,
-                exit_code=_code_of(error),
+                exit_code=exit_code_of_error(error),
                 duration_seconds=time.monotonic() - began,
                 ledger=Ledger(),
             )

@@ -55,7 +55,7 @@ def attempt_folder_name(test: str, *, repetition: int, attempt: int) -> str:
     return f"{name}.a{attempt}" if attempt > 1 else name
 
 
-def is_plain(attempt: Attempt) -> bool:
+def needs_no_metrics_file(attempt: Attempt) -> bool:
     """True for a test of a reused slot that passed and left nothing to look at but what it printed: there is no
     metrics.json of it, which would cost a tenth of what such a test takes. All that it
     would say is in events.jsonl and the database (docs/design/coordinator.md).
@@ -102,10 +102,10 @@ class RunFolder:
         """Where is written since the disk is full; None: it is not."""
         return self._elsewhere
 
-    def place(self) -> Path:
+    def writable_path(self) -> Path:
         """Where to write now. From many threads."""
         if self._elsewhere is None and free_bytes(self.path) < self._reserve:
-            self.leave()
+            self.move_elsewhere()
         return self._elsewhere or self.path
 
     @cached_property
@@ -117,7 +117,7 @@ class RunFolder:
             return 0
         return min(RESERVE_BYTES, int(status.f_blocks * status.f_frsize * RESERVE_SHARE))
 
-    def leave(self, *, unless_free_bytes: int = 0) -> None:
+    def move_elsewhere(self, *, unless_free_bytes: int = 0) -> None:
         """Write elsewhere from here on, unless so much is free after all, or there is no room elsewhere either."""
         with self._lock:
             if self._elsewhere is not None or 0 < unless_free_bytes <= free_bytes(self.path):
@@ -133,16 +133,16 @@ class RunFolder:
             if self._elsewhere is not None:
                 note(f"the disk under {self.path} is full: what is left from here on is in {self._elsewhere}")
 
-    def of_attempt(self, assignment: Assignment) -> Path:
+    def attempt_folder(self, assignment: Assignment) -> Path:
         """The folder of one attempt; whoever has something to keep makes it. The first attempt's has the test's
         plain name.
         """
         name = attempt_folder_name(
             str(assignment.test.id), repetition=assignment.repetition, attempt=assignment.attempt
         )
-        return self.place() / "tests" / name
+        return self.writable_path() / "tests" / name
 
-    def keep_metrics(self, attempt: Attempt) -> None:
+    def write_metrics(self, attempt: Attempt) -> None:
         """metrics.json of an attempt that has a folder; none where there is no room, for the same stands in the
         events. From many threads.
         """
@@ -158,9 +158,9 @@ class RunFolder:
                 raise
             with suppress(OSError):
                 path.unlink()
-            self.leave()
+            self.move_elsewhere()
 
-    def file_by_status(self, result: TestResult) -> None:
+    def link_by_status(self, result: TestResult) -> None:
         """A link from by-status/OUTCOME to the deciding attempt's folder, for what did not simply pass."""
         folder = result.final.folder
         if folder is None or result.outcome is Outcome.PASSED:
@@ -170,13 +170,13 @@ class RunFolder:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(Path("..") / ".." / "tests" / folder.name)
 
-    def count(self, results: Iterable[TestResult]) -> None:
+    def add_sizes(self, results: Iterable[TestResult]) -> None:
         """What the tests have left on the disk. Added up here, nobody has to look into thousands of folders when
         the run has ended.
         """
         self._bytes += sum(_bytes_of(attempt) for result in results for attempt in result.attempts)
 
-    def end(self) -> None:
+    def write_size(self) -> None:
         """All results are counted and all reports written: note how much is in the folder."""
         total = self._bytes
         with suppress(OSError), os.scandir(self.path) as entries:
@@ -197,7 +197,7 @@ class EventsFile:
     def __init__(self, folder: RunFolder) -> None:
         """Raises OSError."""
         self._folder = folder
-        self.path = folder.place() / EVENTS_NAME
+        self.path = folder.writable_path() / EVENTS_NAME
         self._file = self.path.open("w+b", buffering=0)
         self._size = 0
 
@@ -217,7 +217,7 @@ class EventsFile:
         """Whole: what had been written so far, too."""
         with suppress(OSError):
             os.ftruncate(self._file.fileno(), self._size)  # a part of a line is none
-        self._folder.leave()
+        self._folder.move_elsewhere()
         if self._folder.elsewhere is None:
             raise error
         path = self._folder.elsewhere / EVENTS_NAME
@@ -265,7 +265,7 @@ def _bytes_of(attempt: Attempt) -> int:
     evidence = attempt.evidence
     if attempt.folder is None:
         return 0
-    if is_plain(attempt):
+    if needs_no_metrics_file(attempt):
         return evidence.stdout.kept_bytes + evidence.stderr.kept_bytes
     return _bytes_below(attempt.folder)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.config.settings import Config
-from orchestrator.coordinator import own_limits
+from orchestrator.coordinator.process_limits import most_slots
 from orchestrator.errors import NoTestsError
 from orchestrator.model.runs import HostInfo
 from orchestrator.model.tests import Assignment
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment, History, LeftOut, Test, TestId
 
 
-class Known(Protocol):
+class EarlierRuns(Protocol):
     """What earlier runs have left."""
 
     def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
@@ -51,11 +52,11 @@ def make_plan(
     *,
     host: HostInfo,
     run_id: str,
-    known: Known | None,
+    earlier: EarlierRuns | None,
     notice: Callable[[str], None],
     left_out: list[LeftOut] | None = None,
 ) -> tuple[Assignment, ...]:
-    """The assignments, in the tests' order. `known` None: nothing is known of earlier runs. `left_out` gets the
+    """The assignments, in the tests' order. `earlier` None: nothing is known of earlier runs. `left_out` gets the
     tests that were found and cannot run. NoTestsError: what was asked for cannot run.
     """
     left_out = [] if left_out is None else left_out
@@ -76,8 +77,8 @@ def make_plan(
             f"{plural(len(left_out), 'test')} cannot run: {left_out[0].path!r}: {left_out[0].reason.value}",
             remedy="move or rename them, exclude them in their suite, or leave out --strict-selection",
         )
-    if options.rerun is not None and known is not None:
-        tests = _not_passed(tests, options.rerun, known)
+    if options.rerun is not None and earlier is not None:
+        tests = _not_passed(tests, options.rerun, earlier)
     plan = assign(
         tests,
         rules=config.rules,
@@ -85,7 +86,7 @@ def make_plan(
         default=config.default_profile,
         run_id=run_id,
         forced=options.profile,
-        history={} if known is None else known.history([t.id for t in tests]),
+        history={} if earlier is None else earlier.history([t.id for t in tests]),
         host=host,
         retries=config.run.retries,
         repeat=options.repeat or 1,
@@ -106,9 +107,9 @@ def _check_profile(name: str, config: Config) -> None:
     known_profile(name, config.profiles, "--only-profile")
 
 
-def _not_passed(tests: tuple[Test, ...], run_id: str, known: Known) -> tuple[Test, ...]:
+def _not_passed(tests: tuple[Test, ...], run_id: str, earlier: EarlierRuns) -> tuple[Test, ...]:
     """Those that did not pass in an earlier run, or were planned and not run."""
-    failed = {str(test_id) for test_id in known.failed(run_id)}
+    failed = {str(test_id) for test_id in earlier.failed(run_id)}
     if not failed:
         raise NoTestsError(
             f"run {run_id} has nothing to run again: all of it passed", remedy="orch run runs everything"
@@ -116,7 +117,7 @@ def _not_passed(tests: tuple[Test, ...], run_id: str, known: Known) -> tuple[Tes
     return tuple(t for t in tests if str(t.id) in failed)
 
 
-def nothing_selected(config: Config, notice: Callable[[str], None]) -> None:
+def handle_empty_selection(config: Config, notice: Callable[[str], None]) -> None:
     """What an empty selection means: an error, a notice, or nothing."""
     globs = ", ".join(glob for suite in config.suites for glob in suite.match)
     message = f"no tests selected in {config.project_root} (suites match: {globs or 'nothing'})"
@@ -142,9 +143,14 @@ def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget
     if config.run.jobs is not None:
         # no test is granted more than the host has, so that this lets as many run as were asked for
         return Budget(cpus=host.cpus * config.run.jobs, memory_bytes=memory, slots=config.run.jobs)
-    return Budget(
-        cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan)), own_limits.most_slots())
-    )
+    return Budget(cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan)), most_slots()))
+
+
+def with_notice(plan: tuple[Assignment, ...], notice: str | None) -> tuple[Assignment, ...]:
+    """Return the plan with a notice about its limits on each test; it is stored and shown with the result."""
+    if notice is None:
+        return plan
+    return tuple(replace(assignment, clamped=(*assignment.clamped, notice)) for assignment in plan)
 
 
 def shard_wanted(text: str | None, environ: Mapping[str, str], notice: Callable[[str], None]) -> Shard | None:

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +16,8 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from orchestrator.config.settings import Config
-    from orchestrator.engine.isolation.hardening import Surroundings
-    from orchestrator.model.profiles import ImageSpec
+    from orchestrator.engine.isolation.hardening import ContainerContext
     from orchestrator.model.runs import EngineInfo
 
 
@@ -77,9 +73,9 @@ def seccomp_text(config: Config) -> str:
     return json.dumps(profile, separators=(",", ":"))
 
 
-def surroundings(config: Config, info: EngineInfo) -> Surroundings:
+def container_context(config: Config, info: EngineInfo) -> ContainerContext:
     """What is the same for all containers of a run. UsageError: the project cannot be mounted."""
-    from orchestrator.engine.isolation.hardening import USER, Surroundings
+    from orchestrator.engine.isolation.hardening import USER, ContainerContext
     from orchestrator.measure import cgroups, reused_slot
 
     root = config.project_root.resolve()
@@ -89,7 +85,7 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
         raise UsageError(f"will not mount {root} into containers", remedy="run orch inside a project's folder")
     # what hides the folder needs it to be there: the project is mounted read-only
     state_dir = config.state_dir.resolve() if config.state_dir.is_dir() else None
-    if info.local and not enterable(root):
+    if info.local and not container_user_can_enter(root):
         raise UsageError(
             f"tests cannot read {root}: it is closed to other users, and containers run as user {USER}",
             remedy=f"chmod o+rx {shlex.quote(str(root))}",
@@ -98,7 +94,7 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
     if not info.local:
         stat = cgroups.AGENT_STAT_V2 if info.cgroup_version == 2 else cgroups.AGENT_STAT_V1
         counters = (*counters, stat)
-    return Surroundings(
+    return ContainerContext(
         project_root=root,
         state_dir=state_dir,
         seccomp=seccomp_text(config),
@@ -107,20 +103,7 @@ def surroundings(config: Config, info: EngineInfo) -> Surroundings:
     )
 
 
-def specs_of(config: Config, names: Iterable[str]) -> list[ImageSpec]:
-    """The images of these names, and those that they are built on."""
-    wanted: dict[str, ImageSpec] = {}
-    pending = sorted(names)
-    while pending:
-        name = pending.pop()
-        spec = config.images[name]
-        if name not in wanted and spec.base is not None:
-            pending.append(spec.base)
-        wanted[name] = spec
-    return [wanted[name] for name in sorted(wanted)]
-
-
-def enterable(folder: Path) -> bool:
+def container_user_can_enter(folder: Path) -> bool:
     """True if the containers' user may read and enter it; what is above it does not matter to a mount."""
     from orchestrator.engine.isolation.hardening import USER
 
@@ -131,16 +114,6 @@ def enterable(folder: Path) -> bool:
     if status.st_gid == gid:
         return status.st_mode & 0o050 == 0o050
     return status.st_mode & 0o005 == 0o005
-
-
-def make_place(run_id: str, token: str) -> Path:
-    """The run's temporary folder, this user's alone. It says whose it is, for a later `orch clean`."""
-    from orchestrator.engine.cleanup.reaper import OWNER_FILE, PLACE_PREFIX
-
-    place = Path(tempfile.gettempdir()) / f"{PLACE_PREFIX}{run_id}"
-    place.mkdir(mode=0o700)
-    (place / OWNER_FILE).write_text(token + "\n", encoding="utf-8")
-    return place
 
 
 def git_state(root: Path) -> tuple[str | None, str | None, bool | None]:

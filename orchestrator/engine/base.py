@@ -64,7 +64,7 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effective:
+class EffectiveSettings:
     """Settings of a container as the engine reports them back; None: the engine did not say."""
 
     memory_bytes: int | None = None
@@ -110,7 +110,7 @@ class Effective:
     cgroup_parent: str | None = None
     volumes: frozenset[str] = frozenset()
     """Where volumes without a name of their own are mounted, which is what an image's declaration makes."""
-    beyond: tuple[str, ...] = ()
+    unrequested: tuple[str, ...] = ()
     """Settings that orch never asks for, and that are not at their neutral value (see `inspected`)."""
 
 
@@ -121,7 +121,7 @@ class Inspection:
     id: str
     name: str
     state: EngineState
-    effective: Effective
+    effective: EffectiveSettings
     labels: Mapping[str, str] = field(default_factory=dict)
     pid: int | None = None
     """Host pid of the main process while it runs; None when it does not or the engine is elsewhere."""
@@ -150,7 +150,7 @@ class Channel(Protocol):
         agent to go on with it (see agent.sh). Raises EngineError.
         """
 
-    def hide(self) -> None:
+    def unlink(self) -> None:
         """The agent is there: what only it needs may go out of sight."""
 
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:

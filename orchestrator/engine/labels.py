@@ -24,7 +24,7 @@ PROFILE = "io.orch.profile"
 ATTEMPT = "io.orch.attempt"
 OWNER = "io.orch.owner"
 NAME = "io.orch.name"
-PLACE = "io.orch.place"
+WORK_DIR = "io.orch.place"
 """The run's temporary folder, which a later clean-up removes with the rest."""
 
 
@@ -35,7 +35,7 @@ class Owner:
     run_id: str
     token: str
     """boot id:pid:start time of the orch that made it; see measure.processes."""
-    place: str
+    work_dir: str
 
 
 def container_name(assignment: Assignment) -> str:
@@ -46,19 +46,19 @@ def container_name(assignment: Assignment) -> str:
     return f"orch-{assignment.run_id[:8]}-{readable or 'test'}-{digest}"
 
 
-def labels_of(assignment: Assignment, owner: Owner, name: str) -> dict[str, str]:
+def container_labels(assignment: Assignment, owner: Owner, name: str) -> dict[str, str]:
     """All labels of a test's container."""
     return {
-        **labels_of_helper(owner, name),
+        **helper_labels(owner, name),
         TEST: str(assignment.test.id).encode(errors="replace").decode()[:500],
         PROFILE: assignment.profile.name,
         ATTEMPT: str(assignment.attempt),
     }
 
 
-def labels_of_helper(owner: Owner, name: str) -> dict[str, str]:
+def helper_labels(owner: Owner, name: str) -> dict[str, str]:
     """Labels of a container that runs no test (a shell, a self-test)."""
-    return {MANAGED: "true", RUN: owner.run_id, OWNER: owner.token, NAME: name, PLACE: owner.place}
+    return {MANAGED: "true", RUN: owner.run_id, OWNER: owner.token, NAME: name, WORK_DIR: owner.work_dir}
 
 
 def is_ours(found: FoundObject) -> bool:

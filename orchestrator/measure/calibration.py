@@ -17,7 +17,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from orchestrator.files import replace_file
-from orchestrator.measure.parts import keep_within
+from orchestrator.measure.parts import cap_parts
 from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def corrected(usage: Usage, calibration: Calibration | None) -> Usage:
     overheads = _overheads(calibration, tuple(changes))
     if changes:
         changes = known | changes
-        keep_within(changes)
+        cap_parts(changes)
     return replace(usage, **changes, overheads=overheads)  # type: ignore[arg-type]  # names of Usage's floats
 
 

@@ -53,7 +53,7 @@ class _Allowance:
 _ALLOWANCE = _Allowance()
 
 
-Quick = tuple[float | None, int | None, int | None]
+QuickReading = tuple[float | None, int | None, int | None]
 """CPU seconds, memory in bytes, pids: what most readings are. A tuple, because a `Counters` costs as much as
 two of the three files.
 """
@@ -83,7 +83,7 @@ class SeriesReader:
         cpu_seconds, memory_bytes, pids = point
         return Counters(cpu_seconds=cpu_seconds, memory_bytes=memory_bytes, pids=pids)
 
-    def point(self) -> Counters | Quick:
+    def point(self) -> Counters | QuickReading:
         """A complete reading the first times and at every tenth in the end, else CPU, memory and pids alone."""
         self._calls += 1
         if self._calls >= self._detail_at:
@@ -96,7 +96,7 @@ class SeriesReader:
                 pass
         return self._quick()
 
-    def _quickest(self, cpu: int, memory: int, pids: int) -> Quick:
+    def _quickest(self, cpu: int, memory: int, pids: int) -> QuickReading:
         text = os.pread(cpu, _QUICK_BYTES, 0)
         if self._keyed_cpu:  # its first line is `usage_usec N`
             cpu_seconds = int(text[len(_USAGE_USEC) : text.index(b"\n")]) / MICROSECONDS
@@ -122,7 +122,7 @@ class SeriesReader:
             os.close(self._open.popitem()[1])
             _ALLOWANCE.give(1)
 
-    def _quick(self) -> Quick:
+    def _quick(self) -> QuickReading:
         """Each of the three on its own: one that cannot be had is None."""
         cpu, memory, pids = (self._read(name) for name in self._quick_files)
         if not self._keyed_cpu:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from orchestrator.measure.cgroups import CgroupPaths
 
-HAD_LITTLE = 0.9
+STARVED_SHARE = 0.9
 """A test that was ended before it had so much of its time limit, waiting not counted, was starved."""
 BUSY_RATIO = 0.9
 """Of the CPUs' time that is not idle, from which the machine counts as busy."""
@@ -41,7 +41,7 @@ class HostCpus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Standing:
+class _CpuCounters:
     """Counters at one moment; None: not said."""
 
     at: float
@@ -79,7 +79,7 @@ class _Host:
 _HOST = _Host()
 
 
-class Waits:
+class CpuWait:
     """Of one test, from the moment of its making on, in its container's own cgroup `own`. `above`: one around it
     that outlives the container.
     """
@@ -98,7 +98,7 @@ class Waits:
         self._pressure = next(iter([*(_pressure_files(above) if above else ()), *_pressure_files(own)]), None)
         self._known = 0.0
         self._runnable = False
-        self._first = self._last = self._standing()
+        self._first = self._last = self._read()
 
     @property
     def exact(self) -> bool:
@@ -107,7 +107,7 @@ class Waits:
 
     def seconds(self) -> float:
         """Up to now."""
-        first, last = self._first, self._standing()
+        first, last = self._first, self._read()
         self._last = last
         waited = _growth(first.pressure_seconds, last.pressure_seconds)
         if waited is None:
@@ -121,7 +121,9 @@ class Waits:
         self._known = max(self._known, found)
         return self._known
 
-    def in_all(self, *, seconds: float, cpu_seconds: float | None, throttled_seconds: float | None) -> float:
+    def total_seconds(
+        self, *, seconds: float, cpu_seconds: float | None, throttled_seconds: float | None
+    ) -> float:
         """Of the test that took `seconds` and has ended; its container may be gone."""
         last = pressure_seconds(read_text(self._pressure) or "") if self._pressure else None
         waited = _growth(self._first.pressure_seconds, last)
@@ -134,7 +136,7 @@ class Waits:
         accounted, the waiting of tasks that have ended is unknown: then it is enough that the machine was busy and
         the test ready to run.
         """
-        if seconds - self._known < HAD_LITTLE * limit_seconds:
+        if seconds - self._known < STARVED_SHARE * limit_seconds:
             return True
         first, last = self._first, self._last
         cpu_seconds = _growth(first.cpu_seconds, last.cpu_seconds)
@@ -157,11 +159,11 @@ class Waits:
         ran = now.total - first.total - (now.idle - first.idle) - (now.stolen - first.stolen)
         return (now.stolen - first.stolen) / ran if ran > 0 else 0.0
 
-    def _standing(self) -> _Standing:
+    def _read(self) -> _CpuCounters:
         files = {name: read_text(path) or "" for name, path in self._counters.items()}
         counters = parse_v2(files) if self._own.version == 2 else parse_v1(files)
         pressure = pressure_seconds(read_text(self._pressure) or "") if self._pressure else None
-        return _Standing(
+        return _CpuCounters(
             at=self._clock(),
             cpu_seconds=counters.cpu_seconds,
             throttled_seconds=counters.throttled_seconds,

@@ -43,7 +43,7 @@ def cache_of(counters: Counters | Sample) -> int | None:
     return max(0, counters.file_bytes - counters.shmem_bytes)
 
 
-def held_of(counters: Counters | Sample) -> int | None:
+def unreclaimable_of(counters: Counters | Sample) -> int | None:
     """Anonymous and shared memory: at most the kernel's own is missing of what cannot be taken back."""
     if counters.anon_bytes is None or counters.shmem_bytes is None:
         return None
@@ -52,29 +52,29 @@ def held_of(counters: Counters | Sample) -> int | None:
 
 def own_memory(
     *,
-    stood: int | None,
+    floor_bytes: int | None,
     peak: int,
     peak_at_least: int | None = None,
     before: Counters | Sample,
     after: Counters | Sample,
     samples: Iterable[Sample] = (),
 ) -> OwnMemory:
-    """What a test needed of `peak`, the most that was charged at once while it ran. `stood`: what was charged when
-    it began; None: not known. `peak_at_least`: where `peak` may be that of something before it, what is known to
-    be its own. `before` and `after`: readings of the kinds of memory at its start and end.
+    """What a test needed of `peak`, the most that was charged at once while it ran. `floor_bytes`: what was
+    charged when it began; None: not known. `peak_at_least`: where `peak` may be that of something before it, what
+    is known to be its own. `before` and `after`: readings of the kinds of memory at its start and end.
     """
-    base = stood or 0
+    base = floor_bytes or 0
     highest = max(0, peak - base)
     surely = max(0, (peak if peak_at_least is None else peak_at_least) - base)
     cached, seen = _seen(samples)
     first, last = cache_of(before), cache_of(after)
     cache = None if first is None or last is None else max(0, max(last, cached) - first)
-    held = held_of(before)
+    held = unreclaimable_of(before)
     lowest = max(0, surely - (surely if cache is None else cache), 0 if held is None else seen - held)
     lowest = min(lowest, highest)
     close = max(TOLERANCE_BYTES, TOLERANCE_SHARE * highest)
     apart = highest - lowest > close
-    if stood is None or highest - surely > close or (apart and cache is None):
+    if floor_bytes is None or highest - surely > close or (apart and cache is None):
         return OwnMemory(memory_bytes=highest, at_most=True, cache_bytes=cache)
     return OwnMemory(memory_bytes=lowest, at_least=apart, cache_bytes=cache)
 
@@ -85,5 +85,5 @@ def _seen(samples: Iterable[Sample]) -> tuple[int, int]:
     for sample in samples:
         if sample.anon_bytes:
             cached = max(cached, cache_of(sample) or 0)
-            held = max(held, held_of(sample) or 0)
+            held = max(held, unreclaimable_of(sample) or 0)
     return cached, held

@@ -13,7 +13,7 @@ _OF_MEMORY = ("memory_floor_bytes", "memory_peak_bytes", "page_cache_bytes",
               "anon_peak_bytes", "file_peak_bytes", "shmem_peak_bytes")  # fmt: skip
 
 
-def keep_within(figures: Figures) -> None:
+def cap_parts(figures: Figures) -> None:
     """Lower those that exceed what they are part of.
 
     CPU time in user mode and in the kernel: both by the same share, as the total is the better figure. Kinds of

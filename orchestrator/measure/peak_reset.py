@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _FILE = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 
 
-class FreshPeak:
+class ResettablePeak:
     """Peak of memory since `start`. `shared`: other readers of the file see the reset too."""
 
     def __init__(self, descriptor: int, *, shared: bool) -> None:
@@ -25,7 +25,7 @@ class FreshPeak:
         self.shared = shared
 
     @classmethod
-    def start(cls, paths: CgroupPaths) -> FreshPeak | None:
+    def start(cls, paths: CgroupPaths) -> ResettablePeak | None:
         """Reset the peak of a cgroup now. None: this kernel or this user cannot."""
         name = _FILE[paths.version]
         for folder in paths.folders:

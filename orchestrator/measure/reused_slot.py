@@ -2,9 +2,9 @@
 
 The agent reads CPU time and memory when nothing of a test lives any more. The looks are from outside, from
 descriptors that stay open (1.3 µs a file where opening it costs 10), right after that; each sets the memory peak
-back. By then the next test may have begun, and mostly has: `Turn` says what that means for a peak. Between the
-agent's two readings lies the agent's own work too, which a test that does nothing shows, and which is subtracted
-like other overheads (`calibration`).
+back. By then the next test may have begun, and mostly has: `SnapshotWindow` says what that means for a peak.
+Between the agent's two readings lies the agent's own work too, which a test that does nothing shows, and which is
+subtracted like other overheads (`calibration`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_kinds, parse_v1, parse_v2
 from orchestrator.measure.own_memory import cache_of, own_memory
-from orchestrator.measure.parts import keep_within
-from orchestrator.measure.peak_reset import FreshPeak
+from orchestrator.measure.parts import cap_parts
+from orchestrator.measure.peak_reset import ResettablePeak
 from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ _READ_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class CounterSnapshot:
     """What was counted when one test had ended, from outside."""
 
     counters: Counters
@@ -68,10 +68,10 @@ class Look:
     """When the peak had been set back: seconds of the monotonic clock."""
 
 
-class TurnReader:
+class SnapshotReader:
     """Of one container. None of its methods raises once the container is gone."""
 
-    def __init__(self, paths: CgroupPaths, peak: FreshPeak) -> None:
+    def __init__(self, paths: CgroupPaths, peak: ResettablePeak) -> None:
         """`peak` is closed with it."""
         self._version = paths.version
         self._peak = peak
@@ -84,18 +84,18 @@ class TurnReader:
                     self._descriptors[name] = os.open(known[name], os.O_RDONLY | os.O_CLOEXEC)
 
     @classmethod
-    def start(cls, paths: CgroupPaths) -> TurnReader | None:
+    def start(cls, paths: CgroupPaths) -> SnapshotReader | None:
         """None: this user or this kernel cannot set a peak back."""
-        peak = FreshPeak.start(paths)
+        peak = ResettablePeak.start(paths)
         return None if peak is None else cls(paths, peak)
 
-    def look(self) -> Look:
+    def snapshot(self) -> CounterSnapshot:
         """Read all, then set the peak back."""
         files = {name: self._read(descriptor) for name, descriptor in self._descriptors.items()}
         counters = parse_v2(files) if self._version == 2 else self._parse_v1(files)
         peak_bytes = self._peak.read()
         self._peak.reset()
-        return Look(counters, peak_bytes, self._peak.shared)
+        return CounterSnapshot(counters, peak_bytes, self._peak.shared)
 
     def _parse_v1(self, files: Mapping[str, str]) -> Counters:
         """As `parse_v1`, for what stands alone in its file; what comes in lines is parsed when it has changed."""
@@ -131,20 +131,20 @@ class TurnReader:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class SnapshotWindow:
     """One test between two others: what the agent read and what was seen from outside, before and after it."""
 
     agent_before: Counters
     agent_after: Counters
-    before: Look
-    after: Look
+    before: CounterSnapshot
+    after: CounterSnapshot
     overlapped: bool = False
     """It may have begun before the look `before` was taken. What it had allocated and freed by then is known where
     that was more than the test before it had needed.
     """
     seconds: float = math.inf
     """From that look to when its end was seen."""
-    followed: bool = False
+    next_released: bool = False
     """The next test may have begun before the look `after` was taken."""
     ended_others: bool = False
     """What it was forked from may have ended with it: what stood before it is then not there after it."""
@@ -173,7 +173,7 @@ class Turn:
         return own, since if own == earlier and since < own else own
 
     @property
-    def stood(self) -> int | None:
+    def floor_bytes(self) -> int | None:
         """What was charged when it began. Of that, memory that the one before it gave back only while this one ran
         was none of its surroundings.
         """
@@ -189,7 +189,7 @@ class Turn:
         return now - max(0, before - after)
 
     @staticmethod
-    def _unreclaimable(read: Counters, look: Look) -> int | None:
+    def _unreclaimable(read: Counters, look: CounterSnapshot) -> int | None:
         cache = cache_of(look.counters)
         return None if read.memory_bytes is None or cache is None else read.memory_bytes - cache
 
@@ -208,7 +208,7 @@ class Turn:
             return max(own, early), own if own < early else 0
         now = self.after.counters.memory_bytes
         # what is charged now is the next test's, and may be what the peak is of
-        return own, 0 if self.followed and now is not None and own - now < _NEAR_BYTES else own
+        return own, 0 if self.next_released and now is not None and own - now < _NEAR_BYTES else own
 
 
 _LATE_SHARE = 0.5
@@ -243,9 +243,9 @@ _REASONS = {
 _DEFAULT = "the container's cgroup could not be read"
 
 
-def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
+def window_usage(window: SnapshotWindow, samples: Sequence[Sample]) -> Usage:
     """What the test used."""
-    first, last = turn.before.counters, turn.after.counters
+    first, last = window.before.counters, window.after.counters
     figures: dict[str, float] = {}
 
     def keep(name: str, value: float | None) -> None:
@@ -254,12 +254,14 @@ def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
 
     for name in _COUNTED:
         keep(name, _growth(getattr(first, name), getattr(last, name)))
-    _keep_cpu(keep, first, last, _growth(turn.agent_before.cpu_seconds, turn.agent_after.cpu_seconds))
-    peak, surely = turn.charged_peak()
+    _keep_cpu(keep, first, last, _growth(window.agent_before.cpu_seconds, window.agent_after.cpu_seconds))
+    peak, surely = window.charged_peak()
     own = None
-    floor = turn.stood
+    floor = window.floor_bytes
     if peak is not None:
-        own = own_memory(stood=floor, peak=peak, peak_at_least=surely, before=first, after=last, samples=samples)
+        own = own_memory(
+            floor_bytes=floor, peak=peak, peak_at_least=surely, before=first, after=last, samples=samples
+        )
         keep("memory_peak_bytes", own.memory_bytes)
         keep("page_cache_bytes", own.cache_bytes)
     keep("memory_charged_peak_bytes", peak)
@@ -268,8 +270,8 @@ def turn_usage(turn: Turn, samples: Sequence[Sample]) -> Usage:
     for name, kind in _KINDS.items() if samples else ():
         seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
         keep(name, max(seen, default=None))
-    keep_within(figures)
-    sources, missing = _origins(tuple(figures), turn.peak_by_agent is not None)
+    cap_parts(figures)
+    sources, missing = _origins(tuple(figures), window.peak_by_agent is not None)
     # pids.peak cannot be set back: it is this test's only if it rose
     bounds: tuple[str, ...] = ()
     if last.pids_peak is not None and last.pids_peak <= (first.pids_peak or 0):

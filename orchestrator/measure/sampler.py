@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from orchestrator.measure.cgroup_reader import Quick
+    from orchestrator.measure.cgroup_reader import QuickReading
     from orchestrator.measure.processes import ProcessCount
 
-    _Point = tuple[float, Counters | Quick, ProcessCount | None]
+    _Point = tuple[float, Counters | QuickReading, ProcessCount | None]
     """Seconds since the start, what was read then, the processes if they were counted."""
 
 _DENSE_START = (0.1, 0.3, 0.6)
@@ -45,7 +45,7 @@ class _Series:
     ) -> None:
         self.lock = threading.Lock()
         self._read = read
-        self._point: Callable[[], Counters | Quick] = getattr(read, "point", read)
+        self._point: Callable[[], Counters | QuickReading] = getattr(read, "point", read)
         self._processes = processes
         self._interval_seconds = interval_seconds
         self._max_samples = max_samples
@@ -209,13 +209,13 @@ class Sampler:
                 series.sample()
 
 
-def _says_something(point: Counters | Quick) -> bool:
+def _says_something(point: Counters | QuickReading) -> bool:
     if isinstance(point, tuple):
         return point != _NOTHING
     return not (point.memory_bytes is None and point.cpu_seconds is None and point.pids is None)
 
 
-def _counters(point: Counters | Quick) -> Counters:
+def _counters(point: Counters | QuickReading) -> Counters:
     if isinstance(point, tuple):
         return Counters(cpu_seconds=point[0], memory_bytes=point[1], pids=point[2])
     return point

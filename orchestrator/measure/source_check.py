@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slack:
+class Tolerance:
     """How much the outer of two sources may say less and more than the inner: absolute, and a share of it."""
 
     less: float
@@ -26,10 +26,10 @@ class Slack:
     share: float = 0.0
 
 
-BETWEEN: Mapping[str, Slack] = {
-    "cpu_seconds": Slack(less=0.010, more=0.050, share=0.02),
-    "memory_peak_bytes": Slack(less=64 << 10, more=1 << 20, share=0.01),
-    "pids_peak": Slack(less=0, more=3),
+TOLERANCES: Mapping[str, Tolerance] = {
+    "cpu_seconds": Tolerance(less=0.010, more=0.050, share=0.02),
+    "memory_peak_bytes": Tolerance(less=64 << 10, more=1 << 20, share=0.01),
+    "pids_peak": Tolerance(less=0, more=3),
 }
 """Parent cgroup against the agent's record."""
 STATS_BEHIND: Mapping[str, float] = {"cpu_seconds": 0.010, "memory_peak_bytes": 64 << 10, "pids_peak": 0}
@@ -60,7 +60,7 @@ def disagreements(
 def _all(
     parent: Readings, agent: Readings, stats: Readings, samples: Sequence[Sample], archived: bool
 ) -> Iterator[tuple[str, str]]:
-    for name, slack in BETWEEN.items():
+    for name, slack in TOLERANCES.items():
         outer, inner = parent.get(name), agent.get(name)
         if outer is None or inner is None:
             continue
@@ -69,17 +69,16 @@ def _all(
             more += FREEING_SECONDS_PER_BYTE * parent.get("memory_peak_bytes", 0)
         too_much = outer - inner > more and not (archived and name == "cpu_seconds")
         if too_much or inner - outer > slack.less + slack.share * inner:
-            yield name, f"{say(name, outer)} in the slot's parent cgroup, {say(name, inner)} in the agent's record"
+            said = with_unit(name, outer), with_unit(name, inner)
+            yield name, f"{said[0]} in the slot's parent cgroup, {said[1]} in the agent's record"
     best = {**agent, **parent}
     for name, above in STATS_BEHIND.items():
         if name in stats and name in best and stats[name] > best[name] + above:
-            yield (
-                name,
-                f"{say(name, stats[name])} by the engine's statistics, {say(name, best[name])} by the kernel",
-            )
+            said = with_unit(name, stats[name]), with_unit(name, best[name])
+            yield name, f"{said[0]} by the engine's statistics, {said[1]} by the kernel"
     for name, seen in _highest(samples):
         if name in best and seen > best[name] + SAMPLES_ABOVE[name]:
-            yield name, f"{say(name, seen)} in a sample, {say(name, best[name])} at the end"
+            yield name, f"{with_unit(name, seen)} in a sample, {with_unit(name, best[name])} at the end"
 
 
 def _highest(samples: Sequence[Sample]) -> Iterator[tuple[str, float]]:
@@ -90,7 +89,7 @@ def _highest(samples: Sequence[Sample]) -> Iterator[tuple[str, float]]:
             yield name, max(known)
 
 
-def say(name: str, value: float) -> str:
+def with_unit(name: str, value: float) -> str:
     """A figure with its unit."""
     if name.endswith("_seconds"):
         return f"{value:.3f} s"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.measure import source_check
 from orchestrator.measure.counters import NANOSECONDS, Counters
 from orchestrator.measure.own_memory import OwnMemory, cache_of, own_memory
-from orchestrator.measure.parts import keep_within
+from orchestrator.measure.parts import cap_parts
 from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
@@ -248,16 +248,16 @@ def _keep_own(
     charged = found.get(_MEMORY)
     by_agent = charged is not None and charged[1] is Source.AGENT
     first, second = ((inside, agent.source), (outside, parent.source))[:: 1 if by_agent else -1]
-    stood = first if first[0] is not None else second
-    if stood[0] is not None:
-        found[_FLOOR] = (stood[0] if charged is None else min(charged[0], stood[0]), stood[1])
+    floor = first if first[0] is not None else second
+    if floor[0] is not None:
+        found[_FLOOR] = (floor[0] if charged is None else min(charged[0], floor[0]), floor[1])
     if charged is None:
         return None
-    if stood[0] is None and parent.end is not None and parent.start is None:
-        stood = (0, parent.source)  # all that was ever charged to it was while the test ran
+    if floor[0] is None and parent.end is not None and parent.start is None:
+        floor = (0, parent.source)  # all that was ever charged to it was while the test ran
     before, after = _kinds_around(parent, agent, samples)
     own = own_memory(
-        stood=None if stood[0] is None else int(stood[0]),
+        floor_bytes=None if floor[0] is None else int(floor[0]),
         peak=int(charged[0]),
         peak_at_least=None if risen else 0,
         before=before,
@@ -305,7 +305,7 @@ def _usage(
     before_test: Mapping[str, float] = _NOTHING,
 ) -> Usage:
     figures = {name: value for name, (value, _) in found.items()}
-    keep_within(figures)
+    cap_parts(figures)
     whole = {name: value if name.endswith("_seconds") else int(value) for name, value in figures.items()}
     return Usage(
         **whole,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int

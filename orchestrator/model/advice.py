@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Observation:
     """What one past attempt says of what its test needs, and the limits that it ran under."""
 
     run_id: str
@@ -41,7 +41,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observations:
-    """Past attempts of a test: of each fact of `Observed` a column, because there are tens of thousands."""
+    """Past attempts of a test: of each fact of `Observation` a column, because there are tens of thousands."""
 
     run_id: Sequence[str] = ()
     outcome: Sequence[Outcome] = ()
@@ -60,7 +60,7 @@ class Observations:
     limit_timeout_seconds: Sequence[float] = ()
 
     @classmethod
-    def of(cls, attempts: Iterable[Observed]) -> Observations:
+    def of(cls, attempts: Iterable[Observation]) -> Observations:
         """The columns of these, in their order."""
         some = tuple(attempts)
         return cls(**{fact: tuple(getattr(one, fact) for one in some) for fact in cls.__slots__})

@@ -29,7 +29,7 @@ MINIMUM_PASSES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class AttemptContext:
     """One judged attempt of a test, and what was going on around it."""
 
     run_id: str
@@ -64,7 +64,7 @@ class FlakyTest:
     """A test that passed and failed."""
 
     test_id: TestId
-    trials: tuple[Trial, ...]
+    attempts: tuple[AttemptContext, ...]
     """Oldest first; the newest few hundred."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
-from orchestrator.model.outcomes import GOOD, Outcome
+from orchestrator.model.outcomes import SUCCESSFUL, Outcome
 from orchestrator.model.stored import MINIMUM_FOR_TREND, Resource
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ PRESENT_RESOURCES = (*PAST_RESOURCES, Resource.MEMORY_RATIO, Resource.TIME_RATIO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class AttemptHistory:
     """Judged attempts of a test, oldest first: a column of each fact, because a report has tens of thousands."""
 
     run_ids: Sequence[str] = ()
@@ -81,9 +81,9 @@ class Course:
             self._medians[resource] = median(self.measured(resource))
         return self._medians[resource]
 
-    def newest(self, count: int) -> Course:
+    def newest(self, count: int) -> AttemptHistory:
         """The last so many attempts."""
-        return Course(
+        return AttemptHistory(
             run_ids=self.run_ids[-count:],
             outcomes=self.outcomes[-count:],
             finals=self.finals[-count:],
@@ -112,7 +112,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NightTest:
+class NightlyTest:
     """A test that ran within the window."""
 
     test_id: TestId
@@ -122,9 +122,9 @@ class NightTest:
     """The attempt that decided it last."""
     samples: Series
     """Of `last`."""
-    now: Course
+    now: AttemptHistory
     """Judged attempts within the window; figures of `PRESENT_RESOURCES`."""
-    before: Course
+    before: AttemptHistory
     """Judged attempts before it, as far as history goes back; figures of `PAST_RESOURCES`."""
     kinds_before: frozenset[ViolationKind] = frozenset()
     """Violations of the last deciding attempt before the window."""
@@ -142,18 +142,18 @@ class NightTest:
     @property
     def failing(self) -> bool:
         """It did not pass, nor was it skipped."""
-        return self.outcome not in GOOD
+        return self.outcome not in SUCCESSFUL
 
     @property
     def newly_failing(self) -> bool:
         """It fails, and did not at its last before the window, if it was there."""
-        return self.failing and (self.outcome_before is None or self.outcome_before in GOOD)
+        return self.failing and (self.outcome_before is None or self.outcome_before in SUCCESSFUL)
 
     @property
     def cured(self) -> bool:
         """It passes, and failed at its last before the window."""
         before = self.outcome_before
-        return self.outcome is Outcome.PASSED and before is not None and before not in GOOD
+        return self.outcome is Outcome.PASSED and before is not None and before not in SUCCESSFUL
 
     @property
     def kinds(self) -> frozenset[ViolationKind]:
@@ -203,7 +203,7 @@ class Nightly:
     """Begun within the window, newest first."""
     main: RunRecord | None
     """The largest of them, of those the newest: its timeline is shown."""
-    tests: tuple[NightTest, ...]
+    tests: tuple[NightlyTest, ...]
     """By name."""
     began: Mapping[str, datetime] = field(default_factory=dict)
     """When the first of the tests' attempts of each run began, oldest run first."""
@@ -225,7 +225,7 @@ class Nightly:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdicts:
+class HistoryAnalysis:
     """What was made of the history of a report's tests."""
 
     flaky: tuple[tuple[FlakyTest, Finding], ...] = ()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Outcome(StrEnum):
@@ -21,7 +25,7 @@ class Outcome(StrEnum):
 
 FAILING = frozenset({Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED})
 """Outcomes that are the test's own fault: retried, counted by `max_fail`."""
-GOOD = frozenset({Outcome.PASSED, Outcome.SKIPPED})
+SUCCESSFUL = frozenset({Outcome.PASSED, Outcome.SKIPPED})
 """Outcomes that nobody has to look at."""
 
 
@@ -50,11 +54,19 @@ class CaseResult:
 
 
 class Severity(StrEnum):
-    """How grave a violation is."""
+    """Severity of a violation."""
 
     NOTICE = "notice"
     WARNING = "warning"
     ERROR = "error"
+
+    @property
+    def rank(self) -> int:
+        """Position in a list with the most severe first: 0 for an error."""
+        return _SEVERITY_RANKS[self]
+
+
+_SEVERITY_RANKS = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
 
 
 class ViolationKind(StrEnum):
@@ -93,3 +105,8 @@ class Violation:
     """bytes, seconds, count or ratio."""
     message: str
     """One sentence for the user."""
+
+
+def by_severity(violations: Iterable[Violation]) -> list[Violation]:
+    """Return the violations, most severe first; equally severe ones keep their order."""
+    return sorted(violations, key=lambda violation: violation.severity.rank)

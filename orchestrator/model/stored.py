@@ -197,7 +197,7 @@ class OffenderRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BrokenBudget:
+class ViolationRow:
     """One violation of a test's deciding attempt, and where it was seen."""
 
     run_id: str

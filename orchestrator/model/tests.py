@@ -181,3 +181,17 @@ class Assignment:
         """Names a test among those that run at the same time: its id, and which repetition it is."""
         name = str(self.test.id)
         return name if self.repetition == 1 else f"{name}#{self.repetition}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledTest:
+    """When and on which worker a test of a plan is expected to run."""
+
+    assignment: Assignment
+    worker: int
+    """The number of the worker, from 0."""
+    started_seconds: float
+    """Seconds after the start of the run; where a container is started for the test, when that begins."""
+    ended_seconds: float
+    fresh: bool
+    """True if a new container is created for it; False: it reuses the container of earlier tests."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.model.outcomes import FAILING, GOOD, Outcome, Severity
+from orchestrator.model.outcomes import FAILING, SUCCESSFUL, Outcome, Severity, by_severity
 from orchestrator.model.results import Verb
 from orchestrator.model.runs import Ledger
-from orchestrator.reports.severity_order import by_gravity, gravity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +35,7 @@ MOST_MEMORY = 10
 _FIRST = itemgetter(0)
 
 
-class Worst:
+class TopResults:
     """The few results that come first by a key; equal ones as they came."""
 
     def __init__(self, limit: int) -> None:
@@ -52,7 +51,7 @@ class Worst:
 
     @property
     def results(self) -> list[TestResult]:
-        """Worst first."""
+        """TopResults first."""
         return [result for _, result in self._kept]
 
 
@@ -65,7 +64,7 @@ class Noticed:
     times: int = 1
 
 
-class Digest:
+class ResultTotals:
     """Of one run. A list that has only the first ones says so; how many there are is counted beside it."""
 
     def __init__(self) -> None:
@@ -85,17 +84,17 @@ class Digest:
         """The first `MAX_ROWS` that passed after they had failed."""
         self.violations: Counter[str] = Counter()
         """By kind."""
-        self.grave_violations = 0
+        self.serious_violations = 0
         """More than notices."""
         self.broken: list[tuple[TestResult, Violation]] = []
         """The first `MAX_LISTED` of those."""
-        self.gravest: tuple[int, TestResult] | None = None
-        """The first test with the gravest of those, after its gravity."""
+        self.most_severe: tuple[int, TestResult] | None = None
+        """The severity rank of the most severe of those, and the first test that has it."""
         self.notices: dict[str, Noticed] = {}
         """By kind, in the order of the first of each."""
         self.worst: dict[str, tuple[float, TestResult]] = {}
         """Most memory (share of the limit), most CPU and longest duration (seconds), by the name of each."""
-        self.most_memory = Worst(MOST_MEMORY)
+        self.most_memory = TopResults(MOST_MEMORY)
 
     @property
     def failed_tests(self) -> int:
@@ -147,7 +146,7 @@ class Digest:
 
     def _note_violations(self, result: TestResult, found: Iterable[Violation]) -> None:
         kept = slim(result)
-        for violation in by_gravity(found):
+        for violation in by_severity(found):
             self.violations[violation.kind.value] += 1
             if violation.severity is Severity.NOTICE:
                 if known := self.notices.get(violation.kind):
@@ -155,12 +154,12 @@ class Digest:
                 else:
                     self.notices[violation.kind] = Noticed(kept, violation)
                 continue
-            self.grave_violations += 1
+            self.serious_violations += 1
             if len(self.broken) < MAX_LISTED:
                 self.broken.append((kept, violation))
-            gravity = gravity_of(violation)
-            if self.gravest is None or gravity < self.gravest[0]:
-                self.gravest = gravity, kept
+            rank = violation.severity.rank
+            if self.most_severe is None or rank < self.most_severe[0]:
+                self.most_severe = rank, kept
 
     def _compare(self, result: TestResult, final: Attempt) -> None:
         for name, figure_of in FIGURES:
@@ -178,7 +177,7 @@ class RunSummary:
 
     run: Run
     status: RunStatus
-    digest: Digest
+    totals: ResultTotals
     not_run: tuple[str, ...] = ()
     """Ids of planned tests that were not run, because the run was stopped."""
     left_out: tuple[LeftOut, ...] = ()
@@ -189,8 +188,8 @@ class RunSummary:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """See `Digest.counts`."""
-        return self.digest.counts
+        """See `ResultTotals.counts`."""
+        return self.totals.counts
 
 
 # ---------------------------------------------------------------- one result
@@ -218,7 +217,7 @@ def _slim_log(log: OutputLog, keep_output: bool) -> OutputLog:
 
 def is_failure(result: TestResult) -> bool:
     """True for all that neither passed nor was skipped."""
-    return result.outcome not in GOOD
+    return result.outcome not in SUCCESSFUL
 
 
 def _passed_kind(result: TestResult) -> str | None:

@@ -1,10 +1,10 @@
-"""Which test runs in which lane, and which are ordered behind it. Pure: the scheduler's decisions on any clock.
+"""The dispatcher: decide which worker runs which test, and which tests are queued ahead. Pure, on any clock.
 
-A lane is one place of execution, which runs tests one after another. A *follower* is a test that a lane is told
-of before its present one has ended, so that a slot that is reused never waits for the scheduler. A follower
-takes over its predecessor's share of the budget: a lane holds the most that any of its tests needs. Only the
-first in line becomes a follower, so that no test is overtaken by one. It is no promise: a follower that its
-lane has not begun yet is put back in line as soon as it could start elsewhere (docs/design/followers.md).
+A worker runs tests one after another. A *queued-ahead* test is submitted to a worker before the worker's current
+test has ended, so that a reused slot never waits for the scheduler. It takes over its predecessor's share of the
+budget: a worker holds the largest need of all its tests. Only the head of the wait queue is queued ahead, so no
+other test is overtaken. A queued-ahead test that its worker has not started yet is put back into the wait queue as
+soon as it could start elsewhere (docs/design/queued-ahead.md).
 """
 
 from __future__ import annotations
@@ -16,222 +16,231 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.tests import Preload
 from orchestrator.scheduling.admission import Admission, Budget, Need, need_of
-from orchestrator.scheduling.wait_queue import Kind, Line, Running, Waiting, expected_seconds
+from orchestrator.scheduling.wait_queue import QueuedTest, RunningTest, SlotClass, WaitQueue, expected_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from orchestrator.model.tests import Assignment
 
-FOLLOWERS = 4
-"""Ordered ahead for each lane, whatever is known of the tests."""
+QUEUED_AHEAD = 4
+"""The number of tests queued ahead for each worker, whatever is known of their durations."""
 
-MOST_FOLLOWERS = 24
-AHEAD_SECONDS = 0.12
-"""Of tests as short as the lane's present ones so many more are ordered ahead that it has work for so long.
-Results can then be recorded several at a time, which takes less (docs/design/followers.md).
+MOST_QUEUED_AHEAD = 24
+BACKLOG_SECONDS = 0.12
+"""Where a worker's recent tests are short, up to `MOST_QUEUED_AHEAD` tests are queued ahead, until they make this
+much work. Results can then be recorded in batches, which costs less (docs/design/queued-ahead.md).
 """
 
 BRIEF_SECONDS = 0.05
-"""Only behind tests that are expected to take less than this may a follower need more than they do: it makes the
-lane hold more than it uses, which costs long tests more than a wait for the scheduler (docs/design/followers.md).
-Where all slots are taken, nothing else could use it.
+"""Only behind tests that are expected to take less than this may a queued-ahead test need more than they do. It
+makes the worker hold more than it uses, which costs long tests more than a wait for the scheduler
+(docs/design/queued-ahead.md). The rule does not apply where all slots are taken, because nothing else could use
+it.
 """
 
-FOLLOW_SECONDS = 0.25
-"""A test that is known to take longer is no follower and has none: it gains nothing by it, and the budget is used
-better by whichever test fits when it ends (docs/design/followers.md).
+LONGEST_QUEUED_AHEAD_SECONDS = 0.25
+"""A test that is known to take longer is not queued ahead, nor is another behind it: it would gain nothing, and
+the budget is used better by whichever test fits when it ends (docs/design/queued-ahead.md).
 """
 
 OPENING_SECONDS = 0.2
 PRELOADING_SECONDS = 0.4
-"""What a container, and a pytest in it, takes to be ready, measured on two CPUs of which both are busy."""
+"""The time until a container, and a pytest in it, is ready; measured on two CPUs of which both were busy."""
 
 _NOTHING = Need(cpus=0.0, memory_bytes=0)
 
 
 @dataclass(slots=True, eq=False)
-class LaneState:
-    """What is known of a lane here, in the scheduler's thread."""
+class WorkerState:
+    """The tests of one worker and its share of the budget, as the scheduler's thread knows them."""
 
     number: int
-    """From 0, in the order in which they were needed."""
-    current: Waiting | None = None
-    """What it runs. None: it is idle."""
-    followers: deque[Waiting] = field(default_factory=deque)
-    begun: int = 0
-    """So many of the followers cannot be taken back any more."""
+    """Counted from 0, in the order in which workers were needed."""
+    current: QueuedTest | None = None
+    """The test that it runs; None: it is idle."""
+    queued_ahead: deque[QueuedTest] = field(default_factory=deque)
+    committed: int = 0
+    """The number of queued-ahead tests that cannot be taken back any more."""
     share: Need = _NOTHING
-    """What it holds of the budget."""
-    slot: object = None
-    """`Waiting.slot` of its last test."""
+    """The part of the budget that it holds."""
+    slot_key: object = None
+    """`QueuedTest.slot_key` of its last test."""
     started: float = 0.0
     pace_seconds: float = math.inf
-    """How long its tests take at present; a mean that forgets half in two tests."""
+    """The duration of its recent tests: a moving average with a half-life of two tests."""
 
     @property
-    def ahead_seconds(self) -> float:
-        """For how long it has work besides the test that it runs, as far as that can be told."""
-        return len(self.followers) * self.pace_seconds if self.followers else 0.0
+    def backlog_seconds(self) -> float:
+        """The time that its queued-ahead tests take at the present pace."""
+        return len(self.queued_ahead) * self.pace_seconds if self.queued_ahead else 0.0
 
     @property
-    def waiting_seconds(self) -> float:
-        """What its followers are expected to take."""
-        return sum(one.expected_seconds for one in self.followers)
+    def queued_ahead_seconds(self) -> float:
+        """The sum of the expected durations of its queued-ahead tests."""
+        return sum(one.expected_seconds for one in self.queued_ahead)
 
-    def took(self, seconds: float) -> None:
-        """A test of it has ended."""
+    def note_duration(self, seconds: float) -> None:
+        """Add the duration of a test that has ended to the pace."""
         self.pace_seconds = seconds if self.pace_seconds == math.inf else 0.7 * self.pace_seconds + 0.3 * seconds
 
     def expected_end(self, now: float) -> float:
-        """When it will have worked off what it has. A test that overruns counts as ending now."""
-        assert self.current is not None  # noqa: S101 - only asked of busy lanes
+        """Return when it will have run all its tests. A test that overruns counts as ending now."""
+        assert self.current is not None  # noqa: S101 - only asked of busy workers
         end = self.started + self.current.expected_seconds
-        if not self.followers:
+        if not self.queued_ahead:
             return end
-        return max(end, now) + self.waiting_seconds
+        return max(end, now) + self.queued_ahead_seconds
 
-    def fair_share(self) -> Need:
-        """The most that any of its tests needs."""
-        assert self.current is not None  # noqa: S101 - only asked of busy lanes
+    def needed_share(self) -> Need:
+        """Return the largest need of its tests, for each resource."""
+        assert self.current is not None  # noqa: S101 - only asked of busy workers
         share = self.current.need
-        for one in self.followers:
+        for one in self.queued_ahead:
             share = share.covering(one.need)
         return share
 
 
-class Dispatch:
-    """Line, budget and lanes. The caller carries out what is decided, and says what ended."""
+class Dispatcher:
+    """The wait queue, the budget and the workers. The caller carries out the decisions and reports what ended."""
 
-    def __init__(self, budget: Budget, waiting: Iterable[Waiting]) -> None:
+    def __init__(self, budget: Budget, tests: Iterable[QueuedTest]) -> None:
         self.admission = Admission(budget=budget)
-        self.line = Line(waiting)
-        self.lanes: list[LaneState] = []
-        """All that were ever needed at once, by number."""
-        self.busy: dict[int, LaneState] = {}
-        self._idle: list[LaneState] = []
-        """Longest idle first."""
+        self.queue = WaitQueue(tests)
+        self.workers: list[WorkerState] = []
+        """All workers that were ever busy at one time, by number."""
+        self.busy: dict[int, WorkerState] = {}
+        self._idle: list[WorkerState] = []
+        """The idle workers, the one that has been idle longest first."""
 
-    def start(self, now: float) -> LaneState | None:
-        """Start the next test, if one may start now: the lane whose `current` it is."""
-        waiting = self.line.pick(self.admission, self._running(now), now, self._shut())
-        if waiting is None:
+    def start(self, now: float) -> WorkerState | None:
+        """Choose the next test that may start now; return the worker whose `current` it is. None: no test may."""
+        test = self.queue.pick(self.admission, self._running(now), now, self._blocked())
+        if test is None:
             return None
-        lane = self._lane_for(waiting)
-        lane.current, lane.slot, lane.started = waiting, waiting.slot, now
-        lane.share = waiting.need
-        self.admission = self.admission.take(waiting.need)
-        self.busy[lane.number] = lane
-        kind = self.line.kind_of(waiting.slot)
-        if kind is not None:
-            kind.opened = max(kind.opened, self._in_use(kind))
-        return lane
+        worker = self._worker_for(test)
+        worker.current, worker.slot_key, worker.started = test, test.slot_key, now
+        worker.share = test.need
+        self.admission = self.admission.take(test.need)
+        self.busy[worker.number] = worker
+        slot_class = self.queue.class_of(test.slot_key)
+        if slot_class is not None:
+            slot_class.opened = max(slot_class.opened, self._in_use(slot_class))
+        return worker
 
-    def _shut(self) -> Sequence[Kind]:
-        """Kinds of which no slot is free, and whose tests in line are sooner done in those that there are than
-        in another one that would have to be opened (docs/design/idle-slots.md).
+    def _blocked(self) -> Sequence[SlotClass]:
+        """Return the slot classes without a free slot whose queued tests end sooner in the open slots than in
+        another one that would have to be opened (docs/design/idle-slots.md).
         """
-        return [kind for kind in self.line.kinds if kind.seconds > 0 and not self._worth(kind, kind.seconds)]
+        return [
+            one
+            for one in self.queue.slot_classes
+            if one.queued_seconds > 0 and not self._may_begin(one, one.queued_seconds)
+        ]
 
-    def _worth(self, kind: Kind, seconds: float) -> bool:
-        """A test of the kind may begin beside those that run, if `seconds` of such work wait."""
-        if seconds > kind.opening_seconds * kind.opened:
+    def _may_begin(self, slot_class: SlotClass, queued_seconds: float) -> bool:
+        """Return whether a test of the class may start beside those that run, with that much work waiting."""
+        if queued_seconds > slot_class.opening_seconds * slot_class.opened:
             return True
-        in_use = self._in_use(kind)
-        return in_use == 0 or in_use < kind.opened
+        in_use = self._in_use(slot_class)
+        return in_use == 0 or in_use < slot_class.opened
 
-    def _in_use(self, kind: Kind) -> int:
-        return sum(lane.slot is kind.slot or lane.slot == kind.slot for lane in self.busy.values())
+    def _in_use(self, slot_class: SlotClass) -> int:
+        key = slot_class.slot_key
+        return sum(worker.slot_key is key or worker.slot_key == key for worker in self.busy.values())
 
-    def follow(self, now: float) -> LaneState | None:
-        """Order the first in line behind another test: the lane whose last follower it is. None: not now."""
-        head = self.line.head
-        if head is None or not head.follows:
+    def queue_ahead(self, now: float) -> WorkerState | None:
+        """Move the head of the queue behind a busy worker's tests; return that worker. None: not possible now."""
+        head = self.queue.head
+        if head is None or not head.may_queue_ahead:
             return None
-        able = [lane for lane in self.busy.values() if self._takes(lane, head)]
+        able = [worker for worker in self.busy.values() if self._can_queue_ahead(worker, head)]
         if not able:
             return None
-        lane = able[0] if len(able) == 1 else min(able, key=lambda lane: lane.expected_end(now))
-        lane.followers.append(self.line.take_head())
-        self._hold(lane, lane.share.covering(head.need))
-        return lane
+        worker = able[0] if len(able) == 1 else min(able, key=lambda worker: worker.expected_end(now))
+        worker.queued_ahead.append(self.queue.take_head())
+        self._set_share(worker, worker.share.covering(head.need))
+        return worker
 
-    def ended(self, lane: LaneState, now: float, took_seconds: float | None = None) -> Waiting | None:
-        """The lane's test has ended: the follower that it runs now, if it has one. `took_seconds`: how long it ran
-        where that is better known than from when its end is told.
+    def ended(self, worker: WorkerState, now: float, took_seconds: float | None = None) -> QueuedTest | None:
+        """Record that the worker's current test has ended; return the queued-ahead test that it runs now, or None.
+
+        `took_seconds` is the test's duration where it is known better than as the time since its start.
         """
-        assert lane.current is not None  # noqa: S101 - an idle lane has nothing that could end
-        lane.took(now - lane.started if took_seconds is None else took_seconds)
-        self.line.release(lane.current.need.group)
-        if lane.followers:
-            lane.current, lane.started = lane.followers.popleft(), now
-            lane.begun = max(0, lane.begun - 1)
-            if not lane.current.need.covers(lane.share):
-                self._hold(lane, lane.fair_share())
-            return lane.current
-        self.admission = self.admission.give(lane.share)
-        lane.current, lane.share = None, _NOTHING
-        del self.busy[lane.number]
-        self._idle.append(lane)
+        assert worker.current is not None  # noqa: S101 - an idle worker has nothing that could end
+        worker.note_duration(now - worker.started if took_seconds is None else took_seconds)
+        self.queue.release(worker.current.need.group)
+        if worker.queued_ahead:
+            worker.current, worker.started = worker.queued_ahead.popleft(), now
+            worker.committed = max(0, worker.committed - 1)
+            if not worker.current.need.covers(worker.share):
+                self._set_share(worker, worker.needed_share())
+            return worker.current
+        self.admission = self.admission.give(worker.share)
+        worker.current, worker.share = None, _NOTHING
+        del self.busy[worker.number]
+        self._idle.append(worker)
         return None
 
     def has_work(self, seconds: float) -> bool:
-        """Every lane that runs has tests for so long behind its present one."""
-        return all(lane.ahead_seconds >= seconds for lane in self.busy.values())
+        """Return whether the queued-ahead tests of every busy worker take at least that long."""
+        return all(worker.backlog_seconds >= seconds for worker in self.busy.values())
 
-    def stranded(self) -> LaneState | None:
-        """A lane with a follower that need not wait for it: there is room for it now, and it is its turn."""
+    def stealable(self) -> WorkerState | None:
+        """Return a worker with a queued-ahead test that could start elsewhere now and is next by rank;
+        else None.
+        """
         if self.admission.full:
             return None
-        head = self.line.head
-        for lane in self.busy.values():
-            if len(lane.followers) > lane.begun:
-                first = lane.followers[lane.begun]
+        head = self.queue.head
+        for worker in self.busy.values():
+            if len(worker.queued_ahead) > worker.committed:
+                first = worker.queued_ahead[worker.committed]
                 if (head is None or first.rank < head.rank) and self.admission.fits(first.need):
-                    kind = self.line.kind_of(first.slot)
-                    if kind is None or self._worth(kind, kind.seconds + lane.waiting_seconds):
-                        return lane
+                    one = self.queue.class_of(first.slot_key)
+                    if one is None or self._may_begin(one, one.queued_seconds + worker.queued_ahead_seconds):
+                        return worker
         return None
 
-    def put_back(self, lane: LaneState, ranks: Collection[int]) -> None:
-        """These followers of the lane wait in line again; all others that it has are its own to the end."""
-        returned = [one for one in lane.followers if one.rank in ranks]
-        lane.followers = deque(one for one in lane.followers if one.rank not in ranks)
-        lane.begun = len(lane.followers)
-        self._hold(lane, lane.fair_share())
+    def requeue(self, worker: WorkerState, ranks: Collection[int]) -> None:
+        """Put these queued-ahead tests of the worker back into the queue; it keeps all others to the end."""
+        returned = [one for one in worker.queued_ahead if one.rank in ranks]
+        worker.queued_ahead = deque(one for one in worker.queued_ahead if one.rank not in ranks)
+        worker.committed = len(worker.queued_ahead)
+        self._set_share(worker, worker.needed_share())
         for one in reversed(returned):
-            self.line.add(one)
+            self.queue.add(one)
 
-    def add(self, waiting: Waiting) -> None:
-        """Put a test in line."""
-        self.line.add(waiting)
+    def add(self, test: QueuedTest) -> None:
+        """Insert a test into the queue at its rank."""
+        self.queue.add(test)
 
-    def keep(self, wanted: Callable[[Waiting], bool]) -> None:
-        """Send all others in line away."""
-        self.line.keep(wanted)
+    def retain(self, predicate: Callable[[QueuedTest], bool]) -> None:
+        """Remove all tests from the queue for which `predicate` is false."""
+        self.queue.retain(predicate)
 
-    def renew(self, renewed: Callable[[Waiting], Waiting]) -> None:
-        """Put another in the place of each in line, of the same rank and group."""
-        self.line.renew(renewed)
+    def update(self, changed: Callable[[QueuedTest], QueuedTest]) -> None:
+        """Replace each queued test with what `changed` returns for it, of the same rank and group."""
+        self.queue.update(changed)
 
-    def first(self, count: int) -> Iterator[Waiting]:
-        """The first few in line."""
-        return self.line.first(count)
+    def first(self, count: int) -> Iterator[QueuedTest]:
+        """Iterate over the first `count` tests of the queue."""
+        return self.queue.first(count)
 
-    def _running(self, now: float) -> Iterator[Running]:
-        for lane in self.busy.values():
-            yield Running(need=lane.share, expected_end=lane.expected_end(now))
+    def _running(self, now: float) -> Iterator[RunningTest]:
+        for worker in self.busy.values():
+            yield RunningTest(need=worker.share, expected_end=worker.expected_end(now))
 
-    def _takes(self, lane: LaneState, waiting: Waiting) -> bool:
-        """The lane can be told of it now: the same slot will do, and so will its share and what is free."""
-        current = lane.current
-        if current is None or not current.follows or len(lane.followers) >= MOST_FOLLOWERS:
+    def _can_queue_ahead(self, worker: WorkerState, test: QueuedTest) -> bool:
+        """Return whether the worker can take the test now: it uses the same slot, and the budget suffices."""
+        current = worker.current
+        if current is None or not current.may_queue_ahead or len(worker.queued_ahead) >= MOST_QUEUED_AHEAD:
             return False
-        if len(lane.followers) >= FOLLOWERS and lane.ahead_seconds >= AHEAD_SECONDS:
+        if len(worker.queued_ahead) >= QUEUED_AHEAD and worker.backlog_seconds >= BACKLOG_SECONDS:
             return False
-        if lane.slot is not waiting.slot and lane.slot != waiting.slot:
+        if worker.slot_key is not test.slot_key and worker.slot_key != test.slot_key:
             return False
-        need, share = waiting.need, lane.share
+        need, share = test.need, worker.share
         if need is share:
             return True
         if current.expected_seconds > BRIEF_SECONDS and not self.admission.full:
@@ -242,38 +251,43 @@ class Dispatch:
             and need.memory_bytes <= share.memory_bytes + max(memory_bytes, 0)
         )  # fmt: skip
 
-    def _hold(self, lane: LaneState, share: Need) -> None:
-        if share is lane.share or share == lane.share:
+    def _set_share(self, worker: WorkerState, share: Need) -> None:
+        if share is worker.share or share == worker.share:
             return
-        self.admission = self.admission.give(lane.share).take(share)
-        lane.share = share
+        self.admission = self.admission.give(worker.share).take(share)
+        worker.share = share
 
-    def _lane_for(self, waiting: Waiting) -> LaneState:
-        """An idle one whose slot can be reused; else one that has none to lose; else the longest idle one."""
+    def _worker_for(self, test: QueuedTest) -> WorkerState:
+        """Return an idle worker whose slot the test can reuse, else one without a slot to lose, else the one that
+        has been idle longest; a new worker if none is idle.
+        """
         if not self._idle:
-            lane = LaneState(len(self.lanes))
-            self.lanes.append(lane)
-            return lane
-        wanted: list[int] = []
-        if waiting.slot is not None:
-            wanted = [index for index, lane in enumerate(self._idle) if lane.slot == waiting.slot]
-        wanted = wanted or [index for index, lane in enumerate(self._idle) if lane.slot is None]
-        return self._idle.pop(wanted[-1] if wanted else 0)
+            worker = WorkerState(len(self.workers))
+            self.workers.append(worker)
+            return worker
+        suitable: list[int] = []
+        if test.slot_key is not None:
+            suitable = [index for index, one in enumerate(self._idle) if one.slot_key == test.slot_key]
+        suitable = suitable or [index for index, one in enumerate(self._idle) if one.slot_key is None]
+        return self._idle.pop(suitable[-1] if suitable else 0)
 
 
-def waiting_of(rank: int, assignment: Assignment) -> Waiting:
-    """The assignment as one that waits. What a pytest took that was the first of its slot has its own start in
-    it; which ones were is not in the history, so that is taken off all that are long enough.
+def queued_test(rank: int, assignment: Assignment) -> QueuedTest:
+    """Return the queue entry of an assignment.
+
+    The recorded duration of a pytest that was the first of its slot includes the start of the preloaded runner.
+    History does not say which tests those were, so that time is subtracted from all durations that are longer.
     """
     preloading = PRELOADING_SECONDS if assignment.test.command.preload is not Preload.OFF else 0.0
     reused, seconds = assignment.profile.reuse > 1, expected_seconds(assignment)
-    own_place = assignment.exclusive or assignment.group is not None or assignment.attempt > 1
-    return Waiting(
+    runs_apart = assignment.exclusive or assignment.group is not None or assignment.attempt > 1
+    is_short = assignment.history is None or seconds <= LONGEST_QUEUED_AHEAD_SECONDS
+    return QueuedTest(
         rank=rank,
         need=need_of(assignment),
         expected_seconds=seconds,
-        slot=assignment.profile if reused else None,
+        slot_key=assignment.profile if reused else None,
         opening_seconds=OPENING_SECONDS + preloading if reused else 0.0,
-        slot_seconds=seconds - preloading if seconds > preloading else seconds,
-        follows=reused and not own_place and (assignment.history is None or seconds <= FOLLOW_SECONDS),
+        reused_seconds=seconds - preloading if seconds > preloading else seconds,
+        may_queue_ahead=reused and not runs_apart and is_short,
     )

@@ -1,4 +1,4 @@
-"""What a run wants of the scheduler, and what it is told while tests run."""
+"""The scheduler's settings, and the events that it emits while tests run."""
 
 from __future__ import annotations
 
@@ -12,44 +12,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How often tests are tried, what counts as failed, and when the run ends early."""
+    """The rules for retries, for what counts as failed, and for when the run ends early."""
 
     max_fail: int | None = None
-    """After this many failed tests nothing new is started. None: no such limit."""
+    """The number of failed tests after which no new test is started. None: no limit."""
     flaky_fails: bool = False
-    """A test that failed and then passed counts as failed."""
+    """Whether a test that failed and then passed counts as failed."""
     deadline_seconds: float | None = None
-    """For the whole run, from the first test; what then runs is terminated."""
+    """The time limit of the whole run from its first test; tests that still run then are terminated. None: no
+    limit.
+    """
     promote: bool = True
-    """Give a test that its limits killed one run in the next profile up."""
+    """Whether a test that its limits killed gets one attempt in the next larger profile."""
     promoted_passes: bool = False
-    """A test that passed only in the next profile up counts as passed. Not by default: under its own limits
-    it does not work (docs/design/promotion.md).
+    """Whether a test that passed only in the next larger profile counts as passed. Off by default, because the
+    test does not pass under its own limits (docs/design/promotion.md).
     """
     infra_retries: int = 1
-    """Further attempts after the engine failed; they are no flakiness and take nothing from `retries`."""
+    """The number of further attempts after engine failures; they do not count as flaky or as retries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """An attempt was handed to an executor."""
+    """An attempt has started."""
 
     assignment: Assignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """An attempt ended."""
+    """An attempt has ended."""
 
     attempt: Attempt
     will_retry: bool
     next: Assignment | None = None
-    """What is tried next: the same profile again, or the next one up. None: the test is done."""
+    """The assignment of the next attempt, in the same or a larger profile. None: the test is done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
-    """All that has been answered is acted upon; the schedule waits for more."""
+class QueueDrained:
+    """All completed attempts have been handled; the scheduler waits for more."""
 
 
-Event = Started | Finished | Idle
+Event = Started | Finished | QueueDrained

@@ -1,4 +1,4 @@
-"""What an attempt's end means: another attempt, or the final word on its test. Pure."""
+"""Decide what follows an attempt: another attempt, or the test's final result. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.admission import Budget
     from orchestrator.scheduling.events import Policy
 
-__all__ = ["FAILING", "follow_up", "is_unconfirmed", "settle", "verb_of"]
+__all__ = ["FAILING", "final_result", "is_unconfirmed", "next_attempt", "verb_of"]
 
 _VERBS = {
     Outcome.PASSED: Verb.PASS,
@@ -32,7 +32,7 @@ _VERBS = {
 }
 
 
-def follow_up(
+def next_attempt(
     attempts: Sequence[Attempt],
     assignment: Assignment,
     *,
@@ -40,16 +40,16 @@ def follow_up(
     profiles: Mapping[str, Profile],
     budget: Budget,
 ) -> Assignment | None:
-    """What is tried after the last of `attempts`, which ran `assignment`; None: the test is done.
+    """Return the assignment to run after the last of `attempts`, which ran `assignment`; None: the test is done.
 
-    A test that overran because others had the CPUs is run once more with nothing of this run beside it.
+    A test that overran because others had the CPUs runs once more, with no other test of this run beside it.
 
-    A failure in a reused slot is first confirmed in a fresh one, which takes nothing from the retries. All that
-    is tried again is tried fresh.
+    A failure in a reused slot is first confirmed in a fresh one, which does not count as a retry. Every further
+    attempt runs in a fresh slot.
 
-    A test that its limits killed is promoted at once, not retried: the same limits would kill it again. Only
-    where there is no next profile up is it retried like any other failure. After a promotion nothing but an
-    engine failure is retried.
+    A test that its limits killed is promoted at once and not retried, because the same limits would kill it again.
+    Only where there is no larger profile is it retried like any other failure. After a promotion only an engine
+    failure is retried.
     """
     outcome = attempts[-1].outcome
     if _overran_beside_others(attempts):
@@ -70,8 +70,8 @@ def follow_up(
 
 
 def is_unconfirmed(attempts: Sequence[Attempt]) -> bool:
-    """The last attempt failed, and in a slot that had been used before, or for want of CPUs: maybe that is not the
-    test's fault.
+    """Return whether the last attempt failed in a reused slot or for lack of CPUs, which may not be the test's
+    fault.
     """
     failed = bool(attempts) and attempts[-1].outcome in FAILING
     return failed and (attempts[-1].evidence.slot.reused or _overran_beside_others(attempts))
@@ -97,12 +97,12 @@ def _confirming(attempt: Attempt, assignment: Assignment) -> Assignment:
     return replace(_again(assignment), reason=f"{assignment.reason}; confirming in a fresh container {how}")
 
 
-def settle(attempts: Sequence[Attempt], policy: Policy) -> TestResult:
-    """The final word on a test whose attempts these are, in order, at least one.
+def final_result(attempts: Sequence[Attempt], policy: Policy) -> TestResult:
+    """Return the result of a test from its attempts, in order; there is at least one.
 
-    A promoted test keeps the outcome that it was promoted for (oom or timeout), whatever came of the
-    promotion, unless `policy.promoted_passes` and it passed. An attempt that was interrupted, skipped or lost
-    to the engine does not undo a failure before it.
+    A promoted test keeps the outcome for which it was promoted (oom or timeout), whatever the outcome of the
+    promoted attempt, unless `policy.promoted_passes` is set and it passed. An interrupted, skipped or infra
+    attempt does not undo an earlier failure.
     """
     verb = verb_of(attempts)
     return TestResult(
@@ -125,8 +125,9 @@ _LEAKS = frozenset(
 
 
 def verb_of(attempts: Sequence[Attempt]) -> Verb:
-    """The word in front of the test's line. Of several that would do: FLAKY, then OOM (of a child),
-    then LEAK, then SLOW.
+    """Return the word that is shown in front of the test's line.
+
+    Where several apply, the first of these is taken: FLAKY, OOM (of a child process), LEAK, SLOW.
     """
     final = _deciding(attempts)
     if _is_promoted(final, attempts) and final.outcome in FAILING | {Outcome.PASSED}:
@@ -137,7 +138,7 @@ def verb_of(attempts: Sequence[Attempt]) -> Verb:
         return Verb.FLAKY
     kinds = {violation.kind for violation in final.violations}
     if ViolationKind.CHILD_OOM in kinds:
-        return Verb.OOM  # it passed, but not silently: the kernel killed a part of it
+        return Verb.OOM  # the test passed, but the kernel killed one of its processes
     if kinds & _LEAKS:
         return Verb.LEAK
     return Verb.SLOW if ViolationKind.TIME_NEAR in kinds else Verb.PASS
@@ -155,19 +156,21 @@ def _outcome_of(attempts: Sequence[Attempt], verb: Verb, policy: Policy) -> Outc
 
 
 def _deciding(attempts: Sequence[Attempt]) -> Attempt:
-    """The last attempt that passed or failed, else the last: the same as `TestResult.final`."""
-    telling = FAILING | {Outcome.PASSED}
-    return next((a for a in reversed(counting(attempts)) if a.outcome in telling), attempts[-1])
+    """Return the last attempt that passed or failed, else the last one, like `TestResult.final`."""
+    conclusive = FAILING | {Outcome.PASSED}
+    return next((a for a in reversed(counting(attempts)) if a.outcome in conclusive), attempts[-1])
 
 
 def _is_promoted(attempt: Attempt, attempts: Sequence[Attempt]) -> bool:
-    """Retries keep the first attempt's profile, but for its reuse; a promotion is what changes it."""
+    """Return whether the attempt ran in a larger profile. Retries keep the first attempt's profile, except
+    `reuse`.
+    """
     profile, first = attempt.assignment.profile, attempts[0].assignment.profile
     return profile is not first and (profile.name != first.name or profile.limits != first.limits)
 
 
 def _again(assignment: Assignment) -> Assignment:
-    """In a fresh slot: what a test fails by should be nothing but its own."""
+    """Return the next attempt, in a fresh slot, so that a failure cannot come from an earlier test."""
     profile = assignment.profile
     if profile.reuse > 1:
         profile = replace(profile, reuse=1)

@@ -1,7 +1,7 @@
-"""Runs a plan: hands tests to lanes as the budget allows, and yields each test's final result.
+"""Run a plan: hand tests to workers as the budget allows, and yield each test's final result.
 
-One thread decides: the one that iterates. It alone touches the jobs, the dispatch and the events, so there is no
-lock; each lane's thread only takes orders from its queue and answers on another.
+Only the iterating thread makes decisions. It alone uses the jobs, the dispatcher and the events, so that no lock
+is needed; a worker's thread only takes items from its queue and puts completions into another.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.admission import Budget
-from orchestrator.scheduling.cpu_estimates import Learned
-from orchestrator.scheduling.dispatcher import Dispatch, waiting_of
-from orchestrator.scheduling.events import Event, Finished, Idle, Policy, Started
-from orchestrator.scheduling.retry import FAILING, follow_up, is_unconfirmed, settle
-from orchestrator.scheduling.wait_queue import order
-from orchestrator.scheduling.worker_threads import HEARTBEAT_SECONDS, Done, Workers
+from orchestrator.scheduling.cpu_estimates import CpuEstimates
+from orchestrator.scheduling.dispatcher import Dispatcher, queued_test
+from orchestrator.scheduling.events import Event, Finished, Policy, QueueDrained, Started
+from orchestrator.scheduling.retry import FAILING, final_result, is_unconfirmed, next_attempt
+from orchestrator.scheduling.wait_queue import longest_first
+from orchestrator.scheduling.worker_threads import HEARTBEAT_SECONDS, Completion, WorkerPool
 from orchestrator.stop_flag import StopFlag, StopLevel
 
 if TYPE_CHECKING:
@@ -25,26 +25,27 @@ if TYPE_CHECKING:
     from orchestrator.model.profiles import Profile
     from orchestrator.model.results import Attempt, TestResult
     from orchestrator.model.tests import Assignment
-    from orchestrator.scheduling.dispatcher import LaneState
-    from orchestrator.scheduling.wait_queue import Waiting
-    from orchestrator.scheduling.worker_threads import Call, Execute, Hands
+    from orchestrator.scheduling.dispatcher import WorkerState
+    from orchestrator.scheduling.wait_queue import QueuedTest
+    from orchestrator.scheduling.worker_threads import AttemptFunction, Executor, WorkerBackend
 
 __all__ = ["Budget", "Event", "Finished", "Policy", "Schedule", "Started", "schedule"]
 
 HINTED = 8
-"""So many tests at the front of the line are named to the executor, so that it can start slots ahead."""
+"""The number of tests at the front of the queue that are named to the executor, so that it can prestart slots."""
 
 LINGER_SECONDS = 0.03
 LEAST_SECONDS = 2 * LINGER_SECONDS
-"""While every lane has work for so long, answers are left to gather: what handles several one after another finds
-the caches filled, and takes Python's lock from the lanes once and not for each.
+"""While every worker has at least this much work queued ahead, completions are collected for `LINGER_SECONDS` and
+handled in a batch: later ones find the CPU caches filled, and Python's lock is taken from the workers once for
+all.
 """
-IDLE = Idle()
+QUEUE_DRAINED = QueueDrained()
 
 
 def schedule(
     plan: Sequence[Assignment],
-    execute: Execute | Call,
+    execute: Executor | AttemptFunction,
     *,
     budget: Budget,
     policy: Policy,
@@ -52,18 +53,18 @@ def schedule(
     profiles: Mapping[str, Profile],
     on_event: Callable[[Event], None],
 ) -> Schedule:
-    """Run the plan, longest tests first; iterate over what this returns to get results as tests finish.
+    """Return a schedule of the plan, longest tests first; iterate over it to get results as tests finish.
 
-    `execute` is called in the lanes' threads, at most `budget.slots` at a time. It answers with an attempt
-    whatever the engine does, and ends early when `stop` reaches TERMINATE; any exception out of it stops the
-    run and comes out of the iteration. Which test starts next is said in `line`, where in `dispatch`, what an
-    attempt's end leads to in `settle`. `on_event` is called in the thread that iterates.
+    `execute` is called in the workers' threads, at most `budget.slots` times at once. It returns an attempt
+    whatever the engine does, and ends early when `stop` reaches TERMINATE. An exception from it ends the run and
+    is raised by the iteration. `wait_queue` decides which test starts next, `dispatcher` in which worker, and
+    `retry` what follows an attempt. `on_event` is called in the iterating thread.
 
-    Leaving the iteration early, by whatever way, raises `stop` to TERMINATE and waits for what runs.
+    Leaving the iteration early, in any way, raises `stop` to TERMINATE and waits for the running tests.
     """
     return Schedule(
         plan,
-        Workers(execute),
+        WorkerPool(execute),
         budget=budget,
         policy=policy,
         stop=stop,
@@ -74,7 +75,7 @@ def schedule(
 
 @dataclass(slots=True)
 class _Job:
-    """A test on its way: what is tried next, and what came of earlier tries."""
+    """A test without a final result: its next assignment and its earlier attempts."""
 
     assignment: Assignment
     waits_since: float
@@ -82,12 +83,12 @@ class _Job:
 
 
 class Schedule:
-    """One pass over a plan; iterate it once. What was not run, and why, can be read afterwards."""
+    """One run of a plan, to be iterated once. Afterwards it says what was not run, and why."""
 
     def __init__(
         self,
         plan: Sequence[Assignment],
-        workers: Hands,
+        backend: WorkerBackend,
         *,
         budget: Budget,
         policy: Policy,
@@ -96,16 +97,16 @@ class Schedule:
         on_event: Callable[[Event], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`workers` and `clock` can be others than threads and the real time: a simulation's."""
+        """Create a schedule; a simulation replaces `backend` (the worker threads) and `clock` (the real time)."""
         self._budget, self._policy, self._stop = budget, policy, stop
         self._profiles, self._on_event = profiles, on_event
-        self._workers = workers
+        self._backend = backend
         self._clock = clock
-        self._jobs = dict(enumerate(_Job(assignment, 0.0) for assignment in order(plan)))
-        """Rank -> each test that has no result yet."""
-        waiting = (waiting_of(rank, job.assignment) for rank, job in self._jobs.items())
-        self._dispatch = Dispatch(budget, waiting)
-        self._learned = Learned(plan)
+        self._jobs = dict(enumerate(_Job(assignment, 0.0) for assignment in longest_first(plan)))
+        """Rank -> the test, for each that has no result yet."""
+        tests = (queued_test(rank, job.assignment) for rank, job in self._jobs.items())
+        self._dispatcher = Dispatcher(budget, tests)
+        self._cpu_estimates = CpuEstimates(plan)
         self._hinted: tuple[Assignment, ...] = ()
         self._draining = False
         self._failed = 0
@@ -114,20 +115,21 @@ class Schedule:
 
     @property
     def not_run(self) -> tuple[str, ...]:
-        """Ids of the tests that have no result (yet): those that a stop kept from starting, and those whose
-        result nobody took because the iteration was left. A repeated test is named once for each repetition.
+        """The ids of the tests without a result: those that a stop kept from starting, and those whose result was
+        not taken because the iteration ended early. A repeated test is named once for each repetition.
         """
         return tuple(str(job.assignment.test.id) for job in self._jobs.values())
 
     @property
     def stopped_because(self) -> str | None:
-        """Why the run was stopped, also where that kept nothing from running; None: it was not."""
+        """The reason why the run was stopped, even if every test has run; None: it was not stopped."""
         level = self._stop.level
         return None if level is StopLevel.RUN else self._stop.reason or f"stopped ({level.name.lower()})"
 
     def __iter__(self) -> Iterator[TestResult]:
-        """The results. The generator is held by nobody else, so a `break` or an exception in the loop over it
-        closes it at once.
+        """Return the iterator over the results.
+
+        Nothing else refers to the generator, so that a `break` or an exception in the loop closes it at once.
         """
         if self._iterated:
             raise RuntimeError("a schedule can be iterated only once")
@@ -139,7 +141,7 @@ class Schedule:
         try:
             self._begin()
             self._fill()
-            while self._dispatch.busy:
+            while self._dispatcher.busy:
                 if (result := self._step()) is not None:
                     yield result
                     del result  # an attempt holds up to 128 KiB of output tails
@@ -155,7 +157,7 @@ class Schedule:
             self._end(left_because)
 
     def _begin(self) -> None:
-        """Start the clocks."""
+        """Set the time from which all tests wait, and the deadline."""
         now = self._clock()
         for job in self._jobs.values():
             job.waits_since = now
@@ -163,7 +165,7 @@ class Schedule:
             self._deadline = now + self._policy.deadline_seconds
 
     def _fill(self) -> None:
-        """Start what may start, and order what follows."""
+        """Start all tests that may start now, and queue others ahead."""
         level = self._stop.level
         if level is not StopLevel.RUN and not self._draining:
             self._drain()
@@ -171,92 +173,92 @@ class Schedule:
             return
         now = self._clock()
         while self._stop.level is level:
-            if (lane := self._dispatch.start(now)) is not None:
-                assert lane.current is not None  # noqa: S101 - it was just given one
-                self._on_event(Started(assignment=self._jobs[lane.current.rank].assignment))
-                self._order(lane, lane.current)
-            elif (lane := self._dispatch.stranded()) is not None:
-                self._take_back(lane)
+            if (worker := self._dispatcher.start(now)) is not None:
+                assert worker.current is not None  # noqa: S101 - it was just given one
+                self._on_event(Started(assignment=self._jobs[worker.current.rank].assignment))
+                self._submit(worker, worker.current)
+            elif (worker := self._dispatcher.stealable()) is not None:
+                self._requeue_pending(worker)
             else:
                 break
-        while self._stop.level is level and (lane := self._dispatch.follow(now)) is not None:
-            self._order(lane, lane.followers[-1])
+        while self._stop.level is level and (worker := self._dispatcher.queue_ahead(now)) is not None:
+            self._submit(worker, worker.queued_ahead[-1])
         self._hint()
         if self._stop.level is not level:
             self._fill()
 
-    def _order(self, lane: LaneState, waiting: Waiting) -> None:
-        job = self._jobs[waiting.rank]
-        self._workers.order(lane.number, waiting.rank, job.assignment, job.waits_since)
+    def _submit(self, worker: WorkerState, test: QueuedTest) -> None:
+        job = self._jobs[test.rank]
+        self._backend.submit(worker.number, test.rank, job.assignment, job.waits_since)
 
-    def _take_back(self, lane: LaneState) -> None:
-        """Put the lane's followers in line again, as far as it has not begun them."""
-        current = None if lane.current is None else lane.current.rank
-        self._dispatch.put_back(lane, self._workers.take_back(lane.number, current))
+    def _requeue_pending(self, worker: WorkerState) -> None:
+        """Put the queued-ahead tests that the worker has not started back into the queue."""
+        current = None if worker.current is None else worker.current.rank
+        self._dispatcher.requeue(worker, self._backend.cancel_pending(worker.number, current))
 
     def _drain(self) -> None:
-        """Start nothing new. Only what is half done is still finished: a failure that awaits its confirmation."""
+        """Drop all queued tests, except failures that still have to be confirmed."""
         self._draining = True
-        for lane in self._dispatch.busy.values():
-            if lane.followers:
-                self._take_back(lane)
-        self._dispatch.keep(lambda one: is_unconfirmed(self._jobs[one.rank].attempts))
+        for worker in self._dispatcher.busy.values():
+            if worker.queued_ahead:
+                self._requeue_pending(worker)
+        self._dispatcher.retain(lambda one: is_unconfirmed(self._jobs[one.rank].attempts))
 
     def _hint(self) -> None:
-        """Name the next few to the executor, where it can start slots for them ahead."""
-        front = self._dispatch.first(HINTED)
-        hint = tuple(self._jobs[one.rank].assignment for one in front if one.slot is None)
+        """Name the next tests that need a fresh slot to the executor, so that it can prestart slots for them."""
+        front = self._dispatcher.first(HINTED)
+        hint = tuple(self._jobs[one.rank].assignment for one in front if one.slot_key is None)
         changed = len(hint) != len(self._hinted) or any(
             a is not b for a, b in zip(hint, self._hinted, strict=True)
         )
         if hint and changed:
-            self._workers.prepare(hint)
+            self._backend.prepare(hint)
         self._hinted = hint
 
     def _step(self) -> TestResult | None:
-        """Wait for one answer, act on it; the result if its test is done now."""
-        done = self._answer()
+        """Wait for one completion and handle it; return the result if its test has a final one now."""
+        done = self._next_completion()
         if done is None:
             return None
-        lane = self._dispatch.lanes[done.lane]
+        worker = self._dispatcher.workers[done.worker]
         took = None if done.attempt is None else done.attempt.evidence.timings.test_seconds
-        follower = self._dispatch.ended(lane, self._clock(), took)
+        following = self._dispatcher.ended(worker, self._clock(), took)
         if done.attempt is None:
-            assert done.error is not None  # noqa: S101 - for the type checker; Done says it
+            assert done.error is not None  # noqa: S101 - for the type checker; Completion says it
             raise done.error
-        result = self._judge(done.rank, done.attempt)
-        if follower is not None:
-            self._on_event(Started(assignment=self._jobs[follower.rank].assignment))
+        result = self._handle_attempt(done.rank, done.attempt)
+        if following is not None:
+            self._on_event(Started(assignment=self._jobs[following.rank].assignment))
         self._fill()
         return result
 
-    def _answer(self) -> Done | None:
-        """The next answer of a worker; None: nothing yet, or the deadline has passed."""
-        if self._workers.idle:
-            self._on_event(IDLE)
+    def _next_completion(self) -> Completion | None:
+        """Wait for the next completion and return it; None: none arrived in time, or the deadline has passed."""
+        if self._backend.drained:
+            self._on_event(QUEUE_DRAINED)
         linger = (
-            LINGER_SECONDS if self._policy.max_fail is None and self._dispatch.has_work(LEAST_SECONDS) else 0.0
+            LINGER_SECONDS if self._policy.max_fail is None and self._dispatcher.has_work(LEAST_SECONDS) else 0.0
         )
         if self._deadline is None:
-            return self._workers.answer(HEARTBEAT_SECONDS, linger)
+            return self._backend.next_completion(HEARTBEAT_SECONDS, linger)
         remaining = self._deadline - self._clock()
         if remaining > 0:
-            return self._workers.answer(remaining, linger)
+            return self._backend.next_completion(remaining, linger)
         self._deadline = None
         reason = f"the run's time limit of {self._policy.deadline_seconds:g} s has passed"
         self._stop.set(StopLevel.TERMINATE, reason)
         return None
 
-    def _judge(self, rank: int, attempt: Attempt) -> TestResult | None:
-        """Line the test up again, or make its result."""
+    def _handle_attempt(self, rank: int, attempt: Attempt) -> TestResult | None:
+        """Queue the test again, or return its final result."""
         job = self._jobs[rank]
         job.attempts.append(attempt)
-        if self._learned.note(attempt):
-            self._dispatch.renew(self._renewed)
+        if self._cpu_estimates.note(attempt):
+            self._dispatcher.update(self._with_estimate)
         following = None
         level = self._stop.level
         if level is StopLevel.RUN or (level is StopLevel.DRAIN and is_unconfirmed(job.attempts)):
-            following = follow_up(
+            following = next_attempt(
                 job.attempts,
                 job.assignment,
                 policy=self._policy,
@@ -267,15 +269,15 @@ class Schedule:
         if following is None:
             return self._finish(rank)
         job.assignment, job.waits_since = following, self._clock()
-        self._dispatch.add(waiting_of(rank, following))
+        self._dispatcher.add(queued_test(rank, following))
         return None
 
-    def _renewed(self, waiting: Waiting) -> Waiting:
-        need = self._learned.need_of(self._jobs[waiting.rank].assignment)
-        return waiting if need == waiting.need else replace(waiting, need=need)
+    def _with_estimate(self, test: QueuedTest) -> QueuedTest:
+        need = self._cpu_estimates.need_of(self._jobs[test.rank].assignment)
+        return test if need == test.need else replace(test, need=need)
 
     def _finish(self, rank: int) -> TestResult:
-        result = settle(self._jobs.pop(rank).attempts, self._policy)
+        result = final_result(self._jobs.pop(rank).attempts, self._policy)
         self._failed += result.outcome in FAILING
         limit = self._policy.max_fail
         if limit is not None and self._failed >= limit:
@@ -283,25 +285,25 @@ class Schedule:
         return result
 
     def _cut_short(self) -> Iterator[TestResult]:
-        """Results of tests that a stop met between two attempts: what is known of them is not thrown away."""
+        """Yield the results of tests that were stopped between two attempts, from the attempts that they have."""
         for rank in [rank for rank, job in self._jobs.items() if job.attempts]:
             yield self._finish(rank)
 
     def _end(self, left_because: str | None) -> None:
-        """End and await what still runs. A Ctrl-C meanwhile, wherever it strikes, makes it more urgent, and
-        is raised once all threads are gone.
+        """Stop what still runs and wait for it. A Ctrl-C meanwhile raises the stop level to KILL, and is raised
+        again once all threads have ended.
         """
         interrupt: KeyboardInterrupt | None = None
         while True:
             try:
                 if left_because is not None and self._jobs:
                     self._stop.set(StopLevel.TERMINATE, left_because)
-                self._workers.close()
+                self._backend.close()
                 break
             except KeyboardInterrupt as error:
                 interrupt = error
                 self._stop.set(StopLevel.KILL, "interrupted again")
         if interrupt is not None:
             raise interrupt
-        if left_because is None and self._workers.error is not None:
-            raise self._workers.error
+        if left_because is None and self._backend.error is not None:
+            raise self._backend.error

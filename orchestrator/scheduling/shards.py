@@ -107,8 +107,8 @@ def weights_of(plan: Sequence[Assignment], by: ShardBy) -> Sequence[float]:
 def partition_digest(plan: Sequence[Assignment], count: int, by: ShardBy) -> str:
     """8 hexadecimal digits of the whole partition: shards with equal digests run each test exactly once."""
     digest = blake2b(f"{count}".encode(), digest_size=4)
-    placed = zip(plan, partition(plan, count, by), strict=True)
-    for name, repetition, owner in sorted((str(a.test.id), a.repetition, owner) for a, owner in placed):
+    owners = zip(plan, partition(plan, count, by), strict=True)
+    for name, repetition, owner in sorted((str(a.test.id), a.repetition, owner) for a, owner in owners):
         digest.update(f"\0{name}\0{repetition}\0{owner}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

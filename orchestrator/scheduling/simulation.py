@@ -1,4 +1,4 @@
-"""What a plan will take, without running it: the scheduler's own rules on a clock that is only counted."""
+"""Predict the duration of a plan without running it, by the scheduler's own rules on a simulated clock."""
 
 from __future__ import annotations
 
@@ -6,79 +6,69 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from orchestrator.model.tests import ScheduledTest
 from orchestrator.scheduling.admission import need_of
-from orchestrator.scheduling.dispatcher import Dispatch, waiting_of
-from orchestrator.scheduling.wait_queue import expected_seconds, order
+from orchestrator.scheduling.dispatcher import Dispatcher, queued_test
+from orchestrator.scheduling.wait_queue import expected_seconds, longest_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.model.tests import Assignment
     from orchestrator.scheduling.admission import Budget
-    from orchestrator.scheduling.wait_queue import Waiting
+    from orchestrator.scheduling.wait_queue import QueuedTest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """A plan's expected course. As good as the history it was made from."""
+    """The expected timing of a plan; it is as accurate as the history that it is computed from."""
 
     makespan_seconds: float
-    """From the first test's start to the last one's end."""
+    """The time from the start of the first test to the end of the last one."""
     test_seconds: float
-    """Of all tests together: what it would take one at a time."""
+    """The sum of all tests' durations, which is the time of a run of one test at a time."""
     longest_seconds: float
-    """The longest test: no machine makes the run shorter than this."""
+    """The duration of the longest test; no run can be shorter than this."""
     utilisation: Mapping[str, float]
-    """cpus, memory and slots -> mean share of the budget that is taken, 0 to 1. Above 1 where tests that are
+    """Resource (cpus, memory, slots) -> mean share of the budget that is in use, 0 to 1; above 1 where tests
     larger than the budget run alone. Empty for an empty plan.
     """
     bound_seconds: Mapping[str, float]
-    """exclusive, slots, group, memory, cpus -> for how long it kept the first test in line waiting."""
+    """Limit (exclusive, slots, group, memory, cpus) -> for how long it kept the head of the queue waiting."""
     lower_bounds: Mapping[str, float]
-    """See `lower_bounds`."""
-    placed: tuple[Placed, ...]
-    """Each test, in the order of their starts."""
+    """The result of `lower_bounds` for this plan."""
+    scheduled: tuple[ScheduledTest, ...]
+    """All tests, in the order of their starts."""
     tests: int
     unknown: int
-    """Tests without history, which are taken to need their whole timeout: an upper bound, not an estimate."""
+    """The number of tests without history, which are assumed to take their whole timeout (an upper bound)."""
 
     @property
     def lower_bound(self) -> tuple[str, float]:
-        """The highest of the lower bounds, by name."""
+        """The name and seconds of the highest lower bound."""
         name = max(self.lower_bounds, key=lambda name: self.lower_bounds[name])
         return name, self.lower_bounds[name]
 
     @property
     def bound_by(self) -> str | None:
-        """The limit that bound for longest; None: nothing ever waited, more of anything would not help."""
+        """The limit that kept tests waiting for longest; None: no test waited, so a larger budget
+        would not help.
+        """
         if not self.bound_seconds:
             return None
         return max(self.bound_seconds, key=lambda name: (self.bound_seconds[name], name))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """When and where a test is expected to run."""
-
-    assignment: Assignment
-    lane: int
-    """From 0."""
-    started_seconds: float
-    """Since the run's start, the container's start-up included."""
-    ended_seconds: float
-    fresh: bool
-    """It begins a container; False: it takes one that other tests have used."""
-
-
 def predict(
     plan: Sequence[Assignment], budget: Budget, *, startup_seconds: float = 0.0, reused_seconds: float = 0.0
 ) -> Prediction:
-    """Simulate the plan; no test fails. `startup_seconds` is what a container costs the first test in it on top,
-    `reused_seconds` what each further one in the same container pays.
+    """Simulate the plan, assuming that no test fails.
+
+    `startup_seconds` is added to the first test of each container, `reused_seconds` to each further one.
     """
     simulation = _Simulation(plan, budget, startup_seconds, reused_seconds)
     simulation.run()
-    durations = [one.ended_seconds - one.started_seconds for one in simulation.placed]
+    durations = [one.ended_seconds - one.started_seconds for one in simulation.scheduled]
     makespan_seconds = simulation.now
     return Prediction(
         makespan_seconds=makespan_seconds,
@@ -89,15 +79,17 @@ def predict(
         else {},
         bound_seconds=simulation.bound_seconds,
         lower_bounds=lower_bounds(plan, budget),
-        placed=tuple(simulation.placed),
+        scheduled=tuple(simulation.scheduled),
         tests=len(plan),
         unknown=sum(a.history is None for a in plan),
     )
 
 
 def lower_bounds(plan: Sequence[Assignment], budget: Budget) -> Mapping[str, float]:
-    """Resource -> seconds that no schedule can be shorter than, start-up not counted: its use over what there is;
-    `longest` is the longest test, `group` the longest group, whose tests run one at a time.
+    """Return resource -> seconds that no schedule can be shorter than, start-up not counted.
+
+    The bound of cpus, memory and slots is the use of all tests divided by the budget. `longest` is the longest
+    test, `group` the longest group, whose tests run one at a time.
     """
     bounds = dict.fromkeys(("cpus", "memory", "slots", "longest", "group"), 0.0)
     groups: dict[str, float] = {}
@@ -117,15 +109,15 @@ class _Simulation:
     def __init__(self, plan: Sequence[Assignment], budget: Budget, startup_seconds: float, reused_seconds: float):
         self.now = 0.0
         self.areas = {"cpus": 0.0, "memory": 0.0, "slots": 0.0}
-        """Share of the budget taken, times seconds."""
+        """Resource -> the share of the budget in use, integrated over time (seconds)."""
         self.bound_seconds: dict[str, float] = {}
-        self.placed: list[Placed] = []
-        self._plan = order(plan)
+        self.scheduled: list[ScheduledTest] = []
+        self._plan = longest_first(plan)
         self._startup_seconds, self._reused_seconds = startup_seconds, reused_seconds
-        self._dispatch = Dispatch(budget, (waiting_of(rank, a) for rank, a in enumerate(self._plan)))
+        self._dispatcher = Dispatcher(budget, (queued_test(rank, a) for rank, a in enumerate(self._plan)))
         self._ends: list[tuple[float, int]] = []
         self._slots: dict[int, tuple[object, int]] = {}
-        """Lane -> what its slot is good for, and for how many more tests."""
+        """Worker number -> the key of its slot, and for how many more tests the slot can be used."""
 
     def run(self) -> None:
         self._fill()
@@ -133,40 +125,40 @@ class _Simulation:
             ends_at, number = heappop(self._ends)
             self._pass(ends_at - self.now)
             self.now = ends_at
-            follower = self._dispatch.ended(self._dispatch.lanes[number], self.now)
-            if follower is not None:
-                self._begin(number, follower)
+            following = self._dispatcher.ended(self._dispatcher.workers[number], self.now)
+            if following is not None:
+                self._begin(number, following)
             self._fill()
 
     def _fill(self) -> None:
         while True:
-            if (lane := self._dispatch.start(self.now)) is not None and lane.current is not None:
-                self._begin(lane.number, lane.current)
-            elif (lane := self._dispatch.stranded()) is not None:
-                self._dispatch.put_back(lane, {one.rank for one in lane.followers})
+            if (worker := self._dispatcher.start(self.now)) is not None and worker.current is not None:
+                self._begin(worker.number, worker.current)
+            elif (worker := self._dispatcher.stealable()) is not None:
+                self._dispatcher.requeue(worker, {one.rank for one in worker.queued_ahead})
             else:
                 break
-        while self._dispatch.follow(self.now) is not None:
+        while self._dispatcher.queue_ahead(self.now) is not None:
             pass
 
-    def _begin(self, number: int, waiting: Waiting) -> None:
-        assignment = self._plan[waiting.rank]
-        slot, left = self._slots.get(number, (None, 0))
-        fresh = waiting.slot is None or slot != waiting.slot or left == 0
-        self._slots[number] = waiting.slot, (assignment.profile.reuse if fresh else left) - 1
-        ends_at = self.now + waiting.expected_seconds + (self._startup_seconds if fresh else self._reused_seconds)
-        self.placed.append(
-            Placed(
-                assignment=assignment, lane=number, started_seconds=self.now, ended_seconds=ends_at, fresh=fresh
+    def _begin(self, number: int, test: QueuedTest) -> None:
+        assignment = self._plan[test.rank]
+        slot_key, left = self._slots.get(number, (None, 0))
+        fresh = test.slot_key is None or slot_key != test.slot_key or left == 0
+        self._slots[number] = test.slot_key, (assignment.profile.reuse if fresh else left) - 1
+        ends_at = self.now + test.expected_seconds + (self._startup_seconds if fresh else self._reused_seconds)
+        self.scheduled.append(
+            ScheduledTest(
+                assignment=assignment, worker=number, started_seconds=self.now, ended_seconds=ends_at, fresh=fresh
             )
         )
         heappush(self._ends, (ends_at, number))
 
     def _pass(self, seconds: float) -> None:
-        """Account for a stretch of time in which nothing starts or ends."""
+        """Account for a period in which no test starts or ends."""
         if seconds <= 0:
             return
-        taken = self._dispatch.admission
+        taken = self._dispatcher.admission
         budget = taken.budget
         self.areas["cpus"] += seconds * taken.millicpus / (budget.cpus * 1000)
         self.areas["memory"] += seconds * taken.memory_bytes / budget.memory_bytes
@@ -176,12 +168,12 @@ class _Simulation:
             self.bound_seconds[limit] = self.bound_seconds.get(limit, 0.0) + seconds
 
     def _bound(self) -> str | None:
-        """What keeps the first that waits; where only members of running groups are left, their group."""
-        dispatch = self._dispatch
-        first = dispatch.line.head
-        for lane in dispatch.busy.values():
-            if lane.followers and (first is None or lane.followers[0].rank < first.rank):
-                first = lane.followers[0]
+        """Return the limit that keeps the next test waiting; `group` if only tests of running groups are left."""
+        dispatcher = self._dispatcher
+        first = dispatcher.queue.head
+        for worker in dispatcher.busy.values():
+            if worker.queued_ahead and (first is None or worker.queued_ahead[0].rank < first.rank):
+                first = worker.queued_ahead[0]
         if first is not None:
-            return dispatch.admission.binding(first.need)
-        return "group" if len(dispatch.line) else None
+            return dispatcher.admission.binding(first.need)
+        return "group" if len(dispatcher.queue) else None

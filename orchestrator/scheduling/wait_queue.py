@@ -1,16 +1,18 @@
-"""The waiting line: which test starts next, given what runs and how long that is expected to. Pure.
+"""The wait queue: choose which test starts next, from the free resources and the expected durations. Pure.
 
-Two rules, one after the other (docs/design/backfilling.md has what they gain):
+Two rules apply, one after the other (docs/design/backfilling.md has the measurements):
 
-While plenty of work is left, the test starts that fills most of the machine for the longest: of the first in
-line that fit, the one of the largest area (share of the scarcest resource, times expected seconds). The first
-in line, the longest of all, may wait for room meanwhile; it would only leave gaps if others waited for it.
+While much work is left, the test starts that fills most of the machine for the longest time: among the first tests
+in the queue that fit, the one with the largest area (share of the scarcest resource times expected seconds). The
+head of the queue, the longest test of all, may have to wait meanwhile: if others waited for it, the machine would
+be partly idle.
 
-As soon as what is left would take less than twice as long as the first in line, that one has precedence: it
-starts as soon as it fits, and a later one may go first (backfilling) only if that cannot make it wait longer: it
-is expected to have ended by then, or there is room for both. This is the EASY backfilling of batch schedulers
-(Lifka, "The ANL/IBM SP scheduling system", 1995). So no long test is left for the end. An estimate may be wrong: a
-test that overruns counts as ending now, so nothing that needs time goes ahead because of it.
+Once the remaining work would take less than `PRECEDENCE` times as long as the head alone, the head has precedence:
+it starts as soon as it fits, and a later test may start before it (backfilling) only if that cannot delay it,
+because the later test is expected to end in time or there is room for both. This is the EASY backfilling of batch
+schedulers (Lifka, "The ANL/IBM SP scheduling system", 1995). It keeps long tests from running alone at the end of
+a run. Estimates may be wrong: a test that overruns counts as ending now, so that no test with a positive expected
+duration is backfilled because of it.
 """
 
 from __future__ import annotations
@@ -32,166 +34,171 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.admission import Admission, Budget, Need
 
 BACKFILL_DEPTH = 128
-"""How far down the line is looked for a smaller test. Bounds the work for each start on long lines."""
+"""The number of queued tests that are examined for each start; bounds the cost with long queues."""
 
 PRECEDENCE = 2.0
-"""The first in line has precedence once the rest would take less than so many times as long as it alone."""
+"""The head has precedence once the remaining work takes less than this many times its expected duration."""
 
 _RANK = attrgetter("rank")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """A test in line."""
+class QueuedTest:
+    """A test that waits to be started."""
 
     rank: int
-    """Its place, unique; lower goes first."""
+    """Position in the queue, unique; the lowest rank is the head."""
     need: Need
     expected_seconds: float
-    slot: object = None
-    """Tests of which this is equal can run one after another in the same slot. None: runs in a fresh one."""
+    slot_key: object = None
+    """Tests with equal keys can run one after another in the same slot. None: the test needs a fresh slot."""
     opening_seconds: float = 0.0
-    """What a slot takes to be ready for its first test."""
-    slot_seconds: float = 0.0
-    """What it is expected to take where others have used the slot before."""
-    follows: bool = False
-    """It may be ordered behind another test before that one has ended, and others behind it."""
+    """The time until a new slot is ready for its first test."""
+    reused_seconds: float = 0.0
+    """The expected duration in a slot that other tests have used before."""
+    may_queue_ahead: bool = False
+    """Whether it may be submitted to a worker that still runs another test, and other tests behind it."""
 
 
 @dataclass(slots=True, eq=False)
-class Kind:
-    """All tests that can run in the same slots."""
+class SlotClass:
+    """All tests that can run in the same reused slots."""
 
-    slot: object
+    slot_key: object
     opening_seconds: float
-    seconds: float = 0.0
-    """Of those in line."""
+    queued_seconds: float = 0.0
+    """The sum of `reused_seconds` of the tests in the queue."""
     opened: int = 0
-    """Most that have run at one time: so many slots there are."""
+    """The largest number of these tests that ran at one time, which is the number of open slots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """A test that takes from the budget now."""
+class RunningTest:
+    """The needs of one busy worker, which are taken from the budget now."""
 
     need: Need
     expected_end: float
-    """On the clock that `Line.pick` is given."""
+    """The expected end, on the same clock as the `now` of `WaitQueue.pick`."""
 
 
-class Line:
-    """Tests that wait, by rank. Of each group only one is in line; the rest are parked until it has ended, so
-    that a large group does not stand in the way of everything else.
+class WaitQueue:
+    """The tests that wait, ordered by rank.
+
+    Only one test of each group is in the queue proper; the others are parked until it has ended, so that a large
+    group does not fill the front of the queue with tests that cannot start.
     """
 
-    def __init__(self, waiting: Iterable[Waiting] = ()) -> None:
-        self._ready: deque[Waiting] = deque()
-        self._parked: dict[str, list[Waiting]] = {}
-        """Group that has one in line or running -> the others of it."""
+    def __init__(self, tests: Iterable[QueuedTest] = ()) -> None:
+        self._ready: deque[QueuedTest] = deque()
+        self._parked: dict[str, list[QueuedTest]] = {}
+        """Group with a test that is queued or running -> its other tests, by rank."""
         self._least_millicpus = self._least_bytes = 1 << 62
-        """No test that was ever in line needs less: a quick answer where all of them are alike."""
+        """The least that any test of this queue has needed: if less than this is free, nothing fits."""
         self._work = [0.0, 0.0, 0.0]
-        """CPU seconds (in thousandths), byte seconds and seconds of all but exclusive tests in line."""
-        self._kind: tuple[Need, float] | None = None
+        """Millicpu seconds, byte seconds and seconds of the queued tests, exclusive ones not counted."""
+        self._first_added: tuple[Need, float] | None = None
         self._mixed = False
-        """Not all that were ever in line are of one kind."""
-        self.kinds: list[Kind] = []
-        """Of slots that are reused; one for each profile, so there are few."""
-        for one in sorted(waiting, key=_RANK):
+        """Whether tests with different needs or expected durations were ever added."""
+        self.slot_classes: list[SlotClass] = []
+        """The classes of reused slots: one for each profile, so the list is short."""
+        for one in sorted(tests, key=_RANK):
             self.add(one)
 
     def __len__(self) -> int:
         return len(self._ready) + sum(map(len, self._parked.values()))
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[QueuedTest]:
         yield from self._ready
         for parked in self._parked.values():
             yield from parked
 
     @property
-    def head(self) -> Waiting | None:
-        """The first in line."""
+    def head(self) -> QueuedTest | None:
+        """The queued test with the lowest rank; None if no test is queued or all are parked."""
         return self._ready[0] if self._ready else None
 
-    def first(self, count: int) -> Iterator[Waiting]:
-        """The first few in line."""
+    def first(self, count: int) -> Iterator[QueuedTest]:
+        """Iterate over the first `count` tests of the queue."""
         return islice(self._ready, count)
 
-    def add(self, waiting: Waiting) -> None:
-        """Put a test in line at its rank."""
-        need = waiting.need
+    def add(self, test: QueuedTest) -> None:
+        """Insert a test at its rank."""
+        need = test.need
         self._least_millicpus = min(self._least_millicpus, need.millicpus)
         self._least_bytes = min(self._least_bytes, need.memory_bytes)
-        self._count(waiting, 1)
+        self._count(test, 1)
         if not self._mixed:
-            kind = need, waiting.expected_seconds
-            self._kind = self._kind or kind
-            self._mixed = kind != self._kind
+            added = need, test.expected_seconds
+            self._first_added = self._first_added or added
+            self._mixed = added != self._first_added
         if need.group is not None:
             if need.group in self._parked:
-                insort(self._parked[need.group], waiting, key=_RANK)
+                insort(self._parked[need.group], test, key=_RANK)
                 return
             self._parked[need.group] = []
-        self._enter(waiting)
+        self._insert(test)
 
-    def keep(self, wanted: Callable[[Waiting], bool]) -> None:
-        """Send away all others."""
-        self._refill([one for one in self if wanted(one)])
+    def retain(self, predicate: Callable[[QueuedTest], bool]) -> None:
+        """Remove all tests for which `predicate` is false."""
+        self._rebuild([one for one in self if predicate(one)])
 
-    def renew(self, renewed: Callable[[Waiting], Waiting]) -> None:
-        """Put another in the place of each, of the same rank and group."""
-        self._refill([renewed(one) for one in self])
+    def update(self, changed: Callable[[QueuedTest], QueuedTest]) -> None:
+        """Replace each test with what `changed` returns for it, which must have the same rank and group."""
+        self._rebuild([changed(one) for one in self])
 
-    def _refill(self, ones: Iterable[Waiting]) -> None:
+    def _rebuild(self, tests: Iterable[QueuedTest]) -> None:
         running = self._parked.keys() - {one.need.group for one in self._ready}
         self._ready.clear()
         self._work = [0.0, 0.0, 0.0]
-        for kind in self.kinds:
-            kind.seconds = 0.0
+        for slot_class in self.slot_classes:
+            slot_class.queued_seconds = 0.0
         self._parked = {group: [] for group in running}
-        for one in sorted(ones, key=_RANK):
+        for one in sorted(tests, key=_RANK):
             self.add(one)
 
-    def _enter(self, waiting: Waiting) -> None:
-        """At its place; quick at both ends, where nearly all go."""
-        ready, rank = self._ready, waiting.rank
+    def _insert(self, test: QueuedTest) -> None:
+        """Insert a test by rank; fast at both ends, where nearly all insertions happen."""
+        ready, rank = self._ready, test.rank
         if not ready or rank > ready[-1].rank:
-            ready.append(waiting)
+            ready.append(test)
         elif rank < ready[0].rank:
-            ready.appendleft(waiting)
+            ready.appendleft(test)
         else:
-            ready.insert(bisect(ready, rank, key=_RANK), waiting)
+            ready.insert(bisect(ready, rank, key=_RANK), test)
 
     def release(self, group: str | None) -> None:
-        """A picked test of this group has ended: the next one of it gets in line."""
+        """Move the next test of a group into the queue, after its running one has ended. None: do nothing."""
         if group is None:
             return
         parked = self._parked[group]
         if parked:
-            self._enter(parked.pop(0))
+            self._insert(parked.pop(0))
         else:
             del self._parked[group]
 
-    def take_head(self) -> Waiting:
-        """Take the first out of the line, which must not be empty."""
+    def take_head(self) -> QueuedTest:
+        """Remove and return the head; the queue must not be empty."""
         return self._take(0)
 
-    def kind_of(self, slot: object) -> Kind | None:
-        """Of the tests that run in such slots; None: such are not reused, or no test in line ever wanted one."""
-        if slot is None:
+    def class_of(self, slot_key: object) -> SlotClass | None:
+        """Return the class of slots with this key; None for fresh slots and for a key that was never queued."""
+        if slot_key is None:
             return None
-        return next((kind for kind in self.kinds if kind.slot is slot or kind.slot == slot), None)
+        return next(
+            (one for one in self.slot_classes if one.slot_key is slot_key or one.slot_key == slot_key), None
+        )
 
     def pick(
-        self, admission: Admission, running: Iterable[Running], now: float, shut: Collection[Kind] = ()
-    ) -> Waiting | None:
-        """Take the test that starts now out of the line; None: none may. `running` is in `admission`, and is
-        looked at only if the first has precedence, does not fit, and another does. Tests of a kind in `shut`
-        stay in line, as if they were not there.
+        self, admission: Admission, running: Iterable[RunningTest], now: float, blocked: Collection[SlotClass] = ()
+    ) -> QueuedTest | None:
+        """Remove and return the test that starts now; None: no test may start.
+
+        `running` has the needs that `admission` counts; it is read only if the head has precedence and does not
+        fit while another test does. Tests of the classes in `blocked` are ignored and stay in the queue.
         """
         if not self._ready or admission.full:
             return None
-        first = self._first_but(shut)
+        first = self._first_not_blocked(blocked)
         if first is None:
             return None
         fits = admission.fits(self._ready[first].need)
@@ -201,27 +208,27 @@ class Line:
         if not fits and (millicpus < self._least_millicpus or memory_bytes < self._least_bytes):
             return None
         if not self.has_precedence(admission.budget):
-            index = self._largest(admission, shut)
+            index = self._largest_fitting(admission, blocked)
         else:
-            index = first if fits else self._harmless(admission, running, now, first, shut)
+            index = first if fits else self._backfill(admission, running, now, first, blocked)
         return None if index is None else self._take(index)
 
-    def _first_but(self, shut: Collection[Kind]) -> int | None:
-        """Index of the first in line that is of no such kind."""
-        if not shut:
+    def _first_not_blocked(self, blocked: Collection[SlotClass]) -> int | None:
+        """Return the index of the first test whose class is not blocked; None if there is none."""
+        if not blocked:
             return 0
         places = enumerate(islice(self._ready, BACKFILL_DEPTH))
-        return next((index for index, one in places if not self._is_shut(one, shut)), None)
+        return next((index for index, one in places if not self._is_blocked(one, blocked)), None)
 
-    def _is_shut(self, waiting: Waiting, shut: Collection[Kind]) -> bool:
-        return bool(shut) and self.kind_of(waiting.slot) in shut
+    def _is_blocked(self, test: QueuedTest, blocked: Collection[SlotClass]) -> bool:
+        return bool(blocked) and self.class_of(test.slot_key) in blocked
 
     def has_precedence(self, budget: Budget) -> bool:
-        """The first in line is not overtaken any more by what would make it wait."""
+        """Return whether no test may start that would delay the head."""
         return not self._ready or self._seconds_left(budget) <= PRECEDENCE * self._ready[0].expected_seconds
 
-    def _largest(self, admission: Admission, shut: Collection[Kind]) -> int | None:
-        """Of the first that fit, the one that fills most of the machine for the longest."""
+    def _largest_fitting(self, admission: Admission, blocked: Collection[SlotClass]) -> int | None:
+        """Return the index of the test, among the first that fit, with the largest area; None if none fits."""
         millicpus, memory_bytes = admission.room
         idle = admission.running == 0
         per_millicpu, per_byte = 1e-3 / admission.budget.cpus, 1 / admission.budget.memory_bytes
@@ -233,28 +240,30 @@ class Line:
                 continue
             area = one.expected_seconds * max(need.millicpus * per_millicpu, need.memory_bytes * per_byte)
             plain = need.group is None and not need.exclusive
-            if area > largest and (plain or admission.fits(need)) and not self._is_shut(one, shut):
+            if area > largest and (plain or admission.fits(need)) and not self._is_blocked(one, blocked):
                 found, largest = index, area
             if largest >= one.expected_seconds * most and not idle:
                 break  # longest first: no later one can fill more
         return found
 
-    def _harmless(
+    def _backfill(
         self,
         admission: Admission,
-        running: Iterable[Running],
+        running: Iterable[RunningTest],
         now: float,
         first: int,
-        shut: Collection[Kind],
+        blocked: Collection[SlotClass],
     ) -> int | None:
-        """The first test that fits and does not make that at `first`, which does not, wait longer."""
+        """Return the index of the first test that fits and does not delay the one at `first`, which
+        does not fit.
+        """
         millicpus, memory_bytes = admission.room
         reserved: tuple[float, Admission] | None = None
         for index, one in enumerate(islice(self._ready, first + 1, first + 1 + BACKFILL_DEPTH), first + 1):
             need = one.need
             if need.millicpus > millicpus or need.memory_bytes > memory_bytes or not admission.fits(need):
                 continue
-            if self._is_shut(one, shut):
+            if self._is_blocked(one, blocked):
                 continue
             if reserved is None:
                 reserved = _reserve(self._ready[first].need, admission, running, now)
@@ -263,35 +272,38 @@ class Line:
         return None
 
     def _seconds_left(self, budget: Budget) -> float:
-        """What all but the exclusive tests in line take at least."""
+        """Return a lower bound of the time that the queued tests take, exclusive ones not counted."""
         millicpu_seconds, byte_seconds, seconds = self._work
         return max(
             millicpu_seconds / (1000 * budget.cpus), byte_seconds / budget.memory_bytes, seconds / budget.slots
         )
 
-    def _take(self, index: int) -> Waiting:
-        waiting = self._ready[index]
+    def _take(self, index: int) -> QueuedTest:
+        test = self._ready[index]
         del self._ready[index]
-        self._count(waiting, -1)
-        return waiting
+        self._count(test, -1)
+        return test
 
-    def _count(self, waiting: Waiting, sign: int) -> None:
-        need, work = waiting.need, self._work
-        if waiting.slot is not None:
-            kind = self.kind_of(waiting.slot)
-            if kind is None:
-                kind = Kind(waiting.slot, waiting.opening_seconds)
-                self.kinds.append(kind)
-            kind.seconds += sign * waiting.slot_seconds
+    def _count(self, test: QueuedTest, sign: int) -> None:
+        """Add a test to the sums of queued work, or subtract it with `sign` -1."""
+        need, work = test.need, self._work
+        if test.slot_key is not None:
+            slot_class = self.class_of(test.slot_key)
+            if slot_class is None:
+                slot_class = SlotClass(test.slot_key, test.opening_seconds)
+                self.slot_classes.append(slot_class)
+            slot_class.queued_seconds += sign * test.reused_seconds
         if not need.exclusive:
-            seconds = sign * waiting.expected_seconds
+            seconds = sign * test.expected_seconds
             work[0] += seconds * need.millicpus
             work[1] += seconds * need.memory_bytes
             work[2] += seconds
 
 
-def _reserve(need: Need, admission: Admission, running: Iterable[Running], now: float) -> tuple[float, Admission]:
-    """When a test that does not fit now is expected to, and what is taken then, itself included."""
+def _reserve(
+    need: Need, admission: Admission, running: Iterable[RunningTest], now: float
+) -> tuple[float, Admission]:
+    """Return when a test that does not fit now is expected to start, and the admission state then with it."""
     start_at = now
     for one in sorted(running, key=attrgetter("expected_end")):
         admission = admission.give(one.need)
@@ -303,28 +315,28 @@ def _reserve(need: Need, admission: Admission, running: Iterable[Running], now: 
 
 BRIEF_SECONDS = 0.25
 BRIEF_SHARE = 1 / 200
-"""A test that takes no longer, or no larger share of all tests' time, is brief: its place in the order of length
-decides nothing.
+"""A test is brief if it takes no longer than this, or no larger share of the time of all tests: its position in
+the order of length does not change the duration of the run.
 """
 
 
 def expected_seconds(assignment: Assignment) -> float:
-    """How long the test takes: p95 of its history, else its timeout (nothing tighter is known of it)."""
+    """Return the expected duration of a test: the p95 of its history, else its timeout as the only known bound."""
     timeout_seconds = assignment.profile.limits.timeout_seconds
     if assignment.history is None:
         return timeout_seconds
     return min(assignment.history.duration_seconds_p95, timeout_seconds)
 
 
-def order(plan: Iterable[Assignment]) -> tuple[Assignment, ...]:
-    """Longest first; among equals the bigger profile (memory, then CPUs) first; else as given.
+def longest_first(plan: Iterable[Assignment]) -> tuple[Assignment, ...]:
+    """Return the assignments in queue order: the longest first, then by memory limit, CPU limit and given order.
 
-    Tests that are forked from a preloaded runner, and brief as far as is known, count as equals and come folder by
-    folder, that with most to do first: a slot keeps the runners of few folders, and starting one takes longer
-    than such a test. What is lost by it at a run's end is less than one of them takes.
+    Brief tests that are forked from a preloaded runner count as equally long and are grouped by folder, the folder
+    with the most work first: a slot keeps the preloaded runners of a few folders only, and starting one takes
+    longer than such a test. At the end of a run this costs less than the duration of one of them.
 
-    Exclusive tests come after all others: each of them empties the machine, and one after another at the end
-    they do so once, not once each.
+    Exclusive tests come last: each of them needs the whole machine, so the machine is emptied once for all of them
+    and not once for each.
     """
     tests = tuple(plan)
     brief = max(BRIEF_SECONDS, BRIEF_SHARE * sum(map(expected_seconds, tests)))

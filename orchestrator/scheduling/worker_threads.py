@@ -1,5 +1,6 @@
-"""The threads that execute: one for each lane, with orders in by a queue of its own, answers out by a common one,
-and a reliable end.
+"""Worker threads: run assignments one after another in each thread, and collect what they return.
+
+Each worker has an input queue of its own; all put their results into one output queue.
 """
 
 from __future__ import annotations
@@ -17,227 +18,247 @@ if TYPE_CHECKING:
     from orchestrator.model.results import Attempt
     from orchestrator.model.tests import Assignment
 
-    Call = Callable[[Assignment, float], Attempt]
-    """The simplest executor: the assignment, and for how many seconds it queued."""
-    Order = tuple[int, Assignment, float]
-    """Rank, assignment, since when it waits."""
+    AttemptFunction = Callable[[Assignment, float], Attempt]
+    """The simplest executor: it gets the assignment and the seconds that it was queued, and returns the attempt.
+    """
+    WorkItem = tuple[int, Assignment, float]
+    """The rank, the assignment, and since when it has been waiting on `time.monotonic`'s clock."""
 
 HEARTBEAT_SECONDS = 0.5
-"""Longest wait in one piece. A signal that arrives just before CPython blocks does not end the wait, and its
-handler runs only after it.
+"""The longest uninterrupted wait. A signal that arrives just before CPython blocks does not end the wait, and its
+handler runs only afterwards.
 """
 
 
 class Lane(Protocol):
-    """One place of execution. Used by one thread."""
+    """Runs the attempts of one worker, one after another. Used by one thread only."""
 
     def run(
         self, assignment: Assignment, waits_since: float, upcoming: Callable[[], Assignment | None]
     ) -> Attempt:
-        """One attempt; `waits_since` is on `time.monotonic`'s clock.
+        """Run one attempt and return it; `waits_since` is on `time.monotonic`'s clock.
 
-        `upcoming()`, called when the test is about to end or later, is the assignment of this lane's next
-        `run`, or None if it has none yet. What it returned is certain to be the next call. It does not block.
+        `upcoming()` returns the assignment of this lane's next `run`, or None if there is none yet. It is called
+        when the test is about to end or later, and does not block. What it returned is certain to be run next.
         """
         ...
 
     def close(self) -> None:
-        """The lane is no longer needed: gives up what it holds."""
+        """Release all resources that the lane holds; it is not used afterwards."""
         ...
 
 
 @runtime_checkable
-class Execute(Protocol):
-    """Whatever runs tests."""
+class Executor(Protocol):
+    """Runs tests, in one lane for each worker."""
 
     def lane(self) -> Lane:
-        """A place of its own for the calling thread."""
+        """Return a new lane for the calling thread."""
         ...
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
-        """These are likely to start next, in this order: a hint, which must be quick."""
+        """Prepare for assignments that are likely to start next, in this order. Must return quickly."""
         ...
 
 
-class Hands(Protocol):
-    """What a schedule has its orders carried out by: `Workers`, or a simulation."""
+class WorkerBackend(Protocol):
+    """The workers of a schedule: `WorkerPool` with real threads, or a simulation."""
 
-    def order(self, lane: int, rank: int, assignment: Assignment, waits_since: float) -> None:
-        """See `Workers`; so for all of these."""
+    def submit(self, worker: int, rank: int, assignment: Assignment, waits_since: float) -> None:
+        """Run the assignment in a worker, after all that was submitted to it before."""
         ...
 
-    def take_back(self, lane: int, current: int | None) -> Collection[int]: ...  # noqa: D102
-    def prepare(self, assignments: Sequence[Assignment]) -> None: ...  # noqa: D102
-    def answer(self, timeout_seconds: float, linger_seconds: float = 0.0) -> Done | None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
+    def cancel_pending(self, worker: int, current: int | None) -> Collection[int]:
+        """Remove the items that the worker has not started, but for the rank `current`; return their ranks."""
+        ...
+
+    def prepare(self, assignments: Sequence[Assignment]) -> None:
+        """Name the assignments that are likely to start next."""
+        ...
+
+    def next_completion(self, timeout_seconds: float, linger_seconds: float = 0.0) -> Completion | None:
+        """Wait for the next completion and return it; None after the timeout or earlier."""
+        ...
+
+    def close(self) -> None:
+        """Wait for the end of what has been started; start nothing more."""
+        ...
 
     @property
-    def idle(self) -> bool: ...  # noqa: D102
+    def drained(self) -> bool:
+        """Whether no completion is available at once."""
+        ...
+
     @property
-    def error(self) -> BaseException | None: ...  # noqa: D102
+    def error(self) -> BaseException | None:
+        """The first exception that was raised when a lane was closed."""
+        ...
 
 
-class Calls:
-    """Makes an `Execute` of a plain callable, which may be called from many threads."""
+class CallableExecutor:
+    """An `Executor` made of a plain function, which may be called from many threads."""
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, function: AttemptFunction) -> None:
+        self._function = function
 
     def lane(self) -> Lane:
-        """It keeps nothing, so that it may serve all threads."""
+        """Return itself: it has no state, so that all threads can share it."""
         return self
 
     def run(self, assignment: Assignment, waits_since: float, upcoming: object) -> Attempt:  # noqa: ARG002
-        """Call it."""
-        return self._call(assignment, monotonic() - waits_since)
+        """Call the function with the assignment and the seconds that it was queued."""
+        return self._function(assignment, monotonic() - waits_since)
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
-        """It has no use for hints."""
+        """Do nothing: a function cannot prepare."""
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Do nothing: there is nothing to release."""
 
 
 @dataclass(slots=True, frozen=True)
-class Done:
-    """A worker's answer: exactly one of `attempt` and `error`."""
+class Completion:
+    """The end of one work item: exactly one of `attempt` and `error` is set."""
 
-    lane: int
+    worker: int
     rank: int
     attempt: Attempt | None
     error: BaseException | None
 
 
-class Worker:
-    """A lane's thread. It works its orders off one after another, without asking."""
+class WorkerThread:
+    """A thread that runs its work items one after another in a lane of its own."""
 
     def __init__(
-        self, number: int, execute: Execute, answers: SimpleQueue[Done], ended: Callable[[], None]
+        self, number: int, executor: Executor, completions: SimpleQueue[Completion], ended: Callable[[], None]
     ) -> None:
         self.number = number
         self.thread = Thread(target=self._work, name=f"orch-slot-{number + 1}")
         self.error: BaseException | None = None
-        """What closing the lane raised."""
-        self._execute, self._answers, self._ended = execute, answers, ended
-        self._orders: SimpleQueue[Order | None] = SimpleQueue()
-        self._next: Order | None = None
-        """Taken off the queue already, because `upcoming` told of it."""
+        """The exception that was raised when the lane was closed."""
+        self._executor, self._completions, self._ended = executor, completions, ended
+        self._items: SimpleQueue[WorkItem | None] = SimpleQueue()
+        self._next: WorkItem | None = None
+        """The item that `upcoming` has already taken off the queue."""
         self._last = False
-        """The queue's end was met."""
+        """Whether the end mark of the queue was read."""
 
-    def order(self, order: Order) -> None:
-        """Run this after all that was ordered before."""
-        self._orders.put(order)
+    def submit(self, item: WorkItem) -> None:
+        """Run this item after all that were submitted before."""
+        self._items.put(item)
 
-    def take_back(self, current: int | None = None) -> Collection[int]:
-        """The ranks of the orders that it has not begun and, by this, never will: always the last ones.
-        `current` stays, whether it has been begun or not.
+    def cancel_pending(self, current: int | None = None) -> Collection[int]:
+        """Remove the items that have not been started and return their ranks: always the last ones submitted.
+
+        The item of rank `current` is kept, whether it has been started or not.
         """
-        taken: list[int] = []
-        kept: list[Order] = []
+        cancelled: list[int] = []
+        kept: list[WorkItem] = []
         with suppress(Empty):
-            while (order := self._orders.get_nowait()) is not None:
-                if order[0] == current:
-                    kept.append(order)
+            while (item := self._items.get_nowait()) is not None:
+                if item[0] == current:
+                    kept.append(item)
                 else:
-                    taken.append(order[0])
-        for order in kept:
-            self._orders.put(order)
-        return taken
+                    cancelled.append(item[0])
+        for item in kept:
+            self._items.put(item)
+        return cancelled
 
     def close(self) -> None:
-        """Let it finish what it has begun."""
-        self.take_back()
-        self._orders.put(None)
+        """End the thread after what it has started; cancel the rest."""
+        self.cancel_pending()
+        self._items.put(None)
 
     def _work(self) -> None:
         try:
-            self._work_off()
+            self._run_items()
         finally:
             self._ended()
 
-    def _work_off(self) -> None:
+    def _run_items(self) -> None:
         lane: Lane | None = None
-        while (order := self._take()) is not None:
-            rank, assignment, waits_since = order
+        while (item := self._take()) is not None:
+            rank, assignment, waits_since = item
             try:
                 if lane is None:
-                    lane = self._execute.lane()
-                done = Done(self.number, rank, lane.run(assignment, waits_since, self._upcoming), None)
+                    lane = self._executor.lane()
+                done = Completion(self.number, rank, lane.run(assignment, waits_since, self._upcoming), None)
             except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
-                done = Done(self.number, rank, None, error)
+                done = Completion(self.number, rank, None, error)
             failed = done.error is not None
-            self._answers.put(done)
-            del order, assignment, done  # an idle worker keeps no attempt alive
+            self._completions.put(done)
+            del item, assignment, done  # so that an idle worker keeps no attempt in memory
             if failed:
-                break  # the schedule ends by it; what was ordered behind is not begun
+                break  # the error ends the schedule; the remaining items must not start
         if lane is not None:
             try:
                 lane.close()
             except BaseException as error:  # noqa: BLE001 - raised again when all have ended
                 self.error = error
 
-    def _take(self) -> Order | None:
-        """The next order, awaited; None: there will be no more."""
+    def _take(self) -> WorkItem | None:
+        """Wait for the next item and return it; None at the end of the queue."""
         if self._next is not None:
-            order, self._next = self._next, None
-            return order
-        return None if self._last else self._orders.get()
+            item, self._next = self._next, None
+            return item
+        return None if self._last else self._items.get()
 
     def _upcoming(self) -> Assignment | None:
         if self._next is None and not self._last:
             try:
-                self._next = self._orders.get_nowait()
+                self._next = self._items.get_nowait()
             except Empty:
                 return None
             self._last = self._next is None
         return None if self._next is None else self._next[1]
 
 
-class Workers:
-    """The threads of a schedule; as many as it has lanes."""
+class WorkerPool:
+    """The worker threads of a schedule."""
 
-    def __init__(self, execute: Execute | Call) -> None:
-        self._execute: Execute = execute if isinstance(execute, Execute) else Calls(execute)
-        self._answers: SimpleQueue[Done] = SimpleQueue()
-        self._workers: list[Worker] = []
+    def __init__(self, executor: Executor | AttemptFunction) -> None:
+        self._executor: Executor = executor if isinstance(executor, Executor) else CallableExecutor(executor)
+        self._completions: SimpleQueue[Completion] = SimpleQueue()
+        self._workers: list[WorkerThread] = []
         self._ended: list[Thread] = []
         self._ending: SimpleQueue[None] = SimpleQueue()
 
-    def order(self, lane: int, rank: int, assignment: Assignment, waits_since: float) -> None:
-        """Have it executed in a lane, after all that was ordered there before. Lanes are numbered from 0; the
-        next new one is made when it is first named.
-        """
-        if lane == len(self._workers):
-            worker = Worker(lane, self._execute, self._answers, self._note_end)
-            self._workers.append(worker)  # before it starts: an interrupt in between must not orphan it
-            worker.thread.start()
-        self._workers[lane].order((rank, assignment, waits_since))
+    def submit(self, worker: int, rank: int, assignment: Assignment, waits_since: float) -> None:
+        """Run the assignment in a worker, after all that was submitted to it before.
 
-    def take_back(self, lane: int, current: int | None) -> Collection[int]:
-        """See `Worker.take_back`."""
-        return self._workers[lane].take_back(current)
+        Workers are numbered from 0; the next new one is created when its number is first used.
+        """
+        if worker == len(self._workers):
+            new = WorkerThread(worker, self._executor, self._completions, self._note_end)
+            self._workers.append(new)  # before it starts, so that an interrupt in between cannot lose it
+            new.thread.start()
+        self._workers[worker].submit((rank, assignment, waits_since))
+
+    def cancel_pending(self, worker: int, current: int | None) -> Collection[int]:
+        """Remove the items that the worker has not started, but for the rank `current`; return their ranks."""
+        return self._workers[worker].cancel_pending(current)
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
-        """Hand the hint on."""
-        self._execute.prepare(assignments)
+        """Pass the assignments that are likely to start next to the executor."""
+        self._executor.prepare(assignments)
 
-    def answer(self, timeout_seconds: float, linger_seconds: float = 0.0) -> Done | None:
-        """The next answer; None when time is up, or after a heartbeat: ask again. If there is none yet, it is not
-        looked for before `linger_seconds` are over, so that several are found then.
+    def next_completion(self, timeout_seconds: float, linger_seconds: float = 0.0) -> Completion | None:
+        """Wait for the next completion and return it; None after the timeout or after a heartbeat.
+
+        If none is available at once, sleep `linger_seconds` first, so that several arrive meanwhile.
         """
-        if linger_seconds > 0 and self._answers.empty():
+        if linger_seconds > 0 and self._completions.empty():
             sleep(linger_seconds)
         try:
-            return self._answers.get(timeout=min(timeout_seconds, HEARTBEAT_SECONDS))
+            return self._completions.get(timeout=min(timeout_seconds, HEARTBEAT_SECONDS))
         except Empty:
             return None
 
     def close(self) -> None:
-        """Let the threads finish what they have begun, and await them. Call it again if it was interrupted."""
+        """Let the threads finish what they have started, and wait for them. Can be called again if interrupted."""
         for worker in self._workers:
             worker.close()
-        # Not by counting answers: an interrupt may have lost one that was already taken. Not by `join`:
+        # Completions are not counted: an interrupt may have lost one that was already taken. `join` is not used:
         # before Python 3.13 a Ctrl-C in it marks a running thread as ended (`_wait_for_tstate_lock`).
         while any(w.thread.ident is not None and w.thread not in self._ended for w in self._workers):
             with suppress(Empty):
@@ -246,13 +267,13 @@ class Workers:
             thread.join()
 
     @property
-    def idle(self) -> bool:
-        """There is no answer yet that could be had at once."""
-        return self._answers.empty()
+    def drained(self) -> bool:
+        """Whether no completion is available at once."""
+        return self._completions.empty()
 
     @property
     def error(self) -> BaseException | None:
-        """The first thing that closing a lane raised."""
+        """The first exception that was raised when a lane was closed."""
         return next((worker.error for worker in self._workers if worker.error is not None), None)
 
     def _note_end(self) -> None:

@@ -1,6 +1,6 @@
 """Plays agent.sh in a container of the fake engine: the same protocol, with a Python function as the test.
 
-engine = FakeEngine(behave_as(lambda test: test.print("hello") or 3))
+engine = FakeEngine(play_test(lambda test: test.print("hello") or 3))
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class FakeTest:
         return None
 
 
-def behave_as(test: Callable[[FakeTest], int | None]) -> Callable[[ContainerSpec], Behaviour]:
+def play_test(test: Callable[[FakeTest], int | None]) -> Callable[[ContainerSpec], Behaviour]:
     """For `FakeEngine`: every container runs the agent, and the agent runs `test`; None is exit code 0."""
 
     def behaviour(container: FakeContainer) -> int:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.base import Effective, FoundObject, Inspection
+from orchestrator.engine.base import EffectiveSettings, FoundObject, Inspection
 from orchestrator.engine.docker.inspected_settings import text_digest
 from orchestrator.errors import EngineError
 from orchestrator.model.evidence import EngineState
@@ -52,7 +52,7 @@ class FakeChannel:
         """What to write for the agent to run it."""
         return f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape")
 
-    def hide(self) -> None:
+    def unlink(self) -> None:
         """Nothing to hide."""
 
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
@@ -171,9 +171,9 @@ class FakeContainer:
         )
 
 
-def effective_of(spec: ContainerSpec) -> Effective:
+def effective_of(spec: ContainerSpec) -> EffectiveSettings:
     """What an obedient engine reports back."""
-    return Effective(
+    return EffectiveSettings(
         memory_bytes=spec.memory_bytes,
         swap_bytes=spec.memory_bytes,
         cpus=spec.cpus,

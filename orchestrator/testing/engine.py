@@ -143,12 +143,12 @@ class FakeEngine(FakeImages):
         self._called("ping", "")
 
     def events(self, labels: Mapping[str, str], kinds: tuple[str, ...], since: float) -> FakeEvents:  # noqa: ARG002 - one stream for all
-        """The stream that `tell` writes to and `end_events` ends."""
+        """The stream that `emit_event` writes to and `end_events` ends."""
         self._called("events", " ".join(labels))
         self._events = FakeEvents()
         return self._events
 
-    def tell(self, container: str, kind: str) -> None:
+    def emit_event(self, container: str, kind: str) -> None:
         """Somebody else did this to a container."""
         assert self._events is not None  # noqa: S101 - somebody follows
         self._events.put({"Action": kind, "Actor": {"ID": container}, "timeNano": time.time_ns()})

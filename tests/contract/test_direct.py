@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.docker.http import DirectCalls, UnixTransport
+from orchestrator.engine.docker.http import EngineApi, UnixTransport
 from orchestrator.errors import (
     ConflictError,
     EngineError,
@@ -77,17 +77,17 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def calls(server: Server) -> Iterator[DirectCalls]:
-    made = DirectCalls(UnixTransport(str(server.server_address)), "1.41")
+def calls(server: Server) -> Iterator[EngineApi]:
+    made = EngineApi(UnixTransport(str(server.server_address)), "1.41")
     yield made
     made.close()
 
 
-def get(calls: DirectCalls, path: str, seconds: float = 5.0) -> Any:
+def get(calls: EngineApi, path: str, seconds: float = 5.0) -> Any:
     return calls.call("asking", "GET", path, timeout_seconds=seconds)
 
 
-def test_json_goes_there_and_back_over_one_connection(calls: DirectCalls, server: Server) -> None:
+def test_json_goes_there_and_back_over_one_connection(calls: EngineApi, server: Server) -> None:
     body = {"name": "ä\n", "list": [1, None]}
     for _ in range(5):
         assert calls.call("telling", "POST", "/x", body=body, timeout_seconds=5) == body
@@ -108,7 +108,7 @@ def test_json_goes_there_and_back_over_one_connection(calls: DirectCalls, server
     ],
 )
 def test_errors_in_the_engines_words(
-    calls: DirectCalls, server: Server, status: int, body: bytes, kind: type[EngineError], said: str
+    calls: EngineApi, server: Server, status: int, body: bytes, kind: type[EngineError], said: str
 ) -> None:
     server.answers["/v1.41/x"] = (status, body)
     with pytest.raises(EngineError) as caught:
@@ -117,13 +117,13 @@ def test_errors_in_the_engines_words(
     assert caught.value.message == said
 
 
-def test_an_answer_that_is_no_json(calls: DirectCalls, server: Server) -> None:
+def test_an_answer_that_is_no_json(calls: EngineApi, server: Server) -> None:
     server.answers["/v1.41/x"] = (200, b"<html>")
     with pytest.raises(EngineError, match="no JSON"):
         get(calls, "/x")
 
 
-def test_an_answer_that_is_late_does_not_become_the_next_ones(calls: DirectCalls, server: Server) -> None:
+def test_an_answer_that_is_late_does_not_become_the_next_ones(calls: EngineApi, server: Server) -> None:
     server.answers["/v1.41/slow"] = (200, b'"late"')
     server.answers["/v1.41/x"] = (200, b'"mine"')
     with pytest.raises(EngineTimeoutError, match="within 0 s"):
@@ -133,7 +133,7 @@ def test_an_answer_that_is_late_does_not_become_the_next_ones(calls: DirectCalls
     assert server.connections == 2
 
 
-def test_a_connection_that_was_closed_while_idle_is_not_used(calls: DirectCalls, server: Server) -> None:
+def test_a_connection_that_was_closed_while_idle_is_not_used(calls: EngineApi, server: Server) -> None:
     server.answers["/v1.41/last"] = (200, b"1")
     for number in range(1, 4):
         assert get(calls, "/last") == 1
@@ -141,7 +141,7 @@ def test_a_connection_that_was_closed_while_idle_is_not_used(calls: DirectCalls,
         assert server.connections == number
 
 
-def test_calls_from_many_threads_get_their_own_answers(calls: DirectCalls) -> None:
+def test_calls_from_many_threads_get_their_own_answers(calls: EngineApi) -> None:
     wrong: list[Any] = []
 
     def ask(name: str) -> None:
@@ -160,7 +160,7 @@ def test_calls_from_many_threads_get_their_own_answers(calls: DirectCalls) -> No
 
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailableError, match="lost the connection"):
-        get(DirectCalls(UnixTransport(str(tmp_path / "none")), "1.41"), "/x")
+        get(EngineApi(UnixTransport(str(tmp_path / "none")), "1.41"), "/x")
 
 
 @pytest.mark.parametrize(
@@ -185,13 +185,13 @@ def test_something_else_answers(tmp_path: Path, answer: bytes, kind: type[Engine
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(kind):
-            get(DirectCalls(UnixTransport(str(tmp_path / "s")), "1.41"), "/x")
+            get(EngineApi(UnixTransport(str(tmp_path / "s")), "1.41"), "/x")
         thread.join()
 
 
 def test_after_close_nothing_is_kept(server: Server) -> None:
     transport = UnixTransport(str(server.server_address))
-    calls = DirectCalls(transport, "1.41")
+    calls = EngineApi(transport, "1.41")
     server.answers["/v1.41/x"] = (200, json.dumps("yes").encode())
     assert get(calls, "/x") == "yes"
     calls.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine.cleanup.reaper import Reaper
 from orchestrator.engine.docker.engine import open_engine
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.processes import owner_token
@@ -34,13 +34,13 @@ def main(image_id: str, run_id: str, folder: Path) -> None:
     place.mkdir()
     project = folder / "project"  # the folder itself is for our user alone
     project.mkdir(mode=0o755)
-    owner = Owner(run_id=run_id, token=owner_token(), place=str(place))
+    owner = Owner(run_id=run_id, token=owner_token(), work_dir=str(place))
     engine = open_engine()
     with Reaper(engine, owner) as reaper, Sampler() as sampler:
         assert reaper._watchdog is not None
         executor = LocalExecutor(
             engine,
-            around=Surroundings(project_root=project, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
+            context=ContainerContext(project_root=project, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
             owner=owner,
             images={"tiny": image_id},
             sampler=sampler,

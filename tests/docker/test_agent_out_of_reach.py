@@ -26,7 +26,7 @@ from orchestrator.config.loader import load_config
 from orchestrator.coordinator.session import seccomp_text
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.images.agent_shell import prepared_image
-from orchestrator.engine.isolation.hardening import STREAMS_DIR, Surroundings, agent_text
+from orchestrator.engine.isolation.hardening import STREAMS_DIR, ContainerContext, agent_text
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.processes import host_info, owner_token
@@ -106,10 +106,10 @@ class Runs:
         work.mkdir()
         self.executor = LocalExecutor(
             engine,
-            around=Surroundings(
+            context=ContainerContext(
                 project_root=project, state_dir=None, seccomp=seccomp_text(self._config), counters=()
             ),
-            owner=Owner(run_id=self._run_id, token=owner_token(), place=str(work)),
+            owner=Owner(run_id=self._run_id, token=owner_token(), work_dir=str(work)),
             images=images,
             sampler=sampler,
             stop=StopFlag(),
@@ -328,11 +328,11 @@ def test_a_line_that_is_no_order_ends_the_container(engine: DockerEngine, cheats
     lane = cheats.executor.lane()
     try:
         found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
-        held = lane._held
-        assert held is not None
-        assert held.slot._channel is not None
-        held.slot._channel.write(line + b"\n")
-        assert engine.wait(held.slot.container_id or "", 20) == 125
+        slot = lane._slot
+        assert slot is not None
+        assert slot.container._channel is not None
+        slot.container._channel.write(line + b"\n")
+        assert engine.wait(slot.container.container_id or "", 20) == 125
         found += [lane.run(test, time.monotonic(), cheats.place_of) for test in tests[1:]]
     finally:
         lane.close()
@@ -346,8 +346,8 @@ def test_text_between_two_tests_is_infra(cheats: Runs, stream: str) -> None:
     lane = cheats.executor.lane()
     try:
         found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
-        assert lane._held is not None
-        channel: Any = lane._held.slot._channel
+        assert lane._slot is not None
+        channel: Any = lane._slot.container._channel
         [number] = [number for number, name in channel._inputs.items() if name == stream]
         with Path(f"/proc/self/fd/{number}").open("wb", buffering=0) as written:
             written.write(b"x")

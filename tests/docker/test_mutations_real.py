@@ -12,9 +12,9 @@ from orchestrator.config.loader import load_config
 from orchestrator.coordinator.session import seccomp_text
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation.attestation import attest
-from orchestrator.engine.isolation.hardening import Surroundings
-from orchestrator.engine.isolation.kernel_view import observe
-from orchestrator.engine.self_test.runner import try_profile
+from orchestrator.engine.isolation.hardening import ContainerContext
+from orchestrator.engine.isolation.kernel_view import read_process
+from orchestrator.engine.self_test.runner import check_profile
 from orchestrator.engine.slots import slot
 from orchestrator.errors import EngineError
 from orchestrator.measure.sampler import Sampler
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.engine.base import Engine
-    from orchestrator.engine.docker.http import DirectCalls
+    from orchestrator.engine.docker.http import EngineApi
     from orchestrator.engine.self_test.cis_benchmark import Check
 
 pytestmark = pytest.mark.docker
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.docker
 class Changing:
     """The calls of an engine, of which the one that creates a container is changed."""
 
-    def __init__(self, calls: DirectCalls, mutation: Mutation) -> None:
+    def __init__(self, calls: EngineApi, mutation: Mutation) -> None:
         self._calls = calls
         self._mutation = mutation
 
@@ -69,9 +69,9 @@ def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Benc
     state = folder / "project" / ".orch"
     for place in (state, folder / "project" / "elsewhere" / ".orch"):
         place.mkdir(parents=True)
-    before = bench.executor._around
+    before = bench.executor._context
     config = load_config(path=None, start=folder / "project", env={}, overrides={})
-    bench.executor._around = Surroundings(
+    bench.executor._context = ContainerContext(
         project_root=before.project_root,
         state_dir=state,
         seccomp=seccomp_text(config),
@@ -89,7 +89,7 @@ def mismatches_without_agent(bench: Bench) -> tuple[str, ...]:
         engine.start(container)
         seen = engine.inspect(container)
         assert seen.pid is not None
-        return attest(seen, asked=spec, begin="", info=engine.info, outside=observe(seen.pid)).mismatches
+        return attest(seen, asked=spec, begin="", info=engine.info, host_view=read_process(seen.pid)).mismatches
     finally:
         engine.remove(container)
 
@@ -143,7 +143,7 @@ def self_tested(engine: Engine, image: str, folder: Path, sampler: Sampler) -> t
     bench = bench_on(engine, image, folder, sampler)
     (folder / "project" / ".orch" / "of-another-run").touch()
     try:
-        return try_profile(bench.executor, make_profile(), run_id=bench.run_id, place=bench.work)
+        return check_profile(bench.executor, make_profile(), run_id=bench.run_id, work_dir=bench.work)
     finally:
         assert bench.containers() == []
 
@@ -183,7 +183,7 @@ def test_an_image_without_python_proves_nothing(
     own_engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler
 ) -> None:
     bench = bench_on(own_engine, busybox_image, tmp_path, sampler)
-    checks = try_profile(bench.executor, make_profile(), run_id=bench.run_id, place=bench.work)
+    checks = check_profile(bench.executor, make_profile(), run_id=bench.run_id, work_dir=bench.work)
     red = [check for check in checks if check.proven is False]
     assert {check.group for check in red} == set(range(1, 18)) - {16}
     assert {check.reason for check in red} == {"the image has no python3, which the probes need"}

@@ -33,15 +33,15 @@ def fresh_engine(engine: Engine) -> Iterator[DockerEngine]:
 
 def spec_in(folder: Path, image: str, text: str) -> ContainerSpec:
     (folder / "project").mkdir(exist_ok=True)
-    around = hardening.Surroundings(
+    context = hardening.ContainerContext(
         project_root=folder / "project", state_dir=None, seccomp=OPEN_SECCOMP, counters=()
     )
     spec = hardening.container_spec(
         make_profile(),
-        around,
+        context,
         name=f"orch-tests-{uuid.uuid4().hex[:12]}",
         image_id=image,
-        labels={labels.PLACE: str(folder)},
+        labels={labels.WORK_DIR: str(folder)},
         streams_dir=None,
         cgroup_parent=None,
     )

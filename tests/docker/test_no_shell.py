@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.processes import owner_token
@@ -36,8 +36,8 @@ def run(engine: Engine, shell_less_image: str, tmp_path: Path) -> Iterator[Calla
     with Sampler() as sampler:
         executor = LocalExecutor(
             engine,
-            around=Surroundings(project_root=project, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
-            owner=Owner(run_id=run_id, token=owner_token(), place=str(work)),
+            context=ContainerContext(project_root=project, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
+            owner=Owner(run_id=run_id, token=owner_token(), work_dir=str(work)),
             images={"tiny": shell_less_image},
             sampler=sampler,
             stop=StopFlag(),

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.engine import labels
 from orchestrator.engine.isolation.enforcement import unenforced
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.metering import parent_cgroups
 from orchestrator.engine.metering.parent_cgroups import ParentKind, parent_kind
 from orchestrator.engine.slots.executor import LocalExecutor
@@ -47,13 +47,13 @@ class Bench:
         version = engine.info.cgroup_version
         self.executor = LocalExecutor(
             engine,
-            around=Surroundings(
+            context=ContainerContext(
                 project_root=folder / "project",
                 state_dir=None,
                 seccomp=OPEN_SECCOMP,
                 counters=cgroups.AGENT_FILES_V2 if version == 2 else cgroups.AGENT_FILES_V1,
             ),
-            owner=labels.Owner(run_id=self.run_id, token=owner_token(), place=str(folder / "work")),
+            owner=labels.Owner(run_id=self.run_id, token=owner_token(), work_dir=str(folder / "work")),
             images={"tiny": image},
             sampler=sampler,
             stop=StopFlag(),

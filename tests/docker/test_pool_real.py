@@ -12,7 +12,7 @@ import pytest
 from orchestrator.engine import labels
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.slots.fifos import FifoChannel
-from orchestrator.engine.slots.slot_pool import SlotPool
+from orchestrator.engine.slots.prestarted_slots import PrestartedSlots
 from orchestrator.errors import EngineError
 from tests.support.handmade import OPEN_SECCOMP, make_assignment
 
@@ -34,7 +34,7 @@ class Run:
         self.engine, self.image, self.folder = engine, image, folder
         self.run_id = str(uuid.uuid4())
         (folder / "project").mkdir()
-        self.around = hardening.Surroundings(
+        self.context = hardening.ContainerContext(
             project_root=folder / "project", state_dir=None, seccomp=OPEN_SECCOMP, counters=()
         )
 
@@ -43,14 +43,14 @@ class Run:
 
     def open(self, assignment: Assignment) -> tuple[str, FifoChannel]:
         name = labels.container_name(assignment)
-        owner = labels.Owner(run_id=self.run_id, token="", place=str(self.folder))
+        owner = labels.Owner(run_id=self.run_id, token="", work_dir=str(self.folder))
         channel = FifoChannel(self.folder / name)
         spec = hardening.container_spec(
             assignment.profile,
-            self.around,
+            self.context,
             name=name,
             image_id=self.image,
-            labels=labels.labels_of(assignment, owner, name),
+            labels=labels.container_labels(assignment, owner, name),
             streams_dir=self.folder / name,
             cgroup_parent=None,
         )
@@ -87,7 +87,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_prepared_slots_are_their_tests_and_removed_behind_them(run: Run) -> None:
-    pool = SlotPool(run.open, run.close, ahead=2, starters=2, removers=1)
+    pool = PrestartedSlots(run.open, run.close, max_ahead=2, starters=2, removers=1)
     line = run.tests(4)
     pool.prepare(line)
     until(lambda: len(run.left()) == 2)
@@ -104,7 +104,7 @@ def test_prepared_slots_are_their_tests_and_removed_behind_them(run: Run) -> Non
 
 @pytest.mark.parametrize("after_seconds", [0.0, 0.05, 0.15, 0.4])
 def test_a_stop_while_slots_open_leaves_nothing(run: Run, after_seconds: float) -> None:
-    pool = SlotPool(run.open, run.close, ahead=4, starters=3, removers=2)
+    pool = PrestartedSlots(run.open, run.close, max_ahead=4, starters=3, removers=2)
     pool.prepare(run.tests(6))
     time.sleep(after_seconds)
     pool.close()
@@ -113,7 +113,7 @@ def test_a_stop_while_slots_open_leaves_nothing(run: Run, after_seconds: float) 
 
 def test_an_image_that_is_not_there_is_the_takers_trouble(run: Run) -> None:
     run.image = f"sha256:{'0' * 64}"
-    pool = SlotPool(run.open, run.close, ahead=1, starters=1, removers=1)
+    pool = PrestartedSlots(run.open, run.close, max_ahead=1, starters=1, removers=1)
     (only,) = run.tests(1)
     pool.prepare([only])
     with pytest.raises(EngineError, match="No such image"):

@@ -17,8 +17,8 @@ import pytest
 
 from orchestrator.engine import labels
 from orchestrator.engine.cleanup.reaper import Reaper, find_orphans, remove_orphans, sweep_run
-from orchestrator.engine.isolation.hardening import Surroundings, container_spec
-from orchestrator.engine.labels import Owner, labels_of_helper
+from orchestrator.engine.isolation.hardening import ContainerContext, container_spec
+from orchestrator.engine.labels import Owner, helper_labels
 from orchestrator.errors import NotFoundError
 from orchestrator.measure.processes import owner_alive, owner_token
 from tests.support.cgroups import cgroups_named
@@ -102,7 +102,7 @@ def running(engine: Engine, busybox_image: str, tmp_path: Path) -> Iterator[Runn
     made = Running(engine, busybox_image, tmp_path)
     yield made
     made.close()
-    sweep_run(engine, made.run_id, place=str(made.place))
+    sweep_run(engine, made.run_id, work_dir=str(made.place))
 
 
 def gone(pid: int) -> bool:
@@ -166,13 +166,13 @@ def test_the_watchdog_killed_and_then_the_run(engine: Engine, running: Running) 
 
 
 def idle_spec(image: str, owner: Owner, name: str, folder: Path) -> ContainerSpec:
-    around = Surroundings(project_root=folder, state_dir=None, seccomp=OPEN_SECCOMP, counters=())
+    context = ContainerContext(project_root=folder, state_dir=None, seccomp=OPEN_SECCOMP, counters=())
     made = container_spec(
         make_profile(),
-        around,
+        context,
         name=name,
         image_id=image,
-        labels=labels_of_helper(owner, name),
+        labels=helper_labels(owner, name),
         streams_dir=None,
         cgroup_parent=None,
     )
@@ -185,7 +185,7 @@ def test_the_reaper_sweeps_at_the_end_and_lets_the_watchdog_go(
     run_id = str(uuid.uuid4())
     place = tmp_path / f"orch-{run_id}"
     place.mkdir()
-    owner = Owner(run_id=run_id, token=owner_token(), place=str(place))
+    owner = Owner(run_id=run_id, token=owner_token(), work_dir=str(place))
     with Reaper(engine, owner) as reaper:
         assert reaper._watchdog is not None
         made = engine.create(idle_spec(busybox_image, owner, f"orch-{run_id[:8]}-idle", tmp_path))
@@ -200,7 +200,7 @@ def test_the_reaper_sweeps_at_the_end_and_lets_the_watchdog_go(
 def test_labels_inherited_from_an_image_are_not_ours(engine: Engine, busybox_image: str, tmp_path: Path) -> None:
     """Somebody commits a container of ours, or copies its labels, and starts another from that image."""
     run_id = str(uuid.uuid4())
-    owner = Owner(run_id=run_id, token="0:1:1", place=str(tmp_path))
+    owner = Owner(run_id=run_id, token="0:1:1", work_dir=str(tmp_path))
     ours, theirs = f"orch-{run_id[:8]}-ours", f"somebodys-{run_id[:8]}"
     copied = replace(
         idle_spec(busybox_image, owner, ours, tmp_path), name=theirs
@@ -209,7 +209,7 @@ def test_labels_inherited_from_an_image_are_not_ours(engine: Engine, busybox_ima
     try:
         assert [f.name for f in engine.find({labels.RUN: run_id})] == [theirs]
         assert find_orphans_of(engine, run_id) == []
-        assert sweep_run(engine, run_id, place=None).removed == ()
+        assert sweep_run(engine, run_id, work_dir=None).removed == ()
         assert engine.inspect(made).state.status == "created"
     finally:
         engine.remove(made)
@@ -219,7 +219,7 @@ def test_a_container_found_while_it_is_being_made_does_not_come_back(
     engine: Engine, busybox_image: str, tmp_path: Path
 ) -> None:
     run_id = str(uuid.uuid4())
-    owner = Owner(run_id=run_id, token=owner_token(), place=str(tmp_path))
+    owner = Owner(run_id=run_id, token=owner_token(), work_dir=str(tmp_path))
     specs = [idle_spec(busybox_image, owner, f"orch-{run_id[:8]}-{n}", tmp_path) for n in range(24)]
     try:
         with ThreadPoolExecutor(8) as makers:  # many at once: making one takes the engine longer
@@ -229,5 +229,5 @@ def test_a_container_found_while_it_is_being_made_does_not_come_back(
                     engine.remove_object(found)
                     assert found.id not in {left.id for left in engine.find({labels.RUN: run_id})}
     finally:
-        sweep_run(engine, run_id, place=None)
+        sweep_run(engine, run_id, work_dir=None)
     assert engine.find({labels.RUN: run_id}) == ()

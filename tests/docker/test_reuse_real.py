@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, run_filter
-from orchestrator.engine.metering.slot_meter import Meter
+from orchestrator.engine.metering.slot_meter import SlotMeter
 from orchestrator.engine.slots.executor import LocalExecutor
-from orchestrator.engine.slots.init_process import Guard, _descendants, _number_inside
+from orchestrator.engine.slots.init_process import InitProcessMonitor, _descendants, _number_inside
 from orchestrator.measure import reused_slot
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
@@ -97,14 +97,14 @@ class Lane:
         version_2 = engine.info.cgroup_version == 2
         self.executor = LocalExecutor(
             engine,
-            around=Surroundings(
+            context=ContainerContext(
                 project_root=project,
                 state_dir=None,
                 seccomp=seccomp,
                 counters=AGENT_FILES_V2 if version_2 else AGENT_FILES_V1,
                 next_counters=reused_slot.AGENT_FILES_V2 if version_2 else reused_slot.AGENT_FILES_V1,
             ),
-            owner=Owner(run_id=self.run_id, token=owner_token(), place=str(work)),
+            owner=Owner(run_id=self.run_id, token=owner_token(), work_dir=str(work)),
             images={"tiny": image},
             sampler=sampler,
             stop=StopFlag(),
@@ -195,13 +195,13 @@ def python_lane(engine: DockerEngine, isolation_image: str, tmp_path: Path, samp
 @pytest.fixture
 def late_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orch looks at a container between two tests later than it would: as on a busy machine."""
-    look = Meter.look_between
+    look = SlotMeter.snapshot
 
-    def late(self: Meter) -> reused_slot.Look | None:
+    def late(self: SlotMeter) -> reused_slot.CounterSnapshot | None:
         time.sleep(LATE_SECONDS)  # an agent that did not wait would have ended long before
         return look(self)
 
-    monkeypatch.setattr(Meter, "look_between", late)
+    monkeypatch.setattr(SlotMeter, "snapshot", late)
 
 
 def test_tests_share_a_container_and_nothing_else(lane: Lane) -> None:
@@ -849,7 +849,7 @@ def test_any_user_of_this_machine_sees_what_is_inherited(python_lane: Lane) -> N
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
-            guard = Guard(pid)
+            guard = InitProcessMonitor(pid)
             serving = " ".join(
                 number for other in _descendants(pid, 2) if (number := _number_inside(other)) is not None
             )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.agent.output_reader import _Timed
+from orchestrator.engine.agent.output_reader import _TimedReader
 from orchestrator.engine.images.pinned import PinnedImages
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, container_name, run_filter
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
@@ -53,13 +53,13 @@ class Bench:
         version = engine.info.cgroup_version
         self.executor = LocalExecutor(
             engine,
-            around=Surroundings(
+            context=ContainerContext(
                 project_root=project,
                 state_dir=None,
                 seccomp=OPEN_SECCOMP,
                 counters=AGENT_FILES_V2 if version == 2 else AGENT_FILES_V1,
             ),
-            owner=Owner(run_id=self.run_id, token=owner_token(), place=str(self.work)),
+            owner=Owner(run_id=self.run_id, token=owner_token(), work_dir=str(self.work)),
             images={"tiny": image},
             sampler=sampler,
             stop=self.stop,
@@ -293,14 +293,14 @@ def test_time_in_which_others_have_the_cpus_is_not_counted(
 
 def test_who_looks_too_late_finds_no_test_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """orch itself got no CPU, or was stopped: the test's end has been in the stream since before its limit."""
-    flush, naps = _Timed.flush, iter([2.0])
+    flush, naps = _TimedReader.flush, iter([2.0])
 
-    def late(reading: _Timed) -> None:
+    def late(reading: _TimedReader) -> None:
         """Called when the streams were silent for a moment."""
         time.sleep(next(naps, 0.0))
         flush(reading)
 
-    monkeypatch.setattr(_Timed, "flush", late)
+    monkeypatch.setattr(_TimedReader, "flush", late)
     evidence = bench.sh("sleep 0.6; echo said; exit 3", timeout_seconds=1.5)
     assert next(naps, None) is None, "nobody was late: this says nothing"
     assert not evidence.timed_out
@@ -548,7 +548,7 @@ def test_an_image_that_does_not_exist_is_an_engine_failure(bench: Bench) -> None
     bench.executor._images = PinnedImages({"tiny": "sha256:" + "0" * 64})
     evidence = bench.sh("true")
     assert evidence.engine_failure is not None
-    assert "was removed externally, and cannot be had again" in evidence.engine_failure
+    assert "was removed externally, and cannot be restored" in evidence.engine_failure
     assert evidence.agent is None
     bench.executor.tally.created = bench.executor.tally.removed = bench.executor.tally.expected
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.cleanup import remnants
+from orchestrator.engine.cleanup import orphaned_slots
 from orchestrator.measure.processes import owner_alive
 from tests.faults.own_engine import IMAGE, NEEDS, OwnEngine, traces
 
@@ -210,7 +210,7 @@ def test_a_run_and_its_engine_killed_at_once_are_cleaned_up_after(engine: OwnEng
         engine.end(signal.SIGKILL)
     finally:
         run.close()
-    assert [one for one in remnants.find_of_dead(owner_alive) if run_id[:8] in one.name]
+    assert [one for one in orphaned_slots.find_of_dead(owner_alive) if run_id[:8] in one.name]
     engine.start()
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("ORCH_", "PYTHON"))}
     done = subprocess.run(
@@ -340,5 +340,5 @@ def test_an_image_that_cannot_be_had_again_is_named(engine: OwnEngine, project: 
     # a container of it may have been opened before its image went
     assert re.search(r"(6 passed, 2|7 passed, 1) infra", out), out
     assert "image other" in out
-    assert "was removed externally, and cannot be had again" in out
+    assert "was removed externally, and cannot be restored" in out
     assert_nothing_is_left(engine, run.id)

@@ -171,7 +171,7 @@ def bare_configs(project: Path, document: dict[str, Any], token: str) -> list[di
     """
     settings = load_config(path=None, start=project, env={})
     image = document["run"]["images"]["isolation"]
-    around = hardening.Surroundings(project_root=project, state_dir=None, seccomp=seccomp_text(), counters=())
+    context = hardening.ContainerContext(project_root=project, state_dir=None, seccomp=seccomp_text(), counters=())
     configs = []
     for number, test in enumerate(document["tests"]):
         assignment = Assignment(
@@ -182,7 +182,7 @@ def bare_configs(project: Path, document: dict[str, Any], token: str) -> list[di
         )
         spec = hardening.container_spec(
             assignment.profile,
-            around,
+            context,
             name=f"orch-bench-{token}-{number}",
             image_id=image,
             labels={LABEL: token},

@@ -103,7 +103,7 @@ def stored_version(connection: sa.Connection) -> int | None:
     return int(str(found)) if str(found).isdecimal() else None
 
 
-def take_turns(connection: sa.Connection) -> None:
+def lock_schema(connection: sa.Connection) -> None:
     """Wait until no other orch makes or changes the schema, to the end of the transaction. SQLite's writers
     take turns anyway.
     """
@@ -130,7 +130,7 @@ def upgrade(engine: sa.Engine, path: Path | None) -> str:
             # Batch mode drops and re-creates tables; with foreign keys on that would delete rows by cascade.
             raw.execute("PRAGMA foreign_keys = OFF")
         with connection.begin():
-            take_turns(connection)
+            lock_schema(connection)
             version = stored_version(connection)
             if version != SCHEMA_VERSION:  # else another run was faster
                 run_alembic(connection)

@@ -33,7 +33,7 @@ from orchestrator.database.files.connect import (
     pragma,
     sqlite_path,
 )
-from orchestrator.database.files.sqlite_file import FileKind, WalLog, beside
+from orchestrator.database.files.sqlite_file import FileKind, WalLog, companion
 from orchestrator.database.schema.version import SCHEMA_VERSION
 from orchestrator.errors import UnusableDatabaseError
 from orchestrator.files import spare_folders
@@ -48,7 +48,7 @@ _lock = threading.Lock()
 
 
 @dataclass(slots=True, kw_only=True)
-class Opened:
+class OpenedDatabase:
     """An engine on a database that is ours, whole and up to date."""
 
     engine: sa.Engine
@@ -69,7 +69,7 @@ class Opened:
                 _open_here[str(self.path)] -= 1
 
 
-def open_database(url: str | None, *, state_dir: Path, reading: bool = False) -> Opened:
+def open_database(url: str | None, *, state_dir: Path, reading: bool = False) -> OpenedDatabase:
     """Open the database at `url`, or `resources.db` in the state folder. DatabaseError if that cannot be.
 
     `reading`: what is not ours, damaged or newer is refused and left as it is, none is made where there is none
@@ -92,7 +92,7 @@ def open_database(url: str | None, *, state_dir: Path, reading: bool = False) ->
     return opened
 
 
-def place_of(url: str | None, *, state_dir: Path) -> str:
+def location_of(url: str | None, *, state_dir: Path) -> str:
     """Where `open_database` finds it, without a password. UsageError for a URL that cannot be."""
     parsed = _parsed(url, state_dir)
     if parsed.get_backend_name() == "sqlite":
@@ -100,9 +100,9 @@ def place_of(url: str | None, *, state_dir: Path) -> str:
     return parsed.render_as_string(hide_password=True)
 
 
-def spare_spools(url: str | None, *, state_dir: Path) -> tuple[Path, ...]:
+def fallback_spool_folders(url: str | None, *, state_dir: Path) -> tuple[Path, ...]:
     """Folders where results for this database, and no other, are spooled when its own disk is full."""
-    place = place_of(url, state_dir=state_dir.resolve())
+    place = location_of(url, state_dir=state_dir.resolve())
     name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return spare_folders(f"spool-{name}")
 
@@ -113,13 +113,13 @@ def _parsed(url: str | None, state_dir: Path) -> URL:
     return sa.URL.create("sqlite", database=str(sqlite_file.database_file(state_dir).absolute()))
 
 
-def _open_server(url: URL) -> Opened:
+def _open_server(url: URL) -> OpenedDatabase:
     engine = make_engine(url)
     notices: list[str] = []
     place = url.render_as_string(hide_password=True)
     try:
         with engine.connect() as connection, connection.begin():
-            migrate.take_turns(connection)
+            migrate.lock_schema(connection)
             version = migrate.stored_version(connection)
             if version is None:
                 migrate.create_schema(connection)
@@ -131,10 +131,10 @@ def _open_server(url: URL) -> Opened:
         if isinstance(error, SQLAlchemyError):
             raise database_error(error, "open", place) from error
         raise
-    return Opened(engine=engine, path=None, notices=notices)
+    return OpenedDatabase(engine=engine, path=None, notices=notices)
 
 
-def _open_sqlite(url: URL, path: Path, *, ours: bool, look: bool) -> Opened:
+def _open_sqlite(url: URL, path: Path, *, ours: bool, look: bool) -> OpenedDatabase:
     notices: list[str] = []
     migrate.remove_abandoned_drafts(path)
     log = _inspect(path, ours=ours, notices=notices) if look else None
@@ -156,11 +156,11 @@ def _open_sqlite(url: URL, path: Path, *, ours: bool, look: bool) -> Opened:
             engine.dispose()
             raise
         else:
-            return Opened(engine=engine, path=path, notices=notices)
+            return OpenedDatabase(engine=engine, path=path, notices=notices)
     raise AssertionError("unreachable: the second try returns or raises")
 
 
-def _open_to_read(url: URL, path: Path, *, look: bool) -> Opened:
+def _open_to_read(url: URL, path: Path, *, look: bool) -> OpenedDatabase:
     """In place where that changes nothing: like a run, so that a living one may go on. Else as it stands."""
     stack = ExitStack()
     header = sqlite_file.read_header(path) if look else None
@@ -169,7 +169,7 @@ def _open_to_read(url: URL, path: Path, *, look: bool) -> Opened:
         empty = Path(folder, path.name)
         migrate.create_sqlite(sa.URL.create("sqlite", database=str(empty)), empty)
         engine = make_engine(sa.URL.create("sqlite", database=str(empty)))
-        return Opened(engine=engine, path=path, writable=False, held=stack)
+        return OpenedDatabase(engine=engine, path=path, writable=False, held=stack)
     if header is not None:
         _judge_to_read(path, header)
     if header is None or (header.version == SCHEMA_VERSION and _may_write(path)):
@@ -187,10 +187,12 @@ def _open_to_read(url: URL, path: Path, *, look: bool) -> Opened:
             engine.dispose()
             raise
         else:
-            return Opened(engine=engine, path=path, notices=notices)
+            return OpenedDatabase(engine=engine, path=path, notices=notices)
     try:
         assert header is not None  # noqa: S101 - for the type checker: else it is open or an error
-        return Opened(engine=read_only.unchanged(stack, path, header), path=path, writable=False, held=stack)
+        return OpenedDatabase(
+            engine=read_only.read_only_engine(stack, path, header), path=path, writable=False, held=stack
+        )
     except BaseException:
         stack.close()
         raise
@@ -233,7 +235,7 @@ def _inspect(path: Path, *, ours: bool, notices: list[str]) -> WalLog | None:
     header = sqlite_file.read_header(path)
     match header.kind:
         case FileKind.ABSENT:
-            if beside(path, "-wal").exists():
+            if companion(path, "-wal").exists():
                 notices.append(f"a log without its database is kept as {sqlite_file.set_aside(path)}-wal")
             return None
         case FileKind.FOREIGN | FileKind.NOISE:
@@ -258,8 +260,8 @@ def _inspect_log(path: Path, notices: list[str]) -> WalLog | None:
         log = sqlite_file.read_wal(path)
     if log is None or log.valid_header:
         return log
-    kept = sqlite_file.free_name(beside(path, "-wal"), "set-aside")
-    beside(path, "-wal").rename(kept)
+    kept = sqlite_file.free_name(companion(path, "-wal"), "set-aside")
+    companion(path, "-wal").rename(kept)
     notices.append(f"the write-ahead log of {path} is damaged: it is kept as {kept}; its last results are lost")
     return log
 
@@ -299,8 +301,8 @@ def _keep_lost_log(engine: sa.Engine, path: Path, log: WalLog, notices: list[str
     now = sqlite_file.read_wal_salt(path)
     if now != log.salt or (readable >= log.committed_frames and not log.torn):
         return False
-    kept = sqlite_file.free_name(beside(path, "-wal"), "set-aside")
-    shutil.copyfile(beside(path, "-wal"), kept)
+    kept = sqlite_file.free_name(companion(path, "-wal"), "set-aside")
+    shutil.copyfile(companion(path, "-wal"), kept)
     notices.append(
         f"the write-ahead log of {path} is cut or damaged: what could be read of it was, a copy is in {kept}"
     )
@@ -316,7 +318,7 @@ def _check(engine: sa.Engine) -> None:
 
 
 def _suspect(path: Path) -> Path:
-    return beside(path, ".suspect")
+    return companion(path, ".suspect")
 
 
 def mark_suspect(path: Path) -> None:

@@ -17,7 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.database.files import migrate
 from orchestrator.database.files.connect import make_engine
-from orchestrator.database.files.sqlite_file import FileKind, Header, beside, is_settled, log_bytes, read_header
+from orchestrator.database.files.sqlite_file import (
+    FileKind,
+    Header,
+    companion,
+    is_readable_in_place,
+    log_bytes,
+    read_header,
+)
 from orchestrator.database.schema.version import SCHEMA_VERSION
 from orchestrator.errors import NothingFoundError, UnusableDatabaseError
 
@@ -28,14 +35,14 @@ UNCHANGED = "nothing was changed"
 
 
 @contextmanager
-def source(path: Path) -> Iterator[sa.Engine]:
+def merge_source(path: Path) -> Iterator[sa.Engine]:
     """An engine that reads a file to be merged, checked as a whole. Raises, before anything is read,
     NothingFoundError if there is none, UnusableDatabaseError if it is foreign, newer, cut short or damaged.
     """
     header = _judged(path)
     with ExitStack() as stack:
         try:
-            engine = unchanged(stack, path, header)
+            engine = read_only_engine(stack, path, header)
             with engine.connect() as connection, connection.begin():
                 check = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
@@ -45,7 +52,7 @@ def source(path: Path) -> Iterator[sa.Engine]:
         yield engine
 
 
-def unchanged(stack: ExitStack, path: Path, header: Header) -> sa.Engine:
+def read_only_engine(stack: ExitStack, path: Path, header: Header) -> sa.Engine:
     """An engine that reads a file of ours without a right to write. `stack` closes it and removes what it needed;
     `header`: what `read_header` said of the file.
     """
@@ -86,11 +93,11 @@ def _judged(path: Path) -> Header:
 
 def _settled(stack: ExitStack, path: Path, header: Header) -> Path:
     """The file itself if nobody writes it and it is up to date, else a copy that is."""
-    if is_settled(path, header):
+    if is_readable_in_place(path, header):
         return path.absolute()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orch-database-")))
     copy = folder / "source.db"
-    if beside(path, "-shm").exists() and log_bytes(path) > 0:
+    if companion(path, "-shm").exists() and log_bytes(path) > 0:
         _copy_of_living(path, copy)
     else:
         _copy_of_resting(path, copy)
@@ -120,8 +127,8 @@ def _copy_of_living(path: Path, copy: Path) -> None:
 def _copy_of_resting(path: Path, copy: Path) -> None:
     """Log and journal too: SQLite replays them in the copy."""
     for suffix in ("", "-wal", "-journal"):
-        if beside(path, suffix).exists():
-            shutil.copyfile(beside(path, suffix), beside(copy, suffix))
+        if companion(path, suffix).exists():
+            shutil.copyfile(companion(path, suffix), companion(copy, suffix))
     opened = sqlite3.connect(copy)
     try:
         opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -46,7 +46,7 @@ def database_file(state_dir: Path) -> Path:
     return state_dir / "resources.db"
 
 
-def beside(path: Path, suffix: str) -> Path:
+def companion(path: Path, suffix: str) -> Path:
     """A companion of the database file: `-wal`, `-shm`, `-journal`."""
     return path.with_name(path.name + suffix)
 
@@ -76,7 +76,7 @@ def read_header(path: Path) -> Header:
 def log_bytes(path: Path) -> int:
     """Size of the write-ahead log beside the database at `path`; 0: none, or empty."""
     try:
-        return beside(path, "-wal").stat().st_size
+        return companion(path, "-wal").stat().st_size
     except FileNotFoundError:
         return 0
 
@@ -86,11 +86,11 @@ def has_log(path: Path, *, even_empty: bool = False) -> bool:
 
     `even_empty`: an empty write-ahead log counts too. It holds nothing yet, but a run may be about to write to it.
     """
-    in_log = beside(path, "-wal").exists() if even_empty else log_bytes(path) > 0
-    return in_log or beside(path, "-journal").exists()
+    in_log = companion(path, "-wal").exists() if even_empty else log_bytes(path) > 0
+    return in_log or companion(path, "-journal").exists()
 
 
-def is_settled(path: Path, header: Header, *, even_empty: bool = False) -> bool:
+def is_readable_in_place(path: Path, header: Header, *, even_empty: bool = False) -> bool:
     """True if all of a database of ours is in the file at `path`, in this version's tables, so that it can be read
     as it is. `header`: what `read_header` said of it. `even_empty`: see `has_log`.
     """
@@ -118,7 +118,7 @@ def read_wal(path: Path) -> WalLog | None:
     size = log_bytes(path)
     if not size:
         return None
-    with beside(path, "-wal").open("rb") as file:
+    with companion(path, "-wal").open("rb") as file:
         head = file.read(_WAL_HEADER_BYTES)
         if not _valid_wal_header(head):
             return WalLog(valid_header=False)
@@ -143,7 +143,7 @@ def read_wal(path: Path) -> WalLog | None:
 def read_wal_salt(path: Path) -> bytes:
     """Salt of the log beside the database: it changes when SQLite begins the log anew."""
     try:
-        with beside(path, "-wal").open("rb") as file:
+        with companion(path, "-wal").open("rb") as file:
             return file.read(_WAL_HEADER_BYTES)[16:24]
     except FileNotFoundError:
         return b""
@@ -179,9 +179,9 @@ def set_aside(path: Path) -> Path:
     """Rename a database and its log, so that SQLite still finds the log beside it; returns the new name."""
     target = free_name(path, "set-aside")
     for suffix in ("-wal", "-journal"):
-        if beside(path, suffix).exists():
-            beside(path, suffix).rename(beside(target, suffix))
-    beside(path, "-shm").unlink(missing_ok=True)
+        if companion(path, suffix).exists():
+            companion(path, suffix).rename(companion(target, suffix))
+    companion(path, "-shm").unlink(missing_ok=True)
     if path.exists():
         path.rename(target)
     return target

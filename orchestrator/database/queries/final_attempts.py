@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.queries.runs import load_run, run_rows
 from orchestrator.database.rows.mapping import names_of_tests
-from orchestrator.database.rows.raw_rows import in_parts, plain_rows
+from orchestrator.database.rows.raw_rows import fetch_raw, in_chunks
 from orchestrator.database.schema import tables
 from orchestrator.database.schema.resource_columns import UNJUDGED, window
 from orchestrator.model.tests import TestId
@@ -36,7 +36,7 @@ def first_attempts(
         names = names_of_tests(connection, db.scope(connection))
         found = connection.execute(sa.select(tests.c.id).where(judged)).scalars()
         wanted = {names[key] for key in found if key in names}
-    decided, _ = decided_in(db, runs_within(db, since, end), wanted)
+    decided, _ = final_attempts_in(db, runs_within(db, since, end), wanted)
     return {test: attempts[0] for test, (attempts, _) in decided.items()}
 
 
@@ -51,10 +51,10 @@ def runs_within(db: Database, since: datetime | None, end: datetime) -> tuple[Ru
         if project is not None:
             query = query.where(runs.c.project_id == project)
         ids = connection.execute(query).scalars().all()
-        return tuple(run for part in in_parts(ids) for run in run_rows(connection, part))
+        return tuple(run for part in in_chunks(ids) for run in run_rows(connection, part))
 
 
-def decided_in(
+def final_attempts_in(
     db: Database, runs: Iterable[RunRow], wanted: AbstractSet[TestId]
 ) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
     """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged
@@ -84,7 +84,7 @@ def _tests_of(db: Database, run_id: str) -> AbstractSet[TestId]:
     tests, attempts = tables.tests, tables.attempts
     query = sa.select(tests.c.path, tests.c.case_name).join(attempts, attempts.c.test_id == tests.c.id)
     with db.reading() as connection:
-        rows = plain_rows(connection, query.where(attempts.c.run_id == run_id, attempts.c.is_final).distinct())
+        rows = fetch_raw(connection, query.where(attempts.c.run_id == run_id, attempts.c.is_final).distinct())
     return {TestId(path=path, case=case) for path, case in rows}
 
 

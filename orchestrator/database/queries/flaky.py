@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.rows.mapping import names_of_tests
-from orchestrator.database.rows.raw_rows import in_parts
+from orchestrator.database.rows.raw_rows import in_chunks
 from orchestrator.database.schema.resource_columns import UNJUDGED
 from orchestrator.database.schema.tables import NOT_PASSED, attempts, hosts, runs, tests
 from orchestrator.model.evidence import Launch
-from orchestrator.model.flaky import MINIMUM_FAILURES, MINIMUM_PASSES, FlakyTest, Trial, goes_back_and_forth
+from orchestrator.model.flaky import (
+    MINIMUM_FAILURES,
+    MINIMUM_PASSES,
+    AttemptContext,
+    FlakyTest,
+    goes_back_and_forth,
+)
 from orchestrator.model.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -65,8 +71,8 @@ def flaky_tests(
     for key, own in found.items():
         seen = [row for row in own if row.run_id in around] if key in judged else own
         if seen:
-            trials = tuple([_trial(row, around.get(row.run_id), named) for row in seen])
-            result.append(FlakyTest(test_id=known[key], trials=trials))
+            attempts = tuple([_attempt_context(row, around.get(row.run_id), named) for row in seen])
+            result.append(FlakyTest(test_id=known[key], attempts=attempts))
     return tuple(sorted(result, key=lambda test: str(test.test_id)))
 
 
@@ -134,7 +140,7 @@ def _is_enough(own: Sequence[Any]) -> bool:
 def _newest_runs(connection: sa.Connection, wanted: set[str]) -> list[str]:
     """As many of these runs as may be looked at."""
     found: list[Any] = []
-    for some in in_parts(sorted(wanted)):
+    for some in in_chunks(sorted(wanted)):
         query = sa.select(runs.c.id, runs.c.started_at, runs.c.planned_count, runs.c.counts)
         found += connection.execute(query.where(runs.c.id.in_(some))).all()
     newest: list[str] = []
@@ -204,13 +210,13 @@ def _around(connection: sa.Connection, run_ids: Sequence[str], named: Mapping[st
     # without a zone where the database keeps none: tens of thousands of them
     began = sa.type_coerce(attempts.c.started_at, sa.DateTime).label("started_at")
     query = sa.select(began, *columns).where(attempts.c.outcome != Outcome.SKIPPED.value)
-    for some in in_parts(run_ids):
+    for some in in_chunks(run_ids):
         for row in connection.execute(query.where(attempts.c.run_id.in_(some))):
             by_run[row.run_id].append(row)
     return {run_id: _Around(rows, named) for run_id, rows in by_run.items()}
 
 
-def _trial(row: Any, around: _Around | None, named: Mapping[str, str]) -> Trial:
+def _attempt_context(row: Any, around: _Around | None, named: Mapping[str, str]) -> AttemptContext:
     length, others, before = row.test_seconds, None, None
     beside: frozenset[str] = frozenset()
     if around is not None:
@@ -218,7 +224,7 @@ def _trial(row: Any, around: _Around | None, named: Mapping[str, str]) -> Trial:
         beside = around.beside(start, start + length, row.container_id or row.id)
         others = around.others(start, start + length) if length > 0 else None
         before = around.before(row.container_id, row.slot_position)
-    return Trial(
+    return AttemptContext(
         run_id=row.run_id,
         repetition=row.repetition,
         started_at=row.started_at,

@@ -13,28 +13,36 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.queries.final_attempts import decided_in, runs_within
+from orchestrator.database.queries.final_attempts import final_attempts_in, runs_within
 from orchestrator.database.queries.runs import load_run
 from orchestrator.database.rollups.long_windows import is_long, window_sums
 from orchestrator.database.rollups.window_parts import EXACT_DAYS
 from orchestrator.database.rows.encoding import unpack_columns
 from orchestrator.database.rows.mapping import names_of_tests
-from orchestrator.database.rows.raw_rows import PlainQuery, in_parts, moment_of, plain_rows
+from orchestrator.database.rows.raw_rows import RawQuery, fetch_raw, in_chunks, parse_timestamp
 from orchestrator.database.schema import tables
 from orchestrator.database.schema.resource_columns import EXPRESSIONS, tests_of, window
-from orchestrator.model.nightly import PAST_RESOURCES, PRESENT_RESOURCES, Cost, Course, Nightly, NightTest, Series
+from orchestrator.model.nightly import (
+    PAST_RESOURCES,
+    PRESENT_RESOURCES,
+    AttemptHistory,
+    Cost,
+    Nightly,
+    NightlyTest,
+    Series,
+)
 from orchestrator.model.outcomes import Outcome, ViolationKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from orchestrator.database.rollups.long_windows import WindowSums
-    from orchestrator.database.rows.raw_rows import PlainRows
+    from orchestrator.database.rows.raw_rows import RawRows
     from orchestrator.database.store.store import Database
     from orchestrator.model.stored import Resource, RunRecord, RunRow
     from orchestrator.model.tests import TestId
 
-    Rows = Mapping[TestId, PlainRows]
+    Rows = Mapping[TestId, RawRows]
     """Of judged attempts, oldest first: `_COLUMNS`, then figures."""
 
 HISTORY_WINDOWS = 14
@@ -62,12 +70,12 @@ def nightly(
     runs = runs_within(db, since, end)
     sums = _sums(db, since, end, PRESENT_RESOURCES)
     now, before = _past(db, since, end, only_newest=sums is not None)
-    decided, loaded = decided_in(db, runs, set(now))
+    decided, loaded = final_attempts_in(db, runs, set(now))
     previous = {test: found for test, rows in before.items() if (found := _last_final(rows)) is not None}
     kinds = _violation_kinds(db, list(previous.values()))
     samples = _samples(db, [last.id for _, last in decided.values()])
     tests = tuple(
-        NightTest(
+        NightlyTest(
             test_id=test,
             attempts=attempts,
             last=last,
@@ -102,13 +110,13 @@ def _past(db: Database, since: datetime | None, end: datetime, *, only_newest: b
         if only_newest:
             now = _newest(connection, names, present)
         else:
-            now = _by_name(plain_rows(connection, _in_order(present)), names)
+            now = _by_name(fetch_raw(connection, _in_order(present)), names)
         if since is None:
             return now, {}
         start = since - HISTORY_WINDOWS * (end - since)
         past = _query(start, since, PAST_RESOURCES, project)
         if since - start <= timedelta(days=EXACT_DAYS):
-            return now, _by_name(plain_rows(connection, _in_order(past)), names)
+            return now, _by_name(fetch_raw(connection, _in_order(past)), names)
         return now, _newest(connection, names, past)
 
 
@@ -132,7 +140,7 @@ def _in_order(query: sa.Select[Any]) -> sa.Select[Any]:
     return query.order_by(tables.attempts.c.started_at, tables.attempts.c.id)
 
 
-def _by_name(rows: PlainRows, names: Mapping[str, TestId]) -> Rows:
+def _by_name(rows: RawRows, names: Mapping[str, TestId]) -> Rows:
     """In their order. Where all projects are asked for, tests may have the same name: their attempts are put
     together.
     """
@@ -153,24 +161,24 @@ def _newest(connection: sa.Connection, names: Mapping[str, TestId], query: sa.Se
     query = query.order_by(attempts.c.started_at.desc(), attempts.c.id.desc())
     most = enough * len(names) * 6 // 5
     found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in names}
-    latest = plain_rows(connection, query.limit(most))
+    latest = fetch_raw(connection, query.limit(most))
     for row in latest:
         if len(found[row[_TEST]]) < enough:
             found[row[_TEST]].append(row)
     if len(latest) == most:  # there may be older ones
         of_one = query.where(attempts.c.test_id == sa.bindparam("test_id")).limit(enough)
-        asked = PlainQuery(connection, of_one)
+        asked = RawQuery(connection, of_one)
         for key in [key for key, rows in found.items() if len(rows) < enough]:
             found[key] = list(asked.rows(test_id=key))
     every = [row for rows in found.values() for row in rows]
     return _by_name(sorted(every, key=itemgetter(_STARTED, _ATTEMPT)), names)
 
 
-def _course(rows: PlainRows, resources: Sequence[Resource], sums: WindowSums | None = None) -> Course:
+def _course(rows: RawRows, resources: Sequence[Resource], sums: WindowSums | None = None) -> AttemptHistory:
     if not rows:
-        return Course()
+        return AttemptHistory()
     keys, _, runs, outcomes, _, finals, *figures = zip(*rows, strict=True)
-    return Course(
+    return AttemptHistory(
         run_ids=runs,
         outcomes=tuple(map(_OUTCOMES.__getitem__, outcomes)),
         finals=finals,
@@ -187,7 +195,7 @@ def _highest(sums: WindowSums, keys: Iterable[str]) -> Mapping[Resource, float]:
     }
 
 
-def _began(found: Iterable[PlainRows]) -> Mapping[str, datetime]:
+def _began(found: Iterable[RawRows]) -> Mapping[str, datetime]:
     """Run -> when its first attempt began, oldest run first."""
     first: dict[str, Any] = {}
     for rows in found:
@@ -195,10 +203,10 @@ def _began(found: Iterable[PlainRows]) -> Mapping[str, datetime]:
             run, at = row[_RUN], row[_STARTED]
             if run not in first or at < first[run]:
                 first[run] = at
-    return {run: moment_of(at) for run, at in sorted(first.items(), key=itemgetter(1))}
+    return {run: parse_timestamp(at) for run, at in sorted(first.items(), key=itemgetter(1))}
 
 
-def _last_final(rows: PlainRows) -> str | None:
+def _last_final(rows: RawRows) -> str | None:
     """Id of the last attempt that decided the test."""
     return next((attempt for _, attempt, _, _, _, final, *_ in reversed(rows) if final), None)
 
@@ -230,7 +238,7 @@ def _values(
     connection: sa.Connection, key: sa.Column[Any], keys: Sequence[str], value: sa.Column[Any]
 ) -> Iterable[Any]:
     """(key, value) of the rows with one of these keys."""
-    for part in in_parts(keys):
+    for part in in_chunks(keys):
         yield from connection.execute(sa.select(key, value).where(key.in_(part)))
 
 
@@ -247,7 +255,7 @@ def _gone(before: Rows, here: Collection[TestId], since: datetime | None, end: d
     if since is None:
         return ()
     start = since - (end - since)
-    lately = {test for test, rows in before.items() if moment_of(rows[-1][_STARTED]) >= start}
+    lately = {test for test, rows in before.items() if parse_timestamp(rows[-1][_STARTED]) >= start}
     return tuple(sorted(lately - set(here), key=str))
 
 

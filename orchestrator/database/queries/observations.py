@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.queries.runs import run_rows
 from orchestrator.database.rows.mapping import names_of_tests
-from orchestrator.database.rows.raw_rows import PlainQuery, in_parts, plain_rows
+from orchestrator.database.rows.raw_rows import RawQuery, fetch_raw, in_chunks
 from orchestrator.database.schema.resource_columns import MEMORY
 from orchestrator.database.schema.tables import attempts, hosts, runs, tests
 from orchestrator.model.advice import Observations, RunFigures
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from orchestrator.database.rows.raw_rows import PlainRows
+    from orchestrator.database.rows.raw_rows import RawRows
     from orchestrator.database.store.store import Database
     from orchestrator.model.stored import RunRow
 
@@ -47,29 +47,25 @@ def observed(db: Database, *, since: datetime | None, at_most: int = 500) -> Map
     return {keys[key]: _observations(some[:at_most]) for key, some in rows.items() if some}
 
 
-def _all_at_once(
-    connection: sa.Connection, query: sa.Select[Any], keys: Collection[str]
-) -> Mapping[str, PlainRows]:
+def _all_at_once(connection: sa.Connection, query: sa.Select[Any], keys: Collection[str]) -> Mapping[str, RawRows]:
     """In the order of the table, which reads each page once; it may have attempts of other projects, and more of
     a test than are asked for.
     """
     found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in keys}
-    for row in reversed(plain_rows(connection, query)):  # forwards, SQLite is quicker by a fifth
+    for row in reversed(fetch_raw(connection, query)):  # forwards, SQLite is quicker by a fifth
         some = found.get(row[-1])
         if some is not None:
             some.append(row)
     return found
 
 
-def _one_by_one(
-    connection: sa.Connection, query: sa.Select[Any], keys: Collection[str]
-) -> Mapping[str, PlainRows]:
+def _one_by_one(connection: sa.Connection, query: sa.Select[Any], keys: Collection[str]) -> Mapping[str, RawRows]:
     """Of each test no more than are asked for, however many there are."""
-    asked = PlainQuery(connection, query.where(attempts.c.test_id == sa.bindparam("test_id")))
+    asked = RawQuery(connection, query.where(attempts.c.test_id == sa.bindparam("test_id")))
     return {key: asked.rows(test_id=key) for key in keys}
 
 
-def _observations(rows: PlainRows) -> Observations:
+def _observations(rows: RawRows) -> Observations:
     facts: dict[str, Any] = dict(zip(_FACTS, zip(*rows, strict=True), strict=False))  # the key comes last
     return Observations(**{**facts, "outcome": tuple(map(_OUTCOMES.__getitem__, facts["outcome"]))})
 
@@ -121,9 +117,9 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
     found: dict[tuple[str, str | None], dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     machines: dict[str, str] = {}
     with db.reading() as connection:
-        for some in in_parts(run_ids):
+        for some in in_chunks(run_ids):
             here = query.where(attempts.c.run_id.in_(some))
-            for run_id, machine, path, case, *figures in plain_rows(connection, here):
+            for run_id, machine, path, case, *figures in fetch_raw(connection, here):
                 found[path, case][run_id].append(figures)
                 machines[run_id] = machine
     return {

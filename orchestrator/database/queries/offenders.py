@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from orchestrator.database.queries.usage import UsageReader
 from orchestrator.database.rollups.daily import midnight
-from orchestrator.database.rollups.window_parts import EXACT_DAYS, stretches
+from orchestrator.database.rollups.window_parts import EXACT_DAYS, split_window
 from orchestrator.database.rows.mapping import test_id
-from orchestrator.database.rows.raw_rows import plain_rows
+from orchestrator.database.rows.raw_rows import fetch_raw
 from orchestrator.database.schema.resource_columns import (
     DAILY_NAMES,
     EXPRESSIONS,
@@ -29,7 +29,7 @@ from orchestrator.model.stored import OffenderRow, Resource
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.database.rollups.window_parts import Stretch
+    from orchestrator.database.rollups.window_parts import WindowPart
     from orchestrator.database.store.store import Database
 
 
@@ -79,7 +79,7 @@ class _Ranked:
     worst: float
     test_id: str
     measured: int
-    parts: tuple[Stretch, ...]
+    parts: tuple[WindowPart, ...]
     """Of the window, newest first: those in which it used so much."""
 
 
@@ -94,10 +94,10 @@ def _ranked(
     """By each resource all tests that used something of it, worst first; among equals, by their key."""
     kept = connection.execute(sa.select(sa.func.min(attempts.c.started_at))).scalar()
     found: dict[Resource, dict[str, _Ranked]] = {resource: {} for resource in resources}
-    for part in stretches(connection, since, until):
+    for part in split_window(connection, since, until):
         query = _by_day(resources, part, kept) if part.by_day else _by_attempt(resources, part)
         key_of = daily_usage.c.test_id if part.by_day else attempts.c.test_id
-        for key, *figures in plain_rows(connection, query.where(*tests_of(key_of, project))):
+        for key, *figures in fetch_raw(connection, query.where(*tests_of(key_of, project))):
             for resource, worst, measured in zip(resources, figures[::2], figures[1::2], strict=True):
                 if worst is not None and worst > 0:
                     this = _Ranked(worst, key, int(measured), (part,))
@@ -117,7 +117,7 @@ def _in_order(found: Iterable[_Ranked]) -> list[_Ranked]:
     return sorted(found, key=lambda row: (-row.worst, row.test_id))
 
 
-def _by_attempt(resources: Sequence[Resource], part: Stretch) -> sa.Select[Any]:
+def _by_attempt(resources: Sequence[Resource], part: WindowPart) -> sa.Select[Any]:
     # Grouped by the test itself, SQLite walks the index of figures from end to end, 180 MB at a million attempts,
     # where there is a day to look at.
     test: sa.ColumnElement[Any] = attempts.c.test_id
@@ -129,7 +129,7 @@ def _by_attempt(resources: Sequence[Resource], part: Stretch) -> sa.Select[Any]:
     return query.where(window(part.since, part.until)).group_by(test)
 
 
-def _by_day(resources: Sequence[Resource], part: Stretch, kept: datetime | None) -> sa.Select[Any]:
+def _by_day(resources: Sequence[Resource], part: WindowPart, kept: datetime | None) -> sa.Select[Any]:
     """Of days whose attempts are still there: an offender is one that can be looked at."""
     days, names = daily_usage.c, [DAILY_NAMES[resource] for resource in resources]
     # No index by day: the window is long, and the rows lie in the order of tests, as they are grouped.
@@ -167,7 +167,7 @@ def _worst_attempt(connection: sa.Connection, ranked: _Ranked, resource: Resourc
 
 
 def _newest_day(
-    connection: sa.Connection, ranked: _Ranked, resource: Resource, part: Stretch
+    connection: sa.Connection, ranked: _Ranked, resource: Resource, part: WindowPart
 ) -> tuple[datetime, datetime] | None:
     """The last day of a stretch on which the test used so much: looking at all its attempts takes 20 ms."""
     columns = daily_usage.c

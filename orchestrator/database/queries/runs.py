@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from orchestrator.database.rows import mapping
 from orchestrator.database.rows.encoding import unpack_plan, unpack_samples
-from orchestrator.database.rows.raw_rows import in_parts
+from orchestrator.database.rows.raw_rows import in_chunks
 from orchestrator.database.schema import tables
 from orchestrator.database.store.writer import count_outcomes
 from orchestrator.errors import NothingFoundError, UsageError
-from orchestrator.model.outcomes import GOOD
+from orchestrator.model.outcomes import SUCCESSFUL
 from orchestrator.model.stored import RunRecord
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def load_samples(db: Database, attempt_id: str) -> tuple[Sample, ...]:
 def failed_tests(db: Database, run: str) -> tuple[TestId, ...]:
     """What `--rerun` takes: tests that did not pass (or skip) in some repetition, and those not run."""
     record = load_run(db, run)
-    failed = {a.test_id for a in record.final_attempts if a.test_outcome not in GOOD}
+    failed = {a.test_id for a in record.final_attempts if a.test_outcome not in SUCCESSFUL}
     return tuple(sorted(failed | set(record.not_run), key=str))
 
 
@@ -160,7 +160,7 @@ def _belonging(
 def _sheets(connection: sa.Connection, keys: set[str]) -> dict[str, dict[str, Any]]:
     sheets = tables.fact_sheets
     found: dict[str, dict[str, Any]] = {}
-    for some in in_parts(sorted(keys)):
+    for some in in_chunks(sorted(keys)):
         query = sa.select(sheets.c.id, sheets.c.facts).where(sheets.c.id.in_(some))
         found |= {key: facts for key, facts in connection.execute(query)}  # noqa: C416 - Row is no pair for dict()
     return found

@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.rollups.window_parts import Stretch, by_months, stretches
-from orchestrator.database.rollups.window_stats import Days, Values, history_of, joined, median, spread_of
+from orchestrator.database.rollups.window_parts import WindowPart, by_months, split_window
+from orchestrator.database.rollups.window_stats import (
+    AttemptValues,
+    DailySums,
+    median,
+    merge_adjacent,
+    window_distribution,
+    window_history,
+)
 from orchestrator.database.rows.mapping import names_of_tests
-from orchestrator.database.rows.raw_rows import PlainQuery
+from orchestrator.database.rows.raw_rows import RawQuery
 from orchestrator.database.schema.resource_columns import DAILY_NAMES, EXPRESSIONS, window
 from orchestrator.database.schema.tables import attempts, daily_usage, monthly_usage
 from orchestrator.model.stored import HEADLINES, Resource, UsageRow
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.database.store.store import Database
     from orchestrator.model.tests import TestId
 
-    Query = tuple[Stretch, PlainQuery]
+    Query = tuple[WindowPart, RawQuery]
 
 
 def usage_report(
@@ -156,7 +163,7 @@ class UsageReader:
         self._connection = connection
         self._resources = tuple(resources)
         self._now = self._queries(since, until)
-        self._there: list[PlainQuery] = []
+        self._there: list[RawQuery] = []
         self._before: list[Query] = []
         if since is not None:
             length = (until or datetime.now(tz=UTC)) - since
@@ -179,10 +186,10 @@ class UsageReader:
     def has_any(self, key: str) -> bool:
         """Whether there are rows, without making them."""
         if not self._there:
-            self._there = [PlainQuery(self._connection, self._existence(part)) for part, _ in self._now]
+            self._there = [RawQuery(self._connection, self._existence(part)) for part, _ in self._now]
         return any(query.rows(test_id=key) for query in self._there)
 
-    def _existence(self, part: Stretch) -> sa.Select[Any]:
+    def _existence(self, part: WindowPart) -> sa.Select[Any]:
         """Whether anything of the stretch was measured: sums and figures alone, for sketches are large."""
         if part.by_day or part.by_month:
             table = monthly_usage if part.by_month else daily_usage
@@ -195,27 +202,27 @@ class UsageReader:
         return self._query(part).with_only_columns(sa.literal(1)).where(measured).order_by(None).limit(1)
 
     def _queries(self, since: datetime | None, until: datetime | None) -> list[Query]:
-        parts = by_months(self._connection, stretches(self._connection, since, until))
-        return [(part, PlainQuery(self._connection, self._query(part))) for part in parts]
+        parts = by_months(self._connection, split_window(self._connection, since, until))
+        return [(part, RawQuery(self._connection, self._query(part))) for part in parts]
 
-    def _query(self, part: Stretch) -> sa.Select[Any]:
+    def _query(self, part: WindowPart) -> sa.Select[Any]:
         if part.by_month:
             return self._by_month(part)
         return self._by_day(part) if part.by_day else self._by_attempt(part)
 
-    def _by_attempt(self, part: Stretch) -> sa.Select[Any]:
+    def _by_attempt(self, part: WindowPart) -> sa.Select[Any]:
         figures = [EXPRESSIONS[resource] for resource in self._resources]
         here = attempts.c.test_id == sa.bindparam("test_id")
         return sa.select(*figures).where(here, window(part.since, part.until)).order_by(attempts.c.started_at)
 
-    def _by_day(self, part: Stretch) -> sa.Select[Any]:
+    def _by_day(self, part: WindowPart) -> sa.Select[Any]:
         columns = daily_usage.c
         names = [DAILY_NAMES[resource] for resource in self._resources]
         figures = [columns[f"{name}_{sum_}"] for name in names for sum_ in ("sum", "max", "sketch")]
         here = columns.test_id == sa.bindparam("test_id")
         return sa.select(*figures).where(here, part.holds(columns.day)).order_by(columns.day)
 
-    def _by_month(self, part: Stretch) -> sa.Select[Any]:
+    def _by_month(self, part: WindowPart) -> sa.Select[Any]:
         assert part.since is not None and part.until is not None  # noqa: S101, PT018 - months have both; for the type checker
         columns = monthly_usage.c
         names = [DAILY_NAMES[resource] for resource in self._resources]
@@ -236,31 +243,31 @@ class UsageReader:
                 part = _part(stretch, columns, place)
                 if part is not None:
                     parts.append(part)
-        return [joined(parts) if len(parts) > 1 else parts for parts in found]
+        return [merge_adjacent(parts) if len(parts) > 1 else parts for parts in found]
 
 
-def _part(stretch: Stretch, columns: Sequence[tuple[Any, ...]], place: int) -> Part | None:
+def _part(stretch: WindowPart, columns: Sequence[tuple[Any, ...]], place: int) -> Part | None:
     """What the columns of a stretch say of the resource at that place."""
     if stretch.by_month:
-        return Days.of_months(*columns[3 * place : 3 * place + 3])
+        return DailySums.of_months(*columns[3 * place : 3 * place + 3])
     if stretch.by_day:
-        return Days.of(*columns[3 * place : 3 * place + 3])
-    return Values.of(columns[place], days=stretch.days)
+        return DailySums.of(*columns[3 * place : 3 * place + 3])
+    return AttemptValues.of(columns[place], days=stretch.days)
 
 
 def _row(test: TestId, resource: Resource, now: Sequence[Part], earlier: Sequence[Part]) -> UsageRow:
-    history = history_of(now)
-    spread = spread_of(now, history)
+    history = window_history(now)
+    found = window_distribution(now, history)
     return UsageRow(
         test_id=test,
         resource=resource.key,
         unit=resource.unit,
-        count=spread.count,
-        maximum=spread.maximum,
-        mean=spread.mean,
-        p50=spread.p50,
-        p95=spread.p95,
-        p99=spread.p99,
+        count=found.count,
+        maximum=found.maximum,
+        mean=found.mean,
+        p50=found.p50,
+        p95=found.p95,
+        p99=found.p99,
         before_count=sum(part.count for part in earlier),
         before_p50=median(earlier),
         history=history,

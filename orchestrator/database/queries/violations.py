@@ -13,33 +13,33 @@ import sqlalchemy as sa
 
 from orchestrator.database.queries.runs import find_run
 from orchestrator.database.rows.mapping import names_of_tests
-from orchestrator.database.rows.raw_rows import in_parts, moment_of, plain_rows
+from orchestrator.database.rows.raw_rows import fetch_raw, in_chunks, parse_timestamp
 from orchestrator.database.schema import tables
 from orchestrator.database.schema.resource_columns import tests_of
 from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
-from orchestrator.model.stored import BrokenBudget
-from orchestrator.model.violation_groups import GRAVITY, Trouble, counted
+from orchestrator.model.stored import ViolationRow
+from orchestrator.model.violation_groups import ViolationGroup, group_violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from orchestrator.database.rows.raw_rows import PlainRows
+    from orchestrator.database.rows.raw_rows import RawRows
     from orchestrator.database.store.store import Database
     from orchestrator.model.tests import TestId
-    from orchestrator.model.violation_groups import Counted
+    from orchestrator.model.violation_groups import CountedGroup
 
 _COLUMNS = ("attempt_id", "position", "kind", "severity", "measured", "limit_value", "unit", "message")
 _COUNTED = ("started_at", "attempt_id", "position", "test_id", "kind", "severity", "measured")
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _KINDS = {kind.value: kind for kind in ViolationKind}
 _SEVERITIES = {severity.value: severity for severity in Severity}
-_GRAVITIES = {severity.value: gravity for severity, gravity in GRAVITY.items()}
+_SEVERITY_RANKS = {severity.value: severity.rank for severity in Severity}
 
 
-def broken_budgets(
+def load_violations(
     db: Database, *, run: str | None = None, since: datetime | None = None, until: datetime | None = None
-) -> tuple[BrokenBudget, ...]:
+) -> tuple[ViolationRow, ...]:
     """Violations of deciding attempts, oldest first; `run` is named as for `load_run`."""
     violations = tables.violations
     this_run = [] if run is None else [tables.attempts.c.run_id == find_run(db, run).id]
@@ -49,29 +49,29 @@ def broken_budgets(
         query = _whole([*_within(since, until, project), *this_run]).order_by(
             violations.c.started_at, violations.c.attempt_id, violations.c.position
         )
-        return tuple(_broken_budget(row, names) for row in plain_rows(connection, query))
+        return tuple(_violation_row(row, names) for row in fetch_raw(connection, query))
 
 
-def troubles(
+def load_violation_groups(
     db: Database, *, since: datetime | None = None, until: datetime | None = None, limit: int
-) -> tuple[tuple[Trouble, ...], int]:
-    """What `model_troubles.counted` makes of `broken_budgets`: the first `limit`, and how many more there are."""
+) -> tuple[tuple[ViolationGroup, ...], int]:
+    """What `group_violations` makes of `load_violations`: the first `limit`, and how many more there are."""
     columns = (tables.violations.c[name] for name in _COUNTED)
     with db.reading() as connection:
         project = db.scope(connection)
         names = names_of_tests(connection, project)
         text = {key: str(test) for key, test in names.items()}
         found = sorted(
-            plain_rows(connection, sa.select(*columns).where(*_within(since, until, project))),
+            fetch_raw(connection, sa.select(*columns).where(*_within(since, until, project))),
             key=itemgetter(0, 1, 2),
         )
-        known = counted(
-            (attempt, text[test], kind, _GRAVITIES[severity], measured, at)
+        known = group_violations(
+            (attempt, text[test], kind, _SEVERITY_RANKS[severity], measured, at)
             for at, attempt, _, test, kind, severity, measured in found
         )
         shown = known[:limit]
         worst = _budgets(connection, [found[one.worst] for one in shown], names)
-    return tuple(_trouble(one, found, worst) for one in shown), len(known) - len(shown)
+    return tuple(_violation_group(one, found, worst) for one in shown), len(known) - len(shown)
 
 
 def _within(since: datetime | None, until: datetime | None, project: str | None) -> list[sa.ColumnElement[bool]]:
@@ -94,35 +94,37 @@ def _whole(conditions: Iterable[sa.ColumnElement[bool]]) -> sa.Select[Any]:
 
 def _budgets(
     connection: sa.Connection, wanted: Sequence[tuple[Any, ...]], names: Mapping[str, TestId]
-) -> Mapping[tuple[str, int], BrokenBudget]:
+) -> Mapping[tuple[str, int], ViolationRow]:
     """By attempt and position."""
     attempts = list(dict.fromkeys(row[1] for row in wanted))
-    found: dict[tuple[str, int], BrokenBudget] = {}
-    for some in in_parts(attempts):
+    found: dict[tuple[str, int], ViolationRow] = {}
+    for some in in_chunks(attempts):
         query = _whole([tables.violations.c.attempt_id.in_(some)])
-        found |= {(row[0], row[1]): _broken_budget(row, names) for row in plain_rows(connection, query)}
+        found |= {(row[0], row[1]): _violation_row(row, names) for row in fetch_raw(connection, query)}
     return found
 
 
-def _trouble(one: Counted, found: PlainRows, worst: Mapping[tuple[str, int], BrokenBudget]) -> Trouble:
+def _violation_group(
+    one: CountedGroup, found: RawRows, worst: Mapping[tuple[str, int], ViolationRow]
+) -> ViolationGroup:
     _, attempt, position, *_ = found[one.worst]
-    return Trouble(
+    return ViolationGroup(
         worst=worst[attempt, position],
-        last_at=moment_of(found[one.last][0]),
+        last_at=parse_timestamp(found[one.last][0]),
         times=one.times,
         ordinal=one.ordinal,
     )
 
 
-def _broken_budget(row: tuple[Any, ...], names: Mapping[str, TestId]) -> BrokenBudget:
+def _violation_row(row: tuple[Any, ...], names: Mapping[str, TestId]) -> ViolationRow:
     attempt, _, kind, severity, measured, limit, unit, message, test, started_at, run, profile, outcome = row
-    return BrokenBudget(
+    return ViolationRow(
         run_id=run,
         attempt_id=attempt,
         test_id=names[test],
         profile=profile,
         outcome=_OUTCOMES[outcome],
-        started_at=moment_of(started_at),
+        started_at=parse_timestamp(started_at),
         violation=Violation(
             kind=_KINDS[kind],
             severity=_SEVERITIES[severity],

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.rollups import monthly
 from orchestrator.database.rollups.quantile_sketch import sketch
-from orchestrator.database.rows.upserts import add_new
+from orchestrator.database.rows.upserts import insert_missing
 from orchestrator.database.schema.resource_columns import DAILY_NAMES, EXPRESSIONS, UNJUDGED
 from orchestrator.database.schema.tables import OUTCOMES, attempts, daily_usage, runs, stale_days, violations
 
@@ -40,21 +40,21 @@ def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)
 
 
-def mark_run(connection: sa.Connection, run_id: str) -> None:
+def mark_run_stale(connection: sa.Connection, run_id: str) -> None:
     """Have the days of a run's attempts summed up (again) once they are over."""
     span = sa.select(sa.func.min(attempts.c.started_at), sa.func.max(attempts.c.started_at))
     first, last = connection.execute(span.where(attempts.c.run_id == run_id)).one()
     if first is not None:
         number = (last.date() - first.date()).days + 1
-        mark(connection, (first.date() + timedelta(days=n) for n in range(number)))
+        mark_stale(connection, (first.date() + timedelta(days=n) for n in range(number)))
 
 
-def mark(connection: sa.Connection, days: Iterable[date]) -> None:
+def mark_stale(connection: sa.Connection, days: Iterable[date]) -> None:
     """Have these days summed up (again)."""
-    add_new(connection, stale_days, [{"day": day.isoformat()} for day in days])
+    insert_missing(connection, stale_days, [{"day": day.isoformat()} for day in days])
 
 
-def due(connection: sa.Connection) -> list[date]:
+def due_days(connection: sa.Connection) -> list[date]:
     """Days that are over and not summed up, oldest first."""
     query = sa.select(stale_days.c.day).where(stale_days.c.day < today().isoformat()).order_by(stale_days.c.day)
     return [date.fromisoformat(day) for day in connection.execute(query).scalars()]
@@ -62,11 +62,11 @@ def due(connection: sa.Connection) -> list[date]:
 
 def sum_up(connection: sa.Connection, day: date) -> None:
     """Sum up a day from its attempts, inside the caller's transaction."""
-    keep_better(connection, day.isoformat(), _rows(connection, day))
+    store_most_complete(connection, day.isoformat(), _rows(connection, day))
     connection.execute(stale_days.delete().where(stale_days.c.day == day.isoformat()))
 
 
-def keep_better(connection: sa.Connection, day: str, rows: Sequence[Row]) -> None:
+def store_most_complete(connection: sa.Connection, day: str, rows: Sequence[Row]) -> None:
     """Store rows of a day, but none that rests on fewer attempts than the one that is there."""
     stored = {
         (row["test_id"], row["origin"]): row

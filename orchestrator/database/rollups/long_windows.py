@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.rollups.window_parts import EXACT_DAYS, stretches
-from orchestrator.database.rows.raw_rows import plain_rows
+from orchestrator.database.rollups.window_parts import EXACT_DAYS, split_window
+from orchestrator.database.rows.raw_rows import fetch_raw
 from orchestrator.database.schema.resource_columns import DAILY_NAMES, EXPRESSIONS, tests_of, unindexed, window
 from orchestrator.database.schema.tables import attempts, daily_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.database.rollups.window_parts import Stretch
+    from orchestrator.database.rollups.window_parts import WindowPart
     from orchestrator.model.stored import Resource
 
     Columns = Sequence[sa.ColumnElement[Any]]
@@ -67,12 +67,12 @@ def window_sums(
 ) -> WindowSums:
     """Read by day as far as days are summed up, else by attempt. `project`: id; None: any."""
     found = WindowSums()
-    for part in stretches(connection, since, until, exact_days=0):
+    for part in split_window(connection, since, until, exact_days=0):
         by_day = part.by_day
         key_of = daily_usage.c.test_id if by_day else attempts.c.test_id
         query = _by_day(part, resources) if by_day else _by_attempt(part, resources)
         query = query.where(*tests_of(key_of, project))
-        for key, number, cpu, seconds, *highest in plain_rows(connection, query):
+        for key, number, cpu, seconds, *highest in fetch_raw(connection, query):
             found.attempts += number
             found.test_seconds += seconds or 0.0
             if cpu is not None:
@@ -84,7 +84,7 @@ def window_sums(
     return found
 
 
-def _by_day(part: Stretch, resources: Sequence[Resource]) -> sa.Select[Any]:
+def _by_day(part: WindowPart, resources: Sequence[Resource]) -> sa.Select[Any]:
     days = daily_usage.c
     # Of more than a few days no index by day: the rows lie in the order of tests, as they are grouped.
     day = unindexed(days.day) if part.days > _FEW_DAYS else days.day
@@ -93,7 +93,7 @@ def _by_day(part: Stretch, resources: Sequence[Resource]) -> sa.Select[Any]:
     return sa.select(days.test_id, *sums, *highest).where(part.holds(day)).group_by(days.test_id)
 
 
-def _by_attempt(part: Stretch, resources: Sequence[Resource]) -> sa.Select[Any]:
+def _by_attempt(part: WindowPart, resources: Sequence[Resource]) -> sa.Select[Any]:
     judged = window(None)
     cpu, seconds = attempts.c.cpu_seconds, attempts.c.test_seconds
     sums: Columns = [sa.func.count(), *(sa.func.sum(sa.case((judged, figure))) for figure in (cpu, seconds))]

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.rollups.quantile_sketch import united
 from orchestrator.database.rows.encoding import little_endian
-from orchestrator.database.rows.raw_rows import plain_rows
+from orchestrator.database.rows.raw_rows import fetch_raw
 from orchestrator.database.schema.tables import DAILY_FIGURES, daily_usage, monthly_usage, summed_months
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def next_month(month: str) -> str:
     return (date.fromisoformat(f"{month}-01") + timedelta(days=31)).isoformat()[:7]
 
 
-def due(connection: sa.Connection, today: date) -> list[str]:
+def due_periods(connection: sa.Connection, today: date) -> list[str]:
     """Months that are over, have been recorded from their first day on, and are not put together; oldest first."""
     oldest = connection.execute(sa.select(sa.func.min(daily_usage.c.day))).scalar()
     if oldest is None:
@@ -57,7 +57,7 @@ def put_together(connection: sa.Connection, month: str) -> None:
     )
     rows = [
         {"test_id": test, "month": month, **_sums(list(group))}
-        for test, group in groupby(plain_rows(connection, query), key=itemgetter(0))
+        for test, group in groupby(fetch_raw(connection, query), key=itemgetter(0))
     ]
     if rows:
         connection.execute(monthly_usage.insert(), rows)

@@ -72,7 +72,7 @@ def keys_of(values: Iterable[float]) -> array[int]:
     return array("I", [number << 16 | 1 for number in numbers])
 
 
-class Ordered:
+class SortedKeys:
     """Keys put in order, for percentiles."""
 
     def __init__(self, keys: array[int]) -> None:

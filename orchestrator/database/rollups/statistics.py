@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 N = TypeVar("N", int, float)
 
-HISTORY_PARTS = 12
+HISTORY_POINTS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class Distribution:
     """How measured values are spread; each but the mean is one of them."""
 
     count: int
@@ -42,10 +42,10 @@ def rank(ratio: float, count: int) -> int:
     return min(max(math.ceil(round(ratio * count, 9)), 1), count)
 
 
-def spread(values: Sequence[float]) -> Spread:
+def distribution(values: Sequence[float]) -> Distribution:
     """Of values in any order. ValueError if there are none."""
     ordered = sorted(values)
-    return Spread(
+    return Distribution(
         count=len(ordered),
         p50=percentile(ordered, 0.5),
         p95=percentile(ordered, 0.95),
@@ -55,7 +55,7 @@ def spread(values: Sequence[float]) -> Spread:
     )
 
 
-def history(values: Sequence[float], parts: int = HISTORY_PARTS) -> tuple[float, ...]:
+def downsample_maxima(values: Sequence[float], parts: int = HISTORY_POINTS) -> tuple[float, ...]:
     """Values in order of time as the maxima of at most `parts` runs of them, of nearly equal length."""
     return tuple([max(values[part]) for part in _runs(len(values), min(parts, len(values)))])
 

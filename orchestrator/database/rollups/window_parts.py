@@ -26,7 +26,7 @@ _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class WindowPart:
     """One part of a window, [since, until); None: without that bound."""
 
     since: datetime | None
@@ -49,31 +49,33 @@ class Stretch:
         return sa.and_(day >= self.since.date().isoformat(), day < self.until.date().isoformat())
 
 
-def stretches(
+def split_window(
     connection: sa.Connection, since: datetime | None, until: datetime | None, *, exact_days: int = EXACT_DAYS
-) -> tuple[Stretch, ...]:
+) -> tuple[WindowPart, ...]:
     """The window in order of time, in few parts. `exact_days`: up to so many are read from attempts."""
     bounds = _days(connection, since, until, exact_days)
     if bounds is None:
-        return (Stretch(since=since, until=until, by_day=False),)
+        return (WindowPart(since=since, until=until, by_day=False),)
     first, last = bounds
     stale = sa.select(stale_days.c.day).where(stale_days.c.day >= str(first), stale_days.c.day < str(last))
     unready = {date.fromisoformat(day) for day in connection.execute(stale).scalars()}
-    parts = [Stretch(since=since, until=midnight(first), by_day=False)] if _before(since, midnight(first)) else []
+    parts = (
+        [WindowPart(since=since, until=midnight(first), by_day=False)] if _before(since, midnight(first)) else []
+    )
     for start, end in _alike(first, last, unready):
-        parts.append(Stretch(since=midnight(start), until=midnight(end), by_day=start not in unready))
+        parts.append(WindowPart(since=midnight(start), until=midnight(end), by_day=start not in unready))
     if _before(midnight(last), until):
-        parts.append(Stretch(since=midnight(last), until=until, by_day=False))
+        parts.append(WindowPart(since=midnight(last), until=until, by_day=False))
     return tuple(parts)
 
 
-def by_months(connection: sa.Connection, parts: Sequence[Stretch]) -> tuple[Stretch, ...]:
+def by_months(connection: sa.Connection, parts: Sequence[WindowPart]) -> tuple[WindowPart, ...]:
     """The same, with what is put together by month cut out of what is read by day."""
     ready = set(connection.execute(sa.select(summed_months.c.month)).scalars())
     return tuple(piece for part in parts for piece in (_in_months(part, ready) if part.by_day else (part,)))
 
 
-def _in_months(part: Stretch, ready: Collection[str]) -> list[Stretch]:
+def _in_months(part: WindowPart, ready: Collection[str]) -> list[WindowPart]:
     pieces: list[tuple[date, date, bool]] = []
     assert part.since is not None and part.until is not None  # noqa: S101, PT018 - days have both; for the type checker
     start, last = part.since.date(), part.until.date()
@@ -87,7 +89,7 @@ def _in_months(part: Stretch, ready: Collection[str]) -> list[Stretch]:
             pieces.append((start, end, whole))
         start = end
     return [
-        Stretch(since=midnight(begin), until=midnight(end), by_day=not whole, by_month=whole)
+        WindowPart(since=midnight(begin), until=midnight(end), by_day=not whole, by_month=whole)
         for begin, end, whole in pieces
     ]
 

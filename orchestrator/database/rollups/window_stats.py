@@ -12,8 +12,8 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar, cast
 
 from orchestrator.database.rollups.monthly import maxima_of
-from orchestrator.database.rollups.quantile_sketch import Ordered, count_of, keys, keys_of
-from orchestrator.database.rollups.statistics import Spread, history, percentile, spread
+from orchestrator.database.rollups.quantile_sketch import SortedKeys, count_of, keys, keys_of
+from orchestrator.database.rollups.statistics import Distribution, distribution, downsample_maxima, percentile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class AttemptValues:
     """A figure of attempts, in order of time."""
 
     values: Sequence[float]
@@ -55,11 +55,11 @@ class Values:
 
     def points(self) -> Sequence[float]:
         """One for each day or so."""
-        return history(self.values, self.days)
+        return downsample_maxima(self.values, self.days)
 
 
 @dataclass(frozen=True, slots=True)
-class Days:
+class DailySums:
     """A figure summed up by day or by month, in order of time."""
 
     sums: Sequence[float]
@@ -91,7 +91,7 @@ class Days:
         return found if found.sums else None
 
     @classmethod
-    def together(cls, parts: Sequence[Days]) -> Days:
+    def together(cls, parts: Sequence[DailySums]) -> DailySums:
         """All of them, in their order."""
         sums: list[float] = []
         maxima = array("d")
@@ -131,48 +131,48 @@ def _known(column: Sequence[T | None]) -> Sequence[T]:
     return [value for value in column if value is not None] if None in column else cast("Sequence[T]", column)
 
 
-Part: TypeAlias = Values | Days
+Part: TypeAlias = AttemptValues | DailySums
 
 
-def joined(parts: Sequence[Part]) -> list[Part]:
-    """Days that follow days as one part."""
+def merge_adjacent(parts: Sequence[Part]) -> list[Part]:
+    """DailySums that follow days as one part."""
     found: list[Part] = []
-    for are_days, group in groupby(parts, key=lambda part: isinstance(part, Days)):
+    for are_days, group in groupby(parts, key=lambda part: isinstance(part, DailySums)):
         some = list(group)
-        found += [Days.together(cast("Sequence[Days]", some))] if are_days and len(some) > 1 else some
+        found += [DailySums.together(cast("Sequence[DailySums]", some))] if are_days and len(some) > 1 else some
     return found
 
 
-def spread_of(parts: Sequence[Part], course: Sequence[float]) -> Spread:
-    """Of all parts together; `course`: `history_of` them, whose highest is theirs. ValueError for none."""
+def window_distribution(parts: Sequence[Part], history: Sequence[float]) -> Distribution:
+    """Of all parts together; `history`: `window_history` them, whose highest is theirs. ValueError for none."""
     first, *others = parts
-    if not others and isinstance(first, Values):
-        return spread(first.values)
-    ordered = _ordered(parts)
-    maximum = max(course)
+    if not others and isinstance(first, AttemptValues):
+        return distribution(first.values)
+    ordered = _sorted_keys(parts)
+    maximum = max(history)
     p50, p95, p99 = [min(ordered.percentile(ratio), maximum) for ratio in (0.5, 0.95, 0.99)]
     mean = sum([part.total for part in parts]) / ordered.count
-    return Spread(count=ordered.count, maximum=maximum, mean=mean, p50=p50, p95=p95, p99=p99)
+    return Distribution(count=ordered.count, maximum=maximum, mean=mean, p50=p50, p95=p95, p99=p99)
 
 
 def median(parts: Sequence[Part]) -> float | None:
     """Of all parts together; None if there are none."""
     if not parts:
         return None
-    if len(parts) == 1 and isinstance(parts[0], Values):
+    if len(parts) == 1 and isinstance(parts[0], AttemptValues):
         return percentile(sorted(parts[0].values), 0.5)
-    return min(_ordered(parts).percentile(0.5), max(part.maximum for part in parts))
+    return min(_sorted_keys(parts).percentile(0.5), max(part.maximum for part in parts))
 
 
-def history_of(parts: Sequence[Part]) -> tuple[float, ...]:
-    """As `statistics.history`, of attempts or of days."""
-    if len(parts) == 1 and isinstance(parts[0], Values):
-        return history(parts[0].values)
-    return history(list(chain(*[part.points() for part in parts])))
+def window_history(parts: Sequence[Part]) -> tuple[float, ...]:
+    """As `statistics.downsample_maxima`, of attempts or of days."""
+    if len(parts) == 1 and isinstance(parts[0], AttemptValues):
+        return downsample_maxima(parts[0].values)
+    return downsample_maxima(list(chain(*[part.points() for part in parts])))
 
 
-def _ordered(parts: Sequence[Part]) -> Ordered:
+def _sorted_keys(parts: Sequence[Part]) -> SortedKeys:
     first, *others = [part.keys() for part in parts]
     for keys_ in others:
         first.extend(keys_)
-    return Ordered(first)
+    return SortedKeys(first)

@@ -34,7 +34,7 @@ TIMINGS = tuple(f.name for f in fields(Timings))
 FIGURES = tuple(f.name for f in fields(Usage) if f.name not in USAGE_NOTES)
 """Names of the figures in a Usage, which are columns of `attempts` too."""
 
-OF_ATTEMPT = ("test_id", "started_at", "is_final")
+COPIED_FROM_ATTEMPT = ("test_id", "started_at", "is_final")
 """Columns that violations have from their attempt."""
 
 _NAME_CHARACTERS = 1_000
@@ -111,7 +111,9 @@ def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:
         tables["attempts"].append(row)
         tables["fact_sheets"] += sheets
         tables["cases"] += _case_rows(attempt)
-        tables["violations"] += _violation_rows(attempt, of_attempt={name: row[name] for name in OF_ATTEMPT})
+        tables["violations"] += _violation_rows(
+            attempt, of_attempt={name: row[name] for name in COPIED_FROM_ATTEMPT}
+        )
         tables["samples"] += _sample_rows(attempt)
     return Bundle(kind="result", run_id=run_id, tables=tables)
 

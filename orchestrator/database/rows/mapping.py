@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.rows.bundles import FIGURES, LIMITS, TIMINGS
-from orchestrator.database.rows.raw_rows import plain_rows
+from orchestrator.database.rows.raw_rows import fetch_raw
 from orchestrator.database.schema.tables import tests
 from orchestrator.model.evidence import Attestation, Launch, SlotUse, Timings
 from orchestrator.model.outcomes import CaseOutcome, CaseResult, Outcome, Severity, Violation, ViolationKind
@@ -69,7 +69,7 @@ def names_of_tests(connection: sa.Connection, project: str | None = None) -> dic
     the same name.
     """
     query = sa.select(tests.c.id, tests.c.path, tests.c.case_name)
-    named = plain_rows(connection, query if project is None else query.where(tests.c.project_id == project))
+    named = fetch_raw(connection, query if project is None else query.where(tests.c.project_id == project))
     return {key: TestId(path=path, case=case) for key, path, case in named}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.rows.upserts import add_new
+from orchestrator.database.rows.upserts import insert_missing
 from orchestrator.database.schema.tables import projects, runs, tests
 from orchestrator.model.stored import ProjectRow
 
@@ -30,9 +30,9 @@ def scope(connection: sa.Connection, project: str | None) -> str | None:
     return None if len(known) < 2 else project
 
 
-def note_names(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def store_projects(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Store projects; of one that is there the name that was used last, whoever comes first."""
-    add_new(connection, projects, rows)
+    insert_missing(connection, projects, rows)
     for row in rows:
         newer = sa.or_(
             projects.c.named_at < row["named_at"],
@@ -42,7 +42,7 @@ def note_names(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> 
         connection.execute(projects.update().where(projects.c.id == row["id"], newer).values(**change))
 
 
-def forget_unused(connection: sa.Connection) -> None:
+def delete_unused(connection: sa.Connection) -> None:
     """Projects that nothing is left of."""
     ran = sa.exists().where(runs.c.project_id == projects.c.id)
     known = sa.exists().where(tests.c.project_id == projects.c.id)

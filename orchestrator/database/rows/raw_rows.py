@@ -12,25 +12,27 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    PlainRows = Sequence[tuple[Any, ...]]
+    RawRows = Sequence[tuple[Any, ...]]
 
 T = TypeVar("T")
 
 _MOST_PARAMETERS = 500
 
 
-def plain_rows(connection: sa.Connection, query: sa.Select[Any]) -> PlainRows:
-    """All rows of a query, in the driver's types: SQLite's flags are 0 and 1, its times text (`moment_of`)."""
+def fetch_raw(connection: sa.Connection, query: sa.Select[Any]) -> RawRows:
+    """Return all rows of a query in the driver's types. SQLite gives flags as 0 and 1, and times as text: see
+    `parse_timestamp`.
+    """
     result = connection.execute(query)
     try:
-        rows: PlainRows = result.cursor.fetchall() if result.cursor is not None else []
+        rows: RawRows = result.cursor.fetchall() if result.cursor is not None else []
     except connection.dialect.loaded_dbapi.Error as error:
         raise DBAPIError(str(query), {}, error) from error
     result.close()
     return rows
 
 
-class PlainQuery:
+class RawQuery:
     """A query without lists (`IN`) that is asked many times, compiled once; in the connection's transaction."""
 
     def __init__(self, connection: sa.Connection, query: sa.Select[Any]) -> None:
@@ -44,14 +46,14 @@ class PlainQuery:
             self._fixed[name] = value if convert is None or value is None else convert(value)
         self._connection, self._errors = connection.connection, dialect.loaded_dbapi.Error
 
-    def rows(self, **parameters: str) -> PlainRows:
-        """As `plain_rows`, with these values for its `bindparam`s."""
+    def rows(self, **parameters: str) -> RawRows:
+        """As `fetch_raw`, with these values for its `bindparam`s."""
         named = {**self._fixed, **parameters}
         values: Any = named if self._places is None else [named[name] for name in self._places]
         cursor = self._connection.cursor()
         try:
             cursor.execute(self._text, values)
-            rows: PlainRows = cursor.fetchall()
+            rows: RawRows = cursor.fetchall()
         except self._errors as error:
             raise DBAPIError(self._text, named, error) from error
         finally:
@@ -59,13 +61,13 @@ class PlainQuery:
         return rows
 
 
-def in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+def in_chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """A list for `IN`, in parts: SQLite bounds the number of parameters of a statement."""
     for start in range(0, len(values), _MOST_PARAMETERS):
         yield values[start : start + _MOST_PARAMETERS]
 
 
-def moment_of(value: str | datetime) -> datetime:
+def parse_timestamp(value: str | datetime) -> datetime:
     """A time of a plain row, in UTC."""
     if isinstance(value, str):
         return datetime.fromisoformat(f"{value}+00:00")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @cache
-def insert_new(table: sa.Table, dialect_name: str) -> sa.Insert:
+def insert_or_ignore(table: sa.Table, dialect_name: str) -> sa.Insert:
     """An insert that leaves out rows which clash with a key. Built once: that takes as long as its execution."""
     dialect: Any = sqlite
     if dialect_name != "sqlite":
@@ -23,7 +23,7 @@ def insert_new(table: sa.Table, dialect_name: str) -> sa.Insert:
     return statement
 
 
-def add_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert the rows that are not there yet."""
     if rows:
-        connection.execute(insert_new(table, connection.dialect.name), [dict(row) for row in rows])
+        connection.execute(insert_or_ignore(table, connection.dialect.name), [dict(row) for row in rows])

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Batches:
+class BatchTimer:
     """Flushes what is collected. The thread is made when it is needed first; it sleeps while nothing waits."""
 
     def __init__(self, flush: Callable[[], None], seconds: float) -> None:

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from orchestrator.database.files.sqlite_file import FileKind, has_log, is_settled, read_header
+from orchestrator.database.files.sqlite_file import FileKind, has_log, is_readable_in_place, read_header
 from orchestrator.database.rollups.statistics import percentile
 from orchestrator.database.rows.encoding import key_of_test
 from orchestrator.model.outcomes import Outcome
@@ -79,7 +79,7 @@ def _glance(path: Path, read: Callable[[sqlite3.Connection], T], *, absent: T) -
     header = read_header(path)
     if header.kind is FileKind.ABSENT and not has_log(path, even_empty=True):
         return absent
-    if not is_settled(path, header, even_empty=True):
+    if not is_readable_in_place(path, header, even_empty=True):
         return None
     try:
         # immutable: neither locks nor companions are made. Should a run begin to write meanwhile, a page may be

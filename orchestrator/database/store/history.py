@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.rows.encoding import clean, key_of_test
-from orchestrator.database.rows.raw_rows import PlainQuery
+from orchestrator.database.rows.raw_rows import RawQuery
 from orchestrator.database.schema.tables import attempts, tests
 from orchestrator.database.store.glance import LOOK_BACK, SILENT, WINDOW, summary
 
@@ -41,7 +41,7 @@ def history(
     connection: sa.Connection, test_ids: Iterable[TestId], *, project: str | None
 ) -> Mapping[TestId, History]:
     """p95 over the last 20 passed attempts within 30 days; tests without one are not in the answer."""
-    newest = PlainQuery(connection, _newest(datetime.now(tz=UTC) - WINDOW))
+    newest = RawQuery(connection, _newest(datetime.now(tz=UTC) - WINDOW))
     known: dict[TestId, History] = {}
     for test_id, keys in _keys(connection, test_ids, project).items():
         rows = [row for key in keys for row in newest.rows(test_id=key)]

@@ -67,7 +67,7 @@ def prune(engine: sa.Engine, retention: RecordsRetention, *, thin_at_most: int |
 def sum_up(engine: sa.Engine, *, at_most: int | None = None) -> int:
     """Sum up days that are over, oldest first, each in a transaction of its own; returns how many."""
     with engine.connect() as connection, connection.begin():
-        days = daily.due(connection)[:at_most]
+        days = daily.due_days(connection)[:at_most]
     for day in days:
         with write_connection(engine) as connection, connection.begin():
             daily.sum_up(connection, day)
@@ -77,7 +77,7 @@ def sum_up(engine: sa.Engine, *, at_most: int | None = None) -> int:
 
 def _put_months_together(engine: sa.Engine, *, at_most: int | None) -> None:
     with engine.connect() as connection, connection.begin():
-        months = monthly.due(connection, daily.today())[:at_most]
+        months = monthly.due_periods(connection, daily.today())[:at_most]
     for month in months:
         with write_connection(engine) as connection, connection.begin():
             monthly.put_together(connection, month)
@@ -100,7 +100,7 @@ def _thin_run(connection: sa.Connection, run_id: str) -> None:
     query = sa.select(samples.c.attempt_id, samples.c.series)
     long = (samples.c.attempt_id.in_(_attempts_of(run_id)), samples.c.samples_count > THINNED_POINTS)
     for attempt_id, series in connection.execute(query.where(*long)).all():
-        points = thinned(unpack_samples(series))
+        points = thin_series(unpack_samples(series))
         change = {"samples_count": len(points), "series": pack_samples(points)}
         connection.execute(samples.update().where(samples.c.attempt_id == attempt_id).values(**change))
     _keep(connection, run_id, "thinned")
@@ -137,7 +137,7 @@ def _forget_unused_tests(engine: sa.Engine) -> None:
     summed = sa.exists().where(daily_usage.c.test_id == tests.c.id)
     with write_connection(engine) as connection, connection.begin():
         connection.execute(tests.delete().where(~ran, ~summed))
-        projects.forget_unused(connection)
+        projects.delete_unused(connection)
 
 
 def vacuum(engine: sa.Engine) -> None:
@@ -151,7 +151,7 @@ def vacuum(engine: sa.Engine) -> None:
 THINNED_POINTS = 32
 
 
-def thinned(series: Sequence[Sample], points: int = THINNED_POINTS) -> tuple[Sample, ...]:
+def thin_series(series: Sequence[Sample], points: int = THINNED_POINTS) -> tuple[Sample, ...]:
     """At most `points` (3 or more) of the samples, in order: of each of several equal parts the first one and the
     one of most memory, and the last of all.
     """

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from orchestrator.database.files.open import write_connection
-from orchestrator.database.files.read_only import source
+from orchestrator.database.files.read_only import merge_source
 from orchestrator.database.files.sqlite_file import read_header
 from orchestrator.database.rollups import daily
 from orchestrator.database.rows import projects
-from orchestrator.database.rows.raw_rows import in_parts
-from orchestrator.database.rows.upserts import add_new
+from orchestrator.database.rows.raw_rows import in_chunks
+from orchestrator.database.rows.upserts import insert_missing
 from orchestrator.database.schema import tables
 from orchestrator.database.schema.version import SCHEMA_VERSION
 from orchestrator.database.store import maintenance
@@ -46,7 +46,7 @@ _OF_ATTEMPTS = (tables.cases, tables.violations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merged:
+class MergedFile:
     """What one file brought."""
 
     path: Path
@@ -63,7 +63,7 @@ class Merged:
         return self.version < SCHEMA_VERSION
 
 
-def merge(db: Database, paths: Sequence[Path]) -> tuple[Merged, ...]:
+def merge(db: Database, paths: Sequence[Path]) -> tuple[MergedFile, ...]:
     """Merge files into the database, one after the other; no file is changed.
 
     All files are opened before the first is merged. A run is brought whole or not at all, and what was
@@ -73,11 +73,11 @@ def merge(db: Database, paths: Sequence[Path]) -> tuple[Merged, ...]:
         if db.path is not None and path.exists() and path.samefile(db.path):
             raise UsageError(f"{path} is the database that would be merged into", remedy="name the other ones")
     with ExitStack() as stack:
-        engines = [stack.enter_context(source(path)) for path in paths]
+        engines = [stack.enter_context(merge_source(path)) for path in paths]
         return tuple(_merge_file(db, path, engine) for path, engine in zip(paths, engines, strict=True))
 
 
-def _merge_file(db: Database, path: Path, engine: sa.Engine) -> Merged:
+def _merge_file(db: Database, path: Path, engine: sa.Engine) -> MergedFile:
     with db.writing() as target, engine.connect() as reader, reader.begin():
         merger = _Merger(reader, target)
         merger.shared()
@@ -85,7 +85,7 @@ def _merge_file(db: Database, path: Path, engine: sa.Engine) -> Merged:
             merger.run(run)
         merger.days()
         maintenance.sum_up(target)
-        return Merged(
+        return MergedFile(
             path=path, runs=merger.new_runs, attempts=merger.new_attempts, version=read_header(path).version
         )
 
@@ -106,11 +106,11 @@ class _Merger:
         """Projects, and rows that are made from their content, and so are the same everywhere."""
         for rows in self._rows(sa.select(tables.projects)):
             with write_connection(self._target) as connection, connection.begin():
-                projects.note_names(connection, rows)
+                projects.store_projects(connection, rows)
         for table in _SHARED:
             for rows in self._rows(sa.select(table)):
                 with write_connection(self._target) as connection, connection.begin():
-                    add_new(connection, table, rows)
+                    insert_missing(connection, table, rows)
 
     def unknown_runs(self) -> list[Row]:
         """Runs of which the target may lack something."""
@@ -133,20 +133,20 @@ class _Merger:
             self._run_row(connection, run)
             for table in _OF_RUNS:
                 for rows in self._rows(sa.select(table).where(table.c.run_id == run["id"])):
-                    add_new(connection, table, rows)
+                    insert_missing(connection, table, rows)
             before = self._count(connection, run["id"])
             for rows in self._rows(sa.select(attempts).where(attempts.c.run_id == run["id"])):
-                add_new(connection, attempts, rows)
+                insert_missing(connection, attempts, rows)
             self.new_attempts += self._count(connection, run["id"]) - before
             there = set(
                 connection.execute(sa.select(attempts.c.id).where(attempts.c.run_id == run["id"])).scalars()
             )
             for table in _OF_ATTEMPTS:
                 for rows in self._of_attempts(table, run["id"]):
-                    add_new(connection, table, [row for row in rows if row["attempt_id"] in there])
+                    insert_missing(connection, table, [row for row in rows if row["attempt_id"] in there])
             for rows in self._of_attempts(tables.samples, run["id"]):
                 _keep_longer(connection, [row for row in rows if row["attempt_id"] in there])
-            daily.mark_run(connection, run["id"])
+            daily.mark_run_stale(connection, run["id"])
 
     def _run_row(self, connection: sa.Connection, run: Row) -> None:
         table = tables.runs
@@ -166,12 +166,12 @@ class _Merger:
         table = tables.daily_usage
         stale = self._reader.execute(sa.select(tables.stale_days.c.day)).scalars()
         with write_connection(self._target) as connection, connection.begin():
-            daily.mark(connection, map(date.fromisoformat, stale))
+            daily.mark_stale(connection, map(date.fromisoformat, stale))
         for day in self._reader.execute(sa.select(table.c.day).distinct().order_by(table.c.day)).scalars().all():
             found = self._reader.execute(sa.select(table).where(table.c.day == day)).mappings()
             rows = [{**row, "origin": self._origin(row["origin"])} for row in found]
             with write_connection(self._target) as connection, connection.begin():
-                daily.keep_better(connection, day, rows)
+                daily.store_most_complete(connection, day, rows)
 
     def _origin(self, origin: str | None) -> str:
         """As the target sees it: its own are empty."""
@@ -214,11 +214,11 @@ def _keep_longer(connection: sa.Connection, rows: Sequence[Row]) -> None:
     table = tables.samples
     lengths: dict[str, int] = defaultdict(int)
     keys = [row["attempt_id"] for row in rows]
-    for some in in_parts(keys):
+    for some in in_chunks(keys):
         query = sa.select(table.c.attempt_id, table.c.samples_count).where(table.c.attempt_id.in_(some))
         lengths.update({row.attempt_id: row.samples_count for row in connection.execute(query)})
     longer = [row for row in rows if row["samples_count"] > lengths[row["attempt_id"]]]
     short = [row["attempt_id"] for row in longer if lengths[row["attempt_id"]]]
-    for some in in_parts(short):
+    for some in in_chunks(short):
         connection.execute(table.delete().where(table.c.attempt_id.in_(some)))
-    add_new(connection, table, longer)
+    insert_missing(connection, table, longer)

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.database.files import sqlite_file
 from orchestrator.database.files.open import write_connection
-from orchestrator.database.rows.bundles import OF_ATTEMPT, Bundle
+from orchestrator.database.rows.bundles import COPIED_FROM_ATTEMPT, Bundle
 from orchestrator.database.store import writer
 from orchestrator.files import private_folder
 
@@ -141,7 +141,7 @@ def _open_locked(path: Path) -> int:
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[IO[str] | None]:
+def locked_for_import(path: Path) -> Iterator[IO[str] | None]:
     """The file opened for reading while no other process writes it; None while one does, or it is gone."""
     try:
         file = path.open("r+", encoding="utf-8")
@@ -157,7 +157,7 @@ def claimed(path: Path) -> Iterator[IO[str] | None]:
         yield file
 
 
-def spooled(folders: Sequence[Path]) -> tuple[Path, ...]:
+def spool_files(folders: Sequence[Path]) -> tuple[Path, ...]:
     """Spool files, oldest name first, of folders that are this user's alone: what is in others may be forged."""
     return tuple(path for folder in folders if _trusted(folder) for path in sorted(folder.glob("*.jsonl")))
 
@@ -174,18 +174,18 @@ def _trusted(folder: Path) -> bool:
 
 def import_spools(engine: sa.Engine, folders: Sequence[Path]) -> list[str]:
     """Import every spool file that no living run holds; returns notices of what was done."""
-    return [notice for path in spooled(folders) for notice in _import_file(engine, path)]
+    return [notice for path in spool_files(folders) for notice in _import_file(engine, path)]
 
 
 def _import_file(engine: sa.Engine, path: Path) -> list[str]:
-    with claimed(path) as file:
+    with locked_for_import(path) as file:
         if file is None:
             return []
         whole, broken = _read(file.read())
         try:
             with write_connection(engine) as connection, connection.begin():
                 known: set[str] = set()
-                new = sum(writer.write(connection, completed(bundle), known) for bundle in whole)
+                new = sum(writer.write(connection, upgrade_bundle(bundle), known) for bundle in whole)
         except (DBAPIError, KeyError, TypeError, ValueError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else repr(error)
             return [f"spooled results in {path} could not be imported yet: {reason}"]
@@ -199,7 +199,7 @@ def _import_file(engine: sa.Engine, path: Path) -> list[str]:
         return notices
 
 
-def completed(bundle: Bundle) -> Bundle:
+def upgrade_bundle(bundle: Bundle) -> Bundle:
     """What an older orch has spooled, as this one would have: of before schema 7 violations without what they have
     from their attempt, of before schema 8 projects by their names.
     """
@@ -224,7 +224,7 @@ def _of_attempts(bundle: Bundle) -> Bundle:
     violations = bundle.tables.get("violations", [])
     if all("test_id" in row for row in violations):
         return bundle
-    attempts = {row["id"]: {name: row[name] for name in OF_ATTEMPT} for row in bundle.tables["attempts"]}
+    attempts = {row["id"]: {name: row[name] for name in COPIED_FROM_ATTEMPT} for row in bundle.tables["attempts"]}
     broken = [attempts[row["attempt_id"]] | row for row in violations]
     return replace(bundle, tables={**bundle.tables, "violations": broken})
 

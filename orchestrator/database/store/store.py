@@ -16,11 +16,17 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from orchestrator.database.files.connect import database_error, is_corrupt
-from orchestrator.database.files.open import Opened, mark_suspect, open_database, read_connection, write_connection
+from orchestrator.database.files.open import (
+    OpenedDatabase,
+    mark_suspect,
+    open_database,
+    read_connection,
+    write_connection,
+)
 from orchestrator.database.rows import bundles, projects
 from orchestrator.database.schema.tables import runs
 from orchestrator.database.store import history, maintenance, writer
-from orchestrator.database.store.batch_timer import Batches
+from orchestrator.database.store.batch_timer import BatchTimer
 from orchestrator.database.store.spool import Spool, import_spools
 from orchestrator.errors import DatabaseError
 from orchestrator.model.outcomes import Outcome
@@ -47,7 +53,7 @@ BATCH_SECONDS = 0.5
 class Database:
     """An open resource database. Safe to use from several threads; one of them writes at a time."""
 
-    def __init__(self, opened: Opened, spool_folders: Sequence[Path]) -> None:
+    def __init__(self, opened: OpenedDatabase, spool_folders: Sequence[Path]) -> None:
         self.project: str | None = None
         """Id of the project that questions are about; None: any."""
         self._opened = opened
@@ -59,7 +65,7 @@ class Database:
         self._known: set[str] = set()
         self._lock = threading.RLock()  # who holds it to write may read, which stores what waits
         self._waiting: list[Bundle] = []
-        self._batches = Batches(self._flush, BATCH_SECONDS)
+        self._batches = BatchTimer(self._flush, BATCH_SECONDS)
 
     @classmethod
     def open(

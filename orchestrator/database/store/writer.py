@@ -35,7 +35,7 @@ def write(connection: sa.Connection, bundle: Bundle, known: set[str]) -> bool:
 @cache
 def _insert(table: sa.Table, dialect_name: str) -> sa.Insert:
     """Built once for each table: building takes as long as SQLite needs to execute it."""
-    return upserts.insert_new(table, dialect_name).execution_options(
+    return upserts.insert_or_ignore(table, dialect_name).execution_options(
         preserve_rowcount=True
     )  # else PostgreSQL's is lost
 
@@ -103,7 +103,7 @@ def _driver_insert(table: sa.Table, dialect: Dialect) -> tuple[str, Callable[[Ro
 
 
 def _begin(connection: sa.Connection, bundle: Bundle) -> bool:
-    projects.note_names(connection, bundle.tables["projects"])
+    projects.store_projects(connection, bundle.tables["projects"])
     _add(connection, schema.hosts, bundle.tables["hosts"])
     if not _add(connection, schema.runs, bundle.tables["runs"]):
         return False
@@ -142,7 +142,7 @@ def _finish(connection: sa.Connection, bundle: Bundle) -> bool:
     done = connection.execute(runs.update().where(runs.c.id == bundle.run_id).values(**change)).rowcount
     if done:
         _add(connection, schema.ledger, bundle.tables["ledger"])
-        daily.mark_run(connection, bundle.run_id)
+        daily.mark_run_stale(connection, bundle.run_id)
     return bool(done)
 
 
@@ -169,7 +169,7 @@ def interrupt(connection: sa.Connection, run_id: str) -> None:
     change = {"status": "interrupted", "counts": count_outcomes(connection, run_id)}
     still = sa.and_(runs.c.id == run_id, runs.c.status == "running")
     connection.execute(runs.update().where(still).values(**change))
-    daily.mark_run(connection, run_id)
+    daily.mark_run_stale(connection, run_id)
 
 
 def running(connection: sa.Connection) -> list[tuple[str, str | None]]:

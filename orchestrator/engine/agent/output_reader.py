@@ -33,7 +33,7 @@ RETURN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlotRun:
+class SlotOutput:
     """What came out of a slot for one test."""
 
     record: AgentRecord | None
@@ -57,7 +57,7 @@ class SlotRun:
     """What stands on the streams that the agent did not write; nothing that they say counts then."""
 
 
-class Reading(Protocol):
+class OutputReader(Protocol):
     """What a slot's reader asks while a test runs."""
 
     @property
@@ -127,14 +127,14 @@ class Reading(Protocol):
     def feed(self, stream: str, data: bytes) -> bytes:
         """The next piece of a stream; empty: it ended. What belongs to the slot's next test is returned."""
 
-    def result(self, *, timed_out: bool, interrupted: bool) -> SlotRun:
+    def result(self, *, timed_out: bool, interrupted: bool) -> SlotOutput:
         """Everything, once no more is to come."""
 
     def close(self) -> None:
         """Release the files."""
 
 
-class _Timed:
+class _TimedReader:
     """A test's clock and its two logs."""
 
     def __init__(self, assignment: Assignment, folder: Path) -> None:
@@ -205,7 +205,7 @@ class _Timed:
             log.close()
 
 
-class AgentReading(_Timed):
+class AgentOutputReader(_TimedReader):
     """The streams of one test that the agent runs, sorted into what they mean."""
 
     def __init__(
@@ -234,8 +234,8 @@ class AgentReading(_Timed):
         before: tuple[protocol.Sink, ...] = (self._before, self._begin, self._before)[: len(begin)]
         sinks = (*before, self._logs["stdout"], self._end, self._left, self._listed, self._archive, self._reset)
         self._ended_at, self._rest_at = marks.index("end"), marks.index("rest")
-        self._out = protocol.Sections(self.nonce, marks, sinks)
-        self._err = protocol.Sections(self.nonce, protocol.ERR_MARKS, (self._logs["stderr"],))
+        self._out = protocol.SectionParser(self.nonce, marks, sinks)
+        self._err = protocol.SectionParser(self.nonce, protocol.ERR_MARKS, (self._logs["stderr"],))
 
     def _expect_preparation(self) -> None:
         self.deadline = self._started + max(PREPARE_SECONDS, self._limit_seconds)
@@ -285,7 +285,7 @@ class AgentReading(_Timed):
     @property
     def serving(self) -> str:
         """Numbers of the processes that tests are forked from, once it is `measured`."""
-        return protocol.parse_serving(self._end.text)
+        return protocol.parse_server_pids(self._end.text)
 
     def _at_end(self) -> tuple[int, str] | None:
         """The exit code and what the agent read then; asked for when that is there, and parsed once."""
@@ -305,21 +305,21 @@ class AgentReading(_Timed):
             self._ended = time.monotonic()
         return rest
 
-    def result(self, *, timed_out: bool, interrupted: bool) -> SlotRun:
+    def result(self, *, timed_out: bool, interrupted: bool) -> SlotOutput:
         """Everything, once no more is to come."""
         self._out.flush()
         self._err.flush()
         ended = self._at_end() if self._out.complete and self._err.complete else None
-        record = None if ended is None else protocol.parse_left(ended[0], self._left.text, self._reset.text)
+        record = None if ended is None else protocol.parse_record(ended[0], self._left.text, self._reset.text)
         outputs: tuple[str, ...] = ()
         notes: tuple[str, ...] = ()
         if self._archive.size or self._archive.overflow or self._listed.text:
             outputs, notes = self._archive.extract(self._folder / "outputs", self._cap, self._listed.text)
-        return SlotRun(
+        return SlotOutput(
             record=record,
             begin_counters=self._begin.text,
             end_counters=ended[1] if ended else "",
-            clean_counters=protocol.counters_of(self._reset.text),
+            clean_counters=protocol.parse_clean_counters(self._reset.text),
             launch=protocol.parse_launch(self._end.text),
             unexpected=None
             if record is None
@@ -341,7 +341,7 @@ class AgentReading(_Timed):
         self._archive.close()
 
 
-class PlainReading(_Timed):
+class PlainOutputReader(_TimedReader):
     """The streams of a test that is the container's own process: it ends when they end."""
 
     prepares = False
@@ -367,9 +367,9 @@ class PlainReading(_Timed):
             self._ended = time.monotonic()
         return b""
 
-    def result(self, *, timed_out: bool, interrupted: bool) -> SlotRun:
+    def result(self, *, timed_out: bool, interrupted: bool) -> SlotOutput:
         """Everything; there is no record, and no way for outputs to come back."""
-        return SlotRun(
+        return SlotOutput(
             record=None,
             begin_counters="",
             end_counters="",

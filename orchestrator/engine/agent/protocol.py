@@ -135,7 +135,7 @@ class LogSink:
         )
 
 
-class Sections:
+class SectionParser:
     """Cuts one stream at its marks, whatever the sizes of the pieces that it arrives in."""
 
     def __init__(self, nonce: str, marks: Sequence[str], sinks: Sequence[Sink]) -> None:
@@ -205,14 +205,14 @@ def parse_launch(text: str) -> tuple[Launch, str | None]:
     return (Launch.FORKED, None) if word == "forked" else (Launch.PROCESS, why[:MAX_NOTE_CHARS] or None)
 
 
-def parse_serving(text: str) -> str:
+def parse_server_pids(text: str) -> str:
     """Numbers of the processes that tests are forked from, with blanks between, from the same section."""
     _, opening, rest = text.partition("\n")[0].partition(" [")
     found = rest.partition("]")[0]
     return found if opening and all(map(_is_number, found.split())) else ""
 
 
-def parse_left(code: int, text: str, reset: str) -> AgentRecord:
+def parse_record(code: int, text: str, reset: str) -> AgentRecord:
     """The record of a test from what it left (the section after `rest`) and from what could not be emptied."""
     if not text and not reset.strip():
         return AgentRecord(exit_code=code)
@@ -243,7 +243,7 @@ def parse_left(code: int, text: str, reset: str) -> AgentRecord:
     )
 
 
-def counters_of(reset: str) -> str:
+def parse_clean_counters(reset: str) -> str:
     """Counters after the cleaning, where the agent had to clean; empty: those at the test's end still hold."""
     at = reset.find("@")
     return reset[at:] if at >= 0 else ""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from orchestrator.engine import labels
-from orchestrator.engine.cleanup import remnants
+from orchestrator.engine.cleanup import orphaned_slots
 from orchestrator.errors import EngineError
 from orchestrator.measure.processes import owner_is_of_this_boot
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.engine.base import ContainerEngine, FoundObject
-    from orchestrator.engine.docker.availability import Presence
+    from orchestrator.engine.docker.availability import EngineAvailability
     from orchestrator.engine.labels import Owner
 
-PLACE_PREFIX = "orch-"
+WORK_DIR_PREFIX = "orch-"
 OWNER_FILE = "owner"
 AWAY_AT_END_SECONDS = 20.0
 """For an engine that is away when a run ends, whose results are there; the watchdog tries for longer."""
@@ -44,7 +44,7 @@ class Swept:
     """Kind, name and reason of what could not be removed."""
 
 
-def sweep_run(engine: ContainerEngine, run_id: str, *, place: str | None, shims: bool = True) -> Swept:
+def sweep_run(engine: ContainerEngine, run_id: str, *, work_dir: str | None, shims: bool = True) -> Swept:
     """Remove everything that a run made: containers, volumes, networks, cgroups, its temporary folder. `shims`:
     look for what an engine that was ended has forgotten.
     """
@@ -52,9 +52,9 @@ def sweep_run(engine: ContainerEngine, run_id: str, *, place: str | None, shims:
         found = tuple(f for f in engine.find(labels.run_filter(run_id)) if labels.is_ours(f))
         swept = remove_all(engine, found)
     finally:  # also without an engine: the containers in them are ours
-        left = remnants.remove(remnants.find_of_run(run_id, shims=shims))
-    if place is not None:
-        remove_place(place)
+        left = orphaned_slots.remove(orphaned_slots.find_of_run(run_id, shims=shims))
+    if work_dir is not None:
+        remove_work_dir(work_dir)
     return replace(swept, left=(*swept.left, *left))
 
 
@@ -71,11 +71,11 @@ def remove_all(engine: ContainerEngine, found: tuple[FoundObject, ...]) -> Swept
     return Swept(removed=tuple(removed), left=tuple(left))
 
 
-def remove_place(place: str) -> None:
+def remove_work_dir(work_dir: str) -> None:
     """Remove a run's temporary folder; only what has a name of ours and belongs to us."""
-    path = Path(place)
+    path = Path(work_dir)
     with suppress(OSError):
-        if path.name.startswith(PLACE_PREFIX) and path.lstat().st_uid == os.getuid() and not path.is_symlink():
+        if path.name.startswith(WORK_DIR_PREFIX) and path.lstat().st_uid == os.getuid() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -100,10 +100,10 @@ def find_orphans(
     return tuple(orphans)
 
 
-def stale_places(*, owner_alive: Callable[[str], bool], older_than_seconds: float = 0.0) -> tuple[str, ...]:
+def stale_work_dirs(*, owner_alive: Callable[[str], bool], older_than_seconds: float = 0.0) -> tuple[str, ...]:
     """Temporary folders of runs whose orch is dead."""
     stale = []
-    for path in sorted(Path(tempfile.gettempdir()).glob(f"{PLACE_PREFIX}*-*-*-*-*")):
+    for path in sorted(Path(tempfile.gettempdir()).glob(f"{WORK_DIR_PREFIX}*-*-*-*-*")):
         with suppress(OSError):
             token = (path / OWNER_FILE).read_text(encoding="utf-8").strip()
             age = time.time() - path.lstat().st_mtime
@@ -113,23 +113,27 @@ def stale_places(*, owner_alive: Callable[[str], bool], older_than_seconds: floa
 
 
 def remove_orphans(
-    engine: ContainerEngine, found: tuple[FoundObject, ...], *, places: tuple[str, ...] = ()
+    engine: ContainerEngine, found: tuple[FoundObject, ...], *, work_dirs: tuple[str, ...] = ()
 ) -> Swept:
-    """Remove what `find_orphans` and `stale_places` found, and the cgroups of those runs."""
+    """Remove what `find_orphans` and `stale_work_dirs` found, and the cgroups of those runs."""
     swept = remove_all(engine, found)
-    runs = {f.labels[labels.RUN] for f in found} | {Path(p).name.removeprefix(PLACE_PREFIX) for p in places}
-    left = [problem for run_id in sorted(runs) for problem in remnants.remove(remnants.find_of_run(run_id))]
-    for place in {*(f.labels.get(labels.PLACE, "") for f in found), *places} - {""}:
-        remove_place(place)
+    runs = {f.labels[labels.RUN] for f in found} | {Path(p).name.removeprefix(WORK_DIR_PREFIX) for p in work_dirs}
+    left = [
+        problem for run_id in sorted(runs) for problem in orphaned_slots.remove(orphaned_slots.find_of_run(run_id))
+    ]
+    for work_dir in {*(f.labels.get(labels.WORK_DIR, "") for f in found), *work_dirs} - {""}:
+        remove_work_dir(work_dir)
     return replace(swept, left=(*swept.left, *left))
 
 
 class Reaper:
     """Around a run: the watchdog outside, the last sweep at the end."""
 
-    def __init__(self, engine: ContainerEngine, owner: Owner, *, presence: Presence | None = None) -> None:
-        """`presence`: who waits a little for an engine that is away when the run ends."""
-        self._presence = presence
+    def __init__(
+        self, engine: ContainerEngine, owner: Owner, *, availability: EngineAvailability | None = None
+    ) -> None:
+        """`availability`: who waits a little for an engine that is away when the run ends."""
+        self._presence = availability
         self._engine = engine
         self._owner = owner
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -144,7 +148,7 @@ class Reaper:
                 "orchestrator.engine.cleanup.watchdog",
                 self._engine.info.address,
                 self._owner.run_id,
-                self._owner.place,
+                self._owner.work_dir,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -161,7 +165,7 @@ class Reaper:
             if self._presence is not None:
                 self._presence.wait(at_most=AWAY_AT_END_SECONDS)
             shims = self._presence is None or self._presence.was_away
-            self.swept = sweep_run(self._engine, self._owner.run_id, place=self._owner.place, shims=shims)
+            self.swept = sweep_run(self._engine, self._owner.run_id, work_dir=self._owner.work_dir, shims=shims)
         except EngineError as error:
             self.swept = Swept(left=(f"unknown: {error.message}",))
         finally:

@@ -47,7 +47,7 @@ class AttachChannel:
         """What to write for the agent to run it."""
         return f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape")
 
-    def hide(self) -> None:
+    def unlink(self) -> None:
         """Nothing of it can be seen inside."""
 
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:

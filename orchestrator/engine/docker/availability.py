@@ -34,7 +34,7 @@ SHORT_STREAMS = 3
 """An engine that ends the stream of events so often at once has none to tell."""
 _BACKEND_WORDS = ("transport is closing", "error while dialing", "containerd.sock", "context canceled")
 """In answers of a dockerd whose containerd is gone, or which is ending."""
-DISTURBANCES = {
+EXTERNAL_ACTIONS = {
     "restart": "restarted externally (docker restart)",
     "stop": "stopped externally (docker stop)",
     "pause": "paused externally (docker pause)",
@@ -45,13 +45,13 @@ DISTURBANCES = {
     "kill": "killed externally (docker kill)",
 }
 """What others do to a container, the gravest first."""
-OWN = frozenset({"kill", "exec_create", "exec_start"})
+OWN_ACTIONS = frozenset({"kill", "exec_create", "exec_start"})
 """What orch does too, to a test that must end."""
-ENGINE_DOES = frozenset({"kill", "stop"})
+ENGINE_ACTIONS = frozenset({"kill", "stop"})
 """What the engine does too, when it is ended."""
 
 
-class Presence:
+class EngineAvailability:
     """Of one engine during one run. Any thread may call any method."""
 
     def __init__(
@@ -59,21 +59,23 @@ class Presence:
         engine: ContainerEngine,
         stop: StopFlag,
         *,
-        tell: Callable[[str], None] = lambda _: None,
+        notify: Callable[[str], None] = lambda _: None,
         patience_seconds: float = AWAY_SECONDS,
     ) -> None:
-        """`tell` gets a line when the engine goes and one when it is back. After `patience_seconds` without it the
-        run is stopped.
+        """Keep the state of one engine for one run.
+
+        `notify` is called with one line when the engine goes away and one when it is back. The run is stopped
+        after `patience_seconds` without an answer.
         """
         self._engine = engine
         self._stop = stop
-        self._tell = tell
-        self._patience = patience_seconds
+        self._notify = notify
+        self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
         self._away_since: float | None = None
         self._was_away = False
-        self._lives = 0
-        self._disturbed: dict[str, dict[str, None]] = {}
+        self._generation = 0
+        self._external_actions: dict[str, dict[str, None]] = {}
         self._limits_lock = threading.Lock()
         self._limited: dict[str, int] = {}
         """Container -> events of new limits that are still to come, and are orch's own."""
@@ -86,16 +88,16 @@ class Presence:
     # ------------------------------------------------------------ gone and back
 
     @property
-    def life(self) -> int:
+    def generation(self) -> int:
         """A number that is another one once the engine has ended."""
-        return self._lives
+        return self._generation
 
     @property
     def was_away(self) -> bool:
         """It has ended or been silent since this was made."""
-        return self._lives > 0 or self._was_away
+        return self._generation > 0 or self._was_away
 
-    def through(self, act: Callable[[], T], *, ask: bool = False) -> T:
+    def retry(self, act: Callable[[], T], *, ask: bool = False) -> T:
         """Do it; if the engine goes away meanwhile, wait for it and do it again. `act` must clean up behind a
         failure. `ask`: not without having asked whether the engine is there, which one that is ending denies.
         Raises what `act` raised for other reasons, and EngineUnavailableError where the engine stays away.
@@ -105,22 +107,22 @@ class Presence:
             if ask and self._away_since is None and not self._answers():
                 self._note_away()
             self.wait()
-            life = self.life
+            life = self.generation
             try:
                 return act()
             except EngineError as error:
-                if not self.lost(error, life) or time.monotonic() - began > self._patience:
+                if not self.went_away(error, life) or time.monotonic() - began > self._patience_seconds:
                     raise
             time.sleep(PAUSE_SECONDS)
 
-    def lost(self, error: EngineError | None, life: int) -> bool:
+    def went_away(self, error: EngineError | None, life: int) -> bool:
         """Whether the engine went away since its `life`, or is just going: then a failure is its, and `wait` waits
         for it. `error`: what a call raised.
         """
         if not self._answers():
             self._note_away()
             return True
-        return life != self.life or (error is not None and _is_of_absence(error))
+        return life != self.generation or (error is not None and _is_of_absence(error))
 
     def wait(self, at_most: float | None = None) -> None:
         """Return once the engine is there, at once where it is not known to be away. EngineUnavailableError: it
@@ -130,7 +132,7 @@ class Presence:
             since = self._away_since
             if since is None:
                 return
-            patience = self._patience if at_most is None else min(at_most, self._patience)
+            patience = self._patience_seconds if at_most is None else min(at_most, self._patience_seconds)
             began = time.monotonic()
             while not self._answers():
                 now = time.monotonic()
@@ -142,12 +144,12 @@ class Presence:
                     raise StoppedWaitingError("stopped while it waited for the engine")
             self._away_since = None
             if not self._follows:
-                self._lives += 1  # nobody has seen whether it was ended or only silent
+                self._generation += 1  # nobody has seen whether it was ended or only silent
         seconds = time.monotonic() - since
-        self._tell(f"the engine is back after {seconds:.1f} s: what ran meanwhile is run once more")
+        self._notify(f"the engine is back after {seconds:.1f} s: what ran meanwhile is run once more")
 
     def _give_up(self, seconds: float) -> None:
-        reason = f"the engine has not come back within {self._patience:g} s"
+        reason = f"the engine has not come back within {self._patience_seconds:g} s"
         self._stop.set(StopLevel.TERMINATE, reason)
         raise EngineUnavailableError(
             f"{reason} (away since {_clock(seconds)})",
@@ -160,9 +162,9 @@ class Presence:
                 return
             self._away_since = time.monotonic()
             self._was_away = True
-        self._tell(
+        self._notify(
             f"the engine at {self._engine.info.address} does not answer since {_clock(0)}: tests wait for it,"
-            f" at most {self._patience:g} s ({AWAY_VARIABLE})"
+            f" at most {self._patience_seconds:g} s ({AWAY_VARIABLE})"
         )
 
     def _answers(self) -> bool:
@@ -180,14 +182,18 @@ class Presence:
         self._thread = threading.Thread(target=self._follow, args=(labels,), name="orch-events", daemon=True)
         self._thread.start()
 
-    def disturbance(self, container: str, *, ending: bool = False, settle: bool = False) -> str | None:
-        """The gravest of `DISTURBANCES` that befell a container; None: nothing is known. `ending`: orch itself was
-        about to end its test. `settle`: give an event the time to arrive.
+    def external_action(self, container: str, *, ending: bool = False, settle: bool = False) -> str | None:
+        """Return the most severe of `EXTERNAL_ACTIONS` that others did to a container, None if there was none.
+
+        With `ending`, actions that orch also takes to end a test do not count. With `settle`, wait
+        `SETTLE_SECONDS` first, so that the event of a recent action can arrive.
         """
         if settle and self._follows:
             self._closed.wait(SETTLE_SECONDS)
-        seen = self._disturbed.get(container, {})
-        return next((kind for kind in DISTURBANCES if kind in seen and not (ending and kind in OWN)), None)
+        seen = self._external_actions.get(container, {})
+        return next(
+            (kind for kind in EXTERNAL_ACTIONS if kind in seen and not (ending and kind in OWN_ACTIONS)), None
+        )
 
     def limit_memory(self, container: str, memory_bytes: int) -> None:
         """Give a container another limit, which is no disturbance. EngineError."""
@@ -221,11 +227,11 @@ class Presence:
         while not self._closed.is_set() and short < SHORT_STREAMS:
             began = time.monotonic()
             with suppress(EngineError):
-                self._stream = self._engine.events(labels, tuple(DISTURBANCES), since)
+                self._stream = self._engine.events(labels, tuple(EXTERNAL_ACTIONS), since)
                 since = self._read_events(self._stream, since)
                 if self._closed.is_set():
                     return
-                self._lives += 1
+                self._generation += 1
                 short = short + 1 if time.monotonic() - began < SHORT_SECONDS else 0
             self._closed.wait(PAUSE_SECONDS)
         self._follows = False
@@ -237,8 +243,8 @@ class Presence:
                 actor = event.get("Actor")
                 container = str(actor.get("ID") if isinstance(actor, dict) else event.get("id") or "")
                 kind = str(event.get("Action") or event.get("status") or "").partition(":")[0]
-                if kind in DISTURBANCES and not (kind == "update" and self._is_own(container)):
-                    self._disturbed.setdefault(container, {})[kind] = None
+                if kind in EXTERNAL_ACTIONS and not (kind == "update" and self._is_own(container)):
+                    self._external_actions.setdefault(container, {})[kind] = None
                 moment = event.get("timeNano")
                 if isinstance(moment, int):
                     since = max(since, moment / 1e9)

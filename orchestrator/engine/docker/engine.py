@@ -21,7 +21,7 @@ from orchestrator.engine import labels
 from orchestrator.engine.base import FoundObject
 from orchestrator.engine.docker.attach import AttachChannel
 from orchestrator.engine.docker.connect_errors import connect_seconds, no_engine
-from orchestrator.engine.docker.http import CALL_SECONDS, DirectCalls, connected
+from orchestrator.engine.docker.http import CALL_SECONDS, EngineApi, connected
 from orchestrator.engine.docker.images import DockerImages
 from orchestrator.engine.docker.inspected_settings import text_digest
 from orchestrator.engine.docker.messages import container_config, describe, for_podman, inspection
@@ -70,7 +70,7 @@ def candidate_addresses(url: str | None, env: Mapping[str, str]) -> tuple[str, .
 
 def _seccomp_file(spec: ContainerSpec) -> Path:
     """The profile as a file in the run's own folder, which goes with it. EngineError: it cannot be written."""
-    return _file_of_run(Path(spec.labels.get(labels.PLACE) or tempfile.gettempdir()), "seccomp", spec.seccomp)
+    return _file_of_run(Path(spec.labels.get(labels.WORK_DIR) or tempfile.gettempdir()), "seccomp", spec.seccomp)
 
 
 def _file_of_run(folder: Path, kind: str, text: str) -> Path:
@@ -147,12 +147,12 @@ class DockerEngine(DockerImages):
         self._own_network: bool | None = None  # what the first container without network set-up has shown
         self._to_prove: set[str] = set()
 
-    def _connected(self) -> tuple[DirectCalls, Mapping[str, Any]]:
+    def _connected(self) -> tuple[EngineApi, Mapping[str, Any]]:
         """The calls, and what the engine says of its version."""
         if not self._address.startswith("unix://"):
             from orchestrator.engine.docker.sdk import SdkTransport
 
-            calls = DirectCalls(SdkTransport(self._client), self._client.api_version)
+            calls = EngineApi(SdkTransport(self._client), self._client.api_version)
             doing = "reading the engine's description"
             try:
                 return calls, calls.call(doing, "GET", "/version", timeout_seconds=CALL_SECONDS)
@@ -228,7 +228,7 @@ class DockerEngine(DockerImages):
         """What a container without the engine's network set-up needs instead; None: it has to be set up. Only an
         engine that shares our files can mount it, and it goes with the run's folder.
         """
-        place = spec.labels.get(labels.PLACE)
+        place = spec.labels.get(labels.WORK_DIR)
         if spec.network != "none" or not self._info.local or self._own_network is False:
             return None
         if place is None or not Path(place).is_dir():

@@ -179,7 +179,7 @@ class UnixTransport:
             connection.close()
 
 
-class DirectCalls:
+class EngineApi:
     """The engine's calls by method and path, JSON in and out, its errors as ours."""
 
     def __init__(self, transport: Transport, api_version: str | None) -> None:
@@ -242,13 +242,13 @@ class DirectCalls:
         self._transport.close()
 
 
-def connected(socket_path: str, timeout_seconds: float) -> tuple[DirectCalls, Mapping[str, Any]]:
+def connected(socket_path: str, timeout_seconds: float) -> tuple[EngineApi, Mapping[str, Any]]:
     """Calls to the engine at a Unix socket, in its own version of the API, and what it says of its version. Raises
     as `call` does.
     """
     transport = UnixTransport(socket_path)
     try:
-        asking = DirectCalls(transport, None)
+        asking = EngineApi(transport, None)
         reply = asking.call("asking for its version", "GET", "/version", timeout_seconds=timeout_seconds)
         version = reply.get("ApiVersion") if isinstance(reply, dict) else None
         if not isinstance(version, str):
@@ -256,7 +256,7 @@ def connected(socket_path: str, timeout_seconds: float) -> tuple[DirectCalls, Ma
     except BaseException:
         transport.close()
         raise
-    return DirectCalls(transport, version), reply
+    return EngineApi(transport, version), reply
 
 
 def _explanation(status: int, answer: bytes) -> str:

@@ -223,5 +223,5 @@ class DockerImages(ABC):
 
 def _labels_of_stopped(name: str) -> dict[str, str]:
     """Labels by which a container of `_stopped` is found when the orch that made it has been killed."""
-    owner = own_labels.Owner(run_id=str(uuid.uuid4()), token=owner_token(), place="")
-    return own_labels.labels_of_helper(owner, name)
+    owner = own_labels.Owner(run_id=str(uuid.uuid4()), token=owner_token(), work_dir="")
+    return own_labels.helper_labels(owner, name)

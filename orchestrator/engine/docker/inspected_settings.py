@@ -1,7 +1,8 @@
-"""A container's settings as the answer of the engine's inspect call has them. Pure.
+"""Parses a container's settings out of the answer of the engine's inspect call. Pure.
 
-What orch asks for has a field of its own in `Effective`. What orch never asks for (devices, another namespace, a
-second network's names) is reduced to `beyond`: one word for each such setting that is not at its neutral value.
+Each setting that orch requests has a field of its own in `EffectiveSettings`. Settings that orch never requests
+(devices, another namespace, DNS servers) go into `unrequested`: one short text for each that is not at its neutral
+value.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engine.base import Effective, Mount
+from orchestrator.engine.base import EffectiveSettings, Mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-NEVER_ASKED = (
+NEVER_REQUESTED = (
     "AutoRemove",
     "Binds",
     "BlkioDeviceReadBps",
@@ -73,7 +74,7 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def effective(reply: Mapping[str, Any], *, podman: bool) -> Effective:
+def effective(reply: Mapping[str, Any], *, podman: bool) -> EffectiveSettings:
     """From the whole answer. A key that is not there is None: silence is no evidence."""
     config, host = reply.get("Config") or {}, reply.get("HostConfig") or {}
     options = [str(o) for o in host.get("SecurityOpt") or []]
@@ -87,7 +88,7 @@ def effective(reply: Mapping[str, Any], *, podman: bool) -> Effective:
 
     nano = limit("NanoCpus")
     seccomp = word if word == "unconfined" else "profile" if word else "default" if said else None
-    return Effective(
+    return EffectiveSettings(
         memory_bytes=limit("Memory"),
         swap_bytes=limit("MemorySwap"),
         cpus=None if nano is None else nano / 1e9,
@@ -124,7 +125,7 @@ def effective(reply: Mapping[str, Any], *, podman: bool) -> Effective:
         restart=(host.get("RestartPolicy") or {}).get("Name") or None,
         cgroup_parent=host.get("CgroupParent"),
         volumes=frozenset(one["Destination"] for one in reply.get("Mounts") or () if _is_anonymous(one)),
-        beyond=(*_beyond(host, podman=podman), *_more(reply, options)),
+        unrequested=(*_unrequested(host, podman=podman), *_more(reply, options)),
     )
 
 
@@ -171,8 +172,8 @@ def _health_check(config: Mapping[str, Any]) -> bool | None:
     return None if not words else words[0] != "NONE"
 
 
-def _beyond(host: Mapping[str, Any], *, podman: bool) -> Iterator[str]:
-    for key in NEVER_ASKED:
+def _unrequested(host: Mapping[str, Any], *, podman: bool) -> Iterator[str]:
+    for key in NEVER_REQUESTED:
         value = host.get(key)
         if not value or (podman and (key in PODMAN_FILLS or PODMAN_NEUTRAL.get(key) == value)):
             continue

@@ -130,7 +130,7 @@ def _selected(context: Path, dockerfile: Path) -> tuple[str, ...]:
     return tuple(sorted(exclude_paths(str(context), patterns, dockerfile=inside)))
 
 
-def is_of_few(context: Path) -> bool:
+def sends_only_dockerfile(context: Path) -> bool:
     """No more goes to the engine than the Dockerfile and .dockerignore, however much lies beside them."""
     return _patterns(context) == _NOTHING_ELSE
 
@@ -182,7 +182,7 @@ SETTLED_SECONDS = 2.0
 """What has changed so lately may change again without its times telling: a file system's clock has ticks."""
 
 
-def content_of(spec: ImageSpec) -> tuple[str, str]:
+def context_digest(spec: ImageSpec) -> tuple[str, str]:
     """Digest of the tar stream of the spec's context, and the Dockerfile's name in it. ImageError."""
     asked_at = time.time()
     state, changed_at = _state(spec)
@@ -214,7 +214,7 @@ def _state(spec: ImageSpec) -> tuple[str | None, float]:
     epoch). None: there is no use in remembering it.
     """
     dockerfile, context = places(spec)
-    if is_of_few(context):
+    if sends_only_dockerfile(context):
         return None, 0.0
     digest = hashlib.sha256(repr(_status(os.lstat(dockerfile))).encode())
     changed_ns = os.lstat(dockerfile).st_ctime_ns

@@ -21,7 +21,7 @@ from orchestrator.engine.images import offline_base as offline
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.images.build_context import (
     ContextReport,
-    content_of,
+    context_digest,
     context_report,
     default_base,
     digest_of,
@@ -128,7 +128,7 @@ class _Work:
         return found
 
     def _built(self, spec: ImageSpec) -> str:
-        content, dockerfile = content_of(spec)
+        content, dockerfile = context_digest(spec)
         recipe = _digest(content, dockerfile, _settings(spec))
         tag = f"{repository(spec.name)}:recipe-{recipe}"
         with named_lock(tag, lambda: self.on_line(f"another orch is building image {spec.name}: waiting")):

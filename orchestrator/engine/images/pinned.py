@@ -24,15 +24,17 @@ class PinnedImages:
         self,
         ids: Mapping[str, str],
         *,
-        again: Callable[[str], str] | None = None,
-        tell: Callable[[str], None] = lambda _: None,
+        rebuild: Callable[[str], str] | None = None,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`ids`: name -> ID. `again` builds or pulls an image of that name, and returns its ID; without it nothing
-        is had again. `tell` gets a line for each that was.
+        """Pin the images `ids` (name -> ID).
+
+        `rebuild(name)` builds or pulls a removed image again and returns its new ID; without it, a removed image
+        is an error. `notify` is called with one line for each image that was restored.
         """
         self._ids = dict(ids)
-        self._again = again
-        self._tell = tell
+        self._rebuild = rebuild
+        self._notify = notify
         self._lock = threading.Lock()
         self._lost: dict[str, ImageError] = {}
         self._first = {image_id: image_id for image_id in ids.values()}
@@ -56,12 +58,12 @@ class PinnedImages:
                 raise self._lost[name]
             began = time.monotonic()
             try:
-                if self._again is None:
+                if self._rebuild is None:
                     raise ImageError("it is not had again here")
-                found = self._again(name)
+                found = self._rebuild(name)
             except EngineError as error:
                 lost = ImageError(
-                    f"image {name} ({image_id[:19]}) was removed externally, and cannot be had again:"
+                    f"image {name} ({image_id[:19]}) was removed externally, and cannot be restored:"
                     f" {error.message}",
                     remedy=error.remedy or "make it available to the engine, and run again",
                 )
@@ -69,7 +71,7 @@ class PinnedImages:
                 raise lost from error
             self._first[found] = self._first[image_id]
             self._ids[name] = found
-        self._tell(
+        self._notify(
             f"image {name} ({image_id[:19]}) was removed externally (docker system prune?):"
             f" had again in {time.monotonic() - began:.1f} s as {found[:19]}"
         )

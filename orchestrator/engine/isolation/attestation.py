@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 from orchestrator.engine import labels
 from orchestrator.engine.docker.inspected_settings import text_digest
 from orchestrator.engine.isolation.attestation_mounts import DEVICES, LARGEST_PAGE_BYTES, mounts_differ
-from orchestrator.engine.isolation.effective_limits import parse_held
-from orchestrator.engine.isolation.kernel_view import MASKED, NAMESPACES, READ_ONLY, of_agent
+from orchestrator.engine.isolation.effective_limits import parse_effective_limits
+from orchestrator.engine.isolation.kernel_view import MASKED, NAMESPACES, READ_ONLY, parse_agent_view
 from orchestrator.model.evidence import Attestation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from orchestrator.engine.base import ContainerSpec, Effective, Inspection, Mount
-    from orchestrator.engine.isolation.effective_limits import Held
+    from orchestrator.engine.base import ContainerSpec, EffectiveSettings, Inspection, Mount
+    from orchestrator.engine.isolation.effective_limits import EffectiveLimits
     from orchestrator.engine.isolation.kernel_view import KernelView
     from orchestrator.model.runs import EngineInfo
 
@@ -40,13 +40,15 @@ def attest(
     asked: ContainerSpec,
     begin: str,
     info: EngineInfo,
-    outside: KernelView | None = None,
+    host_view: KernelView | None = None,
 ) -> Attestation:
-    """What the container was. `begin`: the agent's section before the test, empty where there is none. `outside`:
-    its process 1 as seen from this machine.
+    """Return the settings that were in effect for a container, and where they differ from those requested.
+
+    `begin` is the text of the agent's `begin` section, empty if there was no agent. `host_view` is the container's
+    process 1 as read from this machine's /proc, None if it cannot be read from here.
     """
-    effective, held = inspection.effective, parse_held(begin)
-    view = outside or of_agent(begin)
+    effective, held = inspection.effective, parse_effective_limits(begin)
+    view = host_view or parse_agent_view(begin)
     memory = effective.memory_bytes if held.memory_bytes is None else _whole(held.memory_bytes)
     pids = effective.pids if held.pids is None else _whole(held.pids)
     cpus = effective.cpus if held.cpus is None else _finite(held.cpus)
@@ -93,7 +95,7 @@ def _whole(number: float) -> int | None:
 # ---------------------------------------------------------------- the kernel's word
 
 
-def _of_kernel(asked: ContainerSpec, held: Held, info: EngineInfo) -> Iterator[str]:
+def _of_kernel(asked: ContainerSpec, held: EffectiveLimits, info: EngineInfo) -> Iterator[str]:
     """What the kernel enforces is not what was asked for."""
     if held.memory_bytes is not None and not 0 <= asked.memory_bytes - held.memory_bytes < LARGEST_PAGE_BYTES:
         yield f"memory limit: {asked.memory_bytes} bytes asked, {_say(held.memory_bytes)} in the kernel"
@@ -114,7 +116,7 @@ def _of_kernel(asked: ContainerSpec, held: Held, info: EngineInfo) -> Iterator[s
         yield f"nobody asked for what is in /dev: {', '.join(more)}"
 
 
-def _of_agent(held: Held) -> Iterator[str]:
+def _of_agent(held: EffectiveLimits) -> Iterator[str]:
     """The agent is not out of the tests' reach, or does not say so."""
     if held.agent_readable is None:
         yield "the agent did not say whether tests can read its memory"
@@ -125,7 +127,7 @@ def _of_agent(held: Held) -> Iterator[str]:
         )
 
 
-def _capabilities(asked: ContainerSpec, held: Held) -> Iterator[str]:
+def _capabilities(asked: ContainerSpec, held: EffectiveLimits) -> Iterator[str]:
     """The bounding set is what was given back and no more; the effective set lies within it."""
     bits = [CAPABILITY_BITS.get(name.removeprefix("CAP_")) for name in asked.capabilities]
     if None in bits or held.capabilities_bounding is None:
@@ -165,7 +167,7 @@ def _identity(asked: ContainerSpec, view: KernelView) -> Iterator[str]:
 # ---------------------------------------------------------------- the engine's word
 
 
-def _of_engine(asked: ContainerSpec, effective: Effective, info: EngineInfo) -> Iterator[str]:
+def _of_engine(asked: ContainerSpec, effective: EffectiveSettings, info: EngineInfo) -> Iterator[str]:
     """What the engine reports back is not what it was told."""
     podman = info.name == "podman"
     swap = effective.swap_bytes if info.swap_limit or effective.swap_bytes != -1 else None
@@ -203,7 +205,7 @@ def _of_engine(asked: ContainerSpec, effective: Effective, info: EngineInfo) -> 
     yield from _closed(effective)
     for target in sorted(effective.volumes - asked.volumes):
         yield f"nobody asked for a volume at {target}, by the engine's inspect"
-    for word in effective.beyond:
+    for word in effective.unrequested:
         yield f"nobody asked for {word}, by the engine's inspect"
 
 
@@ -214,14 +216,14 @@ def _tmpfs(asked: Mapping[str, str], found: Mapping[str, str]) -> Iterator[str]:
             yield f"tmpfs at {place}: {wanted} asked, {has} by the engine's inspect"
 
 
-def _closed(effective: Effective) -> Iterator[str]:
+def _closed(effective: EffectiveSettings) -> Iterator[str]:
     for paths, closed in ((MASKED, effective.masked_paths), (READ_ONLY, effective.read_only_paths)):
         open_ones = [] if closed is None else sorted(set(paths) - set(closed))
         if open_ones:
             yield f"asked to be closed, open by the engine's inspect: {', '.join(open_ones)}"
 
 
-def _seccomp(asked: ContainerSpec, effective: Effective) -> Iterator[str]:
+def _seccomp(asked: ContainerSpec, effective: EffectiveSettings) -> Iterator[str]:
     if effective.seccomp == "unconfined":
         yield "a seccomp profile asked, unconfined by the engine's inspect"
     elif effective.seccomp == "default":
@@ -230,10 +232,12 @@ def _seccomp(asked: ContainerSpec, effective: Effective) -> Iterator[str]:
         yield "a seccomp profile asked, another one by the engine's inspect"
 
 
-def _of_engines_process(asked: ContainerSpec, effective: Effective, inspection: Inspection) -> Iterator[str]:
+def _of_engines_process(
+    asked: ContainerSpec, effective: EffectiveSettings, inspection: Inspection
+) -> Iterator[str]:
     """Mounts, program and names."""
     if effective.mounts is not None:
-        hosts = f"{asked.labels.get(labels.PLACE, '')}/orch-hosts-"
+        hosts = f"{asked.labels.get(labels.WORK_DIR, '')}/orch-hosts-"
         found = {
             mount
             for mount in effective.mounts
@@ -274,7 +278,7 @@ def _say(number: float) -> str:
     return "no limit" if math.isinf(number) else f"{number:g}" if number < 1024 else f"{number:.0f}"
 
 
-def limited(found: Attestation | None, *, asked: int, seen: int | None) -> Attestation | None:
+def with_memory_limit(found: Attestation | None, *, asked: int, seen: int | None) -> Attestation | None:
     """The same of a container whose memory limit was set anew while it ran: to its profile's, beyond what stands
     in it. `asked` 0: it was not.
     """

@@ -76,7 +76,7 @@ def _of_all(
 def _bind_differs(mount: KernelMount, asked: Mount, view: KernelView) -> Iterator[str]:
     if asked.read_only and not mount.read_only:
         yield f"{mount.target}: read-only asked, writable in the kernel"
-    places = host_paths(mount, view.here)
+    places = host_paths(mount, view.host_mounts)
     if places and asked.source.rstrip("/") not in places:
         yield f"{mount.target}: {asked.source} asked, {min(places)} in the kernel"
 

@@ -22,7 +22,7 @@ V1_UNLIMITED_BYTES = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class EffectiveLimits:
     """What the kernel says. None: it could not be read; infinity: no limit."""
 
     memory_bytes: float | None = None
@@ -42,7 +42,7 @@ class Held:
     """What /dev holds."""
 
 
-def parse_held(text: str) -> Held:
+def parse_effective_limits(text: str) -> EffectiveLimits:
     """From the agent's section before a test: lines `key value` up to the first counter's `@`."""
     facts: dict[str, str] = {}
     for line in text.split("\n"):
@@ -57,7 +57,7 @@ def parse_held(text: str) -> Held:
         swap = memory + more
     quota, period = _quota(facts)
     privileges, seccomp, readable = facts.get("NoNewPrivs"), facts.get("Seccomp"), facts.get("Readable")
-    return Held(
+    return EffectiveLimits(
         memory_bytes=memory,
         swap_bytes=swap,
         cpus=None if quota is None or period is None else quota / period,

@@ -47,7 +47,7 @@ what was opened before.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class ContainerContext:
     """What is the same for all containers of a run."""
 
     project_root: Path
@@ -68,7 +68,7 @@ def agent_text() -> str:
 
 def container_spec(
     profile: Profile,
-    around: Surroundings,
+    context: ContainerContext,
     *,
     name: str,
     image_id: str,
@@ -79,7 +79,7 @@ def container_spec(
 ) -> ContainerSpec:
     """Settings of one slot. `streams_dir`: the folder of its FIFOs, None: the engine's attach call."""
     place = "-" if streams_dir is None else STREAMS_DIR
-    mounts = [Mount(source=str(around.project_root), target=PROJECT_DIR)]
+    mounts = [Mount(source=str(context.project_root), target=PROJECT_DIR)]
     if streams_dir is not None:
         # read-only: writing to a FIFO needs no writable mount, making a file there would
         mounts.append(Mount(source=str(streams_dir), target=STREAMS_DIR))
@@ -92,8 +92,8 @@ def container_spec(
         argv=("-c", START, agent_text(), place),
         env={
             **BASE_ENV,
-            "ORCH_COUNTERS": " ".join(around.counters),
-            "ORCH_NEXT_COUNTERS": " ".join(around.next_counters),
+            "ORCH_COUNTERS": " ".join(context.counters),
+            "ORCH_NEXT_COUNTERS": " ".join(context.next_counters),
             "ORCH_LIMITS": " ".join(LIMIT_FILES),
             "ORCH_OUTPUT_CAP": str(archive_cap_bytes(limits.outputs_bytes)),
         },
@@ -103,20 +103,20 @@ def container_spec(
         hostname=HOSTNAME,
         network=profile.network.value,
         mounts=tuple(mounts),
-        tmpfs=_tmpfs(profile, around),
+        tmpfs=_tmpfs(profile, context),
         cpus=limits.cpus,
         memory_bytes=limits.memory_bytes,
         pids=limits.pids,
         nofile=limits.nofile,
         shm_bytes=limits.shm_bytes,
         capabilities=profile.capabilities,
-        seccomp=around.seccomp,
+        seccomp=context.seccomp,
         cgroup_parent=cgroup_parent,
         stdin_open=streams_dir is None,
     )
 
 
-def _tmpfs(profile: Profile, around: Surroundings) -> dict[str, str]:
+def _tmpfs(profile: Profile, context: ContainerContext) -> dict[str, str]:
     limits = profile.limits
     # owned by the user: where the image has a folder of that name, runc gives the mount that folder's mode
     owner = "uid={},gid={}".format(*USER.split(":"))
@@ -126,7 +126,7 @@ def _tmpfs(profile: Profile, around: Surroundings) -> dict[str, str]:
         "/tmp": f"{common},exec,size={limits.tmpfs_bytes}",  # noqa: S108 - inside the container
         OUTPUT_DIR: f"{common},noexec,size={limits.outputs_bytes}",
     }
-    hidden = _inside(around.state_dir, around.project_root)
+    hidden = _inside(context.state_dir, context.project_root)
     if hidden is not None:
         places[f"{PROJECT_DIR}/{hidden}"] = "ro,nosuid,nodev,noexec,size=4k,mode=555"
     return places

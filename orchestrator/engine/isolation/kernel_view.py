@@ -80,7 +80,7 @@ class KernelView:
     """Those that it has in common with this process; None: this user may not see them."""
     maskable: tuple[str, ...] = ()
     """Those of the paths to be closed in every container that this kernel has."""
-    here: tuple[KernelMount, ...] = ()
+    host_mounts: tuple[KernelMount, ...] = ()
     """Mounts of this machine, by which a mounted folder's name is found."""
 
     @property
@@ -89,7 +89,7 @@ class KernelView:
         return self.pids is None or self.pids[-1] == 1 or len(self.pids) == 1
 
 
-def observe(pid: int, proc: Path = _PROC) -> KernelView | None:
+def read_process(pid: int, proc: Path = _PROC) -> KernelView | None:
     """Of a process of this machine; None: it has ended."""
     folder = proc / str(pid)
     status = _read(folder / "status")
@@ -109,7 +109,7 @@ def observe(pid: int, proc: Path = _PROC) -> KernelView | None:
         oom_score_adj=next(iter(_numbers(score) or ()), None),
         shared_namespaces=_shared(folder, proc),
         maskable=_maskable(),
-        here=_parsed(_read(proc / "self" / "mountinfo") or ""),
+        host_mounts=_parsed(_read(proc / "self" / "mountinfo") or ""),
     )
 
 
@@ -124,7 +124,7 @@ def _parsed(mountinfo: str) -> tuple[KernelMount, ...]:
     return tuple(parse_mounts(mountinfo))
 
 
-def of_agent(begin: str) -> KernelView:
+def parse_agent_view(begin: str) -> KernelView:
     """From the lines `mount …` and `limit …` of the agent's section before its first test."""
     mounts: list[str] = []
     limits: list[str] = []
@@ -160,10 +160,10 @@ def parse_mounts(text: str) -> Iterator[KernelMount]:
             )
 
 
-def host_paths(mount: KernelMount, here: tuple[KernelMount, ...]) -> set[str]:
-    """What the mounted folder is called on this machine, whose own mounts are `here`; empty: it is on none."""
+def host_paths(mount: KernelMount, host_mounts: tuple[KernelMount, ...]) -> set[str]:
+    """Return the paths at which this machine, with the mounts `host_mounts`, has the folder that `mount` shows."""
     found = set()
-    for own in here:
+    for own in host_mounts:
         if own.device != mount.device:
             continue
         top = own.root.rstrip("/")

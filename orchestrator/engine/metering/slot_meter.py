@@ -9,33 +9,33 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.isolation.kernel_view import observe
+from orchestrator.engine.isolation.kernel_view import read_process
 from orchestrator.engine.metering.cgroup_signals import signal_all
 from orchestrator.engine.metering.parent_cgroups import can_own_cgroups, parent_of_slot
 from orchestrator.engine.metering.stats_feed import StatsFeed
 from orchestrator.measure import cgroups, processes, usage
 from orchestrator.measure.cgroup_reader import SeriesReader
-from orchestrator.measure.cpu_wait import Waits
+from orchestrator.measure.cpu_wait import CpuWait
 from orchestrator.measure.own_memory import cache_of
-from orchestrator.measure.peak_reset import FreshPeak
-from orchestrator.measure.reused_slot import TurnReader
+from orchestrator.measure.peak_reset import ResettablePeak
+from orchestrator.measure.reused_slot import SnapshotReader
 from orchestrator.model.usage import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.engine.agent.output_reader import SlotRun
+    from orchestrator.engine.agent.output_reader import SlotOutput
     from orchestrator.engine.base import ContainerEngine
     from orchestrator.engine.isolation.kernel_view import KernelView
-    from orchestrator.measure.reused_slot import Look
+    from orchestrator.measure.reused_slot import CounterSnapshot
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model.runs import EngineInfo
     from orchestrator.model.usage import Sample, Usage
 
-__all__ = ["Meter", "can_own_cgroups"]
+__all__ = ["SlotMeter", "can_own_cgroups"]
 
 
-class Meter:
+class SlotMeter:
     """One slot's figures. Made before its container, closed after its removal."""
 
     def __init__(self, engine: ContainerEngine, sampler: Sampler, run_id: str, number: int) -> None:
@@ -52,10 +52,10 @@ class Meter:
         self._start: cgroups.Counters | None = None
         self._last: cgroups.Counters | None = None
         self._key: str | None = None
-        self._fresh: FreshPeak | None = None
-        self._own_fresh: FreshPeak | None = None
-        self._turns: TurnReader | None = None
-        self._waits: Waits | None = None
+        self._parent_peak: ResettablePeak | None = None
+        self._own_peak: ResettablePeak | None = None
+        self._snapshots: SnapshotReader | None = None
+        self._cpu_wait: CpuWait | None = None
         if self._leased:  # what earlier tests left in it, should this one start with its container
             self._start = self._read_parent()
 
@@ -88,16 +88,16 @@ class Meter:
 
     def _begin_cgroups(self, container_id: str, *, running: bool) -> None:
         now = self._read_parent()
-        for fresh in (self._fresh, self._own_fresh):
+        for fresh in (self._parent_peak, self._own_peak):
             if fresh is not None:
                 fresh.close()
         if not running:
             self._start = now
             if self._paths is not None and not self._leased:
-                self._fresh = FreshPeak.start(self._paths)
+                self._parent_peak = ResettablePeak.start(self._paths)
         self._own = self._own or self._locate_own(container_id)
         if self._own is not None and not running:
-            self._own_fresh = FreshPeak.start(self._own)
+            self._own_peak = ResettablePeak.start(self._own)
 
     def _locate_own(self, container_id: str) -> cgroups.CgroupPaths | None:
         """The container's own cgroup, by the engines' ways to name it."""
@@ -107,26 +107,26 @@ class Meter:
                 return found
         return None
 
-    def view(self, container_id: str) -> KernelView | None:
+    def kernel_view(self, container_id: str) -> KernelView | None:
         """What the kernel says of its first process, which waits; None: it cannot be seen from here."""
         self._own = self._locate_own(container_id) if self._info.local else None
         for pid in () if self._own is None else cgroups.process_ids(self._own):
-            found = observe(pid)
+            found = read_process(pid)
             if found is not None and found.is_first:
                 return found
         return None
 
-    def begin_turns(self) -> bool:
-        """The container is to take more tests, measured by `look_between`. False: that cannot be done here."""
-        if self._own is not None and self._own_fresh is not None:
-            self._turns = TurnReader.start(self._own)
-        return self._turns is not None
+    def begin_snapshots(self) -> bool:
+        """The container is to take more tests, measured by `snapshot`. False: that cannot be done here."""
+        if self._own is not None and self._own_peak is not None:
+            self._snapshots = SnapshotReader.start(self._own)
+        return self._snapshots is not None
 
-    def look_between(self) -> Look | None:
+    def snapshot(self) -> CounterSnapshot | None:
         """One test has ended and the next has not begun: what was counted, which begins anew with this."""
-        return None if self._turns is None else self._turns.look()
+        return None if self._snapshots is None else self._snapshots.snapshot()
 
-    def watch(self, key: str, started: float) -> None:
+    def begin_sampling(self, key: str, started: float) -> None:
         """A test that began at `started` (monotonic) lasts long enough to be sampled. `key` names its samples."""
         own = self._own
         if own is not None:
@@ -135,24 +135,24 @@ class Meter:
                 key, SeriesReader(own), lambda: processes.count(cgroups.process_ids(own)), since=started
             )
 
-    def begin_waits(self, cpus: float) -> None:
+    def begin_cpu_wait(self, cpus: float) -> None:
         """From now on it is known how long the running test waits for CPUs, of which it may use so many at
         once. It is to be asked before the next test begins.
         """
         if self._own is not None:
             usable = min(cpus, self._info.cpus or cpus)
-            self._waits = Waits(self._own, self._paths, cpus=usable)
+            self._cpu_wait = CpuWait(self._own, self._paths, cpus=usable)
 
     def waited_seconds(self) -> float:
         """How long the running test could not run because others had the CPUs, as far as that is known."""
-        return 0.0 if self._waits is None else self._waits.seconds()
+        return 0.0 if self._cpu_wait is None else self._cpu_wait.seconds()
 
-    def take_waits(self) -> Waits | None:
+    def take_cpu_wait(self) -> CpuWait | None:
         """Of the test that has ended; None: it was too short to be asked, or cannot be seen from here."""
-        waits, self._waits = self._waits, None
+        waits, self._cpu_wait = self._cpu_wait, None
         return waits
 
-    def stands_bytes(self) -> int | None:
+    def unreclaimable_bytes(self) -> int | None:
         """What is charged now and cannot be taken back; None: that cannot be read here."""
         if self._own is None:
             return None
@@ -168,7 +168,7 @@ class Meter:
         """Send TERM or KILL to the test's processes; False where they cannot be seen from here."""
         return self._own is not None and signal_all(self._own, name)
 
-    def look(self) -> None:
+    def read_before_kill(self) -> None:
         """Read the container's own cgroup before a kill takes it away: throttling and v1's OOM kills are only
         there. Where it cannot be read, the engine is asked.
         """
@@ -177,7 +177,7 @@ class Meter:
         elif self._feed is not None:
             self._feed.one_shot()
 
-    def unfreeze(self) -> bool:
+    def thaw(self) -> bool:
         """Let the container run again if somebody has frozen its cgroup; True if it was so."""
         for paths in (self._own, self._paths):
             if paths is not None and cgroups.is_frozen(paths):
@@ -190,11 +190,11 @@ class Meter:
         key, self._key = self._key, None
         return () if key is None else self._sampler.take(key)
 
-    def usage(self, run: SlotRun | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
+    def usage(self, run: SlotOutput | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
         """What the test used; `reason`: why there may be nothing to see."""
         kernel = self._read_parent()
-        if kernel is not None and self._fresh is not None:
-            kernel = replace(kernel, memory_peak_bytes=self._fresh.read())
+        if kernel is not None and self._parent_peak is not None:
+            kernel = replace(kernel, memory_peak_bytes=self._parent_peak.read())
         begin = cgroups.parse_agent(run.begin_counters) if run and run.begin_counters else None
         end = cgroups.parse_agent(run.end_counters) if run and run.end_counters else None
         if reason is None and (run is None or run.record is None):
@@ -206,7 +206,7 @@ class Meter:
         found = usage.combine(
             kernel=kernel,
             kernel_start=self._start,
-            peaks_reset=(self._fresh is not None, self._own_fresh is not None and self._own_fresh.shared),
+            peaks_reset=(self._parent_peak is not None, self._own_peak is not None and self._own_peak.shared),
             archived=bool(run and (run.outputs or run.outputs_notes)),
             container=self._last,
             agent_start=begin,
@@ -223,7 +223,7 @@ class Meter:
     def close(self) -> None:
         """Remove the cgroup or give it back; the container must be gone."""
         self.samples()
-        for fresh in (self._fresh, self._own_fresh, self._turns):
+        for fresh in (self._parent_peak, self._own_peak, self._snapshots):
             if fresh is not None:
                 fresh.close()
         if self._slot_parent is not None:

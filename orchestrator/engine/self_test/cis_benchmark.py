@@ -13,7 +13,7 @@ from orchestrator.engine.isolation.kernel_view import MASKED, READ_ONLY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.engine.base import ContainerSpec, Effective
+    from orchestrator.engine.base import ContainerSpec, EffectiveSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,9 @@ DEVIATIONS = (
 """Number, item, reason: not done as the benchmark says."""
 
 
-def cis(asked: ContainerSpec, effective: Effective) -> Iterator[Check]:
+def cis(asked: ContainerSpec, effective: EffectiveSettings) -> Iterator[Check]:
     """A check for each item that applies."""
-    beyond = " ".join(effective.beyond)
+    unrequested = " ".join(effective.unrequested)
     mounts = effective.mounts or ()
     writable = [mount.target for mount in mounts if not mount.read_only]
     sources = [mount.source for mount in mounts]
@@ -49,16 +49,16 @@ def cis(asked: ContainerSpec, effective: Effective) -> Iterator[Check]:
     closed = _within(MASKED, effective.masked_paths) and _within(READ_ONLY, effective.read_only_paths)
     for number, item, proven, observed in (
         ("5.3", "capabilities restricted", effective.capabilities_dropped in (None, ("ALL",)), _all(effective)),
-        ("5.4", "not privileged", "Privileged" not in beyond, beyond or "no"),
+        ("5.4", "not privileged", "Privileged" not in unrequested, unrequested or "no"),
         ("5.5", "no system folder mounted", not set(sources) & set(SYSTEM_FOLDERS), ", ".join(sources)),
         ("5.5", "no writable bind", not writable, ", ".join(writable) or "none"),
-        ("5.7", "no port published", "Port" not in beyond, beyond or "none"),
+        ("5.7", "no port published", "Port" not in unrequested, unrequested or "none"),
         ("5.9", "not the host's network", effective.network != "host", str(effective.network)),
         ("5.10", "memory limited", bool(effective.memory_bytes), str(effective.memory_bytes)),
         ("5.12", "root read-only", effective.read_only_root is True, str(effective.read_only_root)),
-        ("5.15", "not the host's processes", "PidMode" not in beyond, beyond or "its own"),
+        ("5.15", "not the host's processes", "PidMode" not in unrequested, unrequested or "its own"),
         ("5.16", "not the host's IPC", effective.ipc != "host", str(effective.ipc)),
-        ("5.17", "no device of the host", "Device" not in beyond, beyond or "none"),
+        ("5.17", "no device of the host", "Device" not in unrequested, unrequested or "none"),
         (
             "5.18",
             "limits of open files and core dumps",
@@ -66,7 +66,7 @@ def cis(asked: ContainerSpec, effective: Effective) -> Iterator[Check]:
             f"{effective.nofile}, {effective.core}",
         ),
         ("5.19", "no shared propagation", all("shared" not in m.propagation for m in mounts), "private"),
-        ("5.20", "not the host's UTS namespace", "UTSMode" not in beyond, beyond or "its own"),
+        ("5.20", "not the host's UTS namespace", "UTSMode" not in unrequested, unrequested or "its own"),
         (
             "5.21",
             "seccomp not off",
@@ -83,7 +83,7 @@ def cis(asked: ContainerSpec, effective: Effective) -> Iterator[Check]:
         ),
         ("5.28", "processes limited", bool(effective.pids), str(effective.pids)),
         ("5.29", "not the bridge docker0", none or None, str(effective.network)),
-        ("5.31", "not the host's user namespace by request", "UsernsMode" not in beyond, beyond or "no"),
+        ("5.31", "not the host's user namespace by request", "UsernsMode" not in unrequested, unrequested or "no"),
         ("5.32", "engine's socket not mounted", not any(s.endswith(".sock") for s in sources), ", ".join(sources)),
         ("-", "what engines close is closed", closed, "masked and read-only paths"),
     ):
@@ -100,13 +100,13 @@ def _within(paths: tuple[str, ...], closed: tuple[str, ...] | None) -> bool:
     return closed is None or set(paths) <= set(closed)
 
 
-def _all(effective: Effective) -> str:
+def _all(effective: EffectiveSettings) -> str:
     return f"dropped {effective.capabilities_dropped}, added {effective.capabilities_added}"
 
 
-def _limited(effective: Effective) -> bool:
+def _limited(effective: EffectiveSettings) -> bool:
     return all(limit is None or limit[0] >= 0 for limit in (effective.nofile, effective.core))
 
 
-def _parent(asked: ContainerSpec, effective: Effective) -> bool:
+def _parent(asked: ContainerSpec, effective: EffectiveSettings) -> bool:
     return effective.cgroup_parent in (None, asked.cgroup_parent)

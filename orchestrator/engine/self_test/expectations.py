@@ -31,7 +31,7 @@ module.main(json.loads(sys.argv[2]))
 """
 GROUPS: Mapping[str, int] = {
     "identity": 1, "places": 2, "tmpfs": 3, "privileges": 4, "closed": 5, "devices": 6, "network": 7,
-    "surroundings": 8, "refused": 9, "works": 9, "tasks": 10, "memory": 10, "quota": 10, "cgroups": 11,
+    "environment": 8, "refused": 9, "works": 9, "tasks": 10, "memory": 10, "quota": 10, "cgroups": 11,
     "processes": 12, "descriptors": 13, "process_limits": 15, "container": 17,
 }  # fmt: skip
 """Probe -> its group in the table."""

@@ -23,7 +23,7 @@ from orchestrator.engine.self_test.expectations import (
     plain_profile,
     with_words,
 )
-from orchestrator.engine.slots.lane import LocalLane
+from orchestrator.engine.slots.lane import SlotLane
 from orchestrator.errors import EngineError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.base import Engine
     from orchestrator.engine.slots.executor import LocalExecutor
-    from orchestrator.engine.slots.open_slot import Held
+    from orchestrator.engine.slots.open_slot import OpenSlot
     from orchestrator.model.evidence import Evidence
     from orchestrator.model.profiles import Profile
     from orchestrator.model.tests import Assignment
@@ -47,7 +47,7 @@ _MADE = "; made "
 class _Side:
     """One of the two containers."""
 
-    held: Held
+    held: OpenSlot
     assignment: Assignment
     probes: Sequence[str]
     given: bool = False
@@ -55,13 +55,14 @@ class _Side:
     evidence: Evidence | None = None
 
 
-def try_profile(executor: LocalExecutor, profile: Profile, *, run_id: str, place: Path) -> tuple[Check, ...]:
-    """Every check of the profile, by group. `place`: a folder of the run's own on this machine. EngineError: the
-    containers could not be had.
+def check_profile(executor: LocalExecutor, profile: Profile, *, run_id: str, work_dir: Path) -> tuple[Check, ...]:
+    """Return all checks of a profile, sorted by group. Raises EngineError if a container could not be run.
+
+    `work_dir` is the run's temporary folder on this machine.
     """
     seen: list[Check] = []
     for look_seconds in LOOK_SECONDS:
-        with tempfile.TemporaryDirectory(dir=place, prefix="self-test-") as folder:
+        with tempfile.TemporaryDirectory(dir=work_dir, prefix="self-test-") as folder:
             seen = _try_pair(executor, profile, run_id, Path(folder), look_seconds)
         if _were_together(seen):
             break
@@ -69,15 +70,15 @@ def try_profile(executor: LocalExecutor, profile: Profile, *, run_id: str, place
 
 
 def _try_pair(
-    executor: LocalExecutor, profile: Profile, run_id: str, place: Path, look_seconds: float
+    executor: LocalExecutor, profile: Profile, run_id: str, work_dir: Path, look_seconds: float
 ) -> list[Check]:
     with ExitStack() as stack:
         first = stack.enter_context(_opened(executor, assignment(run_id, plain_profile(profile), 1), PLAIN))
         second = stack.enter_context(_opened(executor, assignment(run_id, lowered_profile(profile), 2), REACHING))
-        inspected = executor.engine.inspect(first.held.slot.container_id or "")
-        _give_words(executor.engine, (first, second), place, look_seconds)
+        inspected = executor.engine.inspect(first.held.container.container_id or "")
+        _give_words(executor.engine, (first, second), work_dir, look_seconds)
         threads = [
-            threading.Thread(target=_run, args=(executor, side, place / str(number)))
+            threading.Thread(target=_run, args=(executor, side, work_dir / str(number)))
             for number, side in enumerate((first, second))
         ]
         for thread in threads:
@@ -85,7 +86,7 @@ def _try_pair(
         for thread in threads:
             thread.join()
     both = (*_of(first, "as configured"), *_of(second, "lower limits"))
-    return [*both, *cis(first.held.slot.spec, inspected.effective)]
+    return [*both, *cis(first.held.container.spec, inspected.effective)]
 
 
 @contextmanager
@@ -99,10 +100,10 @@ def _opened(executor: LocalExecutor, one: Assignment, probes: Sequence[str]) -> 
             executor.close_slot(side.held)
 
 
-def _give_words(engine: Engine, sides: Sequence[_Side], place: Path, look_seconds: float) -> None:
+def _give_words(engine: Engine, sides: Sequence[_Side], work_dir: Path, look_seconds: float) -> None:
     names = [f"orch-{secrets.token_hex(6)}" for _ in sides]
     keys = [0x4F000000 + secrets.randbelow(1 << 23) for _ in sides]
-    host_file = place / names[0]
+    host_file = work_dir / names[0]
     host_file.touch()
     look_at = time.time() + look_seconds
     for number, side in enumerate(sides):
@@ -114,7 +115,7 @@ def _give_words(engine: Engine, sides: Sequence[_Side], place: Path, look_second
             look_at=look_at,
             hold_until=look_at + HOLD_SECONDS,
         )
-        spec = side.held.slot.spec
+        spec = side.held.container.spec
         image_env = engine.image_env(spec.image_id)
         side.assignment = with_words(
             side.assignment, spec, probes=side.probes, pair=pair, image_env=image_env, host_file=str(host_file)
@@ -124,7 +125,7 @@ def _give_words(engine: Engine, sides: Sequence[_Side], place: Path, look_second
 def _run(executor: LocalExecutor, side: _Side, folder: Path) -> None:
     folder.mkdir()
     side.given = True
-    lane = LocalLane(executor.lane_context(), take=lambda _: side.held, retire=executor.close_slot)
+    lane = SlotLane(executor.lane_context(), take=lambda _: side.held, retire=executor.close_slot)
     try:
         side.evidence = lane.run(side.assignment, time.monotonic(), lambda _: folder)
     finally:

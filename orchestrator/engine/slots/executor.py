@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import labels
-from orchestrator.engine.docker.availability import Presence
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.images.pinned import PinnedImages, is_missing
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.metering.exit_witness import ExitWitness
-from orchestrator.engine.metering.slot_meter import Meter
-from orchestrator.engine.slots.idle_slots import Shelf, bounds
-from orchestrator.engine.slots.init_process import Guard
-from orchestrator.engine.slots.lane import LaneContext, LocalLane
-from orchestrator.engine.slots.open_slot import Held
-from orchestrator.engine.slots.slot import PlainSlot, Slot
-from orchestrator.engine.slots.slot_pool import SlotPool, workers
+from orchestrator.engine.metering.slot_meter import SlotMeter
+from orchestrator.engine.slots.idle_slots import IdleSlotPool, idle_limits
+from orchestrator.engine.slots.init_process import InitProcessMonitor
+from orchestrator.engine.slots.lane import LaneContext, SlotLane
+from orchestrator.engine.slots.open_slot import OpenSlot
+from orchestrator.engine.slots.prestarted_slots import PrestartedSlots, worker_counts
+from orchestrator.engine.slots.slot import PlainContainer, SlotContainer
 from orchestrator.errors import EngineError, NoShellError, NotFoundError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.engine.base import ContainerSpec, Engine, Inspection
-    from orchestrator.engine.isolation.hardening import Surroundings
+    from orchestrator.engine.isolation.hardening import ContainerContext
     from orchestrator.engine.labels import Owner
     from orchestrator.measure.calibration import Calibration
     from orchestrator.measure.sampler import Sampler
@@ -61,21 +61,21 @@ class LocalExecutor:
         self,
         engine: Engine,
         *,
-        around: Surroundings,
+        context: ContainerContext,
         owner: Owner,
         images: PinnedImages | Mapping[str, str],
         sampler: Sampler,
         stop: StopFlag,
         work_dir: Path,
-        presence: Presence | None = None,
+        availability: EngineAvailability | None = None,
     ) -> None:
         """`images`: name -> pinned ID, of an image that may still have to be prepared for the agent, or who has
-        a removed one again. `work_dir`: a folder of this run's own for the slots' FIFOs. `presence`: who waits for
+        a removed one again. `work_dir`: a folder of this run's own for the slots' FIFOs. `availability`: waits for
         the engine where it goes away.
         """
         self.engine = engine
-        self.presence = presence or Presence(engine, stop)
-        self._around = around
+        self.availability = availability or EngineAvailability(engine, stop)
+        self._context = context
         self._owner = owner
         if not isinstance(images, PinnedImages):
             images = PinnedImages({name: prepared_image(engine, image_id) for name, image_id in images.items()})
@@ -86,133 +86,140 @@ class LocalExecutor:
         self._numbers = itertools.count(1)
         self._fifos = can_share_fifos(engine.info)
         self._lock = threading.Lock()
-        self._shell_less: set[str] = set()
+        self._without_shell: set[str] = set()
         self._volumes: dict[str, frozenset[str]] = {}
         """Image ID -> folders that it declares as volumes."""
         self.tally = Tally()
         self.calibrations: Mapping[str, Calibration] = {}
         """Image ID -> what a test that does nothing costs in it; figures are corrected by it."""
-        self.turn_calibrations: Mapping[str, Calibration] = {}
+        self.reused_calibrations: Mapping[str, Calibration] = {}
         """The same for a test that comes after another in its container."""
-        self._pool = self._new_pool()
-        self._shelf = self._new_shelf()
+        self._prestarted = self._new_prestarted()
+        self._idle_slots = self._new_idle_slots()
 
-    def _new_pool(self) -> SlotPool[Held]:
-        starters, removers = workers(self.engine.info.cpus)
-        return SlotPool(self.open, self.close_slot, ahead=starters, starters=starters, removers=removers)
+    def _new_prestarted(self) -> PrestartedSlots[OpenSlot]:
+        starters, removers = worker_counts(self.engine.info.cpus)
+        return PrestartedSlots(
+            self.open, self.close_slot, max_ahead=starters, starters=starters, removers=removers
+        )
 
-    def _new_shelf(self) -> Shelf[Held]:
-        most, most_bytes = bounds(self.engine.info)
-        return Shelf(self._pool.retire, most=most, most_bytes=most_bytes)
+    def _new_idle_slots(self) -> IdleSlotPool[OpenSlot]:
+        max_slots, max_bytes = idle_limits(self.engine.info)
+        return IdleSlotPool(self._prestarted.retire, max_slots=max_slots, max_bytes=max_bytes)
 
     def apart(self) -> LocalExecutor:
         """The same executor with a tally of its own, for containers that are no test's."""
         other = copy.copy(self)
         other.tally = Tally()
-        other._pool = other._new_pool()
-        other._shelf = other._new_shelf()
+        other._prestarted = other._new_prestarted()
+        other._idle_slots = other._new_idle_slots()
         return other
 
     def lane_context(self) -> LaneContext:
         """What a lane needs of this executor."""
         return LaneContext(
             info=self.engine.info,
-            presence=self.presence,
+            availability=self.availability,
             stop=self.stop,
-            open_spare=lambda assignment: self.open(assignment, spare=True),
+            open_standby=lambda assignment: self.open(assignment, standby=True),
             pinned_image=self.pinned_image,
-            calibration=lambda *, reused: self.turn_calibrations if reused else self.calibrations,
+            calibration=lambda *, reused: self.reused_calibrations if reused else self.calibrations,
         )
 
-    def lane(self) -> LocalLane:
-        """A place where tests run one after another; its containers are opened ahead and removed behind it."""
-        return LocalLane(self.lane_context(), take=self._pool.take, retire=self._pool.retire, shelf=self._shelf)
+    def lane(self) -> SlotLane:
+        """A place where tests run one after another; its containers are opened max_ahead and removed behind it."""
+        return SlotLane(
+            self.lane_context(),
+            take=self._prestarted.take,
+            retire=self._prestarted.retire,
+            idle_slots=self._idle_slots,
+        )
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
         """These are likely to be run next, in this order."""
-        self._pool.prepare(assignments)
+        self._prestarted.prepare(assignments)
 
     def close(self) -> None:
-        """Remove what was opened ahead of need or waits, and await what is being removed. Lanes come first."""
-        self._shelf.close()
-        self._pool.close()
+        """Remove what was opened max_ahead of need or waits, and await what is being removed. Lanes come first."""
+        self._idle_slots.close()
+        self._prestarted.close()
 
     def run(self, assignment: Assignment, queue_seconds: float, folder: Path) -> Evidence:
         """One attempt in a lane of its own, of which nothing is left then. `folder` exists and receives stdout,
         stderr and outputs/.
         """
-        lane = LocalLane(self.lane_context(), take=self.open, retire=self.close_slot)
+        lane = SlotLane(self.lane_context(), take=self.open, retire=self.close_slot)
         try:
             return lane.run(assignment, time.monotonic() - queue_seconds, lambda _: folder)
         finally:
             lane.close()
 
-    def open(self, assignment: Assignment, *, spare: bool = False) -> Held:
+    def open(self, assignment: Assignment, *, standby: bool = False) -> OpenSlot:
         """A container for this assignment, its agent waiting. An engine that is away is waited for. EngineError;
-        nothing is left behind then. `spare`: for any like it; its name is no test's alone.
+        nothing is left behind then. `standby`: for any like it; its name is no test's alone.
         """
         self.count(expected=1)
-        return self.presence.through(lambda: self._open_with_image(assignment, spare=spare), ask=True)
+        return self.availability.retry(lambda: self._open_with_image(assignment, standby=standby), ask=True)
 
-    def _open_with_image(self, assignment: Assignment, *, spare: bool) -> Held:
+    def _open_with_image(self, assignment: Assignment, *, standby: bool) -> OpenSlot:
         name = assignment.profile.image
         image_id = self._images[name]
         try:
-            return self._open(assignment, spare=spare)
+            return self._open(assignment, standby=standby)
         except NotFoundError as error:
             if not is_missing(error):
                 raise
         self._images.restore(name, image_id)
-        return self._open(assignment, spare=spare)
+        return self._open(assignment, standby=standby)
 
     def pinned_image(self, image_id: str) -> str:
         """See `PinnedImages.pinned`."""
         return self._images.pinned(image_id)
 
-    def _open(self, assignment: Assignment, *, spare: bool) -> Held:
+    def _open(self, assignment: Assignment, *, standby: bool) -> OpenSlot:
         number = next(self._numbers)
-        meter = Meter(self.engine, self._sampler, self._owner.run_id, number)
+        meter = SlotMeter(self.engine, self._sampler, self._owner.run_id, number)
         streams_dir = self._work_dir / f"slot-{number}" if self._fifos else None
-        spec = self.spec(assignment, streams_dir=streams_dir, cgroup_parent=meter.parent, spare=spare)
-        held = Held(
-            slot=self._slot(spec, assignment, streams_dir),
+        spec = self.spec(assignment, streams_dir=streams_dir, cgroup_parent=meter.parent, standby=standby)
+        slot = OpenSlot(
+            container=self._container(spec, assignment, streams_dir),
             meter=meter,
             profile=assignment.profile,
-            life=self.presence.life,
+            engine_generation=self.availability.generation,
         )
         try:
             try:
-                held.slot.open()
+                slot.container.open()
             except NoShellError:
                 # the container never ran; its place is taken by one that has the test as its own process
-                held.slot.close()
-                self._shell_less.add(spec.image_id)
-                held.slot = self._slot(spec, assignment, streams_dir)
-                held.slot.open()
+                slot.container.close()
+                self._without_shell.add(spec.image_id)
+                slot.container = self._container(spec, assignment, streams_dir)
+                slot.container.open()
             self.count(created=1)
-            if held.slot.has_agent:
-                held.view = meter.view(held.slot.container_id or "")
-            if held.slot.has_agent and self._fifos:
-                held.inspection = self.engine.inspect(held.slot.container_id or "")
-                held.witness = _witness(held.inspection)
-            if held.inspection is not None and self.reusable(held, assignment):
-                held.guard = _guard(held.inspection)
+            if slot.container.has_agent:
+                slot.kernel_view = meter.kernel_view(slot.container.container_id or "")
+            if slot.container.has_agent and self._fifos:
+                slot.inspection = self.engine.inspect(slot.container.container_id or "")
+                slot.exit_witness = _exit_witness(slot.inspection)
+            if slot.inspection is not None and self.reusable(slot, assignment):
+                slot.init_process = _init_process(slot.inspection)
         except BaseException:
-            self.close_slot(held)
+            self.close_slot(slot)
             raise
-        return held
+        return slot
 
-    def reusable(self, held: Held, assignment: Assignment) -> bool:
+    def reusable(self, slot: OpenSlot, assignment: Assignment) -> bool:
         """Whether the container may take another test after this one. Only on this machine: elsewhere nobody
         sees what a test has done to the agent. Nor where the image declares volumes: nobody empties these.
         """
         wanted = assignment.profile.reuse > 1 and assignment.attempt == 1
-        return wanted and self._fifos and held.slot.has_agent and not held.slot.spec.volumes
+        return wanted and self._fifos and slot.container.has_agent and not slot.container.spec.volumes
 
-    def _slot(self, spec: ContainerSpec, assignment: Assignment, streams_dir: Path | None) -> Slot:
-        if spec.image_id in self._shell_less:
-            return PlainSlot(self.engine, hardening.without_agent(spec, assignment))
-        return Slot(self.engine, spec, streams_dir=streams_dir)
+    def _container(self, spec: ContainerSpec, assignment: Assignment, streams_dir: Path | None) -> SlotContainer:
+        if spec.image_id in self._without_shell:
+            return PlainContainer(self.engine, hardening.without_agent(spec, assignment))
+        return SlotContainer(self.engine, spec, streams_dir=streams_dir)
 
     def spec(
         self,
@@ -220,42 +227,42 @@ class LocalExecutor:
         *,
         streams_dir: Path | None,
         cgroup_parent: str | None,
-        spare: bool = False,
+        standby: bool = False,
     ) -> ContainerSpec:
         """The settings of an assignment's container."""
-        name = labels.container_name(assignment) + ("-spare" if spare else "")
+        name = labels.container_name(assignment) + ("-standby" if standby else "")
         image_id = self._images[assignment.profile.image]
         if image_id not in self._volumes:
             self._volumes[image_id] = self.engine.image_volumes(image_id)
         return hardening.container_spec(
             assignment.profile,
-            self._around,
+            self._context,
             name=name,
             image_id=image_id,
             volumes=self._volumes[image_id],
-            labels=labels.labels_of(assignment, self._owner, name),
+            labels=labels.container_labels(assignment, self._owner, name),
             streams_dir=streams_dir,
             cgroup_parent=cgroup_parent,
         )
 
-    def close_slot(self, held: Held) -> None:
+    def close_slot(self, slot: OpenSlot) -> None:
         """Remove container and cgroup; an engine that is away is waited for. What cannot be removed is found by
         the reaper, by its labels, and stands in the ledger as left; the test's own result is not touched by it.
         """
-        if held.guard is not None:
-            held.guard.kill()
+        if slot.init_process is not None:
+            slot.init_process.kill()
         try:
-            self.presence.through(held.slot.close)
-            if held.slot.container_id is not None:
+            self.availability.retry(slot.container.close)
+            if slot.container.container_id is not None:
                 self.count(removed=1)
         except (EngineError, OSError):
             return
         finally:
-            held.meter.close()
-            if held.guard is not None:
-                held.guard.close()
-            if held.witness is not None:
-                held.witness.close()
+            slot.meter.close()
+            if slot.init_process is not None:
+                slot.init_process.close()
+            if slot.exit_witness is not None:
+                slot.exit_witness.close()
 
     def count(self, *, expected: int = 0, created: int = 0, removed: int = 0) -> None:
         """Keep the ledger."""
@@ -265,7 +272,7 @@ class LocalExecutor:
             self.tally.removed += removed
 
 
-def _witness(inspection: Inspection) -> ExitWitness | None:
+def _exit_witness(inspection: Inspection) -> ExitWitness | None:
     """None: this kernel, or this user, cannot hear of processes that end."""
     try:
         return None if inspection.pid is None else ExitWitness(inspection.pid)
@@ -273,9 +280,9 @@ def _witness(inspection: Inspection) -> ExitWitness | None:
         return None
 
 
-def _guard(inspection: Inspection) -> Guard | None:
+def _init_process(inspection: Inspection) -> InitProcessMonitor | None:
     """None: it cannot be watched from here, so that it takes one test only."""
     try:
-        return None if inspection.pid is None else Guard(inspection.pid, hardening.WRITABLE)
+        return None if inspection.pid is None else InitProcessMonitor(inspection.pid, hardening.WRITABLE)
     except (OSError, AttributeError):  # a kernel without pidfd
         return None

@@ -66,7 +66,7 @@ class FifoChannel:
             self._orders.append(descriptor)
             os.fchmod(descriptor, 0o644)
 
-    def hide(self) -> None:
+    def unlink(self) -> None:
         """Take the FIFOs' names away once the agent has them open, so that no test writes to them by mistake."""
         for name in _NAMES:
             (self.folder / name).unlink(missing_ok=True)

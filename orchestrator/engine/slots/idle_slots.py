@@ -1,7 +1,7 @@
 """Containers that wait, unused, for another test of their profile. Shared by the lanes of a run.
 
 Where tests of several profiles alternate, a lane puts the container that it has aside and does not open one each
-time. What one that waits costs is its memory, which nothing reserves: docs/design/idle-slots.md has the bounds.
+time. What one that waits costs is its memory, which nothing reserves: docs/design/idle-slots.md has the limits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ page cache (`commands/run.py`); this is a quarter of that.
 """
 
 
-class Idle(Protocol):
+class IdleSlot(Protocol):
     """What is kept here."""
 
     @property
@@ -41,38 +41,38 @@ class Idle(Protocol):
         ...
 
 
-T = TypeVar("T", bound=Idle)
+T = TypeVar("T", bound=IdleSlot)
 
 
-class Shelf(Generic[T]):
+class IdleSlotPool(Generic[T]):
     """Any thread may call any method."""
 
-    def __init__(self, retire: Callable[[T], None], *, most: int, most_bytes: int) -> None:
-        """`retire` removes a container. At most `most` wait, and at most `most_bytes` are charged to them."""
+    def __init__(self, retire: Callable[[T], None], *, max_slots: int, max_bytes: int) -> None:
+        """`retire` removes a container. At most `max_slots` wait, and at most `max_bytes` are charged to them."""
         self._retire = retire
-        self._most = most
-        self._most_bytes = most_bytes
+        self._max_slots = max_slots
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._waiting: list[T] = []
         """The one that has waited longest first."""
         self._closed = False
 
-    def put(self, held: T) -> None:
+    def put(self, slot: T) -> None:
         """Keep it; those that have waited longest give way. One of which it is not known what is charged to it
         is not kept.
         """
         with self._lock:
-            out = [held]
-            if not self._closed and held.charged_bytes is not None:
-                self._waiting.append(held)
-                out = self._surplus()
+            out = [slot]
+            if not self._closed and slot.charged_bytes is not None:
+                self._waiting.append(slot)
+                out = self._evict_surplus()
         for one in out:
             self._retire(one)
 
-    def _surplus(self) -> list[T]:
-        """Take out what is too much. The lock is held."""
+    def _evict_surplus(self) -> list[T]:
+        """Take out what is too much. The lock is slot."""
         out = []
-        while len(self._waiting) > self._most or self._charged_bytes > self._most_bytes:
+        while len(self._waiting) > self._max_slots or self._charged_bytes > self._max_bytes:
             out.append(self._waiting.pop(0))
         return out
 
@@ -101,6 +101,6 @@ class Shelf(Generic[T]):
             self._retire(one)
 
 
-def bounds(info: EngineInfo) -> tuple[int, int]:
+def idle_limits(info: EngineInfo) -> tuple[int, int]:
     """How many containers may wait on this engine, and with how many bytes together."""
     return IDLE_PER_CPU * max(1, info.cpus), int(info.memory_bytes * MEMORY_SHARE)

@@ -39,7 +39,7 @@ _FS_IOC_GETFLAGS = 0x80086601
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 
-class Watched:
+class ProcessMonitor:
     """One process and what is inherited from it."""
 
     def __init__(self, pid: int) -> None:
@@ -82,15 +82,15 @@ class Watched:
         self._files = {}
 
 
-class Places:
+class FolderMonitor:
     """Folders of a container: modes, owners, extended attributes (with them access lists) and flags of the folders
     themselves. Empty for who may not look into it.
     """
 
-    def __init__(self, pid: int, places: Sequence[str]) -> None:
-        """`places`: as processes of the container see them."""
+    def __init__(self, pid: int, folders: Sequence[str]) -> None:
+        """`folders`: as processes of the container see them."""
         self._descriptors: dict[str, int] = {}
-        for place in places:
+        for place in folders:
             with suppress(OSError):
                 path = f"/proc/{pid}/root{place}"
                 if os.stat(path).st_uid != 0:  # noqa: PTH116 - root's own nobody can change who is not root
@@ -128,25 +128,25 @@ class Places:
         self._descriptors = {}
 
 
-class Guard:
+class InitProcessMonitor:
     """Of one container, from before its first test on. Close it."""
 
-    def __init__(self, pid: int, places: Sequence[str] = ()) -> None:
-        """`pid`: of its process 1; `places`: where its tests may write. OSError: the process is gone, or this
+    def __init__(self, pid: int, folders: Sequence[str] = ()) -> None:
+        """`pid`: of its process 1; `folders`: where its tests may write. OSError: the process is gone, or this
         system cannot watch it.
         """
         self._pid = pid
         self._process = os.pidfd_open(pid)
         self._poll = select.poll()
         self._poll.register(self._process, select.POLLIN)
-        self._serving = ""
-        self._servers: list[Watched] = []
-        self._agent: Watched | None = None
-        self._places: Places | None = None
+        self._server_pids = ""
+        self._servers: list[ProcessMonitor] = []
+        self._agent: ProcessMonitor | None = None
+        self._folders: FolderMonitor | None = None
         try:
-            self._agent = Watched(pid)
+            self._agent = ProcessMonitor(pid)
             self._first = self._agent.state()
-            self._places = Places(pid, places)
+            self._folders = FolderMonitor(pid, folders)
         except BaseException:
             self.close()
             raise
@@ -156,10 +156,10 @@ class Guard:
         """The kernel's word that the container's process 1 has not ended."""
         return not self._poll.poll(0)
 
-    def changed(self, serving: str = "") -> str | None:
-        """What is inherited differs from what it was at first: which of it, in words. `serving`: numbers of the
-        processes that tests are forked from, as the container sees them; they are like process 1 when they start,
-        or refuse to serve (preload_server.py).
+    def changed(self, server_pids: str = "") -> str | None:
+        """What is inherited differs from what it was at first: which of it, in words. `server_pids`: numbers of
+        the processes that tests are forked from, as the container sees them; they are like process 1 when they
+        start, or refuse to serve (preload_server.py).
         """
         try:
             if self._agent is None:
@@ -169,8 +169,8 @@ class Guard:
             return "process 1, which has ended"
         if found is not None:
             return f"the {found} of process 1"
-        if serving != self._serving and not self._find(serving):
-            return "what tests are forked from, which cannot be watched on this kernel"
+        if server_pids != self._server_pids and not self._find(server_pids):
+            return "what tests are forked from, which cannot be monitor on this kernel"
         for server in self._servers:
             with suppress(OSError):  # ended: another one takes its place, or its end is the next test's to tell
                 found = _difference(self._first, server.state())
@@ -178,24 +178,24 @@ class Guard:
                 return f"the {found} of a process that tests are forked from"
         return None
 
-    def changed_places(self) -> tuple[str, ...]:
+    def changed_folders(self) -> tuple[str, ...]:
         """Places whose modes, owners or attributes differ from what they were at first, for who may see that."""
-        return () if self._places is None else self._places.changed()
+        return () if self._folders is None else self._folders.changed()
 
-    def _find(self, serving: str) -> bool:
+    def _find(self, server_pids: str) -> bool:
         """Watch these from now on. One that is not found has ended since: a test that has begun may have replaced
         it. False: this kernel does not tell a process's children.
         """
         for server in self._servers:
             server.close()
-        self._servers, self._serving = [], serving
-        wanted = set(serving.split())
+        self._servers, self._server_pids = [], server_pids
+        wanted = set(server_pids.split())
         if not wanted:
             return True
         for pid in _descendants(self._pid, 2):
             if _number_inside(pid) in wanted:
                 with suppress(OSError):
-                    self._servers.append(Watched(pid))
+                    self._servers.append(ProcessMonitor(pid))
         return os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # noqa: PTH110 - quicker
 
     def kill(self) -> None:
@@ -205,13 +205,13 @@ class Guard:
 
     def close(self) -> None:
         """Give the descriptors back. May be called twice."""
-        for watched in (*self._servers, self._agent, self._places):
-            if watched is not None:
-                watched.close()
+        for monitor in (*self._servers, self._agent, self._folders):
+            if monitor is not None:
+                monitor.close()
         if self._process >= 0:
             with suppress(OSError):
                 os.close(self._process)
-        self._servers, self._agent, self._places, self._process = [], None, None, -1
+        self._servers, self._agent, self._folders, self._process = [], None, None, -1
 
 
 def _difference(first: dict[str, object], now: dict[str, object]) -> str | None:

@@ -5,38 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.measure.reused_slot import NOT_READ, Look
+from orchestrator.measure.reused_slot import NOT_READ, CounterSnapshot
 
 if TYPE_CHECKING:
     from orchestrator.engine.base import Inspection
     from orchestrator.engine.isolation.kernel_view import KernelView
     from orchestrator.engine.metering.exit_witness import ExitWitness
-    from orchestrator.engine.metering.slot_meter import Meter
-    from orchestrator.engine.slots.init_process import Guard
-    from orchestrator.engine.slots.slot import Slot
+    from orchestrator.engine.metering.slot_meter import SlotMeter
+    from orchestrator.engine.slots.init_process import InitProcessMonitor
+    from orchestrator.engine.slots.slot import SlotContainer
     from orchestrator.measure.counters import Counters
     from orchestrator.model.evidence import Attestation
     from orchestrator.model.profiles import Profile
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class OpenSlot:
     """An open container and what watches it."""
 
-    slot: Slot
-    meter: Meter
+    container: SlotContainer
+    meter: SlotMeter
     profile: Profile
-    life: int = 0
+    engine_generation: int = 0
     """The engine's, when it was opened."""
     frozen: bool = False
     """Somebody had stopped it by its cgroup's freezer."""
-    witness: ExitWitness | None = None
+    exit_witness: ExitWitness | None = None
     """None: the kernel's events cannot be heard here."""
-    guard: Guard | None = None
+    init_process: InitProcessMonitor | None = None
     """None: it takes one test only."""
     inspection: Inspection | None = None
     """While it was waiting for its first test, where the engine is on this machine."""
-    view: KernelView | None = None
+    kernel_view: KernelView | None = None
     """Of process 1, while it was waiting for its first test."""
     attestation: Attestation | None = None
     position: int = 0
@@ -45,11 +45,11 @@ class Held:
     """Charged after its first test."""
     limit_bytes: int = 0
     """Of its memory; 0: its profile's."""
-    limit_seen_bytes: int | None = None
+    effective_limit_bytes: int | None = None
     """The same by the kernel."""
-    turns: bool = False
+    uses_snapshots: bool = False
     """Its tests after the first are measured by looks between them."""
-    look: Look | None = None
+    snapshot: CounterSnapshot | None = None
     """The last one."""
     agent_read: Counters = NOT_READ
     """By the agent itself, after its last test and the cleaning that followed."""
@@ -62,4 +62,4 @@ class Held:
     @property
     def alive(self) -> bool:
         """The kernel says that it has not ended."""
-        return self.guard is not None and self.guard.alive
+        return self.init_process is not None and self.init_process.alive

@@ -35,7 +35,7 @@ _SUITE_NAME = "junit_suite_name="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preloading:
+class PreloadPlan:
     """How one test gets forked."""
 
     key: str
@@ -50,7 +50,7 @@ class Preloading:
     """One line of ASCII; see preload_server.py."""
 
 
-def plan(assignment: Assignment) -> Preloading | None:
+def plan(assignment: Assignment) -> PreloadPlan | None:
     """None where the test is to be a program of its own: it asks for no more, or its slot is used once."""
     command = assignment.test.command
     if command.preload is Preload.OFF or assignment.profile.reuse < 2:
@@ -61,7 +61,7 @@ def plan(assignment: Assignment) -> Preloading | None:
     return found and replace(found, key=f"{found.key} {hardening.environment(assignment)}")
 
 
-def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str, str]) -> Preloading | None:
+def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str, str]) -> PreloadPlan | None:
     """None where `argv` is no pytest that can be forked.
 
     `argv`: words as they are inside the container, the target last; `own`: environment of this test alone, which
@@ -82,7 +82,7 @@ def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str
     line = json.dumps(request)
     if len(line) > MAX_REQUEST_BYTES:
         return None
-    return Preloading(
+    return PreloadPlan(
         key=json.dumps([mode, folder, [word for word in words[:-1] if word != name]]),
         folder=folder,
         template=str(request["folder"]),
@@ -91,14 +91,14 @@ def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str
     )
 
 
-def must_prepare(plan: Preloading, running: str | None, template: str | None) -> bool:
+def must_prepare(plan: PreloadPlan, running: str | None, template: str | None) -> bool:
     """Whether something has to be set up before the test, that is charged to all: `running` and `template` are the
     keys of the slot's server and of the template of the test before this one.
     """
     return plan.imports or plan.key != running or plan.template != template
 
 
-def prelude(plan: Preloading, running: str | None, template: str | None) -> str:
+def setup_script(plan: PreloadPlan, running: str | None, template: str | None) -> str:
     """The agent's lines before the test's own, and after those of its environment. A server with another key than
     the test's is replaced, so tests with the same key belong one after another.
     """

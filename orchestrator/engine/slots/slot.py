@@ -13,11 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.agent import protocol
-from orchestrator.engine.agent.output_reader import LASTING_SECONDS, TICK_SECONDS, AgentReading, PlainReading
+from orchestrator.engine.agent.output_reader import (
+    LASTING_SECONDS,
+    TICK_SECONDS,
+    AgentOutputReader,
+    PlainOutputReader,
+)
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.slots import preload
 from orchestrator.engine.slots.fifos import FifoChannel
-from orchestrator.engine.slots.termination import Ending
+from orchestrator.engine.slots.termination import Termination
 from orchestrator.errors import ConflictError, EngineError, NotFoundError
 from orchestrator.model.evidence import EngineState
 from orchestrator.stop_flag import StopLevel
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from orchestrator.engine.agent.output_reader import Reading, SlotRun
+    from orchestrator.engine.agent.output_reader import OutputReader, SlotOutput
     from orchestrator.engine.base import Channel, ContainerEngine, ContainerSpec, Inspection
     from orchestrator.model.tests import Assignment
     from orchestrator.stop_flag import StopFlag
@@ -59,10 +64,10 @@ class Watch:
     waited: Callable[[], float] = lambda: 0.0
     """Seconds in which it could not run so far because others had the CPUs."""
     signal: Callable[[str], bool] = lambda _: False
-    """Sends a signal of that name without the engine; see `Ending`."""
+    """Sends a signal of that name without the engine; see `Termination`."""
 
 
-class Slot:
+class SlotContainer:
     """Use as: open, release and read once or more, finish, and close whatever happened."""
 
     has_agent = True
@@ -73,9 +78,9 @@ class Slot:
         self._streams_dir = streams_dir
         self._channel: Channel | None = None
         self._silent_since = 0.0
-        self._spill = {"stdout": b"", "stderr": b""}
+        self._next_output = {"stdout": b"", "stderr": b""}
         """Of the next test: it may have begun when the end of this one is read."""
-        self._let_in = self._read = 0
+        self._released = self._read = 0
         """Tests that were let in, and those that are or have been read."""
         self._environment = ""
         """What the agent has."""
@@ -132,7 +137,7 @@ class Slot:
             if stream == "stdout":
                 seen += data
                 if seen == protocol.READY:
-                    channel.hide()
+                    channel.unlink()
                     return
                 if not protocol.READY.startswith(seen):
                     break
@@ -140,7 +145,7 @@ class Slot:
         why = state.error or f"its state is {state.status}, exit code {state.exit_code}"
         raise EngineError(f"the container {self.spec.name} came up without its agent: {why}")
 
-    def release(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> Reading:
+    def start(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> OutputReader:
         """Let a test begin; `read` follows. `folder` receives what it writes. `keep`: another may come after it.
         `first`: the agent reads all counters before it.
         """
@@ -148,7 +153,7 @@ class Slot:
         try:
             if not first:
                 self._expect_silence()
-            self.let_in(line)
+            self.release(line)
         except BaseException:
             reading.close()
             raise
@@ -161,21 +166,21 @@ class Slot:
         if piece is not None:
             raise EngineError(_between(*piece))
 
-    def let_in(self, line: bytes) -> None:
+    def release(self, line: bytes) -> None:
         """Let a test begin that was staged, or have it begin as soon as the one before it has ended and left
         nothing: then the agent goes on by itself.
         """
         assert self._channel is not None  # noqa: S101 - open came first
-        self._let_in += 1
+        self._released += 1
         self._channel.write(line)
 
     def stage(
         self, assignment: Assignment, *, folder: Path, keep: bool, first: bool
-    ) -> tuple[AgentReading, bytes]:
-        """As `release`, but nothing begins before `let_in` is given the bytes."""
+    ) -> tuple[AgentOutputReader, bytes]:
+        """As `start`, but nothing begins before `release` is given the bytes."""
         assert self._channel is not None  # noqa: S101 - open came first
-        prelude, prepares = self._prelude(assignment)
-        reading = AgentReading(assignment, folder, first=first, prepares=prepares)
+        prelude, prepares = self._setup_script(assignment)
+        reading = AgentOutputReader(assignment, folder, first=first, prepares=prepares)
         script = prelude + hardening.order(assignment, first=first, keep=keep)
         environment = self._environment_of(assignment)
         if environment != self._environment:
@@ -199,7 +204,7 @@ class Slot:
         plan = None if self._streams_dir is None else preload.plan(assignment)
         return plan is not None and preload.must_prepare(plan, self._server, self._template)
 
-    def _prelude(self, assignment: Assignment) -> tuple[str, bool]:
+    def _setup_script(self, assignment: Assignment) -> tuple[str, bool]:
         """What lets the test be forked from a runner that this slot has started, or starts now; whether something
         has to be set up for that.
         """
@@ -209,7 +214,7 @@ class Slot:
             return "", False
         running, template = self._server, self._template
         self._server, self._template = plan.key, plan.template
-        return preload.prelude(plan, running, template), preload.must_prepare(plan, running, template)
+        return preload.setup_script(plan, running, template), preload.must_prepare(plan, running, template)
 
     def go(self) -> None:
         """The agent has cleaned the container and may take the next test."""
@@ -226,16 +231,16 @@ class Slot:
         if self._streams_dir is not None:
             self.go()
 
-    def read(self, reading: Reading, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotRun:
+    def read(self, reading: OutputReader, assignment: Assignment, *, stop: StopFlag, watch: Watch) -> SlotOutput:
         """Read until the test's end record is whole, or until the streams end."""
         assert self._channel is not None and self.container_id is not None  # noqa: S101, PT018 - open came first
-        ending = Ending(
+        ending = Termination(
             self._engine,
             self.container_id,
             assignment.profile.grace_seconds,
             before_kill=watch.before_kill,
-            inside=self.has_agent,
-            outside=watch.signal,
+            can_exec=self.has_agent,
+            signal=watch.signal,
         )
         try:
             return self._read_to_end(self._channel, reading, ending, stop, watch)
@@ -243,11 +248,11 @@ class Slot:
             reading.close()
 
     def _read_to_end(
-        self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
-    ) -> SlotRun:
+        self, channel: Channel, reading: OutputReader, ending: Termination, stop: StopFlag, watch: Watch
+    ) -> SlotOutput:
         self._read += 1
         self._silent_since = time.monotonic()
-        spill, self._spill = self._spill, dict.fromkeys(self._spill, b"")
+        spill, self._next_output = self._next_output, dict.fromkeys(self._next_output, b"")
         for stream, data in spill.items():
             if data:
                 self._feed(reading, stream, data, watch)
@@ -255,7 +260,7 @@ class Slot:
         return reading.result(timed_out=timed_out, interrupted=interrupted)
 
     def _drain(
-        self, channel: Channel, reading: Reading, ending: Ending, stop: StopFlag, watch: Watch
+        self, channel: Channel, reading: OutputReader, ending: Termination, stop: StopFlag, watch: Watch
     ) -> tuple[bool, bool]:
         """Read until the end of the test or of the streams. (timed out, interrupted)."""
         timed_out = interrupted = False
@@ -289,7 +294,7 @@ class Slot:
                     break
         return timed_out, interrupted
 
-    def _has_overrun(self, channel: Channel, reading: Reading, watch: Watch) -> bool:
+    def _has_overrun(self, channel: Channel, reading: OutputReader, watch: Watch) -> bool:
         """Its time is over. What stands in the streams is read first: we too may have waited for a CPU, and its
         end may have been there since before its limit.
         """
@@ -302,12 +307,12 @@ class Slot:
                 return False
         return not reading.grant(watch.waited())
 
-    def _feed(self, reading: Reading, stream: str, data: bytes, watch: Watch) -> None:
+    def _feed(self, reading: OutputReader, stream: str, data: bytes, watch: Watch) -> None:
         known, prepared = reading.measured, reading.prepared
         rest = reading.feed(stream, data)
-        if rest and self._let_in <= self._read:
+        if rest and self._released <= self._read:
             raise EngineError(_between(stream, rest))
-        self._spill[stream] += rest
+        self._next_output[stream] += rest
         if reading.prepared and not prepared:
             watch.prepared()
             reading.restart()  # not when its first mark is read: on a busy machine its end may be there by then
@@ -372,7 +377,7 @@ def _between(stream: str, data: bytes) -> str:
     return f"the container's {stream} {text} between two tests: what came before counts no longer"
 
 
-class PlainSlot(Slot):
+class PlainContainer(SlotContainer):
     """For an image without a shell: the test is the container's own process. One test, one witness; what it
     writes comes back, files do not.
     """
@@ -389,10 +394,10 @@ class PlainSlot(Slot):
         self._channel = self._engine.attach(self.container_id)
         self.create_seconds = time.monotonic() - began
 
-    def release(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> Reading:  # noqa: ARG002 - the slot ends with its test
+    def start(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> OutputReader:  # noqa: ARG002 - the slot ends with its test
         """Start the container."""
         assert self.container_id is not None  # noqa: S101 - open came first
-        reading = PlainReading(assignment, folder)
+        reading = PlainOutputReader(assignment, folder)
         try:
             self._engine.start(self.container_id)
         except BaseException:

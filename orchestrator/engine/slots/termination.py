@@ -1,7 +1,7 @@
 """Ends a test that must stop: TERM to all it started, the grace, KILL, and the container itself at last.
 
 The signals spare process 1, so the agent lives to write its end record and the outputs come back. They are sent
-from outside where that can be done (see `outside`), else from inside (`kill -TERM -1`). What cannot be signalled
+from outside where that can be done (see `signal`), else from inside (`kill -TERM -1`). What cannot be signalled
 from there either (no process may be started, nothing answers) is ended by the engine. Each step runs beside the
 reader, which must go on draining the test's output.
 """
@@ -26,7 +26,7 @@ GIVE_UP_SECONDS = 20.0
 """After the engine was told to kill: a container that still has not ended is the engine's failure."""
 
 
-class Ending:
+class Termination:
     """One escalation. Nothing is sent until `begin`; `step` is called by the reader from time to time."""
 
     def __init__(
@@ -36,19 +36,19 @@ class Ending:
         grace_seconds: float,
         *,
         before_kill: Callable[[], None] = lambda: None,
-        inside: bool = True,
-        outside: Callable[[str], bool] = lambda _: False,
+        can_exec: bool = True,
+        signal: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """`before_kill` is called when the engine is about to end the container: the last chance to read it.
-        `inside` False: nothing can be run in there, so TERM too is the engine's to send. `outside` sends the
+        `can_exec` False: nothing can be run in there, so TERM too is the engine's to send. `signal` sends the
         signal of that name without the engine; False: it could not.
         """
         self._engine = engine
         self._container = container
         self._grace = grace_seconds
         self._before_kill = before_kill
-        self._inside = inside
-        self._outside = outside
+        self._can_exec = can_exec
+        self._signal = signal
         self._begun = self._at_once = False
         self._next: list[tuple[float, str]] = []
         self._given_up_at = float("inf")
@@ -64,7 +64,7 @@ class Ending:
         elif not self._begun:
             kill_at = now + self._grace
             self._next = [(now, "TERM"), (kill_at, "KILL"), (kill_at + AFTER_KILL_SECONDS, "engine")]
-            if not self._inside:
+            if not self._can_exec:
                 self._next = [(now, "TERM"), (kill_at, "engine")]
         else:
             return
@@ -85,9 +85,9 @@ class Ending:
             if action == "engine":
                 self._before_kill()
                 self._engine.kill(self._container)
-            elif not self._inside:
+            elif not self._can_exec:
                 self._engine.kill(self._container, action)
-            elif not self._outside(action):
+            elif not self._signal(action):
                 argv = ("/bin/sh", "-c", f"kill -{action} -1")
                 self._engine.run_inside(self._container, argv, INSIDE_SECONDS)
         except EngineError:

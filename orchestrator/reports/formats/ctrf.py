@@ -90,7 +90,7 @@ class CtrfReport:
         return {
             "tests": statuses.total(),
             **{status: statuses[status] for status in STATUSES},
-            "flaky": summary.digest.flaky_tests,
+            "flaky": summary.totals.flaky_tests,
             "suites": len(self._suites),
             "start": start,
             "stop": start + duration,

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.model.outcomes import FAILING_CASES, Outcome, Severity
-from orchestrator.reports.run_summary import Worst, is_failure
-from orchestrator.reports.severity_order import gravity_of
+from orchestrator.reports.run_summary import TopResults, is_failure
 from orchestrator.reports.terminal.result_lines import remarks
 from orchestrator.reports.terminal.summary import reproduce_line
 from orchestrator.text import one_line
@@ -59,7 +58,7 @@ class Annotations:
     """
 
     def __init__(self) -> None:
-        self._worst = Worst(STEP_LIMIT)
+        self._top = TopResults(STEP_LIMIT)
         self._tests = 0
         self._errors = 0
 
@@ -69,7 +68,7 @@ class Annotations:
             if _is_told(result):
                 self._tests += 1
                 self._errors += _is_error(result)
-                self._worst.add(_gravity(result), result)
+                self._top.add(_rank(result), result)
 
     def lines(self, run: Run, *, limit: int = STEP_LIMIT) -> list[str]:
         """The workflow commands, worst first and at most `limit` (never more than `STEP_LIMIT`); the last says how
@@ -78,7 +77,7 @@ class Annotations:
         limit = min(limit, STEP_LIMIT)
         if limit <= 0 or not self._tests:
             return []
-        shown = self._worst.results[: limit if self._tests <= limit else limit - 1]
+        shown = self._top.results[: limit if self._tests <= limit else limit - 1]
         lines = [command(_annotation(run, result)) for result in shown]
         if len(shown) < self._tests:
             lines.append(command(self._others(shown)))
@@ -100,9 +99,9 @@ def _is_told(result: TestResult) -> bool:
     return is_failure(result) or result.flaky or grave
 
 
-def _gravity(result: TestResult) -> tuple[int, int, int, str]:
+def _rank(result: TestResult) -> tuple[int, int, int, str]:
     """Failures, then broken budgets by severity, then flaky passes; else by name, so that runs compare."""
-    violations = sorted(gravity_of(v) for v in result.violations)
+    violations = sorted(v.severity.rank for v in result.violations)
     if is_failure(result):
         rank = _WORST_FIRST.index(result.outcome) if result.outcome in _WORST_FIRST else len(_WORST_FIRST)
         return (0, rank, 0, str(result.test.id))

@@ -82,7 +82,7 @@ def _counts(summary: RunSummary) -> Iterator[str]:
     yield from _family("orch_flaky_tests", "Tests that failed and then passed.", None)
     yield f"orch_flaky_tests {counts['flaky']}"
     yield from _family("orch_violations", "Broken budgets by kind.", None)
-    kinds = summary.digest.violations
+    kinds = summary.totals.violations
     yield from (f'orch_violations{{kind="{kind}"}} {kinds[kind]}' for kind in sorted(kinds))
     yield from _family("orch_not_run_tests", "Planned tests that were not run.", None)
     yield f"orch_not_run_tests {len(summary.not_run)}"

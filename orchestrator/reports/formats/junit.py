@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
 from orchestrator.files import Pieces, write_atomically
-from orchestrator.model.outcomes import FAILING_CASES, GOOD, CaseOutcome, CaseResult, Outcome
+from orchestrator.model.outcomes import FAILING_CASES, SUCCESSFUL, CaseOutcome, CaseResult, Outcome
 from orchestrator.model.results import Verb, counting
 from orchestrator.reports.tables.columns import figure_of
 from orchestrator.reports.terminal.output_tail import tail_text
@@ -158,7 +158,7 @@ def _suite(result: TestResult) -> ET.Element:
     suite = ET.Element("testsuite", _suite_attributes(result, attempt, **numbers))
     suite.append(_properties(result))
     suite.extend(cases)
-    if any(earlier.outcome not in GOOD for earlier in result.attempts):
+    if any(earlier.outcome not in SUCCESSFUL for earlier in result.attempts):
         _add_output(suite, attempt)
     return suite
 
@@ -257,7 +257,7 @@ def _counted_attempts(result: TestResult) -> Sequence[Attempt]:
     """Attempts that show as retries: a pass in a larger profile, or after the engine failed, is not flaky. A
     failure in a reused slot that was tried again in a fresh one is none.
     """
-    return counting(result.attempts) if result.flaky or result.outcome not in GOOD else result.attempts[-1:]
+    return counting(result.attempts) if result.flaky or result.outcome not in SUCCESSFUL else result.attempts[-1:]
 
 
 def _keyed(attempt: Attempt) -> Iterable[tuple[tuple[str, int], CaseResult]]:
@@ -273,14 +273,14 @@ def _failed_by_key(attempt: Attempt) -> dict[tuple[str, int], CaseResult]:
 
 def _unexplained(attempt: Attempt) -> bool:
     """True if the attempt ended badly and no case of it says so (a timeout, an OOM, a plain exit code)."""
-    if attempt.outcome in GOOD:
+    if attempt.outcome in SUCCESSFUL:
         return False
     return attempt.outcome is not Outcome.FAILED or not any(c.outcome in FAILING_CASES for c in attempt.cases)
 
 
 def _forbidden_flaky(result: TestResult) -> bool:
     """True if the last attempt passed and the run's policy calls the test failed all the same."""
-    return result.outcome not in GOOD and result.final.outcome in GOOD
+    return result.outcome not in SUCCESSFUL and result.final.outcome in SUCCESSFUL
 
 
 def _case(result: TestResult, key: tuple[str, int], case: CaseResult, failed: Sequence[CaseResult]) -> ET.Element:

@@ -240,7 +240,7 @@ def run_pieces(summary: RunSummary, events: Path) -> Iterator[bytes]:
     is large; a test at a time, and never all in memory. What it says of each stands already in the run's own
     `events`. Raises OSError if they cannot be read or lack a test.
     """
-    number = summary.digest.tests
+    number = summary.totals.tests
     head = {"schema": SCHEMA_VERSION, "run": {**_run_fields(summary.run), **_end_fields(summary)}}
     tests, ledger = _told(events, number), ledger_document(summary)
     if number <= _PRETTY_TESTS:

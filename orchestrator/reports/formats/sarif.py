@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.model.tests import TestId
-    from orchestrator.model.violation_groups import Trouble
+    from orchestrator.model.violation_groups import ViolationGroup
 
 Document = dict[str, Any]
 
@@ -40,20 +40,20 @@ _FINGERPRINT = "orchViolation/v1"
 """Name and version of how fingerprints are made (3.5.4.2): another way needs another number."""
 
 
-def sarif_text(troubles: Sequence[Trouble], *, project: str, left_out: int = 0) -> str:
-    """The document as ASCII JSON with a newline; `left_out`: how many troubles there are besides."""
-    return to_json(sarif_document(troubles, project=project, left_out=left_out)) + "\n"
+def sarif_text(groups: Sequence[ViolationGroup], *, project: str, left_out: int = 0) -> str:
+    """The document as ASCII JSON with a newline; `left_out`: how many groups there are besides."""
+    return to_json(sarif_document(groups, project=project, left_out=left_out)) + "\n"
 
 
-def write_sarif(troubles: Sequence[Trouble], path: Path, *, project: str) -> None:
+def write_sarif(groups: Sequence[ViolationGroup], path: Path, *, project: str) -> None:
     """Written atomically. Raises OSError."""
-    write_atomically(path, sarif_text(troubles, project=project).encode("ascii"))
+    write_atomically(path, sarif_text(groups, project=project).encode("ascii"))
 
 
-def sarif_document(troubles: Sequence[Trouble], *, project: str, left_out: int = 0) -> Document:
-    """One run with a rule for each kind that occurs and a result for each trouble, gravest first."""
-    shown = troubles[:MAX_RESULTS]
-    kinds = sorted({trouble.worst.violation.kind.value for trouble in shown})
+def sarif_document(groups: Sequence[ViolationGroup], *, project: str, left_out: int = 0) -> Document:
+    """One run with a rule for each kind that occurs and a result for each group, gravest first."""
+    shown = groups[:MAX_RESULTS]
+    kinds = sorted({group.worst.violation.kind.value for group in shown})
     return {
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -63,21 +63,21 @@ def sarif_document(troubles: Sequence[Trouble], *, project: str, left_out: int =
                 "automationDetails": {"id": f"orch/{quote(_bytes(one_line(project, 100)), safe='')}/"},
                 "originalUriBaseIds": {_ROOT: {"description": {"text": "The project's root folder."}}},
                 "columnKind": "unicodeCodePoints",
-                "invocations": [_invocation(left_out + len(troubles) - len(shown))],
-                "results": [_result(trouble, kinds) for trouble in shown],
+                "invocations": [_invocation(left_out + len(groups) - len(shown))],
+                "results": [_result(group, kinds) for group in shown],
             }
         ],
     }
 
 
-def _driver(kinds: Sequence[str], troubles: Sequence[Trouble]) -> Document:
-    return {"name": "orch", "version": __version__, "rules": [_rule(kind, troubles) for kind in kinds]}
+def _driver(kinds: Sequence[str], groups: Sequence[ViolationGroup]) -> Document:
+    return {"name": "orch", "version": __version__, "rules": [_rule(kind, groups) for kind in kinds]}
 
 
-def _rule(kind: str, troubles: Sequence[Trouble]) -> Document:
+def _rule(kind: str, groups: Sequence[ViolationGroup]) -> Document:
     text = rule_text(kind)
     # The list is gravest first: a rule's own level is that of its gravest result.
-    level = next(t.worst.violation.severity for t in troubles if t.worst.violation.kind.value == kind)
+    level = next(t.worst.violation.severity for t in groups if t.worst.violation.kind.value == kind)
     return {
         "id": kind,
         "name": rule_name(kind),
@@ -97,8 +97,8 @@ def _invocation(left_out: int) -> Document:
     return found
 
 
-def _result(trouble: Trouble, kinds: Sequence[str]) -> Document:
-    worst = trouble.worst
+def _result(group: ViolationGroup, kinds: Sequence[str]) -> Document:
+    worst = group.worst
     kind = worst.violation.kind.value
     name = str(worst.test_id)
     return {
@@ -107,8 +107,8 @@ def _result(trouble: Trouble, kinds: Sequence[str]) -> Document:
         "level": _LEVELS[worst.violation.severity],
         "message": {"text": plain_message(f"{one_line(name, NAME_CHARACTERS)}: {worst.violation.message}")},
         "locations": [_location(worst.test_id)],
-        "partialFingerprints": {_FINGERPRINT: fingerprint(trouble)},
-        "occurrenceCount": trouble.times,
+        "partialFingerprints": {_FINGERPRINT: fingerprint(group)},
+        "occurrenceCount": group.times,
         "properties": {
             "measured": worst.violation.measured,
             "limit": worst.violation.limit,
@@ -155,8 +155,8 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def fingerprint(trouble: Trouble) -> str:
+def fingerprint(group: ViolationGroup) -> str:
     """The same in every run: made of the test, the kind and the ordinal, not of what was measured."""
-    identity = [trouble.worst.test_id.path, trouble.worst.test_id.case, trouble.worst.violation.kind.value]
-    text = json.dumps([*identity, trouble.ordinal])
+    identity = [group.worst.test_id.path, group.worst.test_id.case, group.worst.violation.kind.value]
+    text = json.dumps([*identity, group.ordinal])
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]

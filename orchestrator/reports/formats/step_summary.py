@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from orchestrator.model.results import TestResult
-    from orchestrator.model.violation_groups import Trouble
+    from orchestrator.model.violation_groups import ViolationGroup
     from orchestrator.reports.run_summary import RunSummary
 
 LIMIT_BYTES = 1024 * 1000
 """GitHub drops a step's whole summary when it is larger than 1,024 KB."""
 MAX_OUTPUTS = 20
-"""Failures whose output is in the page; `digest` keeps that of a few more."""
+"""Failures whose output is in the page; `totals` keeps that of a few more."""
 _OUTPUT_CHARACTERS = 10_000
 """Of one failure: twenty of them fill a fifth of the page."""
 _NAME_CHARACTERS = 300
@@ -45,11 +45,11 @@ _CLOSING = 200
 """Bytes kept free for the line that says what was left out; it takes at most half of them."""
 
 
-def step_summary(summary: RunSummary, troubles: Sequence[Trouble], *, limit_bytes: int = LIMIT_BYTES) -> str:
+def step_summary(summary: RunSummary, groups: Sequence[ViolationGroup], *, limit_bytes: int = LIMIT_BYTES) -> str:
     """The page, at most `limit_bytes` of UTF-8; what does not fit is left out from the end, and it says so.
-    `troubles`: all budgets that the run's tests broke, gravest first.
+    `groups`: all budgets that the run's tests broke, gravest first.
     """
-    return _within(list(_sections(summary, troubles)), limit_bytes)
+    return _within(list(_sections(summary, groups)), limit_bytes)
 
 
 def _within(sections: Sequence[str], limit_bytes: int) -> str:
@@ -64,22 +64,22 @@ def _within(sections: Sequence[str], limit_bytes: int) -> str:
     return text
 
 
-def _sections(summary: RunSummary, troubles: Sequence[Trouble]) -> Iterator[str]:
-    digest = summary.digest
+def _sections(summary: RunSummary, groups: Sequence[ViolationGroup]) -> Iterator[str]:
+    totals = summary.totals
     word = "failed" if summary.exit_code else "passed"
     yield f"## orch: {escaped(summary.run.project)} {word}\n\n{escaped(count_line(summary))}\n"
     for text in left_out_lines(summary):
         yield f"\n{escaped(text)}\n"
-    if digest.failures:
-        yield _titled("Failures", _results_table(digest.failures), digest.failed_tests)
-    if digest.flaky:
+    if totals.failures:
+        yield _titled("Failures", _results_table(totals.failures), totals.failed_tests)
+    if totals.flaky:
         # not `flaky_tests`: some of those may have been failed for it, and are above
-        yield _titled("Flaky", _results_table(digest.flaky), digest.passed_kinds["flaky"])
-    if troubles:
-        yield _titled("Broken budgets", violations_table(troubles[:MAX_ROWS]), len(troubles))
-    if digest.tests:
-        yield _titled("Most memory", _results_table(digest.most_memory.results))
-    yield from (_output(result) for result in digest.failures[:MAX_OUTPUTS])
+        yield _titled("Flaky", _results_table(totals.flaky), totals.passed_kinds["flaky"])
+    if groups:
+        yield _titled("Broken budgets", violations_table(groups[:MAX_ROWS]), len(groups))
+    if totals.tests:
+        yield _titled("Most memory", _results_table(totals.most_memory.results))
+    yield from (_output(result) for result in totals.failures[:MAX_OUTPUTS])
 
 
 def _titled(title: str, table: Table, count: int = 0) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
-from orchestrator.model.nightly import Course, Series
+from orchestrator.model.nightly import AttemptHistory, Series
 from orchestrator.model.outcomes import FAILING_CASES
 from orchestrator.model.stored import Resource
 from orchestrator.reports.tables.columns import figure_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from orchestrator.model.nightly import Nightly, NightTest, OutputTails
+    from orchestrator.model.nightly import Nightly, NightlyTest, OutputTails
     from orchestrator.model.stored import AttemptRow
     from orchestrator.model.tests import TestId
     from orchestrator.reports.html.timeline import Timeline
@@ -78,7 +78,7 @@ class Material:
     """What details are made from."""
 
     report: Nightly
-    tests: Sequence[NightTest]
+    tests: Sequence[NightlyTest]
     """In the order of the table: their numbers."""
     drawn: Timeline | None
     tails: Mapping[str, OutputTails]
@@ -145,7 +145,7 @@ def _lanes(drawn: Timeline, number: Mapping[Any, int]) -> list[Any]:
     return [unit, *lanes]
 
 
-def _test(test: NightTest, detail: Detail, runs: Mapping[str, int], tails: OutputTails | None) -> dict[str, Any]:
+def _test(test: NightlyTest, detail: Detail, runs: Mapping[str, int], tails: OutputTails | None) -> dict[str, Any]:
     last = test.last
     entry: dict[str, Any] = {
         "suite": one_line(last.suite, 80),
@@ -168,7 +168,7 @@ def _test(test: NightTest, detail: Detail, runs: Mapping[str, int], tails: Outpu
     return {key: value for key, value in entry.items() if value not in ("", [], {}, None)}
 
 
-def name_of(test: NightTest) -> str:
+def name_of(test: NightlyTest) -> str:
     """A test's name, fit to print, one line, bounded."""
     return one_line(str(test.test_id), NAME_LIMIT)
 
@@ -232,10 +232,10 @@ def _failed_cases(attempt: AttemptRow) -> Iterator[list[str]]:
         yield [one_line(case.name, 200), case.outcome.value, one_line(case.message, _LINE_LIMIT)]
 
 
-def _history(test: NightTest, detail: Detail, runs: Mapping[str, int]) -> list[Any]:
+def _history(test: NightlyTest, detail: Detail, runs: Mapping[str, int]) -> list[Any]:
     """[numbers of the runs, outcomes as words, seconds and bytes as courses], an element for each attempt."""
-    now = test.now.newest(detail.history) if detail.history else Course()
-    before = test.before.newest(detail.history - len(now)) if detail.history > len(now) else Course()
+    now = test.now.newest(detail.history) if detail.history else AttemptHistory()
+    before = test.before.newest(detail.history - len(now)) if detail.history > len(now) else AttemptHistory()
     if len(before) + len(now) < 2:
         return []
     figures = [

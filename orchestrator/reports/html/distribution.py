@@ -12,7 +12,7 @@ from orchestrator.model.stored import Resource
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model.nightly import NightTest
+    from orchestrator.model.nightly import NightlyTest
 
 BINS = 20
 NEAR_BIN = 18
@@ -47,7 +47,7 @@ class Histogram:
     """Median of the shares."""
 
 
-def histogram(tests: Sequence[NightTest], resource: Resource, title: str) -> Histogram | None:
+def histogram(tests: Sequence[NightlyTest], resource: Resource, title: str) -> Histogram | None:
     """None: measured in no test. What is over the limit counts in the last bar."""
     shares = [share for test in tests if (share := test.maximum(resource)) is not None]
     if not shares:
@@ -96,9 +96,9 @@ class ProfileUse:
     time_most: float | None
 
 
-def profile_uses(tests: Sequence[NightTest]) -> tuple[ProfileUse, ...]:
+def profile_uses(tests: Sequence[NightlyTest]) -> tuple[ProfileUse, ...]:
     """By the profile that tests ran under last, the most tests first."""
-    by_profile: dict[str, list[NightTest]] = defaultdict(list)
+    by_profile: dict[str, list[NightlyTest]] = defaultdict(list)
     for test in tests:
         by_profile[test.last.profile].append(test)
     uses = []

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from orchestrator.model.nightly import Verdicts
+from orchestrator.model.nightly import HistoryAnalysis
 from orchestrator.model.stored import Resource
 from orchestrator.reports.html.details import Material, packed_details
 from orchestrator.reports.html.distribution import histogram, profile_uses
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from orchestrator.model.nightly import Nightly, NightTest, OutputTails
+    from orchestrator.model.nightly import Nightly, NightlyTest, OutputTails
     from orchestrator.model.tests import TestId
 
 SIZE_LIMIT = 498_000
 """Bytes that a report keeps to by leaving out details, as far as its tables allow."""
 
 _LEAST_DETAILS = 20_000
-_NO_VERDICTS = Verdicts()
+_NO_ANALYSIS = HistoryAnalysis()
 _PLACEHOLDER = "@@details@@"
 """No test can write it: what it writes is escaped or packed, and a name of it would be cut by nothing else."""
 _VENDORED = ("uPlot",)
@@ -90,14 +90,14 @@ def nightly_page(
     report: Nightly,
     tails: Mapping[str, OutputTails] | None = None,
     *,
-    verdicts: Verdicts = _NO_VERDICTS,
+    analysis: HistoryAnalysis = _NO_ANALYSIS,
     limit: int = SIZE_LIMIT,
 ) -> str:
     """The whole file. `tails`: output of attempts by their id. Times are UTC."""
-    flaky = verdicts.flaky_ids
+    flaky = analysis.flaky_ids
     tests = tuple(sorted(report.tests, key=lambda test: _worst_first(test, flaky)))
     drawn = None if report.main is None else timeline(report.main)
-    frame = _render(report, tests, drawn, verdicts)
+    frame = _render(report, tests, drawn, analysis)
     room = max(limit - len(frame.encode()), _LEAST_DETAILS)
     material = Material(report=report, tests=tests, drawn=drawn, tails=tails or {}, flaky=flaky)
     details = packed_details(material, limit=room)
@@ -105,11 +105,11 @@ def nightly_page(
     return f"{before}{details}{after}"
 
 
-def _worst_first(test: NightTest, flaky: AbstractSet[TestId]) -> tuple[bool, bool, bool, str]:
+def _worst_first(test: NightlyTest, flaky: AbstractSet[TestId]) -> tuple[bool, bool, bool, str]:
     return (not test.failing, test.test_id not in flaky, not test.kinds, str(test.test_id))
 
 
-def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object, verdicts: Verdicts) -> str:
+def _render(report: Nightly, tests: tuple[NightlyTest, ...], drawn: object, analysis: HistoryAnalysis) -> str:
     number = {test.test_id: at for at, test in enumerate(tests)}
     scripts, styles = _scripts(), _styles()
     policy = (
@@ -118,7 +118,7 @@ def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object, verdic
     )
     main = report.main.run if report.main else (report.runs[0] if report.runs else None)
     rows: tuple[Row, ...] = all_rows(tests)
-    flaky = flaky_tests(tests, verdicts)
+    flaky = flaky_tests(tests, analysis)
     return (
         environment()
         .get_template("report.html.j2")
@@ -149,16 +149,16 @@ def _render(report: Nightly, tests: tuple[NightTest, ...], drawn: object, verdic
             profiles=profile_uses(tests),
             timeline=drawn,
             flaky=flaky,
-            advice=profile_advice(tests, verdicts),
-            advised=_advised(verdicts),
+            advice=profile_advice(tests, analysis),
+            advised=_advised(analysis),
             rows=rows,
             placeholder=_PLACEHOLDER,
         )
     )
 
 
-def _advised(verdicts: Verdicts) -> str:
+def _advised(analysis: HistoryAnalysis) -> str:
     """What the advice adds up to; empty where there is none."""
-    if not verdicts.advice:
+    if not analysis.advice:
         return ""
-    return suggestions_text(verdicts.advice, minimum_runs=verdicts.minimum_runs)
+    return suggestions_text(analysis.advice, minimum_runs=analysis.minimum_runs)

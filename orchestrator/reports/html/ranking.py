@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.model.stored import Resource
-from orchestrator.reports.html.svg import spark_path
+from orchestrator.reports.html.svg import sparkline_path
 from orchestrator.text import format_bytes, format_ratio, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model.nightly import NightTest
+    from orchestrator.model.nightly import NightlyTest
     from orchestrator.model.stored import Unit
 
 WORST = 8
@@ -40,14 +40,14 @@ _NOISE = {Resource.MEMORY: 2.0 * 1024 * 1024, Resource.CPU: 0.1, Resource.DURATI
 class Place:
     """A test in a ranking."""
 
-    test: NightTest
+    test: NightlyTest
     value: str
     share: float
     """Of the worst one's figure, 0 to 1: its bar."""
     of_limit: float | None
     change: float | None
-    spark: str
-    spark_text: str
+    sparkline: str
+    sparkline_text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ def shown(value: float, unit: Unit) -> str:
             return f"{value:.0f}"
 
 
-def rankings(tests: Sequence[NightTest]) -> tuple[Ranking, ...]:
+def rankings(tests: Sequence[NightlyTest]) -> tuple[Ranking, ...]:
     """One for each resource of which any test used anything."""
     found = []
     for resource, title, note in RANKED:
@@ -88,7 +88,7 @@ def rankings(tests: Sequence[NightTest]) -> tuple[Ranking, ...]:
     return tuple(found)
 
 
-def _place(test: NightTest, resource: Resource, value: float, top: float) -> Place:
+def _place(test: NightlyTest, resource: Resource, value: float, top: float) -> Place:
     history = test.history(resource)
     limits = test.last.limits
     limit = {
@@ -103,8 +103,8 @@ def _place(test: NightTest, resource: Resource, value: float, top: float) -> Pla
         share=value / top,
         of_limit=limit,
         change=test.change(resource),
-        spark=spark_path(history),
-        spark_text=f"last {min(len(history), 6)} runs: {course}",
+        sparkline=sparkline_path(history),
+        sparkline_text=f"last {min(len(history), 6)} runs: {course}",
     )
 
 
@@ -112,14 +112,14 @@ def _place(test: NightTest, resource: Resource, value: float, top: float) -> Pla
 class Growth:
     """A figure of a test that is much larger than it was."""
 
-    test: NightTest
+    test: NightlyTest
     title: str
     before: str
     after: str
     change: float
 
 
-def growths(tests: Sequence[NightTest]) -> tuple[Growth, ...]:
+def growths(tests: Sequence[NightlyTest]) -> tuple[Growth, ...]:
     """Medians that grew by a quarter or more since before, largest first."""
     found = []
     titles = {resource: title for resource, title, _ in RANKED}

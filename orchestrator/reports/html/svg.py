@@ -18,7 +18,7 @@ def short(value: float, digits: int = 1) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
 
 
-def spark_path(values: Sequence[float]) -> str:
+def sparkline_path(values: Sequence[float]) -> str:
     """A line through the values from the left to the right edge, zero at the bottom; empty for fewer than two."""
     if len(values) < 2:
         return ""

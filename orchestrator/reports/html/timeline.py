@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model.outcomes import GOOD, Outcome
+from orchestrator.model.outcomes import SUCCESSFUL, Outcome
 from orchestrator.reports.html.svg import steps_path, strokes_path
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Timeline:
         for block in sorted(self.blocks, key=lambda b: (b.lane, b.start)):
             outcome = block.attempt.outcome
             silent = outcome in (Outcome.SKIPPED, Outcome.INFRA, Outcome.INTERRUPTED)
-            name = "other" if silent else "good" if outcome in GOOD else "bad"
+            name = "other" if silent else "good" if outcome in SUCCESSFUL else "bad"
             length = (block.end - block.start) * scale - 0.3
             parts[name].append((block.start * scale, (block.lane + 0.5) * LANE_HEIGHT, length))
         return {name: strokes_path(found) for name, found in parts.items() if found}

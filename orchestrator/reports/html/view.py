@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.model.advice import Advice
-from orchestrator.model.outcomes import GOOD, Outcome
+from orchestrator.model.outcomes import SUCCESSFUL, Outcome
 from orchestrator.model.stored import Resource
 from orchestrator.reports.html.details import name_of
 from orchestrator.reports.tables.flaky import rate_text, sentences
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from orchestrator.model.advice import Suggestion
-    from orchestrator.model.flaky import Trial
-    from orchestrator.model.nightly import Nightly, NightTest, Verdicts
+    from orchestrator.model.flaky import AttemptContext
+    from orchestrator.model.nightly import HistoryAnalysis, Nightly, NightlyTest
     from orchestrator.model.outcomes import Violation, ViolationKind
 
 _STRIP = 20
@@ -104,12 +104,12 @@ def _against(now: float, before: float | None, otherwise: str) -> str:
 class Failing:
     """A test that fails, and for how long it has."""
 
-    test: NightTest
+    test: NightlyTest
     since: str
     new: bool
 
 
-def failing_now(tests: Sequence[NightTest]) -> tuple[Failing, ...]:
+def failing_now(tests: Sequence[NightlyTest]) -> tuple[Failing, ...]:
     """New ones first."""
     found = [
         Failing(test=test, since=_failing_for(test), new=test.newly_failing and bool(test.before))
@@ -119,12 +119,12 @@ def failing_now(tests: Sequence[NightTest]) -> tuple[Failing, ...]:
     return tuple(sorted(found, key=lambda f: not f.new))
 
 
-def _failing_for(test: NightTest) -> str:
+def _failing_for(test: NightlyTest) -> str:
     if test.newly_failing:
         return "new" if test.before else "first seen"
     count = 0
     for outcome in test.before.deciding:
-        if outcome in GOOD:
+        if outcome in SUCCESSFUL:
             break
         count += 1
     return f"{plural(count, 'run')} before"
@@ -136,15 +136,15 @@ class ChangedKind:
 
     kind: ViolationKind
     severity: str
-    tests: tuple[tuple[NightTest, str], ...]
+    tests: tuple[tuple[NightlyTest, str], ...]
     """With the violation's sentence; empty where it is gone."""
     more: int
 
 
-def changed_violations(tests: Sequence[NightTest]) -> dict[str, tuple[ChangedKind, ...]]:
+def changed_violations(tests: Sequence[NightlyTest]) -> dict[str, tuple[ChangedKind, ...]]:
     """`new` and `gone`, gravest first. All are new where nothing came before."""
-    new: dict[ViolationKind, list[tuple[NightTest, str]]] = defaultdict(list)
-    gone: dict[ViolationKind, list[tuple[NightTest, str]]] = defaultdict(list)
+    new: dict[ViolationKind, list[tuple[NightlyTest, str]]] = defaultdict(list)
+    gone: dict[ViolationKind, list[tuple[NightlyTest, str]]] = defaultdict(list)
     severity: dict[ViolationKind, str] = {}
     for test in tests:
         for violation in _first_of_each(test.last.violations):
@@ -161,7 +161,7 @@ def _first_of_each(violations: Sequence[Violation]) -> Sequence[Violation]:
 
 
 def _by_kind(
-    found: dict[ViolationKind, list[tuple[NightTest, str]]], severity: dict[ViolationKind, str]
+    found: dict[ViolationKind, list[tuple[NightlyTest, str]]], severity: dict[ViolationKind, str]
 ) -> tuple[ChangedKind, ...]:
     kinds = [
         ChangedKind(
@@ -179,7 +179,7 @@ def _by_kind(
 class Flaky:
     """A test that passes and fails."""
 
-    test: NightTest
+    test: NightlyTest
     failed: str
     """`7 of 40 failed`."""
     rate: str
@@ -190,22 +190,22 @@ class Flaky:
     """What its failures have in common, a sentence each."""
 
 
-def flaky_tests(tests: Sequence[NightTest], verdicts: Verdicts) -> tuple[Flaky, ...]:
+def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tuple[Flaky, ...]:
     """Those that are in the report, the worst first."""
     here = {test.test_id: test for test in tests}
     found = []
-    for flaky, finding in verdicts.flaky:
+    for flaky, finding in analysis.flaky:
         if flaky.test_id in here:
             failed, _, rate = rate_text(finding.failed, finding.total, finding.low, finding.high).partition(": ")
-            strip = tuple(_runs(flaky.trials))[-_STRIP:]
+            strip = tuple(_runs(flaky.attempts))[-_STRIP:]
             said = tuple(sentences(finding))
             found.append(Flaky(test=here[flaky.test_id], failed=failed, rate=rate, strip=strip, said=said))
     return tuple(found)
 
 
-def _runs(trials: Sequence[Trial]) -> Iterator[str]:
-    for _, group in itertools.groupby(trials, key=lambda trial: trial.run_id):
-        ends = {trial.failed for trial in group}
+def _runs(attempts: Sequence[AttemptContext]) -> Iterator[str]:
+    for _, group in itertools.groupby(attempts, key=lambda attempt: attempt.run_id):
+        ends = {attempt.failed for attempt in group}
         yield "flaky" if len(ends) > 1 else "fail" if True in ends else "pass"
 
 
@@ -213,7 +213,7 @@ def _runs(trials: Sequence[Trial]) -> Iterator[str]:
 class ProfileAdvice:
     """Another profile for a test."""
 
-    test: NightTest
+    test: NightlyTest
     advice: str
     now: str
     better: str
@@ -223,7 +223,7 @@ class ProfileAdvice:
     reason: str
 
 
-def profile_advice(tests: Sequence[NightTest], verdicts: Verdicts) -> tuple[ProfileAdvice, ...]:
+def profile_advice(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tuple[ProfileAdvice, ...]:
     """Tests whose profile should be another: those that lack something first, then the largest saving."""
     here = {test.test_id: test for test in tests}
     return tuple(
@@ -236,7 +236,7 @@ def profile_advice(tests: Sequence[NightTest], verdicts: Verdicts) -> tuple[Prof
             runs=one.runs,
             reason=one_line(one.reason, 200),
         )
-        for one in verdicts.advice
+        for one in analysis.advice
         if one.test_id in here and one.advice in _WORTH_A_ROW
     )
 
@@ -271,12 +271,12 @@ class Row:
     violations: str
 
 
-def all_rows(tests: Sequence[NightTest]) -> tuple[Row, ...]:
+def all_rows(tests: Sequence[NightlyTest]) -> tuple[Row, ...]:
     """In the order of the tests."""
     return tuple(_row(test) for test in tests)
 
 
-def _row(test: NightTest) -> Row:
+def _row(test: NightlyTest) -> Row:
     memory, time = test.maximum(Resource.MEMORY_RATIO), test.maximum(Resource.TIME_RATIO)
     peak = test.maximum(Resource.MEMORY)
     figures = (

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from orchestrator.reports.tables.table import Figure, Spark, raw_cells, raw_keys
+from orchestrator.reports.tables.table import Figure, Sparkline, raw_cells, raw_keys
 from orchestrator.text import one_line
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def csv_text(table: Table) -> str:
 def _raw(cell: Cell) -> str | float:
     if isinstance(cell, Figure):
         return "" if cell.value is None else cell.value
-    if isinstance(cell, Spark):
+    if isinstance(cell, Sparkline):
         return " ".join(map(repr, cell.values))
     return guarded(cell)
 

@@ -15,7 +15,7 @@ from orchestrator.text import format_ratio, format_seconds, one_line, plural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.model.flaky import Cause, Circumstance, Finding, FlakyTest, Share, Trial
+    from orchestrator.model.flaky import AttemptContext, Cause, Circumstance, Finding, FlakyTest, Share
     from orchestrator.model.tests import TestId
 
 GLYPHS = {
@@ -52,11 +52,11 @@ _SHOWN_TOGETHER = 3
 Flaky = tuple["FlakyTest", "Finding"]
 
 
-def strip(trials: Sequence[Trial], *, width: int = STRIP_WIDTH) -> str:
+def strip(attempts: Sequence[AttemptContext], *, width: int = STRIP_WIDTH) -> str:
     """The newest attempts, newest right: `..F..` or, where some run has several, `. . F. .`. Plain ASCII."""
     groups = [
-        "".join(GLYPHS.get(trial.outcome, "?") for trial in group)
-        for _, group in itertools.groupby(trials, key=lambda trial: trial.run_id)
+        "".join(GLYPHS.get(attempt.outcome, "?") for attempt in group)
+        for _, group in itertools.groupby(attempts, key=lambda attempt: attempt.run_id)
     ]
     text = (" " if any(len(group) > 1 for group in groups) else "").join(groups)
     return text[-width:].strip()
@@ -164,7 +164,7 @@ def flaky_lines(rows: Sequence[Flaky], *, more: int = 0) -> list[str]:
     lines: list[str] = []
     for test, finding in rows:
         rate = rate_text(finding.failed, finding.total, finding.low, finding.high)
-        lines += [one_line(str(test.test_id)), f"  {rate}", f"  {strip(test.trials)}"]
+        lines += [one_line(str(test.test_id)), f"  {rate}", f"  {strip(test.attempts)}"]
         lines += [f"  - {text}" for text in sentences(finding)]
         lines.append("")
     if more:
@@ -206,7 +206,7 @@ def _row(test: FlakyTest, finding: Finding) -> tuple[str | Figure, ...]:
         as_ratio(finding.rate),
         as_ratio(finding.low),
         as_ratio(finding.high),
-        strip(test.trials),
+        strip(test.attempts),
         ends_text(finding.ends),
         first.of.factor.value if first else "",
         first.of.subject if first else "",

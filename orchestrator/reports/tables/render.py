@@ -28,7 +28,7 @@ from orchestrator.reports.tables.csv_output import csv_text
 from orchestrator.reports.tables.table import (
     Column,
     Figure,
-    Spark,
+    Sparkline,
     Table,
     raw_cells,
     raw_keys,
@@ -91,7 +91,7 @@ def _raw(cell: Cell) -> str | float | list[float] | None:
     match cell:
         case Figure():
             return cell.value
-        case Spark():
+        case Sparkline():
             return list(cell.values)
         case str():
             return cell

@@ -59,7 +59,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Spark:
+class Sparkline:
     """The course of a figure, in order of time."""
 
     values: tuple[float, ...]
@@ -68,7 +68,7 @@ class Spark:
         return sparkline(self.values)
 
 
-Cell = str | Figure | Spark
+Cell = str | Figure | Sparkline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from orchestrator.reports.tables.columns import (
     in_seconds,
     number,
 )
-from orchestrator.reports.tables.table import Column, Figure, Spark, Table
+from orchestrator.reports.tables.table import Column, Figure, Sparkline, Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def _offender(row: OffenderRow) -> tuple[Cell, ...]:
         row.outcome.value,
         *own,
         Figure(usage.trend if usage else None, "change"),
-        Spark(usage.history if usage else ()),
+        Sparkline(usage.history if usage else ()),
         Figure(row.memory_peak_bytes, "bytes", row.memory_peak_is_upper_bound),
         in_bytes(row.memory_floor_bytes),
         in_bytes(row.limit_memory_bytes),
@@ -131,7 +131,7 @@ def _usage(row: UsageRow) -> tuple[Cell, ...]:
         Figure(row.trend, "change"),
         _before(row.before_count),
         Figure(row.before_p50, row.unit if row.before_count else "none"),
-        Spark(row.history),
+        Sparkline(row.history),
     )
 
 
@@ -178,5 +178,5 @@ def _wide(test: TestId, found: Mapping[str, UsageRow]) -> tuple[Cell, ...]:
             Figure(row.trend if row else None, "change"),
         ]
         if resource is WIDE[0]:
-            cells.append(Spark(row.history if row else ()))
+            cells.append(Sparkline(row.history if row else ()))
     return tuple(cells)

@@ -1,11 +1,11 @@
-"""Broken budgets of one run or of many: the same trouble of the same test counted once."""
+"""Broken budgets of one run or of many: repeated violations of a test are grouped into one row."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model.stored import BrokenBudget
-from orchestrator.model.violation_groups import GRAVITY, Seen, Trouble, counted
+from orchestrator.model.stored import ViolationRow
+from orchestrator.model.violation_groups import SeenViolation, ViolationGroup, group_violations
 from orchestrator.reports.tables.columns import PROFILE, RUN_IF_WIDE, TEST, count, number, time_text
 from orchestrator.reports.tables.table import Column, Figure, Table
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from orchestrator.model.results import TestResult
 
 
-def of_result(result: TestResult) -> tuple[BrokenBudget, ...]:
+def of_result(result: TestResult) -> tuple[ViolationRow, ...]:
     """Violations of a test that has just ended, as the database would give them."""
     final = result.final
     return tuple(
-        BrokenBudget(
+        ViolationRow(
             run_id=final.assignment.run_id,
             attempt_id=final.id,
             test_id=result.test.id,
@@ -32,11 +32,11 @@ def of_result(result: TestResult) -> tuple[BrokenBudget, ...]:
     )
 
 
-class Broken:
+class RunViolations:
     """All budgets that the tests of a run broke; kept where a report lists them all."""
 
     def __init__(self) -> None:
-        self.found: list[BrokenBudget] = []
+        self.found: list[ViolationRow] = []
 
     def add(self, results: Iterable[TestResult]) -> None:
         """Tests have their final results."""
@@ -44,39 +44,39 @@ class Broken:
             if result.violations:
                 self.found += of_result(result)
 
-    def troubles(self) -> list[Trouble]:
-        """See `troubles`."""
-        return troubles(self.found)
+    def groups(self) -> list[ViolationGroup]:
+        """See `violation_groups`."""
+        return violation_groups(self.found)
 
 
-def troubles(found: Iterable[BrokenBudget]) -> list[Trouble]:
+def violation_groups(found: Iterable[ViolationRow]) -> list[ViolationGroup]:
     """Counted by test, kind and ordinal; gravest first, then most frequent, then by name."""
     budgets = tuple(found)
     return [
-        Trouble(
+        ViolationGroup(
             worst=budgets[one.worst],
             last_at=budgets[one.last].started_at,
             times=one.times,
             ordinal=one.ordinal,
         )
-        for one in counted(map(_seen, budgets))
+        for one in group_violations(map(_seen, budgets))
     ]
 
 
-def _seen(budget: BrokenBudget) -> Seen:
+def _seen(budget: ViolationRow) -> SeenViolation:
     violation = budget.violation
-    return Seen(
+    return SeenViolation(
         attempt_id=budget.attempt_id,
         test=str(budget.test_id),
         kind=violation.kind.value,
-        gravity=GRAVITY[violation.severity],
+        severity_rank=violation.severity.rank,
         measured=violation.measured,
         at=budget.started_at,
     )
 
 
-def violations_table(found: Sequence[Trouble]) -> Table:
-    """One row a trouble, with the figures of its worst occurrence."""
+def violations_table(found: Sequence[ViolationGroup]) -> Table:
+    """One row a group, with the figures of its worst occurrence."""
     return Table(
         name="violations",
         columns=(
@@ -95,20 +95,20 @@ def violations_table(found: Sequence[Trouble]) -> Table:
         ),
         rows=tuple(
             (
-                trouble.worst.violation.severity.value,
-                trouble.worst.violation.kind.value,
-                str(trouble.worst.test_id),
-                number(trouble.times),
-                Figure(trouble.worst.violation.measured, trouble.worst.violation.unit),
-                Figure(trouble.worst.violation.limit, trouble.worst.violation.unit),
-                trouble.worst.violation.unit,
-                trouble.worst.profile,
-                trouble.worst.outcome.value,
-                trouble.worst.run_id[:8],
-                time_text(trouble.last_at),
-                trouble.worst.violation.message,
+                group.worst.violation.severity.value,
+                group.worst.violation.kind.value,
+                str(group.worst.test_id),
+                number(group.times),
+                Figure(group.worst.violation.measured, group.worst.violation.unit),
+                Figure(group.worst.violation.limit, group.worst.violation.unit),
+                group.worst.violation.unit,
+                group.worst.profile,
+                group.worst.outcome.value,
+                group.worst.run_id[:8],
+                time_text(group.last_at),
+                group.worst.violation.message,
             )
-            for trouble in found
+            for group in found
         ),
         empty="no budget was broken",
     )

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model.outcomes import FAILING, Outcome, ViolationKind
+from orchestrator.model.outcomes import FAILING, Outcome, ViolationKind, by_severity
 from orchestrator.model.results import Verb, counting
-from orchestrator.reports.severity_order import by_gravity
 from orchestrator.text import (
     cells,
     format_bytes,
@@ -177,7 +176,7 @@ def remarks(result: TestResult) -> tuple[str, ...]:
     """All remarks on a result, most important first, none twice. Not yet made safe to print."""
     final = result.final
     found = [_story(result), final.message]
-    found += [violation.message for violation in by_gravity(final.violations)]
+    found += [violation.message for violation in by_severity(final.violations)]
     found += _leftovers(final)
     for name, log in (("stdout", final.evidence.stdout), ("stderr", final.evidence.stderr)):
         if log.truncated:

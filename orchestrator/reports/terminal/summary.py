@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from orchestrator.model.results import TestResult
     from orchestrator.model.runs import Ledger, Run
-    from orchestrator.reports.run_summary import Digest, RunSummary
+    from orchestrator.reports.run_summary import ResultTotals, RunSummary
 
 
 class OutputWhen(StrEnum):
@@ -51,13 +51,13 @@ def summary_lines(
 ) -> list[str]:
     """All that is printed when a run has ended; `columns` is None for a pipe."""
     section = partial(_section, columns=columns, profile_columns=profile_columns)
-    digest = summary.digest
+    totals = summary.totals
     lines: list[str] = []
     if success_output is OutputWhen.FINAL:
-        lines += section("Output of passed tests", digest.others, digest.other_tests, with_output=True)
+        lines += section("Output of passed tests", totals.others, totals.other_tests, with_output=True)
     with_output = failure_output is OutputWhen.FINAL
-    lines += section("Failures", digest.failures, digest.failed_tests, with_output=with_output)
-    lines += violation_lines(digest, columns=columns)
+    lines += section("Failures", totals.failures, totals.failed_tests, with_output=with_output)
+    lines += violation_lines(totals, columns=columns)
     if lines:
         lines.append("")
     lines.append(count_line(summary))
@@ -119,12 +119,12 @@ def result_lines(
     return wrapped_lines(result, columns=columns, profile_columns=profile_columns)
 
 
-def violation_lines(digest: Digest, *, columns: int | None = None) -> list[str]:
+def violation_lines(totals: ResultTotals, *, columns: int | None = None) -> list[str]:
     """Each broken budget: severity, kind, test, sentence; the sentence on lines of its own on a terminal. Of
     notices one of each kind, with the number of the others: advice must not bury what is grave.
     """
-    shown = [(result, violation, 0) for result, violation in digest.broken]
-    shown += [(one.result, one.violation, one.times - 1) for one in digest.notices.values()]
+    shown = [(result, violation, 0) for result, violation in totals.broken]
+    shown += [(one.result, one.violation, one.times - 1) for one in totals.notices.values()]
     if not shown:
         return []
     width = max(13, *(len(violation.kind.value) for _, violation, _ in shown))
@@ -140,7 +140,7 @@ def violation_lines(digest: Digest, *, columns: int | None = None) -> list[str]:
         else:
             lines.append(front + shorten_middle(name, max(columns - len(front), 20)))
             lines += _folded(f"           {message}", columns)
-    hidden = digest.grave_violations - len(digest.broken)
+    hidden = totals.serious_violations - len(totals.broken)
     if hidden > 0:
         lines.append(f"  and {hidden} more")
     return lines
@@ -148,21 +148,21 @@ def violation_lines(digest: Digest, *, columns: int | None = None) -> list[str]:
 
 def count_line(summary: RunSummary) -> str:
     """`Summary [ 12.4s] 14 run: 12 passed (1 flaky), 2 failed, 3 violations`."""
-    digest, counts = summary.digest, summary.counts
-    parts = [f"{counts['passed']} passed{_kinds(digest.passed_kinds)}"]
+    totals, counts = summary.totals, summary.counts
+    parts = [f"{counts['passed']} passed{_kinds(totals.passed_kinds)}"]
     others = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
-    if failed := digest.tests - counts["passed"] - sum(counts[name] for name in others):
-        parts.append(f"{failed} failed{_kinds(digest.failed_kinds)}")
+    if failed := totals.tests - counts["passed"] - sum(counts[name] for name in others):
+        parts.append(f"{failed} failed{_kinds(totals.failed_kinds)}")
     parts += [f"{counts[name]} {name}" for name in others if counts[name]]
     if summary.not_run:
         parts.append(f"{len(summary.not_run)} not run")
-    if digest.grave_violations:
-        parts.append(plural(digest.grave_violations, "violation"))
-    if noticed := counts["violations"] - digest.grave_violations:
+    if totals.serious_violations:
+        parts.append(plural(totals.serious_violations, "violation"))
+    if noticed := counts["violations"] - totals.serious_violations:
         parts.append(plural(noticed, "notice"))
     front = f"{'Summary':>{VERB_COLUMNS}} [{summary.duration_seconds:5.1f}s]"
     stopped = " interrupted," if summary.status is RunStatus.INTERRUPTED else ""
-    return f"{front}{stopped} {digest.tests} run: {', '.join(parts)}"
+    return f"{front}{stopped} {totals.tests} run: {', '.join(parts)}"
 
 
 def left_out_lines(summary: RunSummary) -> list[str]:
@@ -177,7 +177,7 @@ def _kinds(kinds: Counter[str]) -> str:
 
 def closing_lines(summary: RunSummary, *, columns: int | None) -> list[str]:
     """The worst by memory share, CPU and duration; how to run what went wrong again, where anything did."""
-    worst = worst_of(summary.digest)
+    worst = worst_of(summary.totals)
     reproduce = _reproduce(summary)
     if not worst:
         return reproduce
@@ -190,9 +190,9 @@ def closing_lines(summary: RunSummary, *, columns: int | None) -> list[str]:
 
 
 def _reproduce(summary: RunSummary) -> list[str]:
-    """For the first failure, else for the gravest broken budget; nothing went wrong: no line."""
-    digest = summary.digest
-    wrong = digest.failures[0] if digest.failures else digest.gravest and digest.gravest[1]
+    """For the first failure, else for the most severe violation; nothing went wrong: no line."""
+    totals = summary.totals
+    wrong = totals.failures[0] if totals.failures else totals.most_severe and totals.most_severe[1]
     return [] if wrong is None else [reproduce_line(summary.run, wrong)]
 
 
@@ -201,12 +201,12 @@ def _short_key(result: TestResult, columns: int | None) -> str:
     return name if columns is None else shorten_middle(name, max(columns - 30, 20))
 
 
-def worst_of(digest: Digest) -> list[tuple[TestResult, str]]:
+def worst_of(totals: ResultTotals) -> list[tuple[TestResult, str]]:
     """The tests with the most of memory share, CPU seconds, duration, each with that figure as text."""
     found: list[tuple[TestResult, str]] = []
     for name, _ in FIGURES:
-        if name in digest.worst:
-            figure, result = digest.worst[name]
+        if name in totals.worst:
+            figure, result = totals.worst[name]
             found.append((result, f"{name} {_TEXTS[name](figure)}"))
     return found
 

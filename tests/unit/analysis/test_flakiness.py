@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestrator.analysis.flakiness import LEVEL, find, suspects
-from orchestrator.model.flaky import Circumstance, Factor, FlakyTest, Share, Trial, goes_back_and_forth
+from orchestrator.model.flaky import AttemptContext, Circumstance, Factor, FlakyTest, Share, goes_back_and_forth
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.tests import TestId
 
@@ -17,7 +17,7 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 OTHERS = [f"test/other_{n}.py" for n in range(60)]
 
 
-def trial(**changes):
+def attempt(**changes):
     plain = {
         "run_id": "r",
         "repetition": 1,
@@ -32,11 +32,11 @@ def trial(**changes):
         "forked": False,
         "others": 1.0,
     }
-    return Trial(**{**plain, **changes})
+    return AttemptContext(**{**plain, **changes})
 
 
 def chaos(source, night, failing, **fixed):
-    """A trial with circumstances by chance, neighbours more of them where the machine is full."""
+    """A attempt with circumstances by chance, neighbours more of them where the machine is full."""
     crowd = source.random()
     by_chance = {
         "run_id": f"r{night}",
@@ -51,18 +51,18 @@ def chaos(source, night, failing, **fixed):
         "neighbours": frozenset(name for name in OTHERS if source.random() < 0.3 * crowd + 0.02),
         "after": source.choice(OTHERS[:12]),
     }
-    made = trial(**{**by_chance, **fixed})
+    made = attempt(**{**by_chance, **fixed})
     return replace(made, outcome=Outcome.FAILED if source.random() < failing(made) else Outcome.PASSED)
 
 
 def history(source, nights, failing, *, repeat=1):
     """A run a night, a retry after each failure: fresh, a process of its own, with less beside it."""
-    trials = []
+    attempts = []
     for night in range(nights):
         host = source.choice("ab")
         for repetition in range(repeat):
-            trials.append(chaos(source, night, failing, host=host, repetition=repetition + 1))
-            if trials[-1].failed:
+            attempts.append(chaos(source, night, failing, host=host, repetition=repetition + 1))
+            if attempts[-1].failed:
                 few = {
                     "slot_position": 1,
                     "forked": False,
@@ -70,14 +70,14 @@ def history(source, nights, failing, *, repeat=1):
                     "after": None,
                     "neighbours": frozenset(),
                 }
-                trials.append(chaos(source, night, failing, host=host, repetition=repetition + 1, **few))
-    return FlakyTest(test_id=TestId(path="test/x.py"), trials=tuple(trials))
+                attempts.append(chaos(source, night, failing, host=host, repetition=repetition + 1, **few))
+    return FlakyTest(test_id=TestId(path="test/x.py"), attempts=tuple(attempts))
 
 
-def apart(*trials):
+def apart(*attempts):
     """Each in a run of its own."""
-    numbered = (replace(one, run_id=f"r{number}") for number, one in enumerate(trials))
-    return FlakyTest(test_id=TestId(path="a"), trials=tuple(numbered))
+    numbered = (replace(one, run_id=f"r{number}") for number, one in enumerate(attempts))
+    return FlakyTest(test_id=TestId(path="a"), attempts=tuple(numbered))
 
 
 def test_no_cause_is_named_where_there_is_none():
@@ -127,8 +127,10 @@ def test_a_planted_cause_is_found(factor):
 
 
 def test_what_a_finding_says():
-    trials = [trial(slot_position=2, outcome=Outcome.FAILED)] * 6 + [trial(slot_position=2)] * 2 + [trial()] * 30
-    finding = find(apart(*trials))
+    attempts = (
+        [attempt(slot_position=2, outcome=Outcome.FAILED)] * 6 + [attempt(slot_position=2)] * 2 + [attempt()] * 30
+    )
+    finding = find(apart(*attempts))
     (cause,) = finding.causes
     assert (finding.failed, finding.total, finding.ends) == (6, 38, {Outcome.FAILED: 6})
     assert finding.low < 6 / 38 < finding.high
@@ -138,14 +140,14 @@ def test_what_a_finding_says():
 
 
 def test_too_few_failures_have_no_cause():
-    trials = [trial(slot_position=2, outcome=Outcome.FAILED)] * 4 + [trial()] * 60
-    finding = find(apart(*trials))
+    attempts = [attempt(slot_position=2, outcome=Outcome.FAILED)] * 4 + [attempt()] * 60
+    finding = find(apart(*attempts))
     assert (finding.missing, finding.causes, finding.tried) == (1, (), 0)
 
 
 def test_what_always_came_together_is_named_together():
-    bad = trial(outcome=Outcome.FAILED, slot_position=3, forked=True, after="b", neighbours=frozenset({"c"}))
-    finding = find(apart(*[bad] * 6, *[trial()] * 20))
+    bad = attempt(outcome=Outcome.FAILED, slot_position=3, forked=True, after="b", neighbours=frozenset({"c"}))
+    finding = find(apart(*[bad] * 6, *[attempt()] * 20))
     named = finding.causes[0]
     assert named.of.factor is Factor.REUSED
     assert [(one.factor, one.subject) for one in named.together_with] == [
@@ -157,49 +159,49 @@ def test_what_always_came_together_is_named_together():
 
 
 def test_being_alone_may_be_what_fails():
-    alone = trial(outcome=Outcome.FAILED, others=0.0)
-    finding = find(apart(*[alone] * 6, *[trial()] * 20))
+    alone = attempt(outcome=Outcome.FAILED, others=0.0)
+    finding = find(apart(*[alone] * 6, *[attempt()] * 20))
     assert any(c.of.factor is Factor.PARALLEL and c.helps for c in finding.causes)
 
 
 def test_a_longer_time_is_a_sign_and_no_cause():
-    slow = trial(outcome=Outcome.FAILED, duration_seconds=5.0)
-    finding = find(apart(*[slow] * 8, *[trial()] * 30))
+    slow = attempt(outcome=Outcome.FAILED, duration_seconds=5.0)
+    finding = find(apart(*[slow] * 8, *[attempt()] * 30))
     assert [cause.of.factor for cause in finding.causes] == [Factor.DURATION]
     assert not finding.has_cause
 
 
 def test_a_figure_that_was_not_measured_is_left_out():
-    bad = trial(outcome=Outcome.FAILED, throttled_ratio=None, memory_ratio=None, others=None)
-    finding = find(apart(*[bad] * 8, *[trial()] * 30))
+    bad = attempt(outcome=Outcome.FAILED, throttled_ratio=None, memory_ratio=None, others=None)
+    finding = find(apart(*[bad] * 8, *[attempt()] * 30))
     assert finding.causes == ()
 
 
 def test_what_retries_pass_by_counts():
     """Each night it fails after others in a container, and passes in the fresh one of its retry."""
-    trials = []
+    attempts = []
     for night in range(8):
-        bad = trial(run_id=f"r{night}", slot_position=4, outcome=Outcome.FAILED)
-        trials += [bad, replace(bad, slot_position=1, outcome=Outcome.PASSED)]
-    finding = find(FlakyTest(test_id=TestId(path="a"), trials=tuple(trials)))
+        bad = attempt(run_id=f"r{night}", slot_position=4, outcome=Outcome.FAILED)
+        attempts += [bad, replace(bad, slot_position=1, outcome=Outcome.PASSED)]
+    finding = find(FlakyTest(test_id=TestId(path="a"), attempts=tuple(attempts)))
     assert finding.causes[0].of.factor is Factor.REUSED
     assert finding.causes[0].present == Share(failed=8, total=8)
 
 
 def test_repetitions_of_one_run_are_compared():
-    trials = [trial(repetition=n, outcome=Outcome.FAILED, throttled_ratio=0.5 + n / 99) for n in range(9)]
-    trials += [trial(repetition=n, neighbours=frozenset("x"), throttled_ratio=n / 999) for n in range(10, 40)]
-    finding = find(FlakyTest(test_id=TestId(path="a"), trials=tuple(trials)))
+    attempts = [attempt(repetition=n, outcome=Outcome.FAILED, throttled_ratio=0.5 + n / 99) for n in range(9)]
+    attempts += [attempt(repetition=n, neighbours=frozenset("x"), throttled_ratio=n / 999) for n in range(10, 40)]
+    finding = find(FlakyTest(test_id=TestId(path="a"), attempts=tuple(attempts)))
     assert {cause.of.factor for cause in finding.causes} == {Factor.THROTTLED, Factor.NEIGHBOUR}
     (neighbour,) = (cause for cause in finding.causes if cause.of.factor is Factor.NEIGHBOUR)
     assert neighbour.helps
 
 
 def test_suspects_are_those_seen_no_less_often_with_failures():
-    bad = trial(outcome=Outcome.FAILED, neighbours=frozenset({"guilty", "always"}))
-    good = trial(neighbours=frozenset({"always", "innocent"}))
+    bad = attempt(outcome=Outcome.FAILED, neighbours=frozenset({"guilty", "always"}))
+    good = attempt(neighbours=frozenset({"always", "innocent"}))
     assert suspects([bad] * 2 + [good] * 9, Factor.NEIGHBOUR, at_most=3) == ("guilty", "always")
-    assert suspects([good] * 4 + [trial(neighbours=frozenset({"rare"}))], Factor.NEIGHBOUR, at_most=2) == (
+    assert suspects([good] * 4 + [attempt(neighbours=frozenset({"rare"}))], Factor.NEIGHBOUR, at_most=2) == (
         "always",
         "innocent",
     )
@@ -229,11 +231,11 @@ def test_a_mechanism_comes_before_the_neighbour_that_was_there_or_missing():
     says the same of both.
     """
     source = random.Random(8)
-    trials = []
+    attempts = []
     for night in range(40):
         bad = night % 3 == 0
-        trials.append(
-            trial(
+        attempts.append(
+            attempt(
                 run_id=f"r{night}",
                 started_at=START + timedelta(days=night),
                 outcome=Outcome.FAILED if bad else Outcome.PASSED,
@@ -241,6 +243,6 @@ def test_a_mechanism_comes_before_the_neighbour_that_was_there_or_missing():
                 neighbours=frozenset() if bad else frozenset({"test/b.py"}),
             )
         )
-    found = find(FlakyTest(test_id=TestId(path="test/x.py"), trials=tuple(trials)))
+    found = find(FlakyTest(test_id=TestId(path="test/x.py"), attempts=tuple(attempts)))
     assert found.failed == 14
     assert [cause.of.factor for cause in found.causes[:2]] == [Factor.THROTTLED, Factor.NEIGHBOUR]

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.analysis import rightsizing
 from orchestrator.analysis.rightsizing import caused_kill
-from orchestrator.model.advice import Advice, Observations, Observed
+from orchestrator.model.advice import Advice, Observation, Observations
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Limits, Network, Profile
 from orchestrator.model.tests import TestId
@@ -39,7 +39,7 @@ PROFILES = (FAST, STANDARD, SLOW)
 
 
 def seen(number=0, *, memory_mib=50.0, seconds=0.5, cpu=0.2, outcome=Outcome.PASSED, under=STANDARD, **other):
-    return Observed(
+    return Observation(
         run_id=other.pop("run_id", f"run{number}"),
         outcome=outcome,
         duration_seconds=seconds,

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import orch
-from orchestrator.commands.diagnose import find_test
+from orchestrator.coordinator.diagnosis.diagnose import find_test
 from orchestrator.database.store.store import Database
 from orchestrator.errors import NothingFoundError, UsageError
 from orchestrator.model.evidence import SlotUse

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.config.loader import load_config
-from orchestrator.coordinator.database import LateDatabase
+from orchestrator.coordinator.database import LazyDatabase
 from orchestrator.database.store.store import Database
 from orchestrator.errors import DatabaseError
 from orchestrator.model.outcomes import Outcome
@@ -53,7 +53,7 @@ def test_history_needs_no_open_database(config: Config) -> None:
         database.record(run.id, make_result(run))
         expected = database.history([make_assignment(run).test.id], project=project)
     assert expected
-    with LateDatabase(config, Told()) as late:
+    with LazyDatabase(config, Told()) as late:
         assert late.history([make_assignment(run).test.id]) == expected
         assert late._database is None
         assert not (config.state_dir / "resources.db-wal").exists()
@@ -62,10 +62,10 @@ def test_history_needs_no_open_database(config: Config) -> None:
 def test_a_run_is_begun_and_recorded(config: Config) -> None:
     run, told = make_run(), Told()
     plan = [make_assignment(run)]
-    with LateDatabase(config, told) as late:
+    with LazyDatabase(config, told) as late:
         assert late.history([plan[0].test.id]) == {}
         for _ in range(3):
-            late.begin(lambda database: database.begin_run(run, plan))
+            late.open_in_background(lambda database: database.begin_run(run, plan))
         late.record_soon(run.id, make_result(run))
         finish(late.get(), run)
         assert told.threads == {threading.get_ident()}
@@ -77,9 +77,9 @@ def test_a_database_that_was_set_aside_is_told_once(config: Config) -> None:
     config.state_dir.mkdir()
     (config.state_dir / "resources.db").write_bytes(b"noise" * 1000)
     told = Told()
-    with LateDatabase(config, told) as late:
+    with LazyDatabase(config, told) as late:
         assert late.history([make_assignment(make_run()).test.id]) == {}
-        late.begin()
+        late.open_in_background()
         late.get()
     assert len(told.lines) == 1
     assert "kept as" in told.lines[0]
@@ -88,8 +88,8 @@ def test_a_database_that_was_set_aside_is_told_once(config: Config) -> None:
 def test_trouble_in_the_thread_is_raised_to_who_waits(config: Config) -> None:
     config.state_dir.mkdir()
     (config.state_dir / "resources.db").mkdir()  # cannot be opened
-    with LateDatabase(config, Told()) as late:
-        late.begin()
+    with LazyDatabase(config, Told()) as late:
+        late.open_in_background()
         for _ in range(2):
             with pytest.raises(DatabaseError, match=r"resources\.db"):
                 late.get()
@@ -99,8 +99,8 @@ def test_what_comes_first_fails_for_who_waits(config: Config) -> None:
     def fail(_: Database) -> None:
         raise RuntimeError("not begun")
 
-    with LateDatabase(config, Told()) as late:
-        late.begin(fail)
+    with LazyDatabase(config, Told()) as late:
+        late.open_in_background(fail)
         with pytest.raises(RuntimeError, match="not begun"):
             late.record_soon("run", make_result(make_run()))
     Database.open(None, state_dir=config.state_dir).close()  # it was closed, and can be opened
@@ -108,8 +108,8 @@ def test_what_comes_first_fails_for_who_waits(config: Config) -> None:
 
 def test_it_may_be_wanted_before(config: Config) -> None:
     run = make_run()
-    with LateDatabase(config, Told()) as late:
+    with LazyDatabase(config, Told()) as late:
         opened = late.get()
-        late.begin(lambda database: database.begin_run(run, []))
+        late.open_in_background(lambda database: database.begin_run(run, []))
         assert late.get() is opened
         assert late.failed(run.id) == ()

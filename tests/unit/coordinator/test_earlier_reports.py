@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from orchestrator import cli
-from orchestrator.coordinator.earlier_reports import remove_earlier_reports, remove_what_words_name
+from orchestrator.coordinator.earlier_reports import remove_earlier_reports, remove_reports_named_in
 from orchestrator.errors import UsageError
 from orchestrator.files import replace_file
 from orchestrator.reports.formats.ctrf import CtrfReport
@@ -47,7 +47,7 @@ def test_what_is_no_report_stays_and_is_refused(tmp_path, option, content):
     flag = "--" + option.replace("_", "-")
     with pytest.raises(UsageError, match=f"{flag} .*test_a.py: the file is there and is no report"):
         remove_earlier_reports({option: path})
-    remove_what_words_name(["run", flag, str(path)])
+    remove_reports_named_in(["run", flag, str(path)])
     assert path.read_bytes() == content
 
 

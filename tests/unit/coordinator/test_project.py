@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from orchestrator.cli import orch
 from orchestrator.config.loader import load_config
-from orchestrator.coordinator.database import LateDatabase, open_database
+from orchestrator.coordinator.database import LazyDatabase, open_database
 from orchestrator.coordinator.project import found_id, id_of_sources, keep_id, kept_id, scope_text
 from orchestrator.database.queries.projects import known_projects
 from orchestrator.database.queries.runs import list_runs
@@ -116,7 +116,7 @@ def test_a_renamed_folder_keeps_its_history(tmp_path: Path) -> None:
     recorded(config, project_id=keep_id(config, None), age=2)
     (tmp_path / "before").rename(tmp_path / "after")
     config = project(tmp_path / "after")
-    with LateDatabase(config, print) as late:
+    with LazyDatabase(config, print) as late:
         test = make_assignment(make_run(), "a.py").test.id
         assert late.history([test])[test].attempts == 1
         kept = late.keep_project()
@@ -135,7 +135,7 @@ def test_a_database_from_before_ids_is_this_project_s(tmp_path: Path, renamed: b
     if renamed:
         (tmp_path / "app").rename(tmp_path / "other")
         config = project(tmp_path / "other")
-    with LateDatabase(config, print) as late:
+    with LazyDatabase(config, print) as late:
         assert late.keep_project() == "app"
     assert kept_id(config.state_dir) == "app"
 

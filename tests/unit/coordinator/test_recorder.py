@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.config.loader import load_config
 from orchestrator.coordinator.options import RunOptions
-from orchestrator.coordinator.output import Output
-from orchestrator.coordinator.recorder import MOST_WAITING, Keeping
+from orchestrator.coordinator.output.run_output import RunOutput
+from orchestrator.coordinator.recorder import MOST_WAITING, ResultRecorder
 from orchestrator.coordinator.run_folder import SIZE_NAME, RunFolder
 from orchestrator.database.queries.runs import load_run
 from orchestrator.database.store.store import Database
@@ -19,7 +19,7 @@ from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationK
 from orchestrator.model.results import TestResult, Verb
 from orchestrator.model.runs import RunStatus
 from orchestrator.reports.run_summary import RunSummary
-from orchestrator.scheduling.events import Finished, Idle, Started
+from orchestrator.scheduling.events import Finished, QueueDrained, Started
 from tests.unit.database.database_examples import make_assignment, make_attempt, make_run
 
 
@@ -32,11 +32,11 @@ class Kept:
         self.database = database
         config = load_config(path=place / "profiles.yaml", start=place, env={}, overrides={})
         self.folder = RunFolder(place / ".orch", self.run)
-        self.output = Output(RunOptions(), config)
+        self.output = RunOutput(RunOptions(), config)
         self.progress = self.output.progress(self.folder, SimpleNamespace(latest=dict))
         self.lines = io.StringIO()
         self.progress._display._printer._stream = self.lines
-        self.keeping = Keeping(self.run.id, database=database, folder=self.folder, progress=self.progress)
+        self.keeping = ResultRecorder(self.run.id, database=database, folder=self.folder, progress=self.progress)
 
     def events(self):
         """(kind, test) of each line so far."""
@@ -45,8 +45,8 @@ class Kept:
 
     def summary(self, status):
         """The run has ended."""
-        digest = self.keeping.digest
-        return RunSummary(run=self.run, status=status, digest=digest, duration_seconds=1.0, exit_code=0)
+        totals = self.keeping.totals
+        return RunSummary(run=self.run, status=status, totals=totals, duration_seconds=1.0, exit_code=0)
 
     def test(self, name, **changes):
         """One that starts, ends, and has its result."""
@@ -54,7 +54,7 @@ class Kept:
         result = TestResult(attempts=(attempt,), outcome=attempt.outcome, verb=Verb.PASS)
         self.keeping.event(Started(assignment=attempt.assignment))
         self.keeping.event(Finished(attempt=attempt, will_retry=False))
-        self.keeping.take(result)
+        self.keeping.result(result)
         return result
 
 
@@ -76,7 +76,7 @@ def test_a_case_that_does_not_exist_is_told_and_not_recorded(kept):
     kept.keeping.flush()
     assert [name for event, name in kept.events() if event == "test-finished"] == ["there", "absent"]
     assert [str(a.test_id) for a in load_run(kept.database, kept.run.id).attempts] == ["there"]
-    assert kept.keeping.digest.absent_tests == 1
+    assert kept.keeping.totals.absent_tests == 1
 
 
 def test_what_has_come_is_told_in_its_order_once_nothing_more_waits(kept):
@@ -84,13 +84,13 @@ def test_what_has_come_is_told_in_its_order_once_nothing_more_waits(kept):
         kept.test(name)
     assert kept.events() == []
     assert len(kept.progress.running_lines()) == 2, "what runs is known at once"
-    kept.keeping.event(Idle())
+    kept.keeping.event(QueueDrained())
     kinds = ("test-started", "attempt-finished", "test-finished")
     assert kept.events() == [(kind, name) for name in ("a", "b") for kind in kinds]
     lines = kept.lines.getvalue().splitlines()
     assert [line.split()[0] for line in lines if "PASS" in line] == ["PASS", "PASS"]
     assert kept.progress.running_lines() == []
-    kept.keeping.event(Idle())
+    kept.keeping.event(QueueDrained())
     assert len(kept.events()) == 6
 
 
@@ -109,7 +109,7 @@ def test_results_outlive_a_line_that_cannot_be_written(kept):
     kept.progress._display._printer._stream = Closed()
     with pytest.raises(BrokenPipeError):
         kept.keeping.flush()
-    assert kept.keeping.digest.counts["passed"] == 1
+    assert kept.keeping.totals.counts["passed"] == 1
     assert ("test-finished", "a") in kept.events()
 
 
@@ -160,6 +160,6 @@ def test_memory_does_not_grow_with_the_tests_that_have_passed(kept):
             sizes.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert kept.keeping.digest.counts["passed"] == 1200
+    assert kept.keeping.totals.counts["passed"] == 1200
     grown = (sizes[-1] - sizes[0]) / 900
     assert grown < 150, f"{grown:.0f} bytes a test; each result is ten times as much"

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.config.settings import Retention
 from orchestrator.coordinator.retention import old_runs
-from orchestrator.coordinator.run_folder import SIZE_NAME, RunFolder, is_plain
+from orchestrator.coordinator.run_folder import SIZE_NAME, RunFolder, needs_no_metrics_file
 from orchestrator.model.evidence import OutputLog
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import TestResult, Verb
@@ -27,14 +27,14 @@ def attempt():
 
 
 def test_only_a_pass_in_a_reused_slot_that_left_no_files_goes_without_metrics(attempt):
-    assert is_plain(attempt)
+    assert needs_no_metrics_file(attempt)
     wrote = OutputLog(path=Path("x"), total_bytes=1, kept_bytes=1, tail=b"x")
-    assert is_plain(replace(attempt, evidence=replace(attempt.evidence, stdout=wrote, stderr=wrote)))
+    assert needs_no_metrics_file(replace(attempt, evidence=replace(attempt.evidence, stdout=wrote, stderr=wrote)))
     profile = replace(attempt.assignment.profile, reuse=1)
-    assert not is_plain(replace(attempt, assignment=replace(attempt.assignment, profile=profile)))
-    assert not is_plain(replace(attempt, outcome=Outcome.FAILED))
+    assert not needs_no_metrics_file(replace(attempt, assignment=replace(attempt.assignment, profile=profile)))
+    assert not needs_no_metrics_file(replace(attempt, outcome=Outcome.FAILED))
     for change in ({"outputs": ("a",)}, {"outputs_notes": ("no",)}):
-        assert not is_plain(replace(attempt, evidence=replace(attempt.evidence, **change)))
+        assert not needs_no_metrics_file(replace(attempt, evidence=replace(attempt.evidence, **change)))
 
 
 def test_the_size_of_an_ended_run_is_counted_once(tmp_path):
@@ -55,7 +55,7 @@ def test_the_size_of_an_ended_run_is_counted_once(tmp_path):
 
 def test_what_a_run_left_is_added_up_while_it_goes_on(attempt, tmp_path):
     folder = RunFolder(tmp_path / ".orch", make_run())
-    written = Path(folder.of_attempt(attempt.assignment))
+    written = Path(folder.attempt_folder(attempt.assignment))
     written.mkdir()
     (written / "stdout").write_text("x" * 70)
     logs = replace(SILENT, path=written / "stdout", total_bytes=90, kept_bytes=70)
@@ -64,26 +64,26 @@ def test_what_a_run_left_is_added_up_while_it_goes_on(attempt, tmp_path):
     failed = replace(printed, folder=written.with_name("other"), outcome=Outcome.FAILED)
     (written.with_name("other") / "outputs").mkdir(parents=True)
     (written.with_name("other") / "outputs" / "junit.xml").write_text("x" * 1000)
-    folder.keep_metrics(failed)
+    folder.write_metrics(failed)
     for one in (result(printed, Outcome.PASSED), result(silent, Outcome.PASSED), result(failed, Outcome.FAILED)):
-        folder.count([one])
-        folder.file_by_status(one)
+        folder.add_sizes([one])
+        folder.link_by_status(one)
     (folder.path / "run.json").write_text("{}")
     expected = sum(p.stat().st_size for p in folder.path.rglob("*") if p.is_file() and not p.is_symlink())
-    folder.end()
+    folder.write_size()
     assert int((folder.path / SIZE_NAME).read_text()) == expected > 1072
 
 
 def test_metrics_and_links_are_made_where_there_is_something_to_find(attempt, tmp_path):
     folder = RunFolder(tmp_path / ".orch", make_run())
-    place = folder.of_attempt(attempt.assignment)
+    place = folder.attempt_folder(attempt.assignment)
     assert not place.exists()
-    folder.keep_metrics(replace(attempt, folder=None))
-    folder.file_by_status(result(replace(attempt, folder=place), Outcome.PASSED))
+    folder.write_metrics(replace(attempt, folder=None))
+    folder.link_by_status(result(replace(attempt, folder=place), Outcome.PASSED))
     assert [p.name for p in folder.path.rglob("*")] == ["tests"]
     failed = replace(attempt, folder=place, outcome=Outcome.FAILED)
-    folder.keep_metrics(failed)
-    folder.file_by_status(result(failed, Outcome.FAILED))
+    folder.write_metrics(failed)
+    folder.link_by_status(result(failed, Outcome.FAILED))
     document = json.loads((place / "metrics.json").read_text())
     assert document["outcome"] == "failed"
     assert len(document["samples"]) == len(failed.evidence.samples)

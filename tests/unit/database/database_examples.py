@@ -14,7 +14,7 @@ from orchestrator.database.files import migrate
 from orchestrator.database.files.connect import WRITE, make_engine, parse_url
 from orchestrator.database.rows import bundles
 from orchestrator.database.rows.encoding import attempt_id
-from orchestrator.database.rows.upserts import insert_new
+from orchestrator.database.rows.upserts import insert_or_ignore
 from orchestrator.database.schema.tables import metadata
 from orchestrator.database.schema.version import APPLICATION_ID
 from orchestrator.model.evidence import Attestation, Evidence, OutputLog, Timings
@@ -160,7 +160,7 @@ def write_before_schema_9(connection: sa.Connection, bundle: bundles.Bundle) -> 
     for name, rows in bundle.tables.items():
         for row in rows:
             old = {key: value for key, value in row.items() if key not in LATER_IN_ATTEMPTS}
-            connection.execute(insert_new(metadata.tables[name], connection.dialect.name), old)
+            connection.execute(insert_or_ignore(metadata.tables[name], connection.dialect.name), old)
 
 
 def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> None:
@@ -176,10 +176,10 @@ def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> 
                 case "tests":
                     old["project"] = old.pop("project_id")
                 case "violations":
-                    old = {key: value for key, value in row.items() if key not in bundles.OF_ATTEMPT}
+                    old = {key: value for key, value in row.items() if key not in bundles.COPIED_FROM_ATTEMPT}
             types = metadata.tables[name].c
             columns = [sa.column(key, types[key].type if key in types else sa.Text()) for key in old]
-            connection.execute(insert_new(sa.table(name, *columns), connection.dialect.name), old)  # type: ignore[arg-type]
+            connection.execute(insert_or_ignore(sa.table(name, *columns), connection.dialect.name), old)  # type: ignore[arg-type]
 
 
 def make_old(url: str) -> Run:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from orchestrator.engine import labels
 from orchestrator.engine.base import FoundObject
-from orchestrator.engine.labels import Owner, container_name, is_ours, labels_of
+from orchestrator.engine.labels import Owner, container_labels, container_name, is_ours
 from tests.support.handmade import make_assignment
 
 RUN = str(uuid.uuid4())
-OWNER = Owner(run_id=RUN, token="boot:1:2", place="/tmp/orch-x")
+OWNER = Owner(run_id=RUN, token="boot:1:2", work_dir="/tmp/orch-x")
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=400)
 
 
@@ -59,7 +59,7 @@ def test_any_id_makes_a_name_that_engines_take(path: str) -> None:
 @given(TEXT)
 def test_all_labels_are_there_and_bounded(path: str) -> None:
     assignment = make_assignment(run_id=RUN, path=path)
-    made = labels_of(assignment, OWNER, "n")
+    made = container_labels(assignment, OWNER, "n")
     assert set(made) == {
         labels.MANAGED,
         labels.RUN,
@@ -68,7 +68,7 @@ def test_all_labels_are_there_and_bounded(path: str) -> None:
         labels.ATTEMPT,
         labels.OWNER,
         labels.NAME,
-        labels.PLACE,
+        labels.WORK_DIR,
     }
     assert all(len(value) <= 500 for value in made.values())
     assert labels.run_filter(RUN).items() <= made.items()
@@ -79,7 +79,7 @@ def found(name: str, carried: dict[str, str]) -> FoundObject:
 
 
 def test_ours_is_what_carries_its_own_name() -> None:
-    made = labels_of(make_assignment(run_id=RUN), OWNER, "orch-1")
+    made = container_labels(make_assignment(run_id=RUN), OWNER, "orch-1")
     assert is_ours(found("orch-1", made))
     assert not is_ours(found("somebodys", made)), "labels inherited from an image"
     assert not is_ours(found("orch-1", {}))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.docker.availability import Presence
-from orchestrator.engine.isolation.attestation import limited
+from orchestrator.engine.docker.availability import EngineAvailability
+from orchestrator.engine.isolation.attestation import with_memory_limit
 from orchestrator.errors import EngineError
 from orchestrator.model.evidence import Attestation
 from orchestrator.stop_flag import StopFlag
@@ -26,8 +26,8 @@ def engine() -> FakeEngine:
 
 
 @pytest.fixture
-def presence(engine: FakeEngine) -> Iterator[Presence]:
-    made = Presence(engine, StopFlag())
+def availability(engine: FakeEngine) -> Iterator[EngineAvailability]:
+    made = EngineAvailability(engine, StopFlag())
     made.follow({})
     deadline = time.monotonic() + 5
     while not any(name == "events" for name, _ in engine.calls):
@@ -38,23 +38,23 @@ def presence(engine: FakeEngine) -> Iterator[Presence]:
     made.close()
 
 
-def test_only_what_orch_did_not_do_is_a_disturbance(engine: FakeEngine, presence: Presence) -> None:
+def test_only_what_orch_did_not_do_is_a_disturbance(engine: FakeEngine, availability: EngineAvailability) -> None:
     engine.fail("limit_memory", EngineError("no"))
     with pytest.raises(EngineError):
-        presence.limit_memory("a", 100 * MIB)
+        availability.limit_memory("a", 100 * MIB)
     engine.limit_memory = lambda *_: None  # type: ignore[method-assign]
-    presence.limit_memory("a", 100 * MIB)
-    engine.tell("a", "update")
-    assert presence.disturbance("a", settle=True) is None
-    engine.tell("a", "update")
-    assert presence.disturbance("a", settle=True) == "update"
+    availability.limit_memory("a", 100 * MIB)
+    engine.emit_event("a", "update")
+    assert availability.external_action("a", settle=True) is None
+    engine.emit_event("a", "update")
+    assert availability.external_action("a", settle=True) == "update"
 
 
 @pytest.mark.parametrize(("seen", "wrong"), [(162 * MIB, 0), (162 * MIB - 4096, 0), (128 * MIB, 1), (None, 0)])
 def test_a_raised_limit_is_attested_as_the_kernel_has_it(seen: int | None, wrong: int) -> None:
     found = Attestation(container_name="a", container_id="b", image_id="c", effective_memory_bytes=128 * MIB)
-    assert limited(found, asked=0, seen=None) is found
-    raised = limited(found, asked=162 * MIB, seen=seen)
+    assert with_memory_limit(found, asked=0, seen=None) is found
+    raised = with_memory_limit(found, asked=162 * MIB, seen=seen)
     assert raised is not None
     assert raised.effective_memory_bytes == (162 * MIB if seen is None else seen)
     assert len(raised.mismatches) == wrong

@@ -8,7 +8,7 @@ import pytest
 from orchestrator.measure import cpu_wait
 from orchestrator.measure.cgroups import CgroupPaths
 from orchestrator.measure.counters import pressure_seconds
-from orchestrator.measure.cpu_wait import HostCpus, Waits, host_cpus
+from orchestrator.measure.cpu_wait import CpuWait, HostCpus, host_cpus
 
 SECOND = 1_000_000
 
@@ -34,8 +34,8 @@ class Group:
                 "full avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
             )
 
-    def waits(self, cpus: float = 2.0) -> Waits:
-        return Waits(self.paths, None, cpus=cpus, clock=lambda: self.now)
+    def waits(self, cpus: float = 2.0) -> CpuWait:
+        return CpuWait(self.paths, None, cpus=cpus, clock=lambda: self.now)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_test_that_got_little_because_others_had_the_cpus(group):
     waits = group.waits()
     group.tell(cpu=2.5, waited=11.5, after=10.0)
     assert waits.seconds() == pytest.approx(8.5)
-    assert waits.in_all(seconds=10, cpu_seconds=1.5, throttled_seconds=0.0) == pytest.approx(8.5)
+    assert waits.total_seconds(seconds=10, cpu_seconds=1.5, throttled_seconds=0.0) == pytest.approx(8.5)
 
 
 def test_a_test_that_sleeps_waits_for_nobody(group):
@@ -83,17 +83,17 @@ def test_what_is_gone_leaves_what_was_known(group):
     group.tell(cpu=1.5, waited=6.0, after=4.0)
     waits.seconds()
     (group.folder / "cpu.pressure").unlink()
-    assert waits.in_all(seconds=4.0, cpu_seconds=0.5, throttled_seconds=None) == pytest.approx(3.0)
+    assert waits.total_seconds(seconds=4.0, cpu_seconds=0.5, throttled_seconds=None) == pytest.approx(3.0)
 
 
 def test_a_cgroup_around_it_says_it_when_the_container_is_gone(tmp_path, group):
     (tmp_path / "own").mkdir()
     own = Group(tmp_path / "own")
-    waits = Waits(own.paths, group.paths, cpus=1.0)
+    waits = CpuWait(own.paths, group.paths, cpus=1.0)
     group.tell(cpu=1.0, waited=5.0)
     for file in own.folder.iterdir():
         file.unlink()
-    assert waits.in_all(seconds=3.0, cpu_seconds=0.5, throttled_seconds=0.0) == pytest.approx(2.0)
+    assert waits.total_seconds(seconds=3.0, cpu_seconds=0.5, throttled_seconds=0.0) == pytest.approx(2.0)
 
 
 def test_time_that_the_hypervisor_took_is_waiting(group, monkeypatch):

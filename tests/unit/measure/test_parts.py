@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from orchestrator.measure.calibration import Calibration, corrected
 from orchestrator.measure.counters import Counters
-from orchestrator.measure.parts import keep_within
-from orchestrator.measure.reused_slot import Look, Turn, turn_usage
+from orchestrator.measure.parts import cap_parts
+from orchestrator.measure.reused_slot import CounterSnapshot, SnapshotWindow, window_usage
 from orchestrator.measure.usage import combine
 from orchestrator.model.usage import Sample, Source, Usage
 
@@ -46,18 +46,18 @@ COMBINED = st.builds(
     samples=SAMPLES,
     peaks_reset=st.tuples(st.booleans(), st.booleans()),
 )
-LOOKS = st.builds(Look, COUNTERS, BYTES, st.booleans(), st.just(0.0))
-TURNS = st.builds(
-    turn_usage,
+SNAPSHOTS = st.builds(CounterSnapshot, COUNTERS, BYTES, st.booleans(), st.just(0.0))
+WINDOWS = st.builds(
+    window_usage,
     st.builds(
-        Turn,
+        SnapshotWindow,
         agent_before=COUNTERS,
         agent_after=COUNTERS,
-        before=LOOKS,
-        after=LOOKS,
+        before=SNAPSHOTS,
+        after=SNAPSHOTS,
         overlapped=st.booleans(),
         seconds=st.floats(0, 10),
-        followed=st.booleans(),
+        next_released=st.booleans(),
     ),
     SAMPLES,
 )
@@ -94,7 +94,7 @@ def check(usage: Usage) -> None:
         assert (usage.shmem_peak_bytes or 0) <= usage.file_peak_bytes
 
 
-@given(st.one_of(COMBINED, TURNS), CALIBRATIONS)
+@given(st.one_of(COMBINED, WINDOWS), CALIBRATIONS)
 def test_parts_are_within_their_whole(usage: Usage, calibration: Calibration | None) -> None:
     check(usage)
     check(corrected(usage, calibration))
@@ -138,5 +138,5 @@ def test_user_and_system_keep_their_proportion(
     given_: dict[str, float], kept: tuple[float | None, float | None]
 ) -> None:
     figures = dict(given_)
-    keep_within(figures)
+    cap_parts(figures)
     assert (figures.get("cpu_user_seconds"), figures.get("cpu_system_seconds")) == kept

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.measure.cgroups import CgroupPaths
-from orchestrator.measure.peak_reset import FreshPeak
+from orchestrator.measure.peak_reset import ResettablePeak
 
 
 def descriptors() -> int:
@@ -18,7 +18,7 @@ def test_the_peak_is_reset_and_read_through_one_descriptor(tmp_path: Path, versi
     (tmp_path / "memory").mkdir()
     file = tmp_path / "memory" / name
     file.write_text("3\n")
-    fresh = FreshPeak.start(CgroupPaths(version, (tmp_path / "pids", tmp_path / "memory")))
+    fresh = ResettablePeak.start(CgroupPaths(version, (tmp_path / "pids", tmp_path / "memory")))
     assert fresh is not None
     assert file.read_text() == "0\n"
     assert fresh.shared is (version == 1)
@@ -32,11 +32,11 @@ def test_the_peak_is_reset_and_read_through_one_descriptor(tmp_path: Path, versi
 
 
 def test_no_file_no_reset(tmp_path: Path) -> None:
-    assert FreshPeak.start(CgroupPaths(2, (tmp_path,))) is None
+    assert ResettablePeak.start(CgroupPaths(2, (tmp_path,))) is None
 
 
 def test_a_kernel_that_refuses_leaves_nothing_open(tmp_path: Path) -> None:
     (tmp_path / "memory.peak").symlink_to("/dev/full")  # writing to it fails, as with a kernel before 6.12
     before = descriptors()
-    assert FreshPeak.start(CgroupPaths(2, (tmp_path,))) is None
+    assert ResettablePeak.start(CgroupPaths(2, (tmp_path,))) is None
     assert descriptors() == before

@@ -8,28 +8,34 @@ from typing import Any
 import pytest
 
 from orchestrator.measure.counters import Counters
-from orchestrator.measure.reused_slot import AGENT_FILES_V1, Look, Turn, agent_counters, turn_usage
+from orchestrator.measure.reused_slot import (
+    AGENT_FILES_V1,
+    CounterSnapshot,
+    SnapshotWindow,
+    agent_counters,
+    window_usage,
+)
 from orchestrator.model.usage import Source
 
 MIB = 1 << 20
 
 
-def turn(*, agent_peaks: tuple[int | None, int | None], peaks: tuple[int | None, int | None]) -> Turn:
+def window(*, agent_peaks: tuple[int | None, int | None], peaks: tuple[int | None, int | None]) -> SnapshotWindow:
     """One on cgroup v1 if the agent can see peaks, else on v2: MiB before and after it, by the agent, by looks."""
     before, after = (None if peak is None else peak * MIB for peak in agent_peaks)
     early, late = (None if peak is None else peak * MIB for peak in peaks)
     seen = Counters(memory_bytes=2 * MIB, pids_peak=3, anon_bytes=MIB, file_bytes=MIB, shmem_bytes=0)
-    return Turn(
+    return SnapshotWindow(
         agent_before=Counters(cpu_seconds=1.0, memory_bytes=MIB, memory_peak_bytes=before),
         agent_after=Counters(cpu_seconds=1.5, memory_bytes=MIB, memory_peak_bytes=after),
-        before=Look(seen, early, after is not None),
-        after=Look(seen, late, after is not None),
+        before=CounterSnapshot(seen, early, after is not None),
+        after=CounterSnapshot(seen, late, after is not None),
     )
 
 
 def test_alone_the_agents_reading_counts() -> None:
     # before it the peak was set back in peace: whatever it had been is not this test's
-    assert turn(agent_peaks=(50, 4), peaks=(60, 4)).charged_peak() == (4 * MIB, 4 * MIB)
+    assert window(agent_peaks=(50, 4), peaks=(60, 4)).charged_peak() == (4 * MIB, 4 * MIB)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +56,7 @@ def test_a_peak_that_is_set_back_while_the_test_runs(
     agent_peaks: tuple[int, int], peaks: tuple[int, int], seconds: float, expected: tuple[int, int]
 ) -> None:
     """It takes half a second of CPU."""
-    made = replace(turn(agent_peaks=agent_peaks, peaks=peaks), overlapped=True, seconds=seconds)
+    made = replace(window(agent_peaks=agent_peaks, peaks=peaks), overlapped=True, seconds=seconds)
     assert made.charged_peak() == (expected[0] * MIB, expected[1] * MIB)
 
 
@@ -58,8 +64,8 @@ def test_a_peak_that_is_set_back_while_the_test_runs(
     ("peaks", "changes", "expected"),
     [
         ((50, 30), {}, (30, 30)),
-        ((50, 30), {"followed": True}, (30, 30)),  # far above what is charged: not the next one's
-        ((50, 2), {"followed": True}, (2, 0)),  # what is charged is the next one's, and may be the peak
+        ((50, 30), {"next_released": True}, (30, 30)),  # far above what is charged: not the next one's
+        ((50, 2), {"next_released": True}, (2, 0)),  # what is charged is the next one's, and may be the peak
         ((50, 2), {}, (2, 2)),
         ((50, 30), {"overlapped": True, "seconds": 0.6}, (30, 30)),
         ((50, 30), {"overlapped": True, "seconds": 0.1}, (50, 30)),  # looked at too late: of two tests
@@ -68,47 +74,47 @@ def test_a_peak_that_is_set_back_while_the_test_runs(
 def test_a_peak_that_only_we_can_see(
     peaks: tuple[int, int], changes: dict[str, Any], expected: tuple[int, int]
 ) -> None:
-    made = replace(turn(agent_peaks=(None, None), peaks=peaks), **changes)
+    made = replace(window(agent_peaks=(None, None), peaks=peaks), **changes)
     assert made.charged_peak() == (expected[0] * MIB, expected[1] * MIB)
 
 
 def test_what_the_agent_reads_of_a_containers_whole_life_is_no_tests_peak() -> None:
     """cgroup v2: before a container's first test the agent reads all there is, memory.peak too."""
-    first = turn(agent_peaks=(12, 15), peaks=(12, 2))
+    first = window(agent_peaks=(12, 15), peaks=(12, 2))
     first = replace(first, after=replace(first.after, peak_is_shared=False))
     assert first.charged_peak() == (2 * MIB, 2 * MIB)
-    assert turn_usage(first, ()).sources["memory_peak_bytes"] is Source.KERNEL
+    assert window_usage(first, ()).sources["memory_peak_bytes"] is Source.KERNEL
 
 
 def test_usage_says_whose_figures_they_are() -> None:
-    usage = turn_usage(turn(agent_peaks=(50, 4), peaks=(50, 4)), ())
+    usage = window_usage(window(agent_peaks=(50, 4), peaks=(50, 4)), ())
     assert usage.cpu_seconds == 0.5
     assert (usage.memory_charged_peak_bytes, usage.memory_floor_bytes) == (4 * MIB, MIB)
     assert (usage.memory_peak_bytes, usage.page_cache_bytes) == (3 * MIB, 0)
     assert usage.sources["memory_peak_bytes"] is Source.AGENT
     assert usage.upper_bounds == ("pids_peak",)
-    from_outside = turn_usage(turn(agent_peaks=(None, None), peaks=(50, 4)), ())
+    from_outside = window_usage(window(agent_peaks=(None, None), peaks=(50, 4)), ())
     assert from_outside.sources["memory_peak_bytes"] is Source.KERNEL
-    assert turn_usage(turn(agent_peaks=(None, None), peaks=(None, None)), ()).missing["memory_peak_bytes"]
+    assert window_usage(window(agent_peaks=(None, None), peaks=(None, None)), ()).missing["memory_peak_bytes"]
 
 
 def test_a_peak_that_may_be_the_neighbours_is_a_bound_unless_it_hardly_matters() -> None:
-    late = replace(turn(agent_peaks=(50, 4), peaks=(50, 4)), overlapped=True, seconds=0.1)
-    usage = turn_usage(late, ())
+    late = replace(window(agent_peaks=(50, 4), peaks=(50, 4)), overlapped=True, seconds=0.1)
+    usage = window_usage(late, ())
     assert (usage.memory_peak_bytes, usage.memory_peak_is_upper_bound) == (49 * MIB, True)
     assert "memory_peak_bytes" in usage.upper_bounds
-    slight = replace(turn(agent_peaks=(4, 3), peaks=(4, 3)), overlapped=True, seconds=0.1)
-    assert not turn_usage(slight, ()).memory_peak_is_upper_bound
+    slight = replace(window(agent_peaks=(4, 3), peaks=(4, 3)), overlapped=True, seconds=0.1)
+    assert not window_usage(slight, ()).memory_peak_is_upper_bound
 
 
 def test_what_a_test_ended_stood_before_it_all_the_same() -> None:
     """A process left has the agent end the server too: that is no memory which the test before gave back late."""
-    seen = turn(agent_peaks=(40, 42), peaks=(40, 42))
+    seen = window(agent_peaks=(40, 42), peaks=(40, 42))
     gone = replace(seen, agent_before=replace(seen.agent_before, memory_bytes=34 * MIB))
-    assert gone.stood == MIB
+    assert gone.floor_bytes == MIB
     gone = replace(gone, ended_others=True)
-    assert gone.stood == 34 * MIB
-    assert turn_usage(gone, ()).memory_peak_bytes == 8 * MIB
+    assert gone.floor_bytes == 34 * MIB
+    assert window_usage(gone, ()).memory_peak_bytes == 8 * MIB
 
 
 def test_the_agents_reading() -> None:

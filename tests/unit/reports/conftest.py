@@ -16,7 +16,7 @@ from orchestrator.model.runs import Run, RunStatus
 from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.model.usage import Source, Usage
 from orchestrator.reports.formats.run_json import test_finished_line as finished_line
-from orchestrator.reports.run_summary import Digest, RunSummary
+from orchestrator.reports.run_summary import ResultTotals, RunSummary
 from tests.support.handmade import ENGINE, HOST
 
 STARTED = datetime(2025, 11, 21, 9, 30, tzinfo=UTC)
@@ -130,9 +130,9 @@ RUN = Run(
 
 def summary(*results, duration=12.4, exit_code=1, **changes):
     values = {"run": RUN, "status": RunStatus.FINISHED, **changes}
-    digest = Digest()
-    digest.add(results)
-    return RunSummary(digest=digest, duration_seconds=duration, exit_code=exit_code, **values)
+    totals = ResultTotals()
+    totals.add(results)
+    return RunSummary(totals=totals, duration_seconds=duration, exit_code=exit_code, **values)
 
 
 def told(report, *results):

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.usage import Usage
 from orchestrator.scheduling.admission import Budget, need_of
-from orchestrator.scheduling.cpu_estimates import Learned
+from orchestrator.scheduling.cpu_estimates import CpuEstimates
 from orchestrator.scheduling.events import Policy
 from orchestrator.scheduling.scheduler import schedule
 from orchestrator.stop_flag import StopFlag
@@ -31,32 +31,32 @@ def ended(make, assignment, cpus, *, outcome=Outcome.PASSED, seconds=2.0):
 
 def test_three_say_what_the_others_need(make, wide):
     plan = [make.assignment(f"test_{n}", profile=wide) for n in range(4)]
-    learned = Learned(plan)
-    assert [learned.note(ended(make, one, 0.99)) for one in plan[:3]] == [False, False, True]
-    need = learned.need_of(plan[3])
+    estimates = CpuEstimates(plan)
+    assert [estimates.note(ended(make, one, 0.99)) for one in plan[:3]] == [False, False, True]
+    need = estimates.need_of(plan[3])
     assert (need.cpus, need.memory_bytes) == (1.0, 512 * MIB), "memory is never guessed"
 
 
 def test_the_largest_counts_and_may_come_later(make, wide):
     plan = [make.assignment(f"test_{n}", profile=wide) for n in range(6)]
-    learned = Learned(plan)
+    estimates = CpuEstimates(plan)
     for one in plan[:3]:
-        learned.note(ended(make, one, 0.5))
-    assert learned.need_of(plan[5]).cpus == 1.0
-    assert learned.note(ended(make, plan[3], 1.7))
-    assert learned.need_of(plan[5]).cpus == 2.0
-    assert not learned.note(ended(make, plan[4], 0.1))
+        estimates.note(ended(make, one, 0.5))
+    assert estimates.need_of(plan[5]).cpus == 1.0
+    assert estimates.note(ended(make, plan[3], 1.7))
+    assert estimates.need_of(plan[5]).cpus == 2.0
+    assert not estimates.note(ended(make, plan[4], 0.1))
 
 
 def test_never_less_than_half_of_the_limit_nor_more_than_it(make):
     wide, plan = make.profile("wide", cpus=8.0), []
     plan = [make.assignment(f"test_{n}", profile=wide) for n in range(8)]
-    learned = Learned(plan)
+    estimates = CpuEstimates(plan)
     for one in plan[:3]:
-        learned.note(ended(make, one, 0.5))
-    assert learned.need_of(plan[7]).cpus == 4.0
-    learned.note(ended(make, plan[4], 20.0))
-    assert learned.need_of(plan[7]).cpus == 8.0
+        estimates.note(ended(make, one, 0.5))
+    assert estimates.need_of(plan[7]).cpus == 4.0
+    estimates.note(ended(make, plan[4], 20.0))
+    assert estimates.need_of(plan[7]).cpus == 8.0
 
 
 @pytest.mark.parametrize("other", ["suite", "profile", "history", "attempt"])
@@ -69,11 +69,11 @@ def test_nothing_is_said_of_other_kinds_nor_of_what_is_known_better(make, wide, 
         "history": replace(stranger, history=make.history(1.0, cpus=1.9)),
         "attempt": replace(stranger, attempt=2),
     }[other]
-    learned = Learned([*plan, stranger])
+    estimates = CpuEstimates([*plan, stranger])
     for one in plan:
-        learned.note(ended(make, one, 0.5))
-    assert learned.need_of(stranger) == need_of(stranger)
-    assert learned.need_of(stranger).cpus > 1.0
+        estimates.note(ended(make, one, 0.5))
+    assert estimates.need_of(stranger) == need_of(stranger)
+    assert estimates.need_of(stranger).cpus > 1.0
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_nothing_is_said_of_other_kinds_nor_of_what_is_known_better(make, wide, 
 )
 def test_what_was_not_measured_or_did_not_pass_says_nothing(make, wide, cpus, outcome, seconds):
     plan = [make.assignment(f"test_{n}", profile=wide) for n in range(9)]
-    learned = Learned(plan)
-    assert not any(learned.note(ended(make, a, cpus, outcome=outcome, seconds=seconds)) for a in plan)
+    estimates = CpuEstimates(plan)
+    assert not any(estimates.note(ended(make, a, cpus, outcome=outcome, seconds=seconds)) for a in plan)
 
 
 def most_at_once(make, plan, cpus):

@@ -12,7 +12,7 @@ from orchestrator.model.evidence import SlotUse
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import Verb
 from orchestrator.scheduling.admission import need_of
-from orchestrator.scheduling.events import Idle
+from orchestrator.scheduling.events import QueueDrained
 from orchestrator.scheduling.scheduler import Budget, Finished, Policy, Started, schedule
 from orchestrator.stop_flag import StopFlag, StopLevel
 
@@ -179,10 +179,10 @@ def test_followers_of_a_long_test_move_to_a_lane_that_is_free(make, slots):
     gate = threading.Event()
     ran = []
 
-    class Execute(Slots):
+    class Executor(Slots):
         pass
 
-    execute = Execute(make)
+    execute = Executor(make)
 
     class OneLane(SlotLane):
         def run(self, assignment, waits_since, upcoming):
@@ -228,7 +228,7 @@ def test_a_test_that_is_known_to_be_long_neither_follows_nor_is_followed(make, s
 def test_started_is_said_when_a_follower_has_become_the_current_test(make, slots):
     events = []
     list(start(plan_of(make, 30), slots(), on_event=events.append, count=2))
-    events = [event for event in events if not isinstance(event, Idle)]
+    events = [event for event in events if not isinstance(event, QueueDrained)]
     running = set()
     for event in events:
         if isinstance(event, Started):

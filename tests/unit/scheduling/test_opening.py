@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.model.tests import Preload
 from orchestrator.scheduling.admission import Budget
-from orchestrator.scheduling.dispatcher import Dispatch, waiting_of
+from orchestrator.scheduling.dispatcher import Dispatcher, queued_test
 from orchestrator.scheduling.simulation import predict
 
 GIB = 1 << 30
@@ -26,7 +26,7 @@ def standard(make):
 
 
 def dispatch(*tests):
-    return Dispatch(TWO, [waiting_of(rank, test) for rank, test in enumerate(tests)])
+    return Dispatcher(TWO, [queued_test(rank, test) for rank, test in enumerate(tests)])
 
 
 def known(make, profile, seconds, *, name="test_a", preload=Preload.OFF):
@@ -37,15 +37,15 @@ def known(make, profile, seconds, *, name="test_a", preload=Preload.OFF):
 
 def started(going, now=0.0):
     found = []
-    while (lane := going.start(now)) is not None:
-        found.append((lane.number, lane.current.rank))
+    while (worker := going.start(now)) is not None:
+        found.append((worker.number, worker.current.rank))
     return found
 
 
 def test_what_is_done_sooner_than_a_container_opens_waits_for_the_one_there_is(make, fast):
     going = dispatch(known(make, fast, 0.3), known(make, fast, 0.15))
     assert started(going) == [(0, 0)]
-    going.ended(going.lanes[0], 0.3)
+    going.ended(going.workers[0], 0.3)
     assert started(going, 0.3) == [(0, 1)]
 
 
@@ -69,16 +69,16 @@ def test_all_that_waits_for_it_counts(make, fast):
 def test_another_profile_goes_ahead(make, fast, standard):
     going = dispatch(known(make, standard, 5.0), known(make, standard, 0.15), known(make, fast, 0.1))
     assert started(going) == [(0, 0), (1, 2)]
-    going.ended(going.lanes[1], 0.1)
+    going.ended(going.workers[1], 0.1)
     assert started(going, 0.1) == []
-    going.ended(going.lanes[0], 5.0)
+    going.ended(going.workers[0], 5.0)
     assert started(going, 5.0) == [(0, 1)]
 
 
 def test_a_container_that_is_free_is_used(make, fast, standard):
     going = dispatch(known(make, fast, 1.0), known(make, fast, 0.9), known(make, fast, 0.1))
     assert len(started(going)) == 2
-    going.ended(going.lanes[1], 0.9)
+    going.ended(going.workers[1], 0.9)
     assert started(going, 0.9) == [(1, 2)]
 
 
@@ -86,12 +86,12 @@ def test_one_that_was_put_aside_is_free_too(make, fast, standard):
     first, second = known(make, fast, 1.0), known(make, standard, 0.9)
     going = dispatch(first, second)
     assert started(going) == [(0, 0), (1, 1)]
-    going.ended(going.lanes[0], 1.0)
-    going.add(waiting_of(2, known(make, standard, 0.1)))
+    going.ended(going.workers[0], 1.0)
+    going.add(queued_test(2, known(make, standard, 0.1)))
     assert started(going, 1.0) == []
-    going.ended(going.lanes[1], 1.1)
-    going.add(waiting_of(3, known(make, fast, 5.0)))
-    # lane 0 takes what lane 1 has put aside, or the other way round
+    going.ended(going.workers[1], 1.1)
+    going.add(queued_test(3, known(make, fast, 5.0)))
+    # worker 0 takes what worker 1 has put aside, or the other way round
     assert sorted(rank for _, rank in started(going, 1.1)) == [2, 3]
 
 
@@ -108,12 +108,12 @@ def test_without_history_a_container_is_opened(make, fast):
 def test_a_follower_that_is_soon_done_stays_where_it_is(make, fast):
     going = dispatch(known(make, fast, 0.2), known(make, fast, 0.15))
     assert started(going) == [(0, 0)]
-    assert going.follow(0.0) is going.lanes[0]
-    assert going.stranded() is None
-    assert going.ended(going.lanes[0], 0.2).rank == 1
+    assert going.queue_ahead(0.0) is going.workers[0]
+    assert going.stealable() is None
+    assert going.ended(going.workers[0], 0.2).rank == 1
 
 
 def test_a_plan_says_the_same(make, fast, standard):
     plan = [known(make, fast, 0.05, name=f"test_{n}") for n in range(3)] + [known(make, standard, 1.0)]
-    placed = predict(plan, TWO, startup_seconds=0.2).placed
-    assert sum(one.fresh for one in placed) == 2
+    scheduled = predict(plan, TWO, startup_seconds=0.2).scheduled
+    assert sum(one.fresh for one in scheduled) == 2

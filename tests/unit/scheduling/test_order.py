@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from orchestrator.model.tests import Preload
-from orchestrator.scheduling.wait_queue import expected_seconds, order
+from orchestrator.scheduling.wait_queue import expected_seconds, longest_first
 
 
 def names(plan):
@@ -19,7 +19,7 @@ def test_longest_first_unknown_by_timeout_then_bigger_then_as_given(make):
         make.assignment("known_long", history=make.history(50.0), profile=slow),
         make.assignment("unknown_slow", profile=slow),
     ]
-    assert names(order(plan)) == [
+    assert names(longest_first(plan)) == [
         "unknown_slow",
         "known_long",
         "unknown_big",
@@ -48,18 +48,18 @@ def test_brief_tests_that_are_forked_come_folder_by_folder_long_ones_by_length(m
         forked(make, "b/3", 0.05),
         make.assignment("shell", history=make.history(0.02)),
     ]
-    assert names(order(plan)) == ["b/long", "a/long", "b/3", "b/1", "b/2", "a/1", "a/2", "shell"]
+    assert names(longest_first(plan)) == ["b/long", "a/long", "b/3", "b/1", "b/2", "a/1", "a/2", "shell"]
 
 
 def test_what_is_brief_goes_by_the_length_of_the_whole(make):
     plan = [forked(make, f"{folder}/{n}", 0.4 + n / 100) for n in range(60) for folder in "abcde"]
-    assert [name[0] for name in names(order(plan))] == [folder for folder in "abcde" for _ in range(60)]
-    assert names(order(plan[:10]))[:2] == ["a/1", "b/1"], "of few tests the order of length decides"
+    assert [name[0] for name in names(longest_first(plan))] == [folder for folder in "abcde" for _ in range(60)]
+    assert names(longest_first(plan[:10]))[:2] == ["a/1", "b/1"], "of few tests the order of length decides"
 
 
 def test_tests_without_history_that_are_forked_come_folder_by_folder(make):
     plan = [forked(make, name) for name in ("a/1", "b/1", "a/2", "b/2")]
-    assert names(order(plan)) == ["a/1", "a/2", "b/1", "b/2"]
+    assert names(longest_first(plan)) == ["a/1", "a/2", "b/1", "b/2"]
 
 
 def test_exclusive_tests_come_last_longest_first(make):
@@ -68,7 +68,7 @@ def test_exclusive_tests_come_last_longest_first(make):
         make.assignment("alone_long", exclusive=True, history=make.history(9.0)),
         make.assignment("shared", history=make.history(0.1)),
     ]
-    assert names(order(plan)) == ["shared", "alone_long", "alone_short"]
+    assert names(longest_first(plan)) == ["shared", "alone_long", "alone_short"]
 
 
 def test_a_test_is_not_expected_to_outlive_its_timeout(make):

@@ -9,7 +9,7 @@ from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import Verb
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.events import Policy
-from orchestrator.scheduling.retry import FAILING, follow_up, is_unconfirmed, settle, verb_of
+from orchestrator.scheduling.retry import FAILING, final_result, is_unconfirmed, next_attempt, verb_of
 
 P, F, T, M, C = Outcome.PASSED, Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED
 INFRA, STOPPED, SKIPPED = Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED
@@ -68,7 +68,7 @@ def attempts(make):
 )
 def test_what_attempts_add_up_to(attempts, outcomes, promoted, verb, outcome):
     tried = attempts(*outcomes, promoted=promoted)
-    result = settle(tried, POLICY)
+    result = final_result(tried, POLICY)
     assert (result.verb, result.outcome, result.flaky) == (verb, outcome, verb is Verb.FLAKY)
     assert result.attempts == tuple(tried)
 
@@ -90,10 +90,10 @@ def test_a_pass_names_its_violation(attempts, violations, verb):
 
 
 def test_policy_turns_flaky_and_undersized_around(attempts):
-    assert settle(attempts(F, P), Policy(flaky_fails=True)).outcome is F
-    assert settle(attempts(T, P), Policy(flaky_fails=True)).outcome is F
-    assert settle(attempts(M, P, promoted=1), Policy(promoted_passes=True)).outcome is P
-    assert settle(attempts(M, F, promoted=1), Policy(promoted_passes=True)).outcome is M
+    assert final_result(attempts(F, P), Policy(flaky_fails=True)).outcome is F
+    assert final_result(attempts(T, P), Policy(flaky_fails=True)).outcome is F
+    assert final_result(attempts(M, P, promoted=1), Policy(promoted_passes=True)).outcome is P
+    assert final_result(attempts(M, F, promoted=1), Policy(promoted_passes=True)).outcome is M
 
 
 @given(st.lists(st.sampled_from(list(Outcome)), min_size=1, max_size=6), st.integers(1, 6))
@@ -103,7 +103,7 @@ def test_a_failure_is_never_silent(attempts, outcomes, promoted):
     """
     assume(promoted >= len(outcomes) or outcomes[promoted - 1] in {M, T})
     tried = attempts(*outcomes, promoted=promoted)
-    result = settle(tried, POLICY)
+    result = final_result(tried, POLICY)
     if any(outcome in FAILING for outcome in outcomes):
         assert result.verb not in {Verb.PASS, Verb.SLOW, Verb.LEAK, Verb.SKIP, Verb.INFRA, Verb.STOPPED}
         assert result.outcome in FAILING or result.flaky
@@ -118,7 +118,7 @@ def follow(make, outcomes, *, retries=0, policy=POLICY, profiles=None, throttled
     tried = []
     for outcome in outcomes:
         tried.append(make.attempt(outcome, assignment, throttled_seconds=throttled_seconds))
-        following = follow_up(tried, assignment, policy=policy, profiles=profiles, budget=BUDGET)
+        following = next_attempt(tried, assignment, policy=policy, profiles=profiles, budget=BUDGET)
         if following is None:
             break
         assignment = following
@@ -167,7 +167,7 @@ def test_without_a_larger_profile_or_a_promotion_oom_is_an_ordinary_failure(make
 def test_a_retry_is_the_same_assignment_but_for_its_number(make):
     assignment = make.assignment(retries=1, group="db")
     tried = [make.attempt(F, assignment)]
-    following = follow_up(tried, assignment, policy=POLICY, profiles={}, budget=BUDGET)
+    following = next_attempt(tried, assignment, policy=POLICY, profiles={}, budget=BUDGET)
     assert following == replace(assignment, attempt=2)
 
 
@@ -187,8 +187,8 @@ def play(make, outcomes, *, retries=0, position=5, launch=Launch.PROCESS, profil
         assert assignment is not None, "no further attempt was asked for"
         used = {"position": position, "launch": launch} if assignment.profile.reuse > 1 else {}
         tried.append(in_slot(make, outcome, assignment, throttled_seconds=throttled_seconds, **used))
-        assignment = follow_up(tried, assignment, policy=POLICY, profiles=profiles or {}, budget=BUDGET)
-    return settle(tried, POLICY), assignment
+        assignment = next_attempt(tried, assignment, policy=POLICY, profiles=profiles or {}, budget=BUDGET)
+    return final_result(tried, POLICY), assignment
 
 
 @pytest.mark.parametrize(
@@ -252,9 +252,9 @@ def test_reuse_never_costs_a_false_failure(make, outcomes, retries):
     """
     assignment = make.assignment(retries=retries, profile=make.profile("fast", reuse=100))
     first = in_slot(make, F, assignment, position=3)
-    following = follow_up([first], assignment, policy=POLICY, profiles={}, budget=BUDGET)
+    following = next_attempt([first], assignment, policy=POLICY, profiles={}, budget=BUDGET)
     later = [make.attempt(outcome, replace(following, attempt=n)) for n, outcome in enumerate(outcomes, 2)]
-    reused, alone = settle([first, *later], POLICY), settle(later, POLICY)
+    reused, alone = final_result([first, *later], POLICY), final_result(later, POLICY)
     assert (reused.verb, reused.outcome, reused.flaky) == (alone.verb, alone.outcome, alone.flaky)
     assert reused.final is alone.final
     assert reused.overruled is first
@@ -273,8 +273,8 @@ def play_starved(make, *tries, retries=0, **use):
         assert following is not None
         use = use if following.attempt == 1 else {}
         tried.append(starving(make, outcome, following, starved=starved, **use))
-        following = follow_up(tried, following, policy=POLICY, profiles={}, budget=BUDGET)
-    return settle(tried, POLICY), following
+        following = next_attempt(tried, following, policy=POLICY, profiles={}, budget=BUDGET)
+    return final_result(tried, POLICY), following
 
 
 @pytest.mark.parametrize("use", [{}, {"position": 7}])

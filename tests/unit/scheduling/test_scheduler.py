@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import Attempt, Verb
-from orchestrator.scheduling.events import Idle
+from orchestrator.scheduling.events import QueueDrained
 from orchestrator.scheduling.scheduler import Budget, Finished, Policy, Started, schedule
 from orchestrator.stop_flag import StopFlag, StopLevel
 
@@ -184,7 +184,7 @@ def test_a_big_test_is_not_left_for_the_end_by_a_stream_of_small_ones(make):
     big = make.assignment("big", history=make.history(8.0), profile=make.profile(memory_mib=1000))
     small = [make.assignment(f"s{n}", history=make.history(7.0, memory_mib=100)) for n in range(40)]
     list(start([*small, big, first], execute, memory_mib=1000, slots=4))
-    assert started[0] == "first.py"
+    assert "first.py" in started[:4], "the first four start at once, in any order of their threads"
     assert 1 < started.index("big.py") <= 42 - 8, "it is no earlier and no later than what is left of the others"
 
 
@@ -214,8 +214,8 @@ def test_retries_events_and_verbs(make, new_executor):
     }
     assert [a.outcome for a in results["t0"].attempts] == [F, INFRA, P]
     assert results["t2"].final.assignment.profile.limits.memory_bytes == 1000 * MIB
-    assert any(isinstance(e, Idle) for e in events)
-    events = [e for e in events if not isinstance(e, Idle)]
+    assert any(isinstance(e, QueueDrained) for e in events)
+    events = [e for e in events if not isinstance(e, QueueDrained)]
     of_t2 = [
         e
         for e in events

@@ -69,14 +69,16 @@ def test_a_reused_slot_is_started_once_for_its_tests(make):
     fast = make.profile("fast", reuse=4)
     plan = [known(make, f"t{n}", 0.1, profile=fast) for n in range(10)]
     prediction = predict(plan, budget(slots=1), startup_seconds=0.5, reused_seconds=0.01)
-    assert [one.fresh for one in prediction.placed] == [n % 4 == 0 for n in range(10)]
+    assert [one.fresh for one in prediction.scheduled] == [n % 4 == 0 for n in range(10)]
     assert prediction.makespan_seconds == pytest.approx(10 * 0.1 + 3 * 0.5 + 7 * 0.01)
 
 
 def test_the_packing_says_what_runs_beside_what(make):
     plan = [known(make, f"t{s}", s) for s in (1, 2, 3, 6)]
-    placed = predict(plan, budget(slots=2)).placed
-    assert [(one.assignment.test.id.path, one.lane, one.started_seconds, one.ended_seconds) for one in placed] == [
+    scheduled = predict(plan, budget(slots=2)).scheduled
+    assert [
+        (one.assignment.test.id.path, one.worker, one.started_seconds, one.ended_seconds) for one in scheduled
+    ] == [
         ("t6.py", 0, 0, 6),
         ("t3.py", 1, 0, 3),
         ("t2.py", 1, 3, 5),
@@ -109,7 +111,7 @@ def test_the_prediction_lies_between_the_bounds_of_any_schedule(make, drawn, slo
     assert prediction.test_seconds / slots <= prediction.makespan_seconds * (1 + 1e-9)
     assert prediction.makespan_seconds <= prediction.test_seconds * (1 + 1e-9)
     assert prediction.lower_bound[1] <= prediction.makespan_seconds * (1 + 1e-9)
-    assert sorted(one.assignment.test.id for one in prediction.placed) == sorted(a.test.id for a in plan)
+    assert sorted(one.assignment.test.id for one in prediction.scheduled) == sorted(a.test.id for a in plan)
     assert all(0 <= share <= 1 + 1e-9 for share in prediction.utilisation.values())
     assert sum(prediction.bound_seconds.values()) <= prediction.makespan_seconds * (1 + 1e-9)
 

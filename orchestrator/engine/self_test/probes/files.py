@@ -121,7 +121,7 @@ def devices() -> None:
     say(6, "control: a FIFO can be made", control == "ok", control)
 
 
-def surroundings(expected: dict[str, Any]) -> None:
+def environment(expected: dict[str, Any]) -> None:
     """Group 8."""
     sockets = []
     for top in ("/run", "/var/run", "/tmp", "/work"):

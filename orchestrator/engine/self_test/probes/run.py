@@ -19,7 +19,7 @@ def main(expected: dict[str, Any]) -> None:
         "places": lambda: files.places(expected),
         "closed": files.closed,
         "devices": files.devices,
-        "surroundings": lambda: files.surroundings(expected),
+        "environment": lambda: files.environment(expected),
         "cgroups": files.cgroups,
         "container": lambda: files.is_container(expected),
         "privileges": calls.privileges,

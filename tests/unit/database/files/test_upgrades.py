@@ -11,7 +11,7 @@ from orchestrator.database.files import migrate
 from orchestrator.database.files.connect import WRITE, make_engine, parse_url
 from orchestrator.database.queries.runs import load_run
 from orchestrator.database.queries.usage import usage_report
-from orchestrator.database.queries.violations import broken_budgets
+from orchestrator.database.queries.violations import load_violations
 from orchestrator.database.rollups import daily
 from orchestrator.database.rows import bundles
 from orchestrator.database.schema.tables import daily_usage, metadata, stale_days
@@ -43,7 +43,7 @@ def test_an_old_database_keeps_its_runs_and_sums_them_up(empty_url, tmp_path):
     with Database.open(empty_url, state_dir=tmp_path) as database:
         assert any(f"from schema 4 to {SCHEMA_VERSION}" in notice for notice in database.notices)
         assert len(load_run(database, run.id).attempts) == 2
-        broken = broken_budgets(database, since=days_ago(13), until=days_ago(11))
+        broken = load_violations(database, since=days_ago(13), until=days_ago(11))
         assert [(one.test_id.path, one.started_at) for one in broken] == [
             ("a.py", days_ago(12)),
             ("b.py", days_ago(12)),

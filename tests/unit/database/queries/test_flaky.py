@@ -87,7 +87,7 @@ def test_who_is_flaky(past, database):
     database.project = "another"
     assert names(flaky_tests(database, since=None)) == ["forth.py", "retried.py"], "it is the only project there"
     (only,) = flaky_tests(database, since=None, only=TestId(path="never.py"))
-    assert [t.failed for t in only.trials] == [False, False, False]
+    assert [t.failed for t in only.attempts] == [False, False, False]
 
 
 def test_what_ran_beside_it(past, database):
@@ -101,7 +101,7 @@ def test_what_ran_beside_it(past, database):
     past.begin(hours_ago=1)
     past.one("x.py", at=10, seconds=4)
     (found,) = flaky_tests(database, since=None, only=TestId(path="x.py"))
-    failed, passed = found.trials
+    failed, passed = found.attempts
     assert (failed.failed, passed.failed) == (True, False)
     assert failed.neighbours == {"all.py", "half.py"}
     assert failed.others == pytest.approx(1.5)
@@ -114,7 +114,7 @@ def test_the_test_before_it_in_its_container_is_no_neighbour(past, database):
     past.one("first.py", at=0, seconds=1.00001, container="c")
     past.one("x.py", "failed", at=1, seconds=1, container="c", position=2, launch=Launch.FORKED)
     (found,) = flaky_tests(database, since=None, only=TestId(path="x.py"))
-    (seen,) = found.trials
+    (seen,) = found.attempts
     assert (seen.after, seen.neighbours, seen.slot_position, seen.forked) == ("first.py", frozenset(), 2, True)
 
 
@@ -125,9 +125,13 @@ def test_figures_and_places(past, database):
     past.one("y.py", seconds=2, usage=make_usage(memory_peak_bytes=None, throttled_seconds=None))
     (x,) = flaky_tests(database, since=None, only=TestId(path="x.py"))
     (y,) = flaky_tests(database, since=None, only=TestId(path="y.py"))
-    assert (x.trials[0].host, x.trials[0].profile, x.trials[0].outcome) == ("m2", "standard", Outcome.TIMEOUT)
-    assert (x.trials[0].throttled_ratio, x.trials[0].memory_ratio) == (0.25, 0.5)
-    assert (y.trials[0].throttled_ratio, y.trials[0].memory_ratio) == (None, None)
+    assert (x.attempts[0].host, x.attempts[0].profile, x.attempts[0].outcome) == (
+        "m2",
+        "standard",
+        Outcome.TIMEOUT,
+    )
+    assert (x.attempts[0].throttled_ratio, x.attempts[0].memory_ratio) == (0.25, 0.5)
+    assert (y.attempts[0].throttled_ratio, y.attempts[0].memory_ratio) == (None, None)
 
 
 def test_the_oldest_runs_are_given_up_where_there_are_too_many(past, database, monkeypatch):
@@ -137,10 +141,10 @@ def test_the_oldest_runs_are_given_up_where_there_are_too_many(past, database, m
         finish(database, past.run)
     monkeypatch.setattr(flaky, "AROUND", 2)
     (found,) = flaky_tests(database, since=None)
-    assert len(found.trials) == 3, "too few for a cause: nobody asks what was beside them"
-    assert [t.others for t in found.trials] == [None] * 3
+    assert len(found.attempts) == 3, "too few for a cause: nobody asks what was beside them"
+    assert [t.others for t in found.attempts] == [None] * 3
     (found,) = flaky_tests(database, since=None, only=TestId(path="x.py"))
-    assert [t.started_at for t in found.trials] == [NOW - timedelta(hours=2), NOW - timedelta(hours=1)]
+    assert [t.started_at for t in found.attempts] == [NOW - timedelta(hours=2), NOW - timedelta(hours=1)]
 
 
 def test_those_that_always_fail(past, database):

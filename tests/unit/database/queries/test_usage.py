@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from orchestrator.database.queries.offenders import offenders
 from orchestrator.database.queries.usage import first_usage, usage_report
-from orchestrator.database.queries.violations import broken_budgets, troubles
-from orchestrator.database.rollups.statistics import history, spread
+from orchestrator.database.queries.violations import load_violation_groups, load_violations
+from orchestrator.database.rollups.statistics import distribution, downsample_maxima
 from orchestrator.errors import DatabaseError
 from orchestrator.model.outcomes import Outcome, Severity, ViolationKind
 from orchestrator.model.results import TestResult, Verb
@@ -192,7 +192,7 @@ def test_a_damaged_file_is_an_error_for_the_user(sqlite_database):
 # ---------------------------------------------------------------- broken budgets
 
 
-def test_broken_budgets_are_those_of_deciding_attempts(database, run):
+def test_violations_are_those_of_deciding_attempts(database, run):
     grave = replace(VIOLATION, severity=Severity.ERROR, message="the last word")
     first = make_attempt(make_assignment(run, attempt=1), Outcome.FAILED, started_at=days_ago(2))
     last = make_attempt(
@@ -201,23 +201,23 @@ def test_broken_budgets_are_those_of_deciding_attempts(database, run):
     database.record(
         run.id, TestResult(attempts=(first, last), outcome=Outcome.PASSED, verb=Verb.FLAKY, flaky=True)
     )
-    found = broken_budgets(database)
+    found = load_violations(database)
     assert [b.violation for b in found] == [grave, VIOLATION]
     assert {(b.run_id, b.attempt_id, b.outcome) for b in found} == {(run.id, last.id, Outcome.PASSED)}
-    assert broken_budgets(database, run=run.id[:8]) == broken_budgets(database, since=days_ago(3)) == found
-    assert broken_budgets(database, since=days_ago(1)) == broken_budgets(database, until=days_ago(3)) == ()
+    assert load_violations(database, run=run.id[:8]) == load_violations(database, since=days_ago(3)) == found
+    assert load_violations(database, since=days_ago(1)) == load_violations(database, until=days_ago(3)) == ()
 
 
-def test_broken_budgets_of_another_run_stay_out(database, run):
+def test_violations_of_another_run_stay_out(database, run):
     other = make_run()
     database.begin_run(other, [])
     store(database, run, "a.py", 1)
     store(database, other, "b.py", 1)
-    assert [b.test_id.path for b in broken_budgets(database, run="latest")] == ["b.py"]
+    assert [b.test_id.path for b in load_violations(database, run="latest")] == ["b.py"]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 99])
-def test_troubles_are_what_broken_budgets_come_to(database, run, limit):
+def test_loaded_groups_equal_the_groups_of_loaded_violations(database, run, limit):
     other = make_run(project="other")
     database.begin_run(other, [])
     chance = random.Random(3)
@@ -237,8 +237,8 @@ def test_troubles_are_what_broken_budgets_come_to(database, run, limit):
         at = days_ago(chance.choice([1, 2, 5, 60]))
         database.record(of.id, make_result(of, assignment=assignment, started_at=at, violations=found))
     for window in ({}, {"since": days_ago(3)}, {"since": days_ago(70), "until": days_ago(2)}):
-        expected = summed.troubles(broken_budgets(database, **window))
-        shown, more = troubles(database, limit=limit, **window)
+        expected = summed.violation_groups(load_violations(database, **window))
+        shown, more = load_violation_groups(database, limit=limit, **window)
         assert list(shown) == expected[:limit]
         assert len(shown) + more == len(expected) > 3
 
@@ -248,7 +248,7 @@ def test_troubles_are_what_broken_budgets_come_to(database, run, limit):
 
 @given(st.lists(st.floats(0, 1e15), min_size=1, max_size=60))
 def test_a_history_keeps_order_ends_and_the_maximum(values):
-    parts = history(values)
+    parts = downsample_maxima(values)
     assert len(parts) == min(12, len(values))
     assert max(parts) == max(values)
     if len(values) <= 12:
@@ -257,14 +257,14 @@ def test_a_history_keeps_order_ends_and_the_maximum(values):
 
 @given(st.lists(st.floats(0, 1e15), min_size=1))
 def test_a_spread_is_of_values_that_occurred(values):
-    found = spread(values)
+    found = distribution(values)
     assert {found.p50, found.p95, found.p99, found.maximum} <= set(values)
     assert found.p50 <= found.p95 <= found.p99 <= found.maximum == max(values)
     assert found.mean == pytest.approx(sum(values) / len(values))
 
 
 def test_nothing_has_no_history():
-    assert history([]) == ()
+    assert downsample_maxima([]) == ()
 
 
 def test_a_peak_of_tasks_that_is_only_a_bound_ranks_nobody(database, run):

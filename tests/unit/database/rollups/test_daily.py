@@ -16,7 +16,7 @@ from orchestrator.database.queries.usage import usage_report
 from orchestrator.database.rollups import daily, window_parts
 from orchestrator.database.rollups.quantile_sketch import bucket, count_of, keys, sketch, value_of
 from orchestrator.database.schema.tables import daily_usage, stale_days
-from orchestrator.database.store.maintenance import thinned
+from orchestrator.database.store.maintenance import thin_series
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import TestResult, Verb
 from orchestrator.model.stored import Resource
@@ -124,7 +124,7 @@ def test_a_dead_run_is_summed_up_too(open_database):
 
 def test_a_run_ends_quickly_however_many_days_wait(database):
     with database.writing() as engine, engine.begin() as connection:
-        daily.mark(connection, (days_ago(n).date() for n in range(2, 40)))
+        daily.mark_stale(connection, (days_ago(n).date() for n in range(2, 40)))
     record(database, 1, (10, 1.0))
     assert len(waiting(database)) == 38 + 1 - 7
     assert database.sum_up() == 32
@@ -197,9 +197,9 @@ def test_days_that_wait_are_read_by_attempt(database):
     for days in (1, 5, 10, 11, 20, 30, 49):
         record(database, days, (days, 1.0))
     with database.writing() as engine, engine.begin() as connection:
-        daily.mark(connection, [days_ago(10).date(), days_ago(11).date(), days_ago(30).date()])
+        daily.mark_stale(connection, [days_ago(10).date(), days_ago(11).date(), days_ago(30).date()])
         connection.execute(daily_usage.delete().where(daily_usage.c.day.in_(waiting(database))))
-        parts = window_parts.stretches(connection, None, None)
+        parts = window_parts.split_window(connection, None, None)
         assert [part.by_day for part in parts] == [False, True, False, True, False, True, False]
     row = next(r for r in usage_report(database) if r.resource == "memory_peak")
     assert (row.count, row.maximum) == (7, 49 * MIB)
@@ -256,7 +256,7 @@ def test_half_a_sketch_is_refused():
 @given(st.lists(st.integers(0, 10**9) | st.none(), max_size=300), st.integers(3, 40))
 def test_a_thinned_series_keeps_its_ends_and_its_peak(memory, points):
     series = tuple(Sample(at_seconds=n / 10, memory_bytes=value) for n, value in enumerate(memory))
-    thin = thinned(series, points)
+    thin = thin_series(series, points)
     assert len(thin) <= max(points, 0)
     assert list(thin) == sorted(thin, key=lambda s: s.at_seconds)
     assert set(thin) <= set(series)

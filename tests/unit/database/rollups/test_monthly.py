@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from orchestrator.database.queries.usage import first_usage, usage_report
 from orchestrator.database.rollups import daily, monthly, window_parts
-from orchestrator.database.rollups.quantile_sketch import Ordered, bucket, keys, keys_of, sketch, united, value_of
+from orchestrator.database.rollups.quantile_sketch import (
+    SortedKeys,
+    bucket,
+    keys,
+    keys_of,
+    sketch,
+    united,
+    value_of,
+)
 from orchestrator.database.rollups.statistics import percentile
 from orchestrator.database.schema.tables import monthly_usage, summed_months
 from orchestrator.database.store.merge import merge
@@ -132,7 +140,7 @@ def test_a_day_that_comes_late_drops_its_month_and_no_other(database):
     middle = date.fromisoformat(f"{whole[1]}-15")
     late = (daily.today() - middle).days
     with database.writing() as engine, engine.begin() as connection:
-        daily.keep_better(connection, middle.isoformat(), [])
+        daily.store_most_complete(connection, middle.isoformat(), [])
     assert months_of(database) == whole, "nothing was better"
     record(database, late, (9999, 99.0))
     assert months_of(database) == whole, "put together again, since it was the only one due"
@@ -185,14 +193,14 @@ def test_percentiles_of_keys_are_those_of_the_buckets(groups, loose, ratio):
     together = keys([sketch(group) for group in groups])
     together.extend(keys_of(loose))
     if buckets:
-        ordered = Ordered(together)
+        ordered = SortedKeys(together)
         assert ordered.count == len(buckets)
         assert ordered.percentile(ratio) == value_of(percentile(buckets, ratio))
 
 
 def test_percentiles_of_more_values_than_a_count_holds():
     together = keys([sketch([0.0] * 70_000 + [5.0] * 200_000 + [9.0] * 2_000)])
-    ordered = Ordered(together)
+    ordered = SortedKeys(together)
     assert ordered.count == 272_000
     assert ordered.percentile(0.25) == 0.0
     assert ordered.percentile(0.5) == pytest.approx(5.0, rel=0.0005)
@@ -214,7 +222,7 @@ def test_half_a_maximum_is_refused():
 def test_months_are_cut_out_whole(first, length, ready):
     last = first + timedelta(days=length)
     known = {f"{2024 + number // 12}-{number % 12 + 1:02}" for number in ready}
-    part = window_parts.Stretch(since=daily.midnight(first), until=daily.midnight(last), by_day=True)
+    part = window_parts.WindowPart(since=daily.midnight(first), until=daily.midnight(last), by_day=True)
     pieces = window_parts._in_months(part, known)
     assert pieces[0].since == part.since
     assert pieces[-1].until == part.until

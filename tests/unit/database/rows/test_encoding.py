@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from orchestrator.database.rollups import statistics
 from orchestrator.database.rows import encoding
-from orchestrator.database.rows.bundles import OF_ATTEMPT, Bundle, result_bundle
-from orchestrator.database.store.spool import completed, from_line, to_line
+from orchestrator.database.rows.bundles import COPIED_FROM_ATTEMPT, Bundle, result_bundle
+from orchestrator.database.store.spool import from_line, to_line, upgrade_bundle
 from orchestrator.model.tests import TestId
 from orchestrator.model.usage import Sample
 from tests.unit.database.database_examples import NOW, make_result, make_run
@@ -84,9 +84,9 @@ def test_violations_that_were_spooled_before_schema_7_get_what_their_attempt_has
     run = make_run()
     bundle = result_bundle(run.id, run.project_id, make_result(run))
     (row,) = bundle.tables["violations"]
-    old = {name: value for name, value in row.items() if name not in OF_ATTEMPT}
+    old = {name: value for name, value in row.items() if name not in COPIED_FROM_ATTEMPT}
     spooled = to_line(replace(bundle, tables={**bundle.tables, "violations": [old]}))
-    assert completed(from_line(spooled)) == completed(bundle) == bundle
+    assert upgrade_bundle(from_line(spooled)) == upgrade_bundle(bundle) == bundle
     assert {row[name] for name in ("is_final", "started_at")} == {True, NOW}
 
 

@@ -16,11 +16,11 @@ from orchestrator.database.queries.offenders import offenders_by
 from orchestrator.database.queries.projects import known_projects
 from orchestrator.database.queries.runs import failed_tests, find_run, list_runs, load_run
 from orchestrator.database.queries.usage import first_usage, later_usage, usage_report
-from orchestrator.database.queries.violations import broken_budgets, troubles
+from orchestrator.database.queries.violations import load_violation_groups, load_violations
 from orchestrator.database.rows.bundles import begin_bundle, result_bundle
 from orchestrator.database.rows.projects import scope
 from orchestrator.database.store.merge import merge
-from orchestrator.database.store.spool import completed
+from orchestrator.database.store.spool import upgrade_bundle
 from orchestrator.database.store.store import Database
 from orchestrator.errors import NothingFoundError
 from orchestrator.model.outcomes import Outcome
@@ -83,8 +83,8 @@ def answers(database, *, until=NOW):
             first_usage(database, **window, limit=2, sort="maximum"),
             later_usage(database, **window, limit=5),
             offenders_by(database, tuple(Resource), **window),
-            broken_budgets(database, **window),
-            troubles(database, **window, limit=10),
+            load_violations(database, **window),
+            load_violation_groups(database, **window, limit=10),
             first_attempts(database, **window),
             flaky_tests(database, **window),
             replace(nightly(database, **window, orch_version="x"), made_at=NOW),
@@ -98,7 +98,7 @@ def answers(database, *, until=NOW):
         observed(database, since=days_ago(30)),
         observed(database, since=None, at_most=2),
         runs_up_to(database, latest, branch=latest.branch, limit=9),
-        broken_budgets(database, run="latest"),
+        load_violations(database, run="latest"),
     ]
     return found
 
@@ -190,7 +190,7 @@ def test_what_was_spooled_before_projects_had_ids_is_of_the_project_of_that_name
         {k.removesuffix("_id") if k == "project_id" else k: v for k, v in r.items()} for r in ended.tables["tests"]
     ]
     assert tests[0]["project"] == "one"
-    assert completed(replace(begin, tables=tables)) == begin
-    assert completed(replace(ended, tables={**ended.tables, "tests": tests})) == ended
-    assert completed(begin) == begin
-    assert completed(ended) == ended
+    assert upgrade_bundle(replace(begin, tables=tables)) == begin
+    assert upgrade_bundle(replace(ended, tables={**ended.tables, "tests": tests})) == ended
+    assert upgrade_bundle(begin) == begin
+    assert upgrade_bundle(ended) == ended

@@ -2,12 +2,12 @@ import threading
 
 import pytest
 
-from orchestrator.database.store.batch_timer import Batches
+from orchestrator.database.store.batch_timer import BatchTimer
 
 
 def test_a_batch_is_flushed_once_in_time_and_the_next_again():
     flushed = threading.Semaphore(0)
-    batches = Batches(flushed.release, 0.01)
+    batches = BatchTimer(flushed.release, 0.01)
     for _ in range(3):
         batches.begin()
         assert flushed.acquire(timeout=10)
@@ -16,7 +16,7 @@ def test_a_batch_is_flushed_once_in_time_and_the_next_again():
 
 def test_close_flushes_without_waiting():
     flushed = []
-    batches = Batches(lambda: flushed.append(1), 600)
+    batches = BatchTimer(lambda: flushed.append(1), 600)
     batches.begin()
     batches.close()
     assert flushed
@@ -26,7 +26,7 @@ def test_an_error_comes_out_where_results_come_in():
     def fail():
         raise OSError("no")
 
-    batches = Batches(fail, 0)
+    batches = BatchTimer(fail, 0)
     batches.begin()
     with pytest.raises(OSError, match="no"):
         batches.close()

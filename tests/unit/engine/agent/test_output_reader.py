@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.agent.output_reader import AgentReading
+from orchestrator.engine.agent.output_reader import AgentOutputReader
 from tests.support.handmade import make_assignment
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def test_the_time_of_a_prepared_test_begins_when_it_is_let_in(tmp_path: Path) -> None:
     """Its first mark and its end may be read together, by an orch that had to wait for a CPU: it was 3 µs then."""
-    reading = AgentReading(make_assignment("true"), tmp_path, prepares=True)
+    reading = AgentOutputReader(make_assignment("true"), tmp_path, prepares=True)
 
     def mark(word: str) -> bytes:
         return f"\n{reading.nonce} {word}\n".encode()

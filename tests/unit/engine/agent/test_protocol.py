@@ -17,13 +17,13 @@ from orchestrator.engine.agent.protocol import (
     OUT_MARKS,
     TAIL_BYTES,
     LogSink,
-    Sections,
+    SectionParser,
     TextSink,
-    counters_of,
+    parse_clean_counters,
     parse_end,
     parse_launch,
-    parse_left,
-    parse_serving,
+    parse_record,
+    parse_server_pids,
     unexpected,
 )
 from orchestrator.model.evidence import Launch
@@ -75,7 +75,7 @@ def test_any_split_gives_the_same_sections(contents: list[bytes], cuts: list[int
     if holds_a_mark(b"|".join(contents)) or sorted(starts) != starts:
         return
     sinks = [ListSink() for _ in OUT_MARKS]
-    sections = Sections(NONCE, OUT_MARKS, sinks)
+    sections = SectionParser(NONCE, OUT_MARKS, sinks)
     for piece in pieces_of(stream, cuts):
         assert sections.feed(piece) == b""
     assert sections.complete
@@ -87,7 +87,7 @@ def test_without_a_mark_everything_is_content_and_little_is_held_back(content: b
     if holds_a_mark(content):
         return
     sink = ListSink()
-    sections = Sections(NONCE, ERR_MARKS, [sink])
+    sections = SectionParser(NONCE, ERR_MARKS, [sink])
     fed = 0
     for piece in pieces_of(content, cuts):
         sections.feed(piece)
@@ -100,7 +100,7 @@ def test_without_a_mark_everything_is_content_and_little_is_held_back(content: b
 
 def test_byte_by_byte() -> None:
     sinks = [ListSink(), ListSink()]
-    sections = Sections(NONCE, ("a", "b"), sinks)
+    sections = SectionParser(NONCE, ("a", "b"), sinks)
     for byte in f"x\n\n{NONCE} a\n\n{NONCE} a\ny\n{NONCE} b\nrest".encode():
         sections.feed(bytes([byte]))
     assert [sink.data for sink in sinks] == [b"x\n", f"\n{NONCE} a\ny".encode()]
@@ -120,7 +120,7 @@ def test_byte_by_byte() -> None:
 )
 def test_a_forged_mark_is_content(forged: str) -> None:
     sink = ListSink()
-    sections = Sections(NONCE, ERR_MARKS, [sink])
+    sections = SectionParser(NONCE, ERR_MARKS, [sink])
     sections.feed(b"before" + forged.encode() + b"after")
     sections.flush()
     assert sink.data == b"before" + forged.encode() + b"after"
@@ -128,7 +128,7 @@ def test_a_forged_mark_is_content(forged: str) -> None:
 
 
 def test_what_follows_the_last_mark_is_returned() -> None:
-    sections = Sections(NONCE, ERR_MARKS, [ListSink()])
+    sections = SectionParser(NONCE, ERR_MARKS, [ListSink()])
     assert sections.feed(f"x\n{NONCE} end\nnext".encode()) == b"next"
     assert sections.feed(b"more") == b"more"
 
@@ -224,25 +224,25 @@ def test_the_end_of_a_test() -> None:
 def test_who_serves_and_how_a_test_was_started(line: str, serving: str, launch: tuple[Launch, str | None]) -> None:
     text = f"{line}\n@/sys/x\n1\n"
     assert parse_end(text) == (int(line.split()[1]), "@/sys/x\n1\n")
-    assert parse_serving(text) == serving
+    assert parse_server_pids(text) == serving
     assert parse_launch(text) == launch
 
 
 def test_modes_that_were_set_back() -> None:
-    record = parse_left(0, "modes /tmp /output\n", "")
+    record = parse_record(0, "modes /tmp /output\n", "")
     assert (record.modes, record.dirty) == (("/tmp", "/output"), ())
 
 
 def test_what_a_test_left_and_what_could_not_be_emptied() -> None:
-    record = parse_left(7, "leftover 12 sleep 99 \nleftover 13 ?\ndirty processes\n", "dirty /tmp\nnonsense\n")
+    record = parse_record(7, "leftover 12 sleep 99 \nleftover 13 ?\ndirty processes\n", "dirty /tmp\nnonsense\n")
     assert record.exit_code == 7
     assert [(left.pid, left.command_line) for left in record.leftovers] == [(12, "sleep 99"), (13, "?")]
     assert record.dirty == ("processes", "/tmp")
 
 
 def test_counters_are_read_again_only_after_cleaning() -> None:
-    assert counters_of("@/sys/x\n5\n") == "@/sys/x\n5\n"
-    assert counters_of("") == counters_of("dirty /tmp\n") == ""
+    assert parse_clean_counters("@/sys/x\n5\n") == "@/sys/x\n5\n"
+    assert parse_clean_counters("") == parse_clean_counters("dirty /tmp\n") == ""
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_what_is_no_end(text: str) -> None:
 
 @pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
 def test_a_command_line_with_other_line_separators_forges_nothing(separator: str) -> None:
-    record = parse_left(5, f"leftover 9 x{separator}code 0{separator}dirty /x{separator}@/y\ncode 0\n", "")
+    record = parse_record(5, f"leftover 9 x{separator}code 0{separator}dirty /x{separator}@/y\ncode 0\n", "")
     assert record.exit_code == 5
     assert len(record.leftovers) == 1
     assert record.dirty == ()
@@ -266,7 +266,7 @@ def test_what_was_left_besides_processes() -> None:
         "ipc shm 32768 4096\nipc sem 0 \nipc mqueue a b\n"
         "space /tmp 100 60 1000 991 4096\nspace /dev/shm 100 60\n"
     )
-    record = parse_left(0, text, "")
+    record = parse_record(0, text, "")
     tmp, shm = record.places
     assert (tmp.place, tmp.entries, tmp.names) == ("/tmp", 9, ("a b", ".c"))
     assert (tmp.used_bytes, tmp.size_bytes, tmp.used_inodes, tmp.size_inodes) == (163840, 409600, 9, 1000)
@@ -285,14 +285,14 @@ def test_what_was_left_besides_processes() -> None:
 
 
 def test_leftovers_are_bounded() -> None:
-    assert len(parse_left(0, "leftover 5 x\n" * 5000, "").leftovers) == MAX_LEFTOVERS
+    assert len(parse_record(0, "leftover 5 x\n" * 5000, "").leftovers) == MAX_LEFTOVERS
 
 
 @given(st.text(), st.text())
 def test_any_text_is_read_or_refused(text: str, reset: str) -> None:
     ended = parse_end(text)
     assert ended is None or 0 <= ended[0] <= 255
-    assert parse_left(3, text, reset).exit_code == 3
+    assert parse_record(3, text, reset).exit_code == 3
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from orchestrator.engine.images.agent_shell import (
     prepared_image,
     with_entry,
 )
-from orchestrator.testing.agent import behave_as
+from orchestrator.testing.agent import play_test
 from orchestrator.testing.engine import FakeEngine
 from tests.support.handmade import make_tar
 
@@ -24,7 +24,7 @@ ROOT = b"root:x:0:0:root:/root:/bin/sh\n"
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return FakeEngine(behave_as(lambda _: 0))
+    return FakeEngine(play_test(lambda _: 0))
 
 
 def image(engine, **files):

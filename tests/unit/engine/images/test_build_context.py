@@ -9,7 +9,7 @@ import time
 import pytest
 
 from orchestrator.engine.images import build_context
-from orchestrator.engine.images.build_context import content_of, digest_of, open_context
+from orchestrator.engine.images.build_context import context_digest, digest_of, open_context
 from orchestrator.model.profiles import ImageSpec
 
 REMEMBERED = "remembered"
@@ -45,9 +45,9 @@ def read(spec):
 
 
 def test_it_is_the_streams_digest_and_then_not_read_again(spec, cache):
-    assert content_of(spec) == read(spec)
+    assert context_digest(spec) == read(spec)
     mark(cache)
-    assert content_of(spec) == (REMEMBERED, "Dockerfile")
+    assert context_digest(spec) == (REMEMBERED, "Dockerfile")
 
 
 def rewrite_keeping_size_and_times(folder):
@@ -77,48 +77,48 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_any_change_is_seen(spec, cache, change):
-    content_of(spec)
+    context_digest(spec)
     mark(cache)
     change(spec.context)
-    assert content_of(spec) == read(spec)
+    assert context_digest(spec) == read(spec)
 
 
 def test_a_dockerfile_elsewhere_is_part_of_it(spec, cache, tmp_path):
     elsewhere = tmp_path / "Dockerfile"
     elsewhere.write_text("FROM scratch\n")
     foreign = ImageSpec(name="app", dockerfile=elsewhere, context=spec.context)
-    assert content_of(foreign) == read(foreign)
+    assert context_digest(foreign) == read(foreign)
     mark(cache)
-    assert content_of(foreign)[0] == REMEMBERED
+    assert context_digest(foreign)[0] == REMEMBERED
     elsewhere.write_text("FROM scratch\nUSER 1\n")
-    assert content_of(foreign) == read(foreign)
+    assert context_digest(foreign) == read(foreign)
 
 
 def test_what_has_just_changed_is_not_remembered(spec, cache, monkeypatch):
     monkeypatch.setattr(build_context, "SETTLED_SECONDS", 60.0)
-    content_of(spec)
+    context_digest(spec)
     assert list(cache.iterdir()) == []
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"state": 1}'])
 def test_a_damaged_memory_is_made_anew(spec, cache, damage):
-    content_of(spec)
+    context_digest(spec)
     (file,) = cache.iterdir()
     file.write_text(damage)
-    assert content_of(spec) == read(spec)
+    assert context_digest(spec) == read(spec)
     assert json.loads(file.read_text())["content"] == read(spec)[0]
 
 
 def test_of_large_contexts_and_of_those_that_send_nothing_else_nothing_is_remembered(spec, cache, monkeypatch):
     monkeypatch.setattr(build_context, "MOST_FILES", 3)
-    assert content_of(spec) == read(spec)
+    assert context_digest(spec) == read(spec)
     monkeypatch.setattr(build_context, "MOST_FILES", 5000)
     (spec.context / ".dockerignore").write_text("*\n")
-    assert content_of(spec) == read(spec)
+    assert context_digest(spec) == read(spec)
     assert not cache.exists()
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(spec, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert content_of(spec) == read(spec)
+    assert context_digest(spec) == read(spec)

@@ -16,7 +16,7 @@ def test_it_is_had_again_once_however_many_miss_it() -> None:
         asked.append(name)
         return f"sha256:new-{len(asked)}"
 
-    images = PinnedImages({"full": "sha256:old"}, again=again, tell=said.append)
+    images = PinnedImages({"full": "sha256:old"}, rebuild=again, notify=said.append)
     images.restore("full", "sha256:old")
     images.restore("full", "sha256:old")
     assert (images["full"], asked) == ("sha256:new-1", ["full"])
@@ -34,11 +34,11 @@ def test_one_that_cannot_be_had_is_tried_once_and_named() -> None:
         asked.append(name)
         raise ImageError("no registry answers", remedy="pull it")
 
-    images = PinnedImages({"full": "sha256:old"}, again=again)
+    images = PinnedImages({"full": "sha256:old"}, rebuild=again)
     for _ in range(3):
         with pytest.raises(
             ImageError,
-            match=r"image full .sha256:old. was removed externally, and cannot be had again: no registry",
+            match=r"image full .sha256:old. was removed externally, and cannot be restored: no registry",
         ) as caught:
             images.restore("full", "sha256:old")
         assert caught.value.remedy == "pull it"

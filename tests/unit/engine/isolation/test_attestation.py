@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.base import ContainerSpec, Effective, Inspection, Mount
+from orchestrator.engine.base import ContainerSpec, EffectiveSettings, Inspection, Mount
 from orchestrator.engine.isolation.attestation import attest
-from orchestrator.engine.isolation.effective_limits import parse_held
-from orchestrator.engine.isolation.hardening import Surroundings, container_spec
+from orchestrator.engine.isolation.effective_limits import parse_effective_limits
+from orchestrator.engine.isolation.hardening import ContainerContext, container_spec
 from orchestrator.model.evidence import EngineState
 from orchestrator.testing.container import effective_of
 from tests.support.handmade import ENGINE, make_profile
@@ -40,10 +40,10 @@ Readable no
 
 
 def asked(**changes: Any) -> ContainerSpec:
-    around = Surroundings(project_root=Path("/p"), state_dir=None, seccomp="{}", counters=())
+    context = ContainerContext(project_root=Path("/p"), state_dir=None, seccomp="{}", counters=())
     profile = make_profile(cpus=0.5, **changes)
     return container_spec(
-        profile, around, name="n", image_id="sha256:1", labels={}, streams_dir=None, cgroup_parent=None
+        profile, context, name="n", image_id="sha256:1", labels={}, streams_dir=None, cgroup_parent=None
     )
 
 
@@ -59,7 +59,7 @@ def inspected(of: ContainerSpec | None = None, **changes: Any) -> Inspection:
 
 def silent() -> Inspection:
     """Of an engine that says nothing of a container's settings."""
-    return Inspection(id="id", name="n", state=EngineState(status="exited"), effective=Effective())
+    return Inspection(id="id", name="n", state=EngineState(status="exited"), effective=EffectiveSettings())
 
 
 def test_what_the_kernel_holds_is_stored() -> None:
@@ -150,12 +150,12 @@ TRUTHS = {
     "restart": "always",
     "cgroup_parent": "/x",
     "volumes": frozenset({"/x"}),
-    "beyond": ("Privileged True",),
+    "unrequested": ("Privileged True",),
 }
 
 
 def test_every_setting_that_an_engine_reports_is_compared() -> None:
-    assert {f.name for f in fields(Effective)} == TRUTHS.keys()
+    assert {f.name for f in fields(EffectiveSettings)} == TRUTHS.keys()
 
 
 @pytest.mark.parametrize("name", TRUTHS)
@@ -210,5 +210,5 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
 
 
 def test_what_comes_after_the_first_counter_is_not_a_limit() -> None:
-    assert parse_held("pids.max 64\n@/x\npids.max 7\nSeccomp 0\n").pids == 64
-    assert parse_held("@/x\nSeccomp 0\n").seccomp_mode is None
+    assert parse_effective_limits("pids.max 64\n@/x\npids.max 7\nSeccomp 0\n").pids == 64
+    assert parse_effective_limits("@/x\nSeccomp 0\n").seccomp_mode is None

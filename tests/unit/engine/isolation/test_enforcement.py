@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.commands.run import marked
+from orchestrator.coordinator.selection import with_notice
 from orchestrator.engine.isolation.enforcement import remedy, require_enforced, unenforced
 from orchestrator.errors import EngineError, ExitCode
 from orchestrator.model.runs import EngineInfo
@@ -73,5 +73,7 @@ def test_refused_with_the_remedy_or_each_result_marked() -> None:
     assert "--allow-unenforced" in (refused.value.remedy or "")
     notice = require_enforced(engine, allow=True)
     plan = (make_assignment("a"), make_assignment("b"))
-    assert [a.clamped for a in marked(plan, notice)] == [("not enforced by this engine: memory, cpus, pids",)] * 2
-    assert marked(plan, require_enforced(info(rootless=False), allow=False)) is plan
+    assert [a.clamped for a in with_notice(plan, notice)] == [
+        ("not enforced by this engine: memory, cpus, pids",)
+    ] * 2
+    assert with_notice(plan, require_enforced(info(rootless=False), allow=False)) is plan

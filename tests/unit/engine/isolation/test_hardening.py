@@ -14,7 +14,7 @@ from orchestrator.engine.isolation.hardening import (
     OUTPUT_DIR,
     PROJECT_DIR,
     STREAMS_DIR,
-    Surroundings,
+    ContainerContext,
     container_spec,
     environment,
     order,
@@ -23,7 +23,7 @@ from orchestrator.engine.isolation.hardening import test_env as env_of
 from orchestrator.model.profiles import Network
 from tests.support.handmade import OPEN_SECCOMP, make_assignment, make_profile
 
-AROUND = Surroundings(
+CONTEXT = ContainerContext(
     project_root=Path("/home/me/project"),
     state_dir=Path("/home/me/project/.orch"),
     seccomp=OPEN_SECCOMP,
@@ -44,7 +44,7 @@ PROFILES = st.builds(
 def spec_of(profile: Any, streams: Path | None = Path("/tmp/orch-x/slot-1")) -> Any:
     return container_spec(
         profile,
-        AROUND,
+        CONTEXT,
         name="n",
         image_id="sha256:1",
         labels={"a": "b"},
@@ -115,9 +115,9 @@ def test_attached_streams_need_no_mount_and_an_open_input() -> None:
     "state", [None, Path("/var/state"), Path("/home/me/project"), Path("/home/me/project-2/.orch")]
 )
 def test_a_state_folder_elsewhere_is_not_hidden(state: Path | None) -> None:
-    around = Surroundings(project_root=AROUND.project_root, state_dir=state, seccomp="{}", counters=())
+    context = ContainerContext(project_root=CONTEXT.project_root, state_dir=state, seccomp="{}", counters=())
     spec = container_spec(
-        make_profile(), around, name="n", image_id="i", labels={}, streams_dir=None, cgroup_parent=None
+        make_profile(), context, name="n", image_id="i", labels={}, streams_dir=None, cgroup_parent=None
     )
     assert set(spec.tmpfs) == {"/tmp", OUTPUT_DIR}
 

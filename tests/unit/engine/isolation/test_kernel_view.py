@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from orchestrator.engine.base import ContainerSpec, Inspection
 from orchestrator.engine.isolation.attestation import attest
-from orchestrator.engine.isolation.hardening import Surroundings, container_spec
+from orchestrator.engine.isolation.hardening import ContainerContext, container_spec
 from orchestrator.engine.isolation.kernel_view import (
     KernelView,
     host_paths,
-    observe,
-    of_agent,
+    parse_agent_view,
     parse_limit,
     parse_mounts,
+    read_process,
 )
 from orchestrator.model.evidence import EngineState
 from orchestrator.testing.container import effective_of
@@ -27,12 +27,12 @@ from tests.support.handmade import ENGINE, make_profile
 if TYPE_CHECKING:
     from orchestrator.model.runs import EngineInfo
 
-AROUND = Surroundings(
+CONTEXT = ContainerContext(
     project_root=Path("/home/a b/p"), state_dir=Path("/home/a b/p/.orch"), seccomp="{}", counters=()
 )
 SPEC = container_spec(
     make_profile(),
-    AROUND,
+    CONTEXT,
     name="n",
     image_id="sha256:1",
     labels={},
@@ -71,7 +71,7 @@ HERE = """
 def view(text: str = MOUNTINFO, **changes: Any) -> KernelView:
     plain = KernelView(
         mounts=tuple(parse_mounts(text)),
-        here=tuple(parse_mounts(HERE)),
+        host_mounts=tuple(parse_mounts(HERE)),
         maskable=("/proc/keys", "/proc/sys", "/sys/firmware"),
         nofile=(256, 256),
         core=(0, 0),
@@ -86,7 +86,7 @@ def view(text: str = MOUNTINFO, **changes: Any) -> KernelView:
 
 def mismatches(seen: KernelView, *, asked: ContainerSpec = SPEC, info: EngineInfo = ENGINE) -> tuple[str, ...]:
     inspection = Inspection(id="i", name="n", state=EngineState(status="running"), effective=effective_of(asked))
-    return attest(inspection, asked=asked, begin="", info=info, outside=seen).mismatches
+    return attest(inspection, asked=asked, begin="", info=info, host_view=seen).mismatches
 
 
 def test_a_container_as_asked_for() -> None:
@@ -171,23 +171,23 @@ def test_podman_has_files_and_devices_of_its_own_and_no_inode_limit() -> None:
 
 
 def test_this_process_as_the_kernel_shows_it() -> None:
-    seen = observe(os.getpid())
+    seen = read_process(os.getpid())
     assert seen is not None
     assert seen.uids == (os.getuid(), os.geteuid(), os.geteuid(), os.geteuid())
     assert seen.mounts is not None
     assert any(mount.target == "/proc" and mount.kind == "proc" for mount in seen.mounts)
     assert seen.shared_namespaces is not None
     assert "pid" in seen.shared_namespaces
-    assert observe(2**22 + 1) is None
+    assert read_process(2**22 + 1) is None
 
 
 def test_an_agents_lines_say_the_same() -> None:
     lines = [f"mount {line}" for line in MOUNTINFO.strip().splitlines()]
     limits = ["limit Max core file size  0  0  bytes", "limit Max open files  256  unlimited  files"]
-    seen = of_agent("\n".join([*lines, *limits, "@/x", "mount 1 2 0:1 / /later rw - tmpfs tmpfs rw"]))
+    seen = parse_agent_view("\n".join([*lines, *limits, "@/x", "mount 1 2 0:1 / /later rw - tmpfs tmpfs rw"]))
     assert seen.mounts == tuple(parse_mounts(MOUNTINFO))
     assert (seen.core, seen.nofile) == ((0, 0), (256, -1))
-    assert of_agent("") == KernelView()
+    assert parse_agent_view("") == KernelView()
 
 
 def test_a_folder_is_named_by_the_mount_that_it_is_on() -> None:

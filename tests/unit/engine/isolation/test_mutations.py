@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engine.base import ContainerSpec
-from orchestrator.engine.docker.inspected_settings import NEVER_ASKED
+from orchestrator.engine.docker.inspected_settings import NEVER_REQUESTED
 from orchestrator.engine.docker.messages import container_config
-from orchestrator.engine.isolation.hardening import Surroundings, container_spec
+from orchestrator.engine.isolation.hardening import ContainerContext, container_spec
 from tests.support.handmade import make_profile
 from tests.support.mutations import FIELDS_LEFT_ALONE, KEYS_LEFT_ALONE, MUTATIONS, Mutation, mutated
 
 SPEC = container_spec(
     make_profile(),
-    Surroundings(project_root=Path("/p"), state_dir=Path("/p/.orch"), seccomp="{}", counters=()),
+    ContainerContext(project_root=Path("/p"), state_dir=Path("/p/.orch"), seccomp="{}", counters=()),
     name="n",
     image_id="sha256:1",
     labels={"io.orch.profile": "small"},
@@ -40,7 +40,7 @@ def test_every_field_of_a_container_is_tried_or_left_alone_for_a_reason() -> Non
 def test_what_is_never_asked_and_tried_is_looked_for() -> None:
     asked = BODY.keys() | BODY["HostConfig"].keys()
     by_name = {mutation.key for mutation in MUTATIONS} - asked - {"MaskedPaths", "ReadonlyPaths"}
-    assert by_name <= set(NEVER_ASKED)
+    assert by_name <= set(NEVER_REQUESTED)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.item)

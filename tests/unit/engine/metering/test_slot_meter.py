@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.agent.output_reader import SlotRun
+from orchestrator.engine.agent.output_reader import SlotOutput
 from orchestrator.engine.metering import slot_meter as meter_module
 from orchestrator.engine.metering.parent_cgroups import Lease, SlotParent
-from orchestrator.engine.metering.slot_meter import Meter
+from orchestrator.engine.metering.slot_meter import SlotMeter
 from orchestrator.measure import cgroups
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.evidence import OutputLog
@@ -46,23 +46,23 @@ def write(folder: Path, *, cpu: int, peak: int, kills: int) -> None:
 
 
 @pytest.fixture
-def meter(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
+def meter(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlotMeter]:
     lock = tmp_path / "lock"
     lock.touch()
     lease = Lease(number=1, path=lock, descriptor=os.open(lock, os.O_RDWR))
     taken = SlotParent(name=parent.name, version=2, lease=lease)
     monkeypatch.setattr(meter_module, "parent_of_slot", lambda *_: taken)
     with Sampler() as sampler:
-        made = Meter(FakeEngine(info=info()), sampler, "1", 1)
+        made = SlotMeter(FakeEngine(info=info()), sampler, "1", 1)
         yield made
         made.close()
     assert not lock.exists()
     assert parent.exists()  # it is not ours to remove
 
 
-def run_with(agent: str) -> SlotRun:
+def run_with(agent: str) -> SlotOutput:
     log = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
-    return SlotRun(
+    return SlotOutput(
         record=None,
         begin_counters="@/sys/fs/cgroup/memory.current\n2097152\n",
         end_counters=agent,
@@ -82,7 +82,7 @@ def run_with(agent: str) -> SlotRun:
 AGENT = "@/sys/fs/cgroup/memory.peak\n6291456\n@/sys/fs/cgroup/pids.peak\n3\n"
 
 
-def test_what_earlier_tests_used_is_not_counted_again(meter: Meter, parent: Path) -> None:
+def test_what_earlier_tests_used_is_not_counted_again(meter: SlotMeter, parent: Path) -> None:
     meter.begin("id", "key")
     write(parent, cpu=9_250_000, peak=600 * MIB, kills=1)
     usage = meter.usage(run_with(AGENT), (), reason=None)
@@ -94,7 +94,7 @@ def test_what_earlier_tests_used_is_not_counted_again(meter: Meter, parent: Path
     assert not usage.memory_peak_is_upper_bound
 
 
-def test_a_test_that_starts_with_its_container_is_counted_from_before_it(meter: Meter, parent: Path) -> None:
+def test_a_test_that_starts_with_its_container_is_counted_from_before_it(meter: SlotMeter, parent: Path) -> None:
     write(parent, cpu=9_100_000, peak=500 * MIB, kills=1)  # its container starts
     meter.begin("id", "key", running=True)
     write(parent, cpu=9_400_000, peak=500 * MIB, kills=2)
@@ -103,7 +103,7 @@ def test_a_test_that_starts_with_its_container_is_counted_from_before_it(meter: 
     assert usage.oom_kills == 1
 
 
-def test_without_an_agent_the_parents_peak_is_an_upper_bound(meter: Meter, parent: Path) -> None:
+def test_without_an_agent_the_parents_peak_is_an_upper_bound(meter: SlotMeter, parent: Path) -> None:
     meter.begin("id", "key")
     write(parent, cpu=9_100_000, peak=600 * MIB, kills=1)
     usage = meter.usage(run_with(""), (), reason="gone")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.commands.self_test import GROUPS as TITLES
-from orchestrator.engine.base import Effective, Mount
+from orchestrator.engine.base import EffectiveSettings, Mount
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.self_test import expectations
 from orchestrator.engine.self_test.cis_benchmark import Check, cis
@@ -19,10 +19,12 @@ from orchestrator.testing.container import effective_of
 from tests.support.handmade import make_profile
 from tests.support.mutations import EFFECTS, MUTATIONS
 
-AROUND = hardening.Surroundings(project_root=Path("/p"), state_dir=Path("/p/.orch"), seccomp="{}", counters=())
+CONTEXT = hardening.ContainerContext(
+    project_root=Path("/p"), state_dir=Path("/p/.orch"), seccomp="{}", counters=()
+)
 PROFILE = make_profile(capabilities=("SYS_PTRACE",))
 SPEC = hardening.container_spec(
-    PROFILE, AROUND, name="n", image_id="sha256:1", labels={}, streams_dir=None, cgroup_parent="/orch-1"
+    PROFILE, CONTEXT, name="n", image_id="sha256:1", labels={}, streams_dir=None, cgroup_parent="/orch-1"
 )
 PAIR = expectations.Pair(name="a", other="b", key=1, other_key=2, look_at=5.0, hold_until=6.0)
 
@@ -92,30 +94,30 @@ def test_every_call_has_a_number_for_both_architectures() -> None:
     ("changes", "number"),
     [
         ({"capabilities_dropped": ()}, "5.3"),
-        ({"beyond": ("Privileged True",)}, "5.4"),
+        ({"unrequested": ("Privileged True",)}, "5.4"),
         ({"mounts": (Mount(source="/etc", target="/e"),)}, "5.5"),
         ({"mounts": (Mount(source="/p", target="/work", read_only=False),)}, "5.5"),
-        ({"beyond": ("PortBindings {}",)}, "5.7"),
+        ({"unrequested": ("PortBindings {}",)}, "5.7"),
         ({"network": "host"}, "5.9"),
         ({"memory_bytes": None}, "5.10"),
         ({"read_only_root": False}, "5.12"),
-        ({"beyond": ("PidMode host",)}, "5.15"),
+        ({"unrequested": ("PidMode host",)}, "5.15"),
         ({"ipc": "host"}, "5.16"),
-        ({"beyond": ("Devices [1]",)}, "5.17"),
+        ({"unrequested": ("Devices [1]",)}, "5.17"),
         ({"nofile": (-1, -1)}, "5.18"),
         ({"mounts": (Mount(source="/p", target="/work", propagation="rshared"),)}, "5.19"),
-        ({"beyond": ("UTSMode host",)}, "5.20"),
+        ({"unrequested": ("UTSMode host",)}, "5.20"),
         ({"seccomp": "unconfined"}, "5.21"),
         ({"cgroup_parent": "/other"}, "5.24"),
         ({"no_new_privileges": False}, "5.25"),
         ({"pids": None}, "5.28"),
-        ({"beyond": ("UsernsMode host",)}, "5.31"),
+        ({"unrequested": ("UsernsMode host",)}, "5.31"),
         ({"mounts": (Mount(source="/run/docker.sock", target="/s"),)}, "5.32"),
         ({"masked_paths": ()}, "-"),
     ],
 )
 def test_what_the_benchmark_asks_is_looked_at(changes: dict[str, Any], number: str) -> None:
-    good: Effective = effective_of(SPEC)
+    good: EffectiveSettings = effective_of(SPEC)
     assert [check.check for check in cis(SPEC, good) if check.proven is False] == []
     red = [check.check for check in cis(SPEC, replace(good, **changes)) if check.proven is False]
     assert any(name.startswith(f"CIS {number}:") for name in red), red

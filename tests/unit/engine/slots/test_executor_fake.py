@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, container_name
 from orchestrator.engine.slots import slot as slot_module
 from orchestrator.engine.slots.executor import LocalExecutor
-from orchestrator.engine.slots.slot import Slot, Watch
+from orchestrator.engine.slots.slot import SlotContainer, Watch
 from orchestrator.errors import ConflictError, EngineError, EngineTimeoutError, EngineUnavailableError
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.evidence import Leftover
 from orchestrator.model.usage import Source
 from orchestrator.stop_flag import StopFlag, StopLevel
-from orchestrator.testing.agent import behave_as
+from orchestrator.testing.agent import play_test
 from orchestrator.testing.container import Gone
 from orchestrator.testing.engine import FakeEngine
 from tests.support.handmade import make_assignment
@@ -51,8 +51,8 @@ class Bench:
         image = engine.import_rootfs(io.BytesIO(b"x"), "tiny:1", {})
         return LocalExecutor(
             engine,
-            around=Surroundings(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
-            owner=Owner(run_id=RUN, token="b:1:1", place=str(self.folder)),
+            context=ContainerContext(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
+            owner=Owner(run_id=RUN, token="b:1:1", work_dir=str(self.folder)),
             images={"tiny": image},
             sampler=self.sampler,
             stop=self.stop,
@@ -60,7 +60,7 @@ class Bench:
         )
 
     def use(self, play: Callable[[FakeTest], int | None], **keywords: Any) -> FakeEngine:
-        self.engine = FakeEngine(behave_as(play), **keywords)
+        self.engine = FakeEngine(play_test(play), **keywords)
         self.executor = self._executor(self.engine)
         return self.engine
 
@@ -117,13 +117,13 @@ def test_one_slot_runs_several_tests_one_after_another(bench: Bench, tmp_path: P
     engine = bench.use(lambda test: test.print(test.env["V"]) or (3 if test.env["V"] == "3" else 0))
     assignments = [make_assignment("t", run_id=RUN, env={"V": str(number)}) for number in (1, 2, 3)]
     spec = bench.executor.spec(assignments[0], streams_dir=None, cgroup_parent=None)
-    slot = Slot(engine, spec, streams_dir=None)
+    slot = SlotContainer(engine, spec, streams_dir=None)
     slot.open()
     nonces = []
     for number, assignment in enumerate(assignments, 1):
         folder = tmp_path / str(number)
         folder.mkdir()
-        reading = slot.release(assignment, folder=folder, keep=number < 3, first=number == 1)
+        reading = slot.start(assignment, folder=folder, keep=number < 3, first=number == 1)
         run = slot.read(reading, assignment, stop=bench.stop, watch=Watch())
         assert run.record is not None
         assert (run.record.exit_code, run.stdout.tail) == (3 if number == 3 else 0, str(number).encode())

@@ -96,7 +96,7 @@ def test_modes_let_the_containers_user_in(place: Path) -> None:
     channel = FifoChannel(place)
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in place.iterdir()}
     assert modes == {**dict.fromkeys(("in", "out", "err"), "0o666"), **dict.fromkeys(("a", "b"), "0o644")}
-    channel.hide()
+    channel.unlink()
     assert {path.name for path in place.iterdir()} == {"a", "b"}
     assert place.stat().st_mode & 0o777 == 0o755
     channel.close()

@@ -55,10 +55,10 @@ def test_not_for_other_programs_nor_for_a_slot_used_once() -> None:
 def test_a_server_is_started_once() -> None:
     plan = preload.plan(assignment("it's.py"))
     assert plan is not None
-    started, asked = preload.prelude(plan, None, None), preload.prelude(plan, plan.key, plan.template)
+    started, asked = preload.setup_script(plan, None, None), preload.setup_script(plan, plan.key, plan.template)
     assert started.endswith(asked)
     assert shlex.split(asked) == [f"request={plan.request}"]
-    elsewhere = preload.prelude(plan, plan.key, "another/folder")
+    elsewhere = preload.setup_script(plan, plan.key, "another/folder")
     assert shlex.split(elsewhere) == ["prepare=yes", f"request={plan.request}"]
     assert shlex.split(started)[:3] == ["orch_server", "/work", "python3"]
     assert max(map(len, preload.server_argv())) < 128 << 10

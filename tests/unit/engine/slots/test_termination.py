@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.engine.slots import termination
-from orchestrator.engine.slots.termination import Ending
+from orchestrator.engine.slots.termination import Termination
 from orchestrator.errors import EngineError
 from orchestrator.testing.engine import FakeEngine
 
@@ -57,7 +57,7 @@ def settle(condition: Callable[[], bool]) -> None:
 
 def test_nothing_is_sent_before_it_begins(clock: Clock) -> None:
     engine = Calls()
-    made = Ending(engine, "c", 2.0)
+    made = Termination(engine, "c", 2.0)
     clock.now += 1e9
     made.step()
     assert engine.sent == []
@@ -70,7 +70,7 @@ def test_what_can_be_signalled_from_outside_is_not_from_inside(clock: Clock) -> 
         sent.append(name)
         return name == "TERM"
 
-    made = Ending(engine, "c", 2.0, outside=outside)
+    made = Termination(engine, "c", 2.0, signal=outside)
     made.begin()
     made.step()
     settle(lambda: sent == ["TERM"])
@@ -82,7 +82,7 @@ def test_what_can_be_signalled_from_outside_is_not_from_inside(clock: Clock) -> 
 
 def test_term_then_kill_then_the_engine(clock: Clock) -> None:
     engine, looked = Calls(), list[int]()
-    made = Ending(engine, "c", 2.0, before_kill=lambda: looked.append(len(engine.sent)))
+    made = Termination(engine, "c", 2.0, before_kill=lambda: looked.append(len(engine.sent)))
     made.begin()
     expected = ["kill -TERM -1"]
     for wait, then in ((1.99, None), (0.02, "kill -KILL -1"), (1.9, None), (0.2, "engine KILL")):
@@ -103,7 +103,7 @@ def test_term_then_kill_then_the_engine(clock: Clock) -> None:
 
 def test_at_once_goes_to_the_engine(clock: Clock) -> None:
     engine = Calls()
-    made = Ending(engine, "c", 2.0)
+    made = Termination(engine, "c", 2.0)
     made.begin(at_once=True)
     made.step()
     settle(lambda: engine.sent == ["engine KILL"])
@@ -116,7 +116,7 @@ def test_at_once_goes_to_the_engine(clock: Clock) -> None:
 
 def test_at_once_shortens_what_is_under_way(clock: Clock) -> None:
     engine = Calls()
-    made = Ending(engine, "c", 60.0)
+    made = Termination(engine, "c", 60.0)
     made.begin()
     made.step()
     settle(lambda: engine.sent == ["kill -TERM -1"])

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from orchestrator.model.outcomes import ViolationKind
 from orchestrator.reports.formats import sarif
-from orchestrator.reports.tables.violations import Broken
+from orchestrator.reports.tables.violations import RunViolations
 from tests.unit.reports.conftest import result, told, violation
 from tests.unit.reports.sarif_shape import LOG
 
@@ -18,7 +18,7 @@ VALIDATOR = Draft202012Validator(LOG)
 
 
 def document(*results, project="demo"):
-    return sarif.sarif_document(told(Broken(), *results).troubles(), project=project)
+    return sarif.sarif_document(told(RunViolations(), *results).groups(), project=project)
 
 
 def check(found):
@@ -113,7 +113,7 @@ def test_a_file_name_that_is_no_utf8_is_named_by_its_bytes():
 
 def test_the_file_is_ascii_and_written_whole(tmp_path):
     path = tmp_path / "new" / "orch.sarif"
-    found = told(Broken(), broken("é.py")).troubles()
+    found = told(RunViolations(), broken("é.py")).groups()
     sarif.write_sarif(found, path, project="demo")
     check(json.loads(path.read_bytes().decode("ascii")))
     assert [entry.name for entry in path.parent.iterdir()] == ["orch.sarif"]

@@ -5,14 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.reports.formats.step_summary import LIMIT_BYTES, step_summary
-from orchestrator.reports.tables.violations import Broken
+from orchestrator.reports.tables.violations import RunViolations
 from tests.unit.reports.conftest import attempt, of, result, summary, told, violation
 
 NASTY = "](http://x.invalid) @team #12 | `a` <img src=x onerror=1> </pre></details>\n# head\n|a|b|\n::error::x"
 
 
 def page_of(*results, exit_code=1, **limit):
-    return step_summary(summary(*results, exit_code=exit_code), told(Broken(), *results).troubles(), **limit)
+    return step_summary(summary(*results, exit_code=exit_code), told(RunViolations(), *results).groups(), **limit)
 
 
 class Tags(HTMLParser):

@@ -26,7 +26,7 @@ from tests.support.nights import HOSTILE, PROFILES, make_nights
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.model.nightly import Nightly, Verdicts
+    from orchestrator.model.nightly import HistoryAnalysis, Nightly
 
 END = datetime(2026, 3, 1, 6, tzinfo=UTC)
 EVIL = b"</script><script>alert(1)</script>\x1b]0;owned\x07 \xe2\x80\xae \xff " + b"x" * 5_000_000
@@ -210,7 +210,7 @@ def test_a_smaller_limit_leaves_out_details_of_calm_tests_first(calm: Nightly) -
     assert all(tests["samples"][number] for number in bad)
 
 
-def judged_of(db: Database, report: Nightly) -> Verdicts:
+def judged_of(db: Database, report: Nightly) -> HistoryAnalysis:
     firsts = {test.test_id: test.attempts[0] for test in report.tests}
     assert first_attempts(db, since=report.since, until=report.until) == firsts
     return judged(db, firsts, until=report.until, profiles=PROFILES)
@@ -221,8 +221,8 @@ def test_flaky_tests_have_their_causes_and_profiles_their_advice(tmp_path: Path)
     with Database.open(None, state_dir=tmp_path) as db:
         make_nights(db, tests=60, nights=20, end=END)
         report = read(db)
-        verdicts = judged_of(db, report)
-    text = nightly_page(report, verdicts=verdicts)
+        analysis = judged_of(db, report)
+    text = nightly_page(report, analysis=analysis)
     flaky = text[text.index('aria-label="Flaky tests"') : text.index('<h2 id="profiles">')]
     rows = re.findall(
         r'<tr><th scope="row"><a[^>]*><bdi>(.*?)</bdi></a><td class="nowrap">(\d+ of \d+ failed)', flaky
@@ -256,7 +256,7 @@ def test_two_thousand_tests_fit_in_half_a_megabyte(tmp_path_factory: pytest.Temp
     with Database.open(None, state_dir=tmp_path_factory.mktemp("many")) as db:
         make_nights(db, tests=2000, nights=2, end=END)
         report = read(db)
-        text = nightly_page(report, verdicts=judged_of(db, report))
+        text = nightly_page(report, analysis=judged_of(db, report))
     assert len(text.encode()) < 500_000
     tests = details_of(text)["tests"]
     assert isinstance(tests, dict)

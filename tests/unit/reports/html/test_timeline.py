@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.database.queries.runs import load_run
 from orchestrator.model.evidence import Timings
-from orchestrator.reports.html.svg import spark_path, steps_path, strokes_path
+from orchestrator.reports.html.svg import sparkline_path, steps_path, strokes_path
 from orchestrator.reports.html.timeline import timeline
 from tests.unit.database.database_examples import ATTESTATION, NOW, make_assignment, make_run
 from tests.unit.database.database_examples import make_result as result_of
@@ -80,8 +80,8 @@ def test_steps_hold_until_the_next():
 
 
 def test_a_spark_needs_two_values_and_keeps_the_highest_of_many():
-    assert spark_path([1.0]) == ""
-    assert spark_path([0.0, 5.0]) == "M0 17L72 2"
+    assert sparkline_path([1.0]) == ""
+    assert sparkline_path([0.0, 5.0]) == "M0 17L72 2"
     many = [1.0] * 500 + [9.0] + [1.0] * 500
-    assert " 2" in spark_path(many)
-    assert spark_path(many).count("L") == 23
+    assert " 2" in sparkline_path(many)
+    assert sparkline_path(many).count("L") == 23

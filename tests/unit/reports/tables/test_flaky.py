@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from orchestrator.model.flaky import (
+    AttemptContext,
     Cause,
     Circumstance,
     Condition,
@@ -17,7 +18,6 @@ from orchestrator.model.flaky import (
     Finding,
     FlakyTest,
     Share,
-    Trial,
 )
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.tests import TestId
@@ -37,10 +37,10 @@ from orchestrator.reports.tables.render import raw_rows
 SIGNS = {".": Outcome.PASSED, "F": Outcome.FAILED, "T": Outcome.TIMEOUT, "O": Outcome.OOM, "X": Outcome.CRASHED}
 
 
-def trials(text):
+def attempts(text):
     """A word a run, a sign an attempt."""
     return tuple(
-        Trial(
+        AttemptContext(
             run_id=f"r{number}", repetition=1, started_at=datetime(2026, 1, 1, tzinfo=UTC), outcome=SIGNS[sign],
             profile="p", host="h", duration_seconds=1, throttled_ratio=None, memory_ratio=None, slot_position=1,
             forked=False, others=None,
@@ -72,10 +72,10 @@ def figure(factor, failed, passed):
 
 
 def test_the_strip_is_plain_and_has_the_newest_right():
-    assert strip(trials(". F T O X .")) == ".FTOX."
-    assert strip(trials(". F. . F.F .")) == ". F. . F.F ."
-    assert strip(trials("F " + ". " * 99)) == "." * 60
-    assert strip(trials("F. " * 40), width=10) == ". F. F. F."
+    assert strip(attempts(". F T O X .")) == ".FTOX."
+    assert strip(attempts(". F. . F.F .")) == ". F. . F.F ."
+    assert strip(attempts("F " + ". " * 99)) == "." * 60
+    assert strip(attempts("F. " * 40), width=10) == ". F. F. F."
 
 
 def test_rates_and_odds():
@@ -133,7 +133,7 @@ def test_nothing_is_guessed():
 
 
 def test_a_paragraph_a_test_and_a_row_a_test():
-    rows = [(FlakyTest(test_id=TestId(path="t.py"), trials=trials(". F . F")), finding(cause()))]
+    rows = [(FlakyTest(test_id=TestId(path="t.py"), attempts=attempts(". F . F")), finding(cause()))]
     lines = flaky_lines(rows, more=3)
     assert lines[:4] == [
         "t.py",
@@ -149,8 +149,11 @@ def test_a_paragraph_a_test_and_a_row_a_test():
 
 
 def test_those_that_surely_fail_often_come_first():
-    once = (FlakyTest(test_id=TestId(path="once"), trials=()), finding(failed=1, total=2, low=0.09, high=0.9))
-    often = (FlakyTest(test_id=TestId(path="often"), trials=()), finding(failed=30, total=90, low=0.24, high=0.44))
+    once = (FlakyTest(test_id=TestId(path="once"), attempts=()), finding(failed=1, total=2, low=0.09, high=0.9))
+    often = (
+        FlakyTest(test_id=TestId(path="often"), attempts=()),
+        finding(failed=30, total=90, low=0.24, high=0.44),
+    )
     assert [str(test.test_id) for test, _ in worst_first([once, often])] == ["often", "once"]
 
 
@@ -240,7 +243,7 @@ def test_the_runner_up_is_shown():
     """CASES B8."""
     first, second = figure(Factor.THROTTLED, 0.25, 0.01), cause()
     both = finding(first, second)
-    (row,) = raw_rows(flaky_table([(FlakyTest(test_id=both.test_id, trials=trials("F .")), both)]))
+    (row,) = raw_rows(flaky_table([(FlakyTest(test_id=both.test_id, attempts=attempts("F .")), both)]))
     assert (row["factor"], row["runner_up"]) == ("throttled", cause_text(second))
-    (row,) = raw_rows(flaky_table([(FlakyTest(test_id=both.test_id, trials=trials("F .")), finding(first))]))
+    (row,) = raw_rows(flaky_table([(FlakyTest(test_id=both.test_id, attempts=attempts("F .")), finding(first))]))
     assert row["runner_up"] == ""

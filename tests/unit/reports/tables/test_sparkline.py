@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.reports.tables.render import render
-from orchestrator.reports.tables.table import BLOCKS, Column, Figure, Spark, Table, encodable, sparkline
+from orchestrator.reports.tables.table import BLOCKS, Column, Figure, Sparkline, Table, encodable, sparkline
 from orchestrator.text import cells, format_change
 
 
@@ -43,7 +43,7 @@ def test_what_an_encoding_lacks_has_an_ascii_form_of_the_same_width():
 
 def test_a_history_is_blocks_for_people_and_numbers_for_programs():
     columns = (Column(key="t", title="test"), Column(key="history", title="history", optional=True))
-    table = Table(name="x", columns=columns, rows=(("a", Spark((1.0, 2.5))), ("b", Spark(()))))
+    table = Table(name="x", columns=columns, rows=(("a", Sparkline((1.0, 2.5))), ("b", Sparkline(()))))
     assert render(table, "table").splitlines()[1] == "a     ▄█"
     assert '"history": [\n        1.0,\n        2.5\n      ]' in render(table, "json")
     assert render(table, "csv").splitlines()[1:] == ["a,1.0 2.5", "b,"]

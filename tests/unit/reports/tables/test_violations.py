@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.model.outcomes import Outcome, ViolationKind
-from orchestrator.model.stored import BrokenBudget
+from orchestrator.model.stored import ViolationRow
 from orchestrator.model.tests import TestId
 from orchestrator.reports.formats.violation_help import rule_name, rule_text
 from orchestrator.reports.tables.render import render
-from orchestrator.reports.tables.violations import Broken, troubles, violations_table
+from orchestrator.reports.tables.violations import RunViolations, violation_groups, violations_table
 from tests.unit.reports.conftest import told
 
 
@@ -20,7 +20,7 @@ from tests.unit.reports.conftest import told
 def broken(build):
     def make(name="a.py", *, kind="memory-near", severity="warning", measured=1.0, attempt="1", days=0):
         violation = build.violation(kind=kind, severity=severity)
-        return BrokenBudget(
+        return ViolationRow(
             run_id=f"{attempt}0000000-run",
             attempt_id=f"{attempt}-{name}",
             test_id=TestId(path=name),
@@ -40,15 +40,15 @@ def test_the_same_trouble_is_counted_and_its_worst_shown(broken):
         broken(measured=7.0, attempt="3", days=2),
         broken(measured=1.0, severity="error", attempt="4", days=1),
     ]
-    (found,) = troubles(seen)
+    (found,) = violation_groups(seen)
     assert (found.times, found.worst, found.last_at) == (4, seen[3], seen[2].started_at)
-    (without_error,) = troubles(seen[:3])
+    (without_error,) = violation_groups(seen[:3])
     assert without_error.worst.violation.measured == 9.0
 
 
 def test_two_of_a_kind_in_one_attempt_stay_apart(broken):
     flood = broken(kind="output-flood")
-    assert [(t.times, t.ordinal) for t in troubles([flood, flood])] == [(1, 0), (1, 1)]
+    assert [(t.times, t.ordinal) for t in violation_groups([flood, flood])] == [(1, 0), (1, 1)]
 
 
 def test_the_gravest_come_first_then_the_most_frequent(broken):
@@ -59,12 +59,12 @@ def test_the_gravest_come_first_then_the_most_frequent(broken):
         broken("a.py"),
         broken("y.py", severity="error"),
     ]
-    assert [t.worst.test_id.path for t in troubles(seen)] == ["y.py", "often.py", "a.py", "b.py", "z.py"]
+    assert [t.worst.test_id.path for t in violation_groups(seen)] == ["y.py", "often.py", "a.py", "b.py", "z.py"]
 
 
 def test_a_run_that_just_ended_says_the_same_as_its_record(build):
     result = build.result("a.py", violations=(build.violation(), build.violation(kind="process-leak")))
-    found = told(Broken(), result, build.result("b.py")).found
+    found = told(RunViolations(), result, build.result("b.py")).found
     assert [(b.test_id.path, b.violation.kind.value) for b in found] == [
         ("a.py", "child-oom"),
         ("a.py", "process-leak"),
@@ -73,7 +73,7 @@ def test_a_run_that_just_ended_says_the_same_as_its_record(build):
 
 
 def test_the_table_in_each_format(broken):
-    table = violations_table(troubles([broken("=a|b.py", kind="child-oom", severity="error")]))
+    table = violations_table(violation_groups([broken("=a|b.py", kind="child-oom", severity="error")]))
     line = render(table, "table").splitlines()[1]
     assert line.split()[:3] == ["error", "child-oom", "=a|b.py"]
     (document,) = json.loads(render(table, "json"))["violations"]
@@ -87,7 +87,7 @@ def test_the_table_in_each_format(broken):
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_table_fits_the_terminal(broken, columns):
-    table = violations_table(troubles([broken("test/" + "very/" * 30 + "a.py", kind="cpu-throttled")]))
+    table = violations_table(violation_groups([broken("test/" + "very/" * 30 + "a.py", kind="cpu-throttled")]))
     lines = render(table, "table", columns=columns).splitlines()
     assert max(map(len, lines)) <= columns
     assert lines[0].split()[0] == "severity"

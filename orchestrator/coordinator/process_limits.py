@@ -1,7 +1,7 @@
 """What this process itself is granted: open files, processes, file size, address space, room for temporary files.
 
 A run that meets such a limit in the middle loses what it was about to do; so it is refused before anything is
-started, with the number that it needs. The figures are measured, with a margin (docs/design/own-limits.md).
+started, with the number that it needs. The figures are measured, with a margin (docs/design/process-limits.md).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _hard(kind: int) -> int:
     return 1 << 62 if hard == resource.RLIM_INFINITY else hard
 
 
-def require(slots: int, *, profiles: Iterable[Profile], state_dir: Path) -> None:
+def require_process_limits(slots: int, *, profiles: Iterable[Profile], state_dir: Path) -> None:
     """Raise the soft limits as far as is needed. UsageError: this process cannot have what `slots` tests at once
     need.
     """
@@ -133,7 +133,7 @@ def _require_temporary_room() -> None:
         )
 
 
-def scarcity(error: BaseException) -> UsageError | None:
+def process_limit_error(error: BaseException) -> UsageError | None:
     """What an error says of a limit of this process, if it does: for where no one could ask before."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     seen: BaseException | None = error

@@ -8,7 +8,7 @@ from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from orchestrator.coordinator.executor import Execute
+from orchestrator.coordinator.executor import AttemptRunner
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Network
 from orchestrator.model.tests import Command, Test, TestId
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from orchestrator.model.results import Attempt
     from orchestrator.model.tests import Assignment
 
-UP_SECONDS = 15.0
-"""Longest wait for the company to be there."""
-LET_IN_SECONDS = 0.1
-KEPT = 100
-"""Attempts of a company that are recorded."""
+START_TIMEOUT_SECONDS = 15.0
+"""Longest wait for the background to be there."""
+RELEASE_SECONDS = 0.1
+MAX_RECORDED_ATTEMPTS = 100
+"""Attempts of a background that are recorded."""
 BURN_SECONDS = 3600.0
 BURNER = Test(
     id=TestId(path=".orch/burner"), suite="", command=Command(argv=("/bin/sh", "-c", "while :; do :; done"))
@@ -50,7 +50,7 @@ def burner_profile(profile: Profile) -> Profile:
     return replace(profile, limits=limits, network=Network.NONE, capabilities=(), reuse=1, grace_seconds=0.1)
 
 
-class Company:
+class BackgroundLoad:
     """Lanes of their own beside those of the schedule, each with one test over and over until they are ended."""
 
     def __init__(self, executor: LocalExecutor, folder: RunFolder) -> None:
@@ -60,7 +60,7 @@ class Company:
         self._stop = StopFlag()
         self._executor = executor.apart()
         self._executor.stop = self._stop
-        self._execute = Execute(self._executor, folder, judge_budgets=False)
+        self._execute = AttemptRunner(self._executor, folder, judge_budgets=False)
 
     @property
     def containers(self) -> tuple[int, int, int]:
@@ -69,17 +69,17 @@ class Company:
         return tally.expected, tally.created, tally.removed
 
     @contextmanager
-    def keep(self, makers: Sequence[Callable[[], Assignment]], *, stop: StopFlag) -> Iterator[None]:
+    def running(self, makers: Sequence[Callable[[], Assignment]], *, stop: StopFlag) -> Iterator[None]:
         """Run what each maker makes, one after another, in a thread for each; all are there when the body begins
         and gone when it has ended, or soon after `stop` has risen to TERMINATE.
         """
-        end_listening = stop.listen(lambda: self._follow(stop))
-        self._follow(stop)  # it may have risen before
-        threads = [Thread(target=self._run, args=(make,), name="orch-company", daemon=True) for make in makers]
+        end_listening = stop.listen(lambda: self._forward_stop(stop))
+        self._forward_stop(stop)  # it may have risen before
+        threads = [Thread(target=self._run, args=(make,), name="orch-background", daemon=True) for make in makers]
         try:
             for thread in threads:
                 thread.start()
-            self._await(len(makers), stop)
+            self._wait_until_started(len(makers), stop)
             yield
         finally:
             self._stop.set(StopLevel.KILL, "the condition has ended")
@@ -89,37 +89,37 @@ class Company:
             self._executor.close()
             end_listening()
 
-    def _follow(self, stop: StopFlag) -> None:
+    def _forward_stop(self, stop: StopFlag) -> None:
         if stop.level >= StopLevel.TERMINATE:
             self._stop.set(stop.level, stop.reason)
 
-    def _await(self, count: int, stop: StopFlag) -> None:
+    def _wait_until_started(self, count: int, stop: StopFlag) -> None:
         """Until each has its container, and a moment more to be let in."""
-        deadline = time.monotonic() + UP_SECONDS
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while self._executor.tally.created < count and not self.errors:
-            if time.monotonic() > deadline or stop.wait(LET_IN_SECONDS / 2) is not StopLevel.RUN:
+            if time.monotonic() > deadline or stop.wait(RELEASE_SECONDS / 2) is not StopLevel.RUN:
                 return
-        stop.wait(LET_IN_SECONDS)
+        stop.wait(RELEASE_SECONDS)
 
     def _run(self, make: Callable[[], Assignment]) -> None:
         lane = self._execute.lane()
         try:
             following: Assignment | None = make()
             while following is not None:
-                current, ordered = following, _Ordered(make, self._stop)
-                attempt = lane.run(current, time.monotonic(), ordered.upcoming)
-                if len(self.attempts) < KEPT:
+                current, next_test = following, _NextTest(make, self._stop)
+                attempt = lane.run(current, time.monotonic(), next_test.upcoming)
+                if len(self.attempts) < MAX_RECORDED_ATTEMPTS:
                     self.attempts.append(attempt)
-                # What was ordered may be in the container already, and has to be run to be ended. Nothing is
+                # What was next_test may be in the container already, and has to be run to be ended. Nothing is
                 # asked of an engine that failed, over and over.
-                following = ordered.upcoming() if attempt.outcome is not Outcome.INFRA else ordered.made
+                following = next_test.upcoming() if attempt.outcome is not Outcome.INFRA else next_test.made
         except Exception as error:  # noqa: BLE001 - told by the thread that waits for this one
             self.errors.append(error)
         finally:
             lane.close()
 
 
-class _Ordered:
+class _NextTest:
     """The next test of a lane, made once; none is made after the end."""
 
     def __init__(self, make: Callable[[], Assignment], stop: StopFlag) -> None:

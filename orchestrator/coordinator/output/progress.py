@@ -1,4 +1,4 @@
-"""TO BE WRITTEN."""
+"""The progress of a run: the terminal display, events.jsonl, `--format jsonl`, and the reports made on the way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config.settings import Config
     from orchestrator.coordinator.options import RunOptions
-    from orchestrator.coordinator.report_files import Report
+    from orchestrator.coordinator.output.report_files import Report
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model.runs import Run
     from orchestrator.model.tests import Assignment
@@ -68,7 +68,7 @@ class RunProgress:
         """What runs now is known at once."""
         self._display.started(assignment)
 
-    def told(self, items: Iterable[Event | TestResult]) -> None:
+    def log_events(self, items: Iterable[Event | TestResult]) -> None:
         """What has happened, in its order: a line of events each."""
         self._emit([line for item in items for line in _lines_of(item)])
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from orchestrator.coordinator.options import RunOptions
-from orchestrator.coordinator.report_files import ReportFiles
+from orchestrator.coordinator.output.report_files import ReportFiles
 from orchestrator.model.evidence import AgentRecord
 from tests.unit.reports.conftest import attempt, events, of, result, summary, violation
 
@@ -15,7 +15,7 @@ NAMES = ("junit", "ctrf", "gitlab_metrics", "sarif")
 @pytest.fixture
 def folder(tmp_path):
     """As much of a run's folder as reports need."""
-    return SimpleNamespace(path=tmp_path, events=tmp_path / "events.jsonl", place=lambda: tmp_path)
+    return SimpleNamespace(path=tmp_path, events=tmp_path / "events.jsonl", writable_path=lambda: tmp_path)
 
 
 def some(number):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.cleanup import remnants
+from orchestrator.engine.cleanup import orphaned_slots
 from orchestrator.engine.metering import parent_cgroups
 from orchestrator.measure.processes import owner_alive, owner_mark
 
@@ -33,7 +33,7 @@ def hierarchies(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
         (root / "cgroup.controllers").write_text("cpu memory")
     monkeypatch.setattr(parent_cgroups, "CGROUP_ROOT", root)
     monkeypatch.setattr(parent_cgroups, "lease_folder", lambda user=None: tmp_path / f"leases-{user}")
-    monkeypatch.setattr(remnants, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(orphaned_slots, "_PROC", tmp_path / "proc")
     (tmp_path / "proc").mkdir()
     monkeypatch.setattr(parent_cgroups.systemd_slices, "stop_slices", lambda _: None)
     return made
@@ -54,7 +54,7 @@ def test_cgroups_of_a_run_go_with_what_is_in_them(hierarchies: list[Path]) -> No
         f"orch_{RUN[:8]}_{ALIVE}_3.slice",
     )
     others = make(hierarchies, f"orch-{OTHER[:8]}-{ALIVE}-1", f"orch-{RUN[:8]}", "orch-u1000-1", "docker")
-    assert remnants.remove(remnants.find_of_run(RUN)) == ()
+    assert orphaned_slots.remove(orphaned_slots.find_of_run(RUN)) == ()
     assert not any(folder.exists() for folder in ours)
     assert all(folder.exists() for folder in others)
 
@@ -62,7 +62,7 @@ def test_cgroups_of_a_run_go_with_what_is_in_them(hierarchies: list[Path]) -> No
 def test_only_what_a_dead_orch_made_is_a_leftover(hierarchies: list[Path]) -> None:
     dead = f"orch-{RUN[:8]}-{DEAD}-1"
     make(hierarchies, f"{dead}/abc", f"orch-{OTHER[:8]}-{ALIVE}-1/abc", f"orch-{OTHER[:8]}-{ELSEWHERE}-1/abc")
-    assert [one.name for one in remnants.find_of_dead(owner_alive)] == [dead]
+    assert [one.name for one in orphaned_slots.find_of_dead(owner_alive)] == [dead]
 
 
 def test_a_leased_parent_stays_and_what_a_container_left_in_it_goes(
@@ -73,9 +73,9 @@ def test_a_leased_parent_stays_and_what_a_container_left_in_it_goes(
     (tmp_path / "leases-77").mkdir()
     with (tmp_path / "leases-77" / "2").open("w") as lease:
         fcntl.flock(lease, fcntl.LOCK_EX)
-        found = remnants.find_of_dead(owner_alive)
+        found = orphaned_slots.find_of_dead(owner_alive)
         assert [one.name for one in found] == ["orch-u77-1"]
-        assert remnants.remove(found) == ()
+        assert orphaned_slots.remove(found) == ()
     assert not any(folder.exists() for folder in left)
     assert all(folder.parent.exists() for folder in left)
     assert all(folder.exists() for folder in held)
@@ -85,6 +85,6 @@ def test_what_cannot_be_removed_is_said(hierarchies: list[Path]) -> None:
     make(hierarchies, f"orch-{RUN[:8]}-{DEAD}-1")
     for hierarchy in hierarchies:
         (hierarchy / f"orch-{RUN[:8]}-{DEAD}-1" / "cgroup.procs").write_text("")  # a plain file: rmdir refuses
-    (problem,) = remnants.remove(remnants.find_of_dead(owner_alive))
+    (problem,) = orphaned_slots.remove(orphaned_slots.find_of_dead(owner_alive))
     assert f"cgroup orch-{RUN[:8]}-{DEAD}-1" in problem
     assert ("sudo orch clean" in problem) == (os.geteuid() != 0)

@@ -1,4 +1,4 @@
-"""TO BE WRITTEN."""
+"""The plan of a run as a table with a prediction, or as JSON."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def print_plan(
     """The plan on stdout: what runs, why so, beside what, and what limits it."""
     startup = startup or Startup()
     if output_format == "json":
-        say(to_json(_document(plan, budget, startup)))
+        say(to_json(plan_document(plan, budget, startup)))
         return ExitCode.OK
-    from orchestrator.scheduling.wait_queue import order
+    from orchestrator.scheduling.wait_queue import longest_first
 
     columns = (
         Column(key="profile", title="profile"),
@@ -58,7 +58,7 @@ def print_plan(
             str(a.test.id),
             "; ".join((a.reason, *a.clamped)),
         )
-        for a in order(plan)
+        for a in longest_first(plan)
     )
     show(Table(name="plan", columns=columns, rows=rows), "table")
     say()
@@ -79,9 +79,9 @@ def _prediction_lines(plan: Sequence[Assignment], budget: Budget, startup: Start
 
     predicted = _predict(plan, budget, startup)
     bound, bound_seconds = predicted.lower_bound
-    fresh = sum(one.fresh for one in predicted.placed)
+    fresh = sum(one.fresh for one in predicted.scheduled)
     lines = [
-        *packing_lines(predicted.placed, predicted.makespan_seconds),
+        *packing_lines(predicted.scheduled, predicted.makespan_seconds),
         "",
         (
             f"{plural(len(plan), 'test')}, {len(plan) - predicted.unknown} with history;"
@@ -114,7 +114,8 @@ _BOUNDS = {
 }
 
 
-def _document(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> dict[str, object]:
+def plan_document(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> dict[str, object]:
+    """Return the plan and its prediction as the JSON document of `orch plan --format json`."""
     predicted = _predict(plan, budget, startup)
     return {
         "schema": 1,
@@ -129,12 +130,12 @@ def _document(plan: Sequence[Assignment], budget: Budget, startup: Startup) -> d
         "packing": [
             {
                 "id": one.assignment.key,
-                "lane": one.lane + 1,
+                "lane": one.worker + 1,
                 "started_seconds": one.started_seconds,
                 "ended_seconds": one.ended_seconds,
                 "fresh": one.fresh,
             }
-            for one in predicted.placed
+            for one in predicted.scheduled
         ],
         "tests": [
             {

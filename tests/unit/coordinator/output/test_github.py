@@ -4,9 +4,9 @@ import json
 import pytest
 
 from orchestrator.config.loader import load_config
-from orchestrator.coordinator.github import COUNTER, GitHub, append_summary
 from orchestrator.coordinator.options import RunOptions
-from orchestrator.coordinator.output import Output
+from orchestrator.coordinator.output.github import COUNTER, GitHub, append_summary
+from orchestrator.coordinator.output.run_output import RunOutput
 from orchestrator.coordinator.run_folder import RunFolder
 from orchestrator.errors import UsageError
 from orchestrator.measure.sampler import Sampler
@@ -17,10 +17,10 @@ from tests.unit.reports.conftest import RUN, result, summary
 def told(environ, *results, wanted=True, summary_file=None):
     stream = io.StringIO()
     github = GitHub(wanted=wanted, summary_file=summary_file, environ=environ, stream=stream)
-    github.shield()
+    github.suppress_commands()
     stream.write("    | ##[error]a test's own words\n")
     github.add(results)
-    github.tell(summary(*results))
+    github.publish(summary(*results))
     return stream.getvalue().splitlines()
 
 
@@ -90,11 +90,11 @@ def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path):
 def run_ended(tmp_path, options, *results):
     (tmp_path / "profiles.yaml").write_text("version: 1\n")
     config = load_config(path=None, start=tmp_path, env={})
-    output = Output(options, config)
+    output = RunOutput(options, config)
     folder = RunFolder(tmp_path / ".orch", RUN)
     progress = output.progress(folder, Sampler())
     progress.start(RUN, [])
-    progress.told(results)
+    progress.log_events(results)
     progress.finished(results)
     progress.close()
     output.summary(summary(*results))

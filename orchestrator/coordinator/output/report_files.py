@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.model.results import TestResult
     from orchestrator.reports.formats.junit import JUnitReport
     from orchestrator.reports.run_summary import RunSummary
-    from orchestrator.reports.tables.violations import Broken
+    from orchestrator.reports.tables.violations import RunViolations
 
 
 class Report(Protocol):
@@ -43,7 +43,7 @@ class ReportFiles:
     def __init__(self, options: RunOptions, folder: RunFolder) -> None:
         self._options = options
         self._folder = folder
-        self._broken: Broken | None = None
+        self._violations: RunViolations | None = None
         self._junit: JUnitReport | None = None
         self._asked: list[tuple[Path, FileReport]] = []
         self._reports: list[Report] = []
@@ -80,26 +80,26 @@ class ReportFiles:
 
             self._ask(options.gitlab_metrics, Metrics())
         if options.sarif is not None:
-            from orchestrator.reports.tables.violations import Broken
+            from orchestrator.reports.tables.violations import RunViolations
 
-            self._broken = Broken()
-            self._reports.append(self._broken)
+            self._violations = RunViolations()
+            self._reports.append(self._violations)
 
     def _ask(self, path: Path, report: FileReport) -> None:
         self._asked.append((path, report))
         self._reports.append(report)
 
     def _files(self, summary: RunSummary, events: Path) -> Iterator[tuple[Path, Callable[[Path], None]]]:
-        place = self._folder.place()
+        place = self._folder.writable_path()
         yield place / "run.json", partial(run_json.write_run_document, summary, events)
         if self._junit is not None:
             yield place / "junit.xml", partial(self._junit.write, summary)
         for path, report in self._asked:
             yield path, partial(report.write, summary)
-        if self._options.sarif is not None and self._broken is not None:
+        if self._options.sarif is not None and self._violations is not None:
             from orchestrator.reports.formats.sarif import write_sarif
 
-            yield self._options.sarif, partial(write_sarif, self._broken.troubles(), project=summary.run.project)
+            yield self._options.sarif, partial(write_sarif, self._violations.groups(), project=summary.run.project)
 
 
 def _written(path: Path, write: Callable[[Path], None]) -> str:

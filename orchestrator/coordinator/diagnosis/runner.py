@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.statistics import wilson
-from orchestrator.coordinator.background_load import BURNER, Company, burner_profile
-from orchestrator.coordinator.executor import Execute
+from orchestrator.coordinator.diagnosis.background_load import BURNER, BackgroundLoad, burner_profile
+from orchestrator.coordinator.executor import AttemptRunner
 from orchestrator.model.flaky import Condition, ConditionResult
 from orchestrator.model.outcomes import FAILING, Outcome
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.events import Policy
-from orchestrator.scheduling.retry import settle
+from orchestrator.scheduling.retry import final_result
 from orchestrator.scheduling.scheduler import schedule
 from orchestrator.stop_flag import StopLevel
 from orchestrator.text import format_bytes, one_line, plural
@@ -47,7 +47,7 @@ LEAST_CPUS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class DiagnosedTest:
     """The test, and what its history makes suspicious."""
 
     assignment: Assignment
@@ -57,29 +57,29 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class ConditionSetup:
     """One condition, ready to be run."""
 
     condition: Condition
     detail: str
     plan: Sequence[Assignment]
-    company: Sequence[Callable[[], Assignment]] = ()
+    background: Sequence[Callable[[], Assignment]] = ()
     skipped: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
-class Laboratory:
+class DiagnosisRunner:
     """Runs a test under one condition after the other; all that it starts has ended when `results` ends."""
 
-    subject: Subject
+    subject: DiagnosedTest
     runs: int
     executor: LocalExecutor
     folder: RunFolder
     database: Database
     host: HostInfo
     stop: StopFlag
-    company_containers: list[tuple[int, int, int]] = field(default_factory=list)
-    """Of each company: expected, created, removed."""
+    background_containers: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of each background: expected, created, removed."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     """Repetitions: what tells all attempts of the diagnosis apart."""
     _peak_bytes: int | None = None
@@ -99,82 +99,82 @@ class Laboratory:
             if self.stop.level is not StopLevel.RUN:
                 return
             setup = make()
-            result = _skipped(setup) if setup.skipped else self._tried(setup)
+            result = _skipped(setup) if setup.skipped else self._run_setup(setup)
             yield result
             if setup.condition is Condition.ALONE and not result.total:
                 return  # there is nothing that the others could be held against
 
     # ------------------------------------------------------------ the conditions
 
-    def _alone(self) -> Setup:
-        return Setup(
+    def _alone(self) -> ConditionSetup:
+        return ConditionSetup(
             condition=Condition.ALONE,
             detail="in a fresh container, nothing beside it",
             plan=self._plan(Condition.ALONE),
         )
 
-    def _with_itself(self) -> Setup:
+    def _with_itself(self) -> ConditionSetup:
         limits = self.subject.assignment.profile.limits
         room = int(self.host.memory_bytes * MEMORY_SHARE / limits.memory_bytes)
         twice = math.ceil(2 * self.host.cpus / limits.cpus)  # as much as the machine has
         copies = min(MOST_COPIES, max(LEAST_COPIES, twice), room)
         itself = self.subject.assignment
-        return Setup(
+        return ConditionSetup(
             condition=Condition.ITSELF,
             detail=f"{copies} at once",
             plan=self._plan(Condition.ITSELF),
-            company=[self._maker(itself, replace(itself.profile, reuse=REUSE))] * (copies - 1),
+            background=[self._maker(itself, replace(itself.profile, reuse=REUSE))] * (copies - 1),
             skipped="" if room >= 2 else "the memory of this machine does not hold two copies",
         )
 
-    def _with_neighbours(self) -> Setup:
+    def _with_neighbours(self) -> ConditionSetup:
         neighbours = self.subject.neighbours
-        return Setup(
+        return ConditionSetup(
             condition=Condition.NEIGHBOURS,
             detail=_names(neighbours),
             plan=self._plan(Condition.NEIGHBOURS),
-            company=[self._maker(one, replace(one.profile, reuse=REUSE)) for one in neighbours],
+            background=[self._maker(one, replace(one.profile, reuse=REUSE)) for one in neighbours],
             skipped="" if neighbours else "no recorded test ran beside it when it failed",
         )
 
-    def _reused(self) -> Setup:
+    def _reused(self) -> ConditionSetup:
         itself = self.subject.assignment
         before = self.subject.predecessors or (itself,)
         profile = replace(itself.profile, reuse=REUSE)
-        turns = [
-            self._again(one, profile, Condition.REUSED) for _ in range(self.runs) for one in (*before, itself)
+        tests = [
+            self._repeated(one, profile, Condition.REUSED) for _ in range(self.runs) for one in (*before, itself)
         ]
         if not self.subject.predecessors:
-            turns = [self._again(itself, profile, Condition.REUSED) for _ in range(self.runs + 1)]
-        return Setup(condition=Condition.REUSED, detail=f"after {_names(before)}", plan=turns)
+            tests = [self._repeated(itself, profile, Condition.REUSED) for _ in range(self.runs + 1)]
+        return ConditionSetup(condition=Condition.REUSED, detail=f"after {_names(before)}", plan=tests)
 
-    def _half_cpus(self) -> Setup:
+    def _half_cpus(self) -> ConditionSetup:
         limits = self.subject.assignment.profile.limits
         cpus = max(limits.cpus / 2, LEAST_CPUS)
-        return Setup(
+        return ConditionSetup(
             condition=Condition.HALF_CPUS,
             detail=f"{cpus:g} instead of {limits.cpus:g}",
             plan=self._plan(Condition.HALF_CPUS, replace(limits, cpus=cpus)),
         )
 
-    def _busy_host(self) -> Setup:
+    def _busy_host(self) -> ConditionSetup:
         count = math.ceil(self.host.cpus)
         burner = replace(self.subject.assignment, test=BURNER)
         make = self._maker(burner, burner_profile(burner.profile))
-        return Setup(
+        return ConditionSetup(
             condition=Condition.BUSY_HOST,
             detail=f"{plural(count, 'container')} that burn{'s' if count == 1 else ''} a CPU each",
             plan=self._plan(Condition.BUSY_HOST),
-            company=[make] * count,
+            background=[make] * count,
         )
 
-    def _little_memory(self) -> Setup:
+    def _little_memory(self) -> ConditionSetup:
         limits = self.subject.assignment.profile.limits
         wanted = limits.memory_bytes // 2 if self._peak_bytes is None else int(self._peak_bytes * LITTLE_MARGIN)
         memory = max(wanted, LEAST_MEMORY_BYTES)
         of = "half its limit" if self._peak_bytes is None else "its peak alone and 5 %"
         enough = memory >= limits.memory_bytes
-        return Setup(
+        return ConditionSetup(
             condition=Condition.LITTLE_MEMORY,
             detail=f"{format_bytes(memory)}, {of}, instead of {format_bytes(limits.memory_bytes)}",
             plan=() if enough else self._plan(Condition.LITTLE_MEMORY, _with_memory(limits, memory)),
@@ -187,17 +187,17 @@ class Laboratory:
         """The test as often as it is to be run, in a fresh container each time."""
         itself = self.subject.assignment
         profile = replace(itself.profile, reuse=1, limits=limits or itself.profile.limits)
-        return [self._again(itself, profile, condition) for _ in range(self.runs)]
+        return [self._repeated(itself, profile, condition) for _ in range(self.runs)]
 
     def _maker(self, one: Assignment, profile: Profile) -> Callable[[], Assignment]:
-        return lambda: self._again(one, profile, None)
+        return lambda: self._repeated(one, profile, None)
 
-    def _again(self, one: Assignment, profile: Profile, condition: Condition | None) -> Assignment:
+    def _repeated(self, one: Assignment, profile: Profile, condition: Condition | None) -> Assignment:
         return replace(
             one,
             run_id=self.subject.assignment.run_id,
             profile=profile,
-            reason=f"diagnosis: {condition.value}" if condition else "diagnosis: company",
+            reason=f"diagnosis: {condition.value}" if condition else "diagnosis: background load",
             repetition=next(self._numbers),
             attempt=1,
             retries=0,
@@ -208,28 +208,28 @@ class Laboratory:
 
     # ------------------------------------------------------------ carrying it out
 
-    def _tried(self, setup: Setup) -> ConditionResult:
-        company = Company(self.executor, self.folder) if setup.company else None
+    def _run_setup(self, setup: ConditionSetup) -> ConditionResult:
+        background = BackgroundLoad(self.executor, self.folder) if setup.background else None
         seen: list[Attempt] = []
         with ExitStack() as stack:
-            if company is not None:
-                stack.enter_context(company.keep(setup.company, stop=self.stop))
-            for result in self._scheduled(setup):
+            if background is not None:
+                stack.enter_context(background.running(setup.background, stop=self.stop))
+            for result in self._schedule(setup):
                 self.database.record(self.subject.assignment.run_id, result)
                 seen += result.attempts
-        if company is not None:
-            self._keep_company(company)
-        counted = [a for a in seen if self._counts(a, setup.condition)]
+        if background is not None:
+            self._record_background(background)
+        counted = [a for a in seen if self._is_counted(a, setup.condition)]
         if setup.condition is Condition.ALONE:
             self._peak_bytes = _highest_peak(counted)
         return _result(setup, counted, seen)
 
-    def _scheduled(self, setup: Setup) -> Iterable[TestResult]:
+    def _schedule(self, setup: ConditionSetup) -> Iterable[TestResult]:
         profile = self.subject.assignment.profile
         needs = [a.profile.limits for a in setup.plan]
         return schedule(
             setup.plan,
-            Execute(self.executor, self.folder, judge_budgets=False),
+            AttemptRunner(self.executor, self.folder, judge_budgets=False),
             budget=Budget(
                 cpus=max(limits.cpus for limits in needs),
                 memory_bytes=max(limits.memory_bytes for limits in needs),
@@ -241,16 +241,16 @@ class Laboratory:
             on_event=lambda _: None,
         )
 
-    def _keep_company(self, company: Company) -> None:
+    def _record_background(self, background: BackgroundLoad) -> None:
         """Record what ran beside it, but for burners, which are no tests of the project."""
-        self.company_containers.append(company.containers)
-        for attempt in company.attempts:
+        self.background_containers.append(background.containers)
+        for attempt in background.attempts:
             if attempt.assignment.test is not BURNER:
-                self.database.record_soon(self.subject.assignment.run_id, settle([attempt], POLICY))
-        if company.errors:
-            raise company.errors[0]
+                self.database.record_soon(self.subject.assignment.run_id, final_result([attempt], POLICY))
+        if background.errors:
+            raise background.errors[0]
 
-    def _counts(self, attempt: Attempt, condition: Condition) -> bool:
+    def _is_counted(self, attempt: Attempt, condition: Condition) -> bool:
         """It says something of the test under this condition; a second attempt confirms, in a fresh slot."""
         own = attempt.assignment.test.id == self.subject.assignment.test.id and attempt.assignment.attempt == 1
         judged = attempt.outcome is Outcome.PASSED or attempt.outcome in FAILING
@@ -277,13 +277,13 @@ def _names(assignments: Sequence[Assignment]) -> str:
     return ", ".join(one_line(str(one.test.id), 200) for one in assignments)
 
 
-def _skipped(setup: Setup) -> ConditionResult:
+def _skipped(setup: ConditionSetup) -> ConditionResult:
     return ConditionResult(
         condition=setup.condition, detail=setup.detail, failed=0, total=0, low=0.0, high=1.0, skipped=setup.skipped
     )
 
 
-def _result(setup: Setup, counted: Sequence[Attempt], seen: Sequence[Attempt]) -> ConditionResult:
+def _result(setup: ConditionSetup, counted: Sequence[Attempt], seen: Sequence[Attempt]) -> ConditionResult:
     failures = [a for a in counted if a.outcome in FAILING]
     low, high = wilson(len(failures), len(counted))
     lost = next((a.message for a in seen if a.outcome is Outcome.INFRA), "")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.coordinator.own_limits import FILES, FILES_PER_SLOT
+from orchestrator.coordinator.process_limits import FILES, FILES_PER_SLOT
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOWHERE = "unix:///nonexistent/docker.sock"

@@ -36,7 +36,7 @@ CLOSED = "no slot is opened any more: the run is ending"
 
 
 @dataclass(slots=True)
-class _Place(Generic[T]):
+class _Prestarted(Generic[T]):
     """One slot on its way from `prepare` to `take`. Not `done`: it is being opened."""
 
     item: T | None = None
@@ -50,7 +50,7 @@ class _Place(Generic[T]):
         return cast("T", self.item)
 
 
-class SlotPool(Generic[T]):
+class PrestartedSlots(Generic[T]):
     """Any thread may call any method. No thread is started before there is something to do."""
 
     def __init__(
@@ -58,25 +58,25 @@ class SlotPool(Generic[T]):
         open_slot: Callable[[Assignment], T],
         close_slot: Callable[[T], None],
         *,
-        ahead: int,
+        max_ahead: int,
         starters: int,
         removers: int,
     ) -> None:
-        """`ahead`: slots that may be open or opening before their test is taken; each holds memory. `starters`
+        """`max_ahead`: slots that may be open or opening before their test is taken; each holds memory. `starters`
         and `removers`: how many are opened and closed at once, whoever asks for it.
         """
         self._open_slot = open_slot
         self._close_slot = close_slot
-        self._ahead = ahead
+        self._max_ahead = max_ahead
         self._starters = max(1, starters)
         self._removers = max(1, removers)
         self._changed = threading.Condition()
-        self._wanted: deque[Assignment] = deque()
-        self._places: dict[Key, _Place[T]] = {}
+        self._hints: deque[Assignment] = deque()
+        self._prestarted: dict[Key, _Prestarted[T]] = {}
         self._taken: dict[Key, None] = {}  # the last ones, oldest first
         self._retired: deque[T] = deque()
         self._opening = 0
-        self._urgent = 0  # callers of `take` that wait to open: they come before anything ahead of need
+        self._waiting_takers = 0  # callers of `take` that wait to open: they come before anything ahead of need
         self._closed = False
         self._opened_all = False  # after `close`: nothing can be retired by a starter any more
         self._start_threads: list[threading.Thread] = []
@@ -87,16 +87,16 @@ class SlotPool(Generic[T]):
         then stays until it is taken or the pool is closed. Returns at once.
         """
         with self._changed:
-            if self._closed or self._ahead < 1:
+            if self._closed or self._max_ahead < 1:
                 return
-            self._wanted = deque({_key(a): a for a in assignments if self._is_new(a)}.values())
-            while self._wanted and len(self._start_threads) < self._starters:
+            self._hints = deque({_key(a): a for a in assignments if self._is_new(a)}.values())
+            while self._hints and len(self._start_threads) < self._starters:
                 self._start_threads.append(_start(self._open_ahead, "orch-slot-opener"))
             self._changed.notify_all()
 
     def _is_new(self, assignment: Assignment) -> bool:
         key = _key(assignment)
-        return key not in self._places and key not in self._taken
+        return key not in self._prestarted and key not in self._taken
 
     def take(self, assignment: Assignment) -> T:
         """The slot of this attempt: the prepared one, else one that is opened now. Raises what `open_slot` raised,
@@ -105,14 +105,14 @@ class SlotPool(Generic[T]):
         key = _key(assignment)
         with self._changed:
             self._note_taken(key)
-            place = self._places.get(key)
-            if place is not None:
-                self._changed.wait_for(lambda: place.done)
-                if self._places.pop(key, None) is None:
+            entry = self._prestarted.get(key)
+            if entry is not None:
+                self._changed.wait_for(lambda: entry.done)
+                if self._prestarted.pop(key, None) is None:
                     raise EngineError(CLOSED)
                 self._changed.notify_all()  # there is room for another one ahead
-                return place.outcome()
-            self._await_turn()
+                return entry.outcome()
+            self._await_capacity()
         try:
             return self._open_slot(assignment)
         finally:
@@ -123,15 +123,15 @@ class SlotPool(Generic[T]):
         self._taken[key] = None
         if len(self._taken) > TAKEN_KEPT:
             del self._taken[next(iter(self._taken))]
-        self._wanted = deque(a for a in self._wanted if _key(a) != key)
+        self._hints = deque(a for a in self._hints if _key(a) != key)
 
-    def _await_turn(self) -> None:
+    def _await_capacity(self) -> None:
         """Wait until one more may be opened, and count it. The lock is held."""
-        self._urgent += 1
+        self._waiting_takers += 1
         try:
             self._changed.wait_for(lambda: self._closed or self._opening < self._starters)
         finally:
-            self._urgent -= 1
+            self._waiting_takers -= 1
             self._changed.notify_all()  # the openers may go on
         if self._closed:
             raise EngineError(CLOSED)
@@ -165,17 +165,17 @@ class SlotPool(Generic[T]):
         """
         with self._changed:
             self._closed = True
-            self._wanted.clear()
+            self._hints.clear()
             self._changed.notify_all()
         for thread in self._start_threads:
             thread.join()
         with self._changed:
             if not self._opened_all:  # from now on nothing is opened: all that the engine can use is the removers'
                 self._removers += self._starters
-            left = [place for place in self._places.values() if place.error is None]
-            self._places.clear()
-            for place in left:
-                self._hand_over(place.outcome())
+            left = [entry for entry in self._prestarted.values() if entry.error is None]
+            self._prestarted.clear()
+            for entry in left:
+                self._hand_over(entry.outcome())
             while len(self._remove_threads) < min(self._removers, len(self._retired)):
                 self._remove_threads.append(_start(self._remove, "orch-slot-remover"))
             self._opened_all = True
@@ -192,22 +192,22 @@ class SlotPool(Generic[T]):
                 self._changed.wait_for(lambda: self._closed or self._has_room())
                 if self._closed:
                     return
-                assignment = self._wanted.popleft()
-                place: _Place[T] = _Place()
-                self._places[_key(assignment)] = place
+                assignment = self._hints.popleft()
+                entry: _Prestarted[T] = _Prestarted()
+                self._prestarted[_key(assignment)] = entry
                 self._opening += 1
             try:
-                place.item = self._open_slot(assignment)
+                entry.item = self._open_slot(assignment)
             except Exception as error:  # noqa: BLE001 - it is the taker's to see, whatever it is
-                place.error = error
-            place.done = True
+                entry.error = error
+            entry.done = True
             self._end_opening()
 
     def _has_room(self) -> bool:
         """True where one more may be opened ahead of need. The lock is held. A failed one holds nothing."""
-        if not self._wanted or self._urgent or self._opening >= self._starters:
+        if not self._hints or self._waiting_takers or self._opening >= self._starters:
             return False
-        return sum(place.error is None for place in self._places.values()) < self._ahead
+        return sum(entry.error is None for entry in self._prestarted.values()) < self._max_ahead
 
     def _remove(self) -> None:
         """One remover: until the pool is closed and nothing is left."""
@@ -224,7 +224,7 @@ class SlotPool(Generic[T]):
                 continue
 
 
-def workers(cpus: int) -> tuple[int, int]:
+def worker_counts(cpus: int) -> tuple[int, int]:
     """How many (starters, removers) an engine with so many CPUs can use; 0: it did not say."""
     together = max(2, IN_FLIGHT_PER_CPU * cpus)
     removers = max(1, together // (OPENINGS_PER_REMOVAL + 1))

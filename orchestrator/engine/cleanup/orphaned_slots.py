@@ -35,7 +35,7 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remnant:
+class OrphanedSlot:
     """One slot's."""
 
     name: str
@@ -56,19 +56,19 @@ class Remnant:
         return " ".join(parts)
 
 
-def find_of_run(run_id: str, *, shims: bool = True) -> tuple[Remnant, ...]:
+def find_of_run(run_id: str, *, shims: bool = True) -> tuple[OrphanedSlot, ...]:
     """All that is left of a run that has ended. `shims` False: these are not looked for, which takes a look at all
     processes.
     """
     return _find(lambda name: _is_of_run(name, run_id), leased=False, shims=shims)
 
 
-def find_of_dead(owner_alive: Callable[[str], bool]) -> tuple[Remnant, ...]:
+def find_of_dead(owner_alive: Callable[[str], bool]) -> tuple[OrphanedSlot, ...]:
     """All that is left of runs whose orch is dead, and in leased cgroups that nobody has leased."""
     return _find(lambda name: _is_of_dead(name, owner_alive), leased=True, shims=True)
 
 
-def remove(found: Iterable[Remnant]) -> tuple[str, ...]:
+def remove(found: Iterable[OrphanedSlot]) -> tuple[str, ...]:
     """Kill and remove; what is left, each with its reason."""
     return tuple(problem for one in found if (problem := _remove(one)) is not None)
 
@@ -89,7 +89,7 @@ def _is_of_dead(name: str, owner_alive: Callable[[str], bool]) -> bool:
 # ---------------------------------------------------------------- finding
 
 
-def _find(wanted: Callable[[str], bool], *, leased: bool, shims: bool) -> tuple[Remnant, ...]:
+def _find(wanted: Callable[[str], bool], *, leased: bool, shims: bool) -> tuple[OrphanedSlot, ...]:
     folders: dict[str, list[Path]] = {}
     for path in _slot_folders(parent_cgroups.CGROUP_ROOT):
         folders.setdefault(path.name, []).append(path)
@@ -105,7 +105,7 @@ def _find(wanted: Callable[[str], bool], *, leased: bool, shims: bool) -> tuple[
         processes = frozenset(pid for place in places for pid in _processes(place))
         if places or name in served:
             found.append(
-                Remnant(name=name, folders=places, processes=processes, shims=frozenset(served.get(name, ())))
+                OrphanedSlot(name=name, folders=places, processes=processes, shims=frozenset(served.get(name, ())))
             )
     return tuple(found)
 
@@ -175,7 +175,7 @@ def _is_leased(user: int, number: int) -> bool:
 # ---------------------------------------------------------------- removing
 
 
-def _remove(one: Remnant) -> str | None:
+def _remove(one: OrphanedSlot) -> str | None:
     paths = cgroups.CgroupPaths(cgroups.detect_version(parent_cgroups.CGROUP_ROOT) or 1, one.folders)
     inner = [child for folder in one.folders for child in _tree(folder)]
     cgroups.thaw(cgroups.CgroupPaths(paths.version, tuple(inner)))

@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.console import note
-from orchestrator.coordinator.progress import RunProgress
-from orchestrator.coordinator.report_files import ReportFiles
+from orchestrator.coordinator.output.progress import RunProgress
+from orchestrator.coordinator.output.report_files import ReportFiles
 from orchestrator.errors import UsageError
 from orchestrator.model.runs import RunStatus
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.config.settings import Config
-    from orchestrator.coordinator.github import GitHub
     from orchestrator.coordinator.options import RunOptions
-    from orchestrator.coordinator.report_files import Report
+    from orchestrator.coordinator.output.github import GitHub
+    from orchestrator.coordinator.output.report_files import Report
     from orchestrator.coordinator.run_folder import RunFolder
     from orchestrator.measure.sampler import Sampler
     from orchestrator.model.tests import Assignment
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.admission import Budget
 
 
-class Output:
+class RunOutput:
     """All that a run prints and writes, in the format that was asked for."""
 
     def __init__(self, options: RunOptions, config: Config) -> None:
@@ -56,7 +56,7 @@ class Output:
 
     def plan(self, plan: Sequence[Assignment], budget: Budget) -> int:
         """Print what would run."""
-        from orchestrator.coordinator.plan_output import print_plan
+        from orchestrator.coordinator.output.plan_output import print_plan
 
         return print_plan(plan, budget, "json" if self._options.output_format != "table" else "table")
 
@@ -67,7 +67,7 @@ class Output:
         reports: list[Report] = [self._files, *([] if self._github is None else [self._github])]
         self._progress = RunProgress(self._options, self._config, folder, sampler, reports)
         if self._github is not None:
-            self._github.shield()
+            self._github.suppress_commands()
         return self._progress
 
     def summary(self, summary: RunSummary) -> None:
@@ -78,9 +78,9 @@ class Output:
         failed = files.write(summary, progress.events.path)
         progress.summary(summary)
         if summary.status is RunStatus.FINISHED:  # a stop may lose the results of attempts that left something
-            folder.end()
+            folder.write_size()
         if self._github is not None:
-            self._github.tell(summary)
+            self._github.publish(summary)
         if failed:
             raise UsageError(
                 f"the tests have run, but {'; '.join(failed)}", remedy="name files in folders that can be written"
@@ -92,7 +92,7 @@ def github(options: RunOptions) -> GitHub | None:
     asked = options.github if options.github is not None else os.environ.get("GITHUB_ACTIONS") == "true"
     if not asked and options.step_summary is None:
         return None
-    from orchestrator.coordinator.github import GitHub
+    from orchestrator.coordinator.output.github import GitHub
 
     stream = sys.stdout if options.output_format == "table" else sys.stderr
     return GitHub(wanted=asked, summary_file=options.step_summary, environ=os.environ, stream=stream)

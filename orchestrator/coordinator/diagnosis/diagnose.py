@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.diagnosis import weigh
 from orchestrator.analysis.flakiness import suspects
 from orchestrator.coordinator.console import note, say, show
-from orchestrator.coordinator.database import keep_project, open_to_read, tell_scope
-from orchestrator.coordinator.diagnosis import Laboratory, Subject
-from orchestrator.coordinator.environment import describe, ground, ledger_of
-from orchestrator.coordinator.recorder import ended_whatever_happens
+from orchestrator.coordinator.database import keep_project, open_read_only, print_scope
+from orchestrator.coordinator.diagnosis.runner import DiagnosedTest, DiagnosisRunner
+from orchestrator.coordinator.environment import ensure_images_of, ledger_of, new_run, run_environment
+from orchestrator.coordinator.recorder import mark_interrupted_on_error
 from orchestrator.coordinator.retention import remove_old_runs
 from orchestrator.coordinator.run_folder import RunFolder
-from orchestrator.coordinator.session import load, specs_of
+from orchestrator.coordinator.session import load
 from orchestrator.coordinator.signals import Signals
 from orchestrator.database.queries.flaky import flaky_tests
 from orchestrator.database.store.store import Database
 from orchestrator.engine.docker.engine import open_engine
-from orchestrator.engine.images.ensure import ensure_images
 from orchestrator.engine.isolation.enforcement import require_enforced
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
 from orchestrator.measure.processes import host_info, owner_alive
@@ -80,12 +79,12 @@ def diagnose(
     test = find_test(every, test_name)
     host = host_info()
     run_id = str(uuid.uuid4())
-    subject = _subject(config, window, every, test, host=host, run_id=run_id)
+    subject = _test_under_diagnosis(config, window, every, test, host=host, run_id=run_id)
     engine = open_engine(engine_url)
     require_enforced(engine.info, allow=False)
     wanted = {a.profile.image for a in (subject.assignment, *subject.neighbours)}
-    images = ensure_images(engine, specs_of(config, wanted), offline_base=False, on_line=note)
-    this = describe(run_id, config, engine, host, images, project_id=keep_project(config))
+    images = ensure_images_of(config, wanted, engine)
+    this = new_run(run_id, config, engine, host, images, project_id=keep_project(config))
     people = output_format == "table"
     tell = say if people else note
     busy = os.getloadavg()[0]
@@ -115,20 +114,20 @@ def find_test(every: Mapping[str, Test], name: str) -> Test:
     return every[found[0]]
 
 
-def _subject(
+def _test_under_diagnosis(
     config: Config, window: Window, every: Mapping[str, Test], test: Test, *, host: HostInfo, run_id: str
-) -> Subject:
+) -> DiagnosedTest:
     """The test with what was there, by the window's history, more often when it failed."""
-    with open_to_read(config) as db:
-        tell_scope(db)
+    with open_read_only(config) as db:
+        print_scope(db)
         known = flaky_tests(db, since=window.since, until=window.until, only=test.id)
-    trials = known[0].trials if known else ()
+    attempts = known[0].attempts if known else ()
     itself = str(test.id)  # beside itself is a condition of its own
-    beside = _tests(every, [n for n in suspects(trials, Factor.NEIGHBOUR, at_most=SUSPECTS + 1) if n != itself])
-    before = _tests(every, suspects(trials, Factor.AFTER, at_most=SUSPECTS))
+    beside = _tests(every, [n for n in suspects(attempts, Factor.NEIGHBOUR, at_most=SUSPECTS + 1) if n != itself])
+    before = _tests(every, suspects(attempts, Factor.AFTER, at_most=SUSPECTS))
     wanted = {t.id: t for t in (test, *beside, *before)}
     assigned = {one.test.id: one for one in _assigned(config, wanted.values(), host, run_id)}
-    return Subject(
+    return DiagnosedTest(
         assignment=assigned[test.id],
         neighbours=tuple(assigned[t.id] for t in beside[:SUSPECTS]),
         predecessors=tuple(assigned[t.id] for t in before),
@@ -160,14 +159,20 @@ def _assigned(config: Config, tests: Iterable[Test], host: HostInfo, run_id: str
 
 
 def _recorded(
-    config: Config, engine: Engine, this: Run, subject: Subject, *, runs: int, tell: Callable[[str], None]
+    config: Config,
+    engine: Engine,
+    this: Run,
+    subject: DiagnosedTest,
+    *,
+    runs: int,
+    tell: Callable[[str], None],
 ) -> tuple[Diagnosis, int | None]:
     """The diagnosis, and the signal that ended it early if one did."""
     folder = config.state_dir / DIAGNOSES
     began = time.monotonic()
     with Database.open(None, state_dir=folder, owner_alive=owner_alive) as database:
-        with ended_whatever_happens(this.id, lambda: database):
-            diagnosis, ledger, signal_number = _carried_out(
+        with mark_interrupted_on_error(this.id, lambda: database):
+            diagnosis, ledger, signal_number = _run(
                 config, engine, this, subject, runs=runs, database=database, tell=tell
             )
         database.finish_run(
@@ -183,11 +188,11 @@ def _recorded(
     return diagnosis, signal_number
 
 
-def _carried_out(
+def _run(
     config: Config,
     engine: Engine,
     this: Run,
-    subject: Subject,
+    subject: DiagnosedTest,
     *,
     runs: int,
     database: Database,
@@ -195,31 +200,31 @@ def _carried_out(
 ) -> tuple[Diagnosis, Ledger, int | None]:
     folder = RunFolder(config.state_dir / DIAGNOSES, this)
     with (
-        ground(this, config, engine) as here,
-        Signals(here.stop, lambda: [f"running {key}" for key in here.sampler.latest()]) as signals,
+        run_environment(this.id, config, engine, images=this.images) as environment,
+        Signals(environment.stop, lambda: [f"running {key}" for key in environment.sampler.latest()]) as signals,
     ):
-        database.begin_run(this, [], owner=here.owner.token)
-        laboratory = Laboratory(
+        database.begin_run(this, [], owner=environment.owner.token)
+        runner = DiagnosisRunner(
             subject=subject,
             runs=runs,
-            executor=here.executor,
+            executor=environment.executor,
             folder=folder,
             database=database,
             host=this.host,
-            stop=here.stop,
+            stop=environment.stop,
         )
-        weighed, culprits = weigh(list(_told(laboratory.results(), tell)))
+        weighed, culprits = weigh(list(_printed(runner.results(), tell)))
     diagnosis = Diagnosis(
         test_id=subject.assignment.test.id,
         run_id=this.id,
         results=weighed,
         culprits=culprits,
-        interrupted=here.stop.level >= StopLevel.TERMINATE,
+        interrupted=environment.stop.level >= StopLevel.TERMINATE,
     )
-    return diagnosis, _ledger(here.executor, laboratory, here.reaper), signals.received
+    return diagnosis, _ledger(environment.executor, runner, environment.reaper), signals.received
 
 
-def _told(results: Iterable[ConditionResult], tell: Callable[[str], None]) -> Iterator[ConditionResult]:
+def _printed(results: Iterable[ConditionResult], tell: Callable[[str], None]) -> Iterator[ConditionResult]:
     """The same, each told as soon as it is known."""
     for result in results:
         tell(f"  {result_text(result)}")
@@ -227,11 +232,11 @@ def _told(results: Iterable[ConditionResult], tell: Callable[[str], None]) -> It
         yield result
 
 
-def _ledger(executor: LocalExecutor, laboratory: Laboratory, reaper: Reaper) -> Ledger:
-    """Of the test's own containers and those of its company."""
+def _ledger(executor: LocalExecutor, runner: DiagnosisRunner, reaper: Reaper) -> Ledger:
+    """Of the test's own containers and those of its background."""
     own = ledger_of(executor, reaper)
     expected, created, removed = (
-        sum(numbers) for numbers in zip((0, 0, 0), *laboratory.company_containers, strict=True)
+        sum(numbers) for numbers in zip((0, 0, 0), *runner.background_containers, strict=True)
     )
     return replace(
         own,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.coordinator.background_load import KEPT
-from orchestrator.coordinator.diagnosis import Laboratory, Subject
+from orchestrator.coordinator.diagnosis.background_load import MAX_RECORDED_ATTEMPTS
+from orchestrator.coordinator.diagnosis.runner import DiagnosedTest, DiagnosisRunner
 from orchestrator.coordinator.run_folder import RunFolder
 from orchestrator.database.queries.runs import load_run
 from orchestrator.database.store.store import Database
-from orchestrator.engine.isolation.hardening import Surroundings
+from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.errors import EngineError
@@ -24,7 +24,7 @@ from orchestrator.measure.sampler import Sampler
 from orchestrator.model.flaky import Condition
 from orchestrator.model.outcomes import Outcome
 from orchestrator.stop_flag import StopFlag, StopLevel
-from orchestrator.testing.agent import behave_as
+from orchestrator.testing.agent import play_test
 from orchestrator.testing.engine import FakeEngine
 from tests.support.handmade import make_assignment
 from tests.unit.database.database_examples import HOST, make_run
@@ -57,9 +57,9 @@ class Place:
         self.folder, self.sampler, self.database = folder, sampler, database
         self.executors: list[LocalExecutor] = []
         self._lock = threading.Lock()
-        self.engine = FakeEngine(behave_as(self._play))
+        self.engine = FakeEngine(play_test(self._play))
         self.run = make_run(id=str(uuid.uuid4()))
-        self.subject = Subject(assignment=make_assignment("t", run_id=self.run.id, path="test/t.sh"))
+        self.subject = DiagnosedTest(assignment=make_assignment("t", run_id=self.run.id, path="test/t.sh"))
 
     def _play(self, test: FakeTest) -> int | None:
         name = test.argv[0] if test.argv[0] in self.plays else "burner"
@@ -72,12 +72,12 @@ class Place:
             with self._lock:
                 self.running[name] -= 1
 
-    def laboratory(self, *, runs: int = 5, **host: float) -> Laboratory:
+    def laboratory(self, *, runs: int = 5, **host: float) -> DiagnosisRunner:
         image = self.engine.import_rootfs(io.BytesIO(b"x"), "tiny:1", {})
         executor = LocalExecutor(
             self.engine,
-            around=Surroundings(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
-            owner=Owner(run_id=self.run.id, token="b:1:1", place=str(self.folder)),
+            context=ContainerContext(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
+            owner=Owner(run_id=self.run.id, token="b:1:1", work_dir=str(self.folder)),
             images={"tiny": image},
             sampler=self.sampler,
             stop=self.stop,
@@ -85,7 +85,7 @@ class Place:
         )
         self.executors.append(executor)
         self.database.begin_run(self.run, [])
-        return Laboratory(
+        return DiagnosisRunner(
             subject=self.subject,
             runs=runs,
             executor=executor,
@@ -105,7 +105,9 @@ def place(tmp_path: Path) -> Iterator[Place]:
             executor.close()
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("orch-slot")]
         assert all(container.defect is None for container in made.engine.containers)
-        assert wait_until(lambda: set(made.running.values()) <= {0}, 5), "the company is gone with its condition"
+        assert wait_until(lambda: set(made.running.values()) <= {0}, 5), (
+            "the background load ended with its condition"
+        )
 
 
 def test_what_runs_beside_it_under_each_condition(place: Place) -> None:
@@ -147,13 +149,13 @@ def test_the_limits_that_stress_it(place: Place) -> None:
 def test_what_is_recorded_of_it(place: Place) -> None:
     list(place.laboratory().results())
     record = load_run(place.database, place.run.id)
-    own = [a for a in record.attempts if a.reason != "diagnosis: company"]
-    company = [a for a in record.attempts if a.reason == "diagnosis: company"]
+    own = [a for a in record.attempts if a.reason != "diagnosis: background load"]
+    background = [a for a in record.attempts if a.reason == "diagnosis: background load"]
     assert {a.reason for a in own} == {
         f"diagnosis: {condition.value}" for condition in Condition if condition is not Condition.NEIGHBOURS
     }
     assert {str(a.test_id) for a in record.attempts} == {"test/t.sh"}, "burners are no tests of the project"
-    assert 3 <= len(company) <= KEPT
+    assert 3 <= len(background) <= MAX_RECORDED_ATTEMPTS
     repetitions = [a.repetition for a in record.attempts]
     assert len(set(repetitions)) == len(repetitions)
 
@@ -165,7 +167,7 @@ def test_what_cannot_be_tried_says_why(place: Place) -> None:
 
 
 def test_its_limit_may_be_low_already(place: Place) -> None:
-    place.subject = Subject(assignment=make_assignment("t", run_id=place.run.id, memory_bytes=8 * MIB))
+    place.subject = DiagnosedTest(assignment=make_assignment("t", run_id=place.run.id, memory_bytes=8 * MIB))
     results = {r.condition: r for r in place.laboratory().results()}
     assert results[Condition.LITTLE_MEMORY].skipped == "its limit is no higher than what it takes"
 

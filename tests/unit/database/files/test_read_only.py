@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from orchestrator.database.files.open import place_of
+from orchestrator.database.files.open import location_of
 from orchestrator.database.queries.runs import list_runs, load_run
 from orchestrator.database.store.store import Database
 from orchestrator.errors import ExitCode, UnusableDatabaseError
@@ -181,4 +181,4 @@ def test_damage_that_a_run_comes_upon_is_looked_for_by_the_next(filled):
     ],
 )
 def test_where_it_is_can_be_said_without_opening_it(tmp_path, url, place):
-    assert place_of(url, state_dir=tmp_path.__class__("/somewhere")) == place
+    assert location_of(url, state_dir=tmp_path.__class__("/somewhere")) == place

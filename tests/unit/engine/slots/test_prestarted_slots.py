@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.engine.slots.slot_pool import RETIRED_PER_REMOVER, SlotPool, workers
+from orchestrator.engine.slots.prestarted_slots import RETIRED_PER_REMOVER, PrestartedSlots, worker_counts
 from orchestrator.errors import EngineError
 from tests.support.handmade import make_assignment
 
@@ -95,8 +95,8 @@ def works() -> Iterator[Works]:
     assert pool_threads() == []
 
 
-def pool_of(works: Works, *, ahead: int = 2, starters: int = 2, removers: int = 1) -> SlotPool[str]:
-    return SlotPool(works.open, works.close, ahead=ahead, starters=starters, removers=removers)
+def pool_of(works: Works, *, max_ahead: int = 2, starters: int = 2, removers: int = 1) -> PrestartedSlots[str]:
+    return PrestartedSlots(works.open, works.close, max_ahead=max_ahead, starters=starters, removers=removers)
 
 
 def test_a_prepared_slot_is_there_when_it_is_taken_and_closed_behind(works: Works) -> None:
@@ -115,7 +115,7 @@ def test_a_prepared_slot_is_there_when_it_is_taken_and_closed_behind(works: Work
 
 
 def test_no_more_than_ahead_are_open_untaken_and_in_the_order_given(works: Works) -> None:
-    pool = pool_of(works, ahead=2, starters=1)
+    pool = pool_of(works, max_ahead=2, starters=1)
     line = assignments_of("a", "b", "c", "d")
     pool.prepare(line)
     until(lambda: len(works.opened) == 2)
@@ -129,7 +129,7 @@ def test_no_more_than_ahead_are_open_untaken_and_in_the_order_given(works: Works
 
 
 def test_nothing_is_opened_ahead_where_that_is_not_wanted(works: Works) -> None:
-    pool = pool_of(works, ahead=0)
+    pool = pool_of(works, max_ahead=0)
     (only,) = assignments_of("a")
     pool.prepare([only])
     assert pool_threads() == []
@@ -160,7 +160,7 @@ def test_attempts_of_a_test_have_slots_of_their_own(works: Works) -> None:
 
 
 def test_a_hint_that_comes_late_or_twice_opens_nothing(works: Works) -> None:
-    pool = pool_of(works, ahead=4)
+    pool = pool_of(works, max_ahead=4)
     first, second = assignments_of("a", "b")
     pool.take(first)
     pool.prepare([first, second, second])
@@ -174,7 +174,7 @@ def test_a_hint_that_comes_late_or_twice_opens_nothing(works: Works) -> None:
 
 def test_what_is_no_longer_in_the_list_is_not_opened_but_kept_if_it_is(works: Works) -> None:
     works.go_on.clear()
-    pool = pool_of(works, ahead=3, starters=1)
+    pool = pool_of(works, max_ahead=3, starters=1)
     a, b, c = assignments_of("a", "b", "c")
     pool.prepare([a, b])
     until(lambda: works.busy["open"] == 1)
@@ -190,7 +190,7 @@ def test_what_is_no_longer_in_the_list_is_not_opened_but_kept_if_it_is(works: Wo
 @pytest.mark.parametrize("prepared", [True, False])
 def test_what_opening_raised_is_the_takers(works: Works, *, prepared: bool) -> None:
     works.fails = {"a"}
-    pool = pool_of(works, ahead=1, starters=1)
+    pool = pool_of(works, max_ahead=1, starters=1)
     a, b = assignments_of("a", "b")
     if prepared:
         pool.prepare([a, b])
@@ -245,7 +245,7 @@ def test_at_the_end_as_many_are_removed_at_once_as_were_opened_and_removed_befor
 
 def test_closing_while_slots_are_being_opened_leaves_nothing(works: Works) -> None:
     works.go_on.clear()
-    pool = pool_of(works, ahead=4, starters=2)
+    pool = pool_of(works, max_ahead=4, starters=2)
     pool.prepare(assignments_of("a", "b", "c", "d"))
     until(lambda: works.busy["open"] == 2)
     threading.Timer(0.05, works.go_on.set).start()
@@ -296,13 +296,13 @@ def test_who_waits_for_a_turn_when_the_pool_closes_is_told(works: Works) -> None
 
 def test_a_slot_that_is_needed_now_goes_before_those_ahead(works: Works) -> None:
     works.go_on.clear()
-    pool = pool_of(works, ahead=3, starters=1)
+    pool = pool_of(works, max_ahead=3, starters=1)
     a, b, now = assignments_of("a", "b", "now")
     pool.prepare([a, b])
     until(lambda: works.busy["open"] == 1)
     taker = threading.Thread(target=pool.take, args=(now,))
     taker.start()
-    until(lambda: pool._urgent == 1)
+    until(lambda: pool._waiting_takers == 1)
     works.go_on.set()
     taker.join(PATIENCE_SECONDS)
     until(lambda: len(works.opened) == 3)
@@ -314,20 +314,20 @@ def test_a_slot_that_is_needed_now_goes_before_those_ahead(works: Works) -> None
     ("cpus", "expected"), [(0, (1, 1)), (1, (1, 1)), (2, (3, 1)), (8, (14, 2)), (64, (110, 18))]
 )
 def test_workers_grow_with_the_engines_cpus(cpus: int, expected: tuple[int, int]) -> None:
-    assert workers(cpus) == expected
+    assert worker_counts(cpus) == expected
 
 
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 1 << 30),
-    ahead=st.integers(0, 4),
+    max_ahead=st.integers(0, 4),
     starters=st.integers(1, 3),
     removers=st.integers(1, 3),
     lanes=st.integers(1, 4),
     stop_after=st.one_of(st.none(), st.integers(0, 30)),
 )
 def test_whatever_happens_each_slot_is_closed_once_and_limits_hold(
-    seed: int, ahead: int, starters: int, removers: int, lanes: int, stop_after: int | None
+    seed: int, max_ahead: int, starters: int, removers: int, lanes: int, stop_after: int | None
 ) -> None:
     """Lanes take tests from one line, some of which fail, with hints that are wrong now and then, and a stop at
     any time.
@@ -336,7 +336,7 @@ def test_whatever_happens_each_slot_is_closed_once_and_limits_hold(
     works = Works(seconds=0.0005, closing_seconds=0.0003)
     line = assignments_of(*(f"t{number}" for number in range(30)))
     works.fails = {test.key for test in line if chance.random() < 0.1}
-    pool = pool_of(works, ahead=ahead, starters=starters, removers=removers)
+    pool = pool_of(works, max_ahead=max_ahead, starters=starters, removers=removers)
     left = list(reversed(line))
     taken: list[str] = []
     refused: list[str] = []

@@ -14,14 +14,14 @@ from orchestrator.coordinator.console import note
 from orchestrator.errors import UsageError
 from orchestrator.reports.formats.github import JOB_LIMIT, STEP_LIMIT, Annotations, resume_commands, stop_commands
 from orchestrator.reports.formats.step_summary import LIMIT_BYTES, step_summary
-from orchestrator.reports.tables.violations import Broken
+from orchestrator.reports.tables.violations import RunViolations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TextIO
 
     from orchestrator.model.results import TestResult
-    from orchestrator.model.violation_groups import Trouble
+    from orchestrator.model.violation_groups import ViolationGroup
     from orchestrator.reports.run_summary import RunSummary
 
 COUNTER = "orch-annotations"
@@ -43,41 +43,41 @@ class GitHub:
         self._stream = stream
         self._token = ""
         self._annotations = Annotations()
-        self._broken = Broken()
+        self._violations = RunViolations()
 
     def add(self, results: Sequence[TestResult]) -> None:
         """Tests have their final results."""
         if self._on:
             self._annotations.add(results)
         if self._file is not None:
-            self._broken.add(results)
+            self._violations.add(results)
 
-    def shield(self) -> None:
-        """What tests print from here to `tell` is no command to the runner."""
+    def suppress_commands(self) -> None:
+        """What tests print from here to `publish` is no command to the runner."""
         if self._on:
             self._token = secrets.token_hex(16)
             self._say(stop_commands(self._token))
-            atexit.register(self.unshield)  # an error may end the run before `tell`
+            atexit.register(self.resume_commands)  # an error may end the run before `publish`
 
-    def unshield(self) -> None:
+    def resume_commands(self) -> None:
         """Commands count again. Twice is once."""
         if self._token:
             self._say(resume_commands(self._token))
             self._token = ""
-            atexit.unregister(self.unshield)  # it would keep this, and results with it
+            atexit.unregister(self.resume_commands)  # it would keep this, and results with it
 
-    def tell(self, summary: RunSummary) -> None:
+    def publish(self, summary: RunSummary) -> None:
         """Annotations, and the page. Raises UsageError if the page that an option names cannot be written; of
         GitHub's own that is a remark: the run's exit code must not change for it.
         """
-        self.unshield()
+        self.resume_commands()
         if self._on:
             for line in self._counted(lambda room: self._annotations.lines(summary.run, limit=room)):
                 self._say(line)
         if self._file is None:
             return
         try:
-            append_summary(summary, self._broken.troubles(), self._file)
+            append_summary(summary, self._violations.groups(), self._file)
         except UsageError as error:
             if self._named:
                 raise
@@ -99,13 +99,13 @@ class GitHub:
         self._stream.flush()
 
 
-def append_summary(summary: RunSummary, troubles: Sequence[Trouble], path: Path) -> None:
+def append_summary(summary: RunSummary, groups: Sequence[ViolationGroup], path: Path) -> None:
     """Add the run's page to what is there already, within GitHub's limit for both together."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as stream:
             room = LIMIT_BYTES - os.fstat(stream.fileno()).st_size
-            stream.write(step_summary(summary, troubles, limit_bytes=room).encode())
+            stream.write(step_summary(summary, groups, limit_bytes=room).encode())
     except OSError as error:
         raise UsageError(
             f"cannot write the step summary {path}: {error.strerror}", remedy="name another file"
