@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engine.docker.http import EngineApi, UnixTransport
+from orchestrator.engine.docker.http import ConnectionPool, EngineApi, connector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ class Bare:
     """One container after another on any thread; keeps how long each call took, in milliseconds."""
 
     def __init__(self) -> None:
-        self._calls = EngineApi(UnixTransport(SOCKET), API)
+        self._calls = EngineApi(ConnectionPool(connector(f"unix://{SOCKET}", {})), API)
         self.phases: dict[str, list[float]] = defaultdict(list)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:

@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orchestrator.model.evidence import Launch
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 from orchestrator.text import percent, seconds_text, size_text
 
 if TYPE_CHECKING:
