@@ -543,10 +543,12 @@ class SlotLane:
     @staticmethod
     def _hides_others(slot: OpenSlot, test: InFlightTest) -> bool:
         """Whether a test has raised a peak that stays so far that it would be the bound of those after it."""
-        before = agent_counters(test.reading.before).memory_peak_bytes
-        peak, now = test.agent_after.memory_peak_bytes, test.agent_after.memory_bytes
-        if before is None or peak is None or now is None or peak <= before:
+        before, after = agent_counters(test.reading.before), test.agent_after
+        peak, now = after.memory_peak_bytes, after.memory_bytes
+        if before.memory_peak_bytes is None or peak is None or now is None or peak <= before.memory_peak_bytes:
             return False
+        if before.memory_bytes is not None:
+            now = min(now, before.memory_bytes)  # its files are removed before the next one
         return peak - now > HIDING_SHARE * slot.profile.limits.memory_bytes
 
     def _conclude(self, slot: OpenSlot, test: InFlightTest | None, attempt: AttemptState) -> None:
