@@ -20,15 +20,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orchestrator.coordinator.session import container_context, load
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.labels import Owner, helper_labels
+from orchestrator.engine.slots.container import SlotContainer
 from orchestrator.engine.slots.fifos import FifoChannel
-from orchestrator.engine.slots.slot import SlotContainer, Watch
 from orchestrator.measure.processes import owner_token
 from orchestrator.model.tests import Assignment
 from orchestrator.stop_flag import StopFlag
@@ -53,7 +53,7 @@ def natively(folder: Path, tests: Sequence[str], lanes: int) -> float:
     return time.monotonic() - began
 
 
-def one_lane(slot: SlotContainer, tests: Sequence[Assignment], folder: Path) -> None:
+def one_lane(slot: FloorSlot, tests: Sequence[Assignment], folder: Path) -> None:
     """Run the tests, each let in at the end of the one before it."""
     stop, flights = StopFlag(), iter(tests)
     coming: list[tuple[Assignment, OutputReader, bytes]] = []
@@ -62,23 +62,30 @@ def one_lane(slot: SlotContainer, tests: Sequence[Assignment], folder: Path) -> 
         test = next(flights, None) if len(coming) < 2 else None
         if test is not None:
             own = Path(tempfile.mkdtemp(dir=folder))
-            coming.append((test, *slot.stage(test, folder=own, keep=True, first=False)))
+            coming.append((test, *slot.session.stage(test, folder=own, keep=True, first=False)))
 
     def follow() -> None:
         stage()  # where the test's end came before it was seen to begin
         if len(coming) > 1:
-            slot.release(coming[1][2])
+            slot.session.release(coming[1][2])
 
     stage()
-    slot.release(coming[0][2])
+    slot.session.release(coming[0][2])
     while coming:
         test, reading, _ = coming[0]
-        watch = Watch(begun=stage, measured=follow)
-        run = slot.read(reading, test, stop=stop, watch=watch)
+        run = None
+        for event in slot.session.events(reading, test, stop=stop):
+            if event is SlotEvent.STARTED:
+                stage()
+            elif event is SlotEvent.MEASURED:
+                follow()
+            elif not isinstance(event, SlotEvent):
+                run = event
+        assert run is not None
         if run.record is None or run.record.exit_code != 0 or run.record.leftovers:
             raise RuntimeError(f"{test.test.id}: {slot.state()}, {run}")
         if run.clean_counters:  # it left files, which are gone now
-            slot.go()
+            slot.session.proceed()
         del coming[0]
 
 
@@ -136,6 +143,18 @@ class FloorSlot(SlotContainer):
         """`place`: the folder of its streams."""
         super().__init__(engine, spec, streams_dir=place)
         self.place = place
+        self._session: AgentSession | None = None
+
+    @property
+    def session(self) -> AgentSession:
+        """The session, once it is open."""
+        assert self._session is not None
+        return self._session
+
+    def open(self) -> AgentSession:
+        """Start the container, and wait for its agent."""
+        self._session = cast("AgentSession", super().open())
+        return self._session
 
     def ends(self) -> tuple[int, ...]:
         """Descriptors of its streams on this side, the agent's input first; for programs that wait at them."""
@@ -147,7 +166,7 @@ class FloorSlot(SlotContainer):
 
     def order_in(self, path: Path, test: Assignment, *, last: bool) -> str:
         """Write an order: the line that names it."""
-        reading, line = self.stage(test, folder=path.parent, keep=not last, first=False)
+        reading, line = self.session.stage(test, folder=path.parent, keep=not last, first=False)
         reading.close()
         nonce, name = line.decode().split()
         text = (path.parent / name).read_text()

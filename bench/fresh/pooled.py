@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from bench.fresh.bare import LABEL
 from orchestrator.engine import labels
 from orchestrator.engine.isolation import hardening
-from orchestrator.engine.slots.slot import SlotContainer, Watch
+from orchestrator.engine.slots.container import SlotContainer
+from orchestrator.engine.slots.session import Session, SlotEvent
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.stop_flag import StopFlag
 
@@ -45,22 +46,22 @@ class Pooled:
             cgroup_parent=None,
         )
 
-    def open(self, assignment: Assignment) -> SlotContainer:
+    def open(self, assignment: Assignment) -> tuple[SlotContainer, Session]:
         streams = self.folder / labels.container_name(assignment)
         slot = SlotContainer(self.engine, self.spec(assignment, streams), streams_dir=streams)
-        slot.open()
-        return slot
+        return slot, slot.open()
 
-    def close(self, slot: SlotContainer) -> None:
-        slot.close()
+    def close(self, slot: tuple[SlotContainer, Session]) -> None:
+        slot[0].close()
 
-    def run(self, pool: PrestartedSlots[SlotContainer], assignment: Assignment) -> None:
-        slot = pool.take(assignment)
+    def run(self, pool: PrestartedSlots[tuple[SlotContainer, Session]], assignment: Assignment) -> None:
+        slot = container, session = pool.take(assignment)
         try:
             with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-                reading = slot.start(assignment, folder=Path(folder), keep=False, first=True)
-                ran = slot.read(reading, assignment, stop=self.stop, watch=Watch())
-            seen = slot.finish()
+                reading = session.start(assignment, folder=Path(folder), keep=False, first=True)
+                *_, ran = session.events(reading, assignment, stop=self.stop)
+            seen = container.await_exit()
+            assert not isinstance(ran, SlotEvent)
             assert ran.record is not None
             assert seen is not None
             assert ran.record.exit_code == seen.state.exit_code == 0

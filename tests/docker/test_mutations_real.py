@@ -83,7 +83,7 @@ def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Benc
 def mismatches_without_agent(bench: Bench) -> tuple[str, ...]:
     """By inspect and by the kernel's files: the program that runs is a harmless one."""
     engine = bench.engine
-    spec = bench.executor.spec(make_assignment("true"), streams_dir=None, cgroup_parent=None)
+    spec = bench.executor.slots.spec(make_assignment("true"), streams_dir=None, cgroup_parent=None)
     container = engine.create(spec)
     try:
         engine.start(container)
