@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import nox
 
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SCRIPTS = ("demo", "test", "test-cgroup2", "lock", "setup-engine", "docker-test.sh", "lib.sh")
 
 WORKFLOWS = (".github/workflows/ci.yml", ".github/workflows/nightly.yml", "examples/ci/github.yml")
@@ -17,14 +17,14 @@ nox.options.error_on_missing_interpreters = False
 
 
 def install(session: nox.Session) -> None:
-    """Exactly what is locked, and this checkout."""
+    """Install the locked packages and this checkout."""
     session.install("--require-hashes", "-r", "requirements/dev.lock")
     session.install("--no-deps", "-e", ".")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, style, layers, shell scripts, Dockerfiles, YAML."""
+    """Check format, style, import contracts, shell scripts, Dockerfiles and YAML."""
     install(session)
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
@@ -44,21 +44,21 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy, strict."""
+    """Check types with mypy."""
     install(session)
     session.run("mypy")
 
 
 @nox.session(python=list(PYTHONS))
 def unit(session: nox.Session) -> None:
-    """Unit tests: no engine, no server, no network, seconds."""
+    """Run the unit tests, which need no engine, no server and no network."""
     install(session)
     session.run("python", "-m", "pytest", "tests/unit", "-m", "not postgres", *session.posargs)
 
 
 @nox.session
 def docker(session: nox.Session) -> None:
-    """Tests that need a real engine, and the faults."""
+    """Run the tests that need a real engine, and the fault tests."""
     install(session)
     session.run("scripts/setup-engine", external=True)
     session.run("python", "-m", "pytest", "tests/contract", "tests/docker", "tests/faults", *session.posargs)
@@ -66,14 +66,14 @@ def docker(session: nox.Session) -> None:
 
 @nox.session
 def cgroup2(session: nox.Session) -> None:
-    """Figures on cgroup v2, by driver and user, in a virtual machine: 20 minutes where it is emulated."""
+    """Check figures on cgroup v2, by driver and user, in a virtual machine (20 minutes if it is emulated)."""
     install(session)
     session.run("scripts/test-cgroup2", *session.posargs, external=True)
 
 
 @nox.session
 def acceptance(session: nox.Session) -> None:
-    """The orch program as a user runs it."""
+    """Run the orch program as a user does."""
     install(session)
     session.run("scripts/setup-engine", external=True)
     session.run("orch", "build", "--offline-base", "--quiet")
@@ -82,6 +82,6 @@ def acceptance(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write the pages that are made from code; `nox -s docs -- --check` only compares."""
+    """Write the pages that are generated from code; with `-- --check` only compare them."""
     install(session)
     session.run("python", "scripts/docs_pages.py", *session.posargs)

@@ -1,10 +1,8 @@
-"""CPU seconds that orch itself spends on a test, outside the engine, and whether its memory stays flat.
+"""CPU seconds that orch itself uses for a test, without the engine, and whether its memory stays constant.
 
-    PYTHONPATH=. python bench/coordinator.py [TESTS] [--stages] [--folder PLACE]
-
-Passing tests without output go through the coordinator's own code (the schedule, the verdict, folders, events,
-lines to a pipe, the database on disk), with an executor in place of the containers that hands out the evidence of
-a reused slot. `--stages` measures each stage by its thread's clock, which itself costs 1 to 2 µs a stage.
+Passing tests without output go through the coordinator's own code (scheduler, verdict, folders, events, lines to a
+pipe, the database on disk). An executor without containers returns the evidence of a reused slot. `--stages`
+measures each stage by the CPU clock of its thread, which itself costs 1 to 2 µs a stage.
 """
 
 from __future__ import annotations
@@ -63,13 +61,13 @@ from orchestrator.stop_flag import StopFlag
 from tests.support.handmade import ENGINE, HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from orchestrator.model.usage import Usage
 
 GOAL_SECONDS = 0.35e-3
 FIRST = 1000
-"""Memory is compared between this many tests and all of them."""
+"""Memory is compared after this many tests and at the end."""
 SLOTS = 2
 _SLOT = {
     "cpuacct.usage_user": "{cpu}",
@@ -82,7 +80,7 @@ _SLOT = {
     "pids.events": "max 0\n",
     "blkio.throttle.io_service_bytes_recursive": "Total 0\n",
 }
-"""A slot's cgroup v1, as it is looked at between two tests."""
+"""The files of a slot's cgroup v1, as they are read between two tests."""
 _CALIBRATION = Calibration(
     runs=5,
     source=Source.AGENT,
@@ -99,13 +97,13 @@ _CALIBRATION = Calibration(
 
 
 class Stages:
-    """CPU seconds of each stage, by its own thread's clock."""
+    """The CPU seconds of each stage, by the clock of its thread."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def time(self, place: Any, name: str, stage: str) -> None:
-        """Replace a function by one that is measured."""
+        """Replace a function by one whose CPU time is added to a stage."""
         inner = getattr(place, name)
 
         @functools.wraps(inner)
@@ -120,18 +118,18 @@ class Stages:
 
 
 class ReadyExecutor:
-    """In place of `LocalExecutor`."""
+    """An executor without containers, in place of `LocalExecutor`."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
 
     def lane(self) -> ReadyLane:
-        """A lane with a slot of its own."""
+        """Return a lane with a slot of its own."""
         return ReadyLane(next(self._numbers))
 
 
 class ReadyLane:
-    """In place of `SlotLane`: evidence as a reused slot gives it, with its counters parsed and combined."""
+    """A lane without a container, in place of `SlotLane`; it parses and combines counters as for a reused slot."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -145,7 +143,7 @@ class ReadyLane:
         folder_of: Callable[[Assignment], Path],
         upcoming: Callable[[], Assignment | None],
     ) -> Evidence:
-        """A passing test without output."""
+        """Return the evidence of a passing test without output."""
         folder_of(assignment)
         self._position = position = self._position + 1
         began = datetime.now(UTC)
@@ -167,10 +165,10 @@ class ReadyLane:
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no container."""
 
     def attested(self, thread: int, position: int) -> Attestation:
-        """A new value for each test, as an executor that reads it back each time would make."""
+        """Return a new attestation, as an executor that reads it for each test would."""
         name = f"orch-4886ef27-slot-{thread}-{position // 100}"
         return Attestation(
             container_name=name,
@@ -194,7 +192,7 @@ class ReadyLane:
         )
 
     def figures(self, position: int) -> Usage:
-        """Between two looks at the slot's cgroup, one of them taken now, and two readings of the agent."""
+        """Return the usage between two readings of the slot's cgroup and two readings of the agent."""
         cpu = 20_000_000 + 3_000_000 * position
         before, self._before = self._before, CounterSnapshot(parse_v1(_files(cpu)), 2_519_040, True)
         return corrected(
@@ -223,7 +221,7 @@ def _agent(cpu: int) -> str:
 
 
 def plan_of(run_id: str, tests: int, folder: Path) -> tuple[tuple[Assignment, ...], Any]:
-    """Shell tests, all under the profile `fast`; and the configuration."""
+    """Return a plan of shell tests under the profile `fast`, and the configuration."""
     config = load_config(path=None, start=folder, env={})
     profile = config.profiles["fast"]
     plan = tuple(
@@ -245,7 +243,7 @@ def plan_of(run_id: str, tests: int, folder: Path) -> tuple[tuple[Assignment, ..
 
 @contextmanager
 def into_a_pipe() -> Iterator[None]:
-    """Stdout to a program that reads it all and drops it."""
+    """Redirect stdout to a program that reads and drops it."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as reader:
         assert reader.stdin is not None
         with redirect_stdout(reader.stdin):
@@ -253,14 +251,16 @@ def into_a_pipe() -> Iterator[None]:
 
 
 def resident_bytes() -> int:
-    """What this process holds of memory now."""
+    """Return the resident memory of this process."""
     fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
     return int(fields[1]) * resource.getpagesize()
 
 
 def reference_seconds() -> float:
-    """CPU seconds of a fixed piece of Python. Neighbours on the machine slow it as they slow the rest, so that
-    figures of different moments can be compared by it.
+    """Return the CPU seconds of a fixed piece of Python.
+
+    Other work on the machine slows it as much as the rest, so that figures of different times can be compared by
+    it.
     """
     began = time.process_time()
     for _ in range(200):
@@ -270,13 +270,13 @@ def reference_seconds() -> float:
 
 
 def watch(stages: Stages) -> None:
-    """Put a clock around each stage."""
+    """Measure the parts of this benchmark that must be subtracted."""
     stages.time(ReadyLane, "run", "(making the evidence)")
     stages.time(ReadyLane, "figures", "of it: counters and usage")
 
 
 def watch_each(stages: Stages) -> None:
-    """And around the stages that are measured by themselves."""
+    """Measure each stage of the coordinator."""
     for place, name, stage in (
         (run_folder.RunFolder, "attempt_folder", "folder of the attempt"),
         (run_folder.RunFolder, "link_by_status", "by-status"),
@@ -297,7 +297,7 @@ def watch_each(stages: Stages) -> None:
 
 
 def go(tests: int, folder: Path) -> dict[str, float]:
-    """Run them all; figures of the whole."""
+    """Run all tests and return the figures of the run."""
     run_id = str(uuid.uuid4())
     plan, config = plan_of(run_id, tests, folder)
     this = Run(
@@ -353,18 +353,18 @@ def go(tests: int, folder: Path) -> dict[str, float]:
         output.summary(summary)
         figures["end_cpu"] = time.process_time() - began
     if keeper.totals.counts["passed"] != tests:
-        raise SystemExit("not all of them passed: the figures say nothing")
+        raise SystemExit("not all tests passed, so the figures are not valid")
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tests", type=int, nargs="?", default=2000)
     parser.add_argument("--stages", action="store_true")
     parser.add_argument("--switch-interval", type=float)
     parser.add_argument("--folder", type=Path, help="on the disk that is to be used; default: the temporary one")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.switch_interval:
         sys.setswitchinterval(arguments.switch_interval)
     stages = Stages()
@@ -391,7 +391,4 @@ def main() -> None:
         f"{figures['resident_end'] / 2**20:.1f} at {tests}: {growth:.0f} bytes a test; "
         f"peak with reports {figures['peak'] / 2**20:.1f}"
     )
-
-
-if __name__ == "__main__":
-    main()
+    return 0

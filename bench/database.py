@@ -1,9 +1,7 @@
-"""How fast the resource database takes results, and answers over a large history.
+"""How fast the resource database records results and answers queries over a large history.
 
-    PYTHONPATH=. python bench/database.py [--results 2000] [--history 1000000]
-
-Prints the median and p99 of `record` in milliseconds, and, with --history, the time of each question: by the clock
-and in CPU time, which a busy machine leaves comparable.
+Prints the median and p99 of `record` in milliseconds and, with --history, the wall and CPU time of each query; CPU
+times are comparable on a busy machine too.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from orchestrator.reports.tables.usage import WIDE
 from tests.unit.database.database_examples import SAMPLES, finish, make_assignment, make_result, make_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from orchestrator.model.usage import Sample
 
@@ -69,8 +67,9 @@ def record(folder: Path, number: int, label: str, samples: tuple[Sample, ...]) -
 
 
 def grow(path: Path, attempts: int) -> None:
-    """Multiply the results of the newest run: 500 tests, as many runs a day as it takes, over 400 days. Rows are
-    made by SQL from recorded ones; figures wander, some attempts break a budget, some are flaky.
+    """Multiply the results of one run into `attempts` over 400 days, by SQL.
+
+    The figures vary, some attempts have violations, and some are flaky.
     """
     now, chance = datetime.now(tz=UTC), random.Random(0)
     with sqlite3.connect(path, isolation_level=None) as connection:
@@ -127,7 +126,7 @@ def _grow_run(connection, old, template, place, when) -> None:  # type: ignore[n
         if chance.random() < 0.05:
             *broken, _, _, is_final = old["violations"]
             rows["violations"].append((key, *broken[1:], row[place["test_id"]], at, is_final))
-        if age < 90:  # older ones are gone, as retention has it
+        if age < 90:  # retention has removed older ones
             rows["samples"].append((key, *old["samples"][1:]))
     for table, new in rows.items():
         if new:
@@ -205,15 +204,17 @@ def _read(path: Path, view: str) -> None:
     connection.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=int, default=2000)
     parser.add_argument("--history", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="A folder for the large history, made if it is not there.")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--keep", type=Path, help="folder of the large history; created if it does not exist, else reused"
+    )
+    arguments = parser.parse_args(argv)
     if arguments.keep is not None and (arguments.keep / "resources.db").exists():
         answer(arguments.keep)
-        return
+        return None
     with tempfile.TemporaryDirectory() as folder:
         record(Path(folder), arguments.results, "no samples", ())
         record(Path(folder), arguments.results // 4, "600 samples", SERIES)
@@ -221,7 +222,4 @@ def main() -> None:
             place = arguments.keep or Path(folder) / "history"
             record(place, 500, "the history's first run", SERIES[:32])
             questions(place, arguments.history)
-
-
-if __name__ == "__main__":
-    main()
+    return 0

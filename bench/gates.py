@@ -1,9 +1,6 @@
-"""How often `orch check` is wrong: unchanged tests that it flags, real growth that it misses.
+"""How often `orch check` is wrong: unchanged tests that it flags, and real growth that it misses.
 
-    PYTHONPATH=. python bench/gates.py [--tests 3000] [--seed 1] [--out bench/results/gates-2026-11-21.md]
-
-A simulated test has 50 runs of history and then five new ones; the gate is asked after each, as CI would. Each
-question is a comparison. `growth` multiplies the new runs' values.
+Each simulated test has 50 runs of history and five new ones; the gate is evaluated after each new run, as CI does.
 """
 
 from __future__ import annotations
@@ -13,16 +10,20 @@ import random
 from dataclasses import dataclass
 from math import exp, log1p
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.oracle import STEP, power
+from bench.best_possible_gate import STEP, power
 from orchestrator.analysis.regression import compare
 from orchestrator.model.advice import Judgement
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 OLD, NEW = 50, 5
-ORACLE_GROWTH = 0.15
-ORACLE_LINES = (
+BEST_GATE_GROWTH = 0.15
+BEST_GATE_LINES = (
     "In brackets: what the best possible test of five runs catches, which knows the noise exactly and is wrong",
-    "once in 1,000 (`bench/oracle.py`). No gate can do better.",
+    "once in 1,000 (`bench/best_possible_gate.py`). No gate can do better.",
     "",
 )
 
@@ -32,7 +33,7 @@ def lognormal(chance: random.Random, count: int, sigma: float) -> list[float]:
 
 
 def heavy_tailed(chance: random.Random, count: int, sigma: float) -> list[float]:
-    """Student's t with 3 degrees of freedom, in logarithms."""
+    """Return values whose logarithms have Student's t distribution with 3 degrees of freedom."""
     found = []
     for _ in range(count):
         square = sum(chance.gauss(0, 1) ** 2 for _ in range(3)) / 3
@@ -41,12 +42,12 @@ def heavy_tailed(chance: random.Random, count: int, sigma: float) -> list[float]
 
 
 def bimodal(chance: random.Random, count: int, sigma: float) -> list[float]:
-    """Three of ten runs take 40 % more (a cold cache)."""
+    """Return values of which three of ten are 40 % higher, as with a cold cache."""
     return [exp(chance.gauss(0, sigma)) * (1.4 if chance.random() < 0.3 else 1.0) for _ in range(count)]
 
 
 def outliers(chance: random.Random, count: int, sigma: float) -> list[float]:
-    """One of twenty runs takes two to five times as much."""
+    """Return values of which one of twenty is two to five times as high."""
     return [
         exp(chance.gauss(0, sigma)) * (chance.uniform(2, 5) if chance.random() < 0.05 else 1.0)
         for _ in range(count)
@@ -54,12 +55,12 @@ def outliers(chance: random.Random, count: int, sigma: float) -> list[float]:
 
 
 def drift(chance: random.Random, count: int, sigma: float) -> list[float]:
-    """Grows by 10 % evenly over the whole time."""
+    """Return values that grow evenly by 10 % over the whole time."""
     return [exp(chance.gauss(0, sigma) + log1p(0.1) * number / count) for number in range(count)]
 
 
 def wandering(chance: random.Random, count: int, sigma: float) -> list[float]:
-    """Each run resembles the one before it (autoregressive, 0.7)."""
+    """Return values of which each resembles the one before (autoregressive, 0.7)."""
     level, found = chance.gauss(0, sigma), []
     for _ in range(count):
         level = 0.7 * level + (1 - 0.49) ** 0.5 * chance.gauss(0, sigma)
@@ -68,12 +69,12 @@ def wandering(chance: random.Random, count: int, sigma: float) -> list[float]:
 
 
 def two_hosts(chance: random.Random, count: int, sigma: float) -> list[float]:
-    """Runs stay on a machine for five on average; the other one takes 12 % more. Which it was is not known."""
+    """Return values from two machines without their names: five runs in a row on average, one 12 % slower."""
     return [value for value, _ in on_two_hosts(chance, count, sigma)]
 
 
 def on_two_hosts(chance: random.Random, count: int, sigma: float) -> list[tuple[float, str]]:
-    """The same with the machines, as `orch check` has them from the database."""
+    """Return the values of `two_hosts` with the machine of each, as the database has it."""
     slow, found = chance.random() < 0.5, []
     for _ in range(count):
         slow ^= chance.random() < 0.2
@@ -83,12 +84,12 @@ def on_two_hosts(chance: random.Random, count: int, sigma: float) -> list[tuple[
 
 
 def quantised(chance: random.Random, count: int, sigma: float) -> list[float]:
-    """Figures in coarse steps of 4 %, so that many are equal."""
+    """Return values in coarse steps of 4 %, so that many are equal."""
     return [in_steps(exp(chance.gauss(0, sigma))) for _ in range(count)]
 
 
 def in_steps(value: float) -> float:
-    """Of 4 %, at least one."""
+    """Return the value rounded to a whole number of steps of 4 %, at least one."""
     return max(round(value / STEP), 1) * STEP
 
 
@@ -107,16 +108,18 @@ SIGMAS = (0.02, 0.05, 0.1, 0.3)
 SIGMAS_OF_GROWTH = (0.02, 0.03, 0.05, 0.1)
 
 
-WHAT_THE_ORACLE_KNOWS = {
-    "drift": ("drift", lognormal),  # it knows the drift
-    "two hosts": ("two hosts", lognormal),  # and the machines
+KNOWN_TO_BEST_GATE = {
+    "drift": ("drift", lognormal),  # the drift is known to it
+    "two hosts": ("two hosts", lognormal),  # and so are the machines
     "two hosts, not told apart": ("two hosts", lognormal),
 }
 
 
 @dataclass
 class Rates:
-    """Of so many tests: comparisons made with three new runs or more, flagged ones, tests flagged by each run."""
+    """The error rates of the gate: comparisons with at least three new runs, those flagged, and tests flagged so
+    far after each new run.
+    """
 
     tests: int
     comparisons: int
@@ -156,8 +159,9 @@ def report(tests: int, seed: int) -> str:
     lines = [
         "# The gates' error rates, 21 November 2026",
         "",
-        f"`bench/gates.py --tests {tests} --seed {seed}`: 50 old runs, five new ones, the gate asked after each;",
-        "one or two new runs never break a gate. Sigma: standard deviation of the logarithm (0.05: about 5 %).",
+        f"`python -m bench gates --tests {tests} --seed {seed}`: 50 old runs and five new ones,",
+        "the gate evaluated after each; one or two new runs never break a gate. Sigma: standard deviation",
+        "of the logarithm (0.05: about 5 %).",
         "",
         f"## Unchanged tests: comparisons flagged, of {3 * tests:,} each, gate +10 %",
         "",
@@ -178,7 +182,7 @@ def report(tests: int, seed: int) -> str:
         lines += [
             f"## Growth of {growth:.0%}, gate +{tolerance:.0%}: caught within 3 / 5 runs, {fewer} tests each",
             "",
-            *(ORACLE_LINES if growth == ORACLE_GROWTH else ()),
+            *(BEST_GATE_LINES if growth == BEST_GATE_GROWTH else ()),
             f"| noise | {' | '.join(f'sigma {sigma}' for sigma in SIGMAS_OF_GROWTH)} |",
             f"|---|{'--:|' * len(SIGMAS_OF_GROWTH)}",
         ]
@@ -187,8 +191,8 @@ def report(tests: int, seed: int) -> str:
             for sigma in SIGMAS_OF_GROWTH:
                 found = simulate(shape, sigma, growth=growth, tolerance=tolerance, tests=fewer, seed=seed)
                 best = ""
-                if growth == ORACLE_GROWTH:
-                    known, sample = WHAT_THE_ORACLE_KNOWS.get(shape, (shape, sample_of))
+                if growth == BEST_GATE_GROWTH:
+                    known, sample = KNOWN_TO_BEST_GATE.get(shape, (shape, sample_of))
                     best = f" ({power(known, sigma, sample, growth=growth, tests=1000, seed=seed):.0%})"
                 cells.append(f"{percent(found.caught_by[2], fewer)} / {percent(found.caught_by[4], fewer)}{best}")
             lines.append(f"| {shape} | {' | '.join(cells)} |")
@@ -196,17 +200,14 @@ def report(tests: int, seed: int) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     text = report(given.tests, given.seed)
     print(text)
     if given.out:
         given.out.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,12 +1,10 @@
-"""How close the scheduler comes to the best that any could: its makespan over a lower bound, on simulated time.
+"""How close the scheduler comes to the shortest possible run: its makespan over a lower bound, on a simulated
+clock.
 
-    PYTHONPATH=. python -m bench.makespan [--seeds 20] [--database FILE] [--json FILE]
-
-The real `Schedule` with its admission, line and dispatch runs plans of 1,000 tests; only the threads and the
-clock are simulated, so that an hour of tests takes a second. The bound is what no schedule can beat: the CPU
-seconds over the CPUs, the memory seconds over the memory, the longest test. It need not be attainable: the
-`searched` column is the best of some hundred other orders for the same plan (random ones and greedy ones by area),
-without any rule of fairness.
+The real scheduler runs plans of 1,000 tests; only the threads and the clock are simulated, so that an hour of
+tests takes a second. No schedule can beat the lower bound: CPU seconds over CPUs, memory seconds over memory, and
+the longest test. It may be unattainable: the `searched` column is the best of some other orders for the same plan
+(random ones and greedy ones), without any rule of fairness.
 """
 
 from __future__ import annotations
@@ -46,25 +44,25 @@ TARGET = 1.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """One test: how long it takes, and what of the machine meanwhile."""
+    """The duration and needs of one test."""
 
     seconds: float
     cpus: float
     memory_bytes: int
     expected_seconds: float
-    """What history says; not always the truth."""
+    """The duration by its history, which may be wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A plan and the machine it runs on."""
+    """A plan and the budget that it runs with."""
 
     loads: tuple[Load, ...]
     budget: Budget
 
     @property
     def bounds(self) -> dict[str, float]:
-        """Name -> seconds below which no schedule can come."""
+        """Resource -> seconds that no schedule can be shorter than."""
         return {
             "cpus": sum(one.seconds * one.cpus for one in self.loads) / self.budget.cpus,
             "memory": sum(one.seconds * one.memory_bytes for one in self.loads) / self.budget.memory_bytes,
@@ -74,14 +72,14 @@ class Case:
 
 
 class SimulatedWorkers:
-    """The workers of a schedule, on a clock that only moves when an answer is awaited."""
+    """The workers of a schedule, on a clock that advances only when a completion is awaited."""
 
     def __init__(self, seconds: dict[TestId, float]) -> None:
         self.now = 0.0
         self.error: BaseException | None = None
         self._seconds = seconds
         self._workers: dict[int, deque[tuple[int, Assignment]]] = {}
-        """Number -> what it has, first what it runs."""
+        """Worker number -> its items; the first one is running."""
         self._ends: list[tuple[float, int]] = []
 
     def submit(self, worker: int, rank: int, assignment: Assignment, waits_since: float) -> None:
@@ -168,7 +166,7 @@ PASSED = Attempt(
 
 
 def makespan(case: Case, *, reuse: int = 1) -> float:
-    """Seconds that the product's scheduler takes for the case."""
+    """Return the seconds that orch's scheduler takes for the case."""
     where = profile(reuse)
     plan = [assignment_of(number, load, where) for number, load in enumerate(case.loads)]
     workers = SimulatedWorkers({a.test.id: load.seconds for a, load in zip(plan, case.loads, strict=True)})
@@ -187,7 +185,7 @@ def makespan(case: Case, *, reuse: int = 1) -> float:
 
 
 def ratio(case: Case, *, reuse: int = 1) -> float:
-    """The makespan over the lower bound: 1 is perfect."""
+    """Return the makespan over the lower bound; 1 is perfect."""
     return makespan(case, reuse=reuse) / max(case.bounds.values())
 
 
@@ -195,7 +193,7 @@ def ratio(case: Case, *, reuse: int = 1) -> float:
 
 
 def list_schedule(loads: Iterable[Load], budget: Budget, *, depth: int = TESTS) -> float:
-    """Start whatever fits, in the given order, with no regard to who waits how long."""
+    """Return the makespan of starting whatever fits in the given order, however long others wait."""
     waiting = [(one, Need(cpus=one.cpus, memory_bytes=one.memory_bytes)) for one in loads]
     admission, now = Admission(budget=budget), 0.0
     ends: list[tuple[float, int, Need]] = []
@@ -221,7 +219,7 @@ def list_schedule(loads: Iterable[Load], budget: Budget, *, depth: int = TESTS) 
 
 
 def searched(case: Case, rng: random.Random, orders: int) -> float:
-    """The shortest makespan of `orders` random orders and of some greedy ones, each with exact lengths."""
+    """Return the shortest makespan of `orders` random orders and some greedy ones, with exact durations."""
     budget = case.budget
 
     def share(one: Load) -> float:
@@ -258,7 +256,7 @@ def memory(rng: random.Random) -> float:
 
 
 def cpus(rng: random.Random) -> float:
-    """Tests wait as much as they compute: seldom a whole CPU, seldom none."""
+    """Return the CPUs of a test; most wait as much as they compute."""
     return 0.05 + 0.95 * rng.betavariate(2, 2)
 
 
@@ -298,7 +296,7 @@ def memory_bound(rng: random.Random) -> Case:
 
 
 def both_bound(rng: random.Random) -> Case:
-    """CPUs and memory are short alike, and the tests that need much of one need little of the other."""
+    """Return tests that need much CPU and little memory, or the reverse; both resources are scarce."""
 
     def one() -> Load:
         lean = rng.random()
@@ -308,7 +306,7 @@ def both_bound(rng: random.Random) -> Case:
 
 
 def estimates_off(rng: random.Random) -> Case:
-    """As lognormal, but history's p95 is 5 to 60 % above what the tests take this time."""
+    """Return lognormal tests whose p95 by history is 5 to 60 % above their duration."""
 
     def one() -> Load:
         seconds = rng.lognormvariate(0, 1.2)
@@ -329,7 +327,7 @@ SHAPES: dict[str, Callable[[random.Random], Case]] = {
 
 
 def recorded(file: Path) -> Callable[[random.Random], Case]:
-    """Lengths and needs of passed attempts in a resource database, drawn with replacement."""
+    """Return a shape of durations and needs drawn, with replacement, from the passed attempts of a database."""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
             "SELECT test_seconds, cpu_seconds, memory_peak_bytes FROM attempts WHERE outcome = 'passed'"
@@ -347,7 +345,7 @@ def recorded(file: Path) -> Callable[[random.Random], Case]:
 
 
 def measure(draw: Callable[[random.Random], Case], *, seeds: int, orders: int) -> dict[str, object]:
-    """Ratios over the seeds, and which bound was the highest."""
+    """Return the ratios over the seeds, and the resource with the highest bound."""
     cases = [draw(random.Random(seed)) for seed in range(seeds)]
     ratios = [ratio(case) for case in cases]
     worst = max(range(seeds), key=lambda seed: ratios[seed])
@@ -363,13 +361,13 @@ def measure(draw: Callable[[random.Random], Case], *, seeds: int, orders: int) -
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--orders", type=int, default=30, help="random orders in the search, for the worst seed")
     parser.add_argument("--database", type=Path, help="draw lengths and needs from it too")
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     shapes = dict(SHAPES)
     if given.database is not None:
         shapes["recorded"] = recorded(given.database)
@@ -386,7 +384,4 @@ def main() -> None:
         given.json.write_text(
             json.dumps({"seeds": given.seeds, "shapes": table}, indent=1) + "\n", encoding="utf-8"
         )
-
-
-if __name__ == "__main__":
-    main()
+    return 0

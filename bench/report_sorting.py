@@ -1,19 +1,20 @@
-"""How long a click on a column of the nightly report takes in a real browser, to the frame after it.
-
-    PYTHONPATH=. python bench/report_sorting.py REPORT.html [WIDTH]
+"""How long sorting a column of the nightly report takes in a real browser, from the click to the next frame.
 
 Drives headless Chromium over the pipe of its DevTools protocol, without a network.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CLICKS = """
 (async () => {
@@ -39,7 +40,7 @@ CLICKS = """
 
 
 class Browser:
-    """A Chromium with one page."""
+    """A Chromium process with one page."""
 
     def __init__(self, width: int) -> None:
         commands, self._write = os.pipe()
@@ -67,7 +68,7 @@ class Browser:
         self._folder.cleanup()
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
-        """Result of a command of the protocol."""
+        """Send a command of the protocol and return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if session is not None:
@@ -85,7 +86,7 @@ class Browser:
         return answer
 
     def evaluate(self, address: str, expression: str) -> str:
-        """Open a page and run a script in it."""
+        """Open a page, run a script in it and return its result."""
         self.call("Page.enable", self._session)
         self.call("Page.navigate", self._session, url=address)
         while self._next().get("method") != "Page.loadEventFired":
@@ -94,13 +95,14 @@ class Browser:
         return str(self.call("Runtime.evaluate", self._session, **words)["result"]["value"])
 
 
-def main() -> None:
-    report, width = Path(sys.argv[1]).absolute(), int(sys.argv[2]) if len(sys.argv) > 2 else 1400
-    with Browser(width) as browser:
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=Path, help="a page of `orch report --html`")
+    parser.add_argument("--width", type=int, default=1400, help="of the window, in pixels")
+    arguments = parser.parse_args(argv)
+    report = arguments.report.absolute()
+    with Browser(arguments.width) as browser:
         found = json.loads(browser.evaluate(report.as_uri(), CLICKS))
     for name, rows, sorted_ms, all_ms, first in found:
         print(f"{name}: {rows} rows, sorted in {sorted_ms} ms, next frame after {all_ms} ms; first {first}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,10 +1,8 @@
-"""Right-sizing replayed: what `orch profiles suggest` proposes for simulated histories, and what they would do.
+"""Whether the profiles that `orch profiles suggest` proposes would have killed a test, on simulated histories.
 
-    PYTHONPATH=. python bench/rightsizing.py [--tests 2000] [--out bench/results/rightsizing-2026-11-21.md]
-
-Each simulated test has a true demand, run by run, that nobody measures: memory, work that runs alone and work that
-runs side by side. A run under limits shows what orch would record: a peak cut at the limit and an OOM, a time cut
-at the timeout. The suggestion sees these records; it is judged by the true demand.
+Each simulated test has a true demand in each run: memory, sequential work and parallel work. A run under limits
+yields what orch would record: a peak cut at the limit and an OOM, a duration cut at the timeout. The suggestion is
+computed from these records and judged by the true demand.
 """
 
 from __future__ import annotations
@@ -14,12 +12,16 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.analysis.rightsizing import caused_kill, suggest
 from orchestrator.config.loader import load_config
 from orchestrator.model.advice import Observation, Observations
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.tests import TestId
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SHAPES = ("lognormal", "heavy-tailed", "bimodal", "drift", "spikes")
 NAMES = ("fast", "standard", "slow")
@@ -41,7 +43,9 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Demand:
-    """What one run wants: bytes, seconds of work alone, CPU seconds side by side, on how many CPUs at most."""
+    """The demand of one run: bytes, seconds of sequential work, CPU seconds of parallel work, and its
+    most CPUs.
+    """
 
     memory_bytes: int
     alone_seconds: float
@@ -53,7 +57,7 @@ class Demand:
 
 
 def factor(shape: str, chance: random.Random, place: float) -> float:
-    """How much more than usual a run wants; `place` is how far through the history it is, 0 to 1."""
+    """Return the demand of a run relative to the usual one; `place` is its position in the history, 0 to 1."""
     match shape:
         case "lognormal":
             return chance.lognormvariate(0, 0.08)
@@ -80,7 +84,7 @@ def demands(shape: str, chance: random.Random, runs: int) -> list[Demand]:
 
 
 def recorded(demand: Demand, limits, number: int) -> Observation:  # type: ignore[no-untyped-def]
-    """What orch would have stored of a run under these limits."""
+    """Return what orch would have recorded of a run under these limits."""
     wanted, cpu_seconds = demand.seconds(limits.cpus), demand.alone_seconds + demand.beside_seconds
     outcome, seconds = Outcome.PASSED, wanted
     if demand.memory_bytes > limits.memory_bytes:
@@ -105,7 +109,7 @@ def recorded(demand: Demand, limits, number: int) -> Observation:  # type: ignor
 
 @dataclass
 class Tally:
-    """What came of the suggestions for tests of one shape."""
+    """The outcome of the suggestions for tests of one shape."""
 
     advice: Counter[str] = field(default_factory=Counter)
     memory_before: int = 0
@@ -125,7 +129,7 @@ def killed(demand: Demand, limits) -> Outcome | None:  # type: ignore[no-untyped
 
 
 def simulate(shape: str, tests: int, *, seed: int) -> Tally:
-    """Histories of 10 to 120 runs, the suggestion for each, its replay, and 50 runs that come after."""
+    """Simulate histories of 10 to 120 runs, the suggestion for each, its replay, and 50 later runs."""
     chance, tally = random.Random(f"{shape}{seed}"), Tally()
     profiles = load_config(path=Path(__file__).parents[1] / "profiles.yaml", start=Path.cwd(), env={}).profiles
     small = [profiles[name] for name in NAMES]
@@ -163,9 +167,9 @@ def report(tallies: dict[str, Tally], tests: int, seed: int) -> str:
     lines = [
         "# Right-sizing replayed, 21 November 2026",
         "",
-        f"`bench/rightsizing.py --tests {tests} --seed {seed}`: {tests} simulated tests of each shape under the",
-        "profiles fast, standard and slow as shipped, 10 to 120 runs of history each; `profiles suggest` judged",
-        "by the true demand of each run, which it does not see.",
+        f"`python -m bench rightsizing --tests {tests} --seed {seed}`: {tests} simulated tests of each shape",
+        "under the profiles fast, standard and slow as shipped, 10 to 120 runs of history each;",
+        "`profiles suggest` judged by the true demand of each run, which it does not see.",
         "",
         f"| {' | '.join(HEAD)} |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -185,18 +189,15 @@ def report(tallies: dict[str, Tally], tests: int, seed: int) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     tallies = {shape: simulate(shape, given.tests, seed=given.seed) for shape in SHAPES}
     text = report(tallies, given.tests, given.seed)
     print(text)
     if given.out:
         given.out.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

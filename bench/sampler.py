@@ -1,12 +1,12 @@
-"""CPU seconds that sampling costs for each second in which 64 slots are sampled, on this kernel's cgroups.
+"""CPU seconds that orch's sampler uses in each second, with 64 slots. The goal is under 0.01 (1 % of one core).
 
-    PYTHONPATH=. python bench/sampler.py [SECONDS] [SLOTS]     the goal: under 0.01, 1 % of one core
-
-Makes empty cgroups of its own if it may, else reads the root's over and over; removes what it made.
+Creates cgroups for the slots if it has the right to, and removes them; otherwise reads the root's files
+repeatedly.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import subprocess
@@ -22,13 +22,15 @@ from orchestrator.measure.cgroups import CgroupPaths, locate, process_ids, read,
 from orchestrator.measure.sampler import Sampler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.measure.processes import ProcessCount
 
 ROOT = Path("/sys/fs/cgroup")
 
 
 def make_slots(name: str, slots: int) -> CgroupPaths | None:
-    """One parent with a cgroup for each slot in every hierarchy; None where this user may not."""
+    """Create a parent with a cgroup for each slot in every hierarchy; return None without the right to."""
     try:
         for hierarchy in (
             {ROOT} if (ROOT / "cgroup.controllers").exists() else {p.resolve() for p in ROOT.iterdir()}
@@ -36,18 +38,18 @@ def make_slots(name: str, slots: int) -> CgroupPaths | None:
             for slot in range(slots):
                 (hierarchy / name / str(slot)).mkdir(parents=True)
     except OSError as error:
-        print(f"no cgroups of its own: {error}", file=sys.stderr)
+        print(f"cannot create cgroups: {error}", file=sys.stderr)
     return locate(name, None)
 
 
 def populate(name: str, slots: int) -> list[subprocess.Popen[bytes]]:
-    """A process in each slot, so that there is something to count. Ended by `costs`."""
+    """Start a process in each slot, so that there is something to count; `costs` ends them."""
     started = []
     for slot in range(slots):
         process = subprocess.Popen(["sleep", "600"])
         started.append(process)
         for folder in (locate(f"{name}/{slot}", None) or CgroupPaths(2, ())).folders:
-            with contextlib.suppress(OSError):  # cpuset takes none before it has CPUs
+            with contextlib.suppress(OSError):  # cpuset takes no process before it has CPUs
                 (folder / "cgroup.procs").write_text(str(process.pid))
     return started
 
@@ -55,7 +57,7 @@ def populate(name: str, slots: int) -> list[subprocess.Popen[bytes]]:
 def measure(
     title: str, slots: list[CgroupPaths], seconds: float, *, age: float = 0.0, kept_open: bool, counted: bool
 ) -> str:
-    """A sentence with the cost from an age of all tests on; that of making the samples at the end is in it."""
+    """Return a sentence with the cost for tests of this age, the creation of the samples at the end included."""
     with Sampler(interval_seconds=0.1) as sampler:
         for key, paths in enumerate(slots):
             sampler.add(
@@ -78,7 +80,7 @@ def count_processes(paths: CgroupPaths) -> ProcessCount:
 
 
 def costs(seconds: float, slots: int) -> list[str]:
-    """As runs read, with and without counting processes, and as they would without keeping files open."""
+    """Return the cost as in runs, with and without counting processes, and without keeping files open."""
     name = f"orch-bench-{os.getpid()}"
     parent = make_slots(name, slots)
     inside: list[subprocess.Popen[bytes]] = []
@@ -104,6 +106,11 @@ def costs(seconds: float, slots: int) -> list[str]:
             remove(parent)
 
 
-if __name__ == "__main__":
-    given = [float(word) for word in sys.argv[1:]] + [5.0, 64.0][len(sys.argv) - 1 :]
-    print("\n".join(costs(seconds=given[0], slots=int(given[1]))))
+def main(argv: Sequence[str]) -> int:
+    """Print the cost of each way to read."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--slots", type=int, default=64)
+    arguments = parser.parse_args(argv)
+    print("\n".join(costs(seconds=arguments.seconds, slots=arguments.slots)))
+    return 0

@@ -1,15 +1,14 @@
-"""How evenly shards come out on a real history: by what was known before the newest run, judged by what it took.
+"""How evenly the tests of a real project are divided into shards.
 
-    PYTHONPATH=. python bench/shards.py .orch/resources.db [COUNT ...]
-
-Prints the longest shard over the mean: by time as foretold, by time and by hash as the newest run took. No
-partition is better than the longest test allows, which is printed too. The database is copied and not changed.
+The shards are computed from the history before the newest run, and judged by the durations of that run. Printed is
+the longest shard divided by the mean: predicted, and measured with the shards by time and by hash. The longest
+test sets a lower bound, which is printed too. The database is copied and not changed.
 """
 
 from __future__ import annotations
 
+import argparse
 import sqlite3
-import sys
 import tempfile
 from collections import defaultdict
 from contextlib import closing
@@ -22,11 +21,13 @@ from orchestrator.scheduling.shards import ShardBy, imbalance, partition
 from tests.unit.database.database_examples import make_assignment, make_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.model.tests import TestId
 
 
 def taken_by_the_newest(folder: Path) -> tuple[str, dict[TestId, float]]:
-    """The newest whole run, and what each of its tests took, in seconds."""
+    """Return the ID of the newest run and the seconds of each of its tests."""
     with Database.open(None, state_dir=folder) as database:
         record = load_run(database, "latest")
     seconds: dict[TestId, float] = defaultdict(float)
@@ -35,8 +36,12 @@ def taken_by_the_newest(folder: Path) -> tuple[str, dict[TestId, float]]:
     return record.run.id, dict(seconds)
 
 
-def main() -> None:
-    source, counts = Path(sys.argv[1]), [int(word) for word in sys.argv[2:]] or [2, 4, 8, 16]
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("database", type=Path, help="a SQLite database of orch, such as .orch/resources.db")
+    parser.add_argument("counts", type=int, nargs="*", default=[2, 4, 8, 16], help="numbers of shards")
+    arguments = parser.parse_args(argv)
+    source, counts = arguments.database, arguments.counts
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(folder / "resources.db")) as new:
@@ -53,7 +58,7 @@ def main() -> None:
     total, longest = sum(seconds.values()), max(seconds.values())
     print(f"{len(plan)} tests, {len(known)} with history of {runs} runs; {total:.1f} s, longest {longest:.2f} s")
     for count in counts:
-        told = imbalance(plan, count, ShardBy.TIME)
+        predicted = imbalance(plan, count, ShardBy.TIME)
         worst = {}
         for by in (ShardBy.TIME, ShardBy.HASH):
             loads = [0.0] * count
@@ -61,10 +66,7 @@ def main() -> None:
                 loads[owner] += seconds[test]
             worst[by] = max(loads) * count / total
         print(
-            f"{count} shards: foretold {told or 0:.4f}; taken {worst[ShardBy.TIME]:.3f}, by hash "
-            f"{worst[ShardBy.HASH]:.3f}; not under {max(1.0, longest * count / total):.3f}"
+            f"{count} shards: predicted {predicted or 0:.4f}; measured {worst[ShardBy.TIME]:.3f}, by hash "
+            f"{worst[ShardBy.HASH]:.3f}; lower bound {max(1.0, longest * count / total):.3f}"
         )
-
-
-if __name__ == "__main__":
-    main()
+    return 0

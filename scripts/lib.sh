@@ -8,17 +8,26 @@ die() {
     exit 36
 }
 
-# The first Python that orch supports.
+# Prints a Python from 3.11 on: python3 if it is new enough, else the newest python3.N on the PATH.
 find_python() {
-    for candidate in python3 python3.13 python3.12 python3.11; do
-        if command -v "$candidate" >/dev/null 2>&1 &&
-            "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; then
+    for candidate in python3 $(versioned_pythons); do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
             printf '%s\n' "$candidate"
             return
         fi
     done
-    die "needs Python 3.11, 3.12 or 3.13"
+    die "needs Python 3.11 or later"
 }
+
+# versioned_pythons: the names python3.N of all programs on the PATH, the newest first.
+versioned_pythons() (
+    IFS=:
+    for folder in $PATH; do
+        for program in "$folder"/python3.[0-9] "$folder"/python3.[0-9][0-9]; do
+            [ ! -x "$program" ] || printf '%s\n' "${program##*/}"
+        done
+    done | sort -u -t . -k 2,2nr
+)
 
 # ensure_venv run|dev: .venv holds exactly the locked packages and this checkout.
 ensure_venv() {

@@ -193,7 +193,7 @@ HEAD = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Print the table; 1 if a figure is off."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
@@ -209,7 +209,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         problems += wrong
     print("".join(f"\n{problem}" for problem in problems), end="\n" if problems else "")
     return bool(problems)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What a row of the table is, and how its figures come of the timings. Pure."""
+"""The rows of the table, and the computation of their figures from timings. Pure."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ if TYPE_CHECKING:
 
 
 class RowError(Exception):
-    """A row has no figures: something did not do the work that it was timed for."""
+    """A row has no figures, because a contender did not do its work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """One contender's one turn."""
+    """The timing of one run of one contender."""
 
     contender: str
     round: int
     wall_seconds: float
-    """From the process' start to its exit."""
+    """The time from the start of the process to its exit."""
     cpu_seconds: float | None = None
-    """Of the process and of those children that it waited for; containers are the engine's children. None: the
-    contender is a thread pool of the benchmark's own.
+    """The CPU time of the process and its children, containers not included. None: the contender runs in threads
+    of the benchmark.
     """
     load: float = 0.0
-    """The load average of one minute when the turn began."""
+    """The load average of one minute at the start."""
     notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """Something that does a row's work; `run` does it once, RowError when it did not."""
+    """A way to do the work of a row; `run` does it once and raises RowError if the work was not done."""
 
     name: str
     run: Callable[[], Timing]
@@ -41,7 +41,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """`ours` against `theirs`, both contenders' names; `target`: the highest good ratio, None: told only."""
+    """Two contenders to compare by name. `target` is the highest acceptable ratio; None: there is no target."""
 
     title: str
     ours: str
@@ -51,7 +51,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuFigure:
-    """A contender's own CPU time by test; `target_ms`: the highest good one."""
+    """The CPU time of a contender for each test; `target_ms` is the highest acceptable one."""
 
     title: str
     contender: str
@@ -61,7 +61,7 @@ class CpuFigure:
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """A line of issue 4's table, ready to be measured."""
+    """A kind of work with its contenders, ready to be measured."""
 
     name: str
     title: str
@@ -73,7 +73,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Of several figures."""
+    """The median and range of several figures."""
 
     median: float
     low: float
@@ -82,7 +82,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """ValueError: there are none."""
+        """Compute the spread of `values`. Raises ValueError if there are none."""
         if not values:
             raise ValueError("no figures, no spread")
         return cls(median=median(values), low=min(values), high=max(values), count=len(values))
@@ -96,18 +96,18 @@ class Judged:
     ours_name: str
     theirs_name: str
     ours: Spread
-    """Seconds; of a CPU figure milliseconds by test."""
+    """In seconds; for a CPU figure in milliseconds for each test."""
     theirs: Spread | None
-    """None: a CPU figure is held against a number."""
+    """None for a CPU figure, which is compared with a number."""
     ratio: Spread | None
-    """Median of ours by median of theirs; low and high are those of single rounds, each with the same load."""
+    """The median of ours divided by the median of theirs; lowest and highest are those of single rounds."""
     target: float | None
     met: bool | None
     """None: there is no target."""
 
 
 def judge(comparison: Comparison, timings: Sequence[Timing]) -> Judged:
-    """RowError: one of the two has no timing in any round of the other."""
+    """Compute a comparison from the rounds that have both. Raises RowError if there is none."""
     ours, theirs = _by_round(comparison.ours, timings), _by_round(comparison.theirs, timings)
     both = sorted(ours.keys() & theirs.keys())
     if not both:
@@ -128,7 +128,7 @@ def judge(comparison: Comparison, timings: Sequence[Timing]) -> Judged:
 
 
 def judge_cpu(figure: CpuFigure, timings: Sequence[Timing]) -> Judged:
-    """Milliseconds of CPU time by test. RowError: the contender has none."""
+    """Compute the milliseconds of CPU time for each test. Raises RowError if the contender has none."""
     taken = [t.cpu_seconds for t in timings if t.contender == figure.contender and t.cpu_seconds is not None]
     if not taken:
         raise RowError(f"{figure.title}: {figure.contender} has no CPU time")
@@ -150,5 +150,5 @@ def _by_round(name: str, timings: Sequence[Timing]) -> dict[int, float]:
 
 
 def turns(contenders: Sequence[Contender], number: int) -> list[Contender]:
-    """A round's order: there and back again, so that none is always the first after another."""
+    """Return the order of a round: reversed in every second one, so that no contender always follows the same."""
     return list(contenders) if number % 2 == 0 else list(reversed(contenders))

@@ -1,4 +1,4 @@
-"""pytest outside of containers, with the Python and pytest versions of the image, in venvs of the benchmark's."""
+"""Run pytest outside of containers, in venvs with the Python and pytest versions of the image."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _SUMMARY = re.compile(r"(\d+) (passed|failed|skipped|xfailed|xpassed|errors?|des
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Versions:
-    """Of an image's Python and pytest."""
+    """The versions of Python and pytest in an image."""
 
     python: str
     pytest: str
 
     @property
     def minor(self) -> str:
-        """`3.11` of 3.11.2."""
+        """Major and minor version of Python, such as `3.11`."""
         return ".".join(self.python.split(".")[:2])
 
 
 def versions_in(image: str) -> Versions:
-    """What the image has. RowError: it has no pytest."""
+    """Return the versions in the image. Raises RowError if it has no pytest."""
     words = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image, "-c", _ASK]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -43,7 +43,9 @@ def versions_in(image: str) -> Versions:
 
 
 def find_python(wanted: Versions) -> tuple[str, str]:
-    """(program, its version): the one of the image's very version, else the same minor one, else this one."""
+    """Return a Python program and its version: the same version as the image's, else the same minor version, else
+    the running one.
+    """
     near = None
     for folder in ("/usr/bin", "/usr/local/bin", None):
         program = shutil.which(f"python{wanted.minor}", path=folder)
@@ -65,7 +67,10 @@ def _version_of(program: str) -> str | None:
 
 
 def make_venv(folder: Path, python: str, packages: Sequence[str]) -> Path:
-    """A venv with these packages; its Python. The pip is this Python's: another may have none. RowError."""
+    """Create a venv with these packages and return its Python. Raises RowError.
+
+    The running Python's pip is used, because another Python may have none.
+    """
     program = folder / "bin" / "python"
     steps = [
         [python, "-m", "venv", "--without-pip", str(folder)],
@@ -83,7 +88,7 @@ def _pip() -> list[str]:
 
 
 def summary_counts(output: bytes) -> dict[str, int]:
-    """Outcome -> number of cases in pytest's closing line. RowError: there is none."""
+    """Return outcome -> number of cases from pytest's summary line. Raises RowError if there is none."""
     for line in reversed(output.decode(errors="replace").splitlines()):
         found = {word: int(number) for number, word in _SUMMARY.findall(line)}
         if found and " in " in line:

@@ -1,4 +1,4 @@
-"""A program's one run: its wall time from start to exit and the CPU time that the kernel gave it."""
+"""Run a program and measure its wall time and CPU time."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 LONGEST_SECONDS = 1800.0
 _LEFT_OUT = ("PYTEST_", "COV_", "ORCH_", "PYTHON", "VIRTUAL_ENV")
-"""Of the caller's environment: what would change what is measured."""
+"""Prefixes of environment variables that would change the measurement and are not passed on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A program's end."""
+    """The times and the output of a program that has ended."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -36,7 +36,7 @@ class Ended:
     stderr: bytes
 
     def timing(self, contender: str, **notes: Any) -> Timing:
-        """As a contender's turn; the round is filled in by who counts them."""
+        """Return the timing of a contender; its round is set later."""
         return Timing(
             contender=contender,
             round=0,
@@ -54,7 +54,9 @@ def run(
     env: Mapping[str, str] | None = None,
     keep_output: bool = True,
 ) -> Ended:
-    """Run to the end. `keep_output` False: output goes to /dev/null. RowError: an exit code other than 0."""
+    """Run a program to its end. Without `keep_output`, stdout goes to /dev/null. Raises RowError for an exit code
+    other than 0.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         load, began = os.getloadavg()[0], time.monotonic()
         process = subprocess.Popen(
@@ -83,7 +85,9 @@ def _whole(file: IO[bytes]) -> bytes:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:
-    """Status and what it used. Whatever ends this wait early ends the process and its children too."""
+    """Return the exit status and resource usage. An exception while waiting ends the process and its
+    children too.
+    """
     guard = threading.Timer(LONGEST_SECONDS, _end, [process.pid, signal.SIGTERM])
     guard.start()
     try:
@@ -103,5 +107,5 @@ def _end(group: int, number: int) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """The caller's environment without what belongs to the benchmark's own Python."""
+    """Return this process's environment without the variables of the benchmark's own Python."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}

@@ -1,4 +1,4 @@
-"""The report: Markdown for people, and what it was made of as JSON."""
+"""The report as Markdown, and its raw figures as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEAD = ("work", "ours", "against", "ours, s", "theirs, s", "ratio", "target", "
 
 @dataclass(slots=True, kw_only=True)
 class RowResult:
-    """What became of a row."""
+    """The figures of a row, or why it has none."""
 
     name: str
     title: str
@@ -25,19 +25,19 @@ class RowResult:
     facts: Sequence[str] = ()
     timings: Sequence[Timing] = field(default_factory=tuple)
     failure: str | None = None
-    """Why there are no figures; nothing of the row is shown as measured then."""
+    """The reason why there are no figures."""
     skipped: str | None = None
 
 
 def markdown(document: Mapping[str, Any], results: Sequence[RowResult]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [f"# Overhead, {document['began']['at'][:10]}", _setting(document), *_warnings(document)]
     parts += [f"## {result.name}: {result.title}\n\n{_section(result)}" for result in results]
     return "\n\n".join(parts) + "\n"
 
 
 def as_json(document: Mapping[str, Any], results: Sequence[RowResult]) -> str:
-    """The same with each timing, a line each."""
+    """Return all figures and each timing, one timing a line."""
     rows = []
     for result in results:
         plain = asdict(result)
@@ -75,7 +75,7 @@ def _setting(document: Mapping[str, Any]) -> str:
 
 
 def _warnings(document: Mapping[str, Any]) -> list[str]:
-    return ["**--quick: less work than the table of issue 4 asks for; no target is judged.**"] * document["quick"]
+    return ["**--quick: reduced work; no target is judged.**"] * document["quick"]
 
 
 def _section(result: RowResult) -> str:
@@ -111,7 +111,7 @@ def _cells(row: Judged) -> list[str]:
 
 
 def _spread(spread: Spread, unit: str = "") -> str:
-    """`1.50 (1.40 to 1.70)`; of a single figure only that one."""
+    """Return text such as `1.50 (1.40 to 1.70)`; a single figure has no range."""
     if spread.count == 1:
         return f"{spread.median:.3g}{unit}" if spread.median < 1 else f"{spread.median:.2f}{unit}"
     digits = 3 if spread.median < 1 else 2

@@ -1,48 +1,56 @@
-"""`orch run` as a user starts it, on a project of the benchmark's, each with a state folder of its own."""
+"""Run `orch run` as a user does, on a project of the benchmark, each contender with its own state folder."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import tempfile
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.floor import through_slots
+from bench.environment import bench_environment, run_in_lane
 from bench.overhead.comparing import RowError, Timing
 from bench.overhead.process import run
+from orchestrator.model.tests import Assignment
+from orchestrator.suites.discover import discover
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bench.overhead.process import Ended
-    from orchestrator.model.tests import Assignment
 
 REPOSITORY = Path(__file__).parents[2]
+MEMORY = "/dev/shm"
+"""Files removed from a disk would make the next contender slow (docs/design/coordinator.md)."""
 
 
 class Orch:
-    """One contender: a project, a state folder, and options of `orch run`."""
+    """A contender: a project, a state folder, and options of `orch run`."""
 
     def __init__(self, name: str, project: Path, state: Path, *options: str, tests: int) -> None:
-        """`tests`: how many must have passed, each in its first attempt or not."""
+        """Create a contender whose runs must have this number of passed tests."""
         self.name = name
         self._project = project
         self._state = state
         self._options = options
         self._tests = tests
         self.last: dict[str, Any] = {}
-        """run.json of the newest run."""
+        """The run.json of the last run."""
 
     def warm_up(self) -> dict[str, Any]:
-        """A run that is not measured: builds images, calibrates, makes history. Its run.json."""
+        """Do a run that is not measured, which builds images, calibrates and makes history; return its
+        run.json.
+        """
         print(f"{self.name}: warming up", file=sys.stderr, flush=True)
         self._once("--offline-base")
         return self.last
 
     def measure(self) -> Timing:
-        """A measured run. RowError: not every test passed."""
+        """Do a run and return its timing. Raises RowError if a test did not pass."""
         ended = self._once()
         run_fields, ledger = self.last["run"], self.last["ledger"]
         return ended.timing(
@@ -61,9 +69,11 @@ class Orch:
         return ended
 
     def _document(self) -> dict[str, Any]:
-        """run.json of the one run in the state folder; its history stays, its files are moved away. They are not
-        removed: for a minute or more ext4 looks at each inode that was freed before it makes a new one, which made
-        a run of 1,000 tests right after it take 1.5 s more of CPU time.
+        """Return the run.json of the only run in the state folder, and move the run's files away; its history
+        stays.
+
+        The files are not removed: for a minute or more ext4 examines each freed inode before it creates a new one,
+        which cost a run of 1,000 tests right afterwards 1.5 s of CPU time.
         """
         found = list((self._state / "runs").glob("*/run.json"))
         if len(found) != 1:
@@ -74,7 +84,7 @@ class Orch:
 
 
 def check(document: dict[str, Any], tests: int) -> None:
-    """RowError unless each test passed and none is missing."""
+    """Raise RowError unless this number of tests passed and nothing was left behind."""
     outcomes = Counter(test["outcome"] for test in document["tests"])
     if outcomes != Counter({"passed": tests}):
         raise RowError(f"orch: {tests} tests were to pass; it says {dict(outcomes)}")
@@ -83,7 +93,7 @@ def check(document: dict[str, Any], tests: int) -> None:
 
 
 def slot_use(document: dict[str, Any]) -> dict[str, int]:
-    """How many tests ran in a slot that had run another before, how many in a forked process, how many twice."""
+    """Return the numbers of tests that ran in a used slot, in a forked process, and more than once."""
     slots = [test.get("slot") or {} for test in document["tests"]]
     return {
         "reused": sum((slot.get("position") or 1) > 1 for slot in slots),
@@ -93,13 +103,32 @@ def slot_use(document: dict[str, Any]) -> dict[str, int]:
 
 
 def case_outcomes(document: dict[str, Any]) -> dict[str, int]:
-    """Outcome -> number of cases."""
+    """Return outcome -> number of cases."""
     return dict(Counter(case["outcome"] for test in document["tests"] for case in test["cases"]))
 
 
-def agent_alone(name: str, project: Path, tests: Sequence[Assignment], jobs: int) -> Timing:
-    """`tests` through open slots by orch's agent, streams and reader: without its start, verdicts, figures, events
-    and database.
+def executor_alone(name: str, project: Path, profile: str, jobs: int) -> Timing:
+    """Run a project's tests by orch's executor, without its start, scheduler, verdicts, events and database.
+
+    The containers are opened, each with one test, before the time is taken.
     """
-    load = os.getloadavg()[0]
-    return Timing(contender=name, round=0, wall_seconds=through_slots(project, tests, jobs), load=load)
+    with (
+        bench_environment(project) as environment,
+        tempfile.TemporaryDirectory(dir=MEMORY) as folder,
+        ThreadPoolExecutor(jobs) as threads,
+        ExitStack() as lanes_open,
+    ):
+        config = environment.config
+        tests = discover(config.suites, (), config.project_root, environ={}, notice=print)
+        reused = replace(config.profiles[profile], reuse=len(tests) + 1)
+        plan = [Assignment(run_id=environment.run_id, test=test, profile=reused, reason="") for test in tests]
+        lanes = [lanes_open.enter_context(closing(environment.executor.lane())) for _ in range(jobs)]
+        shares = [plan[job::jobs] for job in range(jobs)]
+        places = [Path(folder, str(job)) for job in range(jobs)]
+        for place in places:
+            place.mkdir()
+        first = [[replace(share[0], repetition=2)] for share in shares]
+        list(threads.map(run_in_lane, lanes, first, places))
+        load, began = os.getloadavg()[0], time.monotonic()
+        list(threads.map(run_in_lane, lanes, shares, places))
+        return Timing(contender=name, round=0, wall_seconds=time.monotonic() - began, load=load)

@@ -1,4 +1,4 @@
-"""The tests that are timed, written to a folder: small shell scripts and small files of pytest."""
+"""Write the tests that are timed: small shell scripts and small pytest files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WANTED_SECONDS = 0.005
-"""Of one shell test natively: in the middle of 4 to 6 ms."""
+"""The intended duration of one shell test without a container."""
 _PROBES = 60
 
 _SHELL = """# A test of the overhead benchmark: {forks} forks and a loop.
@@ -67,20 +67,20 @@ suites:
 """
 CASES_A_FILE = 3
 PROFILE = "quick"
-"""Of the pytest files."""
+"""The profile of the pytest files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """The shell tests' length on this machine."""
+    """The length of the shell tests on this machine."""
 
     loops: int
     milliseconds: float
-    """Of one natively, by `xargs -n1 -P1 sh`."""
+    """The duration of one test without a container, by `xargs -n1 -P1 sh`."""
 
 
 def write_shell_tests(folder: Path, tests: int, loops: int) -> Path:
-    """A project with `tests` scripts; the list of their paths for xargs, in orch's order."""
+    """Write a project of shell tests; return the file that lists their paths for xargs."""
     place = folder / "tests"
     place.mkdir(parents=True)
     names = [f"tests/n{number:04d}.test.sh" for number in range(tests)]
@@ -93,7 +93,9 @@ def write_shell_tests(folder: Path, tests: int, loops: int) -> Path:
 
 
 def write_pytest_files(folder: Path, files: int, preload: str) -> Path:
-    """A project with `files` files of three quick tests and one conftest; the list of their paths for xargs."""
+    """Write a project of pytest files with three short tests each and a conftest; return the list of
+    their paths.
+    """
     place = folder / "tests"
     place.mkdir(parents=True)
     names = [f"tests/test_n{number:03d}.py" for number in range(files)]
@@ -107,7 +109,9 @@ def write_pytest_files(folder: Path, files: int, preload: str) -> Path:
 
 
 def calibrate(folder: Path) -> Calibrated:
-    """How many turns the loop needs for a shell test of 5 ms here and now; a test without loop may be longer."""
+    """Return the number of loop iterations with which a shell test takes 5 ms now (more, if the rest takes
+    longer).
+    """
     short, long = _milliseconds(folder / "short", 1), _milliseconds(folder / "long", 4000)
     each = max((long - short) / 3999, 1e-6)
     loops = max(1, round((WANTED_SECONDS * 1000 - short) / each))
@@ -115,17 +119,17 @@ def calibrate(folder: Path) -> Calibrated:
 
 
 def _milliseconds(folder: Path, loops: int) -> float:
-    """The least of three: what else runs here only makes it longer."""
+    """Return the shortest of three measurements; other work on the machine only makes it longer."""
     listed = write_shell_tests(folder, _PROBES, loops)
     best = min(run(xargs(listed, 1, "sh"), folder=folder, keep_output=False).wall_seconds for _ in range(3))
     return best * 1000 / _PROBES
 
 
 def xargs(listed: Path, at_once: int, *words: str) -> list[str]:
-    """One process for each line of the list."""
+    """Return the command that starts a process for each line of the list."""
     return ["xargs", "-a", str(listed), "-n1", f"-P{at_once}", *words]
 
 
 def settle() -> None:
-    """Let what the last turn left (removals, writes) come to its end before the next is timed."""
+    """Wait for pending removals and writes of the last contender."""
     time.sleep(0.5)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-from orchestrator.commands.beside import beside
 from orchestrator.coordinator.console import Window, note, parse_window, say, show, write
 from orchestrator.coordinator.database import database_for_report, database_to_read
 from orchestrator.coordinator.earlier_reports import remove_earlier_reports
@@ -16,20 +15,11 @@ from orchestrator.reports.tables import usage
 from orchestrator.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from orchestrator.config.settings import Config
-    from orchestrator.model.stored import UsageRow
-    from orchestrator.model.tests import TestId
 
 PEOPLE = ("table", "markdown")
 """Formats that are read by people: they get fewer figures, and words below them."""
-
-
-_LARGE = 1500
-"""Rows, 0.25 ms each in a report of a year, from which on a second process gains more than the 0.1 s it takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,23 +75,19 @@ def _files(options: ReportOptions) -> int:
 
 
 def _usage(options: ReportOptions, window: Window) -> int:
-    from orchestrator.database.queries.usage import first_usage
+    from orchestrator.database.queries.usage import top_usage
 
     people = options.output_format in PEOPLE
     resources = _resources(options.resources, people=people)
-    config = load_with_database(options.config_path, options.database)
-    asked: _Asked = {
-        "since": window.since,
-        "until": window.until,
-        "resources": resources,
-        "sort": options.sort,
-        "limit": options.limit,
-    }
-    ranked = len(resources) == 1 and options.sort != "test"  # what puts tests in order is all that is shown
-    large = options.limit * len(resources) >= _LARGE and not ranked
-    with beside(lambda: _later(config, asked), worthwhile=large) as helper, database_for_report(config) as db:
-        helper.begin()
-        shown, more = first_usage(db, **asked, later=helper.answer)
+    with database_for_report(load_with_database(options.config_path, options.database)) as db:
+        shown, more = top_usage(
+            db,
+            since=window.since,
+            until=window.until,
+            resources=resources,
+            sort=options.sort,
+            limit=options.limit,
+        )
     table = usage.wide_table(shown) if people and not options.resources else usage.usage_table(shown)
     show(table, options.output_format)
     if options.output_format == "table" and shown:
@@ -109,23 +95,6 @@ def _usage(options: ReportOptions, window: Window) -> int:
         compared = any(row.trend is not None for row in shown)
         _explain(window, plural(len({row.test_id for row in shown}), "test"), more, compared=compared)
     return ExitCode.OK
-
-
-class _Asked(TypedDict):
-    """What both processes ask."""
-
-    since: datetime | None
-    until: datetime | None
-    resources: tuple[Resource, ...]
-    sort: str
-    limit: int
-
-
-def _later(config: Config, asked: _Asked) -> Mapping[TestId, Sequence[UsageRow]]:
-    from orchestrator.database.queries.usage import later_usage
-
-    with database_for_report(config, scoped=False) as db:
-        return later_usage(db, **asked)
 
 
 def _explain(window: Window, what: str, more: int, *, compared: bool) -> None:

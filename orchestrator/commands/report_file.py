@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
 from orchestrator.analysis.flakiness import find
 from orchestrator.analysis.rightsizing import MINIMUM_RUNS, WINDOW, advice_order, suggest
-from orchestrator.commands.beside import beside
 from orchestrator.coordinator.console import note
 from orchestrator.coordinator.database import database_for_report
 from orchestrator.coordinator.run_folder import attempt_folder_name
-from orchestrator.database.queries.final_attempts import first_attempts
 from orchestrator.database.queries.flaky import flaky_tests
 from orchestrator.database.queries.nightly import nightly
 from orchestrator.database.queries.observations import observed
@@ -29,9 +26,9 @@ from orchestrator.text import format_bytes, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
     from pathlib import Path
 
-    from orchestrator.commands.beside import Helper
     from orchestrator.config.settings import Config
     from orchestrator.coordinator.console import Window
     from orchestrator.database.store.store import Database
@@ -49,37 +46,23 @@ _MOST_TAILS = 200
 
 def write_reports(window: Window, *, config: Config, html: Path | None, prometheus: Path | None) -> None:
     """Each file whole or not at all. UsageError: it cannot be written."""
-    with beside(lambda: _judged_alone(window, config), worthwhile=html is not None) as helper:
-        with database_for_report(config) as db:
-            helper.begin()
-            report = nightly(db, since=window.since, until=window.until, orch_version=__version__)
-            if html is not None:
-                _write_page(html, db, report, config, helper)
-        if prometheus is not None:
-            from orchestrator.reports.formats.prometheus import prometheus_text
+    with database_for_report(config) as db:
+        report = nightly(db, since=window.since, until=window.until, orch_version=__version__)
+        if html is not None:
+            _write_page(html, db, report, config)
+    if prometheus is not None:
+        from orchestrator.reports.formats.prometheus import prometheus_text
 
-            _write(prometheus, prometheus_text(report), report)
+        _write(prometheus, prometheus_text(report), report)
 
 
-def _write_page(
-    html: Path, db: Database, report: Nightly, config: Config, helper: Helper[HistoryAnalysis]
-) -> None:
+def _write_page(html: Path, db: Database, report: Nightly, config: Config) -> None:
     from orchestrator.reports.html.page import nightly_page
 
+    firsts = {test.test_id: test.attempts[0] for test in report.tests}
+    analysis = judged(db, firsts, until=report.until, profiles=config.profiles)
     tails = dict(_tails(report, config.state_dir))
-    analysis = helper.answer()
-    if analysis is None:
-        firsts = {test.test_id: test.attempts[0] for test in report.tests}
-        analysis = judged(db, firsts, until=report.until, profiles=config.profiles)
     _write(html, nightly_page(report, tails, analysis=analysis).encode(), report)
-
-
-def _judged_alone(window: Window, config: Config) -> HistoryAnalysis:
-    """`judged`, by a process that knows nothing of the report yet."""
-    with database_for_report(config, scoped=False) as db:
-        until = window.until or datetime.now(tz=UTC)
-        firsts = first_attempts(db, since=window.since, until=until)
-        return judged(db, firsts, until=until, profiles=config.profiles)
 
 
 def judged(

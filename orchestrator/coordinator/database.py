@@ -11,7 +11,9 @@ from orchestrator.coordinator.console import note
 from orchestrator.coordinator.project import found_id, keep_id, kept_id, scope_text
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.database.files.sqlite_file import database_file
-from orchestrator.database.store.glance import glance_history, glance_startups, median_startup
+from orchestrator.database.rows.encoding import key_of_test
+from orchestrator.database.store.direct_read import read_directly
+from orchestrator.database.store.history import read_history, read_startup_seconds
 from orchestrator.measure.processes import owner_alive
 
 if TYPE_CHECKING:
@@ -123,8 +125,8 @@ def database_for_report(config: Config, *, scoped: bool = True) -> Iterator[Data
 
 
 class LazyDatabase:
-    """The resource database of a run: opened in a thread of its own while the first container comes up, unless it
-    is wanted before. Until then earlier runs are known by a glance at the file. Used by one thread.
+    """The resource database of a run. A background thread opens it while the first container starts; before that,
+    questions about earlier runs are answered by `read_directly` where the file allows it. For use by one thread.
     """
 
     def __init__(self, config: Config, notices: Callable[[Iterable[str]], None], *, reading: bool = False) -> None:
@@ -168,24 +170,27 @@ class LazyDatabase:
     def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
         """See `Database.history`: of this project's tests."""
         tests, project = tuple(test_ids), self._known_project()
-        if self._may_glance:
-            known = glance_history(self._file, tests, project=project)
+        if self._may_read_directly:
+            keys = {test: [key_of_test(project, test)] for test in tests}
+            none: Mapping[TestId, History] = {}
+            known = read_directly(self._file, lambda fetch: read_history(fetch, keys), absent=none)
             if known is not None:
                 return known
         return self.get().history(tests, project=project)
 
     def startup_seconds(self) -> tuple[float, int] | None:
         """See `database.startup.startup_seconds`."""
-        if self._may_glance:
-            known = glance_startups(self._file)
+        if self._may_read_directly:
+            none: tuple[tuple[float, int] | None] = (None,)
+            known = read_directly(self._file, lambda fetch: (read_startup_seconds(fetch),), absent=none)
             if known is not None:
-                return median_startup(known)
+                return known[0]
         from orchestrator.database.queries.startup import startup_seconds
 
         return startup_seconds(self.get())
 
     @property
-    def _may_glance(self) -> bool:
+    def _may_read_directly(self) -> bool:
         return self._thread is None and self._database is None and self._config.database_url is None
 
     def failed(self, run_id: str) -> tuple[TestId, ...]:

@@ -515,10 +515,10 @@ def test_d5_a_newer_schema_is_refused_unchanged(filled):
 
 def test_d5_an_older_schema_is_migrated_after_a_backup(tmp_path):
     old = tmp_path / "resources.db"
-    run = make_old(f"sqlite:///{old}")
+    run = make_old(f"sqlite:///{old}", "a.py", "b.py")
     with Database.open(None, state_dir=tmp_path) as database:
         (notice,) = database.notices
-        assert f"from schema 4 to {SCHEMA_VERSION}" in notice
+        assert f"from schema 7 to {SCHEMA_VERSION}" in notice
         assert len(load_run(database, run.id).final_attempts) == 2
         with database.reading() as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM worst_memory").scalar() == 2
@@ -526,7 +526,7 @@ def test_d5_an_older_schema_is_migrated_after_a_backup(tmp_path):
     backup = only(tmp_path, "resources.db.backup-*")
     assert str(backup) in notice
     with plain_sqlite(backup) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0004",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0007",)
         assert connection.execute("SELECT count(*) FROM attempts").fetchone() == (2,)
     with Database.open(None, state_dir=tmp_path) as database:
         assert database.notices == ()

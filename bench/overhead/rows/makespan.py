@@ -1,4 +1,4 @@
-"""The row of the simulated engine: how near the packing comes to the lower bound."""
+"""The row of the scheduler on a simulated clock: the makespan relative to its lower bound."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NAME = "makespan"
 TITLE = "1,000 tests of recorded, skewed lengths and needs, simulated engine"
 TARGET = 1.03
 SEEDS = 10
-"""Of each shape of lengths and needs."""
+"""The number of plans of each shape."""
 
 
 def judged(shapes: Mapping[str, Sequence[tuple[float, float]]]) -> list[Judged]:
-    """From each shape's (makespan in seconds, its lower bound in seconds), a line each."""
+    """Return a line for each shape, from its pairs of makespan and lower bound in seconds."""
     found = []
     for title, pairs in shapes.items():
         ratio = Spread.of([taken / bound for taken, bound in pairs])
@@ -39,7 +39,7 @@ def judged(shapes: Mapping[str, Sequence[tuple[float, float]]]) -> list[Judged]:
 
 
 def measure(seeds: int = SEEDS) -> list[Judged]:
-    """Every shape that `bench.makespan` knows."""
+    """Measure all shapes of `bench/makespan.py`."""
     return judged(
         {
             name: [_pair(draw(random.Random(seed))) for seed in range(seeds)]

@@ -60,7 +60,9 @@ def make_engine(url: URL) -> sa.Engine:
             return sa.create_engine(url, pool_pre_ping=True)
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     except (ModuleNotFoundError, ArgumentError) as error:
-        raise UsageError(f"no driver for the database: {error}", remedy="install orch[postgres]") from error
+        raise UsageError(
+            f"no driver for the database: {error}", remedy="pip install 'orch-runner[postgres]'"
+        ) from error
     sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "begin", _begin)
     return engine

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.schema import SetColumnComment, SetTableComment
 
 from orchestrator.database.files.connect import WRITE, make_engine, pragma
 from orchestrator.database.files.sqlite_file import free_name
 from orchestrator.database.schema.tables import identity, metadata
-from orchestrator.database.schema.version import APPLICATION_ID, SCHEMA_VERSION
+from orchestrator.database.schema.version import APPLICATION_ID, OLDEST_VERSION, SCHEMA_VERSION
 from orchestrator.database.schema.views import VIEWS, create_statement
 from orchestrator.errors import DatabaseError, UnusableDatabaseError
 
@@ -95,6 +96,15 @@ def mark_sqlite(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
+def write_comments(connection: sa.Connection) -> None:
+    """Store the present comments of all tables and columns in PostgreSQL. SQLite stores no comments."""
+    if connection.dialect.name == "postgresql":
+        for table in metadata.sorted_tables:
+            connection.execute(SetTableComment(table))
+            for column in table.columns:
+                connection.execute(SetColumnComment(column))
+
+
 def stored_version(connection: sa.Connection) -> int | None:
     """Version of the schema that is there; None: no schema of ours at all."""
     if not sa.inspect(connection).has_table("alembic_version"):
@@ -111,12 +121,19 @@ def lock_schema(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION_ID})")
 
 
-def refuse_newer(version: int, place: object) -> None:
-    """UnusableDatabaseError if the schema is of a later orch."""
-    if version > SCHEMA_VERSION:
+def refuse_unsupported(version: int | None, place: object) -> None:
+    """Raise UnusableDatabaseError if the schema is newer than this orch, or too old to be upgraded. None: there is
+    no schema yet, which is not an error.
+    """
+    if version is not None and version > SCHEMA_VERSION:
         raise UnusableDatabaseError(
             f"the resource database {place} has schema {version}; this orch knows up to {SCHEMA_VERSION}",
             remedy="upgrade orch, or name another database with --db; nothing was changed",
+        )
+    if 0 < (version or 0) < OLDEST_VERSION:
+        raise UnusableDatabaseError(
+            f"the resource database {place} has schema {version}; this orch upgrades {OLDEST_VERSION} and later",
+            remedy="name another database with --db, or move this one away; nothing was changed",
         )
 
 
@@ -135,6 +152,7 @@ def upgrade(engine: sa.Engine, path: Path | None) -> str:
             if version != SCHEMA_VERSION:  # else another run was faster
                 run_alembic(connection)
                 mark_sqlite(connection)
+                write_comments(connection)
             if sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
                 raise DatabaseError(
                     f"the migration of {path} would leave rows that belong to nothing; it was undone",

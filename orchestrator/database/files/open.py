@@ -123,7 +123,7 @@ def _open_server(url: URL) -> OpenedDatabase:
             version = migrate.stored_version(connection)
             if version is None:
                 migrate.create_schema(connection)
-        migrate.refuse_newer(version or 0, place)
+        migrate.refuse_unsupported(version, place)
         if version is not None and version < SCHEMA_VERSION:
             notices.append(migrate.upgrade(engine, None))
     except BaseException as error:
@@ -202,7 +202,7 @@ def _judge_to_read(path: Path, header: sqlite_file.Header) -> None:
     """UnusableDatabaseError for what a run would set aside or cannot use."""
     if header.kind is not FileKind.OURS:
         raise _refused(path, f"is {header.kind.value}, not one of orch")
-    migrate.refuse_newer(header.version, path)
+    migrate.refuse_unsupported(header.version, path)
     if header.cut_short:
         raise _refused(path, "is damaged (it is shorter than it says)")
     log = sqlite_file.read_wal(path)
@@ -245,7 +245,7 @@ def _inspect(path: Path, *, ours: bool, notices: list[str]) -> WalLog | None:
             notices.append(f"{path} was {header.kind.value}, not one of orch: it is kept as {kept}; {_ANEW}")
             return None
         case FileKind.OURS:
-            migrate.refuse_newer(header.version, path)
+            migrate.refuse_unsupported(header.version, path)
     if header.cut_short:
         kept = sqlite_file.set_aside(path)
         notices.append(f"{path} is damaged (it is shorter than it says): it is kept as {kept}; {_ANEW}")
@@ -277,7 +277,7 @@ def _settle(engine: sa.Engine, path: Path, log: WalLog | None, notices: list[str
         _suspect(path).unlink(missing_ok=True)
     with engine.connect() as connection:
         version = migrate.stored_version(connection)
-    migrate.refuse_newer(version or 0, path)
+    migrate.refuse_unsupported(version, path)
     if version != SCHEMA_VERSION:
         notices.append(migrate.upgrade(engine, path))
 

@@ -85,7 +85,7 @@ def _judged(path: Path) -> Header:
                 remedy=f"name databases that orch has written, such as .orch/resources.db; {UNCHANGED}",
             )
         case FileKind.OURS:
-            migrate.refuse_newer(header.version, path)
+            migrate.refuse_unsupported(header.version, path)
     if header.cut_short or header.version < 1:
         raise _damaged(path, "it is shorter than it says" if header.cut_short else "it has no schema")
     return header
@@ -105,7 +105,7 @@ def _settled(stack: ExitStack, path: Path, header: Header) -> Path:
     try:
         with engine.connect() as connection:
             version = migrate.stored_version(connection)
-        migrate.refuse_newer(version or 0, path)
+        migrate.refuse_unsupported(version, path)
         if version != SCHEMA_VERSION:
             migrate.upgrade(engine, None)
     finally:

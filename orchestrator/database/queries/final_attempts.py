@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from orchestrator.database.queries.runs import load_run, run_rows
-from orchestrator.database.rows.mapping import names_of_tests
 from orchestrator.database.rows.raw_rows import fetch_raw, in_chunks
 from orchestrator.database.schema import tables
-from orchestrator.database.schema.resource_columns import UNJUDGED, window
+from orchestrator.database.schema.resource_columns import UNJUDGED
 from orchestrator.model.tests import TestId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
+    from datetime import datetime
 
     from orchestrator.database.store.store import Database
     from orchestrator.model.stored import AttemptRow, RunRecord, RunRow
 
     Decided = tuple[tuple[AttemptRow, ...], AttemptRow]
-
-
-def first_attempts(
-    db: Database, *, since: datetime | None = None, until: datetime | None = None
-) -> Mapping[TestId, AttemptRow]:
-    """Of each test of the report of [since, until), the first attempt in the run that decided it last."""
-    end = until or datetime.now(tz=UTC)
-    tests, attempts = tables.tests, tables.attempts
-    judged = sa.select(sa.literal(1)).where(attempts.c.test_id == tests.c.id, window(since, end)).exists()
-    with db.reading() as connection:
-        names = names_of_tests(connection, db.scope(connection))
-        found = connection.execute(sa.select(tests.c.id).where(judged)).scalars()
-        wanted = {names[key] for key in found if key in names}
-    decided, _ = final_attempts_in(db, runs_within(db, since, end), wanted)
-    return {test: attempts[0] for test, (attempts, _) in decided.items()}
 
 
 def runs_within(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, ...]:

@@ -1,18 +1,18 @@
-"""What a fresh container cost earlier tests before they ran."""
+"""Report what a fresh container cost earlier tests before they ran."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
-from orchestrator.database.store.glance import STARTUPS, median_startup
+from orchestrator.database.rows.raw_rows import fetch_sql
+from orchestrator.database.store.history import read_startup_seconds
 
 if TYPE_CHECKING:
     from orchestrator.database.store.store import Database
 
 
 def startup_seconds(db: Database) -> tuple[float, int] | None:
-    """Median of creation and start of the newest 200 containers, and of how many there are; None: of none."""
+    """Return the median start-up time of the newest fresh containers, see `history.read_startup_seconds`."""
     with db.reading() as connection:
-        return median_startup(connection.scalars(sa.text(STARTUPS)).all())
+        return read_startup_seconds(partial(fetch_sql, connection))

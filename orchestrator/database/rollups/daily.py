@@ -1,8 +1,9 @@
-"""Sums up each test's attempts of a day, so that reports over a year read days, and outlive the attempts.
+"""Sum up each test's attempts of a day, so that reports over a year read days, and outlive the attempts.
 
-A day is summed up once it is over. Until then, and whenever something of it comes late (a spooled run, a
-merged database), it is in `stale_days`, and reports read its attempts themselves. A row is replaced only by
-one that rests on more attempts: what retention has removed stays summed up, whatever comes late, in any order.
+A day is summed up once it is over. Until then, and whenever attempts of it arrive late (from a spooled run or a
+merged database), it is listed in `stale_days`, and reports read its attempts. A row is replaced only by one that
+is made from more attempts. So the sums of attempts that retention has deleted stay, whatever arrives late and in
+which order.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.rollups import monthly
 from orchestrator.database.rollups.quantile_sketch import sketch
 from orchestrator.database.rows.upserts import insert_missing
 from orchestrator.database.schema.resource_columns import DAILY_NAMES, EXPRESSIONS, UNJUDGED
@@ -31,17 +31,17 @@ _FACTS = ("test_id", "origin", "outcome", "flaky")
 
 
 def today() -> date:
-    """The present day (UTC), which no sum is made of."""
+    """Return the present day (UTC). It is not summed up, because it is not over."""
     return datetime.now(tz=UTC).date()
 
 
 def midnight(day: date) -> datetime:
-    """When a day begins (UTC)."""
+    """Return the beginning of a day (UTC)."""
     return datetime.combine(day, time(), tzinfo=UTC)
 
 
 def mark_run_stale(connection: sa.Connection, run_id: str) -> None:
-    """Have the days of a run's attempts summed up (again) once they are over."""
+    """Mark the days of a run's attempts as stale: they are summed up, or summed up again, once they are over."""
     span = sa.select(sa.func.min(attempts.c.started_at), sa.func.max(attempts.c.started_at))
     first, last = connection.execute(span.where(attempts.c.run_id == run_id)).one()
     if first is not None:
@@ -50,29 +50,29 @@ def mark_run_stale(connection: sa.Connection, run_id: str) -> None:
 
 
 def mark_stale(connection: sa.Connection, days: Iterable[date]) -> None:
-    """Have these days summed up (again)."""
+    """Mark days as stale: they are summed up, or summed up again, once they are over."""
     insert_missing(connection, stale_days, [{"day": day.isoformat()} for day in days])
 
 
 def due_days(connection: sa.Connection) -> list[date]:
-    """Days that are over and not summed up, oldest first."""
+    """Return the stale days that are over, oldest first."""
     query = sa.select(stale_days.c.day).where(stale_days.c.day < today().isoformat()).order_by(stale_days.c.day)
     return [date.fromisoformat(day) for day in connection.execute(query).scalars()]
 
 
-def sum_up(connection: sa.Connection, day: date) -> None:
-    """Sum up a day from its attempts, inside the caller's transaction."""
+def sum_up_day(connection: sa.Connection, day: date) -> None:
+    """Sum up the attempts of a day within the caller's transaction, and remove the day from `stale_days`."""
     store_most_complete(connection, day.isoformat(), _rows(connection, day))
     connection.execute(stale_days.delete().where(stale_days.c.day == day.isoformat()))
 
 
 def store_most_complete(connection: sa.Connection, day: str, rows: Sequence[Row]) -> None:
-    """Store rows of a day, but none that rests on fewer attempts than the one that is there."""
+    """Store rows of a day, except those made from fewer attempts than the stored row of the same key."""
     stored = {
         (row["test_id"], row["origin"]): row
         for row in connection.execute(sa.select(daily_usage).where(daily_usage.c.day == day)).mappings()
     }
-    better = [r for r in rows if _rank(r) > _rank(stored.get((r["test_id"], r["origin"])))]
+    better = [r for r in rows if _completeness(r) > _completeness(stored.get((r["test_id"], r["origin"])))]
     replaced = [r for r in better if (r["test_id"], r["origin"]) in stored]
     if replaced:
         same = [daily_usage.c[name] == sa.bindparam(f"old_{name}") for name in _KEY]
@@ -81,11 +81,12 @@ def store_most_complete(connection: sa.Connection, day: str, rows: Sequence[Row]
         )
     if better:
         connection.execute(daily_usage.insert(), better)
-        monthly.forget(connection, [day[:7]])
 
 
-def _rank(row: Mapping[Any, Any] | None) -> tuple[int, str]:
-    """The second makes it certain which of two wins that rest on equally many, whichever came first."""
+def _completeness(row: Mapping[Any, Any] | None) -> tuple[int, str]:
+    """Return the sort key that decides between two rows: the number of attempts, then the content, so that the
+    result does not depend on their order.
+    """
     if row is None:
         return -1, ""
     return row["attempts"], repr([row[name] for name in _COLUMNS])
@@ -122,7 +123,7 @@ def _sums(group: Sequence[Any]) -> Row:
         values = [float(r[place]) for r in judged if r[place] is not None]
         row |= {
             f"{name}_count": len(values),
-            # fsum: the same whatever the order
+            # fsum: the result does not depend on the order
             f"{name}_sum": math.fsum(values) if values else None,
             f"{name}_min": min(values, default=None),
             f"{name}_max": max(values, default=None),

@@ -1,5 +1,5 @@
-"""What the sums of days say of a window that has too many attempts to read them: each test's highest figures, and
-what all attempts cost together.
+"""Read a window that has too many attempts to read each of them: the highest figures of each test, and the total
+cost of all attempts, from the sums of days.
 """
 
 from __future__ import annotations
@@ -25,25 +25,28 @@ if TYPE_CHECKING:
 
 _FEW_DAYS = 10
 EXACT_ATTEMPTS = 40_000
-"""To read so many takes a second; to find that there are more, 4 ms."""
+"""The largest number of attempts that are read one by one. Reading that many takes a second; finding that there
+are more takes 4 ms.
+"""
 
 
 @dataclass(slots=True)
 class WindowSums:
-    """Of all tests together, and of each by its key."""
+    """Totals over all tests of a window, and the highest figures of each test."""
 
     attempts: int = 0
+    """The number of attempts, whatever their outcome."""
     cpu_seconds: float | None = None
-    """Of those that were judged; None: not measured."""
+    """The CPU time of all judged attempts, or None if it was not measured."""
     test_seconds: float = 0.0
-    """Of those that were judged."""
+    """The duration of all judged attempts."""
     highest: dict[str, dict[Resource, float]] = field(default_factory=dict)
-    """Test -> its largest figure of each resource that was measured."""
+    """Key of a test -> its highest figure of each resource that was measured."""
 
 
 def is_long(connection: sa.Connection, since: datetime | None, until: datetime) -> bool:
-    """Whether the window has too many attempts, or too many days, to be read by attempt; those of other projects
-    count too.
+    """Return True if the window [since, until) has too many attempts or days to be read by attempt. Attempts of
+    other projects in the database count too.
     """
     first = since
     if first is None:
@@ -65,7 +68,9 @@ def window_sums(
     *,
     project: str | None,
 ) -> WindowSums:
-    """Read by day as far as days are summed up, else by attempt. `project`: id; None: any."""
+    """Return the sums of the window [since, until), read by day where days are summed up, otherwise by attempt.
+    `project`: the id of a project, or None for all.
+    """
     found = WindowSums()
     for part in split_window(connection, since, until, exact_days=0):
         by_day = part.by_day
@@ -86,7 +91,8 @@ def window_sums(
 
 def _by_day(part: WindowPart, resources: Sequence[Resource]) -> sa.Select[Any]:
     days = daily_usage.c
-    # Of more than a few days no index by day: the rows lie in the order of tests, as they are grouped.
+    # For more than a few days the index by day would be slower: rows are stored in the order of tests, by which
+    # they are grouped.
     day = unindexed(days.day) if part.days > _FEW_DAYS else days.day
     sums: Columns = [sa.func.sum(days[name]) for name in ("attempts", "cpu_seconds_sum", "test_seconds_sum")]
     highest: Columns = [sa.func.max(days[f"{DAILY_NAMES[resource]}_max"]) for resource in resources]

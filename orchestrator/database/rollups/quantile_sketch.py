@@ -1,7 +1,8 @@
-"""How many values are spread, in a few bytes: logarithmic buckets, each 0.1 % wide. Pure.
+"""Store the distribution of many values in a few bytes: counts in logarithmic buckets, each 0.1 % wide. Pure
+functions.
 
-A value comes back within 0.05 %, whatever its size: the idea of DDSketch (Masson, Rim, Lee: "DDSketch: a fast
-and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019), with buckets that are fixed.
+A value is recovered within 0.05 %, whatever its size. The idea is that of DDSketch (Masson, Rim, Lee: "DDSketch: a
+fast and fully-mergeable quantile sketch with relative-error guarantees", VLDB 2019), with fixed buckets.
 """
 
 from __future__ import annotations
@@ -22,70 +23,70 @@ _WIDTH = math.log(1.001)
 _LOWEST = 1e-6
 _HIGHEST_BUCKET = _MOST = 0xFFFF
 _LOW = 0 if sys.byteorder == "little" else 1
-"""Where the lower half of a number of four bytes is."""
+"""The index of the lower half of a number of four bytes."""
 
 
-def bucket(value: float) -> int:
-    """Number of the bucket that a value is in: 0 for nothing, then 1 for a millionth and less, up to 65,535."""
+def bucket_number(value: float) -> int:
+    """Return the number of the bucket of a value: 0 for zero, 1 for up to a millionth, then up to 65,535."""
     if value <= _LOWEST:
         return int(value > 0)
     return min(1 + round(math.log(value / _LOWEST) / _WIDTH), _HIGHEST_BUCKET)
 
 
-def value_of(number: int) -> float:
-    """What stands for all values in a bucket."""
+def bucket_value(number: int) -> float:
+    """Return the value that represents all values of a bucket."""
     return _LOWEST * math.exp((number - 1) * _WIDTH) if number else 0.0
 
 
 def sketch(values: Iterable[float]) -> bytes:
-    """Pairs of bucket and count in ascending order, two bytes each, the lower one first."""
-    return _packed(Counter(map(bucket, values)))
-
-
-def united(sketches: Sequence[bytes]) -> bytes:
-    """One sketch of the values of all of them. ValueError for anything that is no sketch."""
-    numbers, counts = _columns(sketches)
-    found: Counter[int] = Counter()
-    for number, count in zip(numbers, counts, strict=True):
-        found[number] += count
-    return _packed(found)
-
-
-def keys(sketches: Sequence[bytes]) -> array[int]:
-    """Buckets with their counts, in no order, each pair as one number that sorts as its bucket does: nothing is
-    done in Python for each of them. ValueError for anything that is no sketch.
+    """Return the sketch of values: pairs of bucket and count in ascending order, two bytes each, the lower byte
+    first. A count above 65,535 is written as several pairs.
     """
-    pairs = _pairs(sketches)
+    pairs = array("H")
+    for number, count in sorted(Counter(map(bucket_number, values)).items()):
+        for start in range(0, count, _MOST):
+            pairs.extend((number, min(count - start, _MOST)))
+    return little_endian(pairs).tobytes()
+
+
+def sketch_keys(sketches: Sequence[bytes]) -> array[int]:
+    """Return the pairs of all sketches as keys: one number for each pair, the bucket in its upper 16 bits and the
+    count in its lower, so that keys sort by bucket. They are not sorted. No Python code runs for each pair,
+    because a report reads millions. ValueError for bytes that are not a sketch.
+    """
+    pairs = array("H", b"".join(sketches))
+    if len(pairs) % 2:
+        raise ValueError("a sketch is cut short")
     pairs.byteswap()
     found = array("I", pairs.tobytes())
-    if sys.byteorder == "little":  # each half was turned around, now the whole is: the halves have changed places
+    if sys.byteorder == "little":  # reversing each half and then the whole number swaps the two halves
         found.byteswap()
     return found
 
 
-def keys_of(values: Iterable[float]) -> array[int]:
-    """As `keys`, of values that are in no sketch yet."""
+def value_keys(values: Iterable[float]) -> array[int]:
+    """Return keys as `sketch_keys` does, for values that are in no sketch yet."""
     log, lowest, width, most = math.log, _LOWEST, _WIDTH, _HIGHEST_BUCKET
-    numbers = [  # as `bucket`, of which the call alone would take half the time
+    numbers = [  # as `bucket_number`: calling it would take half of the time
         min(1 + round(log(value / lowest) / width), most) if value > lowest else int(value > 0) for value in values
     ]
     return array("I", [number << 16 | 1 for number in numbers])
 
 
 class SortedKeys:
-    """Keys put in order, for percentiles."""
+    """Keys of `sketch_keys` and `value_keys` in ascending order, from which percentiles are read."""
 
     def __init__(self, keys: array[int]) -> None:
-        self._keys = keys.tolist()  # a third quicker than `sorted` of an array
+        self._keys = keys.tolist()  # sorting a list takes a third less time than sorting an array
         self._keys.sort()
-        self.count = count_of(keys)
-        """How many values they stand for."""
+        self.count = count_values(keys)
+        """The number of values that the keys represent."""
 
     def percentile(self, ratio: float) -> float:
-        """Nearest-rank percentile: what stands for the bucket that has it. IndexError if there is nothing."""
+        """Return the nearest-rank percentile as the value of its bucket. IndexError if there are no keys."""
         keys, wanted = self._keys, rank(ratio, self.count)
         place = below = 0
-        if self.count <= _MOST:  # then the lower half of a sum of keys is a sum of counts: go on from a near place
+        if self.count <= _MOST:  # then the lower 16 bits of a sum of keys are the sum of counts: start close by
             place = len(keys) * wanted // self.count
             if 2 * place < len(keys):
                 below = sum(keys[:place]) & _MOST
@@ -97,30 +98,9 @@ class SortedKeys:
         while below < wanted:
             below += keys[place] & _MOST
             place += 1
-        return value_of(keys[place - 1] >> 16)
+        return bucket_value(keys[place - 1] >> 16)
 
 
-def count_of(keys: array[int]) -> int:
-    """How many values they stand for."""
+def count_values(keys: array[int]) -> int:
+    """Return the number of values that keys represent: the sum of their counts."""
     return sum(array("H", keys.tobytes())[_LOW::2])
-
-
-def _packed(found: Counter[int]) -> bytes:
-    pairs = array("H")
-    for number, count in sorted(found.items()):
-        for start in range(0, count, _MOST):
-            pairs.extend((number, min(count - start, _MOST)))
-    return little_endian(pairs).tobytes()
-
-
-def _columns(sketches: Sequence[bytes]) -> tuple[array[int], array[int]]:
-    pairs = little_endian(_pairs(sketches))
-    return pairs[::2], pairs[1::2]
-
-
-def _pairs(sketches: Sequence[bytes]) -> array[int]:
-    """As they are stored, whatever the machine's order of bytes."""
-    pairs = array("H", b"".join(sketches))
-    if len(pairs) % 2:
-        raise ValueError("a sketch is cut short")
-    return pairs

@@ -1,4 +1,4 @@
-"""What is told of many measured values: maximum, mean, percentiles, a short history. Pure."""
+"""Summarise measured values: maximum, mean, percentiles and a short history. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HISTORY_POINTS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """How measured values are spread; each but the mean is one of them."""
+    """The count, maximum, mean and percentiles of values. Each figure but the mean is one of the values."""
 
     count: int
     maximum: float
@@ -29,7 +29,9 @@ class Distribution:
 
 
 def percentile(ordered: Sequence[N], ratio: float) -> N:
-    """Nearest-rank percentile of values in ascending order: one of them. ValueError if there are none."""
+    """Return the nearest-rank percentile of values in ascending order, which is one of them. ValueError if there
+    are none.
+    """
     if not ordered:
         raise ValueError("no percentile of nothing")
     return ordered[rank(ratio, len(ordered)) - 1]
@@ -37,13 +39,13 @@ def percentile(ordered: Sequence[N], ratio: float) -> N:
 
 @lru_cache(maxsize=1024)
 def rank(ratio: float, count: int) -> int:
-    """Of the nearest-rank percentile: which of so many ordered values it is, from 1."""
+    """Return the nearest rank of a percentile among `count` ordered values, counted from 1."""
     # The rounding undoes what binary fractions add: 0.95 * 20 must be rank 19, never 20.
     return min(max(math.ceil(round(ratio * count, 9)), 1), count)
 
 
 def distribution(values: Sequence[float]) -> Distribution:
-    """Of values in any order. ValueError if there are none."""
+    """Summarise values in any order. ValueError if there are none."""
     ordered = sorted(values)
     return Distribution(
         count=len(ordered),
@@ -55,13 +57,17 @@ def distribution(values: Sequence[float]) -> Distribution:
     )
 
 
-def downsample_maxima(values: Sequence[float], parts: int = HISTORY_POINTS) -> tuple[float, ...]:
-    """Values in order of time as the maxima of at most `parts` runs of them, of nearly equal length."""
-    return tuple([max(values[part]) for part in _runs(len(values), min(parts, len(values)))])
+def downsample_maxima(values: Sequence[float], points: int = HISTORY_POINTS) -> tuple[float, ...]:
+    """Divide values in order of time into at most `points` groups of nearly equal length, and return the maximum
+    of each group.
+    """
+    return tuple([max(values[group]) for group in _groups(len(values), min(points, len(values)))])
 
 
 @lru_cache(maxsize=1024)
-def _runs(length: int, number: int) -> tuple[slice, ...]:
-    """Where runs begin and end: of most tests a window has equally many values."""
+def _groups(length: int, number: int) -> tuple[slice, ...]:
+    """Return the slices that divide `length` values into `number` groups. Cached, because most tests have equally
+    many values in a window.
+    """
     edges = [length * part // number for part in range(number + 1)] if number else []
     return tuple(slice(start, end) for start, end in pairwise(edges))

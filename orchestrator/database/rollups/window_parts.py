@@ -1,7 +1,8 @@
-"""Which part of a window is read from attempts, and which from the sums of days.
+"""Divide a window of time into parts that are read from attempts and parts that are read from the sums of days.
 
-Short windows are read from attempts: exact, and quick. A long one is read by day, but for its ragged ends, for
-today and for days that are not summed up (yet). What retention has removed is there by day only.
+A short window is read from attempts, which is exact and fast. A long window is read by day, except for the rest of
+a day at either end, for today and for days that are not summed up yet. Attempts that retention has deleted are
+known by day only.
 """
 
 from __future__ import annotations
@@ -14,46 +15,46 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from orchestrator.database.rollups.daily import midnight, today
-from orchestrator.database.schema.tables import attempts, daily_usage, runs, stale_days, summed_months
+from orchestrator.database.schema.tables import attempts, daily_usage, runs, stale_days
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
 EXACT_DAYS = 35
-"""Windows up to this length are read from attempts."""
+"""The longest window that is read from attempts, in days."""
 
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPart:
-    """One part of a window, [since, until); None: without that bound."""
+    """One part of a window, [since, until). None: unbounded on that side."""
 
     since: datetime | None
     until: datetime | None
     by_day: bool
-    """Read from the sums of days; both bounds are midnights then."""
-    by_month: bool = False
-    """Of them, whole months that are put together."""
+    """True if it is read from the sums of days; both bounds are then midnights."""
 
     @property
     def days(self) -> int:
-        """About how many days it has, at least 1."""
+        """The approximate number of days, at least 1."""
         if self.since is None or self.until is None:
             return 1
         return max(1, (self.until - self.since).days)
 
     def holds(self, day: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-        """Whether a day, as `daily_usage` has it, is one of its days."""
-        assert self.since is not None and self.until is not None  # noqa: S101, PT018 - days have both; for the type checker
+        """Return the SQL condition that a day, in the form of `daily_usage.day`, lies within this part."""
+        assert self.since is not None and self.until is not None  # noqa: S101, PT018 - a part that is read by day has both; for the type checker
         return sa.and_(day >= self.since.date().isoformat(), day < self.until.date().isoformat())
 
 
 def split_window(
     connection: sa.Connection, since: datetime | None, until: datetime | None, *, exact_days: int = EXACT_DAYS
 ) -> tuple[WindowPart, ...]:
-    """The window in order of time, in few parts. `exact_days`: up to so many are read from attempts."""
-    bounds = _days(connection, since, until, exact_days)
+    """Return the parts of the window [since, until) in order of time, as few as possible. A window of up to
+    `exact_days` days is read from attempts.
+    """
+    bounds = _days_read_by_day(connection, since, until, exact_days)
     if bounds is None:
         return (WindowPart(since=since, until=until, by_day=False),)
     first, last = bounds
@@ -62,53 +63,28 @@ def split_window(
     parts = (
         [WindowPart(since=since, until=midnight(first), by_day=False)] if _before(since, midnight(first)) else []
     )
-    for start, end in _alike(first, last, unready):
+    for start, end in _runs_of_days(first, last, unready):
         parts.append(WindowPart(since=midnight(start), until=midnight(end), by_day=start not in unready))
     if _before(midnight(last), until):
         parts.append(WindowPart(since=midnight(last), until=until, by_day=False))
     return tuple(parts)
 
 
-def by_months(connection: sa.Connection, parts: Sequence[WindowPart]) -> tuple[WindowPart, ...]:
-    """The same, with what is put together by month cut out of what is read by day."""
-    ready = set(connection.execute(sa.select(summed_months.c.month)).scalars())
-    return tuple(piece for part in parts for piece in (_in_months(part, ready) if part.by_day else (part,)))
-
-
-def _in_months(part: WindowPart, ready: Collection[str]) -> list[WindowPart]:
-    pieces: list[tuple[date, date, bool]] = []
-    assert part.since is not None and part.until is not None  # noqa: S101, PT018 - days have both; for the type checker
-    start, last = part.since.date(), part.until.date()
-    while start < last:
-        end = (start.replace(day=1) + timedelta(days=31)).replace(day=1)
-        whole = start.day == 1 and end <= last and start.isoformat()[:7] in ready
-        end = min(end, last)
-        if pieces and pieces[-1][2] == whole:
-            pieces[-1] = (pieces[-1][0], end, whole)
-        else:
-            pieces.append((start, end, whole))
-        start = end
-    return [
-        WindowPart(since=midnight(begin), until=midnight(end), by_day=not whole, by_month=whole)
-        for begin, end, whole in pieces
-    ]
-
-
 def _before(start: datetime | None, end: datetime | None) -> bool:
     return start is None or end is None or start < end
 
 
-def _alike(first: date, last: date, unready: set[date]) -> Sequence[tuple[date, date]]:
-    """[first, last) cut where days that are summed up meet days that are not."""
+def _runs_of_days(first: date, last: date, unready: set[date]) -> Sequence[tuple[date, date]]:
+    """Divide [first, last) where days that are summed up and days that are not meet."""
     days = [first + _DAY * n for n in range((last - first).days)]
     cuts = [first, *(b for a, b in pairwise(days) if (a in unready) != (b in unready)), last]
     return list(pairwise(cuts))
 
 
-def _days(
+def _days_read_by_day(
     connection: sa.Connection, since: datetime | None, until: datetime | None, exact_days: int
 ) -> tuple[date, date] | None:
-    """[first, last) of the whole days that may be read by day; None: none."""
+    """Return [first, last) of the whole days that may be read by day, or None if there are none."""
     oldest = connection.execute(sa.select(sa.func.min(daily_usage.c.day))).scalar()
     if oldest is None:
         return None
@@ -120,9 +96,9 @@ def _days(
     if since is not None and (until or datetime.now(tz=UTC)) - since <= timedelta(days=exact_days):
         kept = connection.execute(sa.select(sa.func.min(attempts.c.started_at))).scalar()
         if kept is not None:
-            last = min(last, kept.date() + _DAY)  # of the oldest day, some may be gone
+            last = min(last, kept.date() + _DAY)  # retention may have deleted attempts of the oldest day
     running = sa.select(sa.func.min(runs.c.started_at)).where(runs.c.status == "running")
     unfinished = connection.execute(running).scalar()
-    if unfinished is not None:  # it marks its days when it ends
+    if unfinished is not None:  # a run marks its days as stale when it ends
         last = min(last, unfinished.date())
     return (first, last) if first < last else None

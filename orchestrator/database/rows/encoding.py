@@ -10,6 +10,7 @@ import time
 import uuid
 import zlib
 from dataclasses import fields
+from datetime import UTC
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +20,7 @@ from orchestrator.model.usage import Sample
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
 _NAMESPACE = uuid.UUID("6f726368-0000-5000-8000-7265736f7572")
 _MAX_PACKED_BYTES = 64 * 1024 * 1024
@@ -60,6 +62,11 @@ def attempt_id() -> str:
 def key_of_test(project: str, test_id: TestId) -> str:
     """Key of a test: from its project's id and its name."""
     return content_id("test", [project, test_id.path, test_id.case])
+
+
+def sqlite_time(moment: datetime) -> str:
+    """Return a time as the text that columns of SQLite hold: UTC, to the microsecond, without a zone."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def pack(content: object) -> bytes:

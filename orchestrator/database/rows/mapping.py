@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from orchestrator.database.rows.bundles import FIGURES, LIMITS, TIMINGS
+from orchestrator.database.rows.encoding import clean
 from orchestrator.database.rows.raw_rows import fetch_raw
 from orchestrator.database.schema.tables import tests
 from orchestrator.model.evidence import Attestation, Launch, SlotUse, Timings
@@ -20,7 +22,7 @@ from orchestrator.model.tests import TestId
 from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     Columns = Mapping[Any, Any]
 
@@ -71,6 +73,15 @@ def names_of_tests(connection: sa.Connection, project: str | None = None) -> dic
     query = sa.select(tests.c.id, tests.c.path, tests.c.case_name)
     named = fetch_raw(connection, query if project is None else query.where(tests.c.project_id == project))
     return {key: TestId(path=path, case=case) for key, path, case in named}
+
+
+def keys_of_tests(connection: sa.Connection, test_ids: Iterable[TestId]) -> dict[TestId, list[str]]:
+    """Return the keys of tests by name, in all projects. A test that is not in the database is left out."""
+    stored: dict[tuple[str, str | None], list[str]] = defaultdict(list)
+    for key, path, case_name in fetch_raw(connection, sa.select(tests.c.id, tests.c.path, tests.c.case_name)):
+        stored[path, case_name].append(key)
+    names = {test: (clean(test.path), None if test.case is None else clean(test.case)) for test in test_ids}
+    return {test: stored[name] for test, name in names.items() if name in stored}
 
 
 def attempt_row(

@@ -1,4 +1,4 @@
-"""Rows as the driver makes them. SQLAlchemy's own cost as much again, and a report may read a million."""
+"""Read rows in the driver's types: SQLAlchemy's row objects cost as much again, and a report may read millions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
+
+from orchestrator.database.rows.encoding import sqlite_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MOST_PARAMETERS = 500
+_CHUNK = 500
 
 
 def fetch_raw(connection: sa.Connection, query: sa.Select[Any]) -> RawRows:
@@ -32,8 +34,28 @@ def fetch_raw(connection: sa.Connection, query: sa.Select[Any]) -> RawRows:
     return rows
 
 
+def fetch_sql(connection: sa.Connection, statement: str, parameters: Sequence[object]) -> RawRows:
+    """Execute SQL text with `?` for each parameter in the transaction of `connection`, and return all rows in the
+    driver's types.
+    """
+    values = list(parameters)
+    if connection.dialect.name == "sqlite":
+        values = [sqlite_time(value) if isinstance(value, datetime) else value for value in values]
+    else:
+        statement = statement.replace("?", "%s")
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement, values)
+        rows: RawRows = cursor.fetchall()
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise DBAPIError(statement, values, error) from error
+    finally:
+        cursor.close()
+    return rows
+
+
 class RawQuery:
-    """A query without lists (`IN`) that is asked many times, compiled once; in the connection's transaction."""
+    """A query without `IN` lists that is compiled once and executed many times in the connection's transaction."""
 
     def __init__(self, connection: sa.Connection, query: sa.Select[Any]) -> None:
         dialect = connection.dialect
@@ -47,7 +69,7 @@ class RawQuery:
         self._connection, self._errors = connection.connection, dialect.loaded_dbapi.Error
 
     def rows(self, **parameters: str) -> RawRows:
-        """As `fetch_raw`, with these values for its `bindparam`s."""
+        """Return all rows for these values of the query's `bindparam`s, in the driver's types."""
         named = {**self._fixed, **parameters}
         values: Any = named if self._places is None else [named[name] for name in self._places]
         cursor = self._connection.cursor()
@@ -62,13 +84,15 @@ class RawQuery:
 
 
 def in_chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """A list for `IN`, in parts: SQLite bounds the number of parameters of a statement."""
-    for start in range(0, len(values), _MOST_PARAMETERS):
-        yield values[start : start + _MOST_PARAMETERS]
+    """Divide the values of an `IN` list into chunks, because SQLite limits the number of parameters of a
+    statement.
+    """
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
 def parse_timestamp(value: str | datetime) -> datetime:
-    """A time of a plain row, in UTC."""
+    """Return a time of a raw row in UTC: SQLite gives text, PostgreSQL a datetime."""
     if isinstance(value, str):
         return datetime.fromisoformat(f"{value}+00:00")
     return value.astimezone(UTC)

@@ -360,21 +360,6 @@ def _daily_columns() -> list[sa.Column[Any]]:
     return columns
 
 
-def _monthly_columns(name: str, what: str) -> list[sa.Column[Any]]:
-    return [
-        real(
-            f"{name}_sum",
-            f"Sum over judged attempts with this figure: {what}; NULL: there are none.",
-            nullable=True,
-        ),
-        blob(
-            f"{name}_maxima",
-            "Highest of each day that has it, in order: eight bytes each (IEEE 754, lowest first).",
-        ),
-        blob(f"{name}_sketch", "How they are spread, within 0.05 % (see sketch.py)."),
-    ]
-
-
 daily_usage = sa.Table(
     "daily_usage",
     metadata,
@@ -390,23 +375,6 @@ daily_usage = sa.Table(
     sqlite_with_rowid=False,
 )
 """Clustered by test: reports over a year read one test after the other."""
-
-monthly_usage = sa.Table(
-    "monthly_usage",
-    metadata,
-    reference("test_id", "tests.id", "The test.", primary_key=True),
-    text("month", "The month (UTC), `2026-03`.", primary_key=True),
-    *(column for name, what in DAILY_FIGURES.items() for column in _monthly_columns(name, what)),
-    comment="Sums of days put together by month; made from daily_usage, and made anew when that changes.",
-    sqlite_with_rowid=False,
-)
-
-summed_months = sa.Table(
-    "summed_months",
-    metadata,
-    text("month", "A month (UTC), `2026-03`.", primary_key=True),
-    comment="Months that are in monthly_usage.",
-)
 
 
 def tell_postgresql() -> None:

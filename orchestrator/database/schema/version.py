@@ -1,6 +1,8 @@
-"""The numbers that a database file of ours is known by; for those who look at one without SQLAlchemy too."""
+"""The numbers that identify a database file of orch. They are here so that they can be read without SQLAlchemy."""
 
-SCHEMA_VERSION = 9
-"""Number of the newest revision; `alembic_version` holds it as `0009`, SQLite's user_version as 9."""
+SCHEMA_VERSION = 10
+"""The number of the newest revision. `alembic_version` holds it as `0010`, SQLite's user_version as 10."""
+OLDEST_VERSION = 7
+"""The oldest revision that can be upgraded: nothing older was ever released."""
 APPLICATION_ID = 0x6F726368
-"""SQLite's application_id of our files: "orch" in ASCII. How they are told from other programs' databases."""
+"""SQLite's application_id in files of orch: "orch" in ASCII. It tells them from databases of other programs."""

@@ -1,4 +1,4 @@
-"""What keeps a database small: days summed up, old runs deleted, time series thinned, room given back."""
+"""Keep a database small: sum up days, delete old runs, thin time series, return free space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.files.connect import outside_transaction, pragma
 from orchestrator.database.files.open import write_connection
-from orchestrator.database.rollups import daily, monthly
+from orchestrator.database.rollups import daily
 from orchestrator.database.rows import projects
 from orchestrator.database.rows.encoding import pack_samples, unpack_samples
 from orchestrator.database.schema.tables import attempts, daily_usage, runs, samples, tests
@@ -22,74 +22,67 @@ if TYPE_CHECKING:
     from orchestrator.model.usage import Sample
 
 MINIMUM_RECORDS_DAYS = 7
-MONTHS_AT_ONCE = 1
-"""Months that are put together where days are limited: 0.9 s for 500 tests of five runs a day."""
 
 
 class RecordsRetention(Protocol):
-    """The part of the configuration's Retention that concerns the database."""
+    """The fields of the configuration's `Retention` that concern the database."""
 
     @property
     def records_days(self) -> int:
-        """Days that runs and what belongs to them are kept."""
+        """The number of days for which runs and everything that belongs to them are kept."""
 
     @property
     def rollups_days(self) -> int:
-        """Days that sums of days are kept."""
+        """The number of days for which the sums of days are kept."""
 
     @property
     def samples_days(self) -> int:
-        """Days that time series are kept."""
+        """The number of days for which time series are kept."""
 
     @property
     def samples_full_days(self) -> int:
-        """Days that they are kept with every point."""
+        """The number of days for which time series are kept with all points."""
 
 
 def prune(engine: sa.Engine, retention: RecordsRetention, *, thin_at_most: int | None) -> int:
-    """As `Database.prune`."""
+    """Delete what retention does not keep, see `Database.prune`; return the number of deleted runs."""
     cutoff = _before(max(retention.records_days, MINIMUM_RECORDS_DAYS))
-    doomed = _ids(engine, runs.c.started_at < daily.midnight(cutoff), runs.c.status != "running")
-    if doomed:
-        sum_up(engine)  # before it is too late
-    for run_id in doomed:  # one by one, so that the log stays small and others get their turn
+    expired = _ids(engine, runs.c.started_at < daily.midnight(cutoff), runs.c.status != "running")
+    if expired:
+        sum_up(engine)  # while the attempts are still there
+    for run_id in expired:  # one transaction each, so that the write-ahead log stays small and others can write
         with write_connection(engine) as connection, connection.begin():
             connection.execute(runs.delete().where(runs.c.id == run_id))
-    forgotten = _forget_days(engine, _before(max(retention.rollups_days, MINIMUM_RECORDS_DAYS)))
-    if doomed or forgotten:
-        _forget_unused_tests(engine)
-    thin(engine, retention, at_most=thin_at_most)
+    deleted_days = _delete_days(engine, _before(max(retention.rollups_days, MINIMUM_RECORDS_DAYS)))
+    if expired or deleted_days:
+        _delete_unused_tests(engine)
+    thin_samples(engine, retention, at_most=thin_at_most)
     if engine.dialect.name == "sqlite":
         pragma(engine, "incremental_vacuum")
-    return len(doomed)
+    return len(expired)
 
 
 def sum_up(engine: sa.Engine, *, at_most: int | None = None) -> int:
-    """Sum up days that are over, oldest first, each in a transaction of its own; returns how many."""
+    """Sum up the stale days that are over, oldest first, each in its own transaction. `at_most`: the largest
+    number of days, or None for all. Return how many were summed up.
+    """
     with engine.connect() as connection, connection.begin():
         days = daily.due_days(connection)[:at_most]
     for day in days:
         with write_connection(engine) as connection, connection.begin():
-            daily.sum_up(connection, day)
-    _put_months_together(engine, at_most=None if at_most is None else MONTHS_AT_ONCE)
+            daily.sum_up_day(connection, day)
     return len(days)
 
 
-def _put_months_together(engine: sa.Engine, *, at_most: int | None) -> None:
-    with engine.connect() as connection, connection.begin():
-        months = monthly.due_periods(connection, daily.today())[:at_most]
-    for month in months:
-        with write_connection(engine) as connection, connection.begin():
-            monthly.put_together(connection, month)
-
-
-def thin(engine: sa.Engine, retention: RecordsRetention, *, at_most: int | None) -> None:
-    """Delete time series of runs that are too old, thin those of runs that are old."""
+def thin_samples(engine: sa.Engine, retention: RecordsRetention, *, at_most: int | None) -> None:
+    """Delete time series after `samples_days`, and thin them after `samples_full_days`. `at_most`: the largest
+    number of runs for each, or None for all.
+    """
     gone = runs.c.started_at < daily.midnight(_before(retention.samples_days))
     for run_id in _ids(engine, gone, runs.c.samples_kept != "none", runs.c.status != "running")[:at_most]:
         with write_connection(engine) as connection, connection.begin():
             connection.execute(samples.delete().where(samples.c.attempt_id.in_(_attempts_of(run_id))))
-            _keep(connection, run_id, "none")
+            _set_samples_kept(connection, run_id, "none")
     old = runs.c.started_at < daily.midnight(_before(retention.samples_full_days))
     for run_id in _ids(engine, old, runs.c.samples_kept == "full", runs.c.status != "running")[:at_most]:
         with write_connection(engine) as connection, connection.begin():
@@ -103,14 +96,14 @@ def _thin_run(connection: sa.Connection, run_id: str) -> None:
         points = thin_series(unpack_samples(series))
         change = {"samples_count": len(points), "series": pack_samples(points)}
         connection.execute(samples.update().where(samples.c.attempt_id == attempt_id).values(**change))
-    _keep(connection, run_id, "thinned")
+    _set_samples_kept(connection, run_id, "thinned")
 
 
 def _attempts_of(run_id: str) -> sa.Select[tuple[str]]:
     return sa.select(attempts.c.id).where(attempts.c.run_id == run_id)
 
 
-def _keep(connection: sa.Connection, run_id: str, kept: str) -> None:
+def _set_samples_kept(connection: sa.Connection, run_id: str, kept: str) -> None:
     connection.execute(runs.update().where(runs.c.id == run_id).values(samples_kept=kept))
 
 
@@ -124,15 +117,13 @@ def _ids(engine: sa.Engine, *where: sa.ColumnElement[bool]) -> list[str]:
         return list(found.scalars())
 
 
-def _forget_days(engine: sa.Engine, cutoff: date) -> int:
+def _delete_days(engine: sa.Engine, cutoff: date) -> int:
     with write_connection(engine) as connection, connection.begin():
         old = connection.execute(daily_usage.delete().where(daily_usage.c.day < cutoff.isoformat()))
-        if old.rowcount:
-            monthly.forget_before(connection, cutoff.isoformat())
         return old.rowcount
 
 
-def _forget_unused_tests(engine: sa.Engine) -> None:
+def _delete_unused_tests(engine: sa.Engine) -> None:
     ran = sa.exists().where(attempts.c.test_id == tests.c.id)
     summed = sa.exists().where(daily_usage.c.test_id == tests.c.id)
     with write_connection(engine) as connection, connection.begin():
@@ -141,7 +132,7 @@ def _forget_unused_tests(engine: sa.Engine) -> None:
 
 
 def vacuum(engine: sa.Engine) -> None:
-    """Give back all room, and have the engine look anew at how values are spread."""
+    """Return all free space to the file system, and update the statistics of the query planner."""
     for statement in ("VACUUM", "ANALYZE"):
         outside_transaction(engine, statement)
     if engine.dialect.name == "sqlite":
@@ -152,17 +143,17 @@ THINNED_POINTS = 32
 
 
 def thin_series(series: Sequence[Sample], points: int = THINNED_POINTS) -> tuple[Sample, ...]:
-    """At most `points` (3 or more) of the samples, in order: of each of several equal parts the first one and the
-    one of most memory, and the last of all.
+    """Return at most `points` (3 or more) of the samples, in order: from each of several equal parts the first
+    sample and the one with the most memory, and the last sample of all.
     """
     if len(series) <= points:
         return tuple(series)
     parts = (points - 1) // 2
     edges = [len(series) * part // parts for part in range(parts + 1)]
-    kept = {place for start, end in pairwise(edges) for place in _of_part(series, start, end)}
+    kept = {place for start, end in pairwise(edges) for place in _first_and_highest(series, start, end)}
     return tuple(series[place] for place in sorted(kept | {len(series) - 1}))
 
 
-def _of_part(series: Sequence[Sample], start: int, end: int) -> Iterator[int]:
+def _first_and_highest(series: Sequence[Sample], start: int, end: int) -> Iterator[int]:
     yield start
     yield max(range(start, end), key=lambda place: series[place].memory_bytes or 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -24,9 +25,13 @@ from orchestrator.database.files.open import (
     write_connection,
 )
 from orchestrator.database.rows import bundles, projects
+from orchestrator.database.rows.encoding import key_of_test
+from orchestrator.database.rows.mapping import keys_of_tests
+from orchestrator.database.rows.raw_rows import fetch_sql
 from orchestrator.database.schema.tables import runs
-from orchestrator.database.store import history, maintenance, writer
+from orchestrator.database.store import maintenance, writer
 from orchestrator.database.store.batch_timer import BatchTimer
+from orchestrator.database.store.history import read_history
 from orchestrator.database.store.spool import Spool, import_spools
 from orchestrator.errors import DatabaseError
 from orchestrator.model.outcomes import Outcome
@@ -284,11 +289,15 @@ class Database:
         return projects.scope(connection, self.project)
 
     def history(self, test_ids: Iterable[TestId], *, project: str | None = None) -> Mapping[TestId, History]:
-        """What is known of tests of the project with this id that passed at least once in the last 30 days; None:
-        of any.
+        """Return the history of each test that passed at least once in the last 30 days. `project`: the id of the
+        project whose tests they are, or None for the tests of these names in all projects.
         """
         with self.reading() as connection:
-            return history.history(connection, test_ids, project=project)
+            if project is None:
+                keys = keys_of_tests(connection, test_ids)
+            else:
+                keys = {test_id: [key_of_test(project, test_id)] for test_id in test_ids}
+            return read_history(partial(fetch_sql, connection), keys)
 
     # ---------------------------------------------------------------- upkeep
 

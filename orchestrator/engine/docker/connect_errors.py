@@ -18,6 +18,8 @@ AWAY_SECONDS = 300.0
 take minutes. ORCH_ENGINE_AWAY_SECONDS says otherwise.
 """
 AWAY_VARIABLE = "ORCH_ENGINE_AWAY_SECONDS"
+START_ENGINE = "start Docker or Podman (systemctl start docker), or install docker.io or podman"
+"""The remedy where no engine runs. It names no script, because an installed orch has none."""
 
 
 def connect_seconds(env: Mapping[str, str]) -> float:
@@ -69,7 +71,7 @@ def _remedy(error: BaseException) -> str:
             "your user may not use the socket: add it to the docker group and log in again, or use rootless Podman"
         )
     if isinstance(root, FileNotFoundError | ConnectionRefusedError):
-        return "start Docker or Podman, or run scripts/setup-engine"
+        return START_ENGINE
     if isinstance(root, TimeoutError):
         return (
             f"see whether it works at all; if it is only slow, set ORCH_CONNECT_SECONDS (now {CONNECT_SECONDS:g})"

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from orchestrator.engine import labels
 from orchestrator.engine.base import FoundObject
 from orchestrator.engine.docker.attach import AttachChannel
-from orchestrator.engine.docker.connect_errors import connect_seconds, no_engine
+from orchestrator.engine.docker.connect_errors import START_ENGINE, connect_seconds, no_engine
 from orchestrator.engine.docker.http import CALL_SECONDS, EngineApi, connected
 from orchestrator.engine.docker.images import DockerImages
 from orchestrator.engine.docker.inspected_settings import text_digest
@@ -118,7 +118,7 @@ def open_engine(url: str | None = None, env: Mapping[str, str] | None = None) ->
     if not addresses:
         raise EngineUnavailableError(
             "no container engine found: DOCKER_HOST is not set and there is no Docker or Podman socket",
-            remedy="start Docker or Podman, or run scripts/setup-engine",
+            remedy=START_ENGINE,
         )
     problems = []
     for address in addresses:

@@ -146,9 +146,7 @@ class Session:
             elif reader.overdue(now):
                 termination.begin(at_once=True)
             if termination.begun:
-                if termination.kills_now:
-                    yield SlotEvent.KILLING
-                termination.step()
+                yield from self._step(termination)
             piece = self._channel.read(min(reader.patience(now), max(0.0, long_running_at - now)))
             if piece is not None:
                 self._silent_since = now
@@ -157,6 +155,12 @@ class Session:
             reader.flush()
             if self._has_ended_silently(now):
                 break
+
+    @staticmethod
+    def _step(termination: Termination) -> Iterator[SlotEvent]:
+        if termination.kills_now:
+            yield SlotEvent.KILLING
+        termination.step()
 
     def _has_ended_silently(self, now: float) -> bool:
         """Return whether the container has ended although its attached streams have not."""

@@ -16,6 +16,7 @@ from orchestrator.analysis.statistics import (
     holm,
     least_fisher,
     mann_whitney,
+    rank_chance,
     stratified,
     stratified_ranks,
     wilson,
@@ -134,3 +135,14 @@ def test_holm():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
     assert holm([]) == ()
     assert holm([0.9, 0.8]) == (1.0, 1.0)
+
+
+def test_the_rank_test_is_exact():
+    chance = random.Random(2)
+    for _ in range(20):
+        old, new = [chance.randrange(6) for _ in range(6)], [chance.randrange(2, 8) for _ in range(3)]
+        every = old + new
+        ranks = [sum(b < a for b in every) + sum(b == a for b in every) / 2 for a in every]
+        total = sum(ranks[6:])
+        choices = [sum(chosen) >= total - 1e-9 for chosen in itertools.combinations(ranks, 3)]
+        assert rank_chance(old, new) == pytest.approx(sum(choices) / len(choices))

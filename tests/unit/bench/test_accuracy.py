@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.accuracy.__main__ import as_json, build, compact, find_runexec, unexpected
+from bench.accuracy.command import as_json, build, compact, find_runexec, unexpected
 from bench.accuracy.judge import rows
 from bench.accuracy.programs import MIB, PROGRAMS, Measurement, own_cpu_seconds
 from bench.accuracy.table import markdown

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.makespan import SHAPES
-from bench.overhead.__main__ import judged, slots_told, take, words_of
-from bench.overhead.bare import docker_run_words
+from bench.overhead.command import judged, slots_told, take, words_of
 from bench.overhead.comparing import (
     Comparison,
     Contender,
@@ -25,6 +24,7 @@ from bench.overhead.comparing import (
 from bench.overhead.native import summary_counts
 from bench.overhead.process import clean_environment, run
 from bench.overhead.rows import makespan
+from bench.overhead.rows.shell import bare_configs, docker_run_words
 from bench.overhead.table import RowResult, as_json, markdown
 from bench.overhead.under_orch import Orch, case_outcomes, check, slot_use
 from bench.overhead.work import write_pytest_files, write_shell_tests, xargs
@@ -212,8 +212,6 @@ def test_generated_projects_are_ones_that_orch_takes(tmp_path: Path, write: Call
 
 
 def test_docker_run_has_the_limits_of_the_bare_call(tmp_path: Path) -> None:
-    from bench.overhead.rows.shell import bare_configs
-
     write_shell_tests(tmp_path / "project", 1, 1)
     document = {"run": {"images": {"isolation": "sha256:1"}}, "tests": [{"path": "tests/n0000.test.sh"}]}
     (config,) = bare_configs(tmp_path / "project", document, "token")

@@ -6,12 +6,13 @@ import uuid
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from orchestrator.database.files import migrate
 from orchestrator.database.files.connect import WRITE, make_engine, parse_url
+from orchestrator.database.rollups import daily
 from orchestrator.database.rows import bundles
 from orchestrator.database.rows.encoding import attempt_id
 from orchestrator.database.rows.upserts import insert_or_ignore
@@ -25,6 +26,9 @@ from orchestrator.model.runs import Ledger, Run, RunStatus
 from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.model.usage import Sample, Source, Usage
 from tests.support import handmade
+
+if TYPE_CHECKING:
+    from orchestrator.database.store.store import Database
 
 LIMITS = Limits(
     cpus=2.0,
@@ -163,8 +167,8 @@ def write_before_schema_9(connection: sa.Connection, bundle: bundles.Bundle) -> 
             connection.execute(insert_or_ignore(metadata.tables[name], connection.dialect.name), old)
 
 
-def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> None:
-    """Write a run or a result where violations have nothing of their attempt yet, and projects are but names."""
+def write_before_schema_8(connection: sa.Connection, bundle: bundles.Bundle) -> None:
+    """Write a run or a result where projects are only names."""
     for name, rows in bundle.tables.items():
         if name == "projects":
             continue
@@ -175,26 +179,25 @@ def write_before_schema_7(connection: sa.Connection, bundle: bundles.Bundle) -> 
                     del old["project_id"]
                 case "tests":
                     old["project"] = old.pop("project_id")
-                case "violations":
-                    old = {key: value for key, value in row.items() if key not in bundles.COPIED_FROM_ATTEMPT}
             types = metadata.tables[name].c
             columns = [sa.column(key, types[key].type if key in types else sa.Text()) for key in old]
             connection.execute(insert_or_ignore(sa.table(name, *columns), connection.dialect.name), old)  # type: ignore[arg-type]
 
 
-def make_old(url: str) -> Run:
-    """Make a database of schema 4 with one run of two results."""
+def make_old(url: str, *names: str) -> Run:
+    """Make a database of schema 7 with one run that has a result of each of these tests."""
     engine = make_engine(parse_url(url))
     run = make_run(started_at=days_ago(12))
     with engine.connect().execution_options(**WRITE) as connection, connection.begin():
-        migrate.run_alembic(connection, "0004")
+        migrate.run_alembic(connection, "0007")
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA user_version = 4")
+            connection.exec_driver_sql("PRAGMA user_version = 7")
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        write_before_schema_7(connection, bundles.begin_bundle(run, [], None))
-        for name in ("a.py", "b.py"):
+        write_before_schema_8(connection, bundles.begin_bundle(run, [], None))
+        for name in names:
             result = make_result(run, name, started_at=days_ago(12))
-            write_before_schema_7(connection, bundles.result_bundle(run.id, run.project_id, result))
+            write_before_schema_8(connection, bundles.result_bundle(run.id, run.project_id, result))
+        daily.mark_run_stale(connection, run.id)
         connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
     engine.dispose()
     return run
@@ -225,3 +228,31 @@ LEDGER = Ledger(
     left=("container x",),
     unexpected=("volume v",),
 )
+
+
+def record_usage(
+    database: Database,
+    run: Run,
+    path: str,
+    *,
+    memory_mib: int | None = 1,
+    cpu: float | None = 0.1,
+    seconds: float = 0.1,
+    age: float = 0.0,
+    outcome: Outcome = Outcome.PASSED,
+    repetition: int = 1,
+) -> None:
+    """Record one attempt of the test `path`, `age` days old, with this peak of memory and these CPU seconds."""
+    assignment = make_assignment(run, path, repetition=repetition)
+    usage = make_usage(memory_peak_bytes=None if memory_mib is None else memory_mib << 20, cpu_seconds=cpu)
+    database.record(
+        run.id,
+        make_result(
+            run,
+            assignment=assignment,
+            outcome=outcome,
+            usage=usage,
+            test_seconds=seconds,
+            started_at=days_ago(age),
+        ),
+    )

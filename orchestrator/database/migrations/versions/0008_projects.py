@@ -1,5 +1,5 @@
-"""Projects have an id of their own. Those that are there already keep their name for it, from which the keys of
-their tests are made.
+"""Give each project an id of its own. A project that is recorded already keeps its name as its id, because the
+keys of its tests are derived from it.
 """
 
 import re
@@ -79,21 +79,14 @@ _VIEWS = {
 
 
 def upgrade() -> None:
-    for name in _VIEWS:  # they read the tables that are made anew below
-        op.execute(f"DROP VIEW {name}")
+    for name in _VIEWS:  # they read the tables that are copied below
+        op.execute(f"DROP VIEW IF EXISTS {name}")
     op.create_table(
         "projects",
-        sa.Column(
-            "id",
-            sa.Text(),
-            nullable=False,
-            comment="The project's own id, kept in its state folder: a UUID; of one from before schema 8, its "
-            "name then.",
-        ),
-        sa.Column("name", sa.Text(), nullable=False, comment="Name of its folder in the newest run, for display."),
-        sa.Column("named_at", sa.DateTime(timezone=True), nullable=False, comment="When that run began."),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("named_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_projects")),
-        comment="Projects whose tests were recorded.",
     )
     op.execute(
         "INSERT INTO projects (id, name, named_at) SELECT p.project, p.project, "
@@ -106,18 +99,10 @@ def upgrade() -> None:
 
 
 def _name_by_id() -> None:
-    comment = "The project whose tests these are."
-    op.add_column("runs", sa.Column("project_id", sa.Text(), comment=comment))
+    op.add_column("runs", sa.Column("project_id", sa.Text()))
     op.execute("UPDATE runs SET project_id = project")
     with op.batch_alter_table("runs") as batch:
-        batch.alter_column(
-            "project",
-            existing_type=sa.Text(),
-            existing_nullable=False,
-            existing_comment="The project whose tests these are.",
-            comment="Name of the project's folder then.",
-        )
-        batch.alter_column("project_id", existing_type=sa.Text(), existing_comment=comment, nullable=False)
+        batch.alter_column("project_id", existing_type=sa.Text(), nullable=False)
         batch.create_foreign_key(
             op.f("fk_runs_project_id_projects"), "projects", ["project_id"], ["id"], ondelete="CASCADE"
         )
@@ -127,7 +112,6 @@ def _name_by_id() -> None:
             new_column_name="project_id",
             existing_type=sa.Text(),
             existing_nullable=False,
-            existing_comment="The project the test belongs to.",
         )
     with op.batch_alter_table("tests") as batch:  # together with the new name it would be lost
         batch.create_foreign_key(

@@ -1,4 +1,4 @@
-"""What a test itself needed of memory, beside all that was charged while it ran."""
+"""Record the memory that a test itself needed separately from all memory that was charged while it ran."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,9 +8,6 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-_OWN = "Memory that the test itself needed at most, beyond memory_floor_bytes: no page cache."
-_FLOOR = "Charged before the test began: the agent, what it was forked from, page cache of earlier tests."
-_BOUND = "True where memory_peak_bytes is an upper bound: the peak may be of what ran before."
 _FIGURES = [
     "test_id",
     "started_at",
@@ -28,15 +25,11 @@ _FIGURES = [
 def upgrade() -> None:
     op.add_column(
         "attempts",
-        sa.Column(
-            "memory_charged_peak_bytes",
-            sa.BigInteger,
-            comment="Highest memory charged at once: what stood before the test, its own and page cache.",
-        ),
+        sa.Column("memory_charged_peak_bytes", sa.BigInteger),
     )
     op.add_column(
         "attempts",
-        sa.Column("page_cache_bytes", sa.BigInteger, comment="Page cache charged while the test ran."),
+        sa.Column("page_cache_bytes", sa.BigInteger),
     )
     op.add_column(
         "attempts",
@@ -45,7 +38,6 @@ def upgrade() -> None:
             sa.Boolean,
             nullable=False,
             server_default=sa.false(),
-            comment="True where page cache was charged too, so that the peak may hold more of the test's own.",
         ),
     )
     op.execute(
@@ -54,7 +46,7 @@ def upgrade() -> None:
         " THEN memory_peak_bytes - coalesce(memory_floor_bytes, 0) ELSE 0 END"
         " WHERE memory_peak_bytes IS NOT NULL"
     )
-    # of these, what their runner had to set up first was counted too
+    # The peak of a forked test included what its runner set up before the test.
     op.execute(
         "UPDATE attempts SET memory_peak_is_upper_bound = true"
         " WHERE launch = 'forked' AND memory_peak_bytes IS NOT NULL"
@@ -62,18 +54,10 @@ def upgrade() -> None:
     op.drop_index("ix_attempts_figures", table_name="attempts")
     op.create_index("ix_attempts_figures", "attempts", _FIGURES, unique=False)
     _sum_up_again()
-    if op.get_context().dialect.name == "postgresql":  # SQLite keeps no comments
-        comments = {
-            "memory_peak_bytes": _OWN,
-            "memory_floor_bytes": _FLOOR,
-            "memory_peak_is_upper_bound": _BOUND,
-        }
-        for column, comment in comments.items():
-            op.execute(f"COMMENT ON COLUMN attempts.{column} IS '{comment}'")
 
 
 def _sum_up_again() -> None:
-    """Have the days summed up again of which all attempts are here still; older sums stay as they are."""
+    """Recompute the sums of the days whose attempts are all still stored; older sums stay as they are."""
     sqlite = op.get_context().dialect.name == "sqlite"
     started = "started_at" if sqlite else "to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
     of_attempts = f"SELECT substr({started}, 1, 10) AS day, count(*) AS number FROM attempts GROUP BY 1"

@@ -15,8 +15,7 @@ from orchestrator.database.queries.runs import list_runs, load_run
 from orchestrator.database.store.store import Database
 from orchestrator.errors import ExitCode, UnusableDatabaseError
 from tests.support.handmade import plain_sqlite
-from tests.unit.database.database_examples import finish, make_result, make_run
-from tests.unit.database.store.test_merge import schema_4
+from tests.unit.database.database_examples import finish, make_old, make_result, make_run
 
 
 def everything(folder):
@@ -99,7 +98,7 @@ def test_where_there_is_none_an_empty_one_is_read_and_none_is_made(tmp_path):
 
 
 def test_an_older_one_is_read_in_a_copy(tmp_path):
-    schema_4(tmp_path / "resources.db")
+    make_old(f"sqlite:///{tmp_path / 'resources.db'}", "test/0.py")
     before = everything(tmp_path)
     with reading(tmp_path) as database:
         assert list_runs(database, 10) is not None

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.database.queries.startup import startup_seconds
-from orchestrator.database.store.glance import glance_startups, median_startup
+from orchestrator.database.store.direct_read import read_directly
+from orchestrator.database.store.history import read_startup_seconds
 from orchestrator.model.evidence import SlotUse, Timings
 from tests.unit.database.database_examples import make_assignment, make_result, make_run
 
@@ -29,11 +30,6 @@ def test_only_fresh_containers_tell_what_one_costs(database):
     assert seconds == pytest.approx(0.21)
     assert count == 3
     if (path := database.path) is not None:
-        assert glance_startups(path) is None, "it is open: its log may hold more"
+        assert read_directly(path, read_startup_seconds, absent=()) is None, "it is open: its log may hold more"
         database.close()
-        assert median_startup(glance_startups(path)) == (seconds, count)
-
-
-def test_where_nothing_is_known_none_is_told(tmp_path):
-    assert glance_startups(tmp_path / "none.db") == ()
-    assert median_startup(()) is None
+        assert read_directly(path, read_startup_seconds, absent=()) == (seconds, count)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.database.queries.offenders import offenders
-from orchestrator.database.queries.usage import first_usage, usage_report
+from orchestrator.database.queries.usage import top_usage, usage_report
 from orchestrator.database.queries.violations import load_violation_groups, load_violations
 from orchestrator.database.rollups.statistics import distribution, downsample_maxima
 from orchestrator.errors import DatabaseError
@@ -26,6 +26,7 @@ from tests.unit.database.database_examples import (
     make_result,
     make_run,
     make_usage,
+    record_usage,
 )
 
 MIB = 2**20
@@ -164,7 +165,7 @@ def test_the_first_rows_are_those_of_all_rows_in_order(uneven, sort, resources, 
 
     order = sorted(by_test, key=str) if sort == "test" else sorted(sorted(by_test, key=str), key=rank)
     expected = [row for test in order[:limit] for row in by_test[test]]
-    shown, more = first_usage(uneven, sort=sort, limit=limit, **window)
+    shown, more = top_usage(uneven, sort=sort, limit=limit, **window)
     assert (list(shown), more) == (expected, max(len(order) - limit, 0))
     assert len(order) == {(Resource.READ,): 1, (Resource.MEMORY,): 3}.get(resources, 4)
 
@@ -275,3 +276,16 @@ def test_a_peak_of_tasks_that_is_only_a_bound_ranks_nobody(database, run):
         ("figure.py", 5)
     ]
     assert [row.test_id.path for row in offenders(database, by="pids")] == ["figure.py"]
+
+
+def test_usage_report_has_percentiles_per_test_and_resource(database, run):
+    for number in range(1, 101):
+        record_usage(database, run, "a.py", memory_mib=number, cpu=None, seconds=number / 100, repetition=number)
+    record_usage(database, run, "a.py", memory_mib=900, age=40, repetition=101)
+    report = {row.resource: row for row in usage_report(database, since=days_ago(30))}
+    assert set(report) == {"memory_peak", "duration", "memory_ratio"}, "no row for a figure nobody measured"
+    memory = report["memory_peak"]
+    assert (memory.count, memory.maximum, memory.mean) == (100, 100 * MIB, 50.5 * MIB)
+    assert (memory.p50, memory.p95, memory.p99) == (50 * MIB, 95 * MIB, 99 * MIB)
+    (old,) = [r for r in usage_report(database, until=days_ago(30)) if r.resource == "memory_peak"]
+    assert (old.count, old.maximum) == (1, 900 * MIB)

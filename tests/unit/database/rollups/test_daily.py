@@ -1,6 +1,5 @@
 """Sums of days: what they hold, when they are made, and that reports say the same by day as by attempt."""
 
-import math
 from datetime import timedelta
 from itertools import pairwise
 
@@ -14,7 +13,6 @@ from orchestrator.database.queries.runs import load_run, load_samples
 from orchestrator.database.queries.sizes import database_size
 from orchestrator.database.queries.usage import usage_report
 from orchestrator.database.rollups import daily, window_parts
-from orchestrator.database.rollups.quantile_sketch import bucket, count_of, keys, sketch, value_of
 from orchestrator.database.schema.tables import daily_usage, stale_days
 from orchestrator.database.store.maintenance import thin_series
 from orchestrator.model.outcomes import Outcome
@@ -33,7 +31,6 @@ from tests.unit.database.database_examples import (
 from tests.unit.database.store.test_store import Retention
 
 MIB = 2**20
-VALUES = st.floats(min_value=1e-6, max_value=1e15)
 
 
 def record(database, days, *figures, path="a.py", outcome=Outcome.PASSED, samples=(), end=True):
@@ -180,7 +177,7 @@ def test_a_long_window_says_by_day_what_it_says_by_attempt(database, monkeypatch
     ):
         by_day = usage_report(database, since=since, until=until, resources=resources)
         with monkeypatch.context() as patch:
-            patch.setattr(window_parts, "_days", lambda *_: None)
+            patch.setattr(window_parts, "_days_read_by_day", lambda *_: None)
             exact = usage_report(database, since=since, until=until, resources=resources)
         assert len(by_day) == len(exact) == 8
         for one, other in zip(by_day, exact, strict=True):
@@ -217,7 +214,7 @@ def test_days_of_a_run_that_still_runs_are_read_by_attempt(database):
 def test_stretches_have_no_gap_and_no_overlap(start, length, unready):
     first = daily.today() - timedelta(days=200 - start)
     days = {first + timedelta(days=n) for n in unready}
-    parts = window_parts._alike(first, first + timedelta(days=length + 1), days)
+    parts = window_parts._runs_of_days(first, first + timedelta(days=length + 1), days)
     assert parts[0][0] == first
     assert parts[-1][1] == first + timedelta(days=length + 1)
     assert all(a[1] == b[0] for a, b in pairwise(parts))
@@ -226,31 +223,7 @@ def test_stretches_have_no_gap_and_no_overlap(start, length, unready):
         assert inside <= days or not inside & days
 
 
-# ---------------------------------------------------------------- sketches and thinned series
-
-
-@given(VALUES)
-def test_a_value_comes_back_within_a_twentieth_of_a_percent(value):
-    assert value_of(bucket(value)) == pytest.approx(value, rel=0.0005)
-
-
-@given(st.lists(st.lists(VALUES | st.just(0.0), max_size=30), min_size=1, max_size=5))
-def test_sketches_together_hold_all_values(groups):
-    everything = sorted(bucket(value) for group in groups for value in group)
-    found = keys([sketch(group) for group in groups])
-    assert sorted(key >> 16 for key in found for _ in range(key & 0xFFFF)) == everything
-
-
-def test_the_order_of_values_does_not_matter_and_many_take_little_room():
-    values = [math.sin(n) + 2 for n in range(100_000)]
-    assert sketch(values) == sketch(values[::-1])
-    assert len(sketch(values)) < 6_000
-    assert count_of(keys([sketch([0.0] * 70_000)])) == 70_000
-
-
-def test_half_a_sketch_is_refused():
-    with pytest.raises(ValueError, match="cut short"):
-        keys([b"\1\0"])
+# ---------------------------------------------------------------- thinned series
 
 
 @given(st.lists(st.integers(0, 10**9) | st.none(), max_size=300), st.integers(3, 40))

@@ -8,14 +8,13 @@ import pytest
 import sqlalchemy as sa
 
 from orchestrator.database.queries.export import export_run
-from orchestrator.database.queries.final_attempts import first_attempts
 from orchestrator.database.queries.flaky import flaky_tests
 from orchestrator.database.queries.nightly import nightly
 from orchestrator.database.queries.observations import has_branch, observed, runs_up_to
 from orchestrator.database.queries.offenders import offenders_by
 from orchestrator.database.queries.projects import known_projects
 from orchestrator.database.queries.runs import failed_tests, find_run, list_runs, load_run
-from orchestrator.database.queries.usage import first_usage, later_usage, usage_report
+from orchestrator.database.queries.usage import top_usage, usage_report
 from orchestrator.database.queries.violations import load_violation_groups, load_violations
 from orchestrator.database.rows.bundles import begin_bundle, result_bundle
 from orchestrator.database.rows.projects import scope
@@ -80,12 +79,10 @@ def answers(database, *, until=NOW):
     for name, window in (("week", week), ("year", year)):
         found[name] = [
             usage_report(database, **window, resources=tuple(Resource)),
-            first_usage(database, **window, limit=2, sort="maximum"),
-            later_usage(database, **window, limit=5),
+            top_usage(database, **window, limit=2, sort="maximum"),
             offenders_by(database, tuple(Resource), **window),
             load_violations(database, **window),
             load_violation_groups(database, **window, limit=10),
-            first_attempts(database, **window),
             flaky_tests(database, **window),
             replace(nightly(database, **window, orch_version="x"), made_at=NOW),
         ]

@@ -28,10 +28,15 @@ def ddl(path):
     # batch mode renames the table it has made, and SQLite quotes that name
     found = [(name, sql.replace(f'CREATE TABLE "{name}"', f"CREATE TABLE {name}")) for name, sql in found]
     parts = {
-        name: re.split(r",?\s*\n\s*|, (?=\w+ (?:BIGINT|TEXT|DOUBLE|BOOLEAN))", re.sub(r"[ \t]+", " ", sql))
+        name: re.split(
+            r",?\s*\n\s*|, (?=\w+ (?:BIGINT|TEXT|DOUBLE|BOOLEAN|DATETIME|JSON|BLOB))", re.sub(r"[ \t]+", " ", sql)
+        )
         for name, sql in found
     }
-    tables = {name: sorted(part.removesuffix(")").strip() for part in texts) for name, texts in parts.items()}
+    tables = {
+        name: sorted(part.removesuffix(")").removeprefix(") ").strip() for part in texts)
+        for name, texts in parts.items()
+    }
     return {name: [part for part in texts if part] for name, texts in tables.items()}, marks
 
 

@@ -5,15 +5,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.database.files import migrate
-from orchestrator.database.files.connect import WRITE, make_engine
 from orchestrator.database.queries.runs import load_run, load_samples
 from orchestrator.database.queries.usage import usage_report
-from orchestrator.database.rows import bundles
 from orchestrator.database.schema.tables import metadata
 from orchestrator.database.schema.version import SCHEMA_VERSION
 from orchestrator.database.store.merge import merge
@@ -26,10 +22,10 @@ from tests.unit.database.database_examples import (
     days_ago,
     finish,
     make_assignment,
+    make_old,
     make_result,
     make_run,
     make_usage,
-    write_before_schema_7,
 )
 from tests.unit.database.store.test_store import Retention
 
@@ -61,22 +57,6 @@ def filled(folder, *runs, prune=None):
     return folder / "resources.db"
 
 
-def schema_4(path):
-    """A database as the orch before wrote it, with one run."""
-    engine = make_engine(sa.URL.create("sqlite", database=str(path)))
-    run = make_run(started_at=days_ago(12))
-    result = make_result(run, "test/0.py", started_at=days_ago(12))
-    with engine.connect().execution_options(**WRITE) as connection, connection.begin():
-        migrate.run_alembic(connection, "0004")
-        connection.exec_driver_sql("PRAGMA user_version = 4")
-        connection.exec_driver_sql(f"PRAGMA application_id = {0x6F726368}")
-        write_before_schema_7(connection, bundles.begin_bundle(run, [], None))
-        write_before_schema_7(connection, bundles.result_bundle(run.id, run.project_id, result))
-        connection.exec_driver_sql("UPDATE runs SET status = 'interrupted'")
-    engine.dispose()
-    return path
-
-
 def content(database):
     """All rows of all tables but the database's own name."""
     with database.reading() as connection:
@@ -100,7 +80,8 @@ def shards(tmp_path_factory):
     (folder / "thinned").mkdir()
     thinned = Path(shutil.copy(copied, folder / "thinned"))
     filled(folder / "thinned", prune=Retention(400, samples_days=15))
-    return [pruned, whole, copied, thinned, schema_4(folder / "old.db")]
+    make_old(f"sqlite:///{folder / 'old.db'}", "test/0.py")
+    return [pruned, whole, copied, thinned, folder / "old.db"]
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +112,7 @@ def test_all_that_was_in_the_files_is_there(shards, database):
         (2, 3, SCHEMA_VERSION),
         (2, 5, SCHEMA_VERSION),
         (0, 0, SCHEMA_VERSION),
-        (1, 1, 4),
+        (1, 1, 7),
     ]
     assert [(m.runs, m.attempts) for m in merge(database, shards)] == [(0, 0)] * 5
     (row,) = [r for r in usage_report(database) if r.test_id.path == "test/0.py" and r.resource == "memory_peak"]
@@ -239,7 +220,8 @@ def test_a_log_that_its_writer_left_behind_is_read_in_a_copy(database, tmp_path)
 
 
 def test_an_old_database_gets_a_name_that_stays(tmp_path):
-    old = schema_4(tmp_path / "old.db")
+    old = tmp_path / "old.db"
+    make_old(f"sqlite:///{old}", "test/0.py")
     names = set()
     for number in (1, 2):
         copy = Path(shutil.copy(old, tmp_path / f"{number}.db"))
