@@ -1,7 +1,8 @@
-"""Has systemd stop the slices that slots ran in, by its private socket: a message of D-Bus each, no process.
+"""Has systemd stop the slices that slots ran in, by one D-Bus message each on its private socket.
 
-`systemctl stop` does the same and costs more CPU time than a small test (docs/design/cgroups.md); it is what is
-left where the socket does not answer. The wire format: D-Bus specification, Message Protocol and Authentication.
+`systemctl stop` does the same but costs more CPU time than a small test (docs/design/cgroups.md); it is used if
+the socket does not answer. The wire format is that of the D-Bus specification, Message Protocol and
+Authentication.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PRIVATE_SOCKET = "/run/systemd/private"
-"""Of PID 1, for root; no bus is in between, so there is no name to ask for and none to address."""
+"""The socket of PID 1, for root. It is no bus, so no name is requested or addressed."""
 BOOTED = Path("/run/systemd/system")
 """Exists where systemd is the init system, says sd_booted(3)."""
 ANSWER_SECONDS = 5.0
@@ -28,7 +29,7 @@ _HEADER_BYTES = 16
 
 
 def stop_slices(names: Iterable[str]) -> None:
-    """Stop and forget these units, with what runs in them. It may not be done yet when this returns."""
+    """Stop and unload these units, with what runs in them; it may not be done yet when this returns."""
     wanted = sorted(names)
     if not wanted:
         return
@@ -65,7 +66,7 @@ def _stop_by_program(names: list[str]) -> None:
 
 
 def stop_message(name: str, serial: int) -> bytes:
-    """The call StopUnit(name, "replace") as little-endian D-Bus."""
+    """Return the call StopUnit(name, "replace") as a little-endian D-Bus message."""
     body = _string(name)
     body = _aligned(body, 4) + _string("replace")
     fields = b""
@@ -90,7 +91,7 @@ def _aligned(data: bytes, to: int) -> bytes:
 
 
 def _answered(connection: socket.socket, serial: int) -> bool:
-    """Read messages up to the answer of this call; True if it is no error. Signals may come before it."""
+    """Read messages up to the reply of this call; return whether it is no error. Signals may come before it."""
     while True:
         head = _exactly(connection, _HEADER_BYTES)
         if head[:1] != b"l":
@@ -115,7 +116,7 @@ def _exactly(connection: socket.socket, wanted: int) -> bytes:
 
 
 def _line(connection: socket.socket) -> bytes:
-    """Up to the end of a line, byte by byte: what follows is of the next step."""
+    """Read up to the end of a line, byte by byte, because what follows belongs to the next step."""
     data = b""
     while not data.endswith(b"\r\n") and len(data) < 256:
         data += _exactly(connection, 1)
