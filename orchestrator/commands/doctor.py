@@ -14,7 +14,8 @@ from orchestrator.coordinator.console import say
 from orchestrator.coordinator.session import load_with_database, seccomp_text
 from orchestrator.engine.cleanup import orphaned_slots
 from orchestrator.engine.cleanup.reaper import find_orphans
-from orchestrator.engine.docker.engine import candidate_addresses, open_engine
+from orchestrator.engine.docker.addresses import candidate_addresses
+from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation import enforcement
 from orchestrator.engine.metering import parent_cgroups
 from orchestrator.engine.slots.slot_factory import can_share_fifos

@@ -1,4 +1,7 @@
-"""Locks between orch processes of one user, by name, in the user's cache folder."""
+"""Named locks between the orch processes of one user, as files in the user's cache folder.
+
+Why not filelock and platformdirs: docs/design/engine-http.md.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/orch`, made when it is missing. EngineError: it cannot be."""
+def make_cache_folder() -> Path:
+    """Return the user's cache folder for orch (`files.cache_folder`), created if missing. Raises EngineError."""
     folder = files.cache_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,14 +35,14 @@ def cache_folder() -> Path:
 
 @contextmanager
 def named_lock(name: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock `name`; `on_wait` is called once if somebody else has it.
+    """Hold the lock `name`; call `on_wait` once if another process holds it. Raises EngineError.
 
-    The kernel gives the lock back when its holder dies, however it dies. The file stays: removing it would
-    let two holders in, one on the old file and one on the new.
+    The kernel releases the lock when its holder dies. The lock file is never removed: one process could then hold
+    the lock on the removed file and another on a new file.
     """
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60]
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    path = cache_folder() / f"{readable}-{digest}.lock"
+    path = make_cache_folder() / f"{readable}-{digest}.lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

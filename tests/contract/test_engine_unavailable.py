@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import threading
@@ -17,16 +16,6 @@ from orchestrator.errors import EngineUnavailableError, ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-# the SDK leaves a socket to the garbage collector when it cannot connect
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def _collect_what_the_sdk_leaves() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_something_turns_red(
     monkeypatch.setattr(slot, "READY_SECONDS", 5.0)  # for those whose agent does not come up
     monkeypatch.setattr(slot, "END_SECONDS", 3.0)  # for the one that is started again and again
     bench = bench_on(own_engine, busybox_image, tmp_path, sampler)
-    own_engine._direct = Changing(own_engine._direct, mutation)  # type: ignore[attr-defined]
+    own_engine._api = Changing(own_engine._api, mutation)  # type: ignore[attr-defined]
     began = time.monotonic()
     if not mutation.agent:
         red = mismatches_without_agent(bench)
@@ -159,7 +159,7 @@ def test_its_effect_is_seen_from_inside(
     item: str, own_engine: Engine, tmp_path: Path, sampler: Sampler, record_property: Any
 ) -> None:
     (mutation,) = (one for one in MUTATIONS if one.item == item)
-    own_engine._direct = Changing(own_engine._direct, mutation)  # type: ignore[attr-defined]
+    own_engine._api = Changing(own_engine._api, mutation)  # type: ignore[attr-defined]
     try:
         checks = self_tested(own_engine, tmp_path, sampler)
     except EngineError as error:  # a container on this machine's network is not let in at all

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.engine import labels
-from orchestrator.engine.docker.engine import HOSTS, DockerEngine, has_own_network
+from orchestrator.engine.docker.engine import HOSTS, DockerEngine
+from orchestrator.engine.docker.network_namespace import has_own_network
 from orchestrator.engine.isolation import hardening
 from tests.support.handmade import OPEN_SECCOMP, make_profile
 

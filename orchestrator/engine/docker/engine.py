@@ -1,7 +1,7 @@
-"""The real engine: Docker or Podman, by its own API and, for streams and builds, the Docker SDK.
+"""The real engine, Docker or Podman, behind its HTTP API.
 
-Every call has a deadline and every error of the SDK becomes one of ours. The SDK's low-level client is used:
-its requests are the engine's own, so nothing happens that this file does not show.
+Every request has a timeout, and every error is raised as one of `orchestrator.errors`. Requests with JSON answers
+go through `http.EngineApi`; attached streams and most image operations go through the Docker SDK (`sdk.py`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from urllib.parse import quote
 
 from orchestrator.engine import labels
 from orchestrator.engine.base import FoundObject
+from orchestrator.engine.docker.addresses import candidate_addresses
 from orchestrator.engine.docker.attach import AttachChannel
 from orchestrator.engine.docker.connect_errors import START_ENGINE, connect_seconds, no_engine
-from orchestrator.engine.docker.http import CALL_SECONDS, EngineApi, connected
+from orchestrator.engine.docker.http import CALL_SECONDS, EngineApi, connector, open_api
 from orchestrator.engine.docker.images import DockerImages
 from orchestrator.engine.docker.inspected_settings import text_digest
 from orchestrator.engine.docker.messages import container_config, describe, for_podman, inspection
+from orchestrator.engine.docker.network_namespace import has_own_network
 from orchestrator.errors import (
     ConflictError,
     EngineError,
@@ -43,76 +45,15 @@ if TYPE_CHECKING:
 
 REMOVE_SECONDS = 30.0
 HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-"""/etc/hosts where the engine writes none."""
-
-
-def candidate_addresses(url: str | None, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Where an engine may answer, best first: the one named, the current context's, the usual sockets."""
-    named = url or env.get("DOCKER_HOST")
-    if named:
-        return (named,)
-    found = []
-    context = _context_address(env)
-    if context:
-        found.append(context)
-    runtime = env.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    for path in (
-        "/var/run/docker.sock",
-        f"{runtime}/docker.sock",
-        f"{runtime}/podman/podman.sock",
-        "/run/podman/podman.sock",
-    ):
-        address = f"unix://{path}"
-        if address not in found and _is_there(path):
-            found.append(address)
-    return tuple(found)
-
-
-def _seccomp_file(spec: ContainerSpec) -> Path:
-    """The profile as a file in the run's own folder, which goes with it. EngineError: it cannot be written."""
-    return _file_of_run(Path(spec.labels.get(labels.WORK_DIR) or tempfile.gettempdir()), "seccomp", spec.seccomp)
-
-
-def _file_of_run(folder: Path, kind: str, text: str) -> Path:
-    """A file with this text, named by it, that container engines can read. EngineError: it cannot be written."""
-    path = folder / f"orch-{kind}-{text_digest(text)}"
-    try:
-        if not path.exists():
-            unfinished = path.with_suffix(f".{threading.get_ident()}")
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.chmod(0o644)  # past the umask: the container's user is another one
-            unfinished.replace(path)
-    except OSError as error:
-        raise EngineError(f"writing the {kind} file for a container to {path}: {error.strerror}") from error
-    return path
-
-
-def _is_there(path: str) -> bool:
-    """False also where the folder is closed to this user, as a rootful Podman's is: not a place to try then."""
-    try:
-        return Path(path).exists()
-    except OSError:
-        return False
-
-
-def _context_address(env: Mapping[str, str]) -> str | None:
-    """Address of the Docker CLI's current context, unless it is the default one."""
-    if not (Path(env.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json").is_file():
-        return None
-    import docker.errors
-    from docker.context import ContextAPI
-
-    try:
-        context = ContextAPI.get_current_context()
-    except (docker.errors.DockerException, OSError, ValueError, KeyError):
-        return None  # a broken context file is the CLI's affair; the usual sockets are still tried
-    if context is None or context.Name == "default":
-        return None
-    return cast("str | None", context.Host)
+"""The text of /etc/hosts for containers in which the engine writes none."""
 
 
 def open_engine(url: str | None = None, env: Mapping[str, str] | None = None) -> Engine:
-    """A live engine. Raises EngineUnavailableError with the remedy where none answers."""
+    """Connect to the first engine that answers, at `url` or a candidate address.
+
+    `env` are the environment variables that name engines, by default this process's own. Raises
+    EngineUnavailableError with the first address's problem if none answers.
+    """
     env = os.environ if env is None else env
     addresses = candidate_addresses(url, env)
     if not addresses:
@@ -130,43 +71,42 @@ def open_engine(url: str | None = None, env: Mapping[str, str] | None = None) ->
 
 
 class DockerEngine(DockerImages):
-    """An engine behind an address: unix://, tcp:// (TLS from DOCKER_TLS_VERIFY and DOCKER_CERT_PATH)."""
+    """An engine at a unix:// or tcp:// address; DOCKER_TLS_VERIFY and DOCKER_CERT_PATH configure TLS."""
 
     def __init__(self, address: str, env: Mapping[str, str]) -> None:
         self._address = address
         self._env = dict(env)
         self._sdk: Any = None
         self._sdk_lock = threading.Lock()
-        self._direct, version = self._connected()
+        self._api, version = self._connected()
         try:
             info = self._call("reading the engine's description", "GET", "/info")
             self._info = describe(address, info, version)
         except EngineError:
             self.close()
             raise
-        self._own_network: bool | None = None  # what the first container without network set-up has shown
-        self._to_prove: set[str] = set()
+        self._own_network: bool | None = None  # whether containers without network set-up are isolated, if known
+        self._unchecked: set[str] = set()  # ids of created containers whose network is checked at their start
 
     def _connected(self) -> tuple[EngineApi, Mapping[str, Any]]:
-        """The calls, and what the engine says of its version."""
-        if not self._address.startswith("unix://"):
-            from orchestrator.engine.docker.sdk import SdkTransport
-
-            calls = EngineApi(SdkTransport(self._client), self._client.api_version)
-            doing = "reading the engine's description"
-            try:
-                return calls, calls.call(doing, "GET", "/version", timeout_seconds=CALL_SECONDS)
-            except EngineError:
-                self._client.close()
-                raise
+        """Return the engine's API and its answer to `/version`. Raises EngineUnavailableError."""
         try:
-            return connected(self._address.removeprefix("unix://"), connect_seconds(self._env))
+            connect = connector(self._address, self._env)
+        except OSError as error:
+            raise EngineUnavailableError(
+                f"cannot read the TLS certificates for {self._address}: {error}",
+                remedy="set DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem",
+            ) from error
+        except ValueError as error:
+            raise no_engine(self._address, error) from error
+        try:
+            return open_api(connect, connect_seconds(self._env))
         except EngineError as error:
             raise no_engine(self._address, error) from error
 
     @property
     def _client(self) -> Any:
-        """The SDK's, made when it is first needed."""
+        """The SDK's client, connected at the first use."""
         from orchestrator.engine.docker.sdk import connect
 
         with self._sdk_lock:
@@ -183,37 +123,44 @@ class DockerEngine(DockerImages):
         body: Mapping[str, Any] | None = None,
         timeout_seconds: float = CALL_SECONDS,
     ) -> Any:
-        return self._direct.call(doing, method, path, body=body, timeout_seconds=timeout_seconds)
+        """Send a request and return the parsed answer; see `EngineApi.call`."""
+        return self._api.call(doing, method, path, body=body, timeout_seconds=timeout_seconds)
 
     @property
     def info(self) -> EngineInfo:
-        """The engine's abilities, read once when it was opened."""
+        """The engine's version and abilities, read once when it was opened."""
         return self._info
 
     def close(self) -> None:
         """Close the connections."""
-        self._direct.close()
+        self._api.close()
         if self._sdk is not None:
             self._sdk.close()
 
     def ping(self, timeout_seconds: float) -> None:
-        """EngineUnavailableError: it does not answer in that time."""
-        self._direct.ping(timeout_seconds)
+        """Raise EngineUnavailableError if the engine does not answer within the time."""
+        self._api.ping(timeout_seconds)
 
     def events(self, labels: Mapping[str, str], kinds: tuple[str, ...], since: float) -> EventStream:
-        """What happens to containers with these labels from then on, as the engine tells it."""
+        """Return a stream of the events `kinds` of containers with these labels, from `since` (epoch seconds).
+
+        Raises EngineError; also for an address that is no Unix socket, because a broken network connection could
+        not be told from an engine that ended.
+        """
+        if not self._address.startswith("unix://"):
+            raise EngineError("following the engine's events: only over a Unix socket")
         wanted = {
             "type": ["container"],
             "label": [f"{key}={value}" for key, value in labels.items()],
             "event": list(kinds),
         }
         path = f"/events?since={since:.9f}&filters={quote(json.dumps(wanted))}"
-        return self._direct.follow("following the engine's events", path)
+        return self._api.stream("following the engine's events", path, timeout_seconds=None)
 
     # ------------------------------------------------------------ containers
 
     def create(self, spec: ContainerSpec) -> str:
-        """Create, not start; the id."""
+        """Create a container without starting it; return its id. Raises ConflictError if the name is taken."""
         if self._info.name == "podman":
             config = for_podman(container_config(spec), _seccomp_file(spec))
         else:
@@ -221,22 +168,24 @@ class DockerEngine(DockerImages):
         doing = f"creating container {spec.name}"
         reply = self._call(doing, "POST", f"/containers/create?name={quote(spec.name)}", body=config)
         if config.get("NetworkDisabled") and not self._own_network:
-            self._to_prove.add(str(reply["Id"]))
+            self._unchecked.add(str(reply["Id"]))
         return str(reply["Id"])
 
     def _hosts_file(self, spec: ContainerSpec) -> Path | None:
-        """What a container without the engine's network set-up needs instead; None: it has to be set up. Only an
-        engine that shares our files can mount it, and it goes with the run's folder.
+        """Return the file to mount as /etc/hosts in a container without the engine's network set-up.
+
+        Return None if the engine has to set the network up: the container has a network, the engine does not share
+        this machine's files, or such containers turned out not to be isolated.
         """
-        place = spec.labels.get(labels.WORK_DIR)
+        work_dir = spec.labels.get(labels.WORK_DIR)
         if spec.network != "none" or not self._info.local or self._own_network is False:
             return None
-        if place is None or not Path(place).is_dir():
+        if work_dir is None or not Path(work_dir).is_dir():
             return None
-        return _file_of_run(Path(place), "hosts", HOSTS)
+        return _write_run_file(Path(work_dir), "hosts", HOSTS)
 
     def attach(self, container: str) -> Channel:
-        """Streams of a created container."""
+        """Attach to the three streams of a created container, before it is started."""
         with self._translated(f"attaching to {container[:12]}"):
             stream = self._client.attach_socket(
                 container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
@@ -245,25 +194,27 @@ class DockerEngine(DockerImages):
         return AttachChannel(raw, keep=stream)
 
     def start(self, container: str) -> None:
-        """Start a created container. NoShellError: its program is /bin/sh, and the image has none."""
+        """Start a created container. Raises NoShellError if its program is /bin/sh and the image has none."""
         try:
             self._call(f"starting {container[:12]}", "POST", f"/containers/{quote(container)}/start")
         except EngineError as error:
-            # runc and crun each have words of their own for it
+            # runc and crun each report it in their own words
             if "/bin/sh" in error.message and "no such file" in error.message.lower():
                 raise NoShellError(error.message) from error
             raise
-        if container in self._to_prove:
-            self._to_prove.discard(container)
-            self._prove_own_network(container)
+        if container in self._unchecked:
+            self._unchecked.discard(container)
+            self._check_own_network(container)
 
-    def _prove_own_network(self, container: str) -> None:
-        """Look at the first container without network set-up. Where that cannot be, the engine sets up later ones.
-        EngineError: it sees this machine's network; it is killed.
+    def _check_own_network(self, container: str) -> None:
+        """Check that a started container without network set-up has a network namespace of its own.
+
+        If that cannot be determined, the engine sets up the network of later containers. A container that sees
+        this machine's network is killed, and EngineError is raised.
         """
         seen = self.inspect(container)
         if seen.pid is None:
-            return  # it has ended already: the next one will tell
+            return  # it has ended already; the next container is checked instead
         own = has_own_network(container, seen.pid)
         if own is None and self.inspect(container).state.status != "running":
             return
@@ -273,16 +224,19 @@ class DockerEngine(DockerImages):
             raise EngineError(f"container {container[:12]} came up with this machine's network")
 
     def inspect(self, container: str) -> Inspection:
-        """State and settings."""
+        """Return the container's state and settings. Raises NotFoundError if it does not exist."""
         reply = self._call(f"inspecting {container[:12]}", "GET", f"/containers/{quote(container)}/json")
         return inspection(reply, local=self._info.local, podman=self._info.name == "podman")
 
     def wait(self, container: str, timeout_seconds: float) -> int | None:
-        """Exit code, None when time ran out."""
+        """Return the exit code once the container has ended, None if it still runs after the time.
+
+        Raises NotFoundError if the container does not exist.
+        """
         deadline = time.monotonic() + timeout_seconds
         with suppress(EngineError):
-            # only to wait, whatever it answers: 0 at once for a container that never started, -1 or an error
-            # for one that is being removed
+            # The answer is ignored: it is 0 at once for a container that never started, and -1 or an error for one
+            # that is being removed. Only the later inspect counts.
             path = f"/containers/{quote(container)}/wait"
             self._call(f"waiting for {container[:12]}", "POST", path, timeout_seconds=max(0.05, timeout_seconds))
         while True:
@@ -294,25 +248,26 @@ class DockerEngine(DockerImages):
             time.sleep(0.05)
 
     def run_inside(self, container: str, argv: tuple[str, ...], timeout_seconds: float) -> int:
-        """Run a command in a running container; its exit code."""
+        """Run a command in a running container and return its exit code. Raises EngineTimeoutError."""
         deadline = time.monotonic() + timeout_seconds
-        with self._translated(f"running {argv[0]} in {container[:12]}"):
-            made = self._client.exec_create(container, list(argv), stdout=False, stderr=False)
-            self._client.exec_start(made["Id"], detach=True)
-            while time.monotonic() < deadline:
-                reply = self._client.exec_inspect(made["Id"])
-                if not reply.get("Running") and reply.get("ExitCode") is not None:
-                    return int(reply["ExitCode"])
-                time.sleep(0.02)
+        doing = f"running {argv[0]} in {container[:12]}"
+        body = {"Cmd": list(argv), "AttachStdin": False, "AttachStdout": False, "AttachStderr": False}
+        made = self._call(doing, "POST", f"/containers/{quote(container)}/exec", body=body)
+        self._call(doing, "POST", f"/exec/{made['Id']}/start", body={"Detach": True, "Tty": False})
+        while time.monotonic() < deadline:
+            reply = self._call(doing, "GET", f"/exec/{made['Id']}/json")
+            if not reply.get("Running") and reply.get("ExitCode") is not None:
+                return int(reply["ExitCode"])
+            time.sleep(0.02)
         raise EngineTimeoutError(f"running {argv[0]} in {container[:12]}: not done in {timeout_seconds:.0f} s")
 
     def limit_memory(self, container: str, memory_bytes: int) -> None:
-        """Another limit for a running container."""
+        """Set the limit of memory and swap together of a running container."""
         body = {"Memory": memory_bytes, "MemorySwap": memory_bytes}
         self._call(f"limiting {container[:12]}", "POST", f"/containers/{quote(container)}/update", body=body)
 
     def kill(self, container: str, signal_name: str = "KILL") -> None:
-        """Signal the main process; no error if it has already ended."""
+        """Send a signal to the main process; do nothing if it has already ended."""
         try:
             path = f"/containers/{quote(container)}/kill?signal={quote(signal_name)}"
             self._call(f"killing {container[:12]}", "POST", path)
@@ -323,17 +278,17 @@ class DockerEngine(DockerImages):
                 raise
 
     def remove(self, container: str) -> None:
-        """Force-remove with anonymous volumes, and poll until the engine no longer knows it."""
+        """Remove a container in any state, with its anonymous volumes. Do nothing if it does not exist."""
         deadline = time.monotonic() + REMOVE_SECONDS
         problem: EngineError | None = None
         while time.monotonic() < deadline:
             try:
                 path = f"/containers/{quote(container)}?v=1&force=1"
                 self._call(f"removing {container[:12]}", "DELETE", path)
-                return  # the answer comes after the removal is done
+                return  # the engine answers once the removal is complete
             except NotFoundError:
                 return
-            except (ConflictError, EngineError) as error:  # 409: somebody else's removal is in progress
+            except EngineError as error:  # a ConflictError if another removal is in progress
                 problem = error
                 if isinstance(error, EngineUnavailableError):
                     raise
@@ -341,8 +296,10 @@ class DockerEngine(DockerImages):
         raise EngineError(f"container {container[:12]} could not be removed: {problem}")
 
     def _remove_listed(self, found: FoundObject) -> None:
-        """Docker lists a container while it is still being made, and answers that there is none of that ID until
-        it is, also to a list of that ID: one that is removed too early would come back.
+        """Remove a container and wait until the engine no longer lists it.
+
+        Docker lists a container that is still being created, but denies until then that its id exists: one that is
+        removed too early would appear again.
         """
         deadline = time.monotonic() + REMOVE_SECONDS
         while time.monotonic() < deadline:
@@ -353,31 +310,23 @@ class DockerEngine(DockerImages):
         raise EngineError(f"container {found.name} is listed by the engine, and cannot be removed")
 
     def stats(self, container: str) -> Mapping[str, object]:
-        """One shot of the engine's own statistics."""
-        with self._translated(f"reading statistics of {container[:12]}"):
-            return cast("Mapping[str, object]", self._client.stats(container, stream=False, one_shot=True))
+        """Return one answer of the engine's statistics call, without a wait for a second reading."""
+        path = f"/containers/{quote(container)}/stats?stream=0&one-shot=1"
+        return cast("Mapping[str, object]", self._call(f"reading statistics of {container[:12]}", "GET", path))
 
     def stats_stream(self, container: str) -> StatsStream:
-        """The same about once a second."""
-        from orchestrator.engine.docker.sdk import StatsAnswers
-
-        place = f"{self._client.base_url}/v{self._client.api_version}/containers/{container}/stats"
-        with self._translated(f"following statistics of {container[:12]}"):
-            # the SDK's own stream cannot be closed while another thread reads it
-            response = self._client.get(place, params={"stream": "1"}, stream=True, timeout=CALL_SECONDS)
-            if response.status_code == 404:
-                response.close()
-                raise NotFoundError(f"following statistics of {container[:12]}: there is no such container")
-            response.raise_for_status()
-        return StatsAnswers(response)
+        """Return a stream of the engine's statistics, about one answer a second. Raises NotFoundError."""
+        path = f"/containers/{quote(container)}/stats?stream=1"
+        doing = f"following statistics of {container[:12]}"
+        return self._api.stream(doing, path, timeout_seconds=CALL_SECONDS)
 
     def _listed(self, path: str, labels: Mapping[str, str]) -> Any:
-        """What carries all these labels; an empty value stands for any."""
+        """Return the objects that a list request finds with all these labels; an empty value matches any."""
         wanted = [key if value == "" else f"{key}={value}" for key, value in labels.items()]
         return self._call("listing objects", "GET", f"{path}&filters={quote(json.dumps({'label': wanted}))}")
 
     def find(self, labels: Mapping[str, str]) -> tuple[FoundObject, ...]:
-        """Containers of any state, volumes and networks that carry all these labels."""
+        """Return the containers (in any state), volumes and networks that have all these labels."""
         containers = self._listed("/containers/json?all=1", labels)
         volumes = self._listed("/volumes?", labels)["Volumes"] or []
         networks = self._listed("/networks?", labels)
@@ -403,7 +352,7 @@ class DockerEngine(DockerImages):
         )
 
     def remove_object(self, found: FoundObject) -> None:
-        """Remove what `find` found, and see it go from the list."""
+        """Remove an object that `find` returned. Do nothing if it does not exist."""
         if found.kind == "container":
             self._remove_listed(found)
             return
@@ -412,23 +361,24 @@ class DockerEngine(DockerImages):
             self._call(f"removing {found.kind} {found.name}", "DELETE", path)
 
 
-def has_own_network(container_id: str, pid: int, proc: Path = Path("/proc")) -> bool | None:
-    """False: its processes see this machine's network interfaces. None: its process cannot be seen from here (it
-    has ended, or its engine counts processes in another namespace), or this machine has no interface to tell by.
+def _seccomp_file(spec: ContainerSpec) -> Path:
+    """Write the seccomp profile into the run's temporary folder; return its path. Raises EngineError."""
+    folder = Path(spec.labels.get(labels.WORK_DIR) or tempfile.gettempdir())
+    return _write_run_file(folder, "seccomp", spec.seccomp)
+
+
+def _write_run_file(folder: Path, kind: str, text: str) -> Path:
+    """Write `text` into a file of the run that engines can read, unless it is there; return its path.
+
+    The file's name contains a digest of the text. Raises EngineError if it cannot be written.
     """
+    path = folder / f"orch-{kind}-{text_digest(text)}"
     try:
-        if container_id not in (proc / str(pid) / "cgroup").read_text():
-            return None
-        inside = _interfaces(proc / str(pid) / "net" / "dev")
-        here = _interfaces(proc / "self" / "net" / "dev")
-    except OSError:
-        return None
-    if here <= {"lo"}:
-        return None
-    # a new namespace may have the kernel's fallback tunnels (sit0, tunl0) too, but never all that the host has
-    return not here <= inside
-
-
-def _interfaces(table: Path) -> set[str]:
-    """Names in the kernel's table: two lines of headings, then `name: counters`."""
-    return {line.partition(":")[0].strip() for line in table.read_text().splitlines()[2:]}
+        if not path.exists():
+            unfinished = path.with_suffix(f".{threading.get_ident()}")
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.chmod(0o644)  # whatever the umask: the container's user is another one
+            unfinished.replace(path)
+    except OSError as error:
+        raise EngineError(f"writing the {kind} file for a container to {path}: {error.strerror}") from error
+    return path

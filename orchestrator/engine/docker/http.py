@@ -1,7 +1,8 @@
-"""The engine's API over its Unix socket with nothing in between: for the calls that every container needs.
+"""A client of the engine's HTTP API: JSON requests and streams of JSON lines, over a Unix socket, TCP or TLS.
 
-The SDK's way through requests and urllib3 takes 2 ms of CPU a call, this one 0.6 (docs/design/fresh-slots.md), and
-a fresh slot makes six of them. Answers are read whole; streams and what a run rarely needs stay with the SDK.
+It uses http.client directly. Through the Docker SDK the same request takes 3 to 4 times the CPU time, and the
+import of the SDK takes longer than a short test (docs/design/engine-http.md). Archives, builds, pulls and attached
+streams stay with the SDK (`sdk.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import select
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from orchestrator.errors import (
     ConflictError,
@@ -23,98 +26,144 @@ from orchestrator.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    Connect = Callable[[float | None], socket.socket]
+    """Opens a connection to the engine; the argument is its timeout in seconds."""
 
 CALL_SECONDS = 60.0
-"""Longest time between two bytes of an answer: an engine under full load took 11 s for a create."""
+"""The longest time between two bytes of an answer: an engine under full load took 11 s for a create."""
 MAX_LINE_BYTES = 1 << 20
 KEPT_CONNECTIONS = 16
-"""Idle connections kept for the next call; more callers than that at once open and close their own."""
+"""The number of idle connections kept for later requests; connections beyond it are closed after use."""
 
 
-class Transport(Protocol):
-    """A way to send one request and get its whole answer."""
+def connector(address: str, env: Mapping[str, str]) -> Connect:
+    """Return a function that opens connections to a `unix://`, `tcp://`, `http://` or `https://` address.
 
-    def request(self, method: str, path: str, body: bytes | None, timeout_seconds: float) -> tuple[int, bytes]:
-        """(HTTP status, body). `timeout_seconds` is the longest silence. Raises OSError, HTTPException."""
+    TCP uses TLS if the scheme is https or DOCKER_TLS_VERIFY is set; certificates are then read from
+    DOCKER_CERT_PATH or ~/.docker. Raises ValueError for any other address, OSError if the certificates cannot be
+    read.
+    """
+    if address.startswith("unix://"):
+        return _unix_connector(address.removeprefix("unix://"))
+    parts = urlsplit(address)
+    if parts.scheme not in ("tcp", "http", "https") or not parts.hostname:
+        raise ValueError(f"{address} is no unix://, tcp://, http:// or https:// address")
+    secure = parts.scheme == "https" or (parts.scheme == "tcp" and bool(env.get("DOCKER_TLS_VERIFY")))
+    port = parts.port or (2376 if secure else 2375)
+    return _tcp_connector(parts.hostname, port, env if secure else None)
 
-    def follow(self, path: str) -> JsonLines | None:
-        """The answer to a GET as it comes; None: this transport has none. Raises as `request`."""
 
-    def ping(self, timeout_seconds: float) -> None:
-        """Return if the engine answers within that time. Raises as `request`."""
+def _unix_connector(path: str) -> Connect:
+    def connect(timeout: float | None) -> socket.socket:
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            opened.settimeout(timeout)
+            opened.connect(path)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
-    def close(self) -> None:
-        """Close the connections."""
+    return connect
+
+
+def _tcp_connector(host: str, port: int, tls_env: Mapping[str, str] | None) -> Connect:
+    def connect(timeout: float | None) -> socket.socket:
+        return socket.create_connection((host, port), timeout)
+
+    if tls_env is None:
+        return connect
+    import ssl
+
+    folder = Path(tls_env.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    context = ssl.create_default_context(cafile=folder / "ca.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+    def connect_securely(timeout: float | None) -> socket.socket:
+        plain = connect(timeout)
+        try:
+            return context.wrap_socket(plain, server_hostname=host)
+        except BaseException:
+            plain.close()
+            raise
+
+    return connect_securely
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, socket_path: str) -> None:
+    """An HTTP connection over a socket that `connect` opens."""
+
+    def __init__(self, connect: Connect) -> None:
         super().__init__("localhost")
-        self._socket_path = socket_path
+        self._connect = connect
 
     def connect(self) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(self.timeout)
-            sock.connect(self._socket_path)
-        except BaseException:
-            sock.close()
-            raise
-        self.sock = sock
+        self.sock = self._connect(self.timeout)
 
-    def set_timeout(self, seconds: float) -> None:
+    def set_timeout(self, seconds: float | None) -> None:
         self.timeout = seconds
         if self.sock is not None:
             self.sock.settimeout(seconds)
 
     def is_usable(self) -> bool:
-        """False for an idle connection that the engine has closed: a request on it would be lost, and whether
-        it was carried out unknown. Nothing else can make an idle one readable.
+        """Return False if the engine has closed this idle connection.
+
+        A request on such a connection would be lost, and it would be unknown whether it was carried out. An idle
+        connection becomes readable only when the other side closes it.
         """
         if self.sock is None:
             return False
-        poll = select.poll()  # not `select`, which cannot do descriptors above 1023
+        poll = select.poll()  # not `select`, which cannot handle descriptors above 1023
         poll.register(self.sock, select.POLLIN)
         return not poll.poll(0)
 
 
 class JsonLines:
-    """An answer that goes on and on, an object a line; read by one thread, and closed by any."""
+    """An open-ended answer with one JSON object per line. One thread reads it; any thread may close it."""
 
-    def __init__(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
-        self._connection = connection
+    def __init__(self, opened: socket.socket, response: http.client.HTTPResponse) -> None:
+        self._socket = opened
         self._response = response
-        self._socket = connection.sock
+        self._closed = threading.Event()
 
     def next(self) -> Mapping[str, object] | None:
-        """The next object; None: the answer has ended. Raises EngineError."""
+        """Return the next object, or None if the answer has ended or was closed. Raises EngineError."""
         try:
             line = self._response.readline(MAX_LINE_BYTES)
             found = json.loads(line) if line.strip() else None
         except (OSError, ValueError, http.client.HTTPException, AttributeError) as error:
+            if self._closed.is_set():
+                return None
             raise EngineError(f"reading the engine's answer: {error}") from error
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and not self._closed.is_set() else None
 
     def close(self) -> None:
-        """Shut it down, which wakes a reader. May be called twice."""
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+        """Shut the connection down, which wakes a thread that waits in `next`. May be called twice."""
+        self._closed.set()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()  # the file descriptor stays open until the reader's response is closed too
+        with suppress(OSError, AttributeError):  # AttributeError: the other thread is just reading
+            self._response.close()
 
 
-class UnixTransport:
-    """Kept-alive connections to a Unix socket; any thread may call."""
+class ConnectionPool:
+    """Kept-alive connections to one engine. Any thread may call any method."""
 
-    def __init__(self, socket_path: str) -> None:
-        self._socket_path = socket_path
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
         self._idle: list[_Connection] = []
         self._lock = threading.Lock()
         self._closed = False
 
     def request(self, method: str, path: str, body: bytes | None, timeout_seconds: float) -> tuple[int, bytes]:
-        """One request. A connection goes back only after a whole answer: no later call can read its rest."""
+        """Send a request and return the answer's HTTP status and body. Raises OSError or HTTPException.
+
+        `timeout_seconds` is the longest time between two bytes of the answer. A connection goes back to the pool
+        only after a complete answer, so that no later request can read the rest of an earlier answer.
+        """
         connection = self._take()
         try:
             connection.set_timeout(timeout_seconds)
@@ -127,25 +176,31 @@ class UnixTransport:
         self._give_back(connection)
         return response.status, answer
 
-    def follow(self, path: str) -> JsonLines:
-        """Over a connection of its own."""
-        connection = _Connection(self._socket_path)
+    def stream(self, path: str, timeout_seconds: float | None) -> tuple[int, bytes | JsonLines]:
+        """Send a GET request over a new connection; return the HTTP status and the open answer.
+
+        The answer of a failed request (status 400 and above) is read completely. `timeout_seconds` is the longest
+        time between two bytes, None for no limit. Raises OSError or HTTPException.
+        """
+        connection = _Connection(self._connect)
         try:
             connection.set_timeout(CALL_SECONDS)
             connection.request("GET", path)
+            opened = connection.sock  # an answer without a length takes it away from the connection
             response = connection.getresponse()
             if response.status >= 400:
-                raise EngineError(_explanation(response.status, response.read()))
-            assert connection.sock is not None  # noqa: S101 - it was just used
-            connection.sock.settimeout(None)
+                answer = response.read()
+                connection.close()
+                return response.status, answer
+            opened.settimeout(timeout_seconds)
         except BaseException:
             connection.close()
             raise
-        return JsonLines(connection, response)
+        return response.status, JsonLines(opened, response)
 
     def ping(self, timeout_seconds: float) -> None:
-        """Ask over a new connection: an engine that is ending still serves those that it has."""
-        connection = _Connection(self._socket_path)
+        """Send `/_ping` over a new connection: an engine that is shutting down still answers on existing ones."""
+        connection = _Connection(self._connect)
         try:
             connection.set_timeout(timeout_seconds)
             connection.request("GET", "/_ping")
@@ -157,8 +212,8 @@ class UnixTransport:
         while True:
             with self._lock:
                 if not self._idle:
-                    return _Connection(self._socket_path)
-                connection = self._idle.pop()  # the last one used: the others can grow old and go
+                    return _Connection(self._connect)
+                connection = self._idle.pop()  # the most recently used; the others may be closed by the engine
             if connection.is_usable():
                 return connection
             connection.close()
@@ -171,7 +226,7 @@ class UnixTransport:
         connection.close()
 
     def close(self) -> None:
-        """Close the idle connections, and those in use when their calls end."""
+        """Close the idle connections now, and those in use when their requests end."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -180,11 +235,14 @@ class UnixTransport:
 
 
 class EngineApi:
-    """The engine's calls by method and path, JSON in and out, its errors as ours."""
+    """Requests to the engine's API, with its errors as exceptions of `orchestrator.errors`.
 
-    def __init__(self, transport: Transport, api_version: str | None) -> None:
-        """`api_version` None: calls that belong to none, as the question for it does."""
-        self._transport = transport
+    `doing` describes a request in error messages, for example "creating container x".
+    """
+
+    def __init__(self, pool: ConnectionPool, api_version: str | None) -> None:
+        """`api_version` is the prefix of all paths, such as 1.41; None sends paths without a version."""
+        self._pool = pool
         self._prefix = f"/v{api_version}" if api_version else ""
 
     def call(
@@ -194,14 +252,16 @@ class EngineApi:
         path: str,
         *,
         body: Mapping[str, Any] | None = None,
-        timeout_seconds: float,
+        timeout_seconds: float = CALL_SECONDS,
     ) -> Any:
-        """The answer's JSON, None for an empty one. Raises NotFoundError (404), ConflictError (409),
-        EngineTimeoutError, EngineUnavailableError (no connection), or EngineError.
+        """Send a request and return the parsed JSON answer, None if the answer is empty.
+
+        Raises NotFoundError (404), ConflictError (409), EngineTimeoutError, EngineUnavailableError (no
+        connection), or EngineError.
         """
         data = None if body is None else json.dumps(body).encode()
         try:
-            status, answer = self._transport.request(method, self._prefix + path, data, timeout_seconds)
+            status, answer = self._pool.request(method, self._prefix + path, data, timeout_seconds)
         except TimeoutError as error:
             raise EngineTimeoutError(
                 f"{doing}: the engine did not answer within {timeout_seconds:.0f} s"
@@ -212,59 +272,70 @@ class EngineApi:
                     f"{doing}: lost the connection to the engine", remedy="orch doctor tells whether it answers"
                 ) from error
             raise EngineError(f"{doing}: {error}") from error
-        if status >= 400:
-            kind = {404: NotFoundError, 409: ConflictError}.get(status, EngineError)
-            raise kind(f"{doing}: {_explanation(status, answer)}")
+        _raise_for_status(doing, status, answer)
         try:
             return json.loads(answer) if answer.strip() else None
         except ValueError as error:
             raise EngineError(f"{doing}: the engine's answer is no JSON: {error}") from error
 
-    def follow(self, doing: str, path: str) -> JsonLines:
-        """An answer that goes on. Raises EngineError, also where the transport has none."""
+    def stream(self, doing: str, path: str, *, timeout_seconds: float | None) -> JsonLines:
+        """Send a GET request whose answer is an open-ended stream of JSON lines.
+
+        `timeout_seconds` is the longest time between two bytes, None for no limit. Raises NotFoundError (404),
+        EngineUnavailableError, or EngineError.
+        """
         try:
-            found = self._transport.follow(self._prefix + path)
+            status, answer = self._pool.stream(self._prefix + path, timeout_seconds)
         except (OSError, http.client.HTTPException) as error:
             raise EngineUnavailableError(f"{doing}: {error}") from error
-        if found is None:
-            raise EngineError(f"{doing}: not over this kind of connection")
-        return found
+        if isinstance(answer, bytes):
+            _raise_for_status(doing, status, answer)
+            raise EngineError(f"{doing}: HTTP status {status}")
+        return answer
 
     def ping(self, timeout_seconds: float) -> None:
-        """Ask, over a new connection where that can be, if the engine is there. EngineUnavailableError: not."""
+        """Raise EngineUnavailableError if the engine does not answer on a new connection within the time."""
         try:
-            self._transport.ping(timeout_seconds)
+            self._pool.ping(timeout_seconds)
         except (OSError, http.client.HTTPException) as error:
             raise EngineUnavailableError(f"the engine does not answer: {error}") from error
 
     def close(self) -> None:
         """Close the connections."""
-        self._transport.close()
+        self._pool.close()
 
 
-def connected(socket_path: str, timeout_seconds: float) -> tuple[EngineApi, Mapping[str, Any]]:
-    """Calls to the engine at a Unix socket, in its own version of the API, and what it says of its version. Raises
-    as `call` does.
+def open_api(connect: Connect, timeout_seconds: float) -> tuple[EngineApi, Mapping[str, Any]]:
+    """Return requests in the engine's own API version, and the engine's answer to `/version`.
+
+    Raises the exceptions of `EngineApi.call`; EngineError also for an answer without an API version.
     """
-    transport = UnixTransport(socket_path)
+    pool = ConnectionPool(connect)
     try:
-        asking = EngineApi(transport, None)
-        reply = asking.call("asking for its version", "GET", "/version", timeout_seconds=timeout_seconds)
+        unversioned = EngineApi(pool, None)
+        reply = unversioned.call("asking for its version", "GET", "/version", timeout_seconds=timeout_seconds)
         version = reply.get("ApiVersion") if isinstance(reply, dict) else None
         if not isinstance(version, str):
             raise EngineError("its answer names no ApiVersion")
     except BaseException:
-        transport.close()
+        pool.close()
         raise
-    return EngineApi(transport, version), reply
+    return EngineApi(pool, version), reply
 
 
-def _explanation(status: int, answer: bytes) -> str:
-    """The engine's own words."""
+def _raise_for_status(doing: str, status: int, answer: bytes) -> None:
+    """Raise the exception for an HTTP status of 400 or above, with the engine's own message."""
+    if status >= 400:
+        kind = {404: NotFoundError, 409: ConflictError}.get(status, EngineError)
+        raise kind(f"{doing}: {_error_text(status, answer)}")
+
+
+def _error_text(status: int, answer: bytes) -> str:
+    """Return the `message` of an error answer, else its text, else its HTTP status."""
     text = answer.decode(errors="replace").strip()
     try:
-        said = json.loads(text)
+        reply = json.loads(text)
     except ValueError:
-        said = None
-    message = said.get("message") if isinstance(said, dict) else None
+        reply = None
+    message = reply.get("message") if isinstance(reply, dict) else None
     return str(message or text or f"HTTP status {status}")

@@ -10,7 +10,7 @@ import uuid
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from orchestrator.engine import labels as own_labels
 from orchestrator.engine.docker.messages import name_and_tag
@@ -182,9 +182,12 @@ class DockerImages(ABC):
         # what marks the container that the image is made of is not to mark those that are made of the image
         labels = {**dict.fromkeys(_labels_of_stopped(""), ""), **labels}
         changes = [f'LABEL "{key}"="{value}"' for key, value in labels.items()]
-        with self._stopped(image_id) as container, self._translated(f"making image {reference}"):
-            self._client.put_archive(container, "/", archive)
-            made = self._client.commit(container, repository=name, tag=tag, changes=changes)
+        doing = f"making image {reference}"
+        with self._stopped(image_id) as container:
+            with self._translated(doing):
+                self._client.put_archive(container, "/", archive)
+            words = urlencode({"container": container, "repo": name, "tag": tag, "changes": changes}, doseq=True)
+            made = self._call(doing, "POST", f"/commit?{words}", body={})
         return str(self.find_image(str(made["Id"])) or made["Id"])
 
     @contextmanager
@@ -209,16 +212,13 @@ class DockerImages(ABC):
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image a further name."""
         name, tag = name_and_tag(reference)
-        with self._translated(f"tagging {reference}"):
-            self._client.tag(image_id, name, tag)
+        path = f"/images/{quote(image_id, safe='/:@')}/tag?{urlencode({'repo': name, 'tag': tag})}"
+        self._call(f"tagging {reference}", "POST", path)
 
     def remove_image(self, reference: str) -> None:
         """Remove a name, and the image with its last one."""
-        try:
-            with self._translated(f"removing image {reference}"):
-                self._client.remove_image(reference)
-        except NotFoundError:
-            return
+        with suppress(NotFoundError):
+            self._call(f"removing image {reference}", "DELETE", f"/images/{quote(reference, safe='/:@')}")
 
 
 def _labels_of_stopped(name: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from orchestrator.engine.locks import cache_folder
+from orchestrator.engine.locks import make_cache_folder
 from orchestrator.errors import EngineError, ImageError
 from orchestrator.files import replace_file
 from orchestrator.model.profiles import ImageSpec
@@ -249,7 +249,7 @@ def _memory(spec: ImageSpec) -> Path | None:
     """Where it is remembered; None: nowhere."""
     name = hashlib.sha256("\0".join(map(str, places(spec))).encode()).hexdigest()[:24]
     with suppress(OSError, EngineError):
-        folder = cache_folder() / "contexts"
+        folder = make_cache_folder() / "contexts"
         folder.mkdir(exist_ok=True)
         return folder / f"{name}.json"
     return None

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from orchestrator.engine.locks import cache_folder, named_lock
+from orchestrator.engine.locks import make_cache_folder, named_lock
 from orchestrator.errors import ImageError
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _ensure_mmdebstrap(on_line: Callable[[str], None]) -> None:
 def _make(engine: ImageEngine, codename: str, sources: Iterable[AptSource], reference: str) -> str:
     command = ("mmdebstrap", "--variant=minbase", "--format=tar", *_options(), codename, "-", "-")
     lines = "".join(f"{source.line()}\n" for source in sources)
-    with tempfile.TemporaryFile(dir=cache_folder()) as archive:
+    with tempfile.TemporaryFile(dir=make_cache_folder()) as archive:
         _run(
             command,
             env=os.environ,

@@ -68,7 +68,7 @@ class IdleSlotPool(Generic[T]):
             self._retire(one)
 
     def _evict_surplus(self) -> list[T]:
-        """Take out what is too much. The lock is slot."""
+        """Take the oldest slots beyond the limits out of the pool, and return them. The caller holds the lock."""
         out = []
         while len(self._waiting) > self._max_slots or self._charged_bytes > self._max_bytes:
             out.append(self._waiting.pop(0))

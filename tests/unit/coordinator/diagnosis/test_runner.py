@@ -23,7 +23,7 @@ from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.errors import EngineError
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model.flaky import Condition
+from orchestrator.model.flakiness import Condition
 from orchestrator.model.outcomes import Outcome
 from orchestrator.stop_flag import StopFlag, StopLevel
 from orchestrator.testing.agent import play_test

@@ -1,18 +1,23 @@
-"""The direct way to an engine's socket, against a server made by hand: answers, and how they can go wrong."""
+"""The client of the engine's HTTP API against real servers: answers, failures, TLS."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import socketserver
+import ssl
+import subprocess
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.docker.http import EngineApi, UnixTransport
+from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.docker.http import ConnectionPool, EngineApi, connector, open_api
 from orchestrator.errors import (
     ConflictError,
     EngineError,
@@ -78,7 +83,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def calls(server: Server) -> Iterator[EngineApi]:
-    made = EngineApi(UnixTransport(str(server.server_address)), "1.41")
+    made = EngineApi(ConnectionPool(connector(f"unix://{server.server_address!s}", {})), "1.41")
     yield made
     made.close()
 
@@ -160,7 +165,7 @@ def test_calls_from_many_threads_get_their_own_answers(calls: EngineApi) -> None
 
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailableError, match="lost the connection"):
-        get(EngineApi(UnixTransport(str(tmp_path / "none")), "1.41"), "/x")
+        get(EngineApi(ConnectionPool(connector(f"unix://{tmp_path}/none", {})), "1.41"), "/x")
 
 
 @pytest.mark.parametrize(
@@ -185,15 +190,127 @@ def test_something_else_answers(tmp_path: Path, answer: bytes, kind: type[Engine
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(kind):
-            get(EngineApi(UnixTransport(str(tmp_path / "s")), "1.41"), "/x")
+            get(EngineApi(ConnectionPool(connector(f"unix://{tmp_path}/s", {})), "1.41"), "/x")
         thread.join()
 
 
 def test_after_close_nothing_is_kept(server: Server) -> None:
-    transport = UnixTransport(str(server.server_address))
-    calls = EngineApi(transport, "1.41")
+    pool = ConnectionPool(connector(f"unix://{server.server_address!s}", {}))
+    calls = EngineApi(pool, "1.41")
     server.answers["/v1.41/x"] = (200, json.dumps("yes").encode())
     assert get(calls, "/x") == "yes"
     calls.close()
     assert get(calls, "/x") == "yes"
-    assert transport._idle == []
+    assert pool._idle == []
+
+
+def certificate(folder: Path, name: str, *, signed_by: Path | None = None) -> None:
+    """Make a key and a certificate for 127.0.0.1, signed by a CA of `signed_by`, else by itself."""
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    words += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    if signed_by is not None:
+        words += ["-CA", str(signed_by / "cert.pem"), "-CAkey", str(signed_by / "key.pem")]
+        words += ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of a CA, of a server and of a client that it has signed, and of a client that it has not."""
+    made = {name: tmp_path_factory.mktemp(name) for name in ("ca", "server", "client", "stranger")}
+    certificate(made["ca"], "ca")
+    certificate(made["server"], "server", signed_by=made["ca"])
+    certificate(made["client"], "client", signed_by=made["ca"])
+    certificate(made["stranger"], "stranger")
+    for name in ("client", "stranger"):
+        shutil.copy(made["ca"] / "cert.pem", made[name] / "ca.pem")
+    return made
+
+
+@pytest.fixture
+def tls_port(certificates: dict[str, Path]) -> Iterator[int]:
+    """The port of a server that speaks TLS and asks for a client's certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates["server"] / "cert.pem", certificates["server"] / "key.pem")
+    context.load_verify_locations(certificates["ca"] / "cert.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    plain, _ = listening.accept()
+                    with suppress(ssl.SSLError), context.wrap_socket(plain, server_side=True) as connection:
+                        connection.recv(1000)
+                        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{"ApiVersion":"1.41"}')
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_tcp_with_tls(certificates: dict[str, Path], tls_port: int) -> None:
+    env = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates["client"])}
+    api, version = open_api(connector(f"tcp://127.0.0.1:{tls_port}", env), 5)
+    api.close()
+    assert version == {"ApiVersion": "1.41"}
+
+
+def test_a_client_whose_certificate_nobody_signed_is_refused(certificates: dict[str, Path], tls_port: int) -> None:
+    env = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates["stranger"])}
+    with pytest.raises(EngineError):
+        open_api(connector(f"tcp://127.0.0.1:{tls_port}", env), 5)
+
+
+def test_a_server_that_another_authority_has_signed_is_refused(
+    certificates: dict[str, Path], tls_port: int, tmp_path: Path
+) -> None:
+    for name in ("cert.pem", "key.pem"):
+        shutil.copy(certificates["client"] / name, tmp_path / name)
+    shutil.copy(certificates["stranger"] / "cert.pem", tmp_path / "ca.pem")
+    env = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)}
+    with pytest.raises(EngineError, match="certificate verify failed"):
+        open_api(connector(f"tcp://127.0.0.1:{tls_port}", env), 5)
+
+
+def test_missing_certificates_are_named(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailableError, match="TLS certificates") as caught:
+        open_engine("tcp://127.0.0.1:1", {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)})
+    assert "DOCKER_CERT_PATH" in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize("address", ["nonsense://x", "tcp://", "ssh://host", "/var/run/docker.sock"])
+def test_an_address_of_another_kind(address: str) -> None:
+    with pytest.raises(ValueError, match="is no unix://"):
+        connector(address, {})
+
+
+def test_a_stream_ends_for_its_reader_when_another_thread_closes_it(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b'{"n": 1}\n')
+                connection.recv(1000)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        api = EngineApi(ConnectionPool(connector(f"unix://{tmp_path}/s", {})), "1.41")
+        stream = api.stream("following", "/events", timeout_seconds=None)
+        assert stream.next() == {"n": 1}
+        timer = threading.Timer(0.2, stream.close)
+        timer.start()
+        assert stream.next() is None
+        timer.join()
+        thread.join()
+
+
+def test_a_stream_of_what_does_not_exist(calls: EngineApi) -> None:
+    with pytest.raises(NotFoundError, match="following: no such thing"):
+        calls.stream("following", "/none", timeout_seconds=1)
