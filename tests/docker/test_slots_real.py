@@ -566,7 +566,7 @@ def test_an_entrypoint_that_is_not_there_is_an_engine_failure(
     def broken(assignment: Any, **keywords: Any) -> Any:
         return replace(made(assignment, **keywords), entrypoint=("/no/such/shell",))
 
-    monkeypatch.setattr(bench.executor, "spec", broken)
+    monkeypatch.setattr(bench.executor.slots, "spec", broken)
     evidence = bench.sh("true")
     assert evidence.engine_failure is not None
     assert evidence.agent is None
