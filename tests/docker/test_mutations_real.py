@@ -69,9 +69,9 @@ def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Benc
     state = folder / "project" / ".orch"
     for place in (state, folder / "project" / "elsewhere" / ".orch"):
         place.mkdir(parents=True)
-    before = bench.executor._context
+    before = bench.executor.slots._context
     config = load_config(path=None, start=folder / "project", env={}, overrides={})
-    bench.executor._context = ContainerContext(
+    bench.executor.slots._context = ContainerContext(
         project_root=before.project_root,
         state_dir=state,
         seccomp=seccomp_text(config),
