@@ -136,10 +136,10 @@ def test_something_turns_red(
     assert bench.containers() == []
 
 
-def self_tested(engine: Engine, folder: Path, sampler: Sampler) -> tuple[Check, ...]:
-    """All checks of a small profile in orch's own image, with something in orch's own folder."""
-    image = engine.find_image("orch/test-isolation:latest")
-    assert image is not None, "orch build isolation has to come first"
+def self_tested(engine: Engine, image: str, folder: Path, sampler: Sampler) -> tuple[Check, ...]:
+    """All checks of a small profile in an image of orch's, with something in orch's own folder. It is a prepared
+    one: making that takes a container too, which would be changed.
+    """
     bench = bench_on(engine, image, folder, sampler)
     (folder / "project" / ".orch" / "of-another-run").touch()
     try:
@@ -148,20 +148,27 @@ def self_tested(engine: Engine, folder: Path, sampler: Sampler) -> tuple[Check, 
         assert bench.containers() == []
 
 
-def test_without_any_change_all_is_proven(own_engine: Engine, tmp_path: Path, sampler: Sampler) -> None:
-    checks = self_tested(own_engine, tmp_path, sampler)
+def test_without_any_change_all_is_proven(
+    own_engine: Engine, isolation_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    checks = self_tested(own_engine, isolation_image, tmp_path, sampler)
     assert [check for check in checks if check.proven is False] == []
     assert {check.group for check in checks if check.proven} == set(range(1, 18))
 
 
 @pytest.mark.parametrize("item", EFFECTS)
 def test_its_effect_is_seen_from_inside(
-    item: str, own_engine: Engine, tmp_path: Path, sampler: Sampler, record_property: Any
+    item: str,
+    own_engine: Engine,
+    isolation_image: str,
+    tmp_path: Path,
+    sampler: Sampler,
+    record_property: Any,
 ) -> None:
     (mutation,) = (one for one in MUTATIONS if one.item == item)
     own_engine._api = Changing(own_engine._api, mutation)  # type: ignore[attr-defined]
     try:
-        checks = self_tested(own_engine, tmp_path, sampler)
+        checks = self_tested(own_engine, isolation_image, tmp_path, sampler)
     except EngineError as error:  # a container on this machine's network is not let in at all
         if item == "network: host" and "this machine's network" in error.message:
             return

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
+PEAKS_ARE_SET_BACK = os.geteuid() == 0
+"""Whether orch may do that, as root. Otherwise a test that needs more than an eighth of its limit ends its
+container, because its peak would be the bound of every later figure.
+"""
 ROOM = 512 * MIB
 """For forked tests: where peaks cannot be set back, who needs an eighth of it has a container of its own."""
 SECCOMP = Path(__file__).parents[2] / "docker" / "seccomp.json"
@@ -230,13 +234,15 @@ def test_each_has_figures_of_its_own(lane: Lane) -> None:
     burn = "i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done"
     fill = "dd if=/dev/zero of=/tmp/x bs=1M count=12 2>/dev/null"
     light, heavy, large, again = lane.run(lane.test(":"), lane.test(burn), lane.test(fill), lane.test(":"))
-    assert {container(e) for e in (light, heavy, large, again)} == {container(light)}
+    assert {container(e) for e in (light, heavy, large)} == {container(light)}
+    assert (container(again) == container(light)) is PEAKS_ARE_SET_BACK
     cpu = [e.usage.cpu_seconds or 0.0 for e in (light, heavy, again)]
     assert cpu[1] > 10 * max(cpu[0], cpu[2])
     peaks = [e.usage.memory_peak_bytes or 0 for e in (light, large, again)]
     assert peaks[1] >= 12 * MIB
     assert max(peaks[0], peaks[2]) < 6 * MIB  # what an earlier one needed is not the next one's
-    assert not again.usage.memory_peak_is_upper_bound
+    assert not large.usage.memory_peak_is_upper_bound
+    assert not again.usage.memory_peak_is_upper_bound or not PEAKS_ARE_SET_BACK
 
 
 @pytest.mark.usefixtures("late_looks")
@@ -259,8 +265,11 @@ def test_the_next_one_begins_without_us(lane: Lane) -> None:
     fill = "dd if=/dev/zero of=/dev/null bs=12M count=1 2>/dev/null;"
     tests = [lane.test(f"{prefix} {say_when}") for prefix in ("", fill, "", "echo e >&2;", "")]
     found = lane.run(*tests)
-    assert len({container(e) for e in found}) == 1
     assert [e.stderr.tail for e in found] == [b"", b"", b"", b"e\n", b""]
+    if PEAKS_ARE_SET_BACK:
+        assert len({container(e) for e in found}) == 1
+    else:
+        assert [e.slot.position for e in found] == [1, 2, 1, 2, 3]  # the second one's peak would stay
     times = [float(e.stdout.tail) for e in found]
     assert times[1] - times[0] < LATE_SECONDS  # so long took the look between them
     # who looked too late says so: what the second one needed may be in the third one's figure

@@ -65,8 +65,10 @@ def _unless(next_started: Assignment | None) -> str:
 
 def _hides_later_peaks(slot: OpenSlot, test: InFlightTest) -> bool:
     """Return whether a test has raised a peak so far that it would be the bound for the tests after it."""
-    before = agent_counters(test.reader.before).memory_peak_bytes
-    peak, now = test.agent_after.memory_peak_bytes, test.agent_after.memory_bytes
-    if before is None or peak is None or now is None or peak <= before:
+    before, after = agent_counters(test.reader.before), test.agent_after
+    peak, now = after.memory_peak_bytes, after.memory_bytes
+    if before.memory_peak_bytes is None or peak is None or now is None or peak <= before.memory_peak_bytes:
         return False
+    if before.memory_bytes is not None:
+        now = min(now, before.memory_bytes)  # its files are removed before the next one
     return peak - now > HIDING_SHARE * slot.profile.limits.memory_bytes
