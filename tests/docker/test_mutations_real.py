@@ -69,9 +69,9 @@ def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Benc
     state = folder / "project" / ".orch"
     for place in (state, folder / "project" / "elsewhere" / ".orch"):
         place.mkdir(parents=True)
-    before = bench.executor._context
+    before = bench.executor.slots._context
     config = load_config(path=None, start=folder / "project", env={}, overrides={})
-    bench.executor._context = ContainerContext(
+    bench.executor.slots._context = ContainerContext(
         project_root=before.project_root,
         state_dir=state,
         seccomp=seccomp_text(config),
@@ -83,7 +83,7 @@ def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Benc
 def mismatches_without_agent(bench: Bench) -> tuple[str, ...]:
     """By inspect and by the kernel's files: the program that runs is a harmless one."""
     engine = bench.engine
-    spec = bench.executor.spec(make_assignment("true"), streams_dir=None, cgroup_parent=None)
+    spec = bench.executor.slots.spec(make_assignment("true"), streams_dir=None, cgroup_parent=None)
     container = engine.create(spec)
     try:
         engine.start(container)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.metering.slot_meter import SlotMeter
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.engine.slots.init_process import InitProcessMonitor, _descendants, _number_inside
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.measure import reused_slot
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
@@ -100,19 +102,22 @@ class Lane:
         self.project, self.work = project, work
         version_2 = engine.info.cgroup_version == 2
         self.executor = LocalExecutor(
-            engine,
-            context=ContainerContext(
-                project_root=project,
-                state_dir=None,
-                seccomp=seccomp,
-                counters=AGENT_FILES_V2 if version_2 else AGENT_FILES_V1,
-                next_counters=reused_slot.AGENT_FILES_V2 if version_2 else reused_slot.AGENT_FILES_V1,
+            SlotFactory(
+                engine,
+                availability=EngineAvailability(engine, StopFlag()),
+                context=ContainerContext(
+                    project_root=project,
+                    state_dir=None,
+                    seccomp=seccomp,
+                    counters=AGENT_FILES_V2 if version_2 else AGENT_FILES_V1,
+                    next_counters=reused_slot.AGENT_FILES_V2 if version_2 else reused_slot.AGENT_FILES_V1,
+                ),
+                owner=Owner(run_id=self.run_id, token=owner_token(), work_dir=str(work)),
+                images={"tiny": image},
+                sampler=sampler,
+                work_dir=work,
             ),
-            owner=Owner(run_id=self.run_id, token=owner_token(), work_dir=str(work)),
-            images={"tiny": image},
-            sampler=sampler,
             stop=StopFlag(),
-            work_dir=work,
         )
         self._lane = self.executor.lane()
         self._lanes = [self._lane]
