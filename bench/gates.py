@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench.best_possible_gate import STEP, power
 from orchestrator.analysis.regression import compare
-from orchestrator.model.advice import Judgement
+from orchestrator.model.regression import Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.analysis.rightsizing import caused_kill, suggest
 from orchestrator.config.loader import load_config
-from orchestrator.model.advice import Observation, Observations
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.rightsizing import Observation, Observations
 from orchestrator.model.tests import TestId
 
 if TYPE_CHECKING:

@@ -36,7 +36,8 @@ _FIGURES = {
 _NOTES = ("memory_floor_bytes", "upper_bounds", "overheads", "before_test", "disagreements")
 _PROFILES = f"""version: 1
 profiles:
-  known: {{inherits: fast, cpus: 2.0, memory: {MEMORY_LIMIT_BYTES}b, timeout: 30s, pids: 128, tmpfs: 100m}}
+  known: {{inherits: fast, reuse: 1, cpus: 2.0, memory: {MEMORY_LIMIT_BYTES}b, timeout: 30s,
+          pids: 128, tmpfs: 100m}}
   hang: {{inherits: known, timeout: {HANG_TIMEOUT_SECONDS}s, grace: 1s}}
   greedy: {{inherits: known, memory: {GREEDY_LIMIT_BYTES}b, tmpfs: 32m}}
 default_profile: known

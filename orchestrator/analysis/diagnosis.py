@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.statistics import fisher_more, holm
-from orchestrator.model.flaky import Condition
+from orchestrator.model.flakiness import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model.flaky import ConditionResult
+    from orchestrator.model.flakiness import ConditionResult
 
 LEVEL = 0.05
 """Of diagnoses of a test that no condition makes fail more, at most this share names one."""

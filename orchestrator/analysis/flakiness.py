@@ -23,24 +23,24 @@ from orchestrator.analysis.statistics import (
     stratified_ranks,
     wilson,
 )
-from orchestrator.model.flaky import (
+from orchestrator.model.flakiness import (
     MECHANISMS,
     MINIMUM_FAILURES,
     MINIMUM_PASSES,
     OTHER_TESTS,
-    SIGNS,
+    SYMPTOMS,
     Cause,
     Circumstance,
     Factor,
-    Finding,
-    Share,
+    FailureCounts,
+    FlakinessFinding,
 )
 from orchestrator.model.outcomes import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from orchestrator.model.flaky import AttemptContext, FlakyTest
+    from orchestrator.model.flakiness import AttemptContext, FlakyTest
 
 LEVEL = 0.01
 """Of the tests whose failures have no cause among the circumstances, at most this share is told one."""
@@ -59,7 +59,7 @@ _ALONE = 0.05
 """Others beside a test, on average, up to which it was alone: an overlap at its very beginning or end."""
 
 
-def find(test: FlakyTest, *, level: float = LEVEL) -> Finding:
+def find(test: FlakyTest, *, level: float = LEVEL) -> FlakinessFinding:
     """The test's rate of failures and their causes. ValueError: no attempts."""
     attempts = test.attempts
     if not attempts:
@@ -68,7 +68,7 @@ def find(test: FlakyTest, *, level: float = LEVEL) -> Finding:
     low, high = wilson(failed, len(attempts))
     missing = max(MINIMUM_FAILURES - failed, MINIMUM_PASSES - (len(attempts) - failed), 0)
     tried = () if missing else _tests(attempts)
-    return Finding(
+    return FlakinessFinding(
         test_id=test.test_id,
         failed=failed,
         total=len(attempts),
@@ -178,7 +178,7 @@ def _beyond_chance(tried: Sequence[_Test], level: float) -> tuple[Cause, ...]:
 
 def _order(cause: Cause) -> tuple[bool, bool, float, bool]:
     factor = cause.of.factor
-    return factor in SIGNS, factor not in MECHANISMS, float(f"{cause.chance:.2g}"), factor is Factor.CROWD
+    return factor in SYMPTOMS, factor not in MECHANISMS, float(f"{cause.chance:.2g}"), factor is Factor.CROWD
 
 
 def _yes_or_no(masks: _AttemptMasks) -> Iterator[tuple[Circumstance, int]]:
@@ -223,8 +223,8 @@ def _of_one(alike: Sequence[tuple[Circumstance, int]], masks: _AttemptMasks) -> 
     """The tests for circumstances that were there in the same attempts, or in exactly the others."""
     bad = masks.bad
     (first, mask), *others = sorted(alike, key=lambda one: _rate(one[1], bad) < _rate(masks.every ^ one[1], bad))
-    present = Share(failed=(mask & bad).bit_count(), total=mask.bit_count())
-    absent = Share(failed=bad.bit_count() - present.failed, total=len(masks.attempts) - present.total)
+    present = FailureCounts(failed=(mask & bad).bit_count(), total=mask.bit_count())
+    absent = FailureCounts(failed=bad.bit_count() - present.failed, total=len(masks.attempts) - present.total)
     low, high = sorted((present.rate, absent.rate))
     for chance, least in _chances(mask if present.rate >= absent.rate else masks.every ^ mask, masks):
         cause = Cause(

@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.likelihood import evidence, likeness
-from orchestrator.model.advice import Comparison, Judgement
+from orchestrator.model.regression import Comparison, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,16 +12,16 @@ from itertools import compress
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
-from orchestrator.model.advice import Advice, Need, Observations, Suggestion
 from orchestrator.model.evidence import Launch
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.rightsizing import Advice, Need, Observations, Suggestion
 from orchestrator.text import seconds_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from orchestrator.model.advice import Observation
     from orchestrator.model.profiles import Limits, Profile
+    from orchestrator.model.rightsizing import Observation
     from orchestrator.model.tests import TestId
 
 WINDOW = timedelta(days=30)

@@ -22,7 +22,7 @@ from orchestrator.database.queries.observations import figures_of_runs, has_bran
 from orchestrator.database.queries.runs import find_run
 from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageError
 from orchestrator.files import write_atomically
-from orchestrator.model.advice import GateRow, Judgement, RunFigures
+from orchestrator.model.regression import GateRow, Judgement, RunFigures
 from orchestrator.model.tests import TestId
 from orchestrator.reports.json_encoding import compact
 from orchestrator.reports.tables.gates import annotation_lines, gates_table

@@ -21,8 +21,8 @@ from orchestrator.coordinator.session import load_with_database
 from orchestrator.database.queries.observations import observed
 from orchestrator.errors import ConfigError, ExitCode, OrchError, StateError, UsageError
 from orchestrator.files import write_atomically
-from orchestrator.model.advice import Observations
 from orchestrator.model.profiles import Profile
+from orchestrator.model.rightsizing import Observations
 from orchestrator.model.runs import HostInfo
 from orchestrator.reports.json_encoding import to_json
 from orchestrator.reports.tables.rightsizing import suggestions_table, suggestions_text
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.config.settings import Config
-    from orchestrator.model.advice import Suggestion
     from orchestrator.model.profiles import Profile, Rule
+    from orchestrator.model.rightsizing import Suggestion
     from orchestrator.model.tests import Assignment, Test, TestId
 
 _ANY_HOST = HostInfo(id="", cpus=math.inf, memory_bytes=1 << 62, kernel="", python="", nofile=1 << 62)

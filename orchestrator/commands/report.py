@@ -10,7 +10,8 @@ from orchestrator.coordinator.database import database_for_report, database_to_r
 from orchestrator.coordinator.earlier_reports import remove_earlier_reports
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.errors import ExitCode, UsageError
-from orchestrator.model.stored import HEADLINES, MINIMUM_FOR_TREND, Resource
+from orchestrator.model.resources import DEFAULT_RESOURCES, Resource
+from orchestrator.model.stored import MINIMUM_FOR_TREND
 from orchestrator.reports.tables import usage
 from orchestrator.text import plural
 
@@ -108,7 +109,7 @@ def _explain(window: Window, what: str, more: int, *, compared: bool) -> None:
 def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:
     if "all" in names:
         return tuple(Resource)
-    return tuple(Resource(name) for name in names) or (usage.WIDE if people else HEADLINES)
+    return tuple(Resource(name) for name in names) or (usage.WIDE if people else DEFAULT_RESOURCES)
 
 
 def _violations(options: ReportOptions, window: Window) -> int:

@@ -18,9 +18,9 @@ from orchestrator.database.queries.nightly import nightly
 from orchestrator.database.queries.observations import observed
 from orchestrator.errors import UsageError
 from orchestrator.files import write_atomically
-from orchestrator.model.advice import Observations
 from orchestrator.model.nightly import HistoryAnalysis, OutputTails
 from orchestrator.model.outcomes import SUCCESSFUL
+from orchestrator.model.rightsizing import Observations
 from orchestrator.reports.tables.flaky import worst_first
 from orchestrator.text import format_bytes, plural
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.coordinator.options import RunOptions
-    from orchestrator.model.tests import LeftOut
+    from orchestrator.model.suites import LeftOut
 
 
 def run(options: RunOptions) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from orchestrator.config.settings import Config, Origin, Retention, RunSettings
 from orchestrator.config.shipped import docker_folder
 from orchestrator.model.profiles import ImageSpec, Limits, Network, Profile, Rule, Thresholds
-from orchestrator.model.tests import Granularity, Preload, ResultsFormat, Runner, Suite
+from orchestrator.model.suites import Granularity, Preload, ResultsFormat, Runner, Suite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

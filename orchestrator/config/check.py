@@ -11,7 +11,7 @@ from orchestrator.config.problems import Place, Problem, shown, suggestion
 from orchestrator.config.settings import Layer
 from orchestrator.config.units import format_size
 from orchestrator.config.validate import key_place, node_at
-from orchestrator.model.tests import Runner
+from orchestrator.model.suites import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

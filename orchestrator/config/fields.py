@@ -9,7 +9,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from orchestrator.config import readers as r
 from orchestrator.config.units import DURATION_PATTERN, SIZE_PATTERN
 from orchestrator.model.profiles import Network
-from orchestrator.model.tests import Granularity, Preload, ResultsFormat, Runner
+from orchestrator.model.suites import Granularity, Preload, ResultsFormat, Runner
 
 
 def _text_schema(pattern: str | None = None, **more: object) -> WithJsonSchema:

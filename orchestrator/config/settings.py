@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config.problems import Place
     from orchestrator.model.profiles import ImageSpec, Profile, Rule
-    from orchestrator.model.tests import Suite
+    from orchestrator.model.suites import Suite
 
 ViolationsPolicy = Literal["off", "warn", "fail"]
 NoTestsPolicy = Literal["pass", "warn", "fail"]

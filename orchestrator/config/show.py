@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from orchestrator.config.units import format_duration, format_size
-from orchestrator.model.tests import Suite
+from orchestrator.model.suites import Suite
 from orchestrator.redaction import redact, redact_values
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from orchestrator.database.rows.encoding import attempt_id
 from orchestrator.errors import StateError
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import Attempt
-from orchestrator.model.tests import ResultsFormat
+from orchestrator.model.suites import ResultsFormat
 from orchestrator.verdict.outcome import decide
 from orchestrator.verdict.oversized import too_small
 from orchestrator.verdict.violations import violations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from orchestrator.engine.slots.executor import LocalExecutor
     from orchestrator.engine.slots.lane import SlotLane
     from orchestrator.model.evidence import Evidence
-    from orchestrator.model.outcomes import Violation
     from orchestrator.model.profiles import Limits, Profile
     from orchestrator.model.tests import Assignment, Command, TestId
+    from orchestrator.model.violations import Violation
     from orchestrator.suites.results import CaseReport
 
 

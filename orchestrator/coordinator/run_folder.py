@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from orchestrator.coordinator.console import note
 from orchestrator.errors import UsageError
 from orchestrator.files import NO_ROOM, copy_bytes, free_bytes, private_folder, spare_folders, write_all
-from orchestrator.model.outcomes import Outcome, Severity
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.violations import Severity
 from orchestrator.reports.formats.run_json import attempt_text
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from orchestrator.config.settings import Config
     from orchestrator.coordinator.options import Selection
     from orchestrator.model.runs import HostInfo
-    from orchestrator.model.tests import Assignment, History, LeftOut, Test, TestId
+    from orchestrator.model.suites import LeftOut
+    from orchestrator.model.tests import Assignment, History, Test, TestId
 
 
 class EarlierRuns(Protocol):

@@ -1,4 +1,7 @@
-"""TO BE WRITTEN."""
+"""Evidence of an attempt: what agent, engine and kernel reported, before `verdict` judges it.
+
+Times of day are timezone-aware UTC; durations are seconds of a monotonic clock.
+"""
 
 from __future__ import annotations
 
@@ -14,66 +17,68 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leftover:
-    """A process that was still there when its test had ended."""
+class LeftoverProcess:
+    """A process that still ran when its test had ended."""
 
     pid: int
     command_line: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceLeft:
-    """What a test left in one of its writable places, by the agent's look at the test's end."""
+class LeftoverFiles:
+    """Files that a test left in one of its writable places, as the agent found them at the test's end."""
 
     place: str
     entries: int
-    """At its top level."""
+    """Number of entries at the top level."""
     names: tuple[str, ...] = ()
-    """The first few, as far as they stand on one line."""
+    """Names of the first few entries, without names that contain a line break."""
     used_bytes: int | None = None
     size_bytes: int | None = None
     used_inodes: int | None = None
-    """All files and folders in it, at any depth."""
+    """Number of files and folders at any depth."""
     size_inodes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IpcLeft:
-    """A System V object or POSIX message queue that a test left."""
+class LeftoverIpc:
+    """A System V IPC object or POSIX message queue that a test left."""
 
     kind: str
     """shm, sem, msg or mqueue."""
     name: str
-    """The kernel's id; of a queue its name."""
+    """The kernel's id of the object; for a POSIX message queue its name."""
     amount: int | None = None
-    """Bytes of a segment, semaphores of a set, bytes waiting in a queue."""
+    """Bytes of a segment, number of semaphores of a set, or bytes waiting in a queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRecord:
-    """The end record of agent.sh: the first witness. Present only when its nonce was right."""
+    """The end record of agent.sh, the first witness. It exists only if its nonce was right."""
 
     exit_code: int
-    """0 to 255; 128+n where a signal ended the command, as shells write it."""
-    leftovers: tuple[Leftover, ...] = ()
+    """0 to 255; 128+n if signal n ended the command, as in shells."""
+    leftovers: tuple[LeftoverProcess, ...] = ()
     dirty: tuple[str, ...] = ()
-    """Writable places that could not be emptied, or what else could not be set back; the slot is thrown away."""
+    """Writable places, and other state, that could not be reset; the slot is removed."""
     modes: tuple[str, ...] = ()
-    """Writable places whose mode was no longer what it was before the test."""
-    places: tuple[PlaceLeft, ...] = ()
+    """Writable places whose file mode the test changed."""
+    places: tuple[LeftoverFiles, ...] = ()
     """Writable places that were not empty at the test's end."""
-    ipc: tuple[IpcLeft, ...] = ()
+    ipc: tuple[LeftoverIpc, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineState:
-    """What the engine's inspect says of a container: the second witness."""
+    """State of a container as reported by the engine's inspect call, the second witness."""
 
     status: str
-    """created, running, paused, restarting, removing, exited, dead; "gone" when the engine does not know it."""
+    """created, running, paused, restarting, removing, exited, dead; "gone" if the engine does not know the
+    container.
+    """
     exit_code: int | None = None
     oom_killed: bool | None = None
-    """As the engine says; known to lie, never used alone."""
+    """The engine's report of an OOM kill. It can be wrong, so it is never used alone."""
     error: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -81,7 +86,9 @@ class EngineState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputChunk:
-    """When a piece of output arrived: `offset` bytes into its stream at `at_seconds` since the start."""
+    """When a chunk of output arrived: it begins `offset` bytes into its stream, `at_seconds` after the test's
+    start.
+    """
 
     at_seconds: float
     offset: int
@@ -89,10 +96,10 @@ class OutputChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputLog:
-    """One output stream of a test. The kept bytes are in `path` unchanged."""
+    """One output stream of a test; the file `path` has its kept bytes unchanged."""
 
     path: Path | None
-    """None: nothing was written, or nothing is kept."""
+    """None: the test wrote nothing, or nothing is kept."""
     total_bytes: int
     kept_bytes: int
     tail: bytes
@@ -101,13 +108,13 @@ class OutputLog:
 
     @property
     def truncated(self) -> bool:
-        """True if bytes were dropped at the cap."""
+        """True if bytes beyond the cap were dropped."""
         return self.kept_bytes < self.total_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Where an attempt's time went, in seconds. `test_seconds` never includes queueing or start-up."""
+    """Phases of an attempt, in seconds. `test_seconds` does not include queueing and start-up."""
 
     queue_seconds: float = 0.0
     create_seconds: float = 0.0
@@ -118,13 +125,13 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attestation:
-    """What the container really was, read back from the engine and the kernel."""
+    """Effective settings of the container, read back from the engine and the kernel."""
 
     container_name: str
     container_id: str
     image_id: str
     limits_from_kernel: bool = False
-    """The effective limits are the kernel's, read by the agent; False: the engine's word."""
+    """True: the effective limits were read from the kernel by the agent. False: they are the engine's answer."""
     effective_memory_bytes: int | None = None
     effective_cpus: float | None = None
     effective_pids: int | None = None
@@ -134,103 +141,110 @@ class Attestation:
     read_only_root: bool | None = None
     user: str | None = None
     capabilities_effective: str | None = None
-    """CapEff of the shell that starts the test: a hexadecimal mask, as the kernel writes it."""
+    """CapEff of the shell that starts the test: a hexadecimal mask in the kernel's format."""
     capabilities_bounding: str | None = None
-    """CapBnd: what no program inside can ever get beyond."""
+    """CapBnd of the same shell: the capabilities that a program inside can get at most."""
     no_new_privileges: bool | None = None
     seccomp_mode: int | None = None
-    """The kernel's: 0 none, 1 strict, 2 filter."""
+    """Seccomp mode from the kernel: 0 none, 1 strict, 2 filter."""
     engine: str | None = None
-    """Name and version."""
+    """Name and version of the engine."""
     kernel: str | None = None
     cgroup_version: int | None = None
     mismatches: tuple[str, ...] = ()
-    """A sentence for each setting that is not what was asked for: the attempt is `infra` then."""
+    """A sentence for each setting that differs from what was requested. If there are any, the attempt is `infra`.
+    """
 
 
 class Launch(StrEnum):
     """How a test was started inside its container."""
 
     PROCESS = "process"
-    """As a program of its own."""
+    """Started as a new program."""
     FORKED = "forked"
-    """From a runner that the slot had started before (`Preload`)."""
+    """Forked from a runner that was started before (`Preload`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotUse:
-    """How a test ran: alone in a new container, or after others."""
+    """How an attempt used its container: alone, or after other tests."""
 
     position: int = 1
-    """1 for the first test of its container, 2 for the second, …"""
+    """1 for the first test of the container, 2 for the second, and so on."""
     launch: Launch = Launch.PROCESS
     note: str | None = None
-    """Why it was not forked although it could have been, what it changed that was set back after it, or why its
-    container was given up after it.
+    """Why the test was not forked although its suite is preloaded, what was reset after it, or why the container
+    was removed after it.
     """
 
     @property
     def reused(self) -> bool:
-        """The test did not have a container all to itself, so that its failure may be another's fault."""
+        """True if an earlier test, or the preloaded runner, used the same container: a failure may be caused by
+        it.
+        """
         return self.position > 1 or self.launch is Launch.FORKED
 
 
 BUSY_SHARE = 0.1
 BUSY_LEAST_SECONDS = 0.1
-"""Of a test's time, waited for CPUs that others had: from both on the host counts as busy."""
+"""The host was busy if a test waited for at least this share of its time, and at least so many seconds, for CPUs
+that other processes used.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that was seen of one attempt, before anyone judges it. Input of `verdict`."""
+    """Everything that was observed of one attempt: the input of `verdict`."""
 
     agent: AgentRecord | None
     engine: EngineState | None
     agent_expected: bool = True
-    """False for an image without a shell: there is one witness only."""
+    """False for an image without a shell, where the engine is the only witness."""
     timed_out: bool = False
     interrupted: bool = False
     engine_failure: str | None = None
-    """An error of the engine that kept the test from running or from being seen."""
+    """An engine error because of which the test did not run or could not be observed."""
     usage: Usage = field(default_factory=Usage)
     samples: tuple[Sample, ...] = ()
     stdout: OutputLog
     stderr: OutputLog
     outputs: tuple[str, ...] = ()
-    """Files that came back, relative to the attempt's outputs folder."""
+    """Files that were copied from the container, relative to the attempt's outputs folder."""
     outputs_notes: tuple[str, ...] = ()
-    """What did not come back, and why (a symlink, over the cap, …)."""
+    """A line for each output that was not copied, with the reason (a symlink, beyond the cap)."""
     timings: Timings
     started_at: datetime
     attestation: Attestation | None = None
     leaked_objects: tuple[str, ...] = ()
-    """Engine objects (container, volume, network) that the test left."""
+    """Engine objects (containers, volumes, networks) that the test created and left."""
     slot: SlotUse = field(default_factory=SlotUse)
     kept: bool = False
-    """The container was to live on for another test: the second witness's word is that it runs."""
+    """True if the container was kept for another test; the second witness then reports that it runs."""
     kernel_exit_code: int | None = None
-    """Of the test's process, by the kernel's own events and past the agent; None: they were not to be had."""
+    """Exit code of the test's process from the kernel's process events; None: they were not available."""
     cpu_waited_seconds: float | None = None
-    """Of the test's time: could not run because others had the CPUs; not its quota's doing. It is not counted
-    against the time limit. None: too short to be asked, or it cannot be seen.
+    """Time in which the test could not run because other processes used the CPUs; throttling by its own quota is
+    not included. It does not count against the time limit. None: the test was too short, or it cannot be measured.
     """
     starved: bool = False
-    """It was ended although it had had too little of that limit: others had the CPUs nearly all the time."""
+    """True if the test was terminated at its limit although other processes used the CPUs nearly all the time."""
 
     @property
     def counted_seconds(self) -> float:
-        """Of the test's time: what counts against its limit."""
+        """The part of the test's time, in seconds, that counts against its limit."""
         return max(0.0, self.timings.test_seconds - (self.cpu_waited_seconds or 0.0))
 
     @property
     def inconclusive(self) -> bool:
-        """A failure may not be the test's own: it is tried again, alone or in a fresh container."""
+        """True if a failure may have another cause than the test, so that the test is repeated alone, or in a
+        fresh container.
+        """
         return self.slot.reused or self.starved
 
     @property
     def host_busy(self) -> str:
-        """`host busy: 1.5 s of CPU in 10 s`, of a test that could not run for a tenth of its time or more because
-        others had the CPUs; else empty.
+        """A remark such as `host busy: 1.5 s of CPU in 10 s` if the test waited for CPUs for a tenth of its time
+        or more; else an empty string.
         """
         waited, seconds = self.cpu_waited_seconds, self.timings.test_seconds
         if waited is None or waited < max(BUSY_SHARE * seconds, BUSY_LEAST_SECONDS):

@@ -1,6 +1,6 @@
-"""What the nightly report is made of: each test's last result in a window, what it was before, its history.
+"""Data of the nightly report: each test's last result in a window, its result before, and its history.
 
-Units are in the names, a missing figure is `None`, times are timezone-aware UTC, as in `model`.
+Units are in the names, a missing figure is `None`, and times are timezone-aware UTC.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from statistics import median
 from typing import TYPE_CHECKING, cast
 
 from orchestrator.model.outcomes import SUCCESSFUL, Outcome
-from orchestrator.model.stored import MINIMUM_FOR_TREND, Resource
+from orchestrator.model.resources import Resource
+from orchestrator.model.stored import MINIMUM_FOR_TREND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from orchestrator.model.advice import Suggestion
-    from orchestrator.model.flaky import Finding, FlakyTest
-    from orchestrator.model.outcomes import ViolationKind
+    from orchestrator.model.flakiness import FlakinessFinding, FlakyTest
+    from orchestrator.model.rightsizing import Suggestion
     from orchestrator.model.stored import AttemptRow, RunRecord, RunRow
     from orchestrator.model.tests import TestId
+    from orchestrator.model.violations import ViolationKind
 
 PAST_RESOURCES = (
     Resource.MEMORY,
@@ -32,34 +33,36 @@ PAST_RESOURCES = (
     Resource.READ,
     Resource.WRITE,
 )
-"""Whose figures a report has of before its window: what trends are drawn of."""
+"""Resources whose figures from before the window are loaded, for trends."""
 PRESENT_RESOURCES = (*PAST_RESOURCES, Resource.MEMORY_RATIO, Resource.TIME_RATIO)
-"""Whose figures it has of the window."""
+"""Resources whose figures within the window are loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptHistory:
-    """Judged attempts of a test, oldest first: a column of each fact, because a report has tens of thousands."""
+    """Judged attempts of a test, oldest first, as columns: a report has tens of thousands of them."""
 
     run_ids: Sequence[str] = ()
     outcomes: Sequence[Outcome] = ()
     finals: Sequence[bool] = ()
-    """Which of them decided the test."""
+    """True for each attempt that decided its test."""
     figures: Mapping[Resource, Sequence[float | None]] = field(default_factory=dict)
-    """None: not measured. Of no resources where there are no attempts."""
+    """Resource -> a figure for each attempt; None: not measured. Empty if there are no attempts."""
     highest: Mapping[Resource, float] | None = None
-    """The largest figures of a time of which these are only the newest attempts. None: they are all."""
+    """Resource -> largest figure, where these are only the newest attempts of a longer time. None: they are all.
+    """
     _measured: dict[Resource, Sequence[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What `measured` has said: a page asks it a dozen times of each test, and as often what follows from it."""
+    """Cache of `measured`: a page calls it a dozen times for each test. The next two cache `maximum` and `median`.
+    """
     _maxima: dict[Resource, float | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     _medians: dict[Resource, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
-        """Attempts; an empty course is false."""
+        """Return the number of attempts; an empty history is false."""
         return len(self.run_ids)
 
     def measured(self, resource: Resource) -> Sequence[float]:
-        """What was measured of a resource, oldest first. KeyError: a report does not have it."""
+        """Return the measured figures of a resource, oldest first. KeyError: the resource was not loaded."""
         if resource not in self._measured:
             column = self.figures[resource] if self.run_ids else ()
             if None in column:
@@ -68,7 +71,7 @@ class AttemptHistory:
         return self._measured[resource]
 
     def maximum(self, resource: Resource) -> float | None:
-        """The largest figure; None: never measured."""
+        """Return the largest figure of a resource; None: never measured."""
         if self.highest is not None:
             return self.highest.get(resource)
         if resource not in self._maxima:
@@ -76,13 +79,13 @@ class AttemptHistory:
         return self._maxima[resource]
 
     def median(self, resource: Resource) -> float:
-        """The figure in the middle. StatisticsError: never measured."""
+        """Return the median figure of a resource. StatisticsError: never measured."""
         if resource not in self._medians:
             self._medians[resource] = median(self.measured(resource))
         return self._medians[resource]
 
     def newest(self, count: int) -> AttemptHistory:
-        """The last so many attempts."""
+        """Return the newest `count` attempts."""
         return AttemptHistory(
             run_ids=self.run_ids[-count:],
             outcomes=self.outcomes[-count:],
@@ -91,15 +94,15 @@ class AttemptHistory:
         )
 
     @property
-    def deciding(self) -> Iterator[Outcome]:
-        """Outcomes of the attempts that decided the test, the newest first."""
+    def deciding_outcomes(self) -> Iterator[Outcome]:
+        """Outcomes of the attempts that decided the test, newest first."""
         pairs = zip(reversed(self.outcomes), reversed(self.finals), strict=True)
         return (outcome for outcome, final in pairs if final)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A test's time series, a column of each figure that a report draws; all are as long as `at_seconds`."""
+    """A test's time series as columns, one for each figure that a report draws; all have the same length."""
 
     at_seconds: Sequence[float] = ()
     memory_bytes: Sequence[float | None] = ()
@@ -107,69 +110,69 @@ class Series:
     pids: Sequence[float | None] = ()
 
     def __len__(self) -> int:
-        """Points."""
+        """Return the number of points."""
         return len(self.at_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NightlyTest:
-    """A test that ran within the window."""
+    """A test that ran within the report's window."""
 
     test_id: TestId
     attempts: tuple[AttemptRow, ...]
-    """Of the run that decided it last, in order."""
+    """Attempts, in order, of the run in which the test was last decided."""
     last: AttemptRow
-    """The attempt that decided it last."""
+    """The newest deciding attempt."""
     samples: Series
-    """Of `last`."""
+    """Time series of `last`."""
     now: AttemptHistory
-    """Judged attempts within the window; figures of `PRESENT_RESOURCES`."""
+    """Judged attempts within the window, with figures of `PRESENT_RESOURCES`."""
     before: AttemptHistory
-    """Judged attempts before it, as far as history goes back; figures of `PAST_RESOURCES`."""
+    """Judged attempts before the window, with figures of `PAST_RESOURCES`."""
     kinds_before: frozenset[ViolationKind] = frozenset()
-    """Violations of the last deciding attempt before the window."""
+    """Kinds of violations of the last deciding attempt before the window."""
 
     @property
     def outcome(self) -> Outcome:
-        """Of the test as a whole, at its last."""
+        """Outcome of the test in its last run."""
         return self.last.test_outcome or self.last.outcome
 
     @property
     def outcome_before(self) -> Outcome | None:
-        """Of the last attempt before the window that decided the test; None: it is new."""
-        return next(self.before.deciding, None)
+        """Outcome of the last deciding attempt before the window; None: the test is new."""
+        return next(self.before.deciding_outcomes, None)
 
     @property
     def failing(self) -> bool:
-        """It did not pass, nor was it skipped."""
+        """True if the test neither passed nor was skipped."""
         return self.outcome not in SUCCESSFUL
 
     @property
     def newly_failing(self) -> bool:
-        """It fails, and did not at its last before the window, if it was there."""
+        """True if the test fails, and before the window passed, was skipped or did not exist."""
         return self.failing and (self.outcome_before is None or self.outcome_before in SUCCESSFUL)
 
     @property
-    def cured(self) -> bool:
-        """It passes, and failed at its last before the window."""
+    def fixed(self) -> bool:
+        """True if the test passes, and failed before the window."""
         before = self.outcome_before
         return self.outcome is Outcome.PASSED and before is not None and before not in SUCCESSFUL
 
     @property
     def kinds(self) -> frozenset[ViolationKind]:
-        """Budgets that its last attempt broke."""
+        """Kinds of violations of the last deciding attempt."""
         return frozenset(violation.kind for violation in self.last.violations)
 
     def maximum(self, resource: Resource) -> float | None:
-        """The largest figure within the window; None: never measured."""
+        """Return the largest figure within the window; None: never measured."""
         return self.now.maximum(resource)
 
     def history(self, resource: Resource) -> tuple[float, ...]:
-        """All that was measured, oldest first, the window's included."""
+        """Return all measured figures of a resource, oldest first, up to the end of the window."""
         return (*self.before.measured(resource), *self.now.measured(resource))
 
     def change(self, resource: Resource) -> float | None:
-        """Median within the window against that of before: 0.25 is a quarter more. None: too few before."""
+        """Return the change of the median from before the window; 0.25: 25 % more. None: too few attempts."""
         before, now = self.before, self.now
         if len(before.measured(resource)) < MINIMUM_FOR_TREND or not now.measured(resource):
             return None
@@ -179,71 +182,71 @@ class NightlyTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a window's runs took together."""
+    """Total cost of the runs within a window."""
 
     runs: int
     attempts: int
     wall_seconds: float
-    """Lengths of the runs that ended, added up."""
+    """Total duration of the runs that ended."""
     cpu_seconds: float | None
-    """None: measured in no attempt."""
+    """Total CPU time of all attempts; None: measured in no attempt."""
     test_seconds: float
-    """Lengths of all attempts, added up."""
+    """Total duration of all attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nightly:
-    """A window of the resource database, and what came before it."""
+    """The content of a nightly report: the runs and tests of a window, compared with the time before."""
 
     since: datetime | None
     until: datetime
     made_at: datetime
     orch_version: str
     runs: tuple[RunRow, ...]
-    """Begun within the window, newest first."""
+    """Runs that began within the window, newest first."""
     main: RunRecord | None
-    """The largest of them, of those the newest: its timeline is shown."""
+    """The run whose timeline is shown: the one with the most tests, among equals the newest."""
     tests: tuple[NightlyTest, ...]
-    """By name."""
+    """Tests ordered by name."""
     began: Mapping[str, datetime] = field(default_factory=dict)
-    """When the first of the tests' attempts of each run began, oldest run first."""
+    """Run id -> start of the first attempt of the run; oldest run first."""
     gone: tuple[TestId, ...] = ()
-    """In the window before and not in this one."""
+    """Tests of the preceding window that did not run in this one."""
     cost: Cost
     cost_before: Cost | None = None
-    """Of the window of the same length before; None: nothing ran, or there is none."""
+    """Cost of the preceding window of the same length; None: nothing ran in it, or there is no such window."""
 
     @property
     def compares(self) -> bool:
-        """Whether anything is known of before the window; else nothing is new."""
+        """True if any test has a history before the window, so that changes can be reported."""
         return any(test.before for test in self.tests)
 
     @property
     def outcomes(self) -> Mapping[Outcome, int]:
-        """How many tests ended how, at their last."""
+        """Outcome -> number of tests that ended with it in their last run."""
         return Counter(test.outcome for test in self.tests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryAnalysis:
-    """What was made of the history of a report's tests."""
+    """Results of the analysis of the tests' history."""
 
-    flaky: tuple[tuple[FlakyTest, Finding], ...] = ()
-    """Tests that passed and failed lately, whatever they are now, the worst first."""
+    flaky: tuple[tuple[FlakyTest, FlakinessFinding], ...] = ()
+    """Flaky tests with their causes, the highest failure rate first."""
     advice: tuple[Suggestion, ...] = ()
-    """A word on each test's profile, the gravest first."""
+    """Suggestion for each test's profile, the most urgent first."""
     minimum_runs: int = 0
-    """Fewer are not enough for advice."""
+    """Number of runs that advice needs."""
 
     @property
     def flaky_ids(self) -> frozenset[TestId]:
-        """Names of the flaky tests."""
+        """Ids of the flaky tests."""
         return frozenset(test.test_id for test, _ in self.flaky)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputTails:
-    """The last bytes of an attempt's output streams, as the test wrote them."""
+    """The last bytes of an attempt's output streams, unchanged."""
 
     stdout: bytes = b""
     stderr: bytes = b""

@@ -1,17 +1,13 @@
-"""TO BE WRITTEN."""
+"""Outcomes of tests and of the cases in them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class Outcome(StrEnum):
-    """Why a test ended."""
+    """How an attempt ended."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -19,18 +15,20 @@ class Outcome(StrEnum):
     OOM = "oom"
     CRASHED = "crashed"
     INFRA = "infra"
+    """Unknown: the engine failed, or the witnesses disagree."""
     INTERRUPTED = "interrupted"
+    """Ended because the run was stopped."""
     SKIPPED = "skipped"
 
 
 FAILING = frozenset({Outcome.FAILED, Outcome.TIMEOUT, Outcome.OOM, Outcome.CRASHED})
-"""Outcomes that are the test's own fault: retried, counted by `max_fail`."""
+"""Outcomes that are the test's own fault: retried, and counted by `max_fail`."""
 SUCCESSFUL = frozenset({Outcome.PASSED, Outcome.SKIPPED})
-"""Outcomes that nobody has to look at."""
+"""Outcomes that need no attention."""
 
 
 class CaseOutcome(StrEnum):
-    """Outcome of one case inside a test, in the words of JUnit and TAP."""
+    """Outcome of one case inside a test, in the terms of JUnit and TAP."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -40,73 +38,14 @@ class CaseOutcome(StrEnum):
 
 
 FAILING_CASES = frozenset({CaseOutcome.FAILED, CaseOutcome.ERROR})
-"""Outcomes of a case that its test has failed by."""
+"""Outcomes of a case that make its test fail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseResult:
-    """One case as its runner reported it."""
+    """Result of one case, as reported by the suite's runner."""
 
     name: str
     outcome: CaseOutcome
     duration_seconds: float | None = None
     message: str = ""
-
-
-class Severity(StrEnum):
-    """Severity of a violation."""
-
-    NOTICE = "notice"
-    WARNING = "warning"
-    ERROR = "error"
-
-    @property
-    def rank(self) -> int:
-        """Position in a list with the most severe first: 0 for an error."""
-        return _SEVERITY_RANKS[self]
-
-
-_SEVERITY_RANKS = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
-
-
-class ViolationKind(StrEnum):
-    """Which budget was broken."""
-
-    MEMORY_NEAR = "memory-near"
-    MEMORY_OVER = "memory-over"
-    MEMORY_GROWTH = "memory-growth"
-    CHILD_OOM = "child-oom"
-    CPU_BUDGET = "cpu-budget"
-    CPU_THROTTLED = "cpu-throttled"
-    TIME_NEAR = "time-near"
-    TIME_OVER = "time-over"
-    OVERSIZED = "oversized"
-    PIDS_LIMIT = "pids-limit"
-    FD_LEAK = "fd-leak"
-    THREAD_LEAK = "thread-leak"
-    PROCESS_LEAK = "process-leak"
-    FILE_LEAK = "file-leak"
-    IPC_LEAK = "ipc-leak"
-    TMPFS_FULL = "tmpfs-full"
-    DISK_WRITE = "disk-write"
-    OUTPUT_FLOOD = "output-flood"
-    OBJECT_LEAK = "object-leak"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Violation:
-    """A broken budget. A test may pass and still have some."""
-
-    kind: ViolationKind
-    severity: Severity
-    measured: float
-    limit: float
-    unit: str
-    """bytes, seconds, count or ratio."""
-    message: str
-    """One sentence for the user."""
-
-
-def by_severity(violations: Iterable[Violation]) -> list[Violation]:
-    """Return the violations, most severe first; equally severe ones keep their order."""
-    return sorted(violations, key=lambda violation: violation.severity.rank)

@@ -1,4 +1,4 @@
-"""TO BE WRITTEN."""
+"""Profiles: limits, thresholds and images of containers, and the rules that assign tests to profiles."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# ---------------------------------------------------------------- what the user configures
-
 
 class Network(StrEnum):
-    """The network a container gets."""
+    """Network of a container."""
 
     NONE = "none"
     BRIDGE = "bridge"
@@ -22,7 +20,7 @@ class Network(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a container may use. In an Attempt these are the effective ones."""
+    """Limits of a container. Those of an `Attempt` are the effective ones."""
 
     cpus: float
     memory_bytes: int
@@ -30,48 +28,48 @@ class Limits:
     tmpfs_bytes: int
     tmpfs_inodes: int
     outputs_bytes: int
-    """Size of the writable `$ORCH_OUTPUT_DIR` (a tmpfs; what is in it comes back)."""
+    """Size of `$ORCH_OUTPUT_DIR`, a tmpfs whose files are copied to the attempt's folder."""
     shm_bytes: int
     pids: int
     nofile: int
     log_bytes: int
-    """Kept bytes of each output stream; what comes after is read, counted and dropped."""
+    """Bytes of each output stream that are kept; further output is counted and dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """When a figure becomes a violation. Ratios are of the limit, 0 to 1; None switches a check off."""
+    """Thresholds above which a figure is a violation. Ratios are shares of the limit, 0 to 1; None: no check."""
 
     memory_near_ratio: float | None = 0.9
     time_near_ratio: float | None = 0.9
     pids_near_ratio: float | None = 0.9
     cpu_seconds: float | None = None
-    """Budget of CPU seconds for one test."""
+    """CPU seconds that one test may use."""
     throttled_ratio: float | None = 0.25
-    """Throttled seconds over the test's duration."""
+    """Throttled seconds divided by the test's duration."""
     log_bytes: int | None = None
-    """Output above this is a flood; None: only a truncated log is."""
+    """Bytes of output above which a stream is a flood; None: only a truncated log is."""
     memory_growth_ratio: float | None = 0.25
-    """Anonymous memory that keeps growing by more than this share of the limit; see `verdict.trend`."""
+    """Steady growth of anonymous memory, as a share of the limit; see `verdict.trend`."""
     oversized_ratio: float | None = 0.5
-    """A chosen profile is too large for a test that needs at most this share of the next smaller one."""
+    """A profile is oversized for a test that needs at most this share of the next smaller profile's limits."""
     tmpfs_near_ratio: float | None = 0.9
-    """Used share of the bytes or the inodes of /tmp, /dev/shm or the outputs."""
+    """Used share of the bytes or inodes of /tmp, /dev/shm or `$ORCH_OUTPUT_DIR`."""
     open_files_growth: int | None = 20
-    """Open files by which one process must keep growing."""
+    """Number of open files by which one process steadily grows."""
     threads_growth: int | None = 8
-    """Threads by which one process must keep growing."""
+    """Number of threads by which one process steadily grows."""
     files_left: int | None = 16
-    """Entries left in /tmp."""
+    """Number of entries left in /tmp."""
     files_left_bytes: int | None = 16 << 20
     """Bytes left in /tmp."""
     disk_write_bytes: int | None = 16 << 20
-    """Written to block devices; a test has no writable place on one, save a volume of its image."""
+    """Bytes written to block devices. Only a volume of the image gives a test a writable place on one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A named bundle of limits and the environment they hold in."""
+    """Named set of limits, network, image and other settings of a container."""
 
     name: str
     description: str = ""
@@ -80,11 +78,11 @@ class Profile:
     image: str
     """Name of an `ImageSpec`."""
     capabilities: tuple[str, ...] = ()
-    """Capabilities given back after all were dropped, without the CAP_ prefix."""
+    """Capabilities that are added after all were dropped, without the CAP_ prefix."""
     grace_seconds: float = 2.0
-    """Between TERM and KILL."""
+    """Seconds between SIGTERM and SIGKILL."""
     reuse: int = 1
-    """How many tests one slot may take; 1: a fresh container for each."""
+    """Number of tests that may use one slot; 1: a fresh container for each test."""
     thresholds: Thresholds = field(default_factory=Thresholds)
 
 
@@ -98,12 +96,12 @@ class ImageSpec:
     reference: str | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
     base: str | None = None
-    """BASE_IMAGE when it is another image of this configuration (its name); that one is built first."""
+    """Name of the image of this configuration that is the build argument BASE_IMAGE; it is built first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Maps tests to a profile; all conditions given must hold; the first rule that matches wins."""
+    """Rule that assigns tests to a profile. All its conditions must hold; the first rule that matches wins."""
 
     profile: str | None = None
     match: str | None = None
@@ -114,8 +112,8 @@ class Rule:
     memory_bytes: int | None = None
     cpus: float | None = None
     exclusive: bool = False
-    """Nothing else runs beside the test."""
+    """True: no other test runs at the same time."""
     group: str | None = None
-    """Tests of a group run one at a time."""
+    """Name of a group whose tests run one at a time."""
     place: str = ""
-    """file:line of the rule, for reasons and errors."""
+    """file:line of the rule, for reasons and error messages."""

@@ -1,4 +1,4 @@
-"""What tests are ranked by and reported on. Apart from `model_reports`, because `orch --help` names them too."""
+"""Resources by which tests are ranked and reported. A module of its own because `orch --help` needs it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import StrEnum
 from typing import Literal
 
 Unit = Literal["bytes", "seconds", "count", "ratio"]
-"""Unit of a figure whose name alone does not say it."""
+"""Unit of a figure whose name does not state it."""
 
 
 class Resource(StrEnum):
-    """What tests are ranked by and reported on, in the words of `--by` and `--resource`."""
+    """A resource, by its name in `--by` and `--resource`."""
 
     MEMORY = "memory"
     CPU = "cpu"
@@ -27,12 +27,12 @@ class Resource(StrEnum):
 
     @property
     def key(self) -> str:
-        """Its name in JSON and CSV."""
+        """Name of the resource in JSON and CSV."""
         return "memory_peak" if self is Resource.MEMORY else self.value.replace("-", "_")
 
     @property
     def unit(self) -> Unit:
-        """Of its figures; ratios are of the limit."""
+        """Unit of the resource's figures; a ratio is a share of the limit."""
         match self:
             case Resource.CPU | Resource.DURATION | Resource.THROTTLED:
                 return "seconds"
@@ -44,5 +44,5 @@ class Resource(StrEnum):
                 return "bytes"
 
 
-HEADLINES = (Resource.MEMORY, Resource.CPU, Resource.DURATION, Resource.MEMORY_RATIO)
-"""What is told of each test unless something else is asked for; the database answers these fastest."""
+DEFAULT_RESOURCES = (Resource.MEMORY, Resource.CPU, Resource.DURATION, Resource.MEMORY_RATIO)
+"""Resources that are reported unless others are requested; the database has indexes and sums for them."""

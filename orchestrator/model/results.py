@@ -1,8 +1,4 @@
-"""Every value that crosses a stage: frozen, slotted, keyword-only; units are in the names.
-
-A missing figure is `None`, never 0. Times of day are timezone-aware UTC `datetime`; durations are float
-seconds taken from a monotonic clock.
-"""
+"""Results: a judged attempt, and the result of a test made of its attempts."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from orchestrator.model.outcomes import FAILING, CaseResult, Outcome, Violation
+from orchestrator.model.outcomes import FAILING, CaseResult, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,18 +14,19 @@ if TYPE_CHECKING:
 
     from orchestrator.model.evidence import Evidence
     from orchestrator.model.tests import Assignment, Test
+    from orchestrator.model.violations import Violation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One run of one test in one container: what `execute` returns."""
+    """One judged run of one test in one container."""
 
     id: str
-    """UUID; the database's key."""
+    """UUID; the attempt's key in the database."""
     assignment: Assignment
     outcome: Outcome
     message: str
-    """Why, in one line; empty for a pass."""
+    """Reason for the outcome in one line; empty for a pass."""
     exit_code: int | None
     signal: int | None
     evidence: Evidence
@@ -37,13 +34,13 @@ class Attempt:
     cases: tuple[CaseResult, ...] = ()
     witnesses: int = 2
     folder: Path | None = None
-    """Where stdout, stderr, metrics.json and outputs/ are. None: it passed in silence."""
+    """Folder of stdout, stderr, metrics.json and outputs/. None: the test passed and wrote nothing."""
     absent: bool = False
-    """The case that was asked for does not exist: nothing ran, and nothing is recorded of it."""
+    """True if the selected case does not exist: nothing was run, and nothing is recorded."""
 
 
 class Verb(StrEnum):
-    """The word in front of a finished test's line."""
+    """Word that begins the line of a finished test."""
 
     PASS = "PASS"  # noqa: S105 - a verdict, not a password
     FAIL = "FAIL"
@@ -60,9 +57,9 @@ class Verb(StrEnum):
     STOPPED = "STOPPED"
 
 
-def counting(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
-    """The attempts without a failure in a reused slot, or for want of CPUs, that was tried again: what came of
-    that counts in its place, and only that.
+def counted_attempts(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+    """Return the attempts that count: those without an inconclusive failure (in a reused slot, or for lack of
+    CPUs) that was repeated, because the repetition replaces it.
     """
     if len(attempts) > 1 and any(a.evidence.inconclusive for a in attempts):
         first = attempts[:-1]
@@ -72,7 +69,7 @@ def counting(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
-    """The final word on one test of a run: its attempts, in order, and what they add up to."""
+    """Result of one test in a run: its attempts in order, and the outcome that follows from them."""
 
     __test__ = False
 
@@ -80,29 +77,33 @@ class TestResult:
     outcome: Outcome
     verb: Verb
     flaky: bool = False
-    """Failed at least once and passed at least once."""
+    """True if the test failed at least once and passed at least once."""
 
     @property
     def final(self) -> Attempt:
-        """The attempt that decided: the last one that passed or failed, else the last one. A retry that was
-        interrupted, skipped or lost to the engine says nothing about the test; a failure in a reused slot that
-        was tried again does not count.
+        """The deciding attempt: the last one that passed or failed, else the last one. A retry that was
+        interrupted, skipped or `infra` is no statement about the test; an inconclusive failure that was repeated
+        does not count.
         """
         if len(self.attempts) == 1:
             return self.attempts[0]
         silent = (Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED)
-        return next((a for a in reversed(counting(self.attempts)) if a.outcome not in silent), self.attempts[-1])
+        return next(
+            (a for a in reversed(counted_attempts(self.attempts)) if a.outcome not in silent), self.attempts[-1]
+        )
 
     @property
     def overruled(self) -> Attempt | None:
-        """The failure that did not count, because the test was tried again: in a fresh slot where it had failed
-        in a reused one, alone where others had had the CPUs.
+        """The inconclusive failure that does not count because the test was repeated: in a fresh slot after a
+        failure in a reused one, alone after a lack of CPUs. None: there is none.
         """
-        return next((a for a in self.attempts if not any(a is one for one in counting(self.attempts))), None)
+        return next(
+            (a for a in self.attempts if not any(a is one for one in counted_attempts(self.attempts))), None
+        )
 
     @property
     def test(self) -> Test:
-        """The test concerned."""
+        """The test of all attempts."""
         return self.attempts[-1].assignment.test
 
     @property

@@ -1,4 +1,4 @@
-"""TO BE WRITTEN."""
+"""Runs: one call of `orch run`, the engine and the machine it used, and the containers it left."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-# ---------------------------------------------------------------- the run
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """The engine as it described itself."""
+    """The container engine, as it describes itself."""
 
     name: str
     """docker or podman."""
@@ -23,7 +21,7 @@ class EngineInfo:
     api_version: str
     address: str
     local: bool
-    """The engine shares this machine's files and kernel."""
+    """True if the engine shares this machine's files and kernel."""
     cgroup_version: int | None
     cgroup_driver: str | None
     rootless: bool
@@ -37,26 +35,26 @@ class EngineInfo:
     cpu_limit: bool = True
     pids_limit: bool = True
     swap_limit: bool = True
-    """False: the engine drops a limit of memory and swap together, and says so in `warnings`."""
+    """False: the engine ignores limits of swap, and says so in `warnings`."""
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostInfo:
-    """The machine orch runs on."""
+    """The machine that orch runs on."""
 
     id: str
-    """A digest of the machine id: tells machines apart without naming them."""
+    """Digest of the machine id: distinguishes machines without naming them."""
     cpus: float
-    """CPUs this process is granted (affinity and cgroup quota), not those built in."""
+    """CPUs that this process may use (affinity and cgroup quota), not the number installed."""
     memory_bytes: int
-    """Memory this process is granted."""
+    """Memory that this process may use."""
     kernel: str
     python: str
     load: float | None = None
-    """Processes that ran or waited for a CPU when the run began: mean of a minute, all users' and containers'."""
+    """The machine's load average of one minute when the run began."""
     nofile: int = 1 << 20
-    """Open files that a process can be allowed at most; an engine on this machine can grant no more."""
+    """Largest limit of open files that a process here can have; a container on this machine cannot have more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,44 +62,44 @@ class Run:
     """One call of `orch run`."""
 
     id: str
-    """UUID; its first 8 digits are what users read and type."""
+    """UUID; users read and type its first 8 digits."""
     started_at: datetime
     argv: tuple[str, ...]
     project: str
-    """Name of its folder."""
+    """Name of the project's folder."""
     project_id: str
-    """What the database tells the project by."""
+    """The project's id in the database."""
     config_digest: str
     orch_version: str
     engine: EngineInfo
     host: HostInfo
     images: Mapping[str, str] = field(default_factory=dict)
-    """Image name -> pinned ID."""
+    """Image name -> pinned id."""
     revision: str | None = None
     branch: str | None = None
     dirty: bool | None = None
 
     @property
     def short_id(self) -> str:
-        """The first 8 digits."""
+        """The first 8 digits of the id."""
         return self.id[:8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What the run was expected to create, what it created, and what is left of it."""
+    """Numbers of containers that a run was expected to create, created and removed, and the objects it left."""
 
     expected_containers: int = 0
     created_containers: int = 0
     removed_containers: int = 0
     left: tuple[str, ...] = ()
-    """Kind and name of each object that is still there."""
+    """Kind and name of each engine object that still exists."""
     unexpected: tuple[str, ...] = ()
-    """Objects that appeared without being asked for, with the test they belong to."""
+    """Engine objects that tests created, each with the test it belongs to."""
 
 
 class RunStatus(StrEnum):
-    """How far a run came."""
+    """State of a run."""
 
     RUNNING = "running"
     FINISHED = "finished"

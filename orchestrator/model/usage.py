@@ -1,4 +1,7 @@
-"""TO BE WRITTEN."""
+"""Resource usage of an attempt: its total figures and its time series.
+
+Units are in the names; a figure that was not measured is `None`, never 0.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# ---------------------------------------------------------------- what was seen
-
 
 class Source(StrEnum):
-    """Where a figure comes from, best first."""
+    """Where a figure was measured, best source first."""
 
     KERNEL = "kernel"
+    """Counters of cgroups that orch reads on the host."""
     AGENT = "agent"
+    """Counters that the agent reads inside the container."""
     STATS = "stats"
+    """The engine's statistics call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,45 +29,45 @@ class Sample:
     """One point of a test's time series. Counters are totals since the test's start."""
 
     at_seconds: float
-    """Since the test was released."""
+    """Seconds since the test was started."""
     memory_bytes: int | None = None
     anon_bytes: int | None = None
     file_bytes: int | None = None
     shmem_bytes: int | None = None
     cpu_seconds: float | None = None
     pids: int | None = None
-    """Tasks: processes and threads, as the kernel's pids controller counts them."""
+    """Number of tasks (processes and threads), as counted by the kernel's pids controller."""
     processes: int | None = None
     threads: int | None = None
-    """Of all processes together."""
+    """Number of threads of all processes."""
     open_files: int | None = None
-    """Descriptors of all processes together."""
+    """Number of open descriptors of all processes."""
     process_threads_max: int | None = None
-    """Of the process that has the most."""
+    """Number of threads of the process that has the most."""
     process_open_files_max: int | None = None
-    """Of the process that has the most."""
+    """Number of open descriptors of the process that has the most."""
     read_bytes: int | None = None
     write_bytes: int | None = None
     throttled_seconds: float | None = None
     memory_pressure_ratio: float | None = None
-    """PSI: share of the last 10 s in which some task waited for memory, 0 to 1."""
+    """Share of the last 10 s in which at least one task waited for memory (PSI), 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What one attempt used, from start of the test to its end. None: not measured, `missing` says why."""
+    """What one attempt used, from the test's start to its end. None: not measured; `missing` has the reason."""
 
     cpu_seconds: float | None = None
     cpu_user_seconds: float | None = None
     cpu_system_seconds: float | None = None
     memory_peak_bytes: int | None = None
-    """What the test itself needed at most beyond the floor: anonymous, shared and kernel memory, no page cache."""
+    """Peak of the test's own memory above the floor: anonymous, shared and kernel memory, no page cache."""
     memory_floor_bytes: int | None = None
-    """What stood charged before the test began: agent, what it was forked from, page cache of earlier tests."""
+    """Memory that was charged before the test began: agent, preloaded runner, page cache of earlier tests."""
     memory_charged_peak_bytes: int | None = None
-    """All that was charged to the container at once: floor, own memory and page cache."""
+    """Peak of all memory that was charged to the container: floor, own memory and page cache."""
     page_cache_bytes: int | None = None
-    """Page cache charged while it ran, which the kernel can take back: in no way needed."""
+    """Page cache that was charged while the test ran. The kernel can reclaim it, so the test does not need it."""
     anon_peak_bytes: int | None = None
     file_peak_bytes: int | None = None
     shmem_peak_bytes: int | None = None
@@ -71,7 +75,7 @@ class Usage:
     pids_peak: int | None = None
     oom_kills: int | None = None
     pids_limit_hits: int | None = None
-    """Forks refused by the pids limit."""
+    """Number of forks that the pids limit refused."""
     throttled_periods: int | None = None
     throttled_seconds: float | None = None
     read_bytes: int | None = None
@@ -81,19 +85,19 @@ class Usage:
     missing: Mapping[str, str] = field(default_factory=dict)
     """Figure's field name -> reason, for each figure that is None."""
     memory_peak_is_upper_bound: bool = False
-    """True where the kernel's peak was as high before the test (runtime's start, an earlier test) and could not be
-    reset.
+    """True if the kernel's peak was as high before the test (start of the container, an earlier test) and could
+    not be reset: the test's own peak is at most the figure.
     """
     memory_peak_is_lower_bound: bool = False
-    """True where page cache was charged too, and nobody saw how much of the kernel's peak was of it."""
+    """True if an unknown part of the kernel's peak was page cache: the test's own peak is at least the figure."""
     upper_bounds: tuple[str, ...] = ()
-    """Names of the peaks of which that is true."""
+    """Field names of the peaks that are upper bounds, for the same reason."""
     disagreements: Mapping[str, str] = field(default_factory=dict)
-    """Figure's field name -> sentence, where two sources differ by more than they may."""
+    """Figure's field name -> sentence, where two sources differ by more than the tolerance."""
     overheads: Mapping[str, float] = field(default_factory=dict)
-    """Figure's field name -> what a test that does nothing costs here, subtracted from the figure."""
+    """Figure's field name -> calibrated cost of a test that does nothing, which was subtracted from the figure."""
     before_test: Mapping[str, float] = field(default_factory=dict)
-    """Figure's field name -> what the container had used when the test was released; not in the figure."""
+    """Figure's field name -> what the container had used before the test's start; not part of the figure."""
 
 
 USAGE_NOTES = frozenset(
@@ -108,4 +112,4 @@ USAGE_NOTES = frozenset(
         "before_test",
     }
 )
-"""Names of Usage's fields that are no figures, but say something about them."""
+"""Names of the fields of `Usage` that describe its figures and are not figures themselves."""

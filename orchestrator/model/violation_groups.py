@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViolationGroup:
-    """A budget that a test broke, once or often."""
+    """All violations of one test that have the same kind and ordinal."""
 
     worst: ViolationRow
-    """The gravest; of equally grave ones that with the largest measured value, of those the first."""
+    """The most severe; among equals the one with the largest measured value, then the earliest."""
     last_at: datetime
-    """When the last attempt that broke it began."""
+    """Start of the last attempt that has the violation."""
     times: int
+    """Number of attempts that have the violation."""
     ordinal: int
-    """0, or more where one attempt has several of a kind (both output streams flooded)."""
+    """Number of violations of this kind before it in the same attempt: 1 for the second output stream that
+    was flooded, 0 for nearly all others.
+    """
 
 
 class SeenViolation(NamedTuple):
-    """One broken budget, as far as counting takes it: a report of a year counts tens of thousands."""
+    """The facts about one violation that grouping needs; a tuple, because a year has tens of thousands."""
 
     attempt_id: str
     test: str
@@ -34,11 +37,11 @@ class SeenViolation(NamedTuple):
     severity_rank: int
     measured: float
     at: Any
-    """Anything that sorts as time does."""
+    """Start of the attempt, in any type that sorts by time."""
 
 
 class CountedGroup(NamedTuple):
-    """A group: `worst` and `last` are positions in the sequence that was grouped, from 0."""
+    """A group, with `worst` and `last` as positions (from 0) in the sequence that was grouped."""
 
     worst: int
     last: int
@@ -47,7 +50,9 @@ class CountedGroup(NamedTuple):
 
 
 def group_violations(found: Iterable[SeenViolation | tuple[Any, ...]]) -> list[CountedGroup]:
-    """By test, kind and ordinal; gravest first, then most frequent, then by name. `found` is in order of time."""
+    """Group violations, which must be in order of time, by test, kind and ordinal. The most severe group comes
+    first, then the most frequent, then by name.
+    """
     ordinals: dict[tuple[str, str], int] = {}
     groups: dict[tuple[str, str, int], list[Any]] = {}
     for place, (attempt, test, kind, severity_rank, measured, at) in enumerate(found):

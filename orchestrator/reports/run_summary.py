@@ -12,18 +12,19 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.model.outcomes import FAILING, SUCCESSFUL, Outcome, Severity, by_severity
+from orchestrator.model.outcomes import FAILING, SUCCESSFUL, Outcome
 from orchestrator.model.results import Verb
 from orchestrator.model.runs import Ledger
+from orchestrator.model.violations import Severity, by_severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from orchestrator.model.evidence import OutputLog
-    from orchestrator.model.outcomes import Violation
     from orchestrator.model.results import Attempt, TestResult
     from orchestrator.model.runs import Run, RunStatus
-    from orchestrator.model.tests import LeftOut
+    from orchestrator.model.suites import LeftOut
+    from orchestrator.model.violations import Violation
 
 MAX_OUTPUTS = 30
 """So many failures are told of with what they printed, and so many passes."""

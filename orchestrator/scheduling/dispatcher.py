@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.model.tests import Preload
+from orchestrator.model.suites import Preload
 from orchestrator.scheduling.admission import Admission, Budget, Need, need_of
 from orchestrator.scheduling.wait_queue import QueuedTest, RunningTest, SlotClass, WaitQueue, expected_seconds
 

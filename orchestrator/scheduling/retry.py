@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.model.outcomes import FAILING, Outcome, ViolationKind
-from orchestrator.model.results import TestResult, Verb, counting
+from orchestrator.model.outcomes import FAILING, Outcome
+from orchestrator.model.results import TestResult, Verb, counted_attempts
+from orchestrator.model.violations import ViolationKind
 from orchestrator.scheduling.promotion import limits_killed, promote
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def next_attempt(
         promoted = promote(assignment, outcome, profiles=profiles, budget=budget)
         if promoted is not None:
             return promoted
-    failures = sum(a.outcome in FAILING for a in counting(attempts))
+    failures = sum(a.outcome in FAILING for a in counted_attempts(attempts))
     return _again(assignment) if failures <= assignment.retries else None
 
 
@@ -134,7 +135,7 @@ def verb_of(attempts: Sequence[Attempt]) -> Verb:
         return Verb.UNDERSIZED if final.outcome is Outcome.PASSED else Verb.RUNAWAY
     if final.outcome is not Outcome.PASSED:
         return _VERBS[final.outcome]
-    if any(attempt.outcome in FAILING for attempt in counting(attempts)):
+    if any(attempt.outcome in FAILING for attempt in counted_attempts(attempts)):
         return Verb.FLAKY
     kinds = {violation.kind for violation in final.violations}
     if ViolationKind.CHILD_OOM in kinds:
@@ -148,7 +149,7 @@ def _outcome_of(attempts: Sequence[Attempt], verb: Verb, policy: Policy) -> Outc
     if verb is Verb.UNDERSIZED and policy.promoted_passes:
         return Outcome.PASSED
     if verb in {Verb.UNDERSIZED, Verb.RUNAWAY}:
-        own = [a for a in counting(attempts) if a.outcome in FAILING and not _is_promoted(a, attempts)]
+        own = [a for a in counted_attempts(attempts) if a.outcome in FAILING and not _is_promoted(a, attempts)]
         return own[-1].outcome
     if verb is Verb.FLAKY and policy.flaky_fails:
         return Outcome.FAILED
@@ -158,7 +159,7 @@ def _outcome_of(attempts: Sequence[Attempt], verb: Verb, policy: Policy) -> Outc
 def _deciding(attempts: Sequence[Attempt]) -> Attempt:
     """Return the last attempt that passed or failed, else the last one, like `TestResult.final`."""
     conclusive = FAILING | {Outcome.PASSED}
-    return next((a for a in reversed(counting(attempts)) if a.outcome in conclusive), attempts[-1])
+    return next((a for a in reversed(counted_attempts(attempts)) if a.outcome in conclusive), attempts[-1])
 
 
 def _is_promoted(attempt: Attempt, attempts: Sequence[Attempt]) -> bool:

@@ -26,11 +26,12 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from orchestrator.model.tests import Assignment, Preload
+from orchestrator.model.suites import Preload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from orchestrator.model.tests import Assignment
     from orchestrator.scheduling.admission import Admission, Budget, Need
 
 BACKFILL_DEPTH = 128
@@ -243,7 +244,7 @@ class WaitQueue:
             if area > largest and (plain or admission.fits(need)) and not self._is_blocked(one, blocked):
                 found, largest = index, area
             if largest >= one.expected_seconds * most and not idle:
-                break  # longest first: no later one can fill more
+                break  # the queue is sorted by duration: no later test can have a larger area
         return found
 
     def _backfill(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 from orchestrator.text import counted, listed, percent, seconds_text, size_text
 from orchestrator.verdict.trend import MIN_POINTS, steady_growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.model.evidence import AgentRecord, Evidence, PlaceLeft
+    from orchestrator.model.evidence import AgentRecord, Evidence, LeftoverFiles
     from orchestrator.model.profiles import Profile
     from orchestrator.model.usage import Sample
 
@@ -149,7 +150,7 @@ def _files(agent: AgentRecord, profile: Profile) -> Iterator[Violation]:
         )
 
 
-def _is_pytests_own(left: PlaceLeft) -> bool:
+def _is_pytests_own(left: LeftoverFiles) -> bool:
     return left.entries == len(left.names) and all(name.startswith(_PYTEST_FOLDER) for name in left.names)
 
 

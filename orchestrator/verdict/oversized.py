@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 from orchestrator.text import percent, seconds_text, size_text
 
 if TYPE_CHECKING:

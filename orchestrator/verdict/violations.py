@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 from orchestrator.text import counted, percent, seconds_text, size_text
 from orchestrator.verdict.leaks import full_places, leaked_objects, leaks
 from orchestrator.verdict.oversized import oversized

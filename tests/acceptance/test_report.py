@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from jsonschema import Draft202012Validator
 
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
 from orchestrator.reports.html.details import unpacked
 from tests.acceptance.conftest import Orch, docker, run_folders, write_files
 from tests.unit.reports.sarif_shape import LOG

@@ -33,7 +33,8 @@ from orchestrator.measure.processes import host_info, owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.evidence import Launch
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.tests import Assignment, Command, Preload, Test, TestId
+from orchestrator.model.suites import Preload
+from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.scheduling.assign import clamp
 from orchestrator.stop_flag import StopFlag
 from orchestrator.verdict.outcome import decide

@@ -24,7 +24,7 @@ from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.evidence import Launch
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.tests import Preload, ResultsFormat
+from orchestrator.model.suites import Preload, ResultsFormat
 from orchestrator.stop_flag import StopFlag
 from orchestrator.verdict.outcome import decide
 from tests.support.handmade import OPEN_SECCOMP, make_assignment

@@ -20,7 +20,7 @@ from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model.evidence import Leftover
+from orchestrator.model.evidence import LeftoverProcess
 from orchestrator.model.usage import Source
 from orchestrator.stop_flag import StopFlag, StopLevel
 from tests.support.cgroups import cgroups_named
@@ -341,7 +341,7 @@ def test_leftover_daemon_with_its_command_line(bench: Bench) -> None:
     check_two_witnesses(evidence, 0)
     assert evidence.agent is not None
     assert sorted(leftover.command_line for leftover in evidence.agent.leftovers) == ["sleep 1234", "sleep 4321"]
-    assert all(isinstance(leftover, Leftover) and leftover.pid > 1 for leftover in evidence.agent.leftovers)
+    assert all(isinstance(leftover, LeftoverProcess) and leftover.pid > 1 for leftover in evidence.agent.leftovers)
     assert evidence.agent.dirty == ()
     check_figures(evidence)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.errors import ConflictError
-from orchestrator.model.outcomes import Outcome, ViolationKind
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.violations import ViolationKind
 from orchestrator.verdict.violations import violations
 from tests.docker.test_slots_real import bench, sampler  # noqa: F401 - fixtures
 from tests.support.handmade import make_profile

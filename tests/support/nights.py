@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.model.evidence import Attestation, Launch, OutputLog, SlotUse, Timings
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Limits, Network, Profile
 from orchestrator.model.results import Attempt, TestResult, Verb
 from orchestrator.model.runs import HostInfo, Ledger, Run, RunStatus
 from orchestrator.model.usage import Sample, Source, Usage
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 from tests.support import handmade
 from tests.unit.database.database_examples import make_assignment, make_attempt
 

@@ -30,7 +30,7 @@ from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation.enforcement import require_enforced
 from orchestrator.errors import ExitCode, NothingFoundError, UsageError
 from orchestrator.measure.processes import host_info, owner_alive
-from orchestrator.model.flaky import Diagnosis, Factor
+from orchestrator.model.flakiness import Diagnosis, Factor
 from orchestrator.model.runs import RunStatus
 from orchestrator.reports.tables.diagnosis import conclusion_lines, diagnosis_table, result_text
 from orchestrator.scheduling.assign import assign
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import Engine
     from orchestrator.engine.cleanup.reaper import Reaper
     from orchestrator.engine.slots.executor import LocalExecutor
-    from orchestrator.model.flaky import ConditionResult
+    from orchestrator.model.flakiness import ConditionResult
     from orchestrator.model.runs import HostInfo, Ledger, Run
     from orchestrator.model.tests import Assignment, Test
 

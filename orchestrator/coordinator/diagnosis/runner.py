@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.statistics import wilson
 from orchestrator.coordinator.diagnosis.background_load import BURNER, BackgroundLoad, burner_profile
 from orchestrator.coordinator.executor import AttemptRunner
-from orchestrator.model.flaky import Condition, ConditionResult
+from orchestrator.model.flakiness import Condition, ConditionResult
 from orchestrator.model.outcomes import FAILING, Outcome
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.events import Policy

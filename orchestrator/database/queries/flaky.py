@@ -19,12 +19,12 @@ from orchestrator.database.rows.raw_rows import in_chunks
 from orchestrator.database.schema.resource_columns import UNJUDGED
 from orchestrator.database.schema.tables import NOT_PASSED, attempts, hosts, runs, tests
 from orchestrator.model.evidence import Launch
-from orchestrator.model.flaky import (
+from orchestrator.model.flakiness import (
     MINIMUM_FAILURES,
     MINIMUM_PASSES,
     AttemptContext,
     FlakyTest,
-    goes_back_and_forth,
+    is_intermittent,
 )
 from orchestrator.model.outcomes import Outcome
 
@@ -128,7 +128,7 @@ def _own(connection: sa.Connection, key: str, window: Sequence[sa.ColumnElement[
 
 
 def _is_flaky(own: Sequence[Any]) -> bool:
-    return goes_back_and_forth([((row.run_id, row.repetition), row.outcome != _PASSED) for row in own])
+    return is_intermittent([((row.run_id, row.repetition), row.outcome != _PASSED) for row in own])
 
 
 def _is_enough(own: Sequence[Any]) -> bool:

@@ -31,7 +31,8 @@ from orchestrator.model.nightly import (
     NightlyTest,
     Series,
 )
-from orchestrator.model.outcomes import Outcome, ViolationKind
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.violations import ViolationKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from orchestrator.database.rollups.long_windows import WindowSums
     from orchestrator.database.rows.raw_rows import RawRows
     from orchestrator.database.store.store import Database
-    from orchestrator.model.stored import Resource, RunRecord, RunRow
+    from orchestrator.model.resources import Resource
+    from orchestrator.model.stored import RunRecord, RunRow
     from orchestrator.model.tests import TestId
 
     Rows = Mapping[TestId, RawRows]

@@ -15,8 +15,9 @@ from orchestrator.database.rows.mapping import names_of_tests
 from orchestrator.database.rows.raw_rows import RawQuery, fetch_raw, in_chunks
 from orchestrator.database.schema.resource_columns import MEMORY
 from orchestrator.database.schema.tables import attempts, hosts, runs, tests
-from orchestrator.model.advice import Observations, RunFigures
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.regression import RunFigures
+from orchestrator.model.rightsizing import Observations
 from orchestrator.model.tests import TestId
 
 if TYPE_CHECKING:

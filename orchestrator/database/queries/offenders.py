@@ -24,7 +24,8 @@ from orchestrator.database.schema.resource_columns import (
 )
 from orchestrator.database.schema.tables import attempts, daily_usage, tests
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.stored import OffenderRow, Resource
+from orchestrator.model.resources import Resource
+from orchestrator.model.stored import OffenderRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

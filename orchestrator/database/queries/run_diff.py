@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.database.queries.runs import load_run
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.stored import HEADLINES, OutcomeChange, Resource, RunDiff, UsageChange
+from orchestrator.model.resources import DEFAULT_RESOURCES, Resource
+from orchestrator.model.stored import OutcomeChange, RunDiff, UsageChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,7 +82,7 @@ def _outcome_change(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) 
 
 
 def _figures(attempt: AttemptRow) -> tuple[float | None, ...]:
-    """In the order of HEADLINES."""
+    """In the order of DEFAULT_RESOURCES."""
     usage, limit = attempt.usage, attempt.limits.memory_bytes
     peak = None if usage.memory_peak_is_upper_bound else usage.memory_peak_bytes
     ratio = peak / limit if peak is not None and limit else None
@@ -90,7 +91,7 @@ def _figures(attempt: AttemptRow) -> tuple[float | None, ...]:
 
 def _usage_changes(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) -> Iterator[UsageChange]:
     same_kind = {a.slot.launch for a in old} == {a.slot.launch for a in new}
-    for position, resource in enumerate(HEADLINES):
+    for position, resource in enumerate(DEFAULT_RESOURCES):
         if resource in _OF_MEMORY and not same_kind:
             continue  # one has an interpreter of its own, the other was forked from one
         before = max((f for a in old if (f := _figures(a)[position]) is not None), default=None)

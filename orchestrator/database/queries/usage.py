@@ -23,7 +23,8 @@ from orchestrator.database.rows.mapping import names_of_tests
 from orchestrator.database.rows.raw_rows import RawQuery
 from orchestrator.database.schema.resource_columns import DAILY_NAMES, EXPRESSIONS, window
 from orchestrator.database.schema.tables import attempts, daily_usage
-from orchestrator.model.stored import HEADLINES, Resource, UsageRow
+from orchestrator.model.resources import DEFAULT_RESOURCES, Resource
+from orchestrator.model.stored import UsageRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +41,7 @@ def usage_report(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
-    resources: Sequence[Resource] = HEADLINES,
+    resources: Sequence[Resource] = DEFAULT_RESOURCES,
 ) -> tuple[UsageRow, ...]:
     """Return one row for each test and resource within [since, until), ordered by test. Trends compare with the
     window of the same length before; they need `since`.
@@ -56,7 +57,7 @@ def top_usage(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
-    resources: Sequence[Resource] = HEADLINES,
+    resources: Sequence[Resource] = DEFAULT_RESOURCES,
     sort: str = "test",
     limit: int,
 ) -> tuple[tuple[UsageRow, ...], int]:

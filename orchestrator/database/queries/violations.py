@@ -16,9 +16,10 @@ from orchestrator.database.rows.mapping import names_of_tests
 from orchestrator.database.rows.raw_rows import fetch_raw, in_chunks, parse_timestamp
 from orchestrator.database.schema import tables
 from orchestrator.database.schema.resource_columns import tests_of
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.stored import ViolationRow
 from orchestrator.model.violation_groups import ViolationGroup, group_violations
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.database.rollups.window_parts import WindowPart
-    from orchestrator.model.stored import Resource
+    from orchestrator.model.resources import Resource
 
     Columns = Sequence[sa.ColumnElement[Any]]
 

@@ -13,13 +13,14 @@ from orchestrator.database.rows.encoding import clean
 from orchestrator.database.rows.raw_rows import fetch_raw
 from orchestrator.database.schema.tables import tests
 from orchestrator.model.evidence import Attestation, Launch, SlotUse, Timings
-from orchestrator.model.outcomes import CaseOutcome, CaseResult, Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import CaseOutcome, CaseResult, Outcome
 from orchestrator.model.profiles import Limits
 from orchestrator.model.results import Verb
 from orchestrator.model.runs import EngineInfo, HostInfo, Ledger, RunStatus
 from orchestrator.model.stored import AttemptRow, RunRow
 from orchestrator.model.tests import TestId
 from orchestrator.model.usage import Source, Usage
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from orchestrator.database.schema.tables import DAILY_FIGURES, attempts, fact_sheets, tests
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.model.evidence import AgentRecord, IpcLeft, Launch, Leftover, OutputChunk, OutputLog, PlaceLeft
+from orchestrator.model.evidence import (
+    AgentRecord,
+    Launch,
+    LeftoverFiles,
+    LeftoverIpc,
+    LeftoverProcess,
+    OutputChunk,
+    OutputLog,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -216,7 +224,7 @@ def parse_record(code: int, text: str, reset: str) -> AgentRecord:
     """The record of a test from what it left (the section after `rest`) and from what could not be emptied."""
     if not text and not reset.strip():
         return AgentRecord(exit_code=code)
-    leftovers: list[Leftover] = []
+    leftovers: list[LeftoverProcess] = []
     dirty: list[str] = []
     modes: tuple[str, ...] = ()
     left: list[tuple[str, str]] = []
@@ -225,7 +233,7 @@ def parse_record(code: int, text: str, reset: str) -> AgentRecord:
         if word == "leftover":
             pid, _, command = rest.partition(" ")
             if _is_number(pid) and len(leftovers) < MAX_LEFTOVERS:
-                leftovers.append(Leftover(pid=int(pid), command_line=command.strip()))
+                leftovers.append(LeftoverProcess(pid=int(pid), command_line=command.strip()))
         elif word == "dirty":
             dirty.append(rest)
         elif word == "modes":
@@ -267,7 +275,7 @@ def unexpected(before: str, left: str, reset: str) -> str | None:
 _LEFT_WORDS = frozenset({"left", "name", "space", "ipc", "modes"})
 
 
-def _places(lines: Sequence[tuple[str, str]]) -> tuple[PlaceLeft, ...]:
+def _places(lines: Sequence[tuple[str, str]]) -> tuple[LeftoverFiles, ...]:
     """From `left PLACE ENTRIES`, `name PLACE NAME` and `space PLACE BLOCKS FREE INODES FREE BLOCKSIZE`."""
     places = []
     for word, rest in lines:
@@ -280,7 +288,7 @@ def _places(lines: Sequence[tuple[str, str]]) -> tuple[PlaceLeft, ...]:
         numbers = [int(number) for number in space if _is_number(number)]
         blocks, free, inodes, free_inodes, block = numbers if len(numbers) == 5 else (None,) * 5
         places.append(
-            PlaceLeft(
+            LeftoverFiles(
                 place=place,
                 entries=int(entries),
                 names=tuple(names[:MAX_NAMES]),
@@ -301,13 +309,13 @@ def _product(number: int | None, size: int | None) -> int | None:
     return None if number is None or size is None else number * size
 
 
-def _ipc(text: str) -> IpcLeft:
+def _ipc(text: str) -> LeftoverIpc:
     """From `KIND ID AMOUNT`, of a message queue `mqueue NAME`."""
     kind, _, rest = text.partition(" ")
     if kind == "mqueue":
-        return IpcLeft(kind=kind, name=rest)
+        return LeftoverIpc(kind=kind, name=rest)
     name, _, amount = rest.partition(" ")
-    return IpcLeft(kind=kind, name=name, amount=int(amount) if _is_number(amount) else None)
+    return LeftoverIpc(kind=kind, name=name, amount=int(amount) if _is_number(amount) else None)
 
 
 def _is_number(word: str) -> bool:

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.isolation import hardening
-from orchestrator.model.tests import Preload
+from orchestrator.model.suites import Preload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import __version__
 from orchestrator.files import Pieces, write_atomically
 from orchestrator.model.outcomes import FAILING_CASES, CaseOutcome, Outcome
-from orchestrator.model.results import counting
+from orchestrator.model.results import counted_attempts
 from orchestrator.reports.json_encoding import to_json
 from orchestrator.reports.tables.columns import in_own_memory
 from orchestrator.reports.terminal.output_tail import tail_lines
@@ -137,7 +137,7 @@ def _environment(summary: RunSummary) -> Document:
 
 
 def _test(result: TestResult) -> Document:
-    attempt, attempts = result.final, counting(result.attempts)
+    attempt, attempts = result.final, counted_attempts(result.attempts)
     found: Document = {
         "name": _name(attempt.assignment.key),
         "status": _STATUS[result.outcome],

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model.outcomes import FAILING_CASES, Outcome, Severity
+from orchestrator.model.outcomes import FAILING_CASES, Outcome
+from orchestrator.model.violations import Severity
 from orchestrator.reports.run_summary import TopResults, is_failure
 from orchestrator.reports.terminal.result_lines import remarks
 from orchestrator.reports.terminal.summary import reproduce_line

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from orchestrator.files import Pieces, write_atomically
 from orchestrator.model.outcomes import FAILING_CASES, SUCCESSFUL, CaseOutcome, CaseResult, Outcome
-from orchestrator.model.results import Verb, counting
+from orchestrator.model.results import Verb, counted_attempts
 from orchestrator.reports.tables.columns import figure_of
 from orchestrator.reports.terminal.output_tail import tail_text
 from orchestrator.text import NAME_CHARACTERS, TEXT_CHARACTERS, bounded, one_line, visible
@@ -257,7 +257,11 @@ def _counted_attempts(result: TestResult) -> Sequence[Attempt]:
     """Attempts that show as retries: a pass in a larger profile, or after the engine failed, is not flaky. A
     failure in a reused slot that was tried again in a fresh one is none.
     """
-    return counting(result.attempts) if result.flaky or result.outcome not in SUCCESSFUL else result.attempts[-1:]
+    return (
+        counted_attempts(result.attempts)
+        if result.flaky or result.outcome not in SUCCESSFUL
+        else result.attempts[-1:]
+    )
 
 
 def _keyed(attempt: Attempt) -> Iterable[tuple[tuple[str, int], CaseResult]]:

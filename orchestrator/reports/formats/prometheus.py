@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
 from orchestrator.text import one_line
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _counts(report: Nightly, registry: CollectorRegistry, project: str) -> None:
     new = Gauge("orch_new_failures", "Tests that fail and did not before.", ["project"], registry=registry)
     new.labels(project).set(sum(test.newly_failing for test in report.tests))
     cured = Gauge("orch_cured", "Tests that pass and failed before.", ["project"], registry=registry)
-    cured.labels(project).set(sum(test.cured for test in report.tests))
+    cured.labels(project).set(sum(test.fixed for test in report.tests))
 
 
 def _costs(report: Nightly, registry: CollectorRegistry, project: str) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from orchestrator import __version__
 from orchestrator.files import write_atomically
-from orchestrator.model.outcomes import Severity
+from orchestrator.model.violations import Severity
 from orchestrator.reports.formats.violation_help import rule_name, rule_text
 from orchestrator.reports.json_encoding import to_json
 from orchestrator.text import one_line

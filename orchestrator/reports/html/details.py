@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.model.nightly import AttemptHistory, Series
 from orchestrator.model.outcomes import FAILING_CASES
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
 from orchestrator.reports.tables.columns import figure_of
 from orchestrator.text import bounded, decode, one_line, visible
 

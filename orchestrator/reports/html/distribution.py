@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

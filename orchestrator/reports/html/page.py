@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from orchestrator.model.nightly import HistoryAnalysis
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
 from orchestrator.reports.html.details import Material, packed_details
 from orchestrator.reports.html.distribution import histogram, profile_uses
 from orchestrator.reports.html.environment import environment
@@ -133,7 +133,7 @@ def _render(report: Nightly, tests: tuple[NightlyTest, ...], drawn: object, anal
             headline=headline(report),
             tiles=tiles(report, len(flaky)),
             failing=failing_now(tests),
-            cured=[t for t in tests if t.cured],
+            fixed=[t for t in tests if t.fixed],
             fresh=[t for t in tests if not t.before and not t.failing] if any(t.before for t in tests) else [],
             violations=changed_violations(tests),
             growths=growths(tests),

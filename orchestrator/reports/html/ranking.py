@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
 from orchestrator.reports.html.svg import sparkline_path
 from orchestrator.text import format_bytes, format_ratio, format_seconds
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.model.nightly import NightlyTest
-    from orchestrator.model.stored import Unit
+    from orchestrator.model.resources import Unit
 
 WORST = 8
 GROWN = 10

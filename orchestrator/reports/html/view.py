@@ -7,9 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model.advice import Advice
 from orchestrator.model.outcomes import SUCCESSFUL, Outcome
-from orchestrator.model.stored import Resource
+from orchestrator.model.resources import Resource
+from orchestrator.model.rightsizing import Advice
 from orchestrator.reports.html.details import name_of
 from orchestrator.reports.tables.flaky import rate_text, sentences
 from orchestrator.text import format_bytes, format_change, format_clock, one_line, plural
@@ -17,10 +17,10 @@ from orchestrator.text import format_bytes, format_change, format_clock, one_lin
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from orchestrator.model.advice import Suggestion
-    from orchestrator.model.flaky import AttemptContext
+    from orchestrator.model.flakiness import AttemptContext
     from orchestrator.model.nightly import HistoryAnalysis, Nightly, NightlyTest
-    from orchestrator.model.outcomes import Violation, ViolationKind
+    from orchestrator.model.rightsizing import Suggestion
+    from orchestrator.model.violations import Violation, ViolationKind
 
 _STRIP = 20
 _SHOWN_KINDS = 12
@@ -60,7 +60,7 @@ def headline(report: Nightly) -> str:
 def tiles(report: Nightly, flaky: int) -> tuple[Tile, ...]:
     """Counts and cost, each with what it was before. `flaky`: how many tests are."""
     tests, cost, before = report.tests, report.cost, report.cost_before
-    new, cured = sum(t.newly_failing for t in tests), sum(t.cured for t in tests)
+    new, fixed = sum(t.newly_failing for t in tests), sum(t.fixed for t in tests)
     broken = sum(len(t.kinds - t.kinds_before) for t in tests)
     mended = sum(len(t.kinds_before - t.kinds) for t in tests)
     outcomes = report.outcomes
@@ -71,7 +71,7 @@ def tiles(report: Nightly, flaky: int) -> tuple[Tile, ...]:
     if report.compares:
         found += [
             Tile(title="New failures", value=str(new), tone="bad" if new else ""),
-            Tile(title="Cured", value=str(cured), tone="good" if cured else ""),
+            Tile(title="Fixed", value=str(fixed), tone="good" if fixed else ""),
             Tile(title="New violations", value=str(broken), note=f"{mended} gone", tone="bad" if broken else ""),
         ]
     else:
@@ -123,7 +123,7 @@ def _failing_for(test: NightlyTest) -> str:
     if test.newly_failing:
         return "new" if test.before else "first seen"
     count = 0
-    for outcome in test.before.deciding:
+    for outcome in test.before.deciding_outcomes:
         if outcome in SUCCESSFUL:
             break
         count += 1

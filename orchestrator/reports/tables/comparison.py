@@ -10,9 +10,9 @@ from orchestrator.reports.tables.table import Column, Figure, Table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from orchestrator.model.outcomes import Violation
     from orchestrator.model.results import Attempt
     from orchestrator.model.stored import AttemptRow
+    from orchestrator.model.violations import Violation
     from orchestrator.reports.tables.table import Cell
 
 _FIGURES = (

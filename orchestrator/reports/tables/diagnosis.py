@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model.flaky import Condition
+from orchestrator.model.flakiness import Condition
 from orchestrator.reports.tables.columns import as_ratio, count, number
 from orchestrator.reports.tables.flaky import always_text, ends_text, odds
 from orchestrator.reports.tables.table import Column, Figure, Table
@@ -13,7 +13,7 @@ from orchestrator.text import format_ratio, one_line, plural
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.model.flaky import ConditionResult, Diagnosis
+    from orchestrator.model.flakiness import ConditionResult, Diagnosis
     from orchestrator.reports.tables.table import Cell
 
 _ADVICE = {

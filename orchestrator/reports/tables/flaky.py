@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from orchestrator.model.flaky import MINIMUM_FAILURES, Factor
+from orchestrator.model.flakiness import MINIMUM_FAILURES, Factor
 from orchestrator.model.outcomes import Outcome
 from orchestrator.reports.tables.columns import TEST, as_ratio, count, number
 from orchestrator.reports.tables.table import Column, Figure, Table
@@ -15,7 +15,14 @@ from orchestrator.text import format_ratio, format_seconds, one_line, plural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.model.flaky import AttemptContext, Cause, Circumstance, Finding, FlakyTest, Share
+    from orchestrator.model.flakiness import (
+        AttemptContext,
+        Cause,
+        Circumstance,
+        FailureCounts,
+        FlakinessFinding,
+        FlakyTest,
+    )
     from orchestrator.model.tests import TestId
 
 GLYPHS = {
@@ -49,7 +56,7 @@ _PHRASES = {
 _SHOWN_CAUSES = 4
 _SHOWN_TOGETHER = 3
 
-Flaky = tuple["FlakyTest", "Finding"]
+Flaky = tuple["FlakyTest", "FlakinessFinding"]
 
 
 def strip(attempts: Sequence[AttemptContext], *, width: int = STRIP_WIDTH) -> str:
@@ -68,7 +75,7 @@ def rate_text(failed: int, total: int, low: float, high: float) -> str:
     return f"{failed} of {total} failed: {format_ratio(failed / total)} ({interval})"
 
 
-def sentences(finding: Finding) -> list[str]:
+def sentences(finding: FlakinessFinding) -> list[str]:
     """What the failures have in common, the most certain first; or that nothing was found, and in how many."""
     failures = plural(finding.failed, "failure")
     if not finding.failed:
@@ -92,7 +99,7 @@ def always_text(attempts: int) -> str:
     return f"always fails: {attempts} of {attempts}, it is broken rather than flaky"
 
 
-def _missing(finding: Finding) -> str:
+def _missing(finding: FlakinessFinding) -> str:
     few_failures = finding.failed + finding.missing == MINIMUM_FAILURES
     one, many = ("failure", "failures") if few_failures else ("pass", "passes")
     return f"{finding.missing} more {many} are needed" if finding.missing > 1 else f"one more {one} is needed"
@@ -109,7 +116,7 @@ def cause_text(cause: Cause) -> str:
     return f"{text} ({odds(cause.chance)}){_together(cause.together_with)}"
 
 
-def _of(share: Share) -> str:
+def _of(share: FailureCounts) -> str:
     return f"{share.failed} of {share.total}"
 
 
@@ -197,7 +204,7 @@ def flaky_table(rows: Sequence[Flaky]) -> Table:
     )
 
 
-def _row(test: FlakyTest, finding: Finding) -> tuple[str | Figure, ...]:
+def _row(test: FlakyTest, finding: FlakinessFinding) -> tuple[str | Figure, ...]:
     first = finding.causes[0] if finding.has_cause else None
     return (
         str(test.test_id),
@@ -217,7 +224,7 @@ def _row(test: FlakyTest, finding: Finding) -> tuple[str | Figure, ...]:
     )
 
 
-def _runner_up(finding: Finding) -> str:
+def _runner_up(finding: FlakinessFinding) -> str:
     """The second cause; empty: there is none, or the first is but a sign."""
     return cause_text(finding.causes[1]) if finding.has_cause and len(finding.causes) > 1 else ""
 

@@ -11,7 +11,7 @@ from orchestrator.text import one_line, plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model.advice import GateRow
+    from orchestrator.model.regression import GateRow
     from orchestrator.reports.tables.table import Cell
 
 MAX_ANNOTATIONS = 10

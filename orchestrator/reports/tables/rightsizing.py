@@ -12,7 +12,7 @@ from orchestrator.text import format_bytes, plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model.advice import Suggestion
+    from orchestrator.model.rightsizing import Suggestion
     from orchestrator.reports.tables.table import Cell
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from orchestrator.model.stored import HEADLINES, Resource
+from orchestrator.model.resources import DEFAULT_RESOURCES, Resource
 from orchestrator.reports.tables.columns import (
     CPU,
     DURATION,
@@ -59,7 +59,7 @@ def offenders_table(rows: Sequence[OffenderRow], *, name: str = "offenders") -> 
 
 def _own_column(by: Resource) -> tuple[Column, ...]:
     """For a resource that is not among the figures that every offender shows."""
-    return () if by in HEADLINES else (count(by.key, by.value),)
+    return () if by in DEFAULT_RESOURCES else (count(by.key, by.value),)
 
 
 def _p95_title(rows: Sequence[OffenderRow]) -> str:

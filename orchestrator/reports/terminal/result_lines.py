@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model.outcomes import FAILING, Outcome, ViolationKind, by_severity
-from orchestrator.model.results import Verb, counting
+from orchestrator.model.outcomes import FAILING, Outcome
+from orchestrator.model.results import Verb, counted_attempts
+from orchestrator.model.violations import ViolationKind, by_severity
 from orchestrator.text import (
     cells,
     format_bytes,
@@ -203,7 +204,7 @@ def _story(result: TestResult) -> str:
     """What several attempts add up to."""
     if len(result.attempts) < 2:
         return ""
-    attempts = counting(result.attempts)
+    attempts = counted_attempts(result.attempts)
     first, final = attempts[0], result.final
     small, large = first.assignment.profile.name, final.assignment.profile.name
     if result.verb is Verb.UNDERSIZED:

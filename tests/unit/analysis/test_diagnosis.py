@@ -7,7 +7,7 @@ import random
 import pytest
 
 from orchestrator.analysis.diagnosis import LEVEL, weigh
-from orchestrator.model.flaky import Condition, ConditionResult
+from orchestrator.model.flakiness import Condition, ConditionResult
 
 
 def result(condition, failed, total):

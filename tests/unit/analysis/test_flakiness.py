@@ -9,7 +9,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestrator.analysis.flakiness import LEVEL, find, suspects
-from orchestrator.model.flaky import AttemptContext, Circumstance, Factor, FlakyTest, Share, goes_back_and_forth
+from orchestrator.model.flakiness import (
+    AttemptContext,
+    Circumstance,
+    Factor,
+    FailureCounts,
+    FlakyTest,
+    is_intermittent,
+)
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.tests import TestId
 
@@ -135,7 +142,7 @@ def test_what_a_finding_says():
     assert (finding.failed, finding.total, finding.ends) == (6, 38, {Outcome.FAILED: 6})
     assert finding.low < 6 / 38 < finding.high
     assert cause.of == Circumstance(factor=Factor.REUSED)
-    assert (cause.present, cause.absent) == (Share(failed=6, total=8), Share(failed=0, total=30))
+    assert (cause.present, cause.absent) == (FailureCounts(failed=6, total=8), FailureCounts(failed=0, total=30))
     assert not cause.helps
 
 
@@ -185,7 +192,7 @@ def test_what_retries_pass_by_counts():
         attempts += [bad, replace(bad, slot_position=1, outcome=Outcome.PASSED)]
     finding = find(FlakyTest(test_id=TestId(path="a"), attempts=tuple(attempts)))
     assert finding.causes[0].of.factor is Factor.REUSED
-    assert finding.causes[0].present == Share(failed=8, total=8)
+    assert finding.causes[0].present == FailureCounts(failed=8, total=8)
 
 
 def test_repetitions_of_one_run_are_compared():
@@ -223,7 +230,7 @@ def test_who_is_flaky(attempts, flaky):
     seen = [
         ((place, 1), sign == "F") for place, signs in (w.split(":") for w in attempts.split()) for sign in signs
     ]
-    assert goes_back_and_forth(seen) is flaky
+    assert is_intermittent(seen) is flaky
 
 
 def test_a_mechanism_comes_before_the_neighbour_that_was_there_or_missing():

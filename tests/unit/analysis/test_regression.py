@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.analysis.likelihood import evidence, kernel_width, likeness
 from orchestrator.analysis.regression import carried_forward, compare, estimate, like_with_like, noise_floor
-from orchestrator.model.advice import Judgement
+from orchestrator.model.regression import Judgement
 
 OLD = [100 + (7 * number) % 5 for number in range(30)]  # 100 to 104
 

@@ -7,9 +7,9 @@ import pytest
 
 from orchestrator.analysis import rightsizing
 from orchestrator.analysis.rightsizing import caused_kill
-from orchestrator.model.advice import Advice, Observation, Observations
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Limits, Network, Profile
+from orchestrator.model.rightsizing import Advice, Observation, Observations
 from orchestrator.model.tests import TestId
 
 MIB = 1 << 20

@@ -13,7 +13,7 @@ from orchestrator.config.loader import load_config
 from orchestrator.config.settings import Config, Layer
 from orchestrator.errors import ConfigError, ExitCode
 from orchestrator.model.profiles import Network, Thresholds
-from orchestrator.model.tests import Runner
+from orchestrator.model.suites import Runner
 
 ROOT = Path(__file__).parents[3]
 MIB = 1 << 20

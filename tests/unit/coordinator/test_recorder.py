@@ -15,9 +15,10 @@ from orchestrator.coordinator.run_folder import SIZE_NAME, RunFolder
 from orchestrator.database.queries.runs import load_run
 from orchestrator.database.store.store import Database
 from orchestrator.model.evidence import OutputLog
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import TestResult, Verb
 from orchestrator.model.runs import RunStatus
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 from orchestrator.reports.run_summary import RunSummary
 from orchestrator.scheduling.events import Finished, QueueDrained, Started
 from tests.unit.database.database_examples import make_assignment, make_attempt, make_run

@@ -19,12 +19,13 @@ from orchestrator.database.rows.upserts import insert_or_ignore
 from orchestrator.database.schema.tables import metadata
 from orchestrator.database.schema.version import APPLICATION_ID
 from orchestrator.model.evidence import Attestation, Evidence, OutputLog, Timings
-from orchestrator.model.outcomes import CaseOutcome, CaseResult, Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import CaseOutcome, CaseResult, Outcome
 from orchestrator.model.profiles import Limits, Network, Profile
 from orchestrator.model.results import Attempt, TestResult, Verb
 from orchestrator.model.runs import Ledger, Run, RunStatus
 from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.model.usage import Sample, Source, Usage
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 from tests.support import handmade
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.model.evidence import AgentRecord, EngineState, Evidence, OutputLog, SlotUse, Timings
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Limits, Network, Profile
 from orchestrator.model.results import Attempt, TestResult, Verb
 from orchestrator.model.runs import Run, RunStatus
 from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.model.usage import Source, Usage
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 from orchestrator.reports.formats.run_json import test_finished_line as finished_line
 from orchestrator.reports.run_summary import ResultTotals, RunSummary
 from tests.support.handmade import ENGINE, HOST

@@ -11,11 +11,12 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.model.evidence import Evidence, OutputLog, Timings
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Limits, Network, Profile
 from orchestrator.model.results import Attempt
 from orchestrator.model.tests import Assignment, Command, History, Test, TestId
 from orchestrator.model.usage import Usage
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 
 MIB = 1024**2
 STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)

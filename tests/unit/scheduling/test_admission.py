@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.tests import Preload
+from orchestrator.model.suites import Preload
 from orchestrator.scheduling.admission import Admission, Budget, Need, need_of
 
 GIB = 1024**3

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.model.tests import Preload
+from orchestrator.model.suites import Preload
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.dispatcher import Dispatcher, queued_test
 from orchestrator.scheduling.simulation import predict

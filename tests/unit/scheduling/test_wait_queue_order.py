@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from orchestrator.model.tests import Preload
+from orchestrator.model.suites import Preload
 from orchestrator.scheduling.wait_queue import expected_seconds, longest_first
 
 

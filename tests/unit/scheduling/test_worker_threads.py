@@ -241,7 +241,7 @@ def test_started_is_emitted_when_a_queued_ahead_test_has_become_the_current_one(
 
 def test_draining_lets_only_finish_what_was_told(make, slots):
     stop = StopFlag()
-    execute = slots()
+    execute = slots(seconds=0.05)
     run = start(plan_of(make, 40), execute, stop=stop)
     results = []
     for result in run:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import NoTestsError, UsageError
-from orchestrator.model.tests import Granularity, ResultsFormat, Runner, Suite
+from orchestrator.model.suites import Granularity, ResultsFormat, Runner, Suite
 from orchestrator.suites.discover import discover
 from orchestrator.suites.walk import MOST_LOOKED_AT
 

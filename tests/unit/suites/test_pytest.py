@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from orchestrator.model.outcomes import CaseOutcome
-from orchestrator.model.tests import ResultsFormat, Runner, Suite
+from orchestrator.model.suites import ResultsFormat, Runner, Suite
 from orchestrator.suites.pytest import build_command, case_name, lacks_case, report_name
 from orchestrator.suites.results import read_cases
 

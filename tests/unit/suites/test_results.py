@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.model.outcomes import CaseOutcome
-from orchestrator.model.tests import Command, ResultsFormat, Runner, Suite
+from orchestrator.model.suites import ResultsFormat, Runner, Suite
+from orchestrator.model.tests import Command
 from orchestrator.suites import junit as junit_reader
 from orchestrator.suites import pytest as runner
 from orchestrator.suites import results as results_reader

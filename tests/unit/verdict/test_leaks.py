@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.model.evidence import AgentRecord, Evidence, IpcLeft, Leftover, PlaceLeft
-from orchestrator.model.outcomes import Outcome, Violation, ViolationKind
+from orchestrator.model.evidence import AgentRecord, Evidence, LeftoverFiles, LeftoverIpc, LeftoverProcess
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Network, Profile
 from orchestrator.model.usage import Sample, Usage
+from orchestrator.model.violations import Violation, ViolationKind
 from orchestrator.verdict.violations import violations
 from tests.unit.verdict.test_violations import MIB, PROFILE, found, kinds, seen
 
@@ -60,7 +61,7 @@ def test_what_happened_when_the_test_may_have_been_dead_already_does_not_count()
     assert kinds(replace(evidence, samples=(*evidence.samples, last)), time_near_ratio=None) == ["fd-leak warning"]
 
 
-FILES = PlaceLeft(
+FILES = LeftoverFiles(
     place="/tmp",
     entries=40,
     names=("a", "b\x1b[2J", "c", "d", "e"),
@@ -96,11 +97,11 @@ def test_what_pytest_keeps_is_no_leak() -> None:
 def test_ipc_left() -> None:
     evidence = left(
         ipc=(
-            IpcLeft(kind="shm", name="3", amount=MIB),
-            IpcLeft(kind="sem", name="0", amount=2),
-            IpcLeft(kind="mqueue", name="jobs"),
+            LeftoverIpc(kind="shm", name="3", amount=MIB),
+            LeftoverIpc(kind="sem", name="0", amount=2),
+            LeftoverIpc(kind="mqueue", name="jobs"),
         ),
-        places=(PlaceLeft(place="/dev/shm", entries=7, names=("sem.a", "psm_b")),),
+        places=(LeftoverFiles(place="/dev/shm", entries=7, names=("sem.a", "psm_b")),),
     )
     (leak,) = found(evidence)
     assert (leak.kind, leak.severity, leak.measured) == (ViolationKind.IPC_LEAK, "warning", 10)
@@ -122,9 +123,9 @@ def test_ipc_left() -> None:
 )
 def test_who_is_killed_cannot_tidy_up(outcome: Outcome, expected: list[str]) -> None:
     evidence = left(
-        leftovers=(Leftover(pid=5, command_line="sleep 9"),),
+        leftovers=(LeftoverProcess(pid=5, command_line="sleep 9"),),
         places=(FILES,),
-        ipc=(IpcLeft(kind="sem", name="0"),),
+        ipc=(LeftoverIpc(kind="sem", name="0"),),
     )
     assert kinds(evidence, outcome) == expected
 

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.model.evidence import AgentRecord, Evidence, Leftover, OutputLog, Timings
-from orchestrator.model.outcomes import Outcome, Severity, Violation, ViolationKind
+from orchestrator.model.evidence import AgentRecord, Evidence, LeftoverProcess, OutputLog, Timings
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Limits, Network, Profile, Thresholds
 from orchestrator.model.usage import Usage
+from orchestrator.model.violations import Severity, Violation, ViolationKind
 from orchestrator.text import seconds_text, size_text
 from orchestrator.verdict.violations import violations
 
@@ -147,7 +148,7 @@ def test_pids() -> None:
 
 def test_leftover_processes_are_named_safely() -> None:
     names = ["sleep 1000", "evil\x1b[2J\nname", "x" * 5000, "fourth"]
-    leftovers = tuple(Leftover(pid=n, command_line=name) for n, name in enumerate(names, 10))
+    leftovers = tuple(LeftoverProcess(pid=n, command_line=name) for n, name in enumerate(names, 10))
     evidence = seen(agent=AgentRecord(exit_code=0, leftovers=leftovers))
     (leak,) = found(evidence)
     assert (leak.kind, leak.measured) == (ViolationKind.PROCESS_LEAK, 4)

@@ -21,7 +21,7 @@ from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.errors import EngineError
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model.flaky import Condition
+from orchestrator.model.flakiness import Condition
 from orchestrator.model.outcomes import Outcome
 from orchestrator.stop_flag import StopFlag, StopLevel
 from orchestrator.testing.agent import play_test

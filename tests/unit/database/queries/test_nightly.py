@@ -9,8 +9,9 @@ import pytest
 from orchestrator.database.queries import final_attempts
 from orchestrator.database.queries.nightly import nightly
 from orchestrator.database.queries.runs import load_run
-from orchestrator.model.outcomes import Outcome, ViolationKind
-from orchestrator.model.stored import Resource
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.resources import Resource
+from orchestrator.model.violations import ViolationKind
 from tests.unit.database.database_examples import (
     NOW,
     VIOLATION,
@@ -42,9 +43,9 @@ PASSED, FAILED = Outcome.PASSED, Outcome.FAILED
 @pytest.fixture
 def report(database):
     for ago in (4.5, 3.5, 2.5):
-        night(database, ago, {"t/broke": (PASSED, 10), "t/cured": (FAILED, 10), "t/grew": (PASSED, 10)})
-    night(database, 1.5, {"t/broke": (PASSED, 10), "t/cured": (FAILED, 10), "t/gone": (PASSED, 10)})
-    night(database, 0.6, {"t/broke": (PASSED, 11), "t/cured": (PASSED, 10), "t/grew": (PASSED, 14)})
+        night(database, ago, {"t/broke": (PASSED, 10), "t/fixed": (FAILED, 10), "t/grew": (PASSED, 10)})
+    night(database, 1.5, {"t/broke": (PASSED, 10), "t/fixed": (FAILED, 10), "t/gone": (PASSED, 10)})
+    night(database, 0.6, {"t/broke": (PASSED, 11), "t/fixed": (PASSED, 10), "t/grew": (PASSED, 14)})
     night(database, 0.5, {"t/broke": (FAILED, 12), "t/new": (PASSED, 10)})
     return nightly(database, since=days_ago(1), until=NOW, orch_version="1")
 
@@ -54,7 +55,7 @@ def of(report, path):
 
 
 def test_each_test_is_what_its_last_run_within_the_window_says(report):
-    assert [test.test_id.path for test in report.tests] == ["t/broke", "t/cured", "t/grew", "t/new"]
+    assert [test.test_id.path for test in report.tests] == ["t/broke", "t/fixed", "t/grew", "t/new"]
     assert report.outcomes == {PASSED: 3, FAILED: 1}
     assert len(of(report, "t/broke").now) == 2
     assert of(report, "t/broke").last.outcome is FAILED
@@ -63,10 +64,10 @@ def test_each_test_is_what_its_last_run_within_the_window_says(report):
 
 
 def test_what_is_new_and_what_is_cured(report):
-    flags = {t.test_id.path: (t.newly_failing, t.cured) for t in report.tests}
+    flags = {t.test_id.path: (t.newly_failing, t.fixed) for t in report.tests}
     assert flags == {
         "t/broke": (True, False),
-        "t/cured": (False, True),
+        "t/fixed": (False, True),
         "t/grew": (False, False),
         "t/new": (False, False),
     }
@@ -76,8 +77,8 @@ def test_what_is_new_and_what_is_cured(report):
 
 
 def test_violations_before_are_those_of_the_last_deciding_attempt(report):
-    assert of(report, "t/cured").kinds_before == {ViolationKind.MEMORY_NEAR}
-    assert of(report, "t/cured").kinds == frozenset()
+    assert of(report, "t/fixed").kinds_before == {ViolationKind.MEMORY_NEAR}
+    assert of(report, "t/fixed").kinds == frozenset()
     assert of(report, "t/broke").kinds_before == frozenset()
     assert of(report, "t/broke").kinds == {ViolationKind.MEMORY_NEAR}
 

@@ -12,9 +12,10 @@ from orchestrator.database.queries.usage import top_usage, usage_report
 from orchestrator.database.queries.violations import load_violation_groups, load_violations
 from orchestrator.database.rollups.statistics import distribution, downsample_maxima
 from orchestrator.errors import DatabaseError
-from orchestrator.model.outcomes import Outcome, Severity, ViolationKind
+from orchestrator.model.outcomes import Outcome
+from orchestrator.model.resources import Resource
 from orchestrator.model.results import TestResult, Verb
-from orchestrator.model.stored import Resource
+from orchestrator.model.violations import Severity, ViolationKind
 from orchestrator.reports.tables import violations as summed
 from tests.support.handmade import plain_sqlite
 from tests.unit.database.database_examples import (

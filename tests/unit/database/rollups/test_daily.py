@@ -16,8 +16,8 @@ from orchestrator.database.rollups import daily, window_parts
 from orchestrator.database.schema.tables import daily_usage, stale_days
 from orchestrator.database.store.maintenance import thin_series
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.resources import Resource
 from orchestrator.model.results import TestResult, Verb
-from orchestrator.model.stored import Resource
 from orchestrator.model.usage import Sample
 from tests.unit.database.database_examples import (
     days_ago,

@@ -23,7 +23,8 @@ from orchestrator.database.store.spool import upgrade_bundle
 from orchestrator.database.store.store import Database
 from orchestrator.errors import NothingFoundError
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.stored import ProjectRow, Resource
+from orchestrator.model.resources import Resource
+from orchestrator.model.stored import ProjectRow
 from orchestrator.model.tests import TestId
 from tests.unit.database.database_examples import (
     NOW,

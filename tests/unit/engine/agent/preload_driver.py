@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from orchestrator.engine.slots.preload import preloading, server_argv
-from orchestrator.model.tests import Preload
+from orchestrator.model.suites import Preload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.model.tests import Preload
+from orchestrator.model.suites import Preload
 from tests.unit.engine.agent.preload_driver import PLAIN, PYTHON, Preloaded, run_plain, words
 
 PLUGINS = {"hypothesis": "_hypothesis_pytestplugin", "xdist": "xdist.plugin", "pytest_cov": "pytest_cov.plugin"}

@@ -17,7 +17,7 @@ from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.engine.slots.slot import SlotContainer, Watch
 from orchestrator.errors import ConflictError, EngineError, EngineTimeoutError, EngineUnavailableError
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model.evidence import Leftover
+from orchestrator.model.evidence import LeftoverProcess
 from orchestrator.model.usage import Source
 from orchestrator.stop_flag import StopFlag, StopLevel
 from orchestrator.testing.agent import play_test
@@ -98,7 +98,10 @@ def test_all_that_a_test_gives_is_in_the_evidence(bench: Bench) -> None:
     engine = bench.use(play)
     evidence = bench.run()
     assert evidence.agent is not None
-    assert (evidence.agent.exit_code, evidence.agent.leftovers) == (3, (Leftover(pid=7, command_line="sleep 9"),))
+    assert (evidence.agent.exit_code, evidence.agent.leftovers) == (
+        3,
+        (LeftoverProcess(pid=7, command_line="sleep 9"),),
+    )
     assert evidence.engine is not None
     assert (evidence.engine.status, evidence.engine.exit_code) == ("exited", 3)
     assert (evidence.stdout.tail, evidence.stderr.tail) == (b"out", b"\xff")

@@ -13,7 +13,7 @@ from orchestrator.engine.agent.protocol import parse_end, parse_launch
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.slots import preload
 from orchestrator.model.evidence import Launch
-from orchestrator.model.tests import Preload
+from orchestrator.model.suites import Preload
 from tests.support.handmade import make_assignment, make_profile
 
 ARGV = ("python3", "-m", "pytest", "-q", "--junitxml={output_dir}/junit.xml", "-o", "junit_suite_name=orch-")

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model.evidence import AgentRecord, Attestation, Leftover
-from orchestrator.model.outcomes import CaseOutcome, CaseResult, Outcome, ViolationKind
+from orchestrator.model.evidence import AgentRecord, Attestation, LeftoverProcess
+from orchestrator.model.outcomes import CaseOutcome, CaseResult, Outcome
 from orchestrator.model.results import Verb
 from orchestrator.model.runs import Ledger, RunStatus
-from orchestrator.model.tests import LeftOut, LeftOutReason
+from orchestrator.model.suites import LeftOut, LeftOutReason
 from orchestrator.model.usage import Sample, Source, Usage
+from orchestrator.model.violations import ViolationKind
 from orchestrator.reports.formats import run_json
 from orchestrator.reports.json_encoding import to_json
 from tests.unit.reports.conftest import events
@@ -46,7 +47,7 @@ def validator():
 
 def rich_results(build):
     case = CaseResult(name="test_a", outcome=CaseOutcome.FAILED, duration_seconds=None, message="no")
-    agent = AgentRecord(exit_code=0, leftovers=(Leftover(pid=7, command_line="sleep 1"),))
+    agent = AgentRecord(exit_code=0, leftovers=(LeftoverProcess(pid=7, command_line="sleep 1"),))
     attestation = Attestation(container_name="orch-1", container_id="c", image_id="sha256:1")
     first = build.attempt(outcome="oom", message="killed", profile=build.profile("fast", "128M"), signal=9)
     second = build.attempt(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from orchestrator.model.outcomes import ViolationKind
+from orchestrator.model.violations import ViolationKind
 from orchestrator.reports.formats import sarif
 from orchestrator.reports.tables.violations import RunViolations
 from tests.unit.reports.conftest import result, told, violation

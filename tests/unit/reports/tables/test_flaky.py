@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.model.flaky import (
+from orchestrator.model.flakiness import (
     AttemptContext,
     Cause,
     Circumstance,
@@ -15,9 +15,9 @@ from orchestrator.model.flaky import (
     ConditionResult,
     Diagnosis,
     Factor,
-    Finding,
+    FailureCounts,
+    FlakinessFinding,
     FlakyTest,
-    Share,
 )
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.tests import TestId
@@ -34,14 +34,14 @@ from orchestrator.reports.tables.flaky import (
 )
 from orchestrator.reports.tables.render import raw_rows
 
-SIGNS = {".": Outcome.PASSED, "F": Outcome.FAILED, "T": Outcome.TIMEOUT, "O": Outcome.OOM, "X": Outcome.CRASHED}
+SYMPTOMS = {".": Outcome.PASSED, "F": Outcome.FAILED, "T": Outcome.TIMEOUT, "O": Outcome.OOM, "X": Outcome.CRASHED}
 
 
 def attempts(text):
     """A word a run, a sign an attempt."""
     return tuple(
         AttemptContext(
-            run_id=f"r{number}", repetition=1, started_at=datetime(2026, 1, 1, tzinfo=UTC), outcome=SIGNS[sign],
+            run_id=f"r{number}", repetition=1, started_at=datetime(2026, 1, 1, tzinfo=UTC), outcome=SYMPTOMS[sign],
             profile="p", host="h", duration_seconds=1, throttled_ratio=None, memory_ratio=None, slot_position=1,
             forked=False, others=None,
         )
@@ -51,7 +51,7 @@ def attempts(text):
 
 
 def finding(*causes, **changes):
-    plain = Finding(
+    plain = FlakinessFinding(
         test_id=TestId(path="t.py"), failed=7, total=40, low=0.087, high=0.319, tried=30, causes=causes
     )
     return replace(plain, **{"ends": {Outcome.FAILED: 7}, **changes})
@@ -61,8 +61,8 @@ def cause(factor=Factor.NEIGHBOUR, subject="test/b.py", **changes):
     plain = Cause(
         of=Circumstance(factor=factor, subject=subject),
         chance=1 / 2345,
-        present=Share(failed=6, total=9),
-        absent=Share(failed=1, total=31),
+        present=FailureCounts(failed=6, total=9),
+        absent=FailureCounts(failed=1, total=31),
     )
     return replace(plain, **changes)
 
@@ -91,7 +91,12 @@ def test_rates_and_odds():
         (cause(), "fails 6 of 9 beside test/b.py, 1 of 31 else"),
         (cause(Factor.REUSED, ""), "fails 6 of 9 after other tests in its container, 1 of 31 else"),
         (
-            cause(Factor.PARALLEL, "", present=Share(failed=1, total=31), absent=Share(failed=6, total=9)),
+            cause(
+                Factor.PARALLEL,
+                "",
+                present=FailureCounts(failed=1, total=31),
+                absent=FailureCounts(failed=6, total=9),
+            ),
             "fails 6 of 9 alone, 1 of 31 else",
         ),
         (

@@ -2,7 +2,7 @@
 
 import json
 
-from orchestrator.model.advice import Comparison, GateRow, Judgement
+from orchestrator.model.regression import Comparison, GateRow, Judgement
 from orchestrator.model.tests import TestId
 from orchestrator.reports.tables.gates import annotation_lines, gates_table, sentence
 from orchestrator.reports.tables.render import render

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from orchestrator.model.evidence import SlotUse
 from orchestrator.model.outcomes import Outcome
+from orchestrator.model.resources import Resource
 from orchestrator.model.runs import RunStatus
 from orchestrator.model.stored import (
     AttemptRow,
     OffenderRow,
     OutcomeChange,
-    Resource,
     RunDiff,
     RunRow,
     UsageChange,

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from orchestrator.model.outcomes import Outcome
-from orchestrator.model.stored import OffenderRow, Resource, UsageRow
+from orchestrator.model.resources import Resource
+from orchestrator.model.stored import OffenderRow, UsageRow
 from orchestrator.model.tests import TestId
 from orchestrator.reports.tables import render as tables
 from orchestrator.reports.tables import usage

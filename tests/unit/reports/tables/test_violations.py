@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.model.outcomes import Outcome, ViolationKind
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.stored import ViolationRow
 from orchestrator.model.tests import TestId
+from orchestrator.model.violations import ViolationKind
 from orchestrator.reports.formats.violation_help import rule_name, rule_text
 from orchestrator.reports.tables.render import render
 from orchestrator.reports.tables.violations import RunViolations, violation_groups, violations_table

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from orchestrator.model.evidence import AgentRecord, Launch, Leftover, SlotUse
+from orchestrator.model.evidence import AgentRecord, Launch, LeftoverProcess, SlotUse
 from orchestrator.model.usage import Sample
 from orchestrator.reports.terminal.output_tail import output_lines, tail_lines
 from orchestrator.reports.terminal.result_lines import (
@@ -105,7 +105,7 @@ def test_an_upper_bound_is_marked(build):
 
 
 def test_the_remark_for_a_leftover_has_its_command_line(build):
-    agent = AgentRecord(exit_code=0, leftovers=(Leftover(pid=7, command_line="sleep 1000"),))
+    agent = AgentRecord(exit_code=0, leftovers=(LeftoverProcess(pid=7, command_line="sleep 1000"),))
     leak = build.violation("process-leak", "1 process was left running", "warning")
     leaking = build.result(verb="LEAK", agent=agent, violations=(leak,))
     assert remarks(leaking) == ("1 process was left running", "left running: sleep 1000")

@@ -1,4 +1,4 @@
-"""TO BE WRITTEN."""
+"""Right-sizing: what earlier attempts used, and the profile that is advised for a test."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one past attempt says of what its test needs, and the limits that it ran under."""
+    """What one earlier attempt used, and the limits under which it ran."""
 
     run_id: str
     outcome: Outcome
     duration_seconds: float
     cpu_seconds: float | None
     memory_peak_bytes: int | None
-    """The test's own."""
+    """Peak of the test's own memory, without the floor."""
     memory_peak_is_upper_bound: bool = False
     memory_floor_bytes: int | None = None
-    """What stood charged before it."""
+    """Memory that was charged to the container before the test began."""
     launch: str = Launch.PROCESS
     pids_peak: int | None = None
     pids_limit_hits: int | None = None
@@ -41,7 +41,9 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observations:
-    """Past attempts of a test: of each fact of `Observation` a column, because there are tens of thousands."""
+    """Observations of one test as columns: one sequence for each field of `Observation`. Columns take less memory
+    and time than objects where there are tens of thousands of attempts.
+    """
 
     run_id: Sequence[str] = ()
     outcome: Sequence[Outcome] = ()
@@ -61,40 +63,26 @@ class Observations:
 
     @classmethod
     def of(cls, attempts: Iterable[Observation]) -> Observations:
-        """The columns of these, in their order."""
+        """Return the observations as columns, in the given order."""
         some = tuple(attempts)
         return cls(**{fact: tuple(getattr(one, fact) for one in some) for fact in cls.__slots__})
 
     def __len__(self) -> int:
-        """Attempts."""
+        """Return the number of attempts."""
         return len(self.run_id)
 
     @property
     def all_passed(self) -> bool:
-        """Whether each of them did, as most do."""
+        """True if every attempt passed."""
         return self.outcome.count(Outcome.PASSED) == len(self.outcome)
 
     def where(self, wanted: Sequence[bool]) -> Observations:
-        """Those attempts of which `wanted` is true."""
+        """Return the attempts for which `wanted` is true."""
         return Observations(**{fact: tuple(compress(getattr(self, fact), wanted)) for fact in self.__slots__})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFigures:
-    """What one test used in one run: the median of its repetitions that passed."""
-
-    run_id: str
-    memory_peak_bytes: float | None
-    duration_seconds: float
-    cpu_seconds: float | None
-    machine: str | None = None
-    """Digest of the machine's id; None: not known."""
-    launch: str | None = None
-    """How it was started where its memory was measured: figures of different kinds are not compared."""
-
-
 class Advice(StrEnum):
-    """What is said of a test's profile."""
+    """Kind of advice about a test's profile."""
 
     SMALLER = "smaller"
     FITS = "fits"
@@ -105,7 +93,7 @@ class Advice(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What a profile must grant; margins are in it."""
+    """The limits that a profile must at least have for a test, safety margins included."""
 
     cpus: float | None
     memory_bytes: int
@@ -115,69 +103,24 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """What one test needs, and which profile grants it."""
+    """What one test needs, and the profile that is advised."""
 
     test_id: TestId
     current: str
     advice: Advice
     suggested: str | None
-    """Another profile than the present one; None: none is better."""
+    """Profile to use instead of the current one; None: no other profile is better."""
     runs: int
-    """Runs in which the test passed and was measured."""
+    """Number of runs in which the test passed and was measured."""
     missing_runs: int
-    """So many more are needed before anything is said."""
+    """Number of further runs that are needed before advice is given."""
     attempts: int = 0
     need: Need | None = None
-    """Under the CPUs of the profile that is proposed, else of the present one."""
+    """Limits that the test needs with the CPUs of the suggested profile, else with those of the current one."""
     saved_memory_bytes: int = 0
-    """Granted less at a time; negative: more."""
+    """Reduction of the memory limit by the suggestion; negative: an increase."""
     saved_cpus: float = 0.0
     saved_timeout_seconds: float = 0.0
     duration_seconds: float | None = None
-    """Median."""
+    """Median duration."""
     reason: str = ""
-
-
-class Judgement(StrEnum):
-    """What is known of one figure of one test."""
-
-    GROWN = "grown"
-    """The gate is broken."""
-    SUSPECTED = "suspected"
-    """Above the tolerance, with too few new runs to tell it from chance."""
-    UNCHANGED = "unchanged"
-    TOO_FEW = "too few runs"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One figure of one test, new runs against old ones, and how it was judged."""
-
-    judgement: Judgement
-    before: float | None
-    """Median of the old runs."""
-    now: float | None
-    """Median of the new ones."""
-    growth: float | None
-    """Estimate; 0.15: 15 % more."""
-    noise_floor: float | None
-    """Growth that so many runs in a row may show without a cause."""
-    chance: float | None
-    """Probability of such a rank sum where nothing changed; None: not worth computing."""
-    old_runs: int
-    new_runs: int
-    missing_runs: int = 0
-    """So many more, new or old, are needed for a judgement."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateRow:
-    """One figure of one test, as a gate judged it."""
-
-    test_id: TestId
-    resource: str
-    """memory, time or cpu."""
-    unit: str
-    tolerance: float
-    """Growth that is allowed; 0.1: 10 %."""
-    comparison: Comparison

@@ -1,0 +1,89 @@
+"""Test suites: which files are tests, how their runner is called, and what a search for tests left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Runner(StrEnum):
+    """The program that lists, starts and reports the tests of a suite."""
+
+    PYTEST = "pytest"
+    SHELL = "shell"
+    COMMAND = "command"
+
+
+class ResultsFormat(StrEnum):
+    """Format from which the cases inside a test are read."""
+
+    JUNIT = "junit"
+    TAP = "tap"
+    EXIT_CODE = "exit-code"
+
+
+class Granularity(StrEnum):
+    """What is scheduled as one test: a file, or each case that the runner can list."""
+
+    FILE = "file"
+    CASE = "case"
+
+
+class Preload(StrEnum):
+    """How much of a runner is started once per slot; each test is then forked from it."""
+
+    OFF = "off"
+    """Nothing: each test starts a program of its own."""
+    START = "start"
+    """Interpreter, runner and plugins; a test is collected after the fork."""
+    COLLECT = "collect"
+    """Also the collection: test modules are imported before the fork."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Which files are tests, and how they are run."""
+
+    name: str
+    match: tuple[str, ...]
+    """Globs relative to the project's root; `**` spans folders."""
+    exclude: tuple[str, ...] = ()
+    runner: Runner
+    command: tuple[str, ...] = ()
+    """For Runner.COMMAND a template (`{test}`, `{name}`, `{output_dir}`), for other runners extra arguments."""
+    results: ResultsFormat | None = None
+    """None: the runner's default (pytest: junit; shell and command: exit-code)."""
+    granularity: Granularity = Granularity.FILE
+    preload: Preload = Preload.OFF
+    """Has an effect only for pytest, in profiles that reuse slots."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    pass_env: tuple[str, ...] = ()
+    """Names of the host's environment variables that tests get."""
+    profile: str | None = None
+    """Profile of the suite's tests where no rule matches."""
+    working_dir: str = "."
+    """Relative to the project's root; must stay inside it."""
+
+
+class LeftOutReason(StrEnum):
+    """Why tests that plain pytest, or a suite's globs, would find are not run. Each completes "3 not run: "."""
+
+    OUTSIDE = "they lead out of the project"
+    BEHIND_LINKS = "they are behind links that are not followed"
+    UNREADABLE = "their folder cannot be read"
+    NOT_UTF8 = "their names are not UTF-8"
+    PLACEHOLDER = "their names contain {output_dir}, which stands for the outputs folder in commands"
+    NO_SUITE = "pytest's python_files matches them, no suite does"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A test, or a folder of tests, that a search for tests found and that cannot be run."""
+
+    path: str
+    """Relative to the project's root; bytes that are not UTF-8 are escaped."""
+    reason: LeftOutReason
