@@ -69,9 +69,7 @@ class AttachChannel:
             self._pending += data
 
     def _readable(self, timeout_seconds: float) -> bool:
-        pending = getattr(
-            self._connection, "pending", None
-        )  # poll does not see bytes that TLS has decrypted
+        pending = getattr(self._connection, "pending", None)  # poll does not see bytes that TLS has decrypted
         if pending is not None and pending():
             return True
         poll = select.poll()  # not `select`, which cannot handle descriptors above 1023
