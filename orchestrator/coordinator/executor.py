@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.coordinator.run_folder import needs_no_metrics_file
 from orchestrator.database.rows.encoding import attempt_id
 from orchestrator.errors import StateError
+from orchestrator.measure.calibration import NO_CALIBRATIONS, Calibrations
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import Attempt
 from orchestrator.model.suites import ResultsFormat
@@ -37,6 +38,7 @@ class AttemptRunner:
         executor: LocalExecutor,
         folder: RunFolder,
         *,
+        calibrations: Calibrations = NO_CALIBRATIONS,
         profiles: Mapping[str, Profile] | None = None,
         default_profile: str | None = None,
         judge_budgets: bool = True,
@@ -46,6 +48,7 @@ class AttemptRunner:
         `judge_budgets` False: no violation is looked for.
         """
         self._executor = executor
+        self._calibrations = calibrations
         self._folder = folder
         self._profiles = tuple((profiles or {}).values())
         self._default_profile = default_profile
@@ -55,7 +58,7 @@ class AttemptRunner:
 
     def lane(self) -> AttemptLane:
         """A place where tests run one after another."""
-        return AttemptLane(self, self._executor.lane())
+        return AttemptLane(self, self._executor.lane(self._calibrations))
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
         """These are likely to start next, in this order."""

@@ -57,6 +57,23 @@ class Calibration:
     start_pids_peak: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Calibrations:
+    """The calibrations of a run's images, by image ID."""
+
+    fresh: Mapping[str, Calibration]
+    """Those of the first test of a container."""
+    reused: Mapping[str, Calibration]
+    """Those of a test that comes after another in its container."""
+
+    def of(self, image_id: str, *, reused: bool) -> Calibration | None:
+        """Return the calibration of one image, or None if there is none."""
+        return (self.reused if reused else self.fresh).get(image_id)
+
+
+NO_CALIBRATIONS = Calibrations({}, {})
+
+
 def key_of(info: EngineInfo, image_id: str, *, agent: str, channel: str) -> str:
     """Names what a calibration holds for: engine, kernel, boot, image (its shell) and agent. `channel`: how
     the container's streams are read.

@@ -18,8 +18,20 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_kinds, parse_v1, parse_v2
+from orchestrator.measure.figures import (
+    COUNTED,
+    IO,
+    KINDS,
+    MEMORY_CHARGED,
+    MEMORY_FLOOR,
+    MEMORY_PEAK,
+    NO_IO_REASON,
+    PAGE_CACHE,
+    make_usage,
+    shared_reasons,
+    shared_sources,
+)
 from orchestrator.measure.own_memory import cache_of, own_memory
-from orchestrator.measure.parts import cap_parts
 from orchestrator.measure.peak_reset import ResettablePeak
 from orchestrator.model.usage import Source, Usage
 
@@ -232,15 +244,15 @@ def agent_counters(text: str) -> Counters:
 NOT_READ = Counters()
 """By an agent that there is not, or not yet."""
 _AGENT_HEADS_V1 = tuple(f"@{path}" for path in AGENT_FILES_V1)
-_COUNTED = ("read_bytes", "write_bytes", "throttled_periods", "throttled_seconds", "oom_kills", "pids_limit_hits")
-_KINDS = {"anon_peak_bytes": "anon_bytes", "file_peak_bytes": "file_bytes", "shmem_peak_bytes": "shmem_bytes"}
-_NO_SAMPLE = "the test was over before a sample was due"
-_REASONS = {
-    "swap_peak_bytes": "no peak of swap can be told apart in a reused container",
-    "read_bytes": "the kernel counted no I/O of this cgroup",
-    "write_bytes": "the kernel counted no I/O of this cgroup",
-}
-_DEFAULT = "the container's cgroup could not be read"
+_NO_SAMPLE_REASON = "the test was over before a sample was due"
+_DEFAULT_REASON = "the container's cgroup could not be read"
+_REASONS = (
+    *((name, _NO_SAMPLE_REASON) for name in KINDS),
+    *((name, NO_IO_REASON) for name in IO),
+    ("swap_peak_bytes", "no peak of swap can be told apart in a reused container"),
+)
+_BY_AGENT = frozenset({"cpu_seconds", MEMORY_FLOOR})
+"""Figures that the agent reads, beside the memory peak where it can read that."""
 
 
 def window_usage(window: SnapshotWindow, samples: Sequence[Sample]) -> Usage:
@@ -252,7 +264,7 @@ def window_usage(window: SnapshotWindow, samples: Sequence[Sample]) -> Usage:
         if value is not None and value >= 0:
             figures[name] = value
 
-    for name in _COUNTED:
+    for name in COUNTED:
         keep(name, _growth(getattr(first, name), getattr(last, name)))
     _keep_cpu(keep, first, last, _growth(window.agent_before.cpu_seconds, window.agent_after.cpu_seconds))
     peak, surely = window.charged_peak()
@@ -262,29 +274,27 @@ def window_usage(window: SnapshotWindow, samples: Sequence[Sample]) -> Usage:
         own = own_memory(
             floor_bytes=floor, peak=peak, peak_at_least=surely, before=first, after=last, samples=samples
         )
-        keep("memory_peak_bytes", own.memory_bytes)
-        keep("page_cache_bytes", own.cache_bytes)
-    keep("memory_charged_peak_bytes", peak)
+        keep(MEMORY_PEAK, own.memory_bytes)
+        keep(PAGE_CACHE, own.cache_bytes)
+    keep(MEMORY_CHARGED, peak)
     keep("pids_peak", last.pids_peak)
-    keep("memory_floor_bytes", floor if floor is None or peak is None else min(floor, peak))
-    for name, kind in _KINDS.items() if samples else ():
+    keep(MEMORY_FLOOR, floor if floor is None or peak is None else min(floor, peak))
+    for name, kind in KINDS.items() if samples else ():
         seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
         keep(name, max(seen, default=None))
-    cap_parts(figures)
-    sources, missing = _origins(tuple(figures), window.peak_by_agent is not None)
     # pids.peak cannot be set back: it is this test's only if it rose
     bounds: tuple[str, ...] = ()
     if last.pids_peak is not None and last.pids_peak <= (first.pids_peak or 0):
         bounds = ("pids_peak",)
     if own is not None and own.at_most:
-        bounds = ("memory_peak_bytes", *bounds)
-    return Usage(
-        **figures,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
+        bounds = (MEMORY_PEAK, *bounds)
+    sources, missing = _origins(tuple(figures), window.peak_by_agent is not None)
+    return make_usage(
+        figures,
         sources=sources,
         missing=missing,
         upper_bounds=bounds,
-        memory_peak_is_upper_bound=own is not None and own.at_most,
-        memory_peak_is_lower_bound=own is not None and own.at_least,
+        lower_bound=own is not None and own.at_least,
     )
 
 
@@ -307,30 +317,8 @@ def _growth(first: float | None, last: float | None) -> float | None:
 
 
 @lru_cache(maxsize=256)
-def _origins(names: tuple[str, ...], peak_by_agent: bool) -> tuple[dict[str, Source], dict[str, str]]:
-    """Sources of these figures, and why others are missing: one pair for all tests that have the same ones."""
-    by_agent = {"cpu_seconds", "memory_floor_bytes"}
-    if peak_by_agent:
-        by_agent |= {"memory_peak_bytes", "memory_charged_peak_bytes"}
-    sources = {name: Source.AGENT if name in by_agent else Source.KERNEL for name in names}
-    return sources, {name: reason for name, reason in _ALL_MISSING.items() if name not in sources}
-
-
-_ALL_MISSING = {
-    **dict.fromkeys(
-        (
-            *_COUNTED,
-            "cpu_seconds",
-            "cpu_user_seconds",
-            "cpu_system_seconds",
-            "memory_peak_bytes",
-            "memory_floor_bytes",
-            "memory_charged_peak_bytes",
-            "page_cache_bytes",
-            "pids_peak",
-        ),
-        _DEFAULT,
-    ),
-    **dict.fromkeys(_KINDS, _NO_SAMPLE),
-    **_REASONS,
-}
+def _origins(names: tuple[str, ...], peak_by_agent: bool) -> tuple[Mapping[str, Source], Mapping[str, str]]:
+    """Return the sources of these figures, and why the others are missing; the caller must not change them."""
+    by_agent = _BY_AGENT | {MEMORY_PEAK, MEMORY_CHARGED} if peak_by_agent else _BY_AGENT
+    sources = tuple((name, Source.AGENT if name in by_agent else Source.KERNEL) for name in names)
+    return shared_sources(sources), shared_reasons(names, _REASONS, _DEFAULT_REASON)

@@ -10,14 +10,28 @@ not see its children's. Throttling is never the parent's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.measure import source_check
 from orchestrator.measure.counters import NANOSECONDS, Counters
+from orchestrator.measure.figures import (
+    CPU,
+    EVENTS,
+    IO,
+    KINDS,
+    MEMORY_CHARGED,
+    MEMORY_FLOOR,
+    MEMORY_PEAK,
+    NO_IO_REASON,
+    PAGE_CACHE,
+    PEAKS,
+    THROTTLING,
+    make_usage,
+    shared_reasons,
+    shared_sources,
+)
 from orchestrator.measure.own_memory import OwnMemory, cache_of, own_memory
-from orchestrator.measure.parts import cap_parts
 from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
@@ -25,32 +39,25 @@ if TYPE_CHECKING:
 
     from orchestrator.model.usage import Sample
 
-_CPU = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
-_IO = ("read_bytes", "write_bytes")
-_LOCAL = ("throttled_periods", "throttled_seconds")
-_EVENTS = ("oom_kills", "pids_limit_hits")
-_PEAKS = ("memory_peak_bytes", "swap_peak_bytes", "pids_peak")
 _PRESENT = {"memory_peak_bytes": "memory_bytes", "pids_peak": "pids"}
-_MEMORY = "memory_peak_bytes"
-_FLOOR = "memory_floor_bytes"
-_CHARGED = "memory_charged_peak_bytes"
-_CACHE = "page_cache_bytes"
-_KINDS = {"anon_peak_bytes": "anon_bytes", "file_peak_bytes": "file_bytes", "shmem_peak_bytes": "shmem_bytes"}
-_REASONS = {
-    "anon_peak_bytes": "no sample was taken while the test ran",
-    "file_peak_bytes": "no sample was taken while the test ran",
-    "shmem_peak_bytes": "no sample was taken while the test ran",
-    "read_bytes": "the kernel counted no I/O of this cgroup",
-    "write_bytes": "the kernel counted no I/O of this cgroup",
-}
+"""Peaks -> the field of a sample whose maximum stands in for them."""
+_NO_SAMPLE_REASON = "no sample was taken while the test ran"
 _FLOOR_REASON = "nothing was read when the test was released"
+_CACHE_REASON = "memory was not read by its kinds before the test and after it"
 _LOCAL_REASON = "it is counted in the container's own cgroup, which was gone before it could be read"
+_SWAP_REASON = "cgroup v1 keeps no peak of swap"
+_DEFAULT_REASON = "neither kernel, agent nor engine said it"
+_REASONS = (
+    *((name, _NO_SAMPLE_REASON) for name in KINDS),
+    *((name, NO_IO_REASON) for name in IO),
+    *((name, _LOCAL_REASON) for name in THROTTLING),
+    (MEMORY_FLOOR, _FLOOR_REASON),
+    (PAGE_CACHE, _CACHE_REASON),
+)
+_LOCAL_REASONS = (*_REASONS, *((name, _LOCAL_REASON) for name in EVENTS), ("swap_peak_bytes", _SWAP_REASON))
+"""The reasons where the parent's cgroup does not count the events of its children."""
 _EMPTY = Counters(anon_bytes=0, file_bytes=0, shmem_bytes=0)
 """A cgroup that was new when the test began."""
-_CACHE_REASON = "memory was not read by its kinds before the test and after it"
-_FIGURES = (*_CPU, *_IO, *_LOCAL, *_EVENTS, *_PEAKS, _FLOOR, _CHARGED, _CACHE, *_KINDS)
-
-_NOTHING: Mapping[str, Any] = {}
 
 Candidate = tuple[float | None, Source]
 Found = dict[str, tuple[float, Source]]
@@ -120,21 +127,21 @@ def combine(
         for spans in ((agent, parent, own, engine), (parent, own, agent, engine), (own, agent, engine))
     )
     found: Found = {}
-    for name in _CPU:
+    for name in CPU:
         _keep_growth(found, name, cpu)
-    for name in _IO:
+    for name in IO:
         _keep_growth(found, name, running)
-    for name in (*_LOCAL, *_EVENTS):
+    for name in (*THROTTLING, *EVENTS):
         _keep_highest(found, name, _counted(name, parent, inside))
     peaked = tuple(span for span in (parent, own, agent) if span.end is not None)
-    upper_bounds = [name for name in _PEAKS if _peak(found, name, peaked)]
-    for name in _PEAKS:
+    upper_bounds = [name for name in PEAKS if _peak(found, name, peaked)]
+    for name in PEAKS:
         if name not in found:
             _keep_seen(found, name, stats, samples, samples_source)
-    own_memory = _keep_own(found, parent, agent, samples, risen=_MEMORY not in upper_bounds)
-    if own_memory is not None and own_memory.at_most and _MEMORY not in upper_bounds:
-        upper_bounds.append(_MEMORY)
-    for name, kind in _KINDS.items():
+    own_memory = _keep_own(found, parent, agent, samples, risen=MEMORY_PEAK not in upper_bounds)
+    if own_memory is not None and own_memory.at_most and MEMORY_PEAK not in upper_bounds:
+        upper_bounds.append(MEMORY_PEAK)
+    for name, kind in KINDS.items():
         _keep_highest(found, name, _by_kind(kind, running, samples, samples_source))
     return _usage(
         found,
@@ -192,7 +199,7 @@ def _keep_growth(found: Found, name: str, spans: tuple[_Span, ...]) -> None:
 def _counted(name: str, parent: _Span, inside: tuple[_Span, ...]) -> list[Candidate]:
     """Candidates for a figure that may be counted in the container's cgroup only."""
     candidates: list[Candidate] = [(span.growth(name), span.source) for span in inside]
-    hierarchical = name in _EVENTS and not (parent.end is not None and parent.end.events_are_local)
+    hierarchical = name in EVENTS and not (parent.end is not None and parent.end.events_are_local)
     if hierarchical:
         value = parent.growth(name)
         if value or name == "oom_kills":  # before 6.11 a parent's 0 refused forks say nothing
@@ -245,12 +252,12 @@ def _keep_own(
     given back late, so that it may be above the peak; then the peak is it.
     """
     inside, outside = agent.first("memory_bytes"), parent.first("memory_bytes")
-    charged = found.get(_MEMORY)
+    charged = found.get(MEMORY_PEAK)
     by_agent = charged is not None and charged[1] is Source.AGENT
     first, second = ((inside, agent.source), (outside, parent.source))[:: 1 if by_agent else -1]
     floor = first if first[0] is not None else second
     if floor[0] is not None:
-        found[_FLOOR] = (floor[0] if charged is None else min(charged[0], floor[0]), floor[1])
+        found[MEMORY_FLOOR] = (floor[0] if charged is None else min(charged[0], floor[0]), floor[1])
     if charged is None:
         return None
     if floor[0] is None and parent.end is not None and parent.start is None:
@@ -264,9 +271,9 @@ def _keep_own(
         after=after,
         samples=samples,
     )
-    found[_CHARGED], found[_MEMORY] = charged, (own.memory_bytes, charged[1])
+    found[MEMORY_CHARGED], found[MEMORY_PEAK] = charged, (own.memory_bytes, charged[1])
     if own.cache_bytes is not None:
-        found[_CACHE] = (own.cache_bytes, parent.source)
+        found[PAGE_CACHE] = (own.cache_bytes, parent.source)
     return own
 
 
@@ -301,42 +308,23 @@ def _usage(
     local: bool,
     upper_bounds: tuple[str, ...] = (),
     lower_bound: bool = False,
-    disagreements: Mapping[str, str] = _NOTHING,
-    before_test: Mapping[str, float] = _NOTHING,
+    disagreements: Mapping[str, str] | None = None,
+    before_test: Mapping[str, float] | None = None,
 ) -> Usage:
-    figures = {name: value for name, (value, _) in found.items()}
-    cap_parts(figures)
-    whole = {name: value if name.endswith("_seconds") else int(value) for name, value in figures.items()}
-    return Usage(
-        **whole,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
-        sources=_sources(tuple([(name, source) for name, (_, source) in found.items()])),
-        missing=_missing(tuple([name for name in _FIGURES if name not in found]), reason, local=local),
-        memory_peak_is_upper_bound=_MEMORY in upper_bounds,
-        memory_peak_is_lower_bound=lower_bound,
+    """Return the usage with what was found, and why the rest is missing: `reason`, if there is one for all.
+
+    `local`: the parent's cgroup does not count the events of its children.
+    """
+    reasons = () if reason else _LOCAL_REASONS if local else _REASONS
+    return make_usage(
+        {name: value for name, (value, _) in found.items()},
+        sources=shared_sources(tuple([(name, source) for name, (_, source) in found.items()])),
+        missing=shared_reasons(tuple(found), reasons, reason or _DEFAULT_REASON),
         upper_bounds=upper_bounds,
-        disagreements=disagreements,
-        before_test=before_test,
+        lower_bound=lower_bound,
+        disagreements=disagreements or {},
+        before_test=before_test or {},
     )
-
-
-# One value for all tests of which it is true: 10,000 of them are kept to a run's end. Nobody changes a Mapping.
-
-
-@lru_cache(maxsize=256)
-def _sources(sources: tuple[tuple[str, Source], ...]) -> Mapping[str, Source]:
-    return dict(sources)
-
-
-@lru_cache(maxsize=256)
-def _missing(names: tuple[str, ...], reason: str | None, *, local: bool) -> Mapping[str, str]:
-    """Why each figure is missing. `local`: the parent's cgroup does not count its children's events."""
-    reasons = dict(_REASONS)
-    reasons |= dict.fromkeys(_LOCAL, _LOCAL_REASON) | {_FLOOR: _FLOOR_REASON, _CACHE: _CACHE_REASON}
-    if local:
-        reasons |= dict.fromkeys(_EVENTS, _LOCAL_REASON)
-        reasons["swap_peak_bytes"] = "cgroup v1 keeps no peak of swap"
-    default = reason or "neither kernel, agent nor engine said it"
-    return {name: reason or reasons.get(name, default) for name in names}
 
 
 # ---------------------------------------------------------------- the engine's stats

@@ -58,8 +58,7 @@ class BackgroundLoad:
         """What came of the first ones: a test of 5 ms may run thousands of times."""
         self.errors: list[Exception] = []
         self._stop = StopFlag()
-        self._executor = executor.apart()
-        self._executor.stop = self._stop
+        self._executor = executor.sibling(stop=self._stop)
         self._execute = AttemptRunner(self._executor, folder, judge_budgets=False)
 
     @property

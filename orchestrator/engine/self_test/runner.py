@@ -75,8 +75,8 @@ def _try_pair(
     with ExitStack() as stack:
         first = stack.enter_context(_opened(executor, assignment(run_id, plain_profile(profile), 1), PLAIN))
         second = stack.enter_context(_opened(executor, assignment(run_id, lowered_profile(profile), 2), REACHING))
-        inspected = executor.engine.inspect(first.held.container.container_id or "")
-        _give_words(executor.engine, (first, second), work_dir, look_seconds)
+        inspected = executor.slots.engine.inspect(first.held.session.container_id)
+        _give_words(executor.slots.engine, (first, second), work_dir, look_seconds)
         threads = [
             threading.Thread(target=_run, args=(executor, side, work_dir / str(number)))
             for number, side in enumerate((first, second))

@@ -1,4 +1,4 @@
-"""`python -m bench`: each benchmark can be started, and is explained."""
+"""`python -m bench`: each benchmark can be started and is documented."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_paths_are_files_folders_and_cases_relative_to_the_working_directory(roo
     ],
 )
 def test_what_is_asked_for_by_name_and_cannot_run_is_exit_4(root, typed, why):
-    """CASES A3 and A8; also beside others that can."""
+    """CASES A3 and A8; also if other tests that were named can run."""
     write(root, "test/test_a.py", "test/helper.py", "test/test_{output_dir}.py")
     with open(os.fsencode(root) + b"/test/test_\xff.py", "w"):  # noqa: PTH123 - a name in bytes
         pass
@@ -151,14 +151,16 @@ def test_a_case_that_the_file_cannot_have_is_exit_4(root, case, possible):
 
 
 def found(suites, paths, root):
-    """(ids, left out, notices)"""
+    """Return (ids, left out, notices)."""
     left, notices = [], []
     tests = discover(suites, paths, root, notice=notices.append, left_out=left.append)
     return ids(tests), [(one.path, one.reason.name) for one in left], notices
 
 
 def test_links_out_of_the_project_are_left_out_and_said(root, tmp_path):
-    """CASES A3: a file, a folder with a test and with none, and one that holds more than is looked at."""
+    """CASES A3: links to a file, to folders with and without tests, and to one with more entries than are
+    examined.
+    """
     write(tmp_path, "out9/test_bad.py", "out9/deep/test_worse.py", "out9/.git/test_no.py", "data/table.csv")
     write(tmp_path, *(f"huge/{number}" for number in range(MOST_LOOKED_AT + 1)))
     write(root, "test/test_a.py")
