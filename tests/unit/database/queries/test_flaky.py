@@ -139,7 +139,7 @@ def test_the_oldest_runs_are_given_up_where_there_are_too_many(past, database, m
         past.begin(hours_ago=hours)
         past.one("x.py", "failed" if hours == 2 else "passed")
         finish(database, past.run)
-    monkeypatch.setattr(flaky, "AROUND", 2)
+    monkeypatch.setattr(flaky, "MAX_ATTEMPTS_OF_RUNS", 2)
     (found,) = flaky_tests(database, since=None)
     assert len(found.attempts) == 3, "too few for a cause: nobody asks what was beside them"
     assert [t.others for t in found.attempts] == [None] * 3
