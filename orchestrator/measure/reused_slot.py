@@ -206,7 +206,7 @@ class SnapshotWindow:
 
     @property
     def _late(self) -> bool:
-        """Whether much of it had run when the peak was reset: its CPU time does not fit into the time after that."""
+        """Whether much of it had run when the peak was reset: its CPU time exceeds the time after that."""
         cpu = _growth(self.agent_before.cpu_seconds, self.agent_after.cpu_seconds)
         return self.overlapped and (cpu is None or self.seconds < _LATE_SHARE * cpu)
 
