@@ -1,4 +1,4 @@
-"""From several readings to one `Usage`: each figure from the best source that has it, or the reason why none.
+"""Makes one `Usage` of several readings: each figure from its best source, or the reason why it is missing.
 
 Rules, each from a measurement (see `counters`): running counters are differences between two readings of the
 same cgroup. CPU time is the agent's where it has a record: its two readings enclose the test alone, while the
@@ -61,18 +61,18 @@ _EMPTY = Counters(anon_bytes=0, file_bytes=0, shmem_bytes=0)
 
 Candidate = tuple[float | None, Source]
 Found = dict[str, tuple[float, Source]]
-"""Figure's field name -> its value and where that comes from."""
+"""The field names of figures -> their values and sources."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Two readings of one cgroup: at the test's start (None: it was new then) and at its end."""
+    """Two readings of one cgroup: at the test's start (None if it was new then) and at its end."""
 
     source: Source
     start: Counters | None
     end: Counters | None
     peak_reset: bool = False
-    """The memory peak at the end began with the test; the one at the start is of what came before."""
+    """Whether the memory peak at the end began with the test; the one at the start is of what came before."""
 
     def last(self, name: str) -> float | None:
         return None if self.end is None else getattr(self.end, name)
@@ -81,14 +81,14 @@ class _Span:
         return None if self.start is None else getattr(self.start, name)
 
     def risen(self, name: str) -> bool:
-        """Whether a peak at the end is the test's own."""
+        """Return whether a peak at the end is the test's own."""
         first, last = self.first(name), self.last(name)
         if last is None or (name == "memory_peak_bytes" and self.peak_reset):
             return last is not None
         return first is None or last > first
 
     def growth(self, name: str) -> float | None:
-        """None also where it shrank: then the two readings are not of one cgroup."""
+        """Return the growth of a counter; None also if it shrank, because then the readings are of two cgroups."""
         last = self.last(name)
         if last is None:
             return None
@@ -110,12 +110,12 @@ def combine(
     peaks_reset: tuple[bool, bool] = (False, False),
     archived: bool = False,
 ) -> Usage:
-    """What the test used. `kernel` and `kernel_start`: the slot's parent cgroup at the end and when the test
-    was released (None: the parent was new). `container`: the last reading of the container's own cgroup, the
+    """Return what the test used. `kernel` and `kernel_start`: the slot's parent cgroup at the end and when the
+    test was released (None: the parent was new). `container`: the last reading of the container's own cgroup, the
     one that the agent reads too. `samples` give the peaks by kind of memory, of which the kernel keeps none.
     `peaks_reset`: whether the memory peak of the parent, and of the container's own cgroup, began with the test.
-    `reason`: why a figure without any source is
-    missing, if the caller knows better. `archived`: outputs were packed after the test.
+    `reason`: why a figure without any source is missing, if the caller knows better. `archived`: outputs were
+    packed after the test.
     """
     parent = _Span(Source.KERNEL, kernel_start, kernel, peaks_reset[0])
     own = _Span(Source.KERNEL, agent_start, container, peaks_reset[1])
@@ -161,12 +161,12 @@ def combine(
 
 
 def not_measured(reason: str) -> Usage:
-    """Of a test that did not come to run."""
+    """Return the usage of a test that did not run, with a reason for every figure."""
     return _usage({}, reason, local=False)
 
 
 def _comparable(span: _Span) -> dict[str, float]:
-    """What a source says of the test; without peaks that may be of what came before it."""
+    """Return a source's figures for the comparison, without peaks that may be of what came before the test."""
     if span.end is None:
         return {}
     found = {"cpu_seconds": span.growth("cpu_seconds")}
@@ -176,7 +176,7 @@ def _comparable(span: _Span) -> dict[str, float]:
 
 
 def _before(*spans: _Span) -> dict[str, float]:
-    """What was counted before the test was released, from the best source."""
+    """Return what was counted before the test was released, from the best source."""
     found: dict[str, float] = {}
     for name in ("cpu_seconds", "memory_peak_bytes", "pids_peak"):
         for span in spans:
@@ -197,7 +197,7 @@ def _keep_growth(found: Found, name: str, spans: tuple[_Span, ...]) -> None:
 
 
 def _counted(name: str, parent: _Span, inside: tuple[_Span, ...]) -> list[Candidate]:
-    """Candidates for a figure that may be counted in the container's cgroup only."""
+    """Return the candidates for a figure that may be counted in the container's cgroup only."""
     candidates: list[Candidate] = [(span.growth(name), span.source) for span in inside]
     hierarchical = name in EVENTS and not (parent.end is not None and parent.end.events_are_local)
     if hierarchical:
@@ -208,7 +208,7 @@ def _counted(name: str, parent: _Span, inside: tuple[_Span, ...]) -> list[Candid
 
 
 def _keep_highest(found: Found, name: str, candidates: list[Candidate]) -> None:
-    """Store the highest known one, of equals the first: the better source."""
+    """Store the highest candidate; of equal ones the first, which has the better source."""
     best: float | None = None
     for value, source in candidates:
         if value is not None and (best is None or value > best):
@@ -217,7 +217,7 @@ def _keep_highest(found: Found, name: str, candidates: list[Candidate]) -> None:
 
 
 def _peak(found: Found, name: str, spans: tuple[_Span, ...]) -> bool:
-    """Store a peak; True if it is only an upper bound: as high when the test began, by an earlier one."""
+    """Store a peak, and return whether it is only an upper bound, already reached when the test began."""
     known = [(last, span) for span in spans if (last := span.last(name)) is not None]
     for value, span in known:
         if span.risen(name):
@@ -231,7 +231,7 @@ def _peak(found: Found, name: str, spans: tuple[_Span, ...]) -> bool:
 def _keep_seen(
     found: Found, name: str, stats: Counters | None, samples: Sequence[Sample], samples_source: Source
 ) -> None:
-    """Where the kernel's peak is not at hand: the engine's, else the highest that was seen now and then."""
+    """Store a peak without the kernel's: the engine's, or else the highest of the samples."""
     candidates: list[Candidate] = [(None if stats is None else getattr(stats, name), Source.STATS)]
     present = _PRESENT.get(name)
     if present is not None:
@@ -247,9 +247,10 @@ def _keep_seen(
 def _keep_own(
     found: Found, parent: _Span, agent: _Span, samples: Sequence[Sample], *, risen: bool
 ) -> OwnMemory | None:
-    """Store what was charged in all, what stood at the release, and what the test needed beyond that; `risen`: the
-    peak is the test's. What stood is read a moment before the peak begins, and memory of the runtime's start is
-    given back late, so that it may be above the peak; then the peak is it.
+    """Store what was charged in all, the floor at the release, and what the test needed beyond that.
+
+    `risen` says that the peak is the test's own. The floor is read a moment before the peak begins, and memory of
+    the runtime's start is given back late, so that it may be above the peak; then the peak is it.
     """
     inside, outside = agent.first("memory_bytes"), parent.first("memory_bytes")
     charged = found.get(MEMORY_PEAK)
@@ -280,7 +281,7 @@ def _keep_own(
 def _kinds_around(
     parent: _Span, agent: _Span, samples: Sequence[Sample]
 ) -> tuple[Counters | Sample, Counters | Sample]:
-    """Readings of the kinds of memory at the start and at the end, of one cgroup."""
+    """Return readings of the kinds of memory at the start and at the end, of one cgroup."""
     for span in (parent, agent):
         unread = _EMPTY if span is parent else Counters()
         start, end = span.start or unread, span.end or Counters()
@@ -293,8 +294,9 @@ def _kinds_around(
 def _by_kind(
     kind: str, spans: tuple[_Span, ...], samples: Sequence[Sample], samples_source: Source
 ) -> list[Candidate]:
-    """Readings of one kind of memory. A reading without anonymous memory is of a cgroup whose processes have
-    ended: it says nothing of the test.
+    """Return the readings of one kind of memory.
+
+    A reading without anonymous memory is ignored: the cgroup's processes had ended.
     """
     seen: list[Candidate] = [(getattr(sample, kind), samples_source) for sample in samples if sample.anon_bytes]
     seen += [(span.last(kind), span.source) for span in spans if span.last("anon_bytes")]
@@ -331,12 +333,13 @@ def _usage(
 
 
 _NEVER = "0001-01-01"
-"""When an engine read the counters of a container that does not run: its zeros are no figures."""
+"""The engine's time of reading for a container that does not run, whose zeros are no figures."""
 
 
 def parse_stats(reply: Mapping[str, object]) -> Counters:
-    """Counters from one answer of the Engine's stats API, in the shapes it has on v1 and v2. What is missing,
-    or is not what it should be, is None.
+    """Return counters from one answer of the engine's stats API, in its forms on v1 and v2.
+
+    What is missing or invalid is None.
     """
     if str(reply.get("read", "")).startswith(_NEVER):
         return Counters()
@@ -370,9 +373,7 @@ def _part(reply: Mapping[str, object], *names: str) -> Mapping[str, object]:
 
 
 def _count(part: Mapping[str, object], *names: str) -> int | None:
-    """The first of these that is a count; the engine answers for a container that has ended with zeros or not
-    at all, so a bool, a text or a negative number is None.
-    """
+    """Return the first of these fields that is a count; a bool, a text or a negative number is none."""
     for name in names:
         value = part.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -386,7 +387,7 @@ def _nanoseconds(part: Mapping[str, object], name: str) -> float | None:
 
 
 def _stats_io(entries: object) -> tuple[int | None, int | None]:
-    """Sums by operation: `Read`/`Write` on v1, `read`/`write` on v2. No entry: not counted."""
+    """Return the bytes read and written: `Read`/`Write` on v1, `read`/`write` on v2; None if there is no entry."""
     sums: dict[str, int] = {}
     for entry in entries if isinstance(entries, list) else []:
         operation = str(_part({"entry": entry}, "entry").get("op", "")).lower()
