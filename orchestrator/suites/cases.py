@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
 CONFIG_FILES = (
@@ -66,6 +66,22 @@ def list_cases(content: bytes) -> tuple[ListedCase, ...]:
     if not cases:
         raise CannotListError("no test function or class is written in it")
     return tuple(cases.values())
+
+
+def may_contain(content: bytes, name: str, listed: Container[str]) -> bool:
+    """Return whether a file whose cases can be listed may contain a case that is not among them.
+
+    `name` is a case's name without parameters. The answer is True if the case is part of a listed class, if the
+    last part of its name is defined or imported anywhere in the file, and if the module calls something at its top
+    level, which may create tests.
+    """
+    *classes, last = name.split("::")
+    if any("::".join(classes[: length + 1]) in listed for length in range(len(classes))):
+        return True
+    module = ast.parse(content)
+    if any(isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) for node in module.body):
+        return True
+    return any(_defined_name(node) == last for node in ast.walk(module))
 
 
 def _cases(

@@ -15,7 +15,7 @@ from orchestrator.model.suites import Granularity, LeftOut, LeftOutReason, Runne
 from orchestrator.model.tests import Test, TestId
 from orchestrator.suites import command, pytest, shell
 from orchestrator.suites.arguments import environment
-from orchestrator.suites.cases import CannotListError, ListedCase, custom_names, list_cases
+from orchestrator.suites.cases import CannotListError, ListedCase, custom_names, list_cases, may_contain
 from orchestrator.suites.pytest_settings import pytest_files
 from orchestrator.suites.source import Source, read_source
 from orchestrator.suites.walk import files_behind, files_below, inside
@@ -152,7 +152,10 @@ class _Finder:
         yield _test(matcher, path, source, None)
 
     def test_of_case(self, path: str, name: str) -> Test:
-        """Return the test of a case that the user named; only pytest can tell whether it exists."""
+        """Return the test of a case that the user named.
+
+        Raises NoTestsError if the file's text shows that it has no such case; otherwise only pytest can tell.
+        """
         matcher = self._require(path)
         if matcher.suite.runner is not Runner.PYTEST:
             runner = matcher.suite.runner.value
@@ -163,6 +166,8 @@ class _Finder:
         source = self._read(path, matcher)
         function = name.partition("[")[0]
         known = {case.name: case for case in self._listed(path, None, source)}
+        if known and function not in known and not may_contain(source.content, function, known):
+            raise _no_such_case(path, name, list(known))
         markers = known[function].markers if function in known else source.markers
         return _test(matcher, path, source, ListedCase(name=name, markers=markers))
 
@@ -270,6 +275,14 @@ def _any_of(patterns: Iterable[str]) -> Callable[[str], object]:
 
 def _never(_path: str) -> None:
     return None
+
+
+def _no_such_case(path: str, name: str, known: Sequence[str]) -> NoTestsError:
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return NoTestsError(
+        f"{path}::{name}: there is no such case in the file",
+        remedy=f"its cases: {', '.join(known[:_NAMED])}{more}",
+    )
 
 
 def _split_case(typed: str) -> tuple[str, str | None]:

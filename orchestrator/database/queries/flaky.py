@@ -26,7 +26,7 @@ from orchestrator.model.flakiness import (
     FlakyTest,
     is_intermittent,
 )
-from orchestrator.model.outcomes import Outcome
+from orchestrator.model.outcomes import FAILING, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,10 +42,12 @@ MAX_ATTEMPTS_OF_RUNS = 50_000
 second.
 """
 _PASSED = Outcome.PASSED.value
+_FAILING = frozenset(outcome.value for outcome in FAILING)
 _TIMELINE_COLUMNS = ("id", "run_id", "test_id", "started_at", "test_seconds", "slot_position", "container_id")
 _COLUMNS = (
     *_TIMELINE_COLUMNS,
     "repetition",
+    "attempt",
     "outcome",
     "profile",
     "launch",
@@ -102,6 +104,7 @@ def always_failing(
     passed = sa.select(sa.literal(1)).where(
         attempts.c.test_id == tests.c.id, attempts.c.outcome == _PASSED, *window
     )
+    failing = failing.where(~_confirms_failure())
     some = failing.having(number > 1).subquery()
     query = sa.select(some).join(tests, tests.c.id == some.c.test_id).where(~passed.correlate(tests).exists())
     with db.reading() as connection:
@@ -119,6 +122,43 @@ def _window(since: datetime | None, until: datetime | None) -> list[sa.ColumnEle
     return conditions
 
 
+def _confirms_failure() -> sa.ColumnElement[bool]:
+    """Return the condition that an attempt repeats a failure in a fresh slot, to confirm it: see `_once`."""
+    earlier = attempts.alias("earlier")
+    return (
+        sa.select(sa.literal(1))
+        .where(
+            attempts.c.attempt > 1,
+            earlier.c.run_id == attempts.c.run_id,
+            earlier.c.test_id == attempts.c.test_id,
+            earlier.c.repetition == attempts.c.repetition,
+            earlier.c.attempt == attempts.c.attempt - 1,
+            earlier.c.outcome.in_([outcome.value for outcome in FAILING]),
+            sa.or_(earlier.c.slot_position > 1, earlier.c.launch == Launch.FORKED.value),
+        )
+        .correlate(attempts)
+        .exists()
+    )
+
+
+def _once(own: Sequence[Any]) -> list[Any]:
+    """Return a test's attempts without those that only confirm a failure.
+
+    A failure in a reused slot, or of a forked process, is repeated in a fresh slot at once. If that fails too,
+    both attempts are one failure; the first one is kept, because it ran like any other attempt.
+    """
+    unconfirmed = {
+        (row.run_id, row.repetition, row.attempt)
+        for row in own
+        if row.outcome in _FAILING and (row.slot_position > 1 or row.launch == Launch.FORKED)
+    }
+    return [
+        row
+        for row in own
+        if row.outcome not in _FAILING or (row.run_id, row.repetition, row.attempt - 1) not in unconfirmed
+    ]
+
+
 def _keys_of_flaky(connection: sa.Connection, window: Sequence[sa.ColumnElement[bool]]) -> Sequence[str]:
     """Return the keys of tests that passed and failed in any order. `ix_attempts_not_passed` has the failures,
     which are few; `ix_attempts_figures` has the passes, of which one is enough.
@@ -131,7 +171,7 @@ def _keys_of_flaky(connection: sa.Connection, window: Sequence[sa.ColumnElement[
 
 
 def _newest_attempts(connection: sa.Connection, key: str, window: Sequence[sa.ColumnElement[bool]]) -> list[Any]:
-    """Return a test's newest attempts, oldest first."""
+    """Return a test's newest attempts, oldest first; a failure and its confirmation are one."""
     query = (
         sa.select(*(attempts.c[name] for name in _COLUMNS), hosts.c.machine_id)
         .join(runs, runs.c.id == attempts.c.run_id)
@@ -140,7 +180,7 @@ def _newest_attempts(connection: sa.Connection, key: str, window: Sequence[sa.Co
         .order_by(attempts.c.started_at.desc())
         .limit(MAX_ATTEMPTS_OF_TEST)
     )
-    return list(reversed(connection.execute(query).all()))
+    return _once(list(reversed(connection.execute(query).all())))
 
 
 def _is_flaky(own: Sequence[Any]) -> bool:
