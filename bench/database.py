@@ -213,7 +213,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.keep is not None and (arguments.keep / "resources.db").exists():
         answer(arguments.keep)
-        return None
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         record(Path(folder), arguments.results, "no samples", ())
         record(Path(folder), arguments.results // 4, "600 samples", SERIES)

@@ -15,7 +15,7 @@ from orchestrator.engine.isolation.attestation import attest
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.isolation.kernel_view import read_process
 from orchestrator.engine.self_test.runner import check_profile
-from orchestrator.engine.slots import slot
+from orchestrator.engine.slots import container as slot_container
 from orchestrator.errors import EngineError
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.outcomes import Outcome
@@ -116,8 +116,8 @@ def test_something_turns_red(
     record_property: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slot, "READY_SECONDS", 5.0)  # for those whose agent does not come up
-    monkeypatch.setattr(slot, "END_SECONDS", 3.0)  # for the one that is started again and again
+    monkeypatch.setattr(slot_container, "READY_SECONDS", 5.0)  # for those whose agent does not come up
+    monkeypatch.setattr(slot_container, "END_SECONDS", 3.0)  # for the one that is started again and again
     bench = bench_on(own_engine, busybox_image, tmp_path, sampler)
     own_engine._api = Changing(own_engine._api, mutation)  # type: ignore[attr-defined]
     began = time.monotonic()
