@@ -68,7 +68,7 @@ class Merged:
 
     settings: Settings
     rule_places: tuple[Place, ...]
-    """Of each rule of the layer whose rules hold."""
+    """The place of each rule of the layer whose rules apply."""
     digest: str
     """See `Config.digest`."""
 

@@ -27,7 +27,7 @@ def say(text: str = "") -> None:
 
 
 def write(text: str) -> None:
-    """Text as it is, but for what the stream's encoding lacks."""
+    """Write text to stdout, with replacements for what its encoding cannot express."""
     sys.stdout.write(encodable(text, sys.stdout.encoding))
 
 
@@ -46,7 +46,7 @@ def show(tables: Table | Sequence[Table], output_format: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A span of time, and its name for people."""
+    """A span of time, with texts that describe it."""
 
     since: datetime | None
     until: datetime | None

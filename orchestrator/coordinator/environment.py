@@ -44,7 +44,7 @@ class RunEnvironment:
 
     owner: Owner
     context: ContainerContext
-    """Settings that all containers of the run share."""
+    """The settings that all containers of the run share."""
     work_dir: Path
     """Temporary folder of the run, readable by this user only."""
     stop: StopFlag

@@ -112,7 +112,7 @@ def _remove(path: Path, stopped: Callable[[], bool]) -> bool:
 
 
 def _parts(folder: Path) -> Iterator[Path]:
-    """Test by test, so that a stop is soon seen; then the folder itself."""
+    """Yield the folder of each test, then the folder itself, so that a stop ends the removal soon."""
     tests = folder / "tests"
     if tests.is_dir() and not tests.is_symlink():
         yield from [path for path in tests.iterdir() if path.is_dir() and not path.is_symlink()]

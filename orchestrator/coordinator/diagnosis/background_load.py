@@ -37,7 +37,7 @@ _BURNER_BYTES = 32 << 20
 
 
 def burner_profile(profile: Profile) -> Profile:
-    """One CPU in the image of the test, and nothing else."""
+    """Return a profile with one CPU, little memory and no network in the image of the test."""
     limits = replace(
         profile.limits,
         cpus=1.0,
@@ -119,7 +119,7 @@ class BackgroundLoad:
 
 
 class _NextTest:
-    """The next test of a lane, made once; none is made after the end."""
+    """Creates the next test of a lane at most once, and none after the load was ended."""
 
     def __init__(self, make: Callable[[], Assignment], stop: StopFlag) -> None:
         self._make = make

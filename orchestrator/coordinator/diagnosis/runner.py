@@ -79,9 +79,9 @@ class DiagnosisRunner:
     host: HostInfo
     stop: StopFlag
     background_containers: list[tuple[int, int, int]] = field(default_factory=list)
-    """Of each background: expected, created, removed."""
+    """For each background load: the numbers of containers expected, created and removed."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    """Repetitions: what tells all attempts of the diagnosis apart."""
+    """Numbers of repetitions, by which the attempts of the diagnosis differ."""
     _peak_bytes: int | None = None
 
     def results(self) -> Iterator[ConditionResult]:
@@ -184,7 +184,7 @@ class DiagnosisRunner:
     # ------------------------------------------------------------ assignments
 
     def _plan(self, condition: Condition, limits: Limits | None = None) -> list[Assignment]:
-        """The test as often as it is to be run, in a fresh container each time."""
+        """Return `runs` assignments of the test, each in a fresh container."""
         itself = self.subject.assignment
         profile = replace(itself.profile, reuse=1, limits=limits or itself.profile.limits)
         return [self._repeated(itself, profile, condition) for _ in range(self.runs)]
@@ -258,7 +258,7 @@ class DiagnosisRunner:
 
 
 def _with_memory(limits: Limits, memory_bytes: int) -> Limits:
-    """Less memory; what lies in a tmpfs is memory too."""
+    """Return the limits with less memory; sizes of tmpfs mounts, which use memory, are lowered with it."""
     return replace(
         limits,
         memory_bytes=memory_bytes,

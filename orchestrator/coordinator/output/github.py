@@ -46,7 +46,7 @@ class GitHub:
         self._violations = RunViolations()
 
     def add(self, results: Sequence[TestResult]) -> None:
-        """Tests have their final results."""
+        """Add the final results of tests."""
         if self._on:
             self._annotations.add(results)
         if self._file is not None:
