@@ -46,7 +46,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing looked at."""
+    """One check of `orch doctor`, with its finding and its remedy."""
 
     name: str
     health: Health

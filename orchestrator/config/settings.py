@@ -59,7 +59,7 @@ class Setting:
 
 
 Settings = dict[str, Setting]
-"""By their dotted names."""
+"""Settings by their dotted names, such as `run.jobs`."""
 
 
 @dataclass(frozen=True, slots=True)

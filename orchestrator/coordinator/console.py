@@ -22,7 +22,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def say(text: str = "") -> None:
-    """One line, or several, to stdout."""
+    """Print one or several lines to stdout."""
     write(f"{text}\n")
 
 
@@ -32,7 +32,7 @@ def write(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """One line to stderr, beside the answer."""
+    """Print one line to stderr, so that stdout has the answer alone."""
     print(f"orch: {text}", file=sys.stderr)
 
 

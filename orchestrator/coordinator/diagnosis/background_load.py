@@ -63,7 +63,7 @@ class BackgroundLoad:
 
     @property
     def containers(self) -> tuple[int, int, int]:
-        """Expected, created, removed."""
+        """The numbers of containers expected, created and removed."""
         tally = self._executor.tally
         return tally.expected, tally.created, tally.removed
 
@@ -127,7 +127,7 @@ class _NextTest:
         self.made: Assignment | None = None
 
     def upcoming(self) -> Assignment | None:
-        """None: there will be no other."""
+        """Return the next test, or None after the load was ended."""
         if self.made is None and self._stop.level is StopLevel.RUN:
             self.made = self._make()
         return self.made

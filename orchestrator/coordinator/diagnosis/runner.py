@@ -38,17 +38,17 @@ LEAST_COPIES = 4
 MOST_COPIES = 8
 """Of the test beside itself; of those that exclude each other one passes."""
 MEMORY_SHARE = 0.9
-"""Of the host's memory, for copies."""
+"""The share of the host's memory that copies of the test may use."""
 REUSE = 1000
 LITTLE_MARGIN = 1.05
-"""Times the highest peak of its passes."""
+"""The factor on the highest peak of its passes that gives the small memory limit."""
 LEAST_MEMORY_BYTES = 8 << 20
 LEAST_CPUS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiagnosedTest:
-    """The test, and what its history makes suspicious."""
+    """The test to diagnose, with the tests that its history suspects."""
 
     assignment: Assignment
     neighbours: tuple[Assignment, ...] = ()
@@ -58,7 +58,7 @@ class DiagnosedTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionSetup:
-    """One condition, ready to be run."""
+    """A condition with the plan that tests it and the load that runs beside it."""
 
     condition: Condition
     detail: str

@@ -29,7 +29,7 @@ COUNTER = "orch-annotations"
 
 
 class GitHub:
-    """Speaks to GitHub's runner on `stream`; silent if it is off."""
+    """Writes annotations to GitHub's runner on `stream`, and the step summary; nothing unless `wanted`."""
 
     def __init__(
         self, *, wanted: bool, summary_file: Path | None, environ: Mapping[str, str], stream: TextIO
@@ -60,7 +60,7 @@ class GitHub:
             atexit.register(self.resume_commands)  # an error may end the run before `publish`
 
     def resume_commands(self) -> None:
-        """Commands count again. Twice is once."""
+        """Let the runner accept commands again; a second call does nothing."""
         if self._token:
             self._say(resume_commands(self._token))
             self._token = ""

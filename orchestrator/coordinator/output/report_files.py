@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Report(Protocol):
-    """Whatever is told of all results."""
+    """A report that receives the final results of all tests."""
 
     def add(self, results: Sequence[TestResult]) -> None:
         """Tests have their final results."""
@@ -31,7 +31,7 @@ class FileReport(Report, Protocol):
     """A report that is a file."""
 
     def write(self, summary: RunSummary, path: Path) -> None:
-        """Put it together. Raises OSError."""
+        """Write the report to `path`. Raises OSError."""
         ...
 
 
