@@ -62,7 +62,7 @@ def report(options: ReportOptions) -> int:
 
 
 def _files(options: ReportOptions) -> int:
-    from orchestrator.commands.report_file import write_reports
+    from orchestrator.coordinator.output.window_report import write_reports
 
     if options.run_id is not None or options.violations or options.resources:
         raise UsageError(
