@@ -69,9 +69,7 @@ def recorded(orch: Orch, run: str) -> Mapping[str, Any]:
 
 
 RUNS = 7
-"""Attempts under each condition. One may miss the rival, which is restarted now and then: 6 of 7 is no coincidence, 4 of 5
-may be one.
-"""
+"""Attempts under each condition. One may miss the rival, which is restarted now and then: 6 of 7 still show it."""
 
 
 def diagnosed(orch: Orch, test: str) -> Mapping[str, Mapping[str, Any]]:
