@@ -1,8 +1,8 @@
-"""The best that any gate could do with five runs: Neyman and Pearson's test, which knows a test's noise exactly.
+"""The best that any gate could do with five runs: Neyman and Pearson's test with exact knowledge of the noise.
 
-Between no growth and growth of 15 % the ratio of the two likelihoods is the most powerful test there is (1933). It
-knows what no gate knows: the noise's shape and strength, the machine of each run, the level of the run before, the
-drift, and that growth is 0 or 15 % and nothing else. What it does not catch, nothing can catch.
+Between no growth and growth of 15 %, the likelihood ratio is the most powerful test (1933). It knows what no gate
+knows: the shape and strength of the noise, the machine of each run, the level of the run before, the drift, and
+that growth is either 0 or 15 %. What it does not find, no gate can find.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 RUNS = 5
 LEVEL = 0.001
-"""Of false alarms, by five runs."""
+"""The rate of false alarms, for five runs."""
 STEP = 0.04
 FACTORS = [2 + 3 * (n + 0.5) / 40 for n in range(40)]
-"""Of runs that take two to five times as much."""
+"""The factors of outliers, which take two to five times as much."""
 
 
 def _normal(value: float, sigma: float) -> float:
@@ -45,7 +45,7 @@ def _below(value: float, sigma: float) -> float:
 
 
 def _steps(figure: float, sigma: float, growth: float) -> float:
-    """Of a figure in steps of 4 %."""
+    """Return the probability of a figure that is rounded to steps of 4 %."""
     edges = [figure - STEP / 2, figure + STEP / 2]
     low, high = (math.log(edge / (1 + growth)) if edge > 0 else -math.inf for edge in edges)
     return _below(high, sigma) - _below(low, sigma)
@@ -63,7 +63,7 @@ DENSITIES: dict[str, Callable[[float, float], float]] = {
 
 
 def _weight(shape: str, logs: Sequence[float], sigma: float, growth: float) -> float:
-    """Logarithm of the ratio of likelihoods; for `wandering` the first is the run before."""
+    """Return the logarithm of the likelihood ratio; for `wandering` the first value is the run before."""
     if shape == "quantised":
         figures = [math.exp(value) for value in logs]
         pairs = [(_steps(f, sigma, growth), _steps(f, sigma, 0.0)) for f in figures]
@@ -87,7 +87,9 @@ def power(
     tests: int,
     seed: int,
 ) -> float:
-    """Share of grown tests that it catches. `sample` makes runs of a shape, without drift and on one machine."""
+    """Return the share of grown tests that the test finds. `sample` makes runs of a shape, without drift and on
+    one machine.
+    """
     chance = random.Random(f"oracle {shape} {sigma} {seed}")
 
     def logs(factor: float) -> list[float]:

@@ -123,7 +123,7 @@ class ReadyExecutor:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
 
-    def lane(self) -> ReadyLane:
+    def lane(self, calibrations: object) -> ReadyLane:  # noqa: ARG002 - ReadyLane has one of its own
         """Return a lane with a slot of its own."""
         return ReadyLane(next(self._numbers))
 

@@ -12,6 +12,7 @@ import sqlite3
 import tempfile
 import time
 import uuid
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,7 +73,7 @@ def grow(path: Path, attempts: int) -> None:
     The figures vary, some attempts have violations, and some are flaky.
     """
     now, chance = datetime.now(tz=UTC), random.Random(0)
-    with sqlite3.connect(path, isolation_level=None) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         (run_id,) = connection.execute("SELECT id FROM runs LIMIT 1").fetchone()
         old = {
@@ -100,7 +101,6 @@ def grow(path: Path, attempts: int) -> None:
         connection.executemany(
             "INSERT OR IGNORE INTO stale_days VALUES (?)", [(d.date().isoformat(),) for d in days]
         )
-    connection.close()
 
 
 def _grow_run(connection, old, template, place, when) -> None:  # type: ignore[no-untyped-def]
@@ -199,9 +199,8 @@ def answer(folder: Path) -> None:
 
 
 def _read(path: Path, view: str) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"SELECT * FROM {view}").fetchall()
-    connection.close()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -214,7 +213,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.keep is not None and (arguments.keep / "resources.db").exists():
         answer(arguments.keep)
-        return None
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         record(Path(folder), arguments.results, "no samples", ())
         record(Path(folder), arguments.results // 4, "600 samples", SERIES)

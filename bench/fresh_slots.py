@@ -154,7 +154,7 @@ def _print_times(name: str, times: Sequence[tuple[float, float]]) -> None:
 
 def _through_executor(environment: BenchEnvironment, count: int, jobs: int) -> tuple[float, float]:
     """Run tests in fresh containers by orch's executor; return wall and CPU milliseconds of each."""
-    executor = environment.executor.apart()
+    executor = environment.executor.sibling()
     tests = [_assignment(environment, number) for number in range(count)]
 
     def work(share: list[Assignment]) -> None:
@@ -186,7 +186,7 @@ def bare_settings(environment: BenchEnvironment, folder: Path, token: str) -> Se
     (folder / "hosts").write_text(HOSTS)
     (folder / "streams").mkdir()
     assignment = _assignment(environment, 0)
-    spec = environment.executor.spec(assignment, streams_dir=folder / "streams", cgroup_parent=None)
+    spec = environment.executor.slots.spec(assignment, streams_dir=folder / "streams", cgroup_parent=None)
     config = container_config(spec, hosts_file=folder / "hosts")
     config["Cmd"], config["OpenStdin"], config["AttachStdin"] = list(TEST[1:]), False, False
     config["Labels"] = {LABEL: token}

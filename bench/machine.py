@@ -1,4 +1,4 @@
-"""What the measurements were made on, without a name of it."""
+"""The machine that measurements were made on, without its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.measure.processes import host_info
 
 
 def describe() -> dict[str, Any]:
-    """Hardware and kernel."""
+    """Return properties of hardware and kernel."""
     host = host_info()
     return {
         "architecture": platform.machine(),
@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
 
 
 def load() -> dict[str, Any]:
-    """The load averages now, and when that is."""
+    """Return the current load averages and the time."""
     return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "load": [round(n, 2) for n in os.getloadavg()]}
 
 

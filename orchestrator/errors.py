@@ -1,4 +1,4 @@
-"""Every error that orch raises on purpose: its exit code and the user's next step.
+"""The errors that orch raises on purpose, each with its exit code and the user's next step.
 
 `cli.main` catches `OrchError` once, prints `message` and `remedy`, and exits with `exit_code`. Anything else
 that reaches it is a defect of orch (`ExitCode.DEFECT`).
@@ -10,7 +10,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What `orch` exits with; the gravest cause wins. 128+n: ended by signal n."""
+    """The exit codes of `orch`, besides 128 + n for signal n. `coordinator.exit_code` says which one wins."""
 
     OK = 0
     TESTS_FAILED = 1
@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
 
 
 class OrchError(Exception):
-    """Base of all errors that are meant for the user: one sentence, and what to do about it."""
+    """The base class of all errors that are shown to the user, with a message and a remedy."""
 
     exit_code: ExitCode = ExitCode.DEFECT
 
@@ -33,7 +33,7 @@ class OrchError(Exception):
 
 
 class UsageError(OrchError):
-    """The command line asks for something that cannot be."""
+    """The command line or the environment asks for something impossible."""
 
     exit_code = ExitCode.USAGE
 
@@ -45,7 +45,7 @@ class ConfigError(OrchError):
 
 
 class NoTestsError(OrchError):
-    """Nothing was selected."""
+    """No tests were selected, or a selected one cannot run."""
 
     exit_code = ExitCode.NO_TESTS
 

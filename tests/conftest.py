@@ -1,4 +1,4 @@
-"""What tests share: the real engine, a tiny image on it, values made by hand, and no engine for unit tests."""
+"""Fixtures of all tests: the real engine, small images on it, and a guard against sockets in unit tests."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ settings.load_profile("orch")
 TEST_LABEL = "io.orch-tests.pid"
 
 collect_ignore_glob = ["docker/attacks/*"]
-"""A project whose tests run inside containers."""
+"""Projects whose tests run inside containers and are not collected here."""
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """The real engine; fails, and does not skip, where none answers."""
+    """Yield the real engine; fail, and do not skip, if none answers."""
     from orchestrator.engine.docker.engine import open_engine
 
     try:
@@ -46,21 +46,23 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def busybox_image(engine: Engine) -> Iterator[str]:
-    """ID of a tiny image on the real engine, with a POSIX shell and the usual tools."""
+    """Yield the ID of a small image on the real engine, with a POSIX shell and the usual tools."""
     reference = f"orch-test-busybox:{os.getpid()}"
     yield from _prepared(engine, io.BytesIO(busybox_rootfs()), reference)
 
 
 @pytest.fixture(scope="session")
 def dash_image(engine: Engine) -> Iterator[str]:
-    """As `busybox_image`, with this machine's dash as its shell."""
+    """Yield the ID of an image like `busybox_image` with this machine's dash as its shell."""
     reference = f"orch-test-dash:{os.getpid()}"
     yield from _prepared(engine, io.BytesIO(busybox_rootfs(shell=Path("/bin/dash"))), reference)
 
 
 @pytest.fixture(scope="session")
 def shell_less_image(engine: Engine) -> Iterator[str]:
-    """One static program and nothing else; called by this name, busybox runs the applet that is its argument."""
+    """Yield the ID of an image with one static program and no shell; the program is busybox, which runs the applet
+    named by its argument.
+    """
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(Path("/bin/busybox").resolve(), arcname="busybox")
@@ -70,7 +72,7 @@ def shell_less_image(engine: Engine) -> Iterator[str]:
 
 
 def _prepared(engine: Engine, rootfs: io.BytesIO, reference: str) -> Iterator[str]:
-    """ID of the image that a run would make containers of."""
+    """Yield the ID of the image prepared as for a run."""
     image_id = prepared_image(engine, engine.import_rootfs(rootfs, reference, {TEST_LABEL: str(os.getpid())}))
     yield image_id
     engine.remove_image(image_id)
@@ -79,7 +81,7 @@ def _prepared(engine: Engine, rootfs: io.BytesIO, reference: str) -> Iterator[st
 
 @pytest.fixture(scope="session")
 def isolation_image(engine: Engine) -> str:
-    """ID of our small image, as a run would make containers of it."""
+    """Return the ID of the shipped isolation image, prepared as for a run."""
     image = engine.find_image("orch/test-isolation:latest")
     assert image is not None, "orch build --offline-base makes it; scripts/test does that"
     return prepared_image(engine, image)
@@ -87,7 +89,7 @@ def isolation_image(engine: Engine) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_network_for_unit_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A unit test that reaches for an engine, or for anything over a socket, fails."""
+    """Make a unit test fail if it connects to an engine or to anything else over a socket."""
     if "unit" not in request.path.relative_to(Path(__file__).parent).parts[:1]:
         return
 

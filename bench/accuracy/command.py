@@ -1,10 +1,8 @@
-"""How near orch's figures come to the truth, beside those of BenchExec's runexec.
+"""How close orch's figures come to the truth, compared with those of BenchExec's runexec.
 
-    PYTHONPATH=. python -m bench.accuracy [--rounds 30] [--runexec FOLDER/bin/runexec] [--smoke]
-
-Builds known.c with gcc, runs each of its programs once a round under each tool, one at a time, and writes
-accuracy-DATE.md and .json into --results. runexec comes with `pip install benchexec`, best in a venv of its
-own; on cgroup v1 it needs root.
+Builds known.c with gcc, runs each of its programs once in each round under each tool, one at a time, and writes
+accuracy-DATE.md and .json into --results. runexec comes with `pip install benchexec`, best in a venv of its own;
+on cgroup v1 it needs root.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ HERE = Path(__file__).parent
 
 
 def build(folder: Path) -> Path:
-    """known.c as one static binary, which runs in any image. Exits where there is no compiler."""
+    """Compile known.c to a static binary, which runs in any image. Exits if there is no compiler."""
     binary = folder / "known"
     words = ["gcc", "-static", "-O2", "-pthread", "-o", str(binary), str(HERE / "known.c")]
     try:
@@ -55,8 +53,10 @@ def build(folder: Path) -> Path:
 def measure(
     rounds: int, minutes: float, project: OrchProject, runexec: Runexec | None, programs: tuple[Program, ...]
 ) -> list[Measurement]:
-    """Whole rounds, until there are enough, the time is up, or somebody presses Ctrl-C. The tools go first in
-    turn, and runexec's order differs each time; orch has its own.
+    """Run whole rounds until there are enough, the time is up, or Ctrl-C, and return the measurements.
+
+    The tools take turns in going first. The order of the programs differs in each round for runexec; orch has its
+    own.
     """
     order = random.Random(3)
     taken: list[Measurement] = []
@@ -77,14 +77,14 @@ def measure(
 
 
 def unexpected(taken: list[Measurement], programs: tuple[Program, ...]) -> list[tuple[str, str, str, int]]:
-    """(tool, program, outcome, how often) where the outcome is not the program's."""
+    """Return (tool, program, outcome, count) where the outcome is not the expected one."""
     wanted = {program.name: program.outcome for program in programs}
     wrong = Counter((m.tool, m.program, m.outcome) for m in taken if m.outcome != wanted[m.program])
     return [(*key, count) for key, count in wrong.items()]
 
 
 def find_runexec(command: str | None, binary: Path, folder: Path) -> tuple[Runexec | None, str]:
-    """runexec where it can measure, and a sentence about it."""
+    """Return runexec if it can measure on this machine, and a sentence about it."""
     command = command or shutil.which("runexec")
     if command is None:
         return None, "not run: there is none (pip install benchexec, --runexec PATH)"
@@ -140,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def compact(measurement: Measurement) -> dict[str, Any]:
-    """Without what the rows say already, to 10 digits."""
+    """Return the measurement without what the rows contain already, with 10 digits."""
     plain = asdict(measurement)
     figures = {name: value for name, value in plain["figures"].items() if value is not None}
     plain["figures"] = {n: float(f"{v:.10g}") if isinstance(v, float) else v for n, v in figures.items()}
@@ -148,7 +148,7 @@ def compact(measurement: Measurement) -> dict[str, Any]:
 
 
 def as_json(document: dict[str, Any]) -> str:
-    """Measurements a line each."""
+    """Return the document as JSON with one measurement a line."""
     lines = ",\n  ".join(json.dumps(m) for m in document["measurements"])
     head = json.dumps({key: value for key, value in document.items() if key != "measurements"}, indent=1)
     head = head.removesuffix("\n}")
@@ -156,7 +156,7 @@ def as_json(document: dict[str, Any]) -> str:
 
 
 def write(folder: Path, page: str, document: dict[str, Any]) -> None:
-    """Both files, named by the day."""
+    """Write both files, named by the date."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"accuracy-{document['began']['at'][:10]}.md"
     path.write_text(page)

@@ -1,4 +1,4 @@
-"""From measurements to the rows of the table: errors against the truth, and the targets. Pure."""
+"""Compute the rows of the table from measurements: errors relative to the truth, and targets. Pure."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ class Row:
     program: str
     figure: str
     truth: float | None
-    """Median; None: not known."""
+    """The median of the true values; None: it is not known."""
     runs: int
     missing: int
-    """Runs in which the tool gave no such figure."""
+    """The number of runs without this figure."""
     source: str
     median: float | None
     worst: float | None
-    """The figure that is furthest from its truth; without a truth the highest."""
+    """The figure that is farthest from its truth; without a truth the highest one."""
     error_median: float | None = None
     error_worst: float | None = None
     error_ratio: float | None = None
-    """Of the medians; None where the truth is 0."""
+    """The relative error of the medians; None if the truth is 0."""
     floor: float | None = None
-    """What this tool shows of a program that does nothing (median)."""
+    """The median of the tool's figure for a program that does nothing."""
     above_floor_worst: float | None = None
-    """Worst error once the floor is taken off the figure."""
+    """The largest error after subtracting the floor."""
     within: int | None = None
-    """Runs within the target; None: no target."""
+    """The number of runs within the target; None: there is no target."""
 
 
 def rows(measurements: Sequence[Measurement], programs: Sequence[Program]) -> list[Row]:
-    """For each program and figure that has a truth or must always be there, a row for each tool."""
+    """Return a row for each program, figure with a truth or required figure, and tool."""
     tools = list(dict.fromkeys(m.tool for m in measurements))
     table = []
     for program in programs:
@@ -97,14 +97,14 @@ def _row(name: str, program: Program, mine: Sequence[Measurement], floor: float 
 
 
 def _adds_up(program: Program) -> bool:
-    """False where the figure contains the floor by its truth: null itself, and what its limit ended."""
+    """Return whether the floor adds to the figure: not for `null` itself, nor for programs that a limit ended."""
     return program.name != NULL and program.outcome != "oom"
 
 
 def _within(
     name: str, program: Program, pairs: Sequence[tuple[float, float | None]], floor: float | None
 ) -> int | None:
-    """How many figures met the target: the larger of the share of the truth and the absolute one."""
+    """Return how many figures met the target: the larger of the relative and the absolute one."""
     figure = FIGURES[name]
     if figure.target_ratio is None or figure.target_absolute is None:
         return None

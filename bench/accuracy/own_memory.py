@@ -1,13 +1,12 @@
-"""Whether a test's own memory is the same wherever it runs: at position 1, 7 and 40 of a slot, beside hungry
-neighbours, in a fresh container, in a reused one, and forked from a preloaded pytest.
+"""Whether a test's own memory is the same wherever it runs: at position 1, 7 and 40 of a slot, after tests that
+need much, in a fresh container, in a reused one, and forked from a preloaded pytest.
 
-    PYTHONPATH=. python -m bench.accuracy.own_memory [--modes fresh reused forked] [--image NAME] [--kinds shell]
+Each kind of test needs a known amount. 45 tests of a mode run one after another in one slot (except `fresh`);
+every third one needs much. Prints a Markdown table; the exit code is 1 if a figure is off by more than 1 MiB or 5
+%.
 
-Each kind of test needs a known amount; 45 tests of a mode run one after another in one slot (but for `fresh`),
-every third of them a hungry one. Prints a Markdown table; exit code 1 where a figure is off by more than 1 MiB or
-5 %.
-`--image`: tests' image (default: the shipped one, built offline where no registry answers); one with a shell alone
-can run `--kinds shell` only.
+`--image` is the tests' image (default: the shipped one, built offline if no registry answers); one that has only a
+shell can run `--kinds shell`.
 """
 
 from __future__ import annotations
@@ -50,7 +49,9 @@ def test_it():
 
 @dataclass(frozen=True)
 class Kind:
-    """Tests that need the same. `mib`: beyond what a trivial one of the same suite needs; None: not known."""
+    """Tests with the same need. `mib` is the need beyond that of an empty test of the same suite;
+    None: not known.
+    """
 
     name: str
     text: str
@@ -59,7 +60,7 @@ class Kind:
 
     @property
     def suffix(self) -> str:
-        """Of the file's name."""
+        """The suffix of the test's file name."""
         return ".test.sh" if self.shell else ".py"
 
 
@@ -79,11 +80,11 @@ MODES = ("fresh", "reused", "forked")
 
 
 def project(folder: Path, mode: str, kinds: Sequence[Kind], image: str | None) -> None:
-    """Write the tests: every third is of the kind that needs most, the others take turns."""
-    hungriest = max(kinds, key=lambda kind: kind.mib or 0)
-    others = [kind for kind in kinds if kind is not hungriest]
+    """Write the tests: every third is of the kind with the largest need, the others alternate."""
+    largest = max(kinds, key=lambda kind: kind.mib or 0)
+    others = [kind for kind in kinds if kind is not largest]
     for number in range(TESTS):
-        kind = hungriest if number % 3 == 2 else others[(number - number // 3) % len(others)]
+        kind = largest if number % 3 == 2 else others[(number - number // 3) % len(others)]
         place = folder / f"d{number * FOLDERS // TESTS}" / f"test_{number:02}_{kind.name}{kind.suffix}"
         place.parent.mkdir(exist_ok=True)
         place.write_text(kind.text, encoding="utf-8")
@@ -109,12 +110,12 @@ def _is_shell(kinds: Sequence[Kind]) -> bool:
 
 
 def _paths() -> list[str]:
-    """Where this user's Python looks for more packages."""
+    """Return the folders in PYTHONPATH."""
     return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
 def measure(mode: str, kinds: Sequence[Kind], image: str | None) -> list[dict[str, Any]]:
-    """Run them; each test's deciding attempt with its kind."""
+    """Run the tests of a mode and return the last attempt of each, with its kind."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -140,7 +141,7 @@ def measure(mode: str, kinds: Sequence[Kind], image: str | None) -> list[dict[st
 def judge(
     mode: str, attempts: Sequence[Mapping[str, Any]], kinds: Sequence[Kind]
 ) -> tuple[list[list[str]], list[str]]:
-    """Rows of the table, and what is wrong."""
+    """Return the rows of the table and the list of problems."""
     by_kind = defaultdict(list)
     problems = []
     for attempt in attempts:
@@ -188,13 +189,13 @@ HEAD = (
     *(f"at {place} (was at)" for place in POSITIONS),
     "spread",
     "worst error",
-    "stood before",
+    "memory before the test",
     "bounds",
 )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the table; 1 if a figure is off."""
+    """Print the table and return 1 if a figure is off."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--kinds", choices=("all", "shell"), default="all")

@@ -1,4 +1,4 @@
-"""The programs of known.c that are measured, and what is true of each."""
+"""The programs of known.c that are measured, with the true values of each."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ MEMORY_LIMIT_BYTES = 512 * MIB
 GREEDY_LIMIT_BYTES = 64 * MIB
 HANG_TIMEOUT_SECONDS = 1.0
 NULL = "null"
-"""Does nothing: what is measured of it is the floor."""
+"""The program that does nothing; its figures are the floor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Something measured: its unit, and how far it may be from the truth (None: no target)."""
+    """A measured figure: its unit, and the largest acceptable error (None: there is no target)."""
 
     unit: str
     target_ratio: float | None = None
     target_absolute: float | None = None
     above_floor: bool = False
-    """True where the target counts from what a program that does nothing shows."""
+    """Whether the target applies to the figure minus that of a program that does nothing."""
     always: bool = False
-    """True if there must be one for every program, however it ends."""
+    """Whether every program must have this figure, however it ends."""
 
 
 FIGURES: Mapping[str, Figure] = {
@@ -45,7 +45,9 @@ FIGURES: Mapping[str, Figure] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """One program, with its truth: figure -> value. CPU time is not in it: the program says its own."""
+    """A program with its true values: figure -> value. CPU time is not among them, because the program reports its
+    own.
+    """
 
     name: str
     truth: Mapping[str, float] = field(default_factory=dict)
@@ -54,12 +56,12 @@ class Program:
 
     @property
     def memory_limit_bytes(self) -> int:
-        """Under both tools."""
+        """The memory limit of the program under both tools."""
         return GREEDY_LIMIT_BYTES if self.profile == "greedy" else MEMORY_LIMIT_BYTES
 
     @property
     def timeout_seconds(self) -> float:
-        """Under both tools."""
+        """The timeout of the program under both tools."""
         return HANG_TIMEOUT_SECONDS if self.profile == "hang" else 30.0
 
 
@@ -112,12 +114,12 @@ class Measurement:
     figures: Mapping[str, float | None]
     sources: Mapping[str, str] = field(default_factory=dict)
     own_cpu_seconds: float | None = None
-    """What the program said of itself; None where it was killed before it could."""
+    """The CPU time that the program reported; None if it was killed before."""
     notes: Mapping[str, object] = field(default_factory=dict)
-    """What else the tool says of its figures."""
+    """Other output of the tool about its figures."""
 
 
 def own_cpu_seconds(output: bytes) -> float | None:
-    """CPU seconds from the program's own last line."""
+    """Return the CPU seconds from the program's last line; None if it wrote none."""
     _, found, rest = output.rpartition(b"known cpu_seconds=")
     return float(rest.split()[0]) if found else None

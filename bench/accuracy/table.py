@@ -1,4 +1,4 @@
-"""The report: Markdown for people, and what it was made of as JSON."""
+"""The report as Markdown, and its raw figures as JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TITLES = {
 
 
 def markdown(document: Mapping[str, Any], table: Sequence[Row]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [f"# Accuracy, {document['began']['at'][:10]}", _setting(document), _summary(document, table)]
     for figure, title in _TITLES.items():
         mine = [row for row in table if row.figure == figure]
@@ -111,7 +111,7 @@ def _grid(table: Sequence[Row]) -> str:
 
 
 def _rest(table: Sequence[Row]) -> list[str]:
-    """What has no place in the grid: programs whose figure has no known truth, tools that have no figure."""
+    """Return the lines about programs without a known truth and tools without a figure."""
     lines = []
     for tool in dict.fromkeys(row.tool for row in table):
         mine = [row for row in table if row.tool == tool]

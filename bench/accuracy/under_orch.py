@@ -1,4 +1,4 @@
-"""The programs as tests of a project that `orch run` runs, and its figures from run.json's format."""
+"""Run the programs as tests of a project by `orch run`, and read the figures from its JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ _FIGURES = {
 _NOTES = ("memory_floor_bytes", "upper_bounds", "overheads", "before_test", "disagreements")
 _PROFILES = f"""version: 1
 profiles:
-  known: {{inherits: fast, cpus: 2.0, memory: {MEMORY_LIMIT_BYTES}b, timeout: 30s, pids: 128, tmpfs: 100m}}
+  known: {{inherits: fast, reuse: 1, cpus: 2.0, memory: {MEMORY_LIMIT_BYTES}b, timeout: 30s,
+          pids: 128, tmpfs: 100m}}
   hang: {{inherits: known, timeout: {HANG_TIMEOUT_SECONDS}s, grace: 1s}}
   greedy: {{inherits: known, memory: {GREEDY_LIMIT_BYTES}b, tmpfs: 32m}}
 default_profile: known
@@ -61,7 +62,7 @@ class OrchProject:
         self.environment: dict[str, Any] = {}
 
     def measure(self, number: int) -> list[Measurement]:
-        """Run all programs once, one after another. RuntimeError: no report came of it."""
+        """Run all programs once, one after another. Raises RuntimeError if orch gives no report."""
         words = [sys.executable, "-m", "orchestrator", "run", "--format", "json", "--jobs", "1"]
         repository = Path(__file__).parents[2]
         done = subprocess.run(
@@ -81,7 +82,7 @@ class OrchProject:
 
 
 def _measurement(test: dict[str, Any], number: int) -> Measurement:
-    """The first attempt's: a later one had another profile."""
+    """Return the measurement of the first attempt; later ones have other profiles."""
     first = test["attempts"][0]
     usage = first["usage"]
     figures: dict[str, float | None] = {name: usage.get(field) for name, field in _FIGURES.items()}
@@ -104,6 +105,6 @@ def _measurement(test: dict[str, Any], number: int) -> Measurement:
 
 
 def _most_open_files(folder: Path) -> int | None:
-    """The highest of the samples: all processes of the container together, the agent's too."""
+    """Return the highest sample of open files of the whole container, the agent included."""
     samples = json.loads((folder / "metrics.json").read_text())["samples"]
     return max((n for sample in samples if (n := sample["open_files"]) is not None), default=None)

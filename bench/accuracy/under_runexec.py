@@ -1,4 +1,4 @@
-"""The programs under BenchExec's runexec, as far as it runs on this machine: one process for each measurement."""
+"""Run the programs under BenchExec's runexec, one process for each measurement, if it works on this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _OUTCOMES = {"walltime": "timeout", "memory": "oom"}
 _FIGURES = {"cpu_seconds": "cputime", "memory_bytes": "memory", "wall_seconds": "walltime"}
 _TAIL_BYTES = 4096
 _TMPFS = "/dev/shm"
-"""Without a container there is no /tmp of its own."""
+"""The temporary folder; without a container there is no /tmp of its own."""
 
 
 class Runexec:
-    """The command `runexec`; `folder` is for its output files."""
+    """The command `runexec`; `folder` receives its output files."""
 
     def __init__(self, command: str, binary: Path, folder: Path) -> None:
         self._command = command
@@ -32,7 +32,7 @@ class Runexec:
         self._output = folder / "runexec.output"
 
     def why_not(self) -> str | None:
-        """Its own words where it cannot measure here; None where it can."""
+        """Return runexec's message if it cannot measure on this machine; None if it can."""
         try:
             done = self._run(["--no-container"], ["/bin/true"])
         except OSError as error:
@@ -43,19 +43,19 @@ class Runexec:
         return (done.stderr or done.stdout).strip()
 
     def why_no_container(self) -> str | None:
-        """Its own words where its container mode does not work here."""
+        """Return runexec's message if its container mode does not work on this machine; None if it does."""
         done = self._run([], ["/bin/true"])
         critical = [line for line in done.stderr.splitlines() if "CRITICAL" in line]
         return None if "cputime=" in done.stdout else (critical or [done.stderr.strip()])[0]
 
     def version(self) -> str:
-        """As it says."""
+        """Return the version that runexec reports."""
         return subprocess.run(
             [self._command, "--version"], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     def measure_all(self, programs: Sequence[Program], number: int) -> list[Measurement]:
-        """Run each once, in this order."""
+        """Run each program once, in this order."""
         return [self.measure(program, number) for program in programs]
 
     def measure(self, program: Program, number: int) -> Measurement:
@@ -89,12 +89,12 @@ class Runexec:
         return subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
     def _tail(self) -> bytes:
-        """The end of what the program wrote; its streams are one file."""
+        """Return the end of the program's output; its streams are one file."""
         with self._output.open("rb") as file:
             file.seek(max(0, self._output.stat().st_size - _TAIL_BYTES))
             return file.read()
 
 
 def _number(text: str | None) -> float | None:
-    """`0.0019s`, `262144B`."""
+    """Parse a number with a unit, such as `0.0019s` or `262144B`."""
     return None if text is None else float(text.rstrip("sB"))

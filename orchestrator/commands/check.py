@@ -65,7 +65,7 @@ class CheckOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """What the new runs are held against."""
+    """The runs with which the new runs are compared."""
 
     name: str
     figures: Figures

@@ -18,7 +18,7 @@ from orchestrator.engine.docker.addresses import candidate_addresses
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation import enforcement
 from orchestrator.engine.metering import parent_cgroups
-from orchestrator.engine.slots.executor import can_share_fifos
+from orchestrator.engine.slots.slot_factory import can_share_fifos
 from orchestrator.errors import ExitCode, OrchError
 from orchestrator.measure import calibration
 from orchestrator.measure.processes import host_info, owner_alive
@@ -46,7 +46,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing looked at."""
+    """One check of `orch doctor`, with its finding and its remedy."""
 
     name: str
     health: Health

@@ -87,7 +87,7 @@ def profiles_suggest(options: SuggestOptions) -> int:
 
 
 def _silent(message: str) -> None:
-    """Said once already."""
+    """Drop a notice that was already printed."""
 
 
 def _assigned(config: Config, tests: Sequence[Test]) -> Mapping[TestId, Assignment]:

@@ -1,4 +1,4 @@
-"""`orch report` and `orch offenders`: what the resource database knows, over a window of time."""
+"""Run `orch report` and `orch offenders`: show what the resource database knows about a window of time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PEOPLE = ("table", "markdown")
-"""Formats that are read by people: they get fewer figures, and words below them."""
+"""Formats for people: they show fewer figures, and an explanation below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """What `orch report` was told."""
+    """The options of `orch report`."""
 
     config_path: Path | None
     database: str | None
@@ -42,7 +42,7 @@ class ReportOptions:
 
 
 def report(options: ReportOptions) -> int:
-    """Usage of each test over a window, the tests of one run, or the budgets that were broken."""
+    """Show the usage of each test over a window, the tests of one run, or violations. Return the exit code."""
     if options.run_id is not None and (options.since or options.until):
         raise UsageError("--run is one run, --since and --until are a window", remedy="give one of them")
     if options.html or options.prometheus:
@@ -62,7 +62,7 @@ def report(options: ReportOptions) -> int:
 
 
 def _files(options: ReportOptions) -> int:
-    from orchestrator.commands.report_file import write_reports
+    from orchestrator.coordinator.output.window_report import write_reports
 
     if options.run_id is not None or options.violations or options.resources:
         raise UsageError(
@@ -99,7 +99,7 @@ def _usage(options: ReportOptions, window: Window) -> int:
 
 
 def _explain(window: Window, what: str, more: int, *, compared: bool) -> None:
-    """Below a table for people: of what it is, and what it leaves out."""
+    """Print what the table covers and leaves out, below a table for people."""
     rest = f", {more} more with a larger --limit" if more else ""
     say(f"{what}{rest}; {window.text}")
     if compared:
@@ -144,7 +144,7 @@ def offenders(
     output_format: str,
     limit: int,
 ) -> int:
-    """The tests that cost most, by one resource or by each."""
+    """Show the tests that use most of one resource, or of each. Return the exit code."""
     from orchestrator.database.queries.offenders import offenders_by
 
     window = parse_window(since, until)

@@ -30,12 +30,12 @@ GROUPS = (
     "network",    "environment", "system calls", "limits", "cgroups", "processes", "descriptors",
     "two containers",    "process limits", "settings from outside", "a container at all",
 )  # fmt: skip
-"""Of the checks, numbered from 1."""
+"""The names of the groups of checks, numbered from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Of one profile."""
+    """The result of the self-test of one profile."""
 
     profile: str
     seconds: float

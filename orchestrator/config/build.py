@@ -28,7 +28,7 @@ class _Collections(TypedDict):
 
 
 def build(merged: Merged, *, root: Path, path: Path | None, shorten: Mapping[str, str]) -> Config:
-    """The Config of checked settings; `shorten` gives the names by which files are shown in places."""
+    """Return the Config of checked settings; `shorten` maps file names to the names that messages show."""
     settings = merged.settings
     values: dict[str, Any] = {key: setting.value for key, setting in settings.items()}
     collections: _Collections = {

@@ -25,7 +25,7 @@ _RULE_CONDITIONS = ("match", "marker", "suite")
 
 
 def check(layers: Sequence[ValidLayer], settings: Settings, root: Path) -> list[Problem]:
-    """All problems between settings; `layers` are in merge order, the built-in one first."""
+    """Return all conflicts between settings. `layers` are in merge order, the built-in one first."""
     names = _Names(layers)
     problems = list(_profiles(settings, names, limits=not any(layer.damaged for layer in layers)))
     problems += _reference(settings, "default_profile", "profile", names.profiles)

@@ -29,7 +29,10 @@ _NOT_IN_DIGEST = ("database", "state_dir", "retention.", "presets.")
 def merge(
     text: str | None, *, file_name: str, env: Mapping[str, str], overrides: Mapping[str, str], root: Path
 ) -> Merged:
-    """`text`: of the file, None without one; `file_name`: as places are to name it. ConfigError."""
+    """Return all layers merged. `text` is the file's text or None; messages call the file `file_name`.
+
+    Raises ConfigError with all problems.
+    """
     trees: list[tuple[Table, Layer]] = []
     problems: list[Problem] = []
     if text is not None:

@@ -53,7 +53,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list."""
+    """A YAML sequence."""
 
     items: tuple[Node, ...]
     place: Place

@@ -29,7 +29,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing to correct."""
+    """One mistake in the configuration, with its place."""
 
     place: Place
     text: str

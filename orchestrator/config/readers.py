@@ -71,7 +71,7 @@ def read_text(value: object, expected: str = "a text") -> str:
 
 
 def read_size(*, at_least: int = 1) -> Callable[[object], int]:
-    """Reader of a size in bytes."""
+    """Return a function that reads a size in bytes."""
 
     def read(value: object) -> int:
         scalar = _scalar(value, f"a size such as {SIZE_EXAMPLES}")
@@ -90,7 +90,7 @@ def read_size(*, at_least: int = 1) -> Callable[[object], int]:
 
 
 def read_duration(*, zero: bool = False) -> Callable[[object], float]:
-    """Reader of a duration in seconds."""
+    """Return a function that reads a duration in seconds."""
 
     def read(value: object) -> float:
         scalar = _scalar(value, f"a duration such as {DURATION_EXAMPLES}")
@@ -106,7 +106,7 @@ def read_duration(*, zero: bool = False) -> Callable[[object], float]:
 
 
 def read_days(*, at_least: int) -> Callable[[object], int]:
-    """Reader of a duration that is whole days."""
+    """Return a function that reads a duration as a number of whole days."""
 
     def read(value: object) -> int:
         seconds = read_duration()(value)
@@ -131,7 +131,7 @@ def read_integer(*, at_least: int, at_most: int) -> Callable[[object], int]:
 
 
 def read_number(*, at_least: float, at_most: float) -> Callable[[object], float]:
-    """Reader of a finite number."""
+    """Return a function that reads a finite number."""
     expected = f"a number from {at_least:g} to {at_most:g}"
 
     def read(value: object) -> float:
@@ -146,7 +146,7 @@ def read_number(*, at_least: float, at_most: float) -> Callable[[object], float]
 
 
 def read_flag(value: object) -> bool:
-    """True or false, and none of YAML 1.1's other words for them."""
+    """Read true or false; the other words of YAML 1.1 for them are refused."""
     word = _plain(value, "true or false")
     if word.lower() not in ("true", "false"):
         yes = word.lower() in ("yes", "on", "y")
@@ -156,7 +156,7 @@ def read_flag(value: object) -> bool:
 
 
 def read_word(words: tuple[str, ...]) -> Callable[[object], str]:
-    """Reader of one word out of `words`."""
+    """Return a function that reads one of `words`."""
 
     def read(value: object) -> str:
         word = _scalar(value, "one of " + ", ".join(words)).text

@@ -59,7 +59,7 @@ class Setting:
 
 
 Settings = dict[str, Setting]
-"""By their dotted names."""
+"""Settings by their dotted names, such as `run.jobs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Merged:
 
     settings: Settings
     rule_places: tuple[Place, ...]
-    """Of each rule of the layer whose rules hold."""
+    """The place of each rule of the layer whose rules apply."""
     digest: str
     """See `Config.digest`."""
 

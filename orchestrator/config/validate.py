@@ -62,7 +62,7 @@ def validate(tree: Table, layer: Layer) -> tuple[ValidLayer, list[Problem]]:
 
 
 def node_at(tree: Node, path: Path) -> Node | None:
-    """The node at `path`, or None."""
+    """Return the node at `path`, or None."""
     node: Node | None = tree
     for step in path:
         if isinstance(node, Table) and isinstance(step, str):
@@ -75,7 +75,7 @@ def node_at(tree: Node, path: Path) -> Node | None:
 
 
 def place_of(tree: Node, path: Path) -> Place:
-    """Place of the value at `path`, or of its nearest parent."""
+    """Return the place of the value at `path`, or of its nearest parent."""
     for length in range(len(path), -1, -1):
         node = node_at(tree, path[:length])
         if node is not None:

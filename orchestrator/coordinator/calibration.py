@@ -1,4 +1,4 @@
-"""Calibration at the first use of an image on this engine since boot: null tests, measured once, remembered."""
+"""Calibrates each image at its first use on this engine since boot, by null tests, and stores the result."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.isolation.hardening import agent_text
-from orchestrator.engine.slots.executor import can_share_fifos
+from orchestrator.engine.slots.slot_factory import can_share_fifos
 from orchestrator.measure import calibration
+from orchestrator.measure.calibration import Calibrations
 from orchestrator.model.profiles import Network
 from orchestrator.model.tests import Assignment, Command, Test, TestId
 from orchestrator.stop_flag import StopLevel
@@ -32,11 +33,14 @@ NULL_COMMAND = Command(argv=("/bin/sh", "-c", ":"))
 NULL_TEST = TestId(path=".orch/null-test")
 NULL_SECONDS = 20.0
 _Kind = tuple[str, bool]
-"""An image's name, and whether tests that come after another in their container are meant."""
+"""The name of an image, and whether it is about tests that come after another in their container."""
 
 
 def key_of(info: EngineInfo, image_id: str, *, reused: bool = False) -> str:
-    """A calibration's key here and now. `reused`: of tests that come after another in their container."""
+    """Return the key under which a calibration is stored on this host.
+
+    `reused` stands for tests that come after another in their container.
+    """
     agent = hashlib.sha256(agent_text().encode()).hexdigest()
     channel = "reused" if reused else "fifos" if can_share_fifos(info) else "attach"
     return calibration.key_of(info, image_id, agent=agent, channel=channel)
@@ -51,9 +55,10 @@ def calibrate(
     state_dir: Path,
     work_dir: Path,
     stop: StopFlag,
-) -> None:
-    """Give the executor calibrations for the images of the plan, measured where they are not known. An image whose
-    null tests do not pass (it has no shell) gets none: its figures stay as they are.
+) -> Calibrations:
+    """Return calibrations for the images of the plan; those that are not known are measured and stored.
+
+    An image whose null tests do not pass (it has no shell) has none: its figures are not corrected.
     """
     known = calibration.load(state_dir)
     kinds = {(a.profile.image, reused): a.profile for a in plan for reused in {False, a.profile.reuse > 1}}
@@ -63,38 +68,44 @@ def calibrate(
         for kind, profile in kinds.items()
         if keys[kind] not in known
     }
-    fresh = _measure_all(executor.apart(), unknown, work_dir, stop) if unknown else {}
+    fresh = _measure_all(executor.sibling(), unknown, work_dir, stop) if unknown else {}
     found: tuple[dict[str, Calibration], dict[str, Calibration]] = {}, {}
     for (image, reused), key in keys.items():
         made = known.get(key) or fresh.get((image, reused))
         if made is not None:
             found[reused][images[image]] = made
-    executor.calibrations, executor.reused_calibrations = found
     if fresh:
         with suppress(OSError):  # a folder that cannot be written costs the next run half a second
             calibration.store(state_dir, {keys[kind]: made for kind, made in fresh.items()})
+    return Calibrations(*found)
 
 
 def _measure_all(
-    apart: LocalExecutor, unknown: Mapping[_Kind, Sequence[Assignment]], work_dir: Path, stop: StopFlag
+    executor: LocalExecutor, unknown: Mapping[_Kind, Sequence[Assignment]], work_dir: Path, stop: StopFlag
 ) -> dict[_Kind, Calibration]:
-    """Their containers are opened ahead: opening takes ten times as long as the null test in it."""
-    apart.prepare(
+    """Run the null tests of each kind and return their calibrations. Closes the executor.
+
+    Slots are opened ahead of need: opening one takes ten times as long as the null test in it.
+    """
+    executor.prepare(
         [test for (_, reused), tests in unknown.items() for test in (tests[:1] if reused else tests)],
     )
     fresh: dict[_Kind, Calibration] = {}
     try:
         for kind, tests in unknown.items():
-            made = _measure(apart, tests, work_dir, stop, reused=kind[1])
+            made = _measure(executor, tests, work_dir, stop, reused=kind[1])
             if made is not None:
                 fresh[kind] = made
     finally:
-        apart.close()
+        executor.close()
     return fresh
 
 
 def _null_tests(profile: Profile, run_id: str, *, reused: bool) -> Sequence[Assignment]:
-    """`reused`: to run one after another in a container; the first is not measured."""
+    """Return the null tests of a profile.
+
+    With `reused`, they run one after another in a container, and the first is not measured.
+    """
     count = calibration.NULL_TESTS + reused
     limits = replace(profile.limits, timeout_seconds=NULL_SECONDS)
     quiet = replace(profile, limits=limits, network=Network.NONE, reuse=count if reused else 1)
@@ -117,7 +128,10 @@ def _null_tests(profile: Profile, run_id: str, *, reused: bool) -> Sequence[Assi
 def _measure(
     executor: LocalExecutor, tests: Sequence[Assignment], work_dir: Path, stop: StopFlag, *, reused: bool
 ) -> Calibration | None:
-    """`reused`: all but the first, which has its container opened for it."""
+    """Run null tests and return their calibration; None if one fails, or `stop` rises.
+
+    With `reused`, the first test is not measured, because the container is opened for it.
+    """
     usages: list[Usage] = []
     lane = executor.lane()
     try:

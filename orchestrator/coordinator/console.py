@@ -22,17 +22,17 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def say(text: str = "") -> None:
-    """One line, or several, to stdout."""
+    """Print one or several lines to stdout."""
     write(f"{text}\n")
 
 
 def write(text: str) -> None:
-    """Text as it is, but for what the stream's encoding lacks."""
+    """Write text to stdout, with replacements for what its encoding cannot express."""
     sys.stdout.write(encodable(text, sys.stdout.encoding))
 
 
 def note(text: str) -> None:
-    """One line to stderr, beside the answer."""
+    """Print one line to stderr, so that stdout has the answer alone."""
     print(f"orch: {text}", file=sys.stderr)
 
 
@@ -46,7 +46,7 @@ def show(tables: Table | Sequence[Table], output_format: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A span of time, and its name for people."""
+    """A span of time, with texts that describe it."""
 
     since: datetime | None
     until: datetime | None

@@ -23,6 +23,7 @@ from orchestrator.engine.images.ensure import ensure_images
 from orchestrator.engine.images.pinned import PinnedImages
 from orchestrator.engine.labels import TEST, Owner, run_filter
 from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.runs import HostInfo, Ledger, Run
@@ -43,7 +44,7 @@ class RunEnvironment:
 
     owner: Owner
     context: ContainerContext
-    """Settings that all containers of the run share."""
+    """The settings that all containers of the run share."""
     work_dir: Path
     """Temporary folder of the run, readable by this user only."""
     stop: StopFlag
@@ -81,16 +82,16 @@ def run_environment(
         sampler = stack.enter_context(Sampler())
         stack.callback(availability.close)
         availability.follow(run_filter(run_id))
-        executor = LocalExecutor(
+        slots = SlotFactory(
             engine,
+            availability=availability,
             context=context,
             owner=owner,
             images=PinnedImages(prepared, rebuild=rebuild_image, notify=notice),
             sampler=sampler,
-            stop=stop,
             work_dir=work_dir,
-            availability=availability,
         )
+        executor = LocalExecutor(slots, stop=stop)
         stack.callback(executor.close)
         yield RunEnvironment(
             owner=owner,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.coordinator.run_folder import needs_no_metrics_file
 from orchestrator.database.rows.encoding import attempt_id
 from orchestrator.errors import StateError
+from orchestrator.measure.calibration import NO_CALIBRATIONS, Calibrations
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import Attempt
 from orchestrator.model.suites import ResultsFormat
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 
 
 class AttemptRunner:
-    """What the scheduler calls, from many threads."""
+    """Runs and judges attempts for the scheduler. All methods may be called from any thread."""
 
     def __init__(
         self,
         executor: LocalExecutor,
         folder: RunFolder,
         *,
+        calibrations: Calibrations = NO_CALIBRATIONS,
         profiles: Mapping[str, Profile] | None = None,
         default_profile: str | None = None,
         judge_budgets: bool = True,
@@ -46,6 +48,7 @@ class AttemptRunner:
         `judge_budgets` False: no violation is looked for.
         """
         self._executor = executor
+        self._calibrations = calibrations
         self._folder = folder
         self._profiles = tuple((profiles or {}).values())
         self._default_profile = default_profile
@@ -54,15 +57,15 @@ class AttemptRunner:
         """Of tests that a limit ended in this run: how, and under which limits."""
 
     def lane(self) -> AttemptLane:
-        """A place where tests run one after another."""
-        return AttemptLane(self, self._executor.lane())
+        """Return a new lane, which runs tests one after another."""
+        return AttemptLane(self, self._executor.lane(self._calibrations))
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
-        """These are likely to start next, in this order."""
+        """Prepare for the tests that are likely to start next, in this order."""
         self._executor.prepare(assignments)
 
     def folder_of(self, assignment: Assignment) -> Path:
-        """Makes the attempt's folder."""
+        """Return the path of the attempt's folder."""
         return self._folder.attempt_folder(assignment)
 
     def look_for_room(self, assignment: Assignment) -> None:
@@ -71,7 +74,7 @@ class AttemptRunner:
         self._folder.move_elsewhere(unless_free_bytes=limits.outputs_bytes + 2 * limits.log_bytes)
 
     def judge(self, assignment: Assignment, place: Path, evidence: Evidence) -> Attempt:
-        """The verdict on what was seen; it is filed in `place`."""
+        """Return the attempt with its outcome and violations, and write its metrics to the folder `place`."""
         command = assignment.test.command
         report = _read_report(command, place, evidence)
         cases, problem = (report.cases, report.problem) if report is not None else ((), None)
@@ -136,14 +139,14 @@ def _lacks_case(assignment: Assignment, evidence: Evidence) -> bool:
 
 
 def _code(evidence: Evidence) -> int | None:
-    """Exit code of a test that came to its own end."""
+    """Return the exit code of a test that ended by itself; None if it was ended."""
     if evidence.agent is None or evidence.timed_out or evidence.interrupted:
         return None
     return evidence.agent.exit_code
 
 
 class AttemptLane:
-    """One lane: from an assignment to its verdict. Used by one thread."""
+    """A lane that turns assignments into judged attempts, one after another. Used by one thread."""
 
     def __init__(self, execute: AttemptRunner, lane: SlotLane) -> None:
         self._execute = execute
@@ -154,7 +157,7 @@ class AttemptLane:
     def run(
         self, assignment: Assignment, waits_since: float, upcoming: Callable[[], Assignment | None]
     ) -> Attempt:
-        """One attempt. StateError: its files cannot be written."""
+        """Run one attempt and return it, judged. Raises StateError if its files cannot be written."""
         try:
             evidence = self._lane.run(assignment, waits_since, self._place_of, upcoming)
             if evidence.engine_failure is not None:
@@ -169,7 +172,7 @@ class AttemptLane:
             ) from error
 
     def close(self) -> None:
-        """Give up its container."""
+        """Close the lane and remove its container."""
         self._lane.close()
 
     def _place_of(self, assignment: Assignment) -> Path:

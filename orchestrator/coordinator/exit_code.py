@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.scheduler import Schedule
 
 SIGNALLED = 128
-"""Exit codes from here on tell of a signal: 128 and its number, as shells do."""
+"""Exit codes above this one mean that a signal ended the run: 128 plus its number, as in shells."""
 
 
 def exit_code_of_error(error: BaseException) -> int:
-    """What `cli.main` will exit with."""
+    """Return the exit code with which `cli.main` ends on this error."""
     match error:
         case OrchError():
             return error.exit_code
@@ -39,7 +39,9 @@ def exit_code(
     signal_number: int | None,
     ledger: Ledger,
 ) -> int:
-    """The gravest cause wins: a signal, the engine, failed tests, cases that do not exist, violations."""
+    """Return the exit code of a run. The first cause that applies wins, in this order: a signal, an engine
+    failure, failed tests, cases that do not exist, violations.
+    """
     if signal_number is not None:
         return SIGNALLED + signal_number
     if totals.outcomes[Outcome.INFRA] or ledger.left:

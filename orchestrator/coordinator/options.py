@@ -50,7 +50,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(Selection):
-    """What `orch run` was told besides."""
+    """All options of `orch run`."""
 
     flaky_result: str | None = None
     max_fail: int | None = None

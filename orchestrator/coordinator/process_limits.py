@@ -32,9 +32,9 @@ TASKS, TASKS_PER_SLOT = 24, 2
 ADDRESS_BYTES, ADDRESS_BYTES_PER_SLOT = 768 << 20, 96 << 20
 """Address space at -j 1, 2, 4, 8: 641, 713, 929, 1197 MiB, of which little is ever used."""
 MANY_TASKS = 1 << 16
-"""With so many allowed they are not counted."""
+"""A limit on tasks from which on the tasks of the user are not counted."""
 DATABASE_BYTES = 64 << 20
-"""So much may be added to the database in a run."""
+"""The number of bytes that a run may add to the database."""
 TEMPORARY_BYTES, TEMPORARY_FILES = 1 << 20, 64
 
 

@@ -31,7 +31,7 @@ _SHOWN = 3
 
 
 def project_name(config: Config) -> str:
-    """Name of the project's folder."""
+    """Return the name of the project's folder."""
     return config.project_root.resolve().name
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.database.store.store import Database
 
 MOST_WAITING = 64
-"""Events and results that are held back, should answers never stop coming."""
+"""The largest number of events and results that are queued before they are written."""
 
 
 class ResultRecorder:
@@ -44,7 +44,7 @@ class ResultRecorder:
         """What is told of the results at the end; they themselves are not kept."""
 
     def event(self, event: Event) -> None:
-        """An attempt starts or ends, or all has been said for now."""
+        """Queue an event of the schedule; write all that is queued when the schedule has nothing more for now."""
         if isinstance(event, QueueDrained):
             self.flush()
             return
@@ -53,13 +53,13 @@ class ResultRecorder:
         self._waiting.append(event)
 
     def result(self, result: TestResult) -> None:
-        """A test has its final result."""
+        """Queue the final result of a test; write all that is queued if it has become too much."""
         self._waiting.append(result)
         if len(self._waiting) >= MOST_WAITING:
             self.flush()
 
     def flush(self) -> None:
-        """Record, file and tell what waits."""
+        """Write the queued events and results to the database, the run's folder and the display."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return

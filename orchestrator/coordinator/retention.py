@@ -35,7 +35,7 @@ _GOING = re.compile(rf"\.{NAME.pattern}\.removing")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldRun:
-    """A run folder that retention gives up."""
+    """A run folder that the retention settings allow to remove."""
 
     path: Path
     bytes: int
@@ -66,7 +66,7 @@ def old_runs(state_dir: Path, retention: Retention, *, now: datetime | None = No
 
 
 def in_use(path: Path) -> bool:
-    """True if a living orch writes to this folder, or removes it."""
+    """Return True if a running orch writes to this folder or removes it."""
     with suppress(OSError), _held(path) as held:
         return not held
     return False
@@ -98,7 +98,7 @@ def remove_old_runs(
 
 
 def _remove(path: Path, stopped: Callable[[], bool]) -> bool:
-    """True: it is gone. False: it is in use, or a stop came. Raises OSError."""
+    """Remove a run folder. Returns False if it is in use or the run was stopped meanwhile. Raises OSError."""
     with suppress(FileNotFoundError), _held(path) as held:  # not found: somebody else was quicker
         if not held:
             return False
@@ -112,7 +112,7 @@ def _remove(path: Path, stopped: Callable[[], bool]) -> bool:
 
 
 def _parts(folder: Path) -> Iterator[Path]:
-    """Test by test, so that a stop is soon seen; then the folder itself."""
+    """Yield the folder of each test, then the folder itself, so that a stop ends the removal soon."""
     tests = folder / "tests"
     if tests.is_dir() and not tests.is_symlink():
         yield from [path for path in tests.iterdir() if path.is_dir() and not path.is_symlink()]

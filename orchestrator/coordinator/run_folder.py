@@ -1,4 +1,4 @@
-"""The folder of a run under `.orch/runs`: what is written there."""
+"""Writes the folder of a run below `.orch/runs`."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def safe_name(text: str) -> str:
-    """A file name for a test's id: readable, short, and never the same for two ids."""
+    """Return a file name for a test's id: readable, short, and different for each id."""
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
     readable = _UNSAFE.sub("_", text)[-100:].lstrip("-.") or "test"
     return f"{readable}-{digest}"
 
 
 def attempt_folder_name(test: str, *, repetition: int, attempt: int) -> str:
-    """Name of an attempt's folder below `tests`."""
+    """Return the name of an attempt's folder below `tests`."""
     name = safe_name(test)
     if repetition > 1:
         name += f".r{repetition}"
@@ -100,18 +100,18 @@ class RunFolder:
 
     @property
     def elsewhere(self) -> Path | None:
-        """Where is written since the disk is full; None: it is not."""
+        """The folder that is used since the disk became full; None if it is not full."""
         return self._elsewhere
 
     def writable_path(self) -> Path:
-        """Where to write now. From many threads."""
+        """Return the folder to write to now. May be called from any thread."""
         if self._elsewhere is None and free_bytes(self.path) < self._reserve:
             self.move_elsewhere()
         return self._elsewhere or self.path
 
     @cached_property
     def _reserve(self) -> int:
-        """So much stays free for what is being written."""
+        """The number of bytes that stay free for tests that are still writing."""
         try:
             status = os.statvfs(self.path)
         except OSError:
@@ -186,7 +186,7 @@ class RunFolder:
 
 
 def _forget_old(folder: Path) -> None:
-    """Remove what earlier runs have left there; nothing else looks after it."""
+    """Remove the folders of runs older than `KEPT_ELSEWHERE_DAYS`; nothing else removes them."""
     for old in folder.iterdir():
         if time.time() - old.lstat().st_mtime > KEPT_ELSEWHERE_DAYS * 86_400:
             shutil.rmtree(old, ignore_errors=True)
@@ -203,7 +203,7 @@ class EventsFile:
         self._size = 0
 
     def add(self, text: str) -> None:
-        """Put lines behind what is there. Raises OSError."""
+        """Append lines to the file. Raises OSError."""
         data = text.encode()
         try:
             write_all(self._file, data)
@@ -215,7 +215,7 @@ class EventsFile:
         self._size += len(data)
 
     def _move(self, error: OSError) -> None:
-        """Whole: what had been written so far, too."""
+        """Move the file to the fallback folder, with all lines written so far."""
         with suppress(OSError):
             os.ftruncate(self._file.fileno(), self._size)  # a part of a line is none
         self._folder.move_elsewhere()
@@ -233,12 +233,12 @@ class EventsFile:
         self.path, self._file = path, moved
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Close the file."""
         self._file.close()
 
 
 def _point(link: Path, target: Path) -> None:
-    """Make `link` lead to `target`, never missing in between."""
+    """Point the symbolic link `link` to `target` atomically."""
     with suppress(OSError):  # a convenience only
         fresh = link.with_name(f".latest-{os.getpid()}")
         fresh.symlink_to(target.relative_to(link.parent))

@@ -123,7 +123,7 @@ def scheduled(
     Before that, profiles are lowered to what the host has, and images without a calibration are calibrated.
     """
     profiles = {name: clamp(profile, this.host)[0] for name, profile in config.profiles.items()}
-    calibrate(
+    calibrations = calibrate(
         environment.executor,
         plan,
         images=this.images,
@@ -135,6 +135,7 @@ def scheduled(
     runner = AttemptRunner(
         environment.executor,
         folder,
+        calibrations=calibrations,
         profiles=profiles,
         default_profile=config.default_profile,
         judge_budgets=config.run.violations != "off",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class EarlierRuns(Protocol):
-    """What earlier runs have left."""
+    """Access to the results of earlier runs."""
 
     def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
         """Of the project's tests that passed at least once in the last 30 days."""
@@ -119,7 +119,7 @@ def _not_passed(tests: tuple[Test, ...], run_id: str, earlier: EarlierRuns) -> t
 
 
 def handle_empty_selection(config: Config, notice: Callable[[str], None]) -> None:
-    """What an empty selection means: an error, a notice, or nothing."""
+    """Raise NoTestsError, print a notice or do nothing, as `run.no_tests` says for an empty selection."""
     globs = ", ".join(glob for suite in config.suites for glob in suite.match)
     message = f"no tests selected in {config.project_root} (suites match: {globs or 'nothing'})"
     match config.run.no_tests:

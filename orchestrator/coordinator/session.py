@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def load(config_path: Path | None, overrides: dict[str, str]) -> Config:
-    """The configuration for the working directory."""
+    """Return the configuration for the working directory."""
     from orchestrator.config.loader import load_config
 
     return load_config(path=config_path, start=Path.cwd(), env=os.environ, overrides=overrides)

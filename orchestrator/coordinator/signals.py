@@ -1,4 +1,4 @@
-"""What a run does when it is told to stop: once gently, twice at once; and SIGUSR1, which asks what is running."""
+"""Handles the signals of a run: the first stop ends tests gently, the second kills them, SIGUSR1 lists them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What orch needs of a container engine, as Protocols, and the plain values that cross that door.
+"""The interface of a container engine, as Protocols, and the values that its methods take and return.
 
-`docker.py` implements them on a real engine (Docker or Podman), `fake.py` in memory; the same contract tests
-run on both. Every call has a deadline and raises a subclass of `EngineError`, never the SDK's own errors.
+`engine/docker/engine.py` implements it for Docker and Podman, `orchestrator/testing/engine.py` in memory; the same
+contract tests run on both. Every method has a timeout and raises subclasses of `EngineError` only.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Mount:
     target: str
     read_only: bool = True
     propagation: str = "rprivate"
-    """Whether mounts made on one side later appear on the other: they never do."""
+    """The propagation mode; with rprivate, later mounts on one side never appear on the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """All settings of one container, engine-neutral; `hardening` makes it, `repro` prints it."""
+    """All settings of one container, independent of the engine. `hardening.container_spec` makes it."""
 
     name: str
     image_id: str
@@ -45,37 +45,37 @@ class ContainerSpec:
     network: str
     mounts: tuple[Mount, ...]
     tmpfs: Mapping[str, str]
-    """Path -> mount options."""
+    """The mount options of each tmpfs, by its path."""
     cpus: float
     memory_bytes: int
-    """Memory and swap together: no swap beyond it."""
+    """The limit of memory and swap together."""
     pids: int
     nofile: int
     shm_bytes: int
     capabilities: tuple[str, ...]
     seccomp: str
-    """The profile's JSON text; never empty, never `unconfined`."""
+    """The seccomp profile's JSON text; never empty, never `unconfined`."""
     read_only_root: bool = True
     cgroup_parent: str | None = None
     stdin_open: bool = True
     tty: bool = False
     volumes: frozenset[str] = frozenset()
-    """Folders that the image declares as volumes: the engine makes an empty one at each, and none is asked for."""
+    """The folders that the image declares as volumes. The engine creates an empty volume at each of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveSettings:
-    """Settings of a container as the engine reports them back; None: the engine did not say."""
+    """The settings of a container as the engine's inspect call reports them; None if it does not report one."""
 
     memory_bytes: int | None = None
     swap_bytes: int | None = None
-    """Memory and swap together; -1: without limit."""
+    """The limit of memory and swap together; -1 means no limit."""
     cpus: float | None = None
     pids: int | None = None
     nofile: tuple[int, int] | None = None
-    """Soft and hard limit; -1: none was set."""
+    """The soft and hard limit of open files; -1 means that none was set."""
     core: tuple[int, int] | None = None
-    """The same of core dumps."""
+    """The soft and hard limit of the size of core dumps; -1 means that none was set."""
     shm_bytes: int | None = None
     network: str | None = None
     ipc: str | None = None
@@ -84,39 +84,39 @@ class EffectiveSettings:
     capabilities_added: tuple[str, ...] = ()
     capabilities_dropped: tuple[str, ...] | None = None
     seccomp: str | None = None
-    """`profile` when one is set, `unconfined`, or `default`: the engine's."""
+    """`profile` if a profile is set, `unconfined`, or `default` for the engine's own profile."""
     seccomp_digest: str | None = None
-    """Of the profile's text, where the engine repeats it."""
+    """The digest of the seccomp profile's text, if the engine reports the text."""
     no_new_privileges: bool | None = None
     read_only_root: bool | None = None
     user: str | None = None
     image_id: str | None = None
     mounts: tuple[Mount, ...] | None = None
-    """Bind mounts, also those that nobody asked for."""
+    """All bind mounts, including those that were not requested."""
     tmpfs: Mapping[str, str] | None = None
     masked_paths: tuple[str, ...] | None = None
     read_only_paths: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     argv: tuple[str, ...] | None = None
     env: tuple[str, ...] | None = None
-    """`NAME=value`, the image's own among them."""
+    """The environment variables as `NAME=value`, including those of the image."""
     working_dir: str | None = None
     hostname: str | None = None
     tty: bool | None = None
     stdin_open: bool | None = None
     health_check: bool | None = None
-    """Whether one is run."""
+    """Whether a health check runs in the container."""
     restart: str | None = None
     cgroup_parent: str | None = None
     volumes: frozenset[str] = frozenset()
-    """Where volumes without a name of their own are mounted, which is what an image's declaration makes."""
+    """The mount points of anonymous volumes, which engines create for the volumes that an image declares."""
     unrequested: tuple[str, ...] = ()
-    """Settings that orch never asks for, and that are not at their neutral value (see `inspected`)."""
+    """Settings that orch never requests and that are not at their neutral value (see `inspected_settings`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """One inspect call: the state, the settings in effect, the main process."""
+    """The answer of an inspect call: the container's state, its settings in effect, and its main process."""
 
     id: str
     name: str
@@ -124,7 +124,7 @@ class Inspection:
     effective: EffectiveSettings
     labels: Mapping[str, str] = field(default_factory=dict)
     pid: int | None = None
-    """Host pid of the main process while it runs; None when it does not or the engine is elsewhere."""
+    """The pid of the main process on this machine; None if it does not run or the engine is on another machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class FoundObject:
     """A container, volume or network found by its labels."""
 
     kind: str
-    """container, volume or network."""
+    """One of `container`, `volume` and `network`."""
     id: str
     name: str
     labels: Mapping[str, str]
@@ -140,128 +140,140 @@ class FoundObject:
 
 
 class Channel(Protocol):
-    """The three streams of a running container. Readers own one thread; `write` may come from another."""
+    """The three standard streams of a container. One thread reads; another thread may write."""
 
     def write(self, data: bytes) -> None:
-        """Send to the container's standard input. Raises EngineError if it is closed."""
+        """Write to the container's standard input. Raises EngineError if it is closed."""
 
     def stage(self, nonce: str, script: str) -> bytes:
-        """Lay the order for a test ready, while the one before it may still run: what is to be written for the
-        agent to go on with it (see agent.sh). Raises EngineError.
+        """Prepare the script of a test while the test before it may still run.
+
+        Return the bytes to `write` for the agent to run it (see agent.sh). Raises EngineError.
         """
 
     def unlink(self) -> None:
-        """The agent is there: what only it needs may go out of sight."""
+        """Remove the files of the streams once the agent has opened them, so that tests cannot see them."""
 
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
-        """The next piece of (`stdout` | `stderr`, bytes); empty bytes: that stream ended.
-        None: nothing came in time, or both have ended.
+        """Return the next piece of output as (`stdout` or `stderr`, bytes); empty bytes mean that the stream
+        ended.
+
+        Return None if nothing came within the time, or if both streams have ended.
         """
 
     def close(self) -> None:
-        """Release what it holds. May be called twice."""
+        """Close the streams. May be called twice."""
 
 
 class StatsStream(Protocol):
-    """The engine's statistics of one container, about once a second."""
+    """A stream of the engine's statistics of one container, about one answer a second."""
 
     def next(self) -> Mapping[str, object] | None:
-        """The next answer, as the engine gives it; None: no more are to come. Raises EngineError."""
+        """Wait for the next answer and return it unchanged; None at the end of the stream. Raises EngineError."""
 
     def close(self) -> None:
-        """End it, from any thread; a `next` that waits returns. May be called twice."""
+        """End the stream; a thread that waits in `next` returns None. Any thread may call it, also twice."""
 
 
 class EventStream(Protocol):
-    """What happens to containers, as the engine tells it."""
+    """A stream of the engine's container events."""
 
     def next(self) -> Mapping[str, object] | None:
-        """The next event, awaited; None: the stream has ended, as it does with the engine. Raises EngineError."""
+        """Wait for the next event and return it; None at the end of the stream. Raises EngineError.
+
+        The stream also ends when the engine ends.
+        """
 
     def close(self) -> None:
-        """End it, from any thread; a `next` that waits returns. May be called twice."""
+        """End the stream; a thread that waits in `next` returns None. Any thread may call it, also twice."""
 
 
 class ContainerEngine(Protocol):
-    """Containers, by id or by name."""
+    """Operations on containers, which are named by their id or name."""
 
     @property
     def info(self) -> EngineInfo:
-        """The engine's abilities, read once when it was opened."""
+        """The engine's version and abilities, read once when it was opened."""
 
     def ping(self, timeout_seconds: float) -> None:
-        """Return if the engine answers. EngineUnavailableError: not in that time."""
+        """Raise EngineUnavailableError if the engine does not answer within the time."""
 
     def events(self, labels: Mapping[str, str], kinds: tuple[str, ...], since: float) -> EventStream:
-        """Events of these kinds of the containers with these labels, from `since` (seconds since 1970) on. Raises
-        EngineError, also where the engine is reached in a way that has no streams.
+        """Return a stream of the events `kinds` of containers with these labels, from `since` (epoch seconds).
+
+        Raises EngineError, also if the engine's address does not support it.
         """
 
     def create(self, spec: ContainerSpec) -> str:
-        """Create, not start; the id. ConflictError: the name is taken."""
+        """Create a container without starting it; return its id. Raises ConflictError if the name is taken."""
 
     def attach(self, container: str) -> Channel:
-        """Streams of a created container; call it before `start` so that no byte is lost."""
+        """Return the streams of a created container. Call it before `start`, so that no byte is lost."""
 
     def start(self, container: str) -> None:
         """Start a created container."""
 
     def inspect(self, container: str) -> Inspection:
-        """NotFoundError: it does not exist."""
+        """Return the container's state and settings. Raises NotFoundError if it does not exist."""
 
     def wait(self, container: str, timeout_seconds: float) -> int | None:
-        """Exit code once it has ended, None when time ran out. Falls back to `inspect` on any error of the
-        wait call itself; NotFoundError: it does not exist.
+        """Return the exit code once the container has ended, None if it still runs after the time.
+
+        The exit code comes from `inspect`, whatever the engine's own wait call answers. Raises NotFoundError if
+        the container does not exist.
         """
 
     def run_inside(self, container: str, argv: tuple[str, ...], timeout_seconds: float) -> int:
-        """Run a command in a running container; its exit code."""
+        """Run a command in a running container and return its exit code. Raises EngineTimeoutError."""
 
     def limit_memory(self, container: str, memory_bytes: int) -> None:
-        """Hold a running container to so much memory from now on, swap included."""
+        """Set the limit of memory and swap together of a running container."""
 
     def kill(self, container: str, signal_name: str = "KILL") -> None:
-        """Signal the main process. No error if it has already ended."""
+        """Send a signal to the main process; do nothing if it has already ended."""
 
     def remove(self, container: str) -> None:
-        """Force-remove, and poll until the engine no longer knows it. No error if it is gone already."""
+        """Remove a container in any state and wait until it is gone; do nothing if it does not exist."""
 
     def stats(self, container: str) -> Mapping[str, object]:
-        """One shot of the engine's own statistics, as it answers."""
+        """Return one answer of the engine's statistics call, unchanged."""
 
     def stats_stream(self, container: str) -> StatsStream:
-        """The same again and again, until the container is gone. NotFoundError: it does not exist."""
+        """Return a stream of statistics that ends with the container. Raises NotFoundError if there is none."""
 
     def find(self, labels: Mapping[str, str]) -> tuple[FoundObject, ...]:
-        """Containers (of any state), volumes and networks that carry all these labels."""
+        """Return the containers (in any state), volumes and networks that have all these labels.
+
+        An empty value matches any value of that label.
+        """
 
     def remove_object(self, found: FoundObject) -> None:
-        """Remove what `find` found. No error if it is gone already."""
+        """Remove an object that `find` returned; do nothing if it does not exist."""
 
     def close(self) -> None:
         """Close the connections."""
 
 
 class ImageEngine(Protocol):
-    """Images."""
+    """Operations on images."""
 
     def find_image(self, reference: str) -> str | None:
-        """ID (`sha256:…`) of a local image by name or ID, or None."""
+        """Return the ID (`sha256:…`) of a local image by its name or ID, None if there is none."""
 
     def image_bytes(self, image_id: str) -> int:
-        """Size on disk."""
+        """Return the image's size on disk in bytes."""
 
     def image_labels(self, image_id: str) -> Mapping[str, str]:
-        """Its labels."""
+        """Return the image's labels."""
 
     def image_env(self, image_id: str) -> tuple[str, ...]:
-        """Variables that its containers have, as `NAME=value`."""
+        """Return the environment variables of the image's containers, as `NAME=value`."""
 
     def image_volumes(self, image_id: str) -> frozenset[str]:
-        """Folders that it declares as volumes."""
+        """Return the folders that the image declares as volumes."""
 
     def pull(self, reference: str, timeout_seconds: float) -> str:
-        """Pull; the ID. ImageError where no registry answers or has it."""
+        """Pull an image and return its ID. Raises ImageError if no registry answers or has it."""
 
     def build(
         self,
@@ -274,25 +286,29 @@ class ImageEngine(Protocol):
         network: str | None,
         on_line: Callable[[str], None],
     ) -> str:
-        """Build from a tar stream; the ID. Tags are given after success. ImageError with the failing step."""
+        """Build an image from a tar stream and return its ID; the tags are set after success.
+
+        `on_line` is called with each line of the build's output. Raises ImageError, which names the failing step.
+        """
 
     def import_rootfs(self, archive: BinaryIO, reference: str, labels: Mapping[str, str]) -> str:
-        """Make an image of a root file system's tar stream; the ID."""
+        """Make an image from the tar stream of a root file system and return its ID."""
 
     def read_files(self, image_id: str, paths: tuple[str, ...]) -> Mapping[str, bytes]:
-        """Contents of regular files of an image, links followed; a path that leads to none is left out."""
+        """Return the contents of regular files of an image by path; links are followed, missing files left out."""
 
     def add_files(self, image_id: str, archive: bytes, reference: str, labels: Mapping[str, str]) -> str:
-        """Make an image of another one and the members of a tar archive, with the owners and modes that they have
-        there; the ID. Runs nothing of the image.
+        """Make an image from another one and the members of a tar archive, and return its ID.
+
+        Owners and modes are those of the archive. No program of the image is run.
         """
 
     def tag(self, image_id: str, reference: str) -> None:
-        """Give an image a further name."""
+        """Add a name to an image."""
 
     def remove_image(self, reference: str) -> None:
-        """Remove a name, and the image with its last one. No error if it is gone already."""
+        """Remove a name of an image, and the image with its last name; do nothing if it does not exist."""
 
 
 class Engine(ContainerEngine, ImageEngine, Protocol):
-    """Both."""
+    """Container and image operations of one engine."""

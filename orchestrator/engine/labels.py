@@ -1,7 +1,7 @@
-"""The names and labels of everything that orch makes, and how it knows its own again.
+"""The names and labels of all objects that orch creates in an engine, and how it recognises them.
 
-Nothing unlabelled is made. A container inherits the labels of its image, so a label alone proves nothing:
-an object is ours when its own name stands in its labels too, which no inherited label can say.
+A container inherits the labels of its image, so a label alone does not prove who created it. Each object therefore
+has its own name in a label too, which an inherited label cannot contain.
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ ATTEMPT = "io.orch.attempt"
 OWNER = "io.orch.owner"
 NAME = "io.orch.name"
 WORK_DIR = "io.orch.place"
-"""The run's temporary folder, which a later clean-up removes with the rest."""
+"""The label with the run's temporary folder, which `orch clean` removes together with the run's containers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """The run that an object belongs to."""
+    """The run that an object belongs to, and the process that runs it."""
 
     run_id: str
     token: str
-    """boot id:pid:start time of the orch that made it; see measure.processes."""
+    """Identifies the orch process as `boot id:pid:start time`; see measure.processes."""
     work_dir: str
 
 
 def container_name(assignment: Assignment) -> str:
-    """Deterministic and unique in a run: names that differ in punctuation or case only get different digests."""
+    """Return the name of a test's container: deterministic, and unique within a run.
+
+    Test ids that differ in punctuation or case only have different digests.
+    """
     identity = f"{assignment.test.id}\0{assignment.repetition}\0{assignment.attempt}"
     digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:16]
     readable = re.sub(r"[^a-zA-Z0-9]+", "-", str(assignment.test.id))[-40:].strip("-").lower()
@@ -47,7 +50,7 @@ def container_name(assignment: Assignment) -> str:
 
 
 def container_labels(assignment: Assignment, owner: Owner, name: str) -> dict[str, str]:
-    """All labels of a test's container."""
+    """Return all labels of a test's container."""
     return {
         **helper_labels(owner, name),
         TEST: str(assignment.test.id).encode(errors="replace").decode()[:500],
@@ -57,15 +60,15 @@ def container_labels(assignment: Assignment, owner: Owner, name: str) -> dict[st
 
 
 def helper_labels(owner: Owner, name: str) -> dict[str, str]:
-    """Labels of a container that runs no test (a shell, a self-test)."""
+    """Return the labels of a container that runs no test (a shell, a self-test, an image's preparation)."""
     return {MANAGED: "true", RUN: owner.run_id, OWNER: owner.token, NAME: name, WORK_DIR: owner.work_dir}
 
 
 def is_ours(found: FoundObject) -> bool:
-    """True only for what orch itself made: the name in its labels is its own."""
+    """Return whether orch created the object: the name in its labels is the object's own name."""
     return found.labels.get(MANAGED) == "true" and found.labels.get(NAME) == found.name and RUN in found.labels
 
 
 def run_filter(run_id: str) -> Mapping[str, str]:
-    """Labels by which the engine finds a run's objects; check each with `is_ours`."""
+    """Return the labels by which the engine finds a run's objects; check each object with `is_ours`."""
     return {MANAGED: "true", RUN: run_id}

@@ -1,5 +1,6 @@
-"""What a test that does nothing costs on this host, engine and image, so that it can be kept apart. Pure but for
-the file that remembers it.
+"""The cost of a test that does nothing on this host, engine and image, to be subtracted from the figures of tests.
+
+Pure, except for the file that stores it.
 
 Measured with null tests, `sh -c :`, in containers like those of real tests. CPU time is subtracted, because it
 adds up; peaks are not, because two peaks of different moments do not (docs/design/calibration.md).
@@ -28,38 +29,56 @@ if TYPE_CHECKING:
 NULL_TESTS = 5
 FILE = "calibration.json"
 KEPT = 100
-"""Calibrations remembered at most; the oldest go first."""
+"""The largest number of stored calibrations; the oldest are dropped first."""
 SUBTRACTED = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _VERSION = 2
-"""Part of every key: a change of the agent or of what is measured here makes older calibrations worthless."""
+"""A part of every key. Change it when what is measured here changes, so that older calibrations are not used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Medians over null tests. None: not measured on this host."""
+    """Medians over null tests; None stands for not measured on this host."""
 
     runs: int
     source: Source
-    """Of the CPU figures; those of another source are not corrected."""
+    """The source of the CPU figures; figures of another source are not corrected."""
     cpu_seconds: float
-    """Of the agent and of a shell that does nothing, inside the test's two readings."""
+    """The CPU time of the agent and of a shell that does nothing, between the test's two readings."""
     cpu_user_seconds: float | None
     cpu_system_seconds: float | None
     cpu_spread_seconds: float
-    """Highest less lowest: what a corrected figure can be off by."""
+    """The highest minus the lowest: the possible error of a corrected figure."""
     memory_floor_bytes: int | None
     memory_rise_bytes: int | None
-    """What a test that does nothing needs itself, beyond the floor."""
+    """The memory that a test that does nothing needs beyond the floor."""
     start_cpu_seconds: float | None
-    """The runtime's start inside the cgroup, before the test's release."""
+    """The CPU time of the runtime's start inside the cgroup, before the test's release."""
     start_memory_peak_bytes: int | None
     start_pids_peak: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Calibrations:
+    """The calibrations of a run's images, by image ID."""
+
+    fresh: Mapping[str, Calibration]
+    """Those of the first test of a container."""
+    reused: Mapping[str, Calibration]
+    """Those of a test that comes after another in its container."""
+
+    def of(self, image_id: str, *, reused: bool) -> Calibration | None:
+        """Return the calibration of one image, or None if there is none."""
+        return (self.reused if reused else self.fresh).get(image_id)
+
+
+NO_CALIBRATIONS = Calibrations({}, {})
+
+
 def key_of(info: EngineInfo, image_id: str, *, agent: str, channel: str) -> str:
-    """Names what a calibration holds for: engine, kernel, boot, image (its shell) and agent. `channel`: how
-    the container's streams are read.
+    """Return the key of what a calibration is valid for: engine, kernel, boot, image (its shell) and agent.
+
+    `channel` names how the container's streams are read.
     """
     boot = _boot_id() if info.local else ""
     parts = (
@@ -87,7 +106,7 @@ def _boot_id() -> str:
 
 
 def calibrate(usages: Sequence[Usage]) -> Calibration | None:
-    """From the figures of null tests; None: they have no CPU time of one source."""
+    """Return the calibration by the figures of null tests; None if they have no CPU time of a single source."""
     sources = {usage.sources.get("cpu_seconds") for usage in usages}
     source = sources.pop() if len(sources) == 1 else None
     cpu = [usage.cpu_seconds for usage in usages if usage.cpu_seconds is not None]
@@ -125,8 +144,9 @@ def _whole(values: Iterable[float | None]) -> int | None:
 
 
 def corrected(usage: Usage, calibration: Calibration | None) -> Usage:
-    """A test's figures less what doing nothing costs; never below zero, and user and system never more than both
-    together. `overheads` says what was taken off.
+    """Return a test's figures minus the cost of doing nothing, never below zero.
+
+    User and system time are never more than the total. `overheads` holds what was subtracted.
     """
     if calibration is None or usage.sources.get("cpu_seconds") is not calibration.source:
         return usage
@@ -145,7 +165,7 @@ def corrected(usage: Usage, calibration: Calibration | None) -> Usage:
 
 @lru_cache(maxsize=64)
 def _overheads(calibration: Calibration, names: tuple[str, ...]) -> dict[str, float]:
-    """One mapping for all tests of which the same was taken off."""
+    """Return the subtracted figures: one mapping for all tests with the same ones."""
     return {name: getattr(calibration, name) for name in names}
 
 
@@ -153,7 +173,7 @@ def _overheads(calibration: Calibration, names: tuple[str, ...]) -> dict[str, fl
 
 
 def load(state_dir: Path) -> dict[str, Calibration]:
-    """By key; empty where there is no file, or one that is not understood: then it is measured again."""
+    """Return the stored calibrations by key; empty if there is no file, or an invalid one."""
     try:
         entries = json.loads((state_dir / FILE).read_text(encoding="utf-8"))["calibrations"]
         return {str(key): _entry(value) for key, value in entries.items()}
@@ -162,7 +182,7 @@ def load(state_dir: Path) -> dict[str, Calibration]:
 
 
 def _entry(value: Mapping[str, object]) -> Calibration:
-    """TypeError, ValueError: not one of ours."""
+    """Return a calibration from JSON. Raises TypeError or ValueError if it is not valid."""
     names = {field.name for field in fields(Calibration)}
     numbers = {name: number for name, number in value.items() if name != "source"}
     if set(value) != names or not all(n is None or isinstance(n, int | float) for n in numbers.values()):
@@ -171,7 +191,7 @@ def _entry(value: Mapping[str, object]) -> Calibration:
 
 
 def store(state_dir: Path, found: Mapping[str, Calibration]) -> None:
-    """Add to the file, whole or not at all. What cannot be written is measured again next time: OSError."""
+    """Add calibrations to the file, which is replaced as a whole. Raises OSError if it cannot be written."""
     entries = {**load(state_dir), **found}
     kept = dict(list(entries.items())[-KEPT:])
     document = {"calibrations": {key: asdict(value) for key, value in kept.items()}}

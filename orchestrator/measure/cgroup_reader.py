@@ -1,8 +1,8 @@
-"""Reads one cgroup again and again, ten times a second for 64 slots.
+"""Reads one cgroup repeatedly, ten times a second for 64 slots.
 
-Measured: opening a cgroup file costs 10 µs, reading an open one 1.2 to 1.5 µs, `memory.stat` 9 µs even then. So
-files stay open, the dear ones are read ever more seldom, in the end every `DETAIL_EVERY`th time (40 µs for all of
-them, parsed), and what is read in between (4 µs for three files) stays a tuple until somebody wants a `Sample`.
+Measured: opening a cgroup file costs 10 µs, reading an open one 1.2 to 1.5 µs, but `memory.stat` 9 µs. So files
+stay open, and the expensive ones are read at growing intervals, in the end every `DETAIL_EVERY`th time (40 µs for
+all of them, parsed). The readings in between (4 µs for three files) are tuples until they are made a `Sample`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 DETAIL_EVERY = 10
 DETAIL_SHARE = 8
-"""A complete reading is due after an eighth as many readings as there were: all of the first 15, because most
-tests are short, and enough to see a trend in a test of 2 s.
+"""A complete reading is due after an eighth as many readings as there were. So all of the first 15 are complete,
+because most tests are short, and a trend can be seen in a test of 2 s.
 """
 _READ_BYTES = 8192
 _QUICK_BYTES = 64
@@ -31,7 +31,7 @@ _MEMORY = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
 class _Allowance:
-    """How many descriptors all readers together may keep: a quarter of what this process may open."""
+    """Limits the descriptors that all readers keep open to a quarter of this process's limit."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,8 +54,8 @@ _ALLOWANCE = _Allowance()
 
 
 QuickReading = tuple[float | None, int | None, int | None]
-"""CPU seconds, memory in bytes, pids: what most readings are. A tuple, because a `Counters` costs as much as
-two of the three files.
+"""CPU seconds, memory in bytes and pids. Most readings are such a tuple, because a `Counters` costs as much as two
+of the three files.
 """
 
 
@@ -76,7 +76,7 @@ class SeriesReader:
         self._keyed_cpu = paths.version == 2
 
     def __call__(self) -> Counters:
-        """As `point`, as a `Counters` in any case."""
+        """Read the cgroup like `point`, and return the reading as `Counters`."""
         point = self.point()
         if isinstance(point, Counters):
             return point
@@ -84,7 +84,7 @@ class SeriesReader:
         return Counters(cpu_seconds=cpu_seconds, memory_bytes=memory_bytes, pids=pids)
 
     def point(self) -> Counters | QuickReading:
-        """A complete reading the first times and at every tenth in the end, else CPU, memory and pids alone."""
+        """Return a complete reading at first and then at growing intervals, else CPU, memory and pids only."""
         self._calls += 1
         if self._calls >= self._detail_at:
             self._detail_at = self._calls + min(max(self._calls // DETAIL_SHARE, 1), DETAIL_EVERY)
@@ -116,14 +116,14 @@ class SeriesReader:
         return parse_v2(files) if self._paths.version == 2 else parse_v1(files)
 
     def close(self) -> None:
-        """Give the descriptors back. May be called twice."""
+        """Close the descriptors. May be called twice."""
         self._descriptors = None
         while self._open:
             os.close(self._open.popitem()[1])
             _ALLOWANCE.give(1)
 
     def _quick(self) -> QuickReading:
-        """Each of the three on its own: one that cannot be had is None."""
+        """Read each of the three files on its own; a figure that cannot be read is None."""
         cpu, memory, pids = (self._read(name) for name in self._quick_files)
         if not self._keyed_cpu:
             return _number(cpu, NANOSECONDS), _whole(memory), _whole(pids)
@@ -133,7 +133,7 @@ class SeriesReader:
         return cpu_seconds, _whole(memory), _whole(pids)
 
     def _read(self, name: str) -> bytes:
-        """Content of a file; empty if it cannot be read (ENODEV: the cgroup is gone)."""
+        """Return the content of a file; empty if it cannot be read (ENODEV: the cgroup is gone)."""
         descriptor = self._open.get(name)
         if descriptor is None:
             path = self._path_of.get(name)

@@ -1,4 +1,4 @@
-"""Where a cgroup's files are, on v1, v2 and the hybrid of both, and how they are read and removed."""
+"""Locates, reads and removes cgroups, on v1, v2 and the hybrid of both."""
 
 from __future__ import annotations
 
@@ -125,12 +125,12 @@ class CgroupPaths:
 
     @cached_property
     def files(self) -> tuple[tuple[str, str], ...]:
-        """(name, full path) of each file with a counter."""
+        """The (name, full path) of each file with a counter."""
         return self._existing(_V2_FILES if self.version == 2 else _V1_FILES)
 
     @cached_property
     def series_files(self) -> tuple[tuple[str, str], ...]:
-        """(name, full path) of each file that a sample needs."""
+        """The (name, full path) of each file that a sample needs."""
         return self._existing(_V2_SERIES if self.version == 2 else _V1_SERIES)
 
     def _existing(self, wanted: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -144,14 +144,15 @@ class CgroupPaths:
 
 
 def detect_version(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """2 where the unified hierarchy is mounted at the root, 1 where controllers are (hybrid included)."""
+    """Return 2 if the unified hierarchy is mounted at the root, 1 for controllers (or the hybrid), else None."""
     if (root / "cgroup.controllers").exists():
         return 2
     return 1 if (root / "memory").is_dir() else None
 
 
 def _inside(cgroup: str) -> str | None:
-    """The cgroup's path relative to a hierarchy's root; None for the root itself and for what leads out.
+    """Return the cgroup's path relative to a hierarchy's root; None for the root itself and for a path outside.
+
     systemd nests slices by their names: `a-b.slice` is the folder `a.slice/a-b.slice`.
     """
     parts = [part for part in cgroup.split("/") if part not in {"", "."}]
@@ -165,8 +166,9 @@ def _inside(cgroup: str) -> str | None:
 
 
 def locate(cgroup: str, version: int | None, root: Path = Path("/sys/fs/cgroup")) -> CgroupPaths | None:
-    """Where a cgroup's files are, or None if it does not exist here. The engine makes the folders one after
-    another: ask after `start` has returned. `version` None: find out.
+    """Return the folders of a cgroup, or None if it does not exist here. `version` None is detected.
+
+    The engine makes the folders one after another, so call this after `start` has returned.
     """
     version = version or detect_version(root)
     relative = _inside(cgroup)
@@ -185,7 +187,7 @@ def locate(cgroup: str, version: int | None, root: Path = Path("/sys/fs/cgroup")
 
 
 def read_text(path: str) -> str | None:
-    """A small file's content; None if it cannot be read. No Path and no io object: this runs often."""
+    """Return a small file's content; None if it cannot be read. Path and io objects would cost too much here."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -202,14 +204,14 @@ def read_text(path: str) -> str | None:
 
 
 def read(paths: CgroupPaths, *, series: bool = False) -> Counters:
-    """All counters, or with `series` those that a sample needs; what cannot be read is None."""
+    """Read all counters, or with `series` those that a sample needs; what cannot be read is None."""
     wanted = paths.series_files if series else paths.files
     files = {name: text for name, path in wanted if (text := read_text(path)) is not None}
     return parse_v2(files) if paths.version == 2 else parse_v1(files)
 
 
 def memory_limit(paths: CgroupPaths) -> int | None:
-    """The limit of memory in bytes; None: there is none, or it cannot be read."""
+    """Return the memory limit in bytes; None if there is none, or it cannot be read."""
     for folder in paths.folders:
         text = read_text(f"{folder}/{_MEMORY_LIMIT[paths.version]}")
         if text and text.strip().isdigit():
@@ -218,7 +220,7 @@ def memory_limit(paths: CgroupPaths) -> int | None:
 
 
 def process_ids(paths: CgroupPaths) -> tuple[int, ...]:
-    """Host pids of the processes in this very cgroup (not in its children); empty if it is gone."""
+    """Return the host pids of the processes in this cgroup, without its children; empty if it is gone."""
     for folder in paths.folders:
         text = read_text(f"{folder}/cgroup.procs")
         if text:
@@ -227,7 +229,7 @@ def process_ids(paths: CgroupPaths) -> tuple[int, ...]:
 
 
 def is_frozen(paths: CgroupPaths) -> bool:
-    """Its processes do not run: somebody has stopped them by the freezer."""
+    """Return whether the freezer has stopped the cgroup's processes."""
     for folder in paths.folders:
         state = read_text(f"{folder}/freezer.state")
         if state is not None and state.strip() != "THAWED":
@@ -238,7 +240,7 @@ def is_frozen(paths: CgroupPaths) -> bool:
 
 
 def thaw(paths: CgroupPaths) -> None:
-    """Let its processes run again, if we may: on v1 a frozen one does not die."""
+    """Let the cgroup's processes run again, if this user may. On v1, a frozen process cannot be killed."""
     for folder in paths.folders:
         for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
             with suppress(OSError):
@@ -250,8 +252,9 @@ def thaw(paths: CgroupPaths) -> None:
 
 
 def remove(paths: CgroupPaths) -> bool:
-    """Remove the cgroup and its empty children in every hierarchy; True if nothing of it is left. The kernel
-    refuses while a process is inside, and for a moment after the last one ended: that moment is waited for.
+    """Remove the cgroup and its empty children in every hierarchy; return whether nothing of it is left.
+
+    The kernel refuses while a process is inside, and for a moment after that; the moment is waited for.
     """
     deadline = time.monotonic() + _REMOVE_SECONDS
     while True:

@@ -1,4 +1,4 @@
-"""What the kernel's cgroup files mean, v1 and v2: text in, `Counters` out, never an error.
+"""Parses the kernel's cgroup files, v1 and v2, from text to `Counters`. It never raises an error.
 
 What a parent cgroup can and cannot say was measured on kernel 6.18 with cgroup v1
 (tests/docker/test_cgroups_real.py): CPU time, peak memory and peak pids of its children are in it and outlive
@@ -33,7 +33,7 @@ _PRESSURE_TOTAL = re.compile(r"^some (?:[^\n]* )?total=([0-9]{1,20})(?: |$)", re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """One reading. Running counters are totals since the cgroup was made; None: not said."""
+    """One reading of a cgroup. Running counters are totals since the cgroup was made; None stands for unknown."""
 
     cpu_seconds: float | None = None
     cpu_user_seconds: float | None = None
@@ -51,7 +51,7 @@ class Counters:
     pids_limit_hits: int | None = None
     throttled_periods: int | None = None
     throttled_seconds: float | None = None
-    """Summed over CPUs: may exceed the time that passed."""
+    """The sum over all CPUs, which may exceed the elapsed time."""
     read_bytes: int | None = None
     write_bytes: int | None = None
     memory_pressure_ratio: float | None = None
@@ -60,7 +60,7 @@ class Counters:
 
 
 def _whole(text: str | None) -> int | None:
-    """A counter's number; None for absent, `max`, negative or garbage."""
+    """Return a counter's number; None if it is absent, `max`, negative or invalid."""
     word = (text or "").strip()
     return int(word) if word.isascii() and word.isdigit() and len(word) <= _MAX_DIGITS else None
 
@@ -70,13 +70,14 @@ def _seconds(number: int | None, per_second: int) -> float | None:
 
 
 def _keyed(text: str | None) -> dict[str, int]:
-    """Lines of `key number` with a key that is used here, for short files."""
+    """Return the lines `key number` of a short file, as far as the key is used here."""
     return {key: int(number) for key, number in _KEYED.findall(text)} if text else {}
 
 
 def _picked(text: str | None, *keys: str) -> dict[str, int]:
-    """As `_keyed` for a few keys of memory.stat, which has sixty lines and is read often: looking at each line
-    costs 10 µs, finding three of them 2 µs.
+    """Return a few keys of memory.stat, which has sixty lines and is read often.
+
+    Parsing each line costs 10 µs, finding three of them 2 µs.
     """
     found: dict[str, int] = {}
     if text:
@@ -96,7 +97,7 @@ _KINDS_V2 = ("anon", "file", "shmem")
 
 
 def parse_kinds(text: str, version: int) -> tuple[int | None, int | None, int | None]:
-    """Anonymous memory, all of files, and shared memory of a memory.stat."""
+    """Return anonymous memory, memory of files, and shared memory from a memory.stat, in bytes."""
     names = _KINDS_V2 if version == 2 else _KINDS_V1
     found = _picked(text, *names)
     if version == 1 and len(found) < len(names):  # a kernel or a controller without a hierarchy
@@ -107,19 +108,21 @@ def parse_kinds(text: str, version: int) -> tuple[int | None, int | None, int | 
 
 
 def _pressure(text: str | None) -> float | None:
-    """`some avg10=1.23 …`, percent there, a ratio here."""
+    """Return the ratio in `some avg10=1.23 …`, where it is a percentage; None if it is absent."""
     found = _PRESSURE.search(text) if text else None
     return min(float(found.group(1)) / 100, 1.0) if found else None
 
 
 def pressure_seconds(text: str) -> float | None:
-    """`some … total=123`: for how long some task of the cgroup has waited, since the cgroup was made."""
+    """Return how long some task of the cgroup has waited since the cgroup was made, from `some … total=123`."""
     found = _PRESSURE_TOTAL.search(text)
     return int(found.group(1)) / MICROSECONDS if found else None
 
 
 def _v1_io(files: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """Bytes read and written over all devices. A file without a device line says nothing: recent kernels
+    """Return the bytes read and written on all devices, or None for each.
+
+    A file without a device line is no figure: recent kernels
     count here only once a throttling rule was set, so its `Total 0` is not a measured zero.
     """
     name = "blkio.throttle.io_service_bytes"
@@ -134,7 +137,7 @@ def _v1_io(files: Mapping[str, str]) -> tuple[int | None, int | None]:
 
 
 def _v2_io(text: str | None) -> tuple[int | None, int | None]:
-    """Bytes read and written over all devices; an empty `io.stat` is a measured zero."""
+    """Return the bytes read and written on all devices; an empty `io.stat` is a measured zero."""
     if text is None:
         return None, None
     sums = {"rbytes": 0, "wbytes": 0}
@@ -150,7 +153,7 @@ def _v2_io(text: str | None) -> tuple[int | None, int | None]:
 
 
 def parse_v1(files: Mapping[str, str]) -> Counters:
-    """Counters from v1 files by name, all controllers together. `total_*` of memory.stat includes children.
+    """Return counters from v1 files by name, of all controllers. `total_*` of memory.stat includes children.
 
     No swap peak: memsw's peak and memory's peak are of different moments, so their difference is not one.
     """
@@ -188,7 +191,7 @@ def parse_v1(files: Mapping[str, str]) -> Counters:
 
 
 def parse_v2(files: Mapping[str, str]) -> Counters:
-    """Counters from v2 files by name (kernel's Documentation/admin-guide/cgroup-v2.rst)."""
+    """Return counters from v2 files by name (kernel's Documentation/admin-guide/cgroup-v2.rst)."""
     anon, file, shmem = parse_kinds(files.get("memory.stat", ""), 2)
     cpu = _keyed(files.get("cpu.stat"))
     read_bytes, write_bytes = _v2_io(files.get("io.stat"))
@@ -215,8 +218,9 @@ def parse_v2(files: Mapping[str, str]) -> Counters:
 
 
 def parse_agent(text: str) -> Counters:
-    """Counters from the agent's section: `@PATH`, then that file's lines, any number of times. A file of
-    which no line came says nothing: the agent cannot tell an empty file from one that it may not read.
+    """Return counters from the agent's section: `@PATH`, then that file's lines, any number of times.
+
+    A file without lines is ignored: the agent cannot tell an empty file from one that it may not read.
     """
     files: dict[str, str] = {}
     version = 2
@@ -232,6 +236,6 @@ def parse_agent(text: str) -> Counters:
 
 @lru_cache(maxsize=64)
 def _file_and_folder(path: str) -> tuple[str, str]:
-    """Names of a file and of its folder; there are a dozen of them in all."""
+    """Return the names of a file and of its folder; there are about twelve different paths."""
     place = PurePosixPath(path.strip())
     return place.name, place.parent.name

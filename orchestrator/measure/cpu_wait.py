@@ -1,4 +1,4 @@
-"""How long a test could not run because others had the CPUs: not its own quota, and not its own tasks.
+"""Measures how long a test could not run because others used the CPUs, without its own quota and its own tasks.
 
 Three figures bound it. The kernel's pressure (`some` of the cgroup's cpu.pressure) says for how long some task
 of it was ready to run and did not. Time in which its quota held it back is in that, and is taken off. What its
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
     from orchestrator.measure.cgroups import CgroupPaths
 
 STARVED_SHARE = 0.9
-"""A test that was ended before it had so much of its time limit, waiting not counted, was starved."""
+"""A test that timed out before it had run for this share of its limit, waiting not counted, was starved."""
 BUSY_RATIO = 0.9
-"""Of the CPUs' time that is not idle, from which the machine counts as busy."""
+"""The share of CPU time that is not idle, from which the machine counts as busy."""
 _KEEP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class HostCpus:
-    """Totals of all CPUs, in the kernel's ticks; all 0 where nothing says it."""
+    """Totals of all CPUs, in the kernel's ticks; all 0 if they are unknown."""
 
     total: int = 0
     idle: int = 0
     stolen: int = 0
-    """By the hypervisor: a task that runs there gets nothing."""
+    """Time taken by the hypervisor, in which a running task gets nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CpuCounters:
-    """Counters at one moment; None: not said."""
+    """Counters at one moment; None stands for unknown."""
 
     at: float
     cpu_seconds: float | None = None
     throttled_seconds: float | None = None
     pressure_seconds: float | None = None
     tasks: Mapping[int, float] = field(default_factory=dict)
-    """Where the kernel accounts no pressure: thread -> seconds that it has waited for a CPU."""
+    """Thread -> seconds that it has waited for a CPU; filled if the kernel accounts no pressure."""
     host: HostCpus
 
 
 def host_cpus(text: str) -> HostCpus:
-    """From /proc/stat."""
+    """Return the totals from the text of /proc/stat."""
     words = text.partition("\n")[0].split()
     if len(words) < 9 or words[0] != "cpu" or not all(word.isdigit() for word in words[1:9]):
         return HostCpus()
@@ -63,7 +63,7 @@ def host_cpus(text: str) -> HostCpus:
 
 
 class _Host:
-    """The machine's counters, read at most once a second: on a large machine that takes a millisecond."""
+    """The machine's counters, read at most once a second, because that takes 1 ms on a large machine."""
 
     def __init__(self) -> None:
         self._read_at = -_KEEP_SECONDS
@@ -80,9 +80,7 @@ _HOST = _Host()
 
 
 class CpuWait:
-    """Of one test, from the moment of its making on, in its container's own cgroup `own`. `above`: one around it
-    that outlives the container.
-    """
+    """The time that one test waits for CPUs, from the creation of this object on."""
 
     def __init__(
         self,
@@ -92,7 +90,10 @@ class CpuWait:
         cpus: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`cpus`: how many it could use at once, by its quota and the machine."""
+        """Begin to measure in the container's cgroup `own`, and in one `above` it that outlives the container.
+
+        `cpus` is how many CPUs the test can use at once, by its quota and the machine.
+        """
         self._own, self._cpus, self._clock = own, cpus, clock
         self._counters = _files(own, "cpuacct.usage", "cpu.stat")
         self._pressure = next(iter([*(_pressure_files(above) if above else ()), *_pressure_files(own)]), None)
@@ -102,11 +103,11 @@ class CpuWait:
 
     @property
     def exact(self) -> bool:
-        """The kernel accounts the waiting of the whole cgroup, also of tasks that have ended."""
+        """Whether the kernel accounts the waiting of the whole cgroup, also of tasks that have ended."""
         return self._first.pressure_seconds is not None
 
     def seconds(self) -> float:
-        """Up to now."""
+        """Return the seconds waited up to now."""
         first, last = self._first, self._read()
         self._last = last
         waited = _growth(first.pressure_seconds, last.pressure_seconds)
@@ -124,7 +125,7 @@ class CpuWait:
     def total_seconds(
         self, *, seconds: float, cpu_seconds: float | None, throttled_seconds: float | None
     ) -> float:
-        """Of the test that took `seconds` and has ended; its container may be gone."""
+        """Return the seconds waited by a test that has ended after `seconds`; its container may be gone."""
         last = pressure_seconds(read_text(self._pressure) or "") if self._pressure else None
         waited = _growth(self._first.pressure_seconds, last)
         if waited is None:
@@ -132,9 +133,10 @@ class CpuWait:
         return self._bounded(waited, seconds=seconds, cpu_seconds=cpu_seconds, throttled_seconds=throttled_seconds)
 
     def starved(self, *, seconds: float, limit_seconds: float) -> bool:
-        """Whether a test that was ended after `seconds` had less than its time limit. Where pressure is not
-        accounted, the waiting of tasks that have ended is unknown: then it is enough that the machine was busy and
-        the test ready to run.
+        """Return whether a test that timed out after `seconds` had less CPU time than its limit allows.
+
+        If pressure is not accounted, the waiting of tasks that have ended is unknown. Then it is enough that the
+        machine was busy and the test was ready to run.
         """
         if seconds - self._known < STARVED_SHARE * limit_seconds:
             return True
@@ -154,7 +156,7 @@ class CpuWait:
         return max(0.0, min(waited - (throttled_seconds or 0.0), seconds - cpu_seconds / self._cpus))
 
     def _stolen(self) -> float:
-        """For each second that the machine's CPUs ran: seconds that its hypervisor took them away."""
+        """Return the seconds taken by the hypervisor for each second that the machine's CPUs ran."""
         now, first = _HOST.now(), self._first.host
         ran = now.total - first.total - (now.idle - first.idle) - (now.stolen - first.stolen)
         return (now.stolen - first.stolen) / ran if ran > 0 else 0.0
@@ -173,7 +175,7 @@ class CpuWait:
         )
 
     def _tasks(self) -> Mapping[int, float]:
-        """Sets `_runnable` too."""
+        """Return how long each thread has waited for a CPU, in seconds, and set `_runnable`."""
         found: dict[int, float] = {}
         self._runnable = False
         for pid in process_ids(self._own):
@@ -192,12 +194,12 @@ def _growth(first: float | None, last: float | None) -> float | None:
 
 
 def _is_hybrid(version: int, folder: str) -> bool:
-    """A v2 hierarchy beside v1's, where files of one name have another format."""
+    """Return whether the folder is of a v2 hierarchy beside v1's, whose files have another format."""
     return version == 1 and os.path.exists(f"{folder}/cgroup.controllers")  # noqa: PTH110 - as above
 
 
 def _files(paths: CgroupPaths, *names: str) -> dict[str, str]:
-    """Name -> path of a cgroup's counters."""
+    """Return the paths of a cgroup's counters by name."""
     found: dict[str, str] = {}
     for folder in map(str, paths.folders):
         if not _is_hybrid(paths.version, folder):
@@ -208,8 +210,10 @@ def _files(paths: CgroupPaths, *names: str) -> dict[str, str]:
 
 
 def _pressure_files(paths: CgroupPaths) -> list[str]:
-    """On v1 too, where the v2 hierarchy is mounted beside it: the engines put their containers there as well. The
-    file is there although the kernel accounts no pressure; then it cannot be read.
+    """Return the readable pressure files of a cgroup.
+
+    On v1, they are in the v2 hierarchy beside it, where engines put their containers too. If the kernel accounts
+    no pressure, the file exists but cannot be read.
     """
     candidates = [f"{folder}/cpu.pressure" for folder in paths.folders]
     return [path for path in candidates if pressure_seconds(read_text(path) or "") is not None]

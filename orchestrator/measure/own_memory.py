@@ -1,6 +1,6 @@
-"""The memory that a test itself needed, beyond what stood charged to its container before it began.
+"""Estimates the memory that a test itself needed, beyond what was charged to its container before it began.
 
-The kernel's peak is of everything that is charged: what stood before (the agent, a preloaded interpreter), the
+The kernel's peak is of everything that is charged: what was there before (the agent, a preloaded interpreter), the
 page cache of files that somebody read, and the test's anonymous, shared and kernel memory. Only the last is need.
 No kernel keeps a peak of it alone, so it lies between two bounds: the whole rise of the peak, and that rise less
 the page cache that was charged meanwhile. Most tests read files that are cached already, so that both are the
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 TOLERANCE_BYTES = 1 << 20
 TOLERANCE_SHARE = 0.05
-"""Bounds that are no further apart than this, or than that share of the higher one, are one figure."""
+"""Bounds that differ by no more than this, or than that share of the higher one, count as one figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnMemory:
-    """What one test needed."""
+    """The memory that one test needed, in bytes."""
 
     memory_bytes: int
     at_most: bool = False
-    """It is an upper bound: the peak may be of something that ran before."""
+    """Whether it is an upper bound: the peak may be of something that ran before."""
     at_least: bool = False
-    """It is a lower bound: page cache was charged meanwhile, and may have been part of the peak or not."""
+    """Whether it is a lower bound: page cache was charged meanwhile, which may have been part of the peak."""
     cache_bytes: int | None = None
-    """Page cache that was charged while it ran; None: not known."""
+    """The page cache charged while it ran; None if that is not known."""
 
 
 def cache_of(counters: Counters | Sample) -> int | None:
-    """Page cache of files, which the kernel can take back: tmpfs and shared memory are not in it."""
+    """Return the page cache of files, which the kernel can reclaim, in bytes; without tmpfs and shared memory."""
     if counters.file_bytes is None or counters.shmem_bytes is None:
         return None
     return max(0, counters.file_bytes - counters.shmem_bytes)
 
 
 def unreclaimable_of(counters: Counters | Sample) -> int | None:
-    """Anonymous and shared memory: at most the kernel's own is missing of what cannot be taken back."""
+    """Return anonymous and shared memory, in bytes: what cannot be reclaimed, except the kernel's own."""
     if counters.anon_bytes is None or counters.shmem_bytes is None:
         return None
     return counters.anon_bytes + counters.shmem_bytes
@@ -80,7 +80,7 @@ def own_memory(
 
 
 def _seen(samples: Iterable[Sample]) -> tuple[int, int]:
-    """The most page cache, and the most anonymous and shared memory, of samples of a test that lived."""
+    """Return the maxima of page cache, and of anonymous and shared memory, in samples of a living test."""
     cached = held = 0
     for sample in samples:
         if sample.anon_bytes:

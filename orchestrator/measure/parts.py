@@ -1,20 +1,20 @@
-"""Parts that are no more than their whole, whatever source each came from and whatever was taken off it. Pure."""
+"""Lowers figures that are part of another to at most that one, as they may come from different sources. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
 
 Figures = MutableMapping[str, float]
-"""Names of Usage's fields -> values; what was not measured is not there."""
+"""Names of Usage's fields -> values; what was not measured is absent."""
 
 _WHOLES = ("memory_charged_peak_bytes", "memory_peak_bytes")
-"""All that was charged at once: the first that is known."""
+"""The figures for all memory charged at once; the first that is known counts."""
 _OF_MEMORY = ("memory_floor_bytes", "memory_peak_bytes", "page_cache_bytes",
               "anon_peak_bytes", "file_peak_bytes", "shmem_peak_bytes")  # fmt: skip
 
 
 def cap_parts(figures: Figures) -> None:
-    """Lower those that exceed what they are part of.
+    """Lower the figures that exceed what they are part of.
 
     CPU time in user mode and in the kernel: both by the same share, as the total is the better figure. Kinds of
     memory: samples may be of a moment before the peak began. Shared memory is part of what the kernel counts as

@@ -1,4 +1,4 @@
-"""A peak that begins at a moment of our choosing: what the runtime needed to start is not the test's.
+"""Resets the memory peak of a cgroup, so that the peak does not include the runtime's start.
 
 cgroup v1: writing to `memory.max_usage_in_bytes` resets it for all readers; root may. cgroup v2, from kernel
 6.12: writing to `memory.peak` resets it for that open descriptor only. Peaks of pids cannot be reset.
@@ -18,7 +18,7 @@ _FILE = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 
 
 class ResettablePeak:
-    """Peak of memory since `start`. `shared`: other readers of the file see the reset too."""
+    """The memory peak since `start`. If it is `shared`, other readers of the file see the reset too."""
 
     def __init__(self, descriptor: int, *, shared: bool) -> None:
         self._descriptor: int | None = descriptor
@@ -26,7 +26,7 @@ class ResettablePeak:
 
     @classmethod
     def start(cls, paths: CgroupPaths) -> ResettablePeak | None:
-        """Reset the peak of a cgroup now. None: this kernel or this user cannot."""
+        """Reset the peak of a cgroup now; return None if this kernel or this user cannot."""
         name = _FILE[paths.version]
         for folder in paths.folders:
             path = str(Path(folder, name))
@@ -43,13 +43,13 @@ class ResettablePeak:
         return None
 
     def reset(self) -> None:
-        """Begin again from now; nothing happens once the cgroup is gone."""
+        """Reset the peak again; nothing happens once the cgroup is gone."""
         if self._descriptor is not None:
             with suppress(OSError):
                 os.pwrite(self._descriptor, b"0", 0)
 
     def read(self) -> int | None:
-        """Bytes; None: the cgroup is gone, or this was closed."""
+        """Return the peak in bytes; None if the cgroup is gone, or this was closed."""
         if self._descriptor is None:
             return None
         try:
@@ -59,7 +59,7 @@ class ResettablePeak:
         return int(text) if text.strip().isdigit() else None
 
     def close(self) -> None:
-        """Give the descriptor back. May be called twice."""
+        """Close the descriptor. May be called twice."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

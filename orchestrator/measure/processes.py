@@ -1,4 +1,4 @@
-"""Processes and the machine: what this process is granted, who owns a container, what runs in it.
+"""Reads the machine's resources that this process may use, names owners of containers, and counts processes.
 
 The only importer of psutil.
 """
@@ -29,7 +29,7 @@ _UNLIMITED_BYTES = 1 << 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessCount:
-    """Sums over some processes, and the most of one of them; None: could not be seen."""
+    """Sums over some processes, and the maxima of a single one; None if they cannot be read."""
 
     processes: int | None = None
     threads: int | None = None
@@ -39,7 +39,7 @@ class ProcessCount:
 
 
 def host_info() -> HostInfo:
-    """What this process is granted of the machine: CPU affinity and cgroup limits counted."""
+    """Return the resources of the machine that this process may use, by CPU affinity and cgroup limits."""
     own = read_text("/proc/self/cgroup") or ""
     return HostInfo(
         id=_host_id(),
@@ -53,13 +53,13 @@ def host_info() -> HostInfo:
 
 
 def _nofile() -> int:
-    """The hard limit, which processes inherit: the engine's is the same where nobody set another."""
+    """Return the hard limit of open files, which processes inherit; the engine's is the same unless it was set."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 def _host_id() -> str:
-    """A digest, so that reports never carry the machine's own id."""
+    """Return a digest of the machine's ID, so that reports never contain the ID itself."""
     text = read_text("/etc/machine-id") or read_text("/var/lib/dbus/machine-id") or platform.node()
     return hashlib.sha256(b"orch host " + text.strip().encode()).hexdigest()[:16]
 
@@ -71,7 +71,7 @@ def _affinity_count() -> int:
 
 
 def _granted_cpus(own_cgroups: str, root: Path, built_in: float) -> float:
-    """Least of the CPUs at hand and every quota from the own cgroup up to the root."""
+    """Return the least of the available CPUs and every quota from the own cgroup up to the root."""
     granted = built_in
     for folder in _folders(own_cgroups, root, "cpu"):
         quota_text, _, period_text = (read_text(f"{folder}/cpu.max") or "").strip().partition(" ")
@@ -84,7 +84,7 @@ def _granted_cpus(own_cgroups: str, root: Path, built_in: float) -> float:
 
 
 def _granted_memory(own_cgroups: str, root: Path, physical_bytes: int) -> int:
-    """Least of the machine's memory and every limit from the own cgroup up to the root."""
+    """Return the least of the machine's memory and every limit from the own cgroup up to the root, in bytes."""
     granted = physical_bytes
     for folder in _folders(own_cgroups, root, "memory"):
         text = read_text(f"{folder}/memory.max") or read_text(f"{folder}/memory.limit_in_bytes") or ""
@@ -94,8 +94,9 @@ def _granted_memory(own_cgroups: str, root: Path, physical_bytes: int) -> int:
 
 
 def _folders(own_cgroups: str, root: Path, controller: str) -> Iterator[str]:
-    """Folders of a process' cgroup and its ancestors, from the text of /proc/PID/cgroup. In a container the
-    path may be the host's and not be there: then the hierarchy's root is the container's own cgroup.
+    """Yield the folders of a process's cgroup and its ancestors, from the text of /proc/PID/cgroup.
+
+    In a container, the path may be the host's and not exist; then the hierarchy's root is the container's cgroup.
     """
     for line in own_cgroups.splitlines():
         _, _, rest = line.partition(":")
@@ -110,27 +111,28 @@ def _folders(own_cgroups: str, root: Path, controller: str) -> Iterator[str]:
 
 
 def owner_token() -> str:
-    """Names this process for the labels of what it makes: `boot_id:pid:start_time`, never the same twice."""
+    """Return the unique name of this process for the labels of what it makes: `boot_id:pid:start_time`."""
     return f"{_boot_id()}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
 def owner_mark() -> str:
-    """The same for a name, without the boot: `pid_namespace.pid.start_time`."""
+    """Return the name of this process for a cgroup's name, without the boot: `pid_namespace.pid.start_time`."""
     namespace = _boot_id().partition(".")[2] or "0"
     return f"{namespace}.{os.getpid()}.{_start_time(os.getpid())}"
 
 
 def token_of_mark(mark: str) -> str:
-    """The token of the process with this mark, which was made since this machine was started."""
+    """Return the token of the process with this mark, which was made since this machine was booted."""
     namespace, pid, start_time = mark.split(".")
     boot = _boot_id().partition(".")[0]
     return f"{boot}{'' if namespace == '0' else f'.{namespace}'}:{pid}:{start_time}"
 
 
 def owner_alive(token: str) -> bool:
-    """True if the process of that token still runs, here and since then. A recycled pid has another start
-    time, a reboot another boot id, a process of another pid namespace another namespace in it: of that
-    one nothing can be seen from here, so it counts as alive and its objects are left alone.
+    """Return whether the process of that token still runs.
+
+    A recycled pid has another start time, and a reboot another boot ID. A process of another pid namespace cannot
+    be seen from here, so it counts as alive and its objects are not touched.
     """
     boot, _, rest = token.partition(":")
     pid, _, start_time = rest.partition(":")
@@ -143,12 +145,12 @@ def owner_alive(token: str) -> bool:
 
 
 def owner_is_of_this_boot(token: str) -> bool:
-    """True if the token was made on this machine since it was started, in whatever pid namespace."""
+    """Return whether the token was made on this machine since it was booted, in any pid namespace."""
     return token.partition(":")[0].partition(".")[0] == _boot_id().partition(".")[0]
 
 
 def _boot_id() -> str:
-    """The boot's id, and the pid namespace in which this process' pid means something."""
+    """Return the boot ID, and the pid namespace in which this process's pid is valid."""
     boot = (read_text("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}").strip()
     try:
         return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -157,8 +159,9 @@ def _boot_id() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """In ticks since boot where /proc says it: exact, and no clock adjustment moves it. None: no such
-    process, or a zombie: what it owned is nobody's.
+    """Return a process's start time, in ticks since boot if /proc has it, which no clock adjustment changes.
+
+    Returns None if there is no such process, or if it is a zombie.
     """
     stat = read_text(f"/proc/{pid}/stat")
     if stat is not None:
@@ -171,8 +174,9 @@ def _start_time(pid: int) -> str | None:
 
 
 def count(pids: Iterable[int]) -> ProcessCount:
-    """Processes, threads and open files of those pids that still exist. Files of another user's processes
-    cannot be seen: None then, not a part of the sum.
+    """Count the processes, threads and open files of those pids that still exist.
+
+    The files of another user's processes cannot be seen; then their sum is None.
     """
     seen = [one for pid in pids if (one := _count_one(pid)) is not None]
     files = [open_files for _, open_files in seen if open_files is not None]
@@ -187,8 +191,9 @@ def count(pids: Iterable[int]) -> ProcessCount:
 
 
 def _count_one(pid: int) -> tuple[int, int | None] | None:
-    """(threads, open files) of one process; None: it has ended. Two looks where psutil takes twenty: the task
-    folder has two links and one for each thread.
+    """Return (threads, open files) of one process; None if it has ended.
+
+    This takes two system calls where psutil takes twenty: the task folder has two links and one for each thread.
     """
     try:
         threads = os.stat(f"/proc/{pid}/task").st_nlink - 2  # noqa: PTH116 - a Path costs as much as the look
@@ -203,7 +208,7 @@ def _count_one(pid: int) -> tuple[int, int | None] | None:
 
 
 def _count_by_psutil(pid: int) -> tuple[int, int | None] | None:
-    """Where there is no /proc."""
+    """Return the same as `_count_one` by psutil, for systems without /proc."""
     try:
         process = psutil.Process(pid)
         threads = process.num_threads()

@@ -1,8 +1,8 @@
-"""The figures of tests that share a container one after another: what its own cgroup counted between two looks.
+"""Measures tests that share a container, by what its own cgroup counted between two snapshots.
 
-The agent reads CPU time and memory when nothing of a test lives any more. The looks are from outside, from
-descriptors that stay open (1.3 µs a file where opening it costs 10), right after that; each sets the memory peak
-back. By then the next test may have begun, and mostly has: `SnapshotWindow` says what that means for a peak.
+The agent reads CPU time and memory when nothing of a test lives any more. The snapshots are taken from outside,
+from descriptors that stay open (1.3 µs a file where opening it costs 10), right after that; each sets the memory
+peak back. By then the next test may have begun, and mostly has: `SnapshotWindow` says what that means for a peak.
 Between the agent's two readings lies the agent's own work too, which a test that does nothing shows, and which is
 subtracted like other overheads (`calibration`).
 """
@@ -18,8 +18,20 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from orchestrator.measure.counters import NANOSECONDS, Counters, parse_agent, parse_kinds, parse_v1, parse_v2
+from orchestrator.measure.figures import (
+    COUNTED,
+    IO,
+    KINDS,
+    MEMORY_CHARGED,
+    MEMORY_FLOOR,
+    MEMORY_PEAK,
+    NO_IO_REASON,
+    PAGE_CACHE,
+    make_usage,
+    shared_reasons,
+    shared_sources,
+)
 from orchestrator.measure.own_memory import cache_of, own_memory
-from orchestrator.measure.parts import cap_parts
 from orchestrator.measure.peak_reset import ResettablePeak
 from orchestrator.model.usage import Source, Usage
 
@@ -37,7 +49,7 @@ AGENT_FILES_V1 = (
     "/sys/fs/cgroup/memory/memory.usage_in_bytes",
 )
 AGENT_FILES_V2 = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/memory.current")
-"""All that the agent itself reads after each test. v2's memory.peak would show it the container's whole life."""
+"""All files that the agent reads after each test. v2's memory.peak would be that of the container's whole life."""
 _FILES = {
     1: (
         "cpuacct.usage_user",
@@ -57,22 +69,22 @@ _READ_BYTES = 8192
 
 @dataclass(frozen=True, slots=True)
 class CounterSnapshot:
-    """What was counted when one test had ended, from outside."""
+    """The counters when one test had ended, read from outside."""
 
     counters: Counters
     peak_bytes: int | None
-    """Memory peak since the look before."""
+    """The memory peak since the previous snapshot."""
     peak_is_shared: bool = False
-    """The agent reads that peak too (cgroup v1). Else what it reads is the peak of the container's whole life."""
+    """Whether the agent reads that peak too (cgroup v1), and not the peak of the container's whole life."""
     at: float = field(default_factory=monotonic)
-    """When the peak had been set back: seconds of the monotonic clock."""
+    """The monotonic time at which the peak had been reset."""
 
 
 class SnapshotReader:
-    """Of one container. None of its methods raises once the container is gone."""
+    """Takes the snapshots of one container. None of its methods raises once the container is gone."""
 
     def __init__(self, paths: CgroupPaths, peak: ResettablePeak) -> None:
-        """`peak` is closed with it."""
+        """Open the files of a cgroup; `peak` is closed with this reader."""
         self._version = paths.version
         self._peak = peak
         self._parsed: tuple[tuple[str | None, ...], Counters] | None = None
@@ -85,12 +97,12 @@ class SnapshotReader:
 
     @classmethod
     def start(cls, paths: CgroupPaths) -> SnapshotReader | None:
-        """None: this user or this kernel cannot set a peak back."""
+        """Return a reader for the cgroup; None if this user or this kernel cannot reset its memory peak."""
         peak = ResettablePeak.start(paths)
         return None if peak is None else cls(paths, peak)
 
     def snapshot(self) -> CounterSnapshot:
-        """Read all, then set the peak back."""
+        """Read all counters, then reset the peak."""
         files = {name: self._read(descriptor) for name, descriptor in self._descriptors.items()}
         counters = parse_v2(files) if self._version == 2 else self._parse_v1(files)
         peak_bytes = self._peak.read()
@@ -98,7 +110,7 @@ class SnapshotReader:
         return CounterSnapshot(counters, peak_bytes, self._peak.shared)
 
     def _parse_v1(self, files: Mapping[str, str]) -> Counters:
-        """As `parse_v1`, for what stands alone in its file; what comes in lines is parsed when it has changed."""
+        """Parse v1 files like `parse_v1`, but those with several lines only when they have changed."""
         lines = tuple(files.get(name) for name in _LINES_V1)
         if self._parsed is None or self._parsed[0] != lines:
             self._parsed = lines, parse_v1(files)
@@ -124,7 +136,7 @@ class SnapshotReader:
             return ""
 
     def close(self) -> None:
-        """Give the descriptors back. May be called twice."""
+        """Close the descriptors. May be called twice."""
         self._peak.close()
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
@@ -132,31 +144,32 @@ class SnapshotReader:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotWindow:
-    """One test between two others: what the agent read and what was seen from outside, before and after it."""
+    """The readings before and after a test, by the agent and by snapshots, to measure it between two others."""
 
     agent_before: Counters
     agent_after: Counters
     before: CounterSnapshot
     after: CounterSnapshot
     overlapped: bool = False
-    """It may have begun before the look `before` was taken. What it had allocated and freed by then is known where
-    that was more than the test before it had needed.
+    """Whether it may have begun before the snapshot `before` was taken. What it had allocated and freed by then is
+    known if that was more than the previous test had needed.
     """
     seconds: float = math.inf
-    """From that look to when its end was seen."""
+    """The time from that snapshot to the end of the test."""
     next_released: bool = False
-    """The next test may have begun before the look `after` was taken."""
+    """Whether the next test may have begun before the snapshot `after` was taken."""
     ended_others: bool = False
-    """What it was forked from may have ended with it: what stood before it is then not there after it."""
+    """Whether the process that it was forked from may have ended with it, so that its memory was freed."""
 
     @property
     def peak_by_agent(self) -> int | None:
-        """What the agent read of the peak, where that one was set back before the test."""
+        """The peak that the agent read, if it was reset before the test; else None."""
         return self.agent_after.memory_peak_bytes if self.after.peak_is_shared else None
 
     def charged_peak(self) -> tuple[int | None, int | None]:
-        """The most that was charged while it ran, in bytes, and how much of that is surely its own doing: less
-        where the peak may be that of the test before it, or after it.
+        """Return the most memory charged while it ran, in bytes, and how much of that is surely its own.
+
+        The latter is less if the peak may be that of the test before or after it.
         """
         own = self.peak_by_agent
         if own is None:
@@ -174,9 +187,7 @@ class SnapshotWindow:
 
     @property
     def floor_bytes(self) -> int | None:
-        """What was charged when it began. Of that, memory that the one before it gave back only while this one ran
-        was none of its surroundings.
-        """
+        """The memory charged when it began, without what the previous test freed only while this one ran."""
         now = self.agent_before.memory_bytes
         if self.ended_others:
             return now
@@ -195,12 +206,12 @@ class SnapshotWindow:
 
     @property
     def _late(self) -> bool:
-        """Much of it had run when the peak was set back: its CPU time does not fit into the time after that."""
+        """Whether much of it had run when the peak was reset: its CPU time exceeds the time after that."""
         cpu = _growth(self.agent_before.cpu_seconds, self.agent_after.cpu_seconds)
         return self.overlapped and (cpu is None or self.seconds < _LATE_SHARE * cpu)
 
     def _peak_from_outside(self) -> tuple[int | None, int | None]:
-        """Where the agent cannot see a peak since a moment: cgroup v2."""
+        """Return the same as `charged_peak` where the agent cannot read the reset peak (cgroup v2)."""
         own, early = self.after.peak_bytes, self.before.peak_bytes
         if own is None:
             return None, None
@@ -212,16 +223,19 @@ class SnapshotWindow:
 
 
 _LATE_SHARE = 0.5
-"""On one CPU a test cannot use more CPU time than has gone by: what does not fit into the time since the look was
-used before it. By half and not by anything, because the agent's own work is in that CPU time, which alone could
-call a very short test late.
+"""On one CPU a test cannot use more CPU time than has gone by: what does not fit into the time since the snapshot
+was used before it. By half and not by anything, because the agent's own work is in that CPU time, which alone
+could call a very short test late.
 """
 _NEAR_BYTES = 64 * 4096
-"""The kernel charges memory in lots, 64 pages on each of few CPUs."""
+"""The kernel charges memory in batches of 64 pages on each CPU; this is the batches of a few CPUs."""
 
 
 def agent_counters(text: str) -> Counters:
-    """Of the agent's reading after a test: on v1 three files of one number each, quicker than by `parse_agent`."""
+    """Return the counters that the agent read after a test.
+
+    On v1, they are three files with one number each, for which `parse_agent` would be slow.
+    """
     lines = text.strip().split("\n")
     if tuple(lines[::2]) == _AGENT_HEADS_V1 and all(line.isascii() and line.isdigit() for line in lines[1::2]):
         cpu, peak, now = (int(line) for line in lines[1::2])
@@ -230,21 +244,21 @@ def agent_counters(text: str) -> Counters:
 
 
 NOT_READ = Counters()
-"""By an agent that there is not, or not yet."""
+"""The counters of an agent that has read nothing."""
 _AGENT_HEADS_V1 = tuple(f"@{path}" for path in AGENT_FILES_V1)
-_COUNTED = ("read_bytes", "write_bytes", "throttled_periods", "throttled_seconds", "oom_kills", "pids_limit_hits")
-_KINDS = {"anon_peak_bytes": "anon_bytes", "file_peak_bytes": "file_bytes", "shmem_peak_bytes": "shmem_bytes"}
-_NO_SAMPLE = "the test was over before a sample was due"
-_REASONS = {
-    "swap_peak_bytes": "no peak of swap can be told apart in a reused container",
-    "read_bytes": "the kernel counted no I/O of this cgroup",
-    "write_bytes": "the kernel counted no I/O of this cgroup",
-}
-_DEFAULT = "the container's cgroup could not be read"
+_NO_SAMPLE_REASON = "the test was over before a sample was due"
+_DEFAULT_REASON = "the container's cgroup could not be read"
+_REASONS = (
+    *((name, _NO_SAMPLE_REASON) for name in KINDS),
+    *((name, NO_IO_REASON) for name in IO),
+    ("swap_peak_bytes", "no peak of swap can be told apart in a reused container"),
+)
+_BY_AGENT = frozenset({"cpu_seconds", MEMORY_FLOOR})
+"""Figures that the agent reads, beside the memory peak where it can read that."""
 
 
 def window_usage(window: SnapshotWindow, samples: Sequence[Sample]) -> Usage:
-    """What the test used."""
+    """Return what the test used, by the window and its samples."""
     first, last = window.before.counters, window.after.counters
     figures: dict[str, float] = {}
 
@@ -252,7 +266,7 @@ def window_usage(window: SnapshotWindow, samples: Sequence[Sample]) -> Usage:
         if value is not None and value >= 0:
             figures[name] = value
 
-    for name in _COUNTED:
+    for name in COUNTED:
         keep(name, _growth(getattr(first, name), getattr(last, name)))
     _keep_cpu(keep, first, last, _growth(window.agent_before.cpu_seconds, window.agent_after.cpu_seconds))
     peak, surely = window.charged_peak()
@@ -262,35 +276,34 @@ def window_usage(window: SnapshotWindow, samples: Sequence[Sample]) -> Usage:
         own = own_memory(
             floor_bytes=floor, peak=peak, peak_at_least=surely, before=first, after=last, samples=samples
         )
-        keep("memory_peak_bytes", own.memory_bytes)
-        keep("page_cache_bytes", own.cache_bytes)
-    keep("memory_charged_peak_bytes", peak)
+        keep(MEMORY_PEAK, own.memory_bytes)
+        keep(PAGE_CACHE, own.cache_bytes)
+    keep(MEMORY_CHARGED, peak)
     keep("pids_peak", last.pids_peak)
-    keep("memory_floor_bytes", floor if floor is None or peak is None else min(floor, peak))
-    for name, kind in _KINDS.items() if samples else ():
+    keep(MEMORY_FLOOR, floor if floor is None or peak is None else min(floor, peak))
+    for name, kind in KINDS.items() if samples else ():
         seen = [v for s in samples if s.anon_bytes and (v := getattr(s, kind)) is not None]
         keep(name, max(seen, default=None))
-    cap_parts(figures)
-    sources, missing = _origins(tuple(figures), window.peak_by_agent is not None)
     # pids.peak cannot be set back: it is this test's only if it rose
     bounds: tuple[str, ...] = ()
     if last.pids_peak is not None and last.pids_peak <= (first.pids_peak or 0):
         bounds = ("pids_peak",)
     if own is not None and own.at_most:
-        bounds = ("memory_peak_bytes", *bounds)
-    return Usage(
-        **figures,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
+        bounds = (MEMORY_PEAK, *bounds)
+    sources, missing = _origins(tuple(figures), window.peak_by_agent is not None)
+    return make_usage(
+        figures,
         sources=sources,
         missing=missing,
         upper_bounds=bounds,
-        memory_peak_is_upper_bound=own is not None and own.at_most,
-        memory_peak_is_lower_bound=own is not None and own.at_least,
+        lower_bound=own is not None and own.at_least,
     )
 
 
 def _keep_cpu(keep: _Keep, first: Counters, last: Counters, total: float | None) -> None:
-    """The agent's total, shared between user and system as the kernel's own two figures are, which cover a little
-    more.
+    """Keep the agent's total, and divide it between user and system in the ratio of the kernel's two figures.
+
+    These cover a little more than the total.
     """
     user = _growth(first.cpu_user_seconds, last.cpu_user_seconds)
     system = _growth(first.cpu_system_seconds, last.cpu_system_seconds)
@@ -307,30 +320,8 @@ def _growth(first: float | None, last: float | None) -> float | None:
 
 
 @lru_cache(maxsize=256)
-def _origins(names: tuple[str, ...], peak_by_agent: bool) -> tuple[dict[str, Source], dict[str, str]]:
-    """Sources of these figures, and why others are missing: one pair for all tests that have the same ones."""
-    by_agent = {"cpu_seconds", "memory_floor_bytes"}
-    if peak_by_agent:
-        by_agent |= {"memory_peak_bytes", "memory_charged_peak_bytes"}
-    sources = {name: Source.AGENT if name in by_agent else Source.KERNEL for name in names}
-    return sources, {name: reason for name, reason in _ALL_MISSING.items() if name not in sources}
-
-
-_ALL_MISSING = {
-    **dict.fromkeys(
-        (
-            *_COUNTED,
-            "cpu_seconds",
-            "cpu_user_seconds",
-            "cpu_system_seconds",
-            "memory_peak_bytes",
-            "memory_floor_bytes",
-            "memory_charged_peak_bytes",
-            "page_cache_bytes",
-            "pids_peak",
-        ),
-        _DEFAULT,
-    ),
-    **dict.fromkeys(_KINDS, _NO_SAMPLE),
-    **_REASONS,
-}
+def _origins(names: tuple[str, ...], peak_by_agent: bool) -> tuple[Mapping[str, Source], Mapping[str, str]]:
+    """Return the sources of these figures, and why the others are missing; the caller must not change them."""
+    by_agent = _BY_AGENT | {MEMORY_PEAK, MEMORY_CHARGED} if peak_by_agent else _BY_AGENT
+    sources = tuple((name, Source.AGENT if name in by_agent else Source.KERNEL) for name in names)
+    return shared_sources(sources), shared_reasons(names, _REASONS, _DEFAULT_REASON)

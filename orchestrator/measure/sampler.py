@@ -1,4 +1,4 @@
-"""Time series of running tests: one thread for all slots, bounded per test however long it runs."""
+"""Takes time series of running tests, with one thread for all slots and a limited number of samples a test."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from orchestrator.measure.processes import ProcessCount
 
     _Point = tuple[float, Counters | QuickReading, ProcessCount | None]
-    """Seconds since the start, what was read then, the processes if they were counted."""
+    """Seconds since the start, the reading, and the processes if they were counted."""
 
 _DENSE_START = (0.1, 0.3, 0.6)
-"""Offsets of the first samples, in intervals: a short test deserves more than its two ends."""
+"""Offsets of the first samples, in intervals, so that a short test has more than its first and last."""
 _PROCESSES_SECONDS = 1.0
-"""Counting processes costs more than the kernel's counters, the more the more there are."""
+"""The longest time between two counts of processes, each of which costs more than reading the counters."""
 _PROCESSES_SHARE = 1 / 8
-"""Of a test's age, between two counts until they are a second apart: some 15 in the first 2 s, 27 in 8 s."""
+"""The time between two counts as a share of the test's age, up to a second: some 15 in the first 2 s, 27 in 8 s.
+"""
 _NOTHING = (None, None, None)
 
 
 class _Series:
-    """One test's samples. `lock` keeps the thread and `take` apart, so that its reader is never called twice
-    at once nor after it was closed.
+    """The samples of one test. `lock` ensures that its reader is never called twice at once, or after it was
+    closed.
     """
 
     def __init__(
@@ -61,18 +62,18 @@ class _Series:
         self.sample()
 
     def sample(self) -> None:
-        """Take one sample and set when the next is due."""
+        """Take one sample, and set when the next is due."""
         with self.lock:
             if not self._finished:
                 self.due = self._next_due(self._take_one())
 
     @property
     def newest(self) -> Sample | None:
-        """The last sample taken."""
+        """The last sample that was taken; None before the first."""
         return self._sample_of(self._points[-1]) if self._points else None
 
     def finish(self) -> tuple[Sample, ...]:
-        """Take the last sample; all of them. Raises what a reader raised, except an OSError."""
+        """Take the last sample and return all. Raises what a reader raised, except an OSError."""
         with self.lock:
             self._take_one()
             self.close()
@@ -81,21 +82,21 @@ class _Series:
             return tuple(map(self._sample_of, self._points))
 
     def close(self) -> None:
-        """Let the reader release what it holds."""
+        """End the series, and close the reader."""
         self._finished = True
         close = getattr(self._read, "close", None)
         if close is not None:
             close()
 
     def _take_one(self) -> float:
-        """Read, and keep it if it says something; the time of it."""
+        """Take a reading, keep it if it has figures, and return its time."""
         if self._failure is not None:
             return time.monotonic()
         count = None
         try:
             point = self._point()
             now = time.monotonic()
-            if self._processes is not None and now >= self._processes_due and _says_something(point):
+            if self._processes is not None and now >= self._processes_due and _has_figures(point):
                 gap = min((now - self._started) * _PROCESSES_SHARE, _PROCESSES_SECONDS)
                 self._processes_due = now + max(gap, self._interval_seconds / 2)
                 count = self._processes()
@@ -104,7 +105,7 @@ class _Series:
         except Exception as error:  # noqa: BLE001 - a defect must reach the test's own thread, not end this one
             self._failure = error
             return time.monotonic()
-        if not _says_something(point):
+        if not _has_figures(point):
             return now  # the cgroup is gone: not a point of zero, no point at all
         if self._start is None:
             self._start = _counters(point)
@@ -115,7 +116,7 @@ class _Series:
         return now
 
     def _sample_of(self, point: _Point) -> Sample:
-        """Made late: of a long test's points only a few become samples."""
+        """Return the sample of a point. It is made late, because few points of a long test become samples."""
         at_seconds, seen, count = point
         if isinstance(seen, tuple) and count is None:
             cpu_seconds, memory_bytes, pids = seen
@@ -124,7 +125,7 @@ class _Series:
         return _sample(at_seconds, _counters(seen), self._start or Counters(), count)
 
     def _next_due(self, now: float) -> float:
-        """The dense start, then ticks that all tests share: one wake-up of the thread serves them all."""
+        """Return when the next sample is due: at the dense start's offsets, then at ticks that all tests share."""
         while self._dense:  # empty after the first interval
             due = self._dense.pop()
             if due > now:
@@ -133,7 +134,7 @@ class _Series:
 
 
 class Sampler:
-    """Context manager around the thread. `interval_seconds` is between samples of one test."""
+    """Samples tests in a thread, which this context manager starts and ends."""
 
     def __init__(self, interval_seconds: float = 0.1, max_samples: int = 600) -> None:
         if interval_seconds <= 0 or max_samples < 2:
@@ -182,13 +183,13 @@ class Sampler:
                 self._changed.notify()
 
     def latest(self) -> dict[str, Sample]:
-        """The newest sample of each test, for a live display."""
+        """Return the newest sample of each test, for a live display."""
         with self._changed:
             running = list(self._series.items())
         return {key: sample for key, series in running if (sample := series.newest) is not None}
 
     def take(self, key: str) -> tuple[Sample, ...]:
-        """End a test's series with a last sample and return it. KeyError: not being sampled."""
+        """End a test's series with a last sample, and return it. Raises KeyError if it is not being sampled."""
         with self._changed:
             series = self._series.pop(key)
         return series.finish()
@@ -209,7 +210,7 @@ class Sampler:
                 series.sample()
 
 
-def _says_something(point: Counters | QuickReading) -> bool:
+def _has_figures(point: Counters | QuickReading) -> bool:
     if isinstance(point, tuple):
         return point != _NOTHING
     return not (point.memory_bytes is None and point.cpu_seconds is None and point.pids is None)
@@ -243,7 +244,7 @@ def _sample(at_seconds: float, now: Counters, start: Counters, count: ProcessCou
 
 
 def _since(now: float | None, start: float | None) -> float | None:
-    """Growth of a running counter; None where it shrank, for then it is not the same counter."""
+    """Return the growth of a running counter; None if it shrank, because then it is another counter."""
     difference = None if now is None else now - (start or 0.0)
     return None if difference is None or difference < 0 else difference
 
@@ -254,9 +255,10 @@ def _since_whole(now: int | None, start: int | None) -> int | None:
 
 
 def _thinned(points: list[_Point]) -> list[_Point]:
-    """Every second one dropped, of two neighbours the one with less memory, so that peaks stay in sight; a
-    count of processes is handed to the neighbour that stays, an interval away at most. The first, where the
-    counters are 0, always stays.
+    """Return half of the points: of each two neighbours, the one with more memory, so that peaks are kept.
+
+    A count of processes goes to the neighbour that is kept, at most an interval away. The first point, where the
+    counters are 0, is always kept.
     """
 
     def weight(point: _Point) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Where two sources have one figure they must agree, but for what is known to differ. Pure.
+"""Checks that two sources of a figure agree, except for known differences. Pure.
 
 What differs, measured on Docker 20.10, cgroup v1, kernel 6.18 (docs/design/calibration.md): a parent cgroup also
 counts the CPU time of the container's end (1 to 4 ms) and of packing its outputs (56 ms for 8 MB); 12 to 640 KiB
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How much the outer of two sources may say less and more than the inner: absolute, and a share of it."""
+    """How much less and more the outer of two sources may say than the inner: absolute, and as a share of it."""
 
     less: float
     more: float
@@ -31,25 +31,27 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "memory_peak_bytes": Tolerance(less=64 << 10, more=1 << 20, share=0.01),
     "pids_peak": Tolerance(less=0, more=3),
 }
-"""Parent cgroup against the agent's record."""
+"""The tolerances between the parent cgroup and the agent's record."""
 STATS_BEHIND: Mapping[str, float] = {"cpu_seconds": 0.010, "memory_peak_bytes": 64 << 10, "pids_peak": 0}
-"""The engine's statistics are older than the last reading: less is expected, more is not."""
+"""How much more the engine's statistics may say. They are older than the last reading, so less is expected."""
 SAMPLES_ABOVE = STATS_BEHIND
 
 FREEING_SECONDS_PER_BYTE = 1e-9
-"""What the kernel needs to free memory when the container ends is the parent's too: 0.2 ms a MiB of tmpfs, with
-five times that for a busy host.
+"""The CPU time to free memory when the container ends, which the parent counts: 0.2 ms a MiB of tmpfs, here five
+times that for a busy host.
 """
 
 Readings = dict[str, float]
-"""Figure's field name -> value, of one source."""
+"""The field names of figures -> their values from one source."""
 
 
 def disagreements(
     *, parent: Readings, agent: Readings, stats: Readings, samples: Sequence[Sample], archived: bool
 ) -> dict[str, str]:
-    """Figure's field name -> sentence. `archived`: outputs were packed after the agent's last reading, at a cost
-    that only the parent counted.
+    """Return the figures that disagree, by field name, each with a sentence.
+
+    `archived` means that outputs were packed after the agent's last reading, at a cost that only the parent
+    counted.
     """
     found: dict[str, str] = {}
     for name, text in _all(parent, agent, stats, samples, archived):
@@ -90,7 +92,7 @@ def _highest(samples: Sequence[Sample]) -> Iterator[tuple[str, float]]:
 
 
 def with_unit(name: str, value: float) -> str:
-    """A figure with its unit."""
+    """Return a figure as text with its unit."""
     if name.endswith("_seconds"):
         return f"{value:.3f} s"
     return f"{value / 2**20:.2f} MiB" if name.endswith("_bytes") else f"{value:g}"

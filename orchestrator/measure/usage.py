@@ -1,4 +1,4 @@
-"""From several readings to one `Usage`: each figure from the best source that has it, or the reason why none.
+"""Makes one `Usage` of several readings: each figure from its best source, or the reason why it is missing.
 
 Rules, each from a measurement (see `counters`): running counters are differences between two readings of the
 same cgroup. CPU time is the agent's where it has a record: its two readings enclose the test alone, while the
@@ -10,14 +10,28 @@ not see its children's. Throttling is never the parent's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.measure import source_check
 from orchestrator.measure.counters import NANOSECONDS, Counters
+from orchestrator.measure.figures import (
+    CPU,
+    EVENTS,
+    IO,
+    KINDS,
+    MEMORY_CHARGED,
+    MEMORY_FLOOR,
+    MEMORY_PEAK,
+    NO_IO_REASON,
+    PAGE_CACHE,
+    PEAKS,
+    THROTTLING,
+    make_usage,
+    shared_reasons,
+    shared_sources,
+)
 from orchestrator.measure.own_memory import OwnMemory, cache_of, own_memory
-from orchestrator.measure.parts import cap_parts
 from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
@@ -25,47 +39,40 @@ if TYPE_CHECKING:
 
     from orchestrator.model.usage import Sample
 
-_CPU = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
-_IO = ("read_bytes", "write_bytes")
-_LOCAL = ("throttled_periods", "throttled_seconds")
-_EVENTS = ("oom_kills", "pids_limit_hits")
-_PEAKS = ("memory_peak_bytes", "swap_peak_bytes", "pids_peak")
 _PRESENT = {"memory_peak_bytes": "memory_bytes", "pids_peak": "pids"}
-_MEMORY = "memory_peak_bytes"
-_FLOOR = "memory_floor_bytes"
-_CHARGED = "memory_charged_peak_bytes"
-_CACHE = "page_cache_bytes"
-_KINDS = {"anon_peak_bytes": "anon_bytes", "file_peak_bytes": "file_bytes", "shmem_peak_bytes": "shmem_bytes"}
-_REASONS = {
-    "anon_peak_bytes": "no sample was taken while the test ran",
-    "file_peak_bytes": "no sample was taken while the test ran",
-    "shmem_peak_bytes": "no sample was taken while the test ran",
-    "read_bytes": "the kernel counted no I/O of this cgroup",
-    "write_bytes": "the kernel counted no I/O of this cgroup",
-}
+"""Peaks -> the field of a sample whose maximum stands in for them."""
+_NO_SAMPLE_REASON = "no sample was taken while the test ran"
 _FLOOR_REASON = "nothing was read when the test was released"
+_CACHE_REASON = "memory was not read by its kinds before the test and after it"
 _LOCAL_REASON = "it is counted in the container's own cgroup, which was gone before it could be read"
+_SWAP_REASON = "cgroup v1 keeps no peak of swap"
+_DEFAULT_REASON = "neither kernel, agent nor engine said it"
+_REASONS = (
+    *((name, _NO_SAMPLE_REASON) for name in KINDS),
+    *((name, NO_IO_REASON) for name in IO),
+    *((name, _LOCAL_REASON) for name in THROTTLING),
+    (MEMORY_FLOOR, _FLOOR_REASON),
+    (PAGE_CACHE, _CACHE_REASON),
+)
+_LOCAL_REASONS = (*_REASONS, *((name, _LOCAL_REASON) for name in EVENTS), ("swap_peak_bytes", _SWAP_REASON))
+"""The reasons where the parent's cgroup does not count the events of its children."""
 _EMPTY = Counters(anon_bytes=0, file_bytes=0, shmem_bytes=0)
 """A cgroup that was new when the test began."""
-_CACHE_REASON = "memory was not read by its kinds before the test and after it"
-_FIGURES = (*_CPU, *_IO, *_LOCAL, *_EVENTS, *_PEAKS, _FLOOR, _CHARGED, _CACHE, *_KINDS)
-
-_NOTHING: Mapping[str, Any] = {}
 
 Candidate = tuple[float | None, Source]
 Found = dict[str, tuple[float, Source]]
-"""Figure's field name -> its value and where that comes from."""
+"""The field names of figures -> their values and sources."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Two readings of one cgroup: at the test's start (None: it was new then) and at its end."""
+    """Two readings of one cgroup: at the test's start (None if it was new then) and at its end."""
 
     source: Source
     start: Counters | None
     end: Counters | None
     peak_reset: bool = False
-    """The memory peak at the end began with the test; the one at the start is of what came before."""
+    """Whether the memory peak at the end began with the test; the one at the start is of what came before."""
 
     def last(self, name: str) -> float | None:
         return None if self.end is None else getattr(self.end, name)
@@ -74,14 +81,14 @@ class _Span:
         return None if self.start is None else getattr(self.start, name)
 
     def risen(self, name: str) -> bool:
-        """Whether a peak at the end is the test's own."""
+        """Return whether a peak at the end is the test's own."""
         first, last = self.first(name), self.last(name)
         if last is None or (name == "memory_peak_bytes" and self.peak_reset):
             return last is not None
         return first is None or last > first
 
     def growth(self, name: str) -> float | None:
-        """None also where it shrank: then the two readings are not of one cgroup."""
+        """Return the growth of a counter; None also if it shrank, because then the readings are of two cgroups."""
         last = self.last(name)
         if last is None:
             return None
@@ -103,12 +110,12 @@ def combine(
     peaks_reset: tuple[bool, bool] = (False, False),
     archived: bool = False,
 ) -> Usage:
-    """What the test used. `kernel` and `kernel_start`: the slot's parent cgroup at the end and when the test
-    was released (None: the parent was new). `container`: the last reading of the container's own cgroup, the
+    """Return what the test used. `kernel` and `kernel_start`: the slot's parent cgroup at the end and when the
+    test was released (None: the parent was new). `container`: the last reading of the container's own cgroup, the
     one that the agent reads too. `samples` give the peaks by kind of memory, of which the kernel keeps none.
     `peaks_reset`: whether the memory peak of the parent, and of the container's own cgroup, began with the test.
-    `reason`: why a figure without any source is
-    missing, if the caller knows better. `archived`: outputs were packed after the test.
+    `reason`: why a figure without any source is missing, if the caller knows better. `archived`: outputs were
+    packed after the test.
     """
     parent = _Span(Source.KERNEL, kernel_start, kernel, peaks_reset[0])
     own = _Span(Source.KERNEL, agent_start, container, peaks_reset[1])
@@ -120,21 +127,21 @@ def combine(
         for spans in ((agent, parent, own, engine), (parent, own, agent, engine), (own, agent, engine))
     )
     found: Found = {}
-    for name in _CPU:
+    for name in CPU:
         _keep_growth(found, name, cpu)
-    for name in _IO:
+    for name in IO:
         _keep_growth(found, name, running)
-    for name in (*_LOCAL, *_EVENTS):
+    for name in (*THROTTLING, *EVENTS):
         _keep_highest(found, name, _counted(name, parent, inside))
     peaked = tuple(span for span in (parent, own, agent) if span.end is not None)
-    upper_bounds = [name for name in _PEAKS if _peak(found, name, peaked)]
-    for name in _PEAKS:
+    upper_bounds = [name for name in PEAKS if _peak(found, name, peaked)]
+    for name in PEAKS:
         if name not in found:
             _keep_seen(found, name, stats, samples, samples_source)
-    own_memory = _keep_own(found, parent, agent, samples, risen=_MEMORY not in upper_bounds)
-    if own_memory is not None and own_memory.at_most and _MEMORY not in upper_bounds:
-        upper_bounds.append(_MEMORY)
-    for name, kind in _KINDS.items():
+    own_memory = _keep_own(found, parent, agent, samples, risen=MEMORY_PEAK not in upper_bounds)
+    if own_memory is not None and own_memory.at_most and MEMORY_PEAK not in upper_bounds:
+        upper_bounds.append(MEMORY_PEAK)
+    for name, kind in KINDS.items():
         _keep_highest(found, name, _by_kind(kind, running, samples, samples_source))
     return _usage(
         found,
@@ -154,12 +161,12 @@ def combine(
 
 
 def not_measured(reason: str) -> Usage:
-    """Of a test that did not come to run."""
+    """Return the usage of a test that did not run, with a reason for every figure."""
     return _usage({}, reason, local=False)
 
 
 def _comparable(span: _Span) -> dict[str, float]:
-    """What a source says of the test; without peaks that may be of what came before it."""
+    """Return a source's figures for the comparison, without peaks that may be of what came before the test."""
     if span.end is None:
         return {}
     found = {"cpu_seconds": span.growth("cpu_seconds")}
@@ -169,7 +176,7 @@ def _comparable(span: _Span) -> dict[str, float]:
 
 
 def _before(*spans: _Span) -> dict[str, float]:
-    """What was counted before the test was released, from the best source."""
+    """Return what was counted before the test was released, from the best source."""
     found: dict[str, float] = {}
     for name in ("cpu_seconds", "memory_peak_bytes", "pids_peak"):
         for span in spans:
@@ -190,9 +197,9 @@ def _keep_growth(found: Found, name: str, spans: tuple[_Span, ...]) -> None:
 
 
 def _counted(name: str, parent: _Span, inside: tuple[_Span, ...]) -> list[Candidate]:
-    """Candidates for a figure that may be counted in the container's cgroup only."""
+    """Return the candidates for a figure that may be counted in the container's cgroup only."""
     candidates: list[Candidate] = [(span.growth(name), span.source) for span in inside]
-    hierarchical = name in _EVENTS and not (parent.end is not None and parent.end.events_are_local)
+    hierarchical = name in EVENTS and not (parent.end is not None and parent.end.events_are_local)
     if hierarchical:
         value = parent.growth(name)
         if value or name == "oom_kills":  # before 6.11 a parent's 0 refused forks say nothing
@@ -201,7 +208,7 @@ def _counted(name: str, parent: _Span, inside: tuple[_Span, ...]) -> list[Candid
 
 
 def _keep_highest(found: Found, name: str, candidates: list[Candidate]) -> None:
-    """Store the highest known one, of equals the first: the better source."""
+    """Store the highest candidate; of equal ones the first, which has the better source."""
     best: float | None = None
     for value, source in candidates:
         if value is not None and (best is None or value > best):
@@ -210,7 +217,7 @@ def _keep_highest(found: Found, name: str, candidates: list[Candidate]) -> None:
 
 
 def _peak(found: Found, name: str, spans: tuple[_Span, ...]) -> bool:
-    """Store a peak; True if it is only an upper bound: as high when the test began, by an earlier one."""
+    """Store a peak, and return whether it is only an upper bound, already reached when the test began."""
     known = [(last, span) for span in spans if (last := span.last(name)) is not None]
     for value, span in known:
         if span.risen(name):
@@ -224,7 +231,7 @@ def _peak(found: Found, name: str, spans: tuple[_Span, ...]) -> bool:
 def _keep_seen(
     found: Found, name: str, stats: Counters | None, samples: Sequence[Sample], samples_source: Source
 ) -> None:
-    """Where the kernel's peak is not at hand: the engine's, else the highest that was seen now and then."""
+    """Store a peak without the kernel's: the engine's, or else the highest of the samples."""
     candidates: list[Candidate] = [(None if stats is None else getattr(stats, name), Source.STATS)]
     present = _PRESENT.get(name)
     if present is not None:
@@ -240,17 +247,18 @@ def _keep_seen(
 def _keep_own(
     found: Found, parent: _Span, agent: _Span, samples: Sequence[Sample], *, risen: bool
 ) -> OwnMemory | None:
-    """Store what was charged in all, what stood at the release, and what the test needed beyond that; `risen`: the
-    peak is the test's. What stood is read a moment before the peak begins, and memory of the runtime's start is
-    given back late, so that it may be above the peak; then the peak is it.
+    """Store what was charged in all, the floor at the release, and what the test needed beyond that.
+
+    `risen` says that the peak is the test's own. The floor is read a moment before the peak begins, and memory of
+    the runtime's start is given back late, so that it may be above the peak; then the peak is it.
     """
     inside, outside = agent.first("memory_bytes"), parent.first("memory_bytes")
-    charged = found.get(_MEMORY)
+    charged = found.get(MEMORY_PEAK)
     by_agent = charged is not None and charged[1] is Source.AGENT
     first, second = ((inside, agent.source), (outside, parent.source))[:: 1 if by_agent else -1]
     floor = first if first[0] is not None else second
     if floor[0] is not None:
-        found[_FLOOR] = (floor[0] if charged is None else min(charged[0], floor[0]), floor[1])
+        found[MEMORY_FLOOR] = (floor[0] if charged is None else min(charged[0], floor[0]), floor[1])
     if charged is None:
         return None
     if floor[0] is None and parent.end is not None and parent.start is None:
@@ -264,16 +272,16 @@ def _keep_own(
         after=after,
         samples=samples,
     )
-    found[_CHARGED], found[_MEMORY] = charged, (own.memory_bytes, charged[1])
+    found[MEMORY_CHARGED], found[MEMORY_PEAK] = charged, (own.memory_bytes, charged[1])
     if own.cache_bytes is not None:
-        found[_CACHE] = (own.cache_bytes, parent.source)
+        found[PAGE_CACHE] = (own.cache_bytes, parent.source)
     return own
 
 
 def _kinds_around(
     parent: _Span, agent: _Span, samples: Sequence[Sample]
 ) -> tuple[Counters | Sample, Counters | Sample]:
-    """Readings of the kinds of memory at the start and at the end, of one cgroup."""
+    """Return readings of the kinds of memory at the start and at the end, of one cgroup."""
     for span in (parent, agent):
         unread = _EMPTY if span is parent else Counters()
         start, end = span.start or unread, span.end or Counters()
@@ -286,8 +294,9 @@ def _kinds_around(
 def _by_kind(
     kind: str, spans: tuple[_Span, ...], samples: Sequence[Sample], samples_source: Source
 ) -> list[Candidate]:
-    """Readings of one kind of memory. A reading without anonymous memory is of a cgroup whose processes have
-    ended: it says nothing of the test.
+    """Return the readings of one kind of memory.
+
+    A reading without anonymous memory is ignored: the cgroup's processes had ended.
     """
     seen: list[Candidate] = [(getattr(sample, kind), samples_source) for sample in samples if sample.anon_bytes]
     seen += [(span.last(kind), span.source) for span in spans if span.last("anon_bytes")]
@@ -301,54 +310,36 @@ def _usage(
     local: bool,
     upper_bounds: tuple[str, ...] = (),
     lower_bound: bool = False,
-    disagreements: Mapping[str, str] = _NOTHING,
-    before_test: Mapping[str, float] = _NOTHING,
+    disagreements: Mapping[str, str] | None = None,
+    before_test: Mapping[str, float] | None = None,
 ) -> Usage:
-    figures = {name: value for name, (value, _) in found.items()}
-    cap_parts(figures)
-    whole = {name: value if name.endswith("_seconds") else int(value) for name, value in figures.items()}
-    return Usage(
-        **whole,  # type: ignore[arg-type]  # the names are Usage's own, seconds float, the others int
-        sources=_sources(tuple([(name, source) for name, (_, source) in found.items()])),
-        missing=_missing(tuple([name for name in _FIGURES if name not in found]), reason, local=local),
-        memory_peak_is_upper_bound=_MEMORY in upper_bounds,
-        memory_peak_is_lower_bound=lower_bound,
+    """Return the usage with what was found, and why the rest is missing: `reason`, if there is one for all.
+
+    `local`: the parent's cgroup does not count the events of its children.
+    """
+    reasons = () if reason else _LOCAL_REASONS if local else _REASONS
+    return make_usage(
+        {name: value for name, (value, _) in found.items()},
+        sources=shared_sources(tuple([(name, source) for name, (_, source) in found.items()])),
+        missing=shared_reasons(tuple(found), reasons, reason or _DEFAULT_REASON),
         upper_bounds=upper_bounds,
-        disagreements=disagreements,
-        before_test=before_test,
+        lower_bound=lower_bound,
+        disagreements=disagreements or {},
+        before_test=before_test or {},
     )
-
-
-# One value for all tests of which it is true: 10,000 of them are kept to a run's end. Nobody changes a Mapping.
-
-
-@lru_cache(maxsize=256)
-def _sources(sources: tuple[tuple[str, Source], ...]) -> Mapping[str, Source]:
-    return dict(sources)
-
-
-@lru_cache(maxsize=256)
-def _missing(names: tuple[str, ...], reason: str | None, *, local: bool) -> Mapping[str, str]:
-    """Why each figure is missing. `local`: the parent's cgroup does not count its children's events."""
-    reasons = dict(_REASONS)
-    reasons |= dict.fromkeys(_LOCAL, _LOCAL_REASON) | {_FLOOR: _FLOOR_REASON, _CACHE: _CACHE_REASON}
-    if local:
-        reasons |= dict.fromkeys(_EVENTS, _LOCAL_REASON)
-        reasons["swap_peak_bytes"] = "cgroup v1 keeps no peak of swap"
-    default = reason or "neither kernel, agent nor engine said it"
-    return {name: reason or reasons.get(name, default) for name in names}
 
 
 # ---------------------------------------------------------------- the engine's stats
 
 
 _NEVER = "0001-01-01"
-"""When an engine read the counters of a container that does not run: its zeros are no figures."""
+"""The engine's time of reading for a container that does not run, whose zeros are no figures."""
 
 
 def parse_stats(reply: Mapping[str, object]) -> Counters:
-    """Counters from one answer of the Engine's stats API, in the shapes it has on v1 and v2. What is missing,
-    or is not what it should be, is None.
+    """Return counters from one answer of the engine's stats API, in its forms on v1 and v2.
+
+    What is missing or invalid is None.
     """
     if str(reply.get("read", "")).startswith(_NEVER):
         return Counters()
@@ -382,9 +373,7 @@ def _part(reply: Mapping[str, object], *names: str) -> Mapping[str, object]:
 
 
 def _count(part: Mapping[str, object], *names: str) -> int | None:
-    """The first of these that is a count; the engine answers for a container that has ended with zeros or not
-    at all, so a bool, a text or a negative number is None.
-    """
+    """Return the first of these fields that is a count; a bool, a text or a negative number is none."""
     for name in names:
         value = part.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -398,7 +387,7 @@ def _nanoseconds(part: Mapping[str, object], name: str) -> float | None:
 
 
 def _stats_io(entries: object) -> tuple[int | None, int | None]:
-    """Sums by operation: `Read`/`Write` on v1, `read`/`write` on v2. No entry: not counted."""
+    """Return the bytes read and written: `Read`/`Write` on v1, `read`/`write` on v2; None if there is no entry."""
     sums: dict[str, int] = {}
     for entry in entries if isinstance(entries, list) else []:
         operation = str(_part({"entry": entry}, "entry").get("op", "")).lower()

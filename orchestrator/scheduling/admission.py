@@ -1,4 +1,4 @@
-"""How many tests the machine takes at a time: needs against a budget, pure arithmetic."""
+"""Decide which tests may run at one time, by their needs and a budget. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment
 
 ENOUGH_ATTEMPTS = 3
-"""From this many earlier attempts on, history is believed more than limits."""
+"""From this number of attempts on, the history is used instead of the limits."""
 
 SHARED_BYTES = 80 << 20
-"""Stands charged beside a test that is forked: 33 MiB were measured for a pytest with its first template, 13 for
-each of three more.
+"""The memory of the preloaded pytest that is charged beside a forked test: 33 MiB were measured with one template,
+and 13 for each of three more.
 """
 SINGLE_CPUS = 1.0
-"""A test that computes in one thread, as most do and every plain pytest."""
+"""The CPUs of a test that computes in one thread, as most tests do."""
 MORE_THAN_ONE = 0.25
-"""So much above a whole number of CPUs is taken for inaccuracy and for what runs beside the test's main work."""
+"""The excess above a whole number of CPUs that is ignored as inaccuracy or work beside the test's main thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What this run may use of the machine at one time."""
+    """The part of the machine that a run may use at one time."""
 
     cpus: float
     memory_bytes: int
     slots: int
-    """Tests at one time, at least 1."""
+    """The largest number of tests at one time, at least 1."""
 
     def __post_init__(self) -> None:
         if self.slots < 1:
@@ -42,26 +42,28 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What one test takes from the budget while it runs."""
+    """The part of the budget that one test takes while it runs."""
 
     cpus: float
-    """Counted to the nearest thousandth of a CPU."""
+    """CPUs, rounded to the nearest thousandth."""
     memory_bytes: int
     exclusive: bool = False
-    """Runs alone."""
+    """Whether the test must run alone."""
     group: str | None = None
-    """At most one test of a group runs at a time."""
+    """The name of a group of which at most one test runs at a time."""
     millicpus: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "millicpus", _millicpus(self.cpus))
 
     def covers(self, other: Need) -> bool:
-        """As much of everything, or more."""
+        """Return whether this need is at least as large as `other` for every resource."""
         return other is self or (other.cpus <= self.cpus and other.memory_bytes <= self.memory_bytes)
 
     def covering(self, other: Need) -> Need:
-        """Enough for either of two that do not run at the same time; alone and in its group as this one."""
+        """Return a need that suffices for either of two tests that run one after the other; `exclusive` and
+        `group` are kept.
+        """
         if self.covers(other):
             return self
         cpus, memory_bytes = max(self.cpus, other.cpus), max(self.memory_bytes, other.memory_bytes)
@@ -69,9 +71,11 @@ class Need:
 
 
 def need_of(assignment: Assignment) -> Need:
-    """The p95 of the test's history where there are at least 3 attempts. Before that the limits for memory, and a
-    cautious estimate for CPUs (docs/design/first-runs.md). Never more than the limits, beyond which nothing can be
-    used, and what the test is forked from.
+    """Return the need of a test.
+
+    With at least 3 earlier attempts it is the p95 of the test's history; before that the limit for memory and a
+    cautious estimate for CPUs (docs/design/first-runs.md). It is never more than the limits, because the test
+    cannot use more. The memory of the process that it is forked from is added.
     """
     limits, history = assignment.profile.limits, assignment.history
     cpus, memory_bytes = limits.cpus, limits.memory_bytes
@@ -87,13 +91,15 @@ def need_of(assignment: Assignment) -> Need:
 
 
 def whole_cpus(seen: float) -> float:
-    """CPUs that were seen to be used, rounded up to whole ones: what is known of few runs only."""
+    """Return observed CPUs rounded up to whole ones, for tests of which few runs are known."""
     return max(SINGLE_CPUS, math.ceil(seen - MORE_THAN_ONE))
 
 
 def _estimated_cpus(assignment: Assignment) -> float:
-    """CPUs of a test of which little is known. If it is too little, tests that run together take longer: none is
-    killed for it, and one that runs out of time in a reused slot is confirmed with all that its limits promise.
+    """Return the estimated CPUs of a test with little history.
+
+    If the estimate is too low, tests that run together take longer, but none is killed: a test that times out in a
+    reused slot is confirmed with its full limits.
     """
     limit, history = assignment.profile.limits.cpus, assignment.history
     if assignment.attempt > 1:
@@ -104,16 +110,16 @@ def _estimated_cpus(assignment: Assignment) -> float:
 
 
 def _is_forked(assignment: Assignment) -> bool:
-    """From a pytest that its container has started before."""
+    """Return whether the test is forked from a pytest that its container has preloaded."""
     first = assignment.attempt == 1 and assignment.profile.reuse > 1
     return first and assignment.test.command.preload is not Preload.OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """What is taken of a budget at one moment. Immutable: `take` and `give` return the state after.
+    """The part of a budget that is in use at one moment. Immutable: `take` and `give` return the new state.
 
-    CPUs are counted in whole thousandths, so that `give` undoes `take` exactly, which floats would not.
+    CPUs are counted in thousandths as integers, so that `give` undoes `take` exactly, which floats would not.
     """
 
     budget: Budget
@@ -121,30 +127,28 @@ class Admission:
     millicpus: int = 0
     memory_bytes: int = 0
     exclusive: bool = False
-    """The one test that runs is an exclusive one."""
+    """Whether the only running test is an exclusive one."""
     groups: frozenset[str] = frozenset()
-    """Groups of which a test runs."""
+    """The groups of the running tests."""
 
     @property
     def full(self) -> bool:
-        """Nothing at all can be added."""
+        """Whether no test at all can be added."""
         return self.exclusive or self.running >= self.budget.slots
 
     @property
     def room(self) -> tuple[int, int]:
-        """Thousandths of a CPU and bytes of memory that are not taken; below 0 while a test that is larger
-        than the budget runs.
-        """
+        """The free millicpus and bytes of memory; negative while a test that is larger than the budget runs."""
         return _millicpus(self.budget.cpus) - self.millicpus, self.budget.memory_bytes - self.memory_bytes
 
     def fits(self, need: Need) -> bool:
-        """True if the test may start now. On an idle machine every test may, also one that is larger than the
-        whole budget: it runs alone, and nothing waits for ever.
+        """Return whether the test may start now. On an idle machine every test may, even one larger than the whole
+        budget, so that no test waits for ever.
         """
         return self.binding(need) is None
 
     def binding(self, need: Need) -> str | None:  # noqa: PLR0911 - one line for each limit
-        """The limit that keeps the test waiting: exclusive, slots, group, memory or cpus. None: it fits."""
+        """Return the limit that keeps the test waiting: exclusive, slots, group, memory or cpus. None: it fits."""
         if self.running == 0:
             return None
         if self.exclusive or need.exclusive:
@@ -160,7 +164,7 @@ class Admission:
         return None
 
     def take(self, need: Need) -> Admission:
-        """The state once a test that fits has started."""
+        """Return the state after a test that fits has started."""
         return Admission(
             budget=self.budget,
             running=self.running + 1,
@@ -171,7 +175,7 @@ class Admission:
         )
 
     def give(self, need: Need) -> Admission:
-        """The state once a test that was taken has ended."""
+        """Return the state after a running test has ended."""
         return Admission(
             budget=self.budget,
             running=self.running - 1,

@@ -1,4 +1,4 @@
-"""Maps each test to a profile, with the reason, and the profile's limits to what this host has."""
+"""Assign a profile to each test, with the reason, and lower its limits to what the host has."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def assign(
     repeat: int,
     strict_limits: bool,
 ) -> tuple[Assignment, ...]:
-    """One Assignment for each test and repetition (1 to `repeat`), in the order of `tests`.
+    """Return one assignment for each test and repetition (1 to `repeat`), in the order of `tests`.
 
     The profile is the `forced` one, else that of the first matching rule, of the comment in the file, of the
-    suite, or the default. A matching rule's own limits replace the profile's, unless the profile is forced.
-    UsageError: an unknown profile, or under `strict_limits` one that is larger than the host.
+    suite, or the default. A matching rule's own limits replace the profile's, unless the profile is forced. Raises
+    UsageError for an unknown profile, and with `strict_limits` for one that is larger than the host.
     """
     if repeat < 1:
         raise UsageError(f"--repeat {repeat}: a test runs at least once")
@@ -68,7 +68,9 @@ def assign(
 
 
 def matches(rule: Rule, test: Test) -> bool:
-    """All conditions that the rule gives hold. A glob with `::` is held against path and case together."""
+    """Return whether all conditions of the rule hold. A glob with `::` is matched against path and
+    case together.
+    """
     if rule.suite is not None and rule.suite != test.suite:
         return False
     if rule.marker is not None and rule.marker not in test.markers:
@@ -86,7 +88,7 @@ class _Choice:
 
 
 class _Mapper:
-    """The choice of a profile, and its effective limits, each worked out once."""
+    """Chooses profiles and computes their effective limits, each combination once."""
 
     def __init__(
         self,
@@ -104,12 +106,12 @@ class _Mapper:
         self.host = host
         self.strict_limits = strict_limits
         self.cache: dict[tuple[str, int], tuple[Profile, tuple[str, ...]]] = {}
-        for rule in rules:  # also those that match nothing today
+        for rule in rules:  # checked even if they match no test
             if rule.profile is not None:
                 self._profile(rule.profile, _rule_reason(rule))
 
     def choose(self, test: Test, rule: Rule) -> _Choice:
-        """The profile of one test, and why."""
+        """Return the profile of one test and the reason."""
         if self.forced is not None:
             return self._profile(self.forced, f"--profile {self.forced}")
         if rule.profile is not None:
@@ -129,10 +131,12 @@ class _Mapper:
         return self._profile(self.default, "default profile")
 
     def effective(self, choice: _Choice, rule: Rule) -> tuple[Profile, tuple[str, ...]]:
-        """The profile with the rule's limits, lowered to the host's; a notice for each that was lowered."""
+        """Return the profile with the rule's limits, lowered to the host's, and a notice for each limit that was
+        lowered.
+        """
         if self.forced is not None:
             rule = _NO_RULE
-        key = (choice.profile.name, id(rule))  # the caller's rules outlive this object
+        key = (choice.profile.name, id(rule))  # ids stay unique: the caller keeps the rules alive
         if key not in self.cache:
             self.cache[key] = self._clamp(_overridden(choice.profile, rule), choice.reason)
         return self.cache[key]
@@ -152,7 +156,7 @@ class _Mapper:
 
 
 def known_profile(name: str, profiles: Mapping[str, Profile], reason: str) -> Profile:
-    """The profile of that name. UsageError: there is none; `reason` says who asked for it."""
+    """Return the profile of that name. Raises UsageError if there is none; `reason` says what named it."""
     if name not in profiles:
         nearest = difflib.get_close_matches(name, profiles, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(sorted(profiles))}"
@@ -163,7 +167,9 @@ def known_profile(name: str, profiles: Mapping[str, Profile], reason: str) -> Pr
 
 
 def clamp(profile: Profile, host: HostInfo) -> tuple[Profile, tuple[str, ...]]:
-    """The profile with its limits lowered to what the host grants, and a notice for each that was lowered."""
+    """Return the profile with its limits lowered to what the host grants, and a notice for each that
+    was lowered.
+    """
     limits, notices = profile.limits, []
     if limits.cpus > host.cpus:
         granted = f"{host.cpus:g}"
@@ -178,7 +184,7 @@ def clamp(profile: Profile, host: HostInfo) -> tuple[Profile, tuple[str, ...]]:
         limits = replace(limits, nofile=host.nofile)
     for name, label in (("tmpfs_bytes", "tmpfs"), ("outputs_bytes", "outputs"), ("shm_bytes", "shm")):
         wanted: int = getattr(limits, name)
-        if wanted > limits.memory_bytes:  # a tmpfs is memory: a larger one is a promise that ends in an OOM kill
+        if wanted > limits.memory_bytes:  # a tmpfs counts as memory: filling a larger one would end in an OOM kill
             room = _size(limits.memory_bytes)
             notices.append(f"{label} {_size(wanted)} -> {room}: it counts as memory, of which there is {room}")
             limits = replace(limits, **{name: limits.memory_bytes})
@@ -199,14 +205,14 @@ def _overridden(profile: Profile, rule: Rule) -> Profile:
 
 
 def _rule_reason(rule: Rule) -> str:
-    """The rule's conditions and its place, as in `rule profiles.yaml:12: match test/unit/**, marker slow`."""
+    """Return the rule's conditions and place, as in `rule profiles.yaml:12: match test/unit/**, marker slow`."""
     given = {"match": rule.match, "marker": rule.marker, "suite": rule.suite}
     conditions = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
     return f"rule {rule.place}".rstrip() + f": {conditions or 'every test'}"
 
 
 def _size(size_bytes: int) -> str:
-    """In the largest binary unit that it fills, to one decimal."""
+    """Return the size in the largest binary unit that gives at least 1, with one decimal."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if size_bytes >= factor:
             return f"{size_bytes / factor:.1f}".removesuffix(".0") + f" {unit}"

@@ -46,7 +46,7 @@ the budget is used better by whichever test fits when it ends (docs/design/queue
 
 OPENING_SECONDS = 0.2
 PRELOADING_SECONDS = 0.4
-"""The time until a container, and a pytest in it, is ready; measured on two CPUs of which both were busy."""
+"""The times until a container, and a pytest in it, are ready; measured on two CPUs of which both were busy."""
 
 _NOTHING = Need(cpus=0.0, memory_bytes=0)
 

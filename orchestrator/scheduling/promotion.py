@@ -1,6 +1,4 @@
-"""Which larger limits a test gets once, after its own have killed it. The rule and its reasons:
-docs/design/promotion.md.
-"""
+"""Choose the larger limits that a test gets once after its own have killed it (docs/design/promotion.md)."""
 
 from __future__ import annotations
 
@@ -19,11 +17,13 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.admission import Budget
 
 THROTTLED_RATIO = 0.25
-"""Throttled seconds over the test's duration from which a timeout is blamed on the CPU limit."""
+"""The ratio of throttled seconds to the test's duration from which a timeout is attributed to the CPU limit."""
 
 
 def limits_killed(attempt: Attempt) -> bool:
-    """True for an OOM, and for a timeout while the CPU was throttled for a quarter of the time or more."""
+    """Return whether the attempt ended by OOM, or by a timeout with the CPU throttled for a quarter of the time or
+    more.
+    """
     if attempt.outcome is Outcome.OOM:
         return True
     throttled_seconds = attempt.evidence.usage.throttled_seconds
@@ -36,8 +36,8 @@ def limits_killed(attempt: Attempt) -> bool:
 def next_profile(
     profiles: Mapping[str, Profile], current: Profile, *, outcome: Outcome = Outcome.OOM
 ) -> Profile | None:
-    """The next profile up, by memory, then time, that has more of what was short: memory after an OOM, time
-    or CPUs after a timeout. None: there is none.
+    """Return the next larger profile, by memory, then time, that has more of the missing resource: memory after an
+    OOM, time or CPUs after a timeout. None: there is none.
     """
 
     def is_up(profile: Profile) -> bool:
@@ -53,10 +53,12 @@ def next_profile(
 def promote(
     assignment: Assignment, outcome: Outcome, *, profiles: Mapping[str, Profile], budget: Budget
 ) -> Assignment | None:
-    """The same test under the next profile's limits, none of them lower than its own, clamped to the budget.
+    """Return the assignment under the next larger profile's limits, none lower than its own, clamped to the
+    budget.
 
-    It keeps its image, network and capabilities: more room must not mean another environment, and a test may
-    not earn a network by eating memory. Its history is left behind, because it is of the smaller profile.
+    It keeps image, network and capabilities: larger limits must not change the environment, and a test must not
+    get a network by using memory. The history is dropped, because it is of the smaller profile. None: there is no
+    larger profile.
     """
     current = assignment.profile
     reachable = {name: _clamp(profile, budget) for name, profile in profiles.items()}
@@ -98,7 +100,7 @@ def _notice(asked: Limits, granted: Limits, name: str) -> str | None:
 
 
 def _at_least(limits: Limits, floor: Limits) -> Limits:
-    """The larger of the two, limit by limit: a rule may have raised one above the next profile's."""
+    """Return the larger of both for each limit, because a rule may have raised one above the next profile's."""
     return Limits(
         cpus=max(limits.cpus, floor.cpus),
         memory_bytes=max(limits.memory_bytes, floor.memory_bytes),

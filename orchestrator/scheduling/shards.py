@@ -1,4 +1,4 @@
-"""Which part of a plan one of several machines runs. Pure: every shard computes the same partition."""
+"""Divide a plan among several machines. Pure: every shard computes the same partition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ShardBy(StrEnum):
-    """What the shards are made equal in."""
+    """The quantity in which the shards are made equal."""
 
     TIME = "time"
     MEMORY = "memory"
@@ -30,7 +30,7 @@ class ShardBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """The `number`th of `count` shards, counted from 1."""
+    """Shard `number` of `count`, counted from 1."""
 
     number: int
     count: int
@@ -44,7 +44,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """`m/n`, such as `2/5`. Raises UsageError."""
+    """Parse `m/n`, such as `2/5`. Raises UsageError."""
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
     if found is None:
         raise UsageError(f"cannot read the shard {text!r}", remedy="write --shard m/n, such as --shard 2/5")
@@ -56,14 +56,16 @@ ENVIRONMENTS = (
     ("BUILDKITE_PARALLEL_JOB", "BUILDKITE_PARALLEL_JOB_COUNT", 0),
     ("CI_NODE_INDEX", "CI_NODE_TOTAL", 1),
 )
-"""Variables with a job's number and the number of jobs, and what the first job is called. GitHub sets none: its
-`strategy.job-index` and `strategy.job-total` are handed over by the workflow, as examples/ci does. GitLab counts
-from 1 and sets CI_NODE_TOTAL=1 where there is one job only.
+"""The variables with a job's number and the number of jobs, and the number of the first job. GitHub sets none: the
+workflow passes its `strategy.job-index` and `strategy.job-total`, as in examples/ci. GitLab counts from 1 and sets
+CI_NODE_TOTAL=1 if there is only one job.
 """
 
 
 def shard_of_environment(environ: Mapping[str, str]) -> Shard | None:
-    """The shard that the CI system gave this job; None if it gave none. Raises UsageError for half an answer."""
+    """Return the shard that the CI system assigned to this job, or None. Raises UsageError if only one variable is
+    set.
+    """
     for index_name, total_name, first in ENVIRONMENTS:
         index, total = environ.get(index_name, "").strip(), environ.get(total_name, "").strip()
         if not index and total in ("", "1"):
@@ -78,34 +80,36 @@ def shard_of_environment(environ: Mapping[str, str]) -> Shard | None:
 
 
 def select(plan: Sequence[Assignment], shard: Shard, by: ShardBy) -> tuple[Assignment, ...]:
-    """The shard's part of the plan, in the plan's order. Each assignment is in exactly one shard.
+    """Return the shard's part of the plan, in the plan's order. Each assignment is in exactly one shard.
 
-    HASH looks at nothing but a test's id: it stays in its shard whatever else is added or removed. TIME and
-    MEMORY hand the largest test that is left to the shard that has least so far (longest processing time
-    first; at most 4/3 of the best partition: Graham 1969). They need every shard to see the same history,
-    as by restoring one database; with different ones a test could run twice, or not at all: `partition_digest`
-    tells (docs/design/shards.md).
+    HASH uses only a test's id: the test stays in its shard whatever other tests are added or removed. TIME and
+    MEMORY give the largest remaining test to the shard with the smallest sum (longest processing time first; at
+    most 4/3 of the best partition: Graham 1969). They need the same history in every shard, for example from one
+    restored database; with different ones a test could run twice or not at all, which `partition_digest` shows
+    (docs/design/shards.md).
     """
     owners = partition(plan, shard.count, by)
     return tuple(a for a, owner in zip(plan, owners, strict=True) if owner == shard.number - 1)
 
 
 def partition(plan: Sequence[Assignment], count: int, by: ShardBy) -> list[int]:
-    """Index, from 0, of the shard of each assignment."""
+    """Return the index, from 0, of the shard of each assignment."""
     if by is ShardBy.HASH:
         return [_hashed(a, count) for a in plan]
     return _balance(plan, weights_of(plan, by), count)
 
 
 def weights_of(plan: Sequence[Assignment], by: ShardBy) -> Sequence[float]:
-    """What each assignment adds to its shard: expected seconds, or bytes; by hash each counts as one."""
+    """Return what each assignment adds to its shard: expected seconds or bytes; 1 for each with HASH."""
     if by is ShardBy.HASH:
         return [1.0] * len(plan)
     return [need_of(a).memory_bytes for a in plan] if by is ShardBy.MEMORY else _durations(plan)
 
 
 def partition_digest(plan: Sequence[Assignment], count: int, by: ShardBy) -> str:
-    """8 hexadecimal digits of the whole partition: shards with equal digests run each test exactly once."""
+    """Return 8 hexadecimal digits that identify the partition: shards with equal digests run each test exactly
+    once.
+    """
     digest = blake2b(f"{count}".encode(), digest_size=4)
     owners = zip(plan, partition(plan, count, by), strict=True)
     for name, repetition, owner in sorted((str(a.test.id), a.repetition, owner) for a, owner in owners):
@@ -114,7 +118,9 @@ def partition_digest(plan: Sequence[Assignment], count: int, by: ShardBy) -> str
 
 
 def imbalance(plan: Sequence[Assignment], count: int, by: ShardBy) -> float | None:
-    """Largest shard over the mean of all, in the plan's own weights: 1 is perfect. None if nothing weighs."""
+    """Return the largest shard divided by the mean, in the plan's own weights; 1 is perfect. None if all weights
+    are 0.
+    """
     weights = weights_of(plan, by)
     loads = [0.0] * count
     for weight, owner in zip(weights, partition(plan, count, by), strict=True):
@@ -129,8 +135,8 @@ def _hashed(assignment: Assignment, count: int) -> int:
 
 
 def _durations(plan: Sequence[Assignment]) -> list[float]:
-    """Expected seconds of each. A test without history counts as the median of its profile's known ones: a
-    timeout beside real durations would make it look many times too long.
+    """Return the expected seconds of each assignment. A test without history gets the median of the known ones of
+    its profile, because its timeout would make it look many times too long.
     """
     known: dict[str, list[float]] = {}
     for assignment in plan:
@@ -147,13 +153,13 @@ def _duration(assignment: Assignment, medians: Mapping[str, float]) -> float:
 
 
 def _balance(plan: Sequence[Assignment], weights: Iterable[float], count: int) -> list[int]:
-    """Index of the shard that each assignment goes to. Independent of the plan's order."""
+    """Return the index of the shard of each assignment. The result does not depend on the plan's order."""
 
     def place(pair: tuple[int, float]) -> tuple[float, str, int]:
         index, weight = pair
         return -weight, str(plan[index].test.id), plan[index].repetition
 
-    loads = [(0.0, 0, index) for index in range(count)]  # in order, so a heap already
+    loads = [(0.0, 0, index) for index in range(count)]  # sorted, so it is a heap
     owners = [0] * len(plan)
     for index, weight in sorted(enumerate(weights), key=place):
         load, tests, owner = loads[0]

@@ -244,7 +244,7 @@ class WaitQueue:
             if area > largest and (plain or admission.fits(need)) and not self._is_blocked(one, blocked):
                 found, largest = index, area
             if largest >= one.expected_seconds * most and not idle:
-                break  # longest first: no later one can fill more
+                break  # the queue is sorted by duration: no later test can have a larger area
         return found
 
     def _backfill(

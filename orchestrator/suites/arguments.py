@@ -1,4 +1,4 @@
-"""How a test's path becomes a word of a command line, and what every runner's command has in common."""
+"""Convert a test's path to a command-line argument, and build the environment of a test's command."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from orchestrator.model.suites import Suite
 
 RESULTS_FILE = "junit.xml"
-"""Where a runner writes JUnit, in `$ORCH_OUTPUT_DIR`."""
+"""The name of the JUnit file that a runner writes in `$ORCH_OUTPUT_DIR`."""
 
 
 def path_argument(suite: Suite, path: str) -> str:
-    """`path` (relative to the root) as seen from the suite's working folder, never taken for an option.
+    """Return `path` (relative to the root) relative to the suite's working folder, in a form that is never an
+    option.
 
-    `./` goes in front of names that begin with `-` (an option), `@` (an arguments file for pytest), or
-    other punctuation.
+    `./` is put in front of names that begin with `-` (an option), `@` (an arguments file for pytest), or other
+    punctuation.
     """
     # relpath asks the system for the working directory; most suites do not need it
     relative = path if suite.working_dir == "." else posixpath.relpath(path, suite.working_dir)
@@ -26,6 +27,8 @@ def path_argument(suite: Suite, path: str) -> str:
 
 
 def environment(suite: Suite, environ: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
-    """The runner's defaults, then what is handed through from the host, then what the suite sets itself."""
+    """Return the runner's default variables, overridden by those passed from the host, and those by the suite's
+    own.
+    """
     passed = {name: environ[name] for name in suite.pass_env if name in environ}
     return {**defaults, **passed, **suite.env}

@@ -1,8 +1,8 @@
-"""Lists the cases of a pytest file without importing it.
+"""List the cases of a pytest file without importing it.
 
-What cannot be known from the text alone (names made at run time, inherited methods, imported tests, names
-changed in pytest's configuration) is never left out: a class with bases of its own is one case as a whole,
-and for the rest the file stays one test. A parametrised function is one case with all its parameters.
+Cases that the text alone does not show (names made at run time, inherited methods, imported tests, names changed
+in pytest's configuration) are never lost: a class with base classes is one case as a whole, and otherwise the file
+stays one test. A parametrised function is one case with all its parameters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
 CONFIG_FILES = (
@@ -25,25 +25,25 @@ CONFIG_FILES = (
     "tox.ini",
     "setup.cfg",
 )
-# Decorators of parameterized, ddt and their like make new names and take the written one away.
+# Decorators of parameterized, ddt and similar libraries, which replace the written name by new ones.
 _RENAMING = frozenset({"expand", "parameterized", "parameterized_class", "ddt", "data", "file_data", "named_data"})
 _PLAIN_BASES = frozenset({"object", "TestCase", "IsolatedAsyncioTestCase"})
 
 
 class CannotListError(Exception):
-    """The file's cases cannot be told from its text; the message says why."""
+    """The file's cases cannot be determined from its text; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedCase:
-    """A case and the markers that hold for it: its own, its classes' and the module's."""
+    """A case with the markers that apply to it: its own, those of its classes and those of the module."""
 
     name: str
     markers: frozenset[str]
 
 
 def custom_names(folder: Path) -> str | None:
-    """The configuration file in `folder` that changes which names pytest takes for tests, or None."""
+    """Return the name of the configuration file in `folder` that changes which names pytest collects, or None."""
     for name in CONFIG_FILES:
         try:
             text = (folder / name).read_text(encoding="utf-8", errors="replace")
@@ -55,7 +55,7 @@ def custom_names(folder: Path) -> str | None:
 
 
 def list_cases(content: bytes) -> tuple[ListedCase, ...]:
-    """Cases in the order of the file. CannotListError: this file must stay one test."""
+    """Return the cases in the order of the file. Raises CannotListError if the file must stay one test."""
     try:
         module = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -66,6 +66,22 @@ def list_cases(content: bytes) -> tuple[ListedCase, ...]:
     if not cases:
         raise CannotListError("no test function or class is written in it")
     return tuple(cases.values())
+
+
+def may_contain(content: bytes, name: str, listed: Container[str]) -> bool:
+    """Return whether a file whose cases can be listed may contain a case that is not among them.
+
+    `name` is a case's name without parameters. The answer is True if the case is part of a listed class, if the
+    last part of its name is defined or imported anywhere in the file, and if the module calls something at its top
+    level, which may create tests.
+    """
+    *classes, last = name.split("::")
+    if any("::".join(classes[: length + 1]) in listed for length in range(len(classes))):
+        return True
+    module = ast.parse(content)
+    if any(isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) for node in module.body):
+        return True
+    return any(_defined_name(node) == last for node in ast.walk(module))
 
 
 def _cases(
@@ -103,7 +119,7 @@ def _class_cases(node: ast.ClassDef, *, prefix: str, inherited: frozenset[str]) 
 
 
 def _check_nothing_hidden(scope: ast.Module | ast.ClassDef) -> None:
-    """Raise where a name that pytest would collect can come from anything but a plain definition."""
+    """Raise CannotListError if a name that pytest would collect may come from anything but a plain definition."""
     for node in scope.body:
         if isinstance(node, ast.ImportFrom | ast.Import):
             names = [alias.asname or alias.name for alias in node.names]
@@ -138,7 +154,7 @@ def _defined_name(node: ast.AST) -> str:
 
 
 def _last_name(node: ast.expr) -> str:
-    """`c` of `a.b.c`, `a.b.c(...)` or `a.b.c[...]`."""
+    """Return the last name of an expression: `c` for `a.b.c`, `a.b.c(...)` or `a.b.c[...]`."""
     while isinstance(node, ast.Call | ast.Subscript):
         node = node.func if isinstance(node, ast.Call) else node.value
     if isinstance(node, ast.Attribute):
@@ -161,7 +177,7 @@ def _own_markers(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) ->
 
 
 def _assigned_markers(body: list[ast.stmt]) -> frozenset[str]:
-    """Markers of `pytestmark = ...` in a module or a class."""
+    """Return the markers that `pytestmark = ...` sets in a module or a class."""
     values = [
         node.value
         for node in body

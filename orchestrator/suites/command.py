@@ -1,4 +1,4 @@
-"""Any program: a template of words, each placeholder replaced inside its word, no shell anywhere."""
+"""Build the command of a test from a suite's own template of words, without a shell."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 
 def build_command(suite: Suite, path: str, env: Mapping[str, str]) -> Command:
-    """The command of one test. UsageError: no template, or an unknown placeholder.
+    """Return the command of one test. Raises UsageError if there is no template or it has an unknown placeholder.
 
-    `{test}` is the file, relative to the working folder; `{name}` its name without folder and last suffix;
-    `{output_dir}` stays, for the executor knows it; `{{` and `}}` are literal braces.
+    `{test}` is the file, relative to the working folder; `{name}` is its name without folder and last suffix;
+    `{output_dir}` is kept and replaced by the executor; `{{` and `}}` are literal braces.
     """
     check_template(suite)
     values = {
@@ -44,7 +44,7 @@ def build_command(suite: Suite, path: str, env: Mapping[str, str]) -> Command:
 
 
 def check_template(suite: Suite) -> None:
-    """Raise UsageError where the suite's template cannot be filled."""
+    """Raise UsageError if the suite's template has no words or an unknown placeholder."""
     if not suite.command:
         raise UsageError(
             f"suite {suite.name!r}: runner command needs a command",

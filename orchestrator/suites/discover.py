@@ -1,4 +1,4 @@
-"""Finds the tests of a project: which file belongs to which suite, and how each is started."""
+"""Find the tests of a project: the suite of each file, and the command that starts it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.model.suites import Granularity, LeftOut, LeftOutReason, Runne
 from orchestrator.model.tests import Test, TestId
 from orchestrator.suites import command, pytest, shell
 from orchestrator.suites.arguments import environment
-from orchestrator.suites.cases import CannotListError, ListedCase, custom_names, list_cases
+from orchestrator.suites.cases import CannotListError, ListedCase, custom_names, list_cases, may_contain
 from orchestrator.suites.pytest_settings import pytest_files
 from orchestrator.suites.source import Source, read_source
 from orchestrator.suites.walk import files_behind, files_below, inside
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _NAMED = 5
-"""Tests that a notice about tests which are not run names at most."""
+"""The largest number of tests that a notice about tests that are not run names."""
 _UNMARKED: frozenset[str] = frozenset()
-"""Most tests have no markers. Python makes each empty set anew: 216 bytes of each test that is planned."""
+"""The markers of most tests. One shared object, because each new empty set takes 216 bytes for each
+planned test.
+"""
 
 
 def discover(
@@ -41,14 +43,15 @@ def discover(
     notice: Callable[[str], None] = _log.warning,
     left_out: Callable[[LeftOut], None] = lambda _: None,
 ) -> tuple[Test, ...]:
-    """The tests among `paths` (as typed: relative to the working directory or absolute; a file, a folder or
-    `file::case`; none: all of the project), sorted by path and case. The first suite that matches wins.
+    """Return the selected tests sorted by path and case; the first suite that matches a file is used.
 
-    `environ` is where `pass_env` is read from (os.environ). `left_out` gets each test that a search came upon and
-    that cannot run; `notice` a sentence for each reason of these, and for each file that cannot be read or will
-    fail for its name.
-    NoTestsError: what was asked for by name cannot run: it does not exist, lies outside `root`, matches no suite.
-    UsageError: an impossible case or suite.
+    `paths` are given as typed (relative to the working directory, or absolute): files, folders, or `file::case`.
+    Without paths, the whole project is searched. `pass_env` is read from `environ` (default: os.environ).
+    `left_out` is called for each test that was found but cannot run. `notice` is called with a sentence for each
+    reason of these, for each file that cannot be read, and for each file that will fail because of its name.
+
+    Raises NoTestsError if a test that was named cannot run: it does not exist, is outside `root`, or matches no
+    suite. Raises UsageError for an impossible case or suite.
     """
     finder = _Finder(suites, root, os.environ if environ is None else environ, notice)
     whole, cases = finder.select(paths)
@@ -67,7 +70,7 @@ class _Matcher:
 
 
 class _Finder:
-    """The project while it is being searched."""
+    """The state of one search of the project."""
 
     def __init__(
         self, suites: Sequence[Suite], root: Path, environ: Mapping[str, str], notice: Callable[[str], None]
@@ -80,7 +83,7 @@ class _Finder:
         self.left_out: dict[str, LeftOutReason] = {}
 
     def select(self, paths: Sequence[str]) -> tuple[set[str], set[tuple[str, str]]]:
-        """Files that are wanted whole, and (file, case) pairs."""
+        """Return the files to run as a whole, and the (file, case) pairs to run."""
         whole: set[str] = set()
         cases: set[tuple[str, str]] = set()
         for typed in paths or (self.typed_root,):
@@ -99,7 +102,7 @@ class _Finder:
         return whole, cases
 
     def _found_below(self, folder: str, *, everywhere: bool) -> Iterator[str]:
-        """Tests below a folder. `everywhere`: it was named, and is not just the whole project."""
+        """Yield the tests below a folder. `everywhere`: the folder was named and is not just the whole project."""
         for path in files_below(self.root, folder, self._missed):
             if not self._matcher(path):
                 if self.of_pytest is not None and self.of_pytest.collects(path, everywhere=everywhere):
@@ -110,7 +113,7 @@ class _Finder:
                 yield path
 
     def _missed(self, path: str, reason: LeftOutReason) -> None:
-        """A link that is not followed, or a folder that cannot be read."""
+        """Record the tests behind a link that is not followed, or a folder that cannot be read."""
         if reason is LeftOutReason.UNREADABLE:
             self._leave_out(path, reason)
             return
@@ -125,7 +128,7 @@ class _Finder:
             self.left_out[path.encode(errors="backslashreplace").decode()] = reason
 
     def tell_left_out(self, left_out: Callable[[LeftOut], None]) -> None:
-        """Hand over what cannot run, and say so once for each reason."""
+        """Pass all tests that cannot run to `left_out`, and emit one notice for each reason."""
         by_reason: dict[LeftOutReason, list[str]] = {}
         for path, reason in sorted(self.left_out.items()):
             left_out(LeftOut(path=path, reason=reason))
@@ -135,7 +138,7 @@ class _Finder:
             self.notice(f"{len(found)} not run: {reason.value}: {', '.join(map(repr, found[:_NAMED]))}{more}")
 
     def tests_of_file(self, path: str) -> Iterator[Test]:
-        """The file as one test, or one test for each of its cases where the suite asks for that."""
+        """Yield the file as one test, or one test for each of its cases if the suite has that granularity."""
         matcher = self._require(path)
         source = self._read(path, matcher)
         if matcher.suite.runner is Runner.PYTEST:
@@ -149,7 +152,10 @@ class _Finder:
         yield _test(matcher, path, source, None)
 
     def test_of_case(self, path: str, name: str) -> Test:
-        """The case that the user named; whether it exists only pytest can say."""
+        """Return the test of a case that the user named.
+
+        Raises NoTestsError if the file's text shows that it has no such case; otherwise only pytest can tell.
+        """
         matcher = self._require(path)
         if matcher.suite.runner is not Runner.PYTEST:
             runner = matcher.suite.runner.value
@@ -160,11 +166,13 @@ class _Finder:
         source = self._read(path, matcher)
         function = name.partition("[")[0]
         known = {case.name: case for case in self._listed(path, None, source)}
+        if known and function not in known and not may_contain(source.content, function, known):
+            raise _no_such_case(path, name, list(known))
         markers = known[function].markers if function in known else source.markers
         return _test(matcher, path, source, ListedCase(name=name, markers=markers))
 
     def _listed(self, path: str, suite: Suite | None, source: Source) -> tuple[ListedCase, ...]:
-        """The file's cases; none where they cannot be listed, with a notice if `suite` asked for them."""
+        """Return the file's cases; if they cannot be listed, return none, with a notice if `suite` is given."""
         folders = {Path(self.root), Path(self.root, suite.working_dir if suite else ".")}
         config = next((name for name in map(custom_names, sorted(folders)) if name), None)
         if config:
@@ -181,7 +189,9 @@ class _Finder:
         return ()
 
     def _relative(self, typed: str, place: str) -> str:
-        """`place` relative to the root; checked to exist and, links resolved, to lie inside the root."""
+        """Return `place` relative to the root. Raises NoTestsError if it does not exist or, with links resolved,
+        lies outside.
+        """
         absolute = os.path.abspath(place)  # noqa: PTH100 - as above
         if "\0" in place or not os.path.lexists(absolute):
             raise NoTestsError(
@@ -194,12 +204,12 @@ class _Finder:
             )
         if not os.path.exists(absolute):  # noqa: PTH110 - Path.exists raises for odd names
             raise NoTestsError(f"path {typed!r} is a link to what does not exist", remedy="mend the link")
-        if inside(absolute, self.typed_root):  # a link inside the project keeps the name the user gave
+        if inside(absolute, self.typed_root):  # a link inside the project keeps the name that the user typed
             return os.path.relpath(absolute, self.typed_root)
         return os.path.relpath(os.path.realpath(absolute), self.root)
 
     def _check_named(self, path: str, typed: str) -> None:
-        """NoTestsError for a path that was asked for by name and cannot run."""
+        """Raise NoTestsError if a path that was named cannot run."""
         if not os.path.isfile(f"{self.root}/{path}"):  # noqa: PTH113 - as above
             raise NoTestsError(f"path {typed!r} is neither a file nor a folder", remedy="name another one")
         if not self._matcher(path):
@@ -239,14 +249,16 @@ def _matcher(suite: Suite, environ: Mapping[str, str]) -> _Matcher:
 
 
 def _pytest_files(suites: Sequence[Suite], root: str) -> PytestFiles | None:
-    """What pytest collects by the project's own `python_files`; None: no suite runs pytest, or it has none."""
+    """Return what pytest collects by the project's own `python_files`; None if that is not set or no suite runs
+    pytest.
+    """
     if not any(suite.runner is Runner.PYTEST for suite in suites):
         return None
     return pytest_files(Path(root))
 
 
 def _cannot_be_named(path: str) -> LeftOutReason | None:
-    """Why the name cannot travel to a container unchanged; None: it can."""
+    """Return the reason why the name cannot be used in a container unchanged; None if it can."""
     if "{output_dir}" in path:
         return LeftOutReason.PLACEHOLDER
     try:
@@ -265,8 +277,16 @@ def _never(_path: str) -> None:
     return None
 
 
+def _no_such_case(path: str, name: str, known: Sequence[str]) -> NoTestsError:
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return NoTestsError(
+        f"{path}::{name}: there is no such case in the file",
+        remedy=f"its cases: {', '.join(known[:_NAMED])}{more}",
+    )
+
+
 def _split_case(typed: str) -> tuple[str, str | None]:
-    """`file::case` at the first `::` in front of which something exists; a path that exists is no case."""
+    """Split `file::case` at the first `::` that follows an existing path; a path that exists has no case."""
     at = typed.find("::")
     if at < 0 or os.path.exists(typed):  # noqa: PTH110 - Path.exists raises for odd names
         return typed, None

@@ -1,11 +1,11 @@
-r"""The filter language of `-E`: text to a predicate over tests.
+r"""Parse the filter language of `-E` into a predicate over tests.
 
     expression = term { ("or" | "|") term }         term = factor { ("and" | "&") factor }
     factor = ("not" | "!") factor | "(" expression ")" | all() | none() | NAME(ARGUMENT) | WORD
 
 NAME is test, suite, profile, marker or path. ARGUMENT is `=exact`, `/regex/`, `#glob`, `~substring`, or plain
 text: a substring for test, a path glob for path, a glob for the others. Parentheses in it must be balanced
-or have a `\` in front. A bare WORD means test(WORD). After cargo-nextest's filtersets.
+or preceded by `\`. A bare WORD means test(WORD). The syntax is that of cargo-nextest's filtersets.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Filter:
     predicate: Predicate
 
     def matches(self, test: Test, profile_name: str) -> bool:
-        """Whether the test, under the profile it was mapped to, is wanted."""
+        """Return whether the filter selects the test under its profile."""
         return self.predicate(test, profile_name)
 
 
 def parse_filter(text: str) -> Filter:
-    """Parse a filter. UsageError: it cannot be read, with the position of the fault."""
+    """Parse a filter. Raises UsageError with the position of the error."""
     parser = _Parser(text)
     predicate = parser.expression(0)
     if not parser.at_end():
@@ -61,7 +61,7 @@ def parse_filter(text: str) -> Filter:
 
 
 class _Parser:
-    """Recursive descent over the text; `at` is the next character to be read."""
+    """A recursive-descent parser; `at` is the index of the next character."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -79,7 +79,7 @@ class _Parser:
         return self.at >= len(self.text)
 
     def expression(self, depth: int) -> Predicate:
-        """Terms joined by `or`."""
+        """Parse terms joined by `or`."""
         if depth > _MAX_DEPTH:
             raise self.error(f"nested more than {_MAX_DEPTH} deep")
         terms = [self._term(depth)]
@@ -166,7 +166,7 @@ class _Parser:
         return lambda text: pattern.search(text) is not None
 
     def _argument(self) -> str:
-        """Text up to the parenthesis that closes the call, which is consumed."""
+        """Consume and return the text up to the parenthesis that closes the call."""
         start, depth = self.at, 0
         kept: list[str] = []
         while self.at < len(self.text):
@@ -188,7 +188,7 @@ class _Parser:
         self.at += 1
 
     def _operator(self, word: str, sign: str) -> bool:
-        """Consume the operator if it is next."""
+        """Consume the operator if it is next, and return whether it was."""
         self._skip_space()
         if self.text.startswith(sign, self.at):
             self.at += 1

@@ -1,9 +1,10 @@
-"""Reads cases from a JUnit file that a hostile test may have written.
+"""Read cases from a JUnit file that a hostile test may have written.
 
-What is refused, and why: more than 32 MiB, or millions of elements or attributes (a tree in memory is ten
-times its text); any DOCTYPE, before the parser sees it (entities); a root that is no JUnit. What XML cannot
-hold is replaced, for several writers, junitparser's own among them, do not escape it. Cases are found by our
-own walk: junitparser's iteration loses those at the root and fails on deep nesting.
+Files of more than 32 MiB or with millions of elements or attributes are refused, because a tree in memory takes
+ten times the size of its text; so is any DOCTYPE, before parsing (because of entities), and a root that is not
+JUnit. Characters that XML forbids are replaced, because several writers, junitparser among them, do not escape
+them. Cases are found by a walk of our own: junitparser's iteration loses those at the root and fails on deep
+nesting.
 """
 
 from __future__ import annotations
@@ -48,35 +49,35 @@ _DECLARATION = re.compile(rb"""\s*<\?xml\s[^>]{0,200}?\sencoding\s*=\s*["']([A-Z
 _KNOWN_ENCODING = re.compile(
     "utf-8|iso8859-\\d+|cp\\d+|koi8-[rut]|mac-roman|big5|gbk|gb2312|gb18030|euc_(jp|kr)|shift_jis|iso2022_(jp|kr)"
 )
-"""Names that Python gives to text encodings in which the XML declaration reads as in ASCII."""
+"""Python's names of the text encodings in which an XML declaration has the same bytes as in ASCII."""
 _BY_STATUS = {
     **dict.fromkeys(("notrun", "disabled", "skipped", "ignored"), CaseOutcome.SKIPPED),
     **dict.fromkeys(("fail", "failed"), CaseOutcome.FAILED),
 }
-"""Of a case with no element that says what it came to."""
+"""Value of the `status` attribute -> outcome, for a case without an element that states one."""
 _EXPECTED_FAILURE = frozenset({"pytest.xfail", "xfail"})
-"""Types of `<skipped>` that pytest and unittest-xml-reporting write for a failure that was expected."""
+"""The types of `<skipped>` that pytest and unittest-xml-reporting write for an expected failure."""
 _LEAVES = frozenset({"properties", "system-out", "system-err"})
 
 
 class ResultsError(Exception):
-    """The results cannot be read or believed; the message says why."""
+    """The results cannot be read or trusted; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a JUnit file says."""
+    """The contents of a JUnit file."""
 
     cases: tuple[CaseResult, ...]
     total: int
-    """Cases found, also those beyond the kept ones."""
+    """The number of cases found, including those that were not kept."""
     suite_names: frozenset[str]
     missing: int
-    """Cases that the suites' own counts promise, but that are not there."""
+    """The number of cases that the suites' own counts announce but that are not listed."""
 
 
 def read_junit(data: bytes, case_name: Callable[[str, str], str]) -> Report:
-    """Parse; `case_name(classname, name)` makes the name of a case. ResultsError: it cannot be read."""
+    """Parse a JUnit file; `case_name(classname, name)` returns the name of a case. Raises ResultsError."""
     root = _parse(data)
     cases: list[CaseResult] = []
     total = 0
@@ -94,7 +95,7 @@ def read_junit(data: bytes, case_name: Callable[[str, str], str]) -> Report:
 
 
 def short_name(name: str) -> str:
-    """A name of at most NAME_CHARS characters; a digest keeps two long ones apart."""
+    """Return the name cut to at most NAME_CHARS characters; a digest distinguishes two long names."""
     if len(name) <= NAME_CHARS:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:12]
@@ -102,12 +103,12 @@ def short_name(name: str) -> str:
 
 
 def short_message(message: str) -> str:
-    """A message of at most MESSAGE_CHARS characters."""
+    """Return the message cut to at most MESSAGE_CHARS characters."""
     return message if len(message) <= MESSAGE_CHARS else f"{message[: MESSAGE_CHARS - 2]} …"
 
 
 def clean(text: str) -> str:
-    """Text with each character that XML 1.0 forbids replaced by U+FFFD."""
+    """Return the text with each character that XML 1.0 forbids replaced by U+FFFD."""
     return _ILLEGAL.sub("\ufffd", text)
 
 
@@ -120,13 +121,13 @@ def _parse(data: bytes) -> ET.Element:
         raise ResultsError("the JUnit file has millions of character references")
     if references:
         text = _REFERENCE.sub(_legal_reference, text)
-    body = text[_prolog_end(text) :]  # without the declaration: its encoding no longer holds
+    body = text[_prolog_end(text) :]  # without the declaration, whose encoding does not apply to decoded text
     if body.count("<") > _MAX_TAGS or sum(1 for _ in _ATTRIBUTE.finditer(body)) > _MAX_ATTRIBUTES:
         raise ResultsError("the JUnit file has millions of elements or attributes")
     try:
         root = ET.fromstring(body)  # noqa: S314 - size, elements and DOCTYPE were checked above
         for element in root.iter():
-            element.tag = element.tag.rpartition("}")[2]  # else a failure in a namespace would not be seen
+            element.tag = element.tag.rpartition("}")[2]  # otherwise a failure in a namespace would not be found
         junitparser.JUnitXml.fromroot(root)  # type: ignore[arg-type]  # it takes tree elements, whatever it says
         return root
     except (ET.ParseError, ValueError, junitparser.JUnitXmlError) as error:
@@ -134,7 +135,9 @@ def _parse(data: bytes) -> ET.Element:
 
 
 def _decoded(data: bytes) -> str:
-    """The file's text. What the bytes show (a byte order mark, NULs around `<`) holds against what they declare:
+    """Return the file's text.
+
+    The encoding that the bytes show (a byte order mark, NULs around `<`) overrides the declared one, because
     writers that declare UTF-16 and write UTF-8 are common. https://www.w3.org/TR/xml/#sec-guessing
     """
     for start, encoding in _SIGNATURES:
@@ -148,7 +151,7 @@ def _decoded(data: bytes) -> str:
         encoding = ""
     if encoding.startswith(("utf-16", "utf-32")) or encoding == "ascii":
         encoding = "utf-8"
-    if not _KNOWN_ENCODING.fullmatch(encoding):  # Python's codecs unpack, too: a bomb
+    if not _KNOWN_ENCODING.fullmatch(encoding):  # Python's codecs include decompressors
         raise ResultsError(f"the JUnit file declares the encoding {declared[:40]!r}, which is not known here")
     return data.decode(encoding, "replace")
 
@@ -163,7 +166,9 @@ def _legal_reference(found: re.Match[str]) -> str:
 
 
 def _prolog_end(text: str) -> int:
-    """Where the root element begins. Only here may a DOCTYPE stand; elsewhere it is text or an error."""
+    """Return the index of the root element. A DOCTYPE is possible only before it; elsewhere it is text or an
+    error.
+    """
     at = 0
     while True:
         at += len(text[at : at + 4096]) - len(text[at : at + 4096].lstrip())
@@ -183,7 +188,7 @@ def _prolog_end(text: str) -> int:
 
 
 def _walk(root: ET.Element) -> Iterator[tuple[ET.Element, str]]:
-    """Cases, and errors of a suite as such, each with its suite's name, in the file's order, at any depth."""
+    """Yield cases and errors of suites with the name of their suite, in the file's order, at any depth."""
     open_elements = [(iter(root), root.get("name", ""))]
     while open_elements:
         children, suite = open_elements[-1]
@@ -211,8 +216,10 @@ def _case(element: ET.Element, suite: str, case_name: Callable[[str, str], str])
 
 
 def _outcome(element: ET.Element, results: list[junitparser.junitparser.FinalResult]) -> tuple[CaseOutcome, str]:
-    """What a case came to. What is skipped and failed at once has failed (as in its teardown), save where the
-    runner says that the failure was to come: node's `<skipped type="todo"/>` beside a `<failure>`.
+    """Return the outcome of a case.
+
+    A case that is both skipped and failed has failed (in its teardown, for example), except where the runner marks
+    the failure as expected: node's `<skipped type="todo"/>` beside a `<failure>`.
     """
     failures = [result for result in results if isinstance(result, junitparser.Failure)]
     errors = [result for result in results if isinstance(result, junitparser.Error)]
@@ -225,37 +232,38 @@ def _outcome(element: ET.Element, results: list[junitparser.junitparser.FinalRes
         reason = short_message(skips[0].message or skips[0].text or "")
         if (skips[0].type or "").lower() in _EXPECTED_FAILURE:
             return CaseOutcome.XFAILED, reason
-        # pytest's word for an expected failure that did not come, from a plugin that made it a failure
+        # pytest's text for an expected failure that did not occur, if a plugin turns that into a failure
         unexpected = reason == "xfail-marked test passes unexpectedly"
         return (CaseOutcome.FAILED if unexpected else CaseOutcome.SKIPPED), reason
-    # Surefire, nextest and orch itself list further failed tries beside a `<failure>`; after a pass they are
-    # flakyFailure and flakyError, which excuse what they name.
+    # Surefire, nextest and orch list further failed attempts beside a `<failure>`; after a pass these are
+    # flakyFailure and flakyError, which are no failures.
     retried = next((child for child in element if child.tag in {"rerunFailure", "rerunError"}), None)
     if retried is not None:
         return CaseOutcome.FAILED, short_message(retried.get("message", ""))
-    # googletest and CTest mark what they did not run by an attribute alone.
+    # googletest and CTest mark a case that was not run by an attribute only.
     return _BY_STATUS.get(element.get("status", "").lower(), CaseOutcome.PASSED), ""
 
 
 def _message(result: junitparser.junitparser.FinalResult) -> str:
-    """The short message, then the report's beginning where it says more."""
+    """Return the short message, followed by the beginning of the report if that says more."""
     message, text = (result.message or "")[:MESSAGE_CHARS], (result.text or "")[:MESSAGE_CHARS].strip()
     return "\n".join(part for part in (message, text if text != message else "") if part)
 
 
 def _seconds(text: str | None) -> float | None:
-    """None for what is no duration: junitparser would raise, or take `nan`."""
+    """Return the duration; None for a value that is not one (junitparser would raise, or accept `nan`)."""
     try:
         seconds = float((text or "")[:64].replace(",", ""))
     except ValueError:
         return None
-    return seconds if 0 <= seconds <= _MAX_SECONDS else None  # false for nan too
+    return seconds if 0 <= seconds <= _MAX_SECONDS else None  # also false for nan
 
 
 def _missing(suite: ET.Element) -> int:
-    """How many cases fewer than its `tests` count a suite without suites inside has.
+    """Return how many cases fewer than its `tests` attribute a suite without inner suites lists.
 
-    Some writers count what they skipped and do not list it. An error may be a second count of one case.
+    Skipped cases are allowed for, because some writers count but do not list them, and errors, because they may
+    count a case twice.
     """
     if suite.find("testsuite") is not None:
         return 0

@@ -1,9 +1,9 @@
-"""pytest: how a file or a case is started, and how its JUnit names become node ids again.
+"""Build the command of a pytest file or case, and convert JUnit names back to node ids.
 
-`junit_family=xunit1`, because under xunit2 the fixture `record_property` warns, and a suite that turns
-warnings into errors would fail here and pass in a plain run. The suite's name in the report is a word that
-changes with every process of orch: a report that lacks it was not written by the pytest that we started.
-That stops a file forged in advance, not a test that reads pytest's own configuration.
+`junit_family=xunit1` is used because under xunit2 the fixture `record_property` warns, and a suite that turns
+warnings into errors would fail here and pass in a plain run. The suite's name in the report is a word that changes
+with every process of orch: a report without it was not written by the pytest that orch started. That detects a
+file forged in advance, but not a test that reads pytest's own configuration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENV: Mapping[str, str] = {"PYTHONDONTWRITEBYTECODE": "1"}  # the sources are mounted read-only
 SKIP_EXIT_CODES = frozenset({5})
-"""pytest's "no tests collected"."""
+"""The exit code of pytest for "no tests collected"."""
 
 _USAGE_ERROR = 4
 _SECRET = secrets.token_bytes(16)
@@ -30,7 +30,7 @@ _SUITE_OPTION = "junit_suite_name=orch-"
 
 
 def build_command(suite: Suite, path: str, case: str | None, env: Mapping[str, str]) -> Command:
-    """The command of one file, or of one case in it. The suite's `command` words are extra arguments."""
+    """Return the command of one file, or of one case in it. The suite's `command` words are extra arguments."""
     file = path_argument(suite, path)
     target = file if case is None else f"{file}::{case}"
     results = suite.results or ResultsFormat.JUNIT
@@ -51,7 +51,7 @@ def build_command(suite: Suite, path: str, case: str | None, env: Mapping[str, s
 
 
 def cannot_address(path: str) -> str | None:
-    """Why pytest could not be given this path (it splits its arguments at `[` and `::`), or None."""
+    """Return why pytest could not be given this path (it splits arguments at `[` and `::`), or None."""
     for part in ("[", "::"):
         if part in path:
             return f"{path!r} will fail: pytest cannot be given a path with {part!r} in it; rename it"
@@ -59,7 +59,9 @@ def cannot_address(path: str) -> str | None:
 
 
 def report_name(argv: Sequence[str]) -> str | None:
-    """The name that the report's suite must have, or None where `argv` is not a pytest of ours."""
+    """Return the name that the report's suite must have; None if `argv` does not start pytest by
+    `build_command`.
+    """
     for word in reversed(argv):
         if word.startswith(_SUITE_OPTION):
             return word.removeprefix("junit_suite_name=")
@@ -67,25 +69,25 @@ def report_name(argv: Sequence[str]) -> str | None:
 
 
 def ended_early(stdout: bytes) -> bool:
-    """Whether pytest's closing lines say that `pytest.exit()` was called, with tests left."""
+    """Return whether pytest's last lines say that `pytest.exit()` was called with tests left."""
     return b"!!! _pytest.outcomes.Exit: " in stdout
 
 
 def lacks_case(case: str | None, exit_code: int | None, stderr: bytes) -> bool:
-    """True if pytest says that it has no such case: its usage error, and the line that names it.
+    """Return whether pytest reports that it has no such case, by a usage error and a line that names the case.
 
-    pytest alone can say it: classes inherit, parameters and whole cases are made at run time.
+    Only pytest can tell, because classes inherit, and parameters and whole cases are created at run time.
     """
     return case is not None and exit_code == _USAGE_ERROR and b"ERROR: not found: " in stderr
 
 
 def case_name(argv: Sequence[str], classname: str, name: str) -> str:
-    """What follows the first `::` of the case's node id, from its two names in the report.
+    """Return the part of a case's node id after the first `::`, from its two names in the report.
 
-    pytest writes `tests/test_a.py::TestX::test_y[p]` as class name `tests.test_a.TestX` and name
-    `test_y[p]`. The path is known from `argv`; its root folder may lie above or below ours, so the longest
-    matching end of the path decides. A file that could not be imported has no `::`: its path is the name.
-    Characters that XML cannot hold stay as pytest wrote them (`#x1B`).
+    pytest writes `tests/test_a.py::TestX::test_y[p]` as class name `tests.test_a.TestX` and name `test_y[p]`. The
+    path is known from `argv`; pytest's root folder may lie above or below orch's, so the longest matching end of
+    the path is used. A file that could not be imported has no `::`: its path is the name. Characters that XML
+    cannot hold stay as pytest wrote them (`#x1B`).
     """
     path = argv[-1].partition("[")[0].partition("::")[0].removeprefix("./")
     dotted = re.sub(r"\.py$", "", path.replace("/", "."))
@@ -101,7 +103,7 @@ def case_name(argv: Sequence[str], classname: str, name: str) -> str:
 
 
 def _ends(path: str, dotted: str) -> list[str]:
-    """The dotted path, and what is left of it with ever more leading folders taken away."""
+    """Return the dotted path, and its rests after removing one, two and more leading folders."""
     folders = path.split("/")[:-1]
     starts = [0]
     for folder in folders:

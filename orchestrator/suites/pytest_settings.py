@@ -1,4 +1,4 @@
-"""What pytest's own configuration says about which files are tests, without starting it.
+"""Read from pytest's own configuration which files are tests, without starting pytest.
 
 https://docs.pytest.org/en/stable/reference/customize.html has the files and their order.
 """
@@ -27,23 +27,23 @@ _ORDER = (
     "setup.cfg",
 )
 _NOT_ENTERED = ("*.egg", ".*", "_darcs", "build", "CVS", "dist", "node_modules", "venv", "{arch}")
-"""pytest's own `norecursedirs`."""
+"""The default of pytest's `norecursedirs`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PytestFiles:
-    """Which files a pytest without arguments takes for tests, as a configuration file says it."""
+    """The files that pytest without arguments collects, according to a configuration file."""
 
     config: str
-    """Name of that file."""
+    """The name of the configuration file."""
     patterns: tuple[str, ...]
     folders: tuple[str, ...]
-    """Below which they are looked for, relative to the root; none: everywhere."""
+    """The folders that are searched, relative to the root; empty: everywhere."""
     not_entered: tuple[str, ...]
 
     def collects(self, path: str, *, everywhere: bool) -> bool:
-        """True if pytest would collect this file (relative to the root). `everywhere`: a folder was named, so that
-        `testpaths` do not count.
+        """Return whether pytest would collect this file (relative to the root). `everywhere`: a folder was named,
+        so that `testpaths` does not apply.
         """
         *parents, name = path.split("/")
         if not name.endswith(".py") or not any(_matches(path, name, pattern) for pattern in self.patterns):
@@ -54,7 +54,7 @@ class PytestFiles:
 
 
 def pytest_files(folder: Path) -> PytestFiles | None:
-    """What the configuration in `folder` says; None: it sets no `python_files`, or cannot be read."""
+    """Return what the configuration in `folder` sets; None if it has no `python_files` or cannot be read."""
     for name in _ORDER:
         settings = _settings(folder / name)
         if settings is not None:
@@ -82,7 +82,7 @@ def _below(path: str, folder: str) -> bool:
 
 
 def _settings(path: Path) -> Mapping[str, object] | None:
-    """Pytest's section of a file; None: it has none."""
+    """Return pytest's section of a configuration file; None if it has none."""
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
         if path.suffix == ".toml":
@@ -94,7 +94,7 @@ def _settings(path: Path) -> Mapping[str, object] | None:
     section = _INI[path.name]
     if parser.has_section(section):
         return dict(parser.items(section))
-    return {} if "pytest.ini" in path.name else None  # such a file counts even without the section
+    return {} if "pytest.ini" in path.name else None  # such a file is used even without the section
 
 
 def _of_toml(name: str, document: Mapping[str, object]) -> Mapping[str, object] | None:

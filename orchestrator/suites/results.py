@@ -1,7 +1,7 @@
-"""What a test's own results say, and whether they can be believed beside its exit code.
+"""Read a test's own results, and check them against its exit code.
 
-Never raises for what a test wrote. `problem` is a reason not to believe a pass: the promised results are
-missing, forged, short, malformed, or name a failure that the exit code does not.
+No function raises an error because of what a test wrote. `problem` is a reason not to accept a pass: the results
+are missing, forged, incomplete or malformed, or contain a failure that the exit code does not show.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class CaseReport:
 
     cases: tuple[CaseResult, ...] = ()
     problem: str | None = None
-    """Why the results cannot be believed; with exit code 0, the test did not pass."""
+    """The reason why the results cannot be trusted; with exit code 0, the test did not pass. None: they can."""
     note: str | None = None
-    """Something odd that does not change the verdict."""
+    """A remark that does not change the outcome."""
 
 
 def read_cases(command: Command, outputs: Path, stdout: bytes, exit_code: int | None) -> CaseReport:
-    """The cases that a test reported: JUnit from `outputs`, or TAP from `stdout`; none for exit codes.
+    """Return the cases that a test reported: JUnit from `outputs`, or TAP from `stdout`; none for exit codes.
 
-    An `exit_code` other than 0 and 1 (None: it never came to one) says that the runner was cut short, so that
-    missing results are no problem of their own.
+    With an `exit_code` other than 0 and 1 (None: there is none) the runner was interrupted, so that missing
+    results are not a problem of their own.
     """
     match command.results:
         case ResultsFormat.JUNIT:
@@ -75,18 +75,18 @@ def _junit_report(command: Command, outputs: Path, stdout: bytes, exit_code: int
 
 
 def _believed(command: Command, data: bytes, stdout: bytes, exit_code: int | None) -> CaseReport:
-    """Cases of a JUnit file, unless it is forged."""
+    """Return the cases of a JUnit file. Raises ResultsError if it is forged or cannot be read."""
     expected_name = pytest.report_name(command.argv)
     if expected_name is None:
         report = read_junit(data, _plain_name)
         problem = _unusable(report, exit_code) or _shortfall(report)
         return CaseReport(cases=report.cases, problem=problem)
-    # No `_shortfall`: pytest 9 counts passed subtests in its header and does not list them. It writes header
-    # and cases in one go, so that a short file can only be a forged one.
+    # `_shortfall` is not called: pytest 9 counts passed subtests in its header and does not list them. It writes
+    # header and cases together, so that an incomplete file can only be a forged one.
     report = read_junit(data, lambda classname, name: pytest.case_name(command.argv, classname, name))
     if report.suite_names != {expected_name}:
         raise ResultsError("the results file was not written by the pytest that was started")
-    # pytest leaves the case nameless that it began and never ended.
+    # pytest writes no name for a case that was started and has not ended.
     named = [case for case in report.cases if case.name]
     problem = _unusable(report, exit_code)
     if problem is None and exit_code == 0 and (len(named) < len(report.cases) or pytest.ended_early(stdout)):
@@ -109,7 +109,7 @@ def _unusable(report: Report, exit_code: int | None) -> str | None:
 
 
 def _tap_report(stdout: bytes, expected: bool, exit_code: int | None) -> CaseReport:
-    from orchestrator.suites.tap import read_tap  # few suites speak it
+    from orchestrator.suites.tap import read_tap  # imported late, because few suites use TAP
 
     tap = read_tap(stdout)
     problems = tap.problems
@@ -130,10 +130,10 @@ def _against_exit_code(report: CaseReport, exit_code: int | None) -> CaseReport:
 
 
 def _read_regular(path: Path) -> bytes | None:
-    """A regular file's bytes, one more than the limit at most; None: it is not there."""
+    """Return the bytes of a regular file, at most one more than the limit; None if it does not exist."""
     try:
-        # The engine brings back regular files only; should that ever fail, no link is followed here and no
-        # FIFO waited for.
+        # The engine returns regular files only. If that ever fails, no link is followed here and opening a FIFO
+        # does not block.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
@@ -155,9 +155,9 @@ def _plain_name(classname: str, name: str) -> str:
 
 
 def _merged(cases: Iterable[CaseResult]) -> tuple[CaseResult, ...]:
-    """One case for each node id, the worst outcome of its elements.
+    """Return one case for each node id, with the worst outcome of its elements.
 
-    pytest writes a second element where a test fails and its teardown then has an error.
+    pytest writes a second element if a test fails and its teardown then has an error.
     """
     merged: dict[str, CaseResult] = {}
     for case in cases:

@@ -1,4 +1,6 @@
-"""Shell scripts: `sh FILE`, or the file itself where it is executable; 77 means skipped, as in automake."""
+"""Build the command of a shell script: `sh FILE`, or the file itself if executable; exit code 77 means skipped, as
+in automake.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ SKIP_EXIT_CODES = frozenset({77})
 
 
 def build_command(suite: Suite, path: str, source: Source, env: Mapping[str, str]) -> Command:
-    """The command of one script. The suite's `command` words follow the file as its arguments."""
+    """Return the command of one script. The suite's `command` words follow the file as its arguments."""
     file = path_argument(suite, path)
-    if "/" not in file:  # else `sh` would look for it along PATH, and the kernel would not find it
+    if "/" not in file:  # otherwise `sh` would search PATH, and the kernel would not find it
         file = f"./{file}"
     itself = source.executable and source.has_shebang
     results = suite.results or ResultsFormat.EXIT_CODE

@@ -1,4 +1,4 @@
-"""What a test file says about itself, read once: profile hint, pytest markers, shebang, size."""
+"""Read what a test file says about itself: profile hint, pytest markers, shebang and size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 HEADER_BYTES = 4096
 WHOLE_BYTES = 1 << 20
-"""Of a longer file, only so much is searched for markers."""
+"""The part of a longer file that is searched for markers."""
 
 # Any comment style: a line that begins with punctuation (#, //, --, ;, %, /*, <!--, a quote) or REM.
 _HINT = re.compile(
@@ -25,31 +25,31 @@ _MARK_LIST_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A test file as seen from outside."""
+    """The properties of a test file that are read without running it."""
 
     content: bytes = b""
-    """The first 4 KiB, or all of it (up to 1 MiB) where it was asked for."""
+    """The first 4 KiB, or the whole file (up to 1 MiB) for Python."""
     size_bytes: int = 0
     executable: bool = False
-    """Everybody may execute it: in the container it belongs to somebody else."""
+    """Whether everybody may execute it, because in the container it belongs to another user."""
     profile_hint: str | None = None
     markers: frozenset[str] = frozenset()
 
     @property
     def has_shebang(self) -> bool:
-        """The kernel can start it by itself."""
+        """Whether the file names its own interpreter, so that the kernel can start it."""
         return self.content.startswith(b"#!")
 
 
 def read_source(path: str, *, python: bool) -> Source:
-    """Read a file's header, or the whole file and its markers where it is `python`. Raises OSError."""
-    # O_NONBLOCK: should the file have become a FIFO since it was listed, opening it must not hang.
+    """Read a file's header, or for `python` the whole file and its markers. Raises OSError."""
+    # O_NONBLOCK: if the file has become a FIFO since it was listed, opening it must not block.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{path!r} is not a regular file")
-        # No more than there is: a buffer of 1 MiB for each small file costs more than reading it.
+        # Not more than the file's size: allocating 1 MiB for each small file costs more than reading it.
         content = os.read(handle, min(WHOLE_BYTES if python else HEADER_BYTES, status.st_size))
     finally:
         os.close(handle)
@@ -63,19 +63,21 @@ def read_source(path: str, *, python: bool) -> Source:
 
 
 def profile_hint(content: bytes) -> str | None:
-    """NAME of a comment `orch: profile=NAME` in the first 4 KiB, or None."""
+    """Return NAME of a comment `orch: profile=NAME` in the first 4 KiB, or None."""
     header = content[:HEADER_BYTES]
-    if b"rch:" not in header:  # most files; `orch:` in any case still goes through the expression
+    if b"rch:" not in header:  # true for most files; `orch:` in upper or lower case is left to the expression
         return None
     found = _HINT.search(header)
     return found.group(1).decode("ascii", "replace") if found else None
 
 
 def file_markers(content: bytes) -> frozenset[str]:
-    """Pytest markers of a module and of all that is decorated in it: the file is one test, so all count.
+    """Return the pytest markers of a module and of everything decorated in it: all count, because the file is one
+    test.
 
-    By regular expression: parsing 10,000 files would take seconds. A decorator that begins a line inside a
-    multi-line string counts too; a mark given only to one parameter set (`pytest.param(marks=...)`) does not.
+    They are found by regular expression, because parsing 10,000 files would take seconds. A decorator that begins
+    a line inside a multi-line string counts too; a mark of a single parameter set (`pytest.param(marks=...)`) does
+    not.
     """
     if b"mark." not in content:
         return frozenset()
@@ -87,7 +89,9 @@ def file_markers(content: bytes) -> frozenset[str]:
 
 
 def _assigned(content: bytes, start: int) -> bytes:
-    """The value that begins at `start`: to the closing bracket of a list, else to the end of the line."""
+    """Return the value that begins at `start`: up to the closing bracket of a list, else up to the end of the
+    line.
+    """
     value = _COMMENT.sub(b"", content[start : start + _MARK_LIST_BYTES])
     depth = 0
     for at in range(len(value)):

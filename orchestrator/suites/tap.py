@@ -1,6 +1,7 @@
-"""Reads cases from TAP on standard output. A reader of ours: docs/design/tap.md says why, and by which rules.
+"""Read cases from TAP on standard output; docs/design/tap.md has the rules and why no library is used.
 
-https://testanything.org/tap-version-13-specification.html, https://testanything.org/tap-version-14-specification.html
+https://testanything.org/tap-version-13-specification.html,
+https://testanything.org/tap-version-14-specification.html
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _PLAN_REASON = re.compile(r"\s*#?\s*(?:SKIP\w*)?[:\s]*(?P<reason>.*)", re.DOTALL
 
 @dataclass(slots=True)
 class TapReport:
-    """What a TAP stream says; `problems` are breaches of its protocol."""
+    """The contents of a TAP stream; `problems` are violations of the protocol."""
 
     cases: list[CaseResult] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -33,12 +34,14 @@ class TapReport:
 
     @property
     def spoke(self) -> bool:
-        """There was any result or plan at all."""
+        """Whether the stream contains any result or plan."""
         return self.total > 0 or self.planned is not None
 
 
 def read_tap(stdout: bytes) -> TapReport:
-    """Parse; never raises. Indented lines (subtests, YAML blocks) belong to the result they stand with."""
+    """Parse a TAP stream; never raises. Indented lines (subtests, YAML blocks) belong to the result before them
+    and are ignored.
+    """
     report = TapReport()
     if len(stdout) > TAP_BYTES:
         report.problems.append(f"the TAP output is larger than {TAP_BYTES >> 20} MiB, the rest was not read")
@@ -75,12 +78,13 @@ def _add_result(report: TapReport, result: re.Match[str]) -> None:
 
 
 def split_directive(text: str) -> tuple[str, str, str]:
-    r"""(description, directive, reason) of what follows `ok` and its number; directive: "todo", "skip" or "".
+    r"""Return (description, directive, reason) of the text after `ok` and its number; directive is "todo", "skip"
+    or "".
 
-    A directive is TODO or SKIP, in any case, as a word after an unescaped `#` that has a blank before it. `\#` and
-    `\\` stand for `#` and `\` in description and reason; any other `#` or `\` is itself.
+    A directive is TODO or SKIP, in any case, as a word after an unescaped `#` that follows a blank. `\#` and `\\`
+    stand for `#` and `\` in description and reason; any other `#` or `\` is itself.
     """
-    # NUL stands for an escaped character while the directive is looked for: none can be seen in its place.
+    # Escaped characters are replaced by NUL during the search, so that they are not taken for a directive.
     hidden = _ESCAPED.sub("\0\0", text)
     found = _DIRECTIVE.search(hidden)
     if found is None:
@@ -93,7 +97,9 @@ def _unescaped(text: str) -> str:
 
 
 def _outcome(directive: str, *, ok: bool) -> CaseOutcome:
-    """TODO: not yet expected to work. SKIP excuses only an `ok`, as in Perl's TAP::Parser."""
+    """Return the outcome of a result. TODO means not yet expected to work; SKIP applies to `ok` only, as in Perl's
+    TAP::Parser.
+    """
     if directive == "todo":
         return CaseOutcome.PASSED if ok else CaseOutcome.XFAILED
     if not ok:

@@ -1,7 +1,7 @@
-"""Walks a project's folders: quick, deterministic, and never outside the root.
+"""Walk a project's folders: fast, in a fixed order, and never outside the root.
 
-A link to a folder inside the root is followed, but no link inside it is (two could name each other without
-end), and never one to a folder that it lies in. A link that leads outside the root is not followed either.
+A link to a folder inside the root is followed, but not links inside that folder (two could refer to each other
+without end), and never a link to a folder that contains it. A link that leads outside the root is not followed.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 PRUNED = frozenset({".git", ".hg", ".svn", ".orch", "node_modules", ".venv", ".tox", ".nox", "__pycache__"})
 MOST_LOOKED_AT = 2_000
-"""Entries of a folder behind a link that is not followed: it may be the whole disk."""
+"""The number of entries that are examined behind a link that is not followed: it may lead to a whole disk."""
 
 
 def inside(path: str, folder: str) -> bool:
-    """`path` is `folder` or lies below it; both absolute and without links."""
+    """Return whether `path` is `folder` or lies below it; both must be absolute and without links."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def files_below(root: str, relative: str, missed: Callable[[str, LeftOutReason], None]) -> Iterator[str]:
-    """Paths, relative to `root`, of the regular files below the folder `relative` ("." for the root).
+    """Yield the paths, relative to `root`, of the regular files below the folder `relative` ("." for the root).
 
-    `root` is absolute and without links. `missed` gets each link that is not followed, unless what it leads to is
-    found under its own name, and each folder that cannot be read.
+    `root` is absolute and without links. `missed` is called for each link that is not followed, unless its target
+    is found under its own name, and for each folder that cannot be read.
     """
     base = os.path.realpath(f"{root}/{relative}")
     stack = [("" if relative == "." else f"{relative}/", False)]
@@ -49,8 +49,8 @@ def files_below(root: str, relative: str, missed: Callable[[str, LeftOutReason],
 
 
 def files_behind(link: str) -> Iterator[str | None]:
-    """Names, relative to `link`, of the files behind a link that is not followed: "" if it leads to a file or
-    nowhere. None: there are more of them than are looked at.
+    """Yield the names, relative to `link`, of the files behind a link that is not followed; "" if it leads to a
+    file or nowhere; None at the end if there are more than `MOST_LOOKED_AT`.
     """
     if not os.path.isdir(link):  # noqa: PTH112 - text all the way, for speed
         yield ""
@@ -71,7 +71,7 @@ def _kind(entry: os.DirEntry[str], root: str, base: str, *, through_link: bool) 
         return "file"
     if entry.is_dir(follow_symlinks=False):
         return "folder"
-    # a FIFO, a socket, a device: none
+    # FIFOs, sockets and devices are ignored
     return _kind_of_link(entry, root, base, through_link=through_link) if entry.is_symlink() else None
 
 

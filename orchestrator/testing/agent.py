@@ -1,4 +1,5 @@
-"""Plays agent.sh in a container of the fake engine: the same protocol, with a Python function as the test.
+"""Simulates agent.sh in a container of the in-memory engine: the same protocol, with a Python function as the
+test.
 
 engine = FakeEngine(play_test(lambda test: test.print("hello") or 3))
 """
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class FakeTest:
-    """What a played test is given, and what it may set."""
+    """The input of a simulated test, and the results that it may set."""
 
     container: FakeContainer
     first: bool
@@ -35,22 +36,22 @@ class FakeTest:
     env: dict[str, str]
     argv: tuple[str, ...]
     nonce: str
-    """A real test never learns it."""
+    """The secret of the agent's marks, which a real test cannot read."""
     outputs: dict[str, bytes] = field(default_factory=dict)
-    """Files of `$ORCH_OUTPUT_DIR`: name -> content."""
+    """The contents of the files of `$ORCH_OUTPUT_DIR` by name."""
     leftovers: list[tuple[int, str]] = field(default_factory=list)
-    """(pid, command line) of what it leaves behind."""
+    """The processes that the test leaves behind, as (pid, command line)."""
     counters: str = ""
-    """The record's section of counters."""
+    """The text of the counters after the test."""
     archive: bytes | None = None
-    """The archive itself, instead of one made of `outputs`."""
+    """The archive to send instead of one made from `outputs`."""
 
     def print(self, text: str | bytes, *, stream: str = "stdout") -> None:
-        """Output, as it is."""
+        """Write output of the test, unchanged."""
         self.container.streams.send(stream, text.encode() if isinstance(text, str) else text)
 
     def sleep(self, seconds: float, *, ignore: tuple[str, ...] = ()) -> int | None:
-        """Wait; the exit code of a signal that ends the test meanwhile, None: time has passed."""
+        """Wait; return None after the time, or the exit code of a signal that ended the test before."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(Empty):
@@ -63,7 +64,10 @@ class FakeTest:
 
 
 def play_test(test: Callable[[FakeTest], int | None]) -> Callable[[ContainerSpec], Behaviour]:
-    """For `FakeEngine`: every container runs the agent, and the agent runs `test`; None is exit code 0."""
+    """Return a behaviour for `FakeEngine` in which every container runs the agent, and the agent runs `test`.
+
+    `test` returns its exit code; None means 0.
+    """
 
     def behaviour(container: FakeContainer) -> int:
         return _agent(container, test)
@@ -88,7 +92,7 @@ def _agent(container: FakeContainer, play: Callable[[FakeTest], int | None]) -> 
 
 
 def _read_order(container: FakeContainer, nonce: str, script: str, environment: dict[str, str]) -> FakeTest:
-    """`environment` is kept from one order to the next, as the agent's function of that name is."""
+    """Parse one test's script; `environment` keeps its variables from one script to the next, as in the agent."""
     words = shlex.split(script)
     if words[0] == "environment()":
         environment.clear()

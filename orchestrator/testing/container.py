@@ -1,4 +1,4 @@
-"""One container of the fake engine: its record, its streams, and the thread that plays its program."""
+"""A container of the in-memory engine: its state, its streams, and the thread that simulates its program."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import ContainerSpec
 
     Behaviour = Callable[["FakeContainer"], int]
-    """Plays a container's main process; its exit code."""
+    """Simulates a container's main process and returns its exit code."""
 
 
-class Gone(Exception):  # noqa: N818 - not an error: how a behaviour's thread learns that its container has ended
-    """The container was killed or removed; let it pass through."""
+class Gone(Exception):  # noqa: N818 - no error: it ends the thread of a behaviour whose container has ended
+    """Raised in a behaviour whose container was killed or removed; behaviours must not catch it."""
 
 
 def exit_at_once(_: FakeContainer) -> int:
-    """The shortest program."""
+    """Simulate a program that exits at once with 0."""
     return 0
 
 
 class FakeChannel:
-    """Both ends of a container's streams. As with a real container, reading goes on after its end."""
+    """Both ends of a container's streams. Output can be read after the container's end, as with a real one."""
 
     def __init__(self) -> None:
         self._out: Queue[tuple[str, bytes]] = Queue()
@@ -43,38 +43,38 @@ class FakeChannel:
     # ------------------------------------------------------------ our end
 
     def write(self, data: bytes) -> None:
-        """Send to the container's standard input."""
+        """Write to the container's standard input. Raises EngineError if the container has ended."""
         if self._closed.is_set():
             raise EngineError("writing to the container: it has ended")
         self._in.put(data)
 
     def stage(self, nonce: str, script: str) -> bytes:
-        """What to write for the agent to run it."""
+        """Return the bytes to write for the agent to run `script`."""
         return f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape")
 
     def unlink(self) -> None:
-        """Nothing to hide."""
+        """Do nothing: there are no files."""
 
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
-        """The next piece."""
+        """Return the next piece of output; see `base.Channel.read`."""
         with contextlib.suppress(Empty):
             return self._out.get(timeout=max(0.0, timeout_seconds))
         return None
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
     # ------------------------------------------------------------ the container's end
 
     def send(self, stream: str, data: bytes) -> None:
-        """Bytes on `stdout` or `stderr`. Gone: the container has ended."""
+        """Write to `stdout` or `stderr`. Raises Gone if the container has ended."""
         if self._closed.is_set():
             raise Gone
         if data:
             self._out.put((stream, data))
 
     def read_line(self) -> bytes | None:
-        """A line of the input without its newline; None: it ended. Gone: the container has ended."""
+        """Return a line of the input without its newline. Raises Gone if the container has ended."""
         while b"\n" not in self._input:
             with contextlib.suppress(Empty):
                 self._input += self._in.get(timeout=0.01)
@@ -84,7 +84,7 @@ class FakeChannel:
         return line
 
     def end(self) -> None:
-        """Both streams end."""
+        """End both output streams."""
         if not self._closed.is_set():
             self._closed.set()
             self._out.put(("stdout", b""))
@@ -92,17 +92,17 @@ class FakeChannel:
 
 
 class FakeContainer:
-    """What the engine knows of it, and what its behaviour may use: `streams`, `signals`, `spec`."""
+    """The state of one container; its behaviour may use `streams`, `signals` and `spec`."""
 
     def __init__(
         self, container_id: str, spec: ContainerSpec, image_labels: Mapping[str, str], behaviour: Behaviour
     ) -> None:
         self.id = container_id
         self.spec = spec
-        self.labels = {**image_labels, **spec.labels}  # as an engine does it: the image's are inherited
+        self.labels = {**image_labels, **spec.labels}  # as in a real engine, the image's labels are inherited
         self.streams = FakeChannel()
         self.signals: Queue[str] = Queue()
-        """Names of signals sent to the container's processes, KILL by the engine excepted."""
+        """The names of the signals sent to the container's processes, except for the engine's KILL."""
         self.ended = threading.Event()
         self.created_at = datetime.now(UTC)
         self._behaviour = behaviour
@@ -113,15 +113,15 @@ class FakeContainer:
         self._finished_at: datetime | None = None
         self.oom_killed = False
         self.defect: BaseException | None = None
-        """What a behaviour raised by mistake; the container ended with 70 then."""
+        """The unexpected exception of a behaviour; the container then ends with exit code 70."""
 
     @property
     def running(self) -> bool:
-        """Started and not ended."""
+        """Whether the container has started and not ended."""
         return self._status == "running"
 
     def start(self) -> None:
-        """Run the behaviour. A second start changes nothing, as with a real engine."""
+        """Run the behaviour in a thread. A second start does nothing, as with a real engine."""
         with self._lock:
             if self._status != "created":
                 return
@@ -138,7 +138,7 @@ class FakeContainer:
         self.end(code)
 
     def end(self, exit_code: int) -> None:
-        """The main process has ended; the first word counts."""
+        """End the container with this exit code, unless it has ended already."""
         with self._lock:
             if self._status == "running":
                 self._status, self._exit_code, self._finished_at = "exited", exit_code, datetime.now(UTC)
@@ -146,7 +146,7 @@ class FakeContainer:
         self.ended.set()
 
     def inspection(self) -> Inspection:
-        """What inspect says."""
+        """Return the answer of the inspect call."""
         spec = self.spec
         with self._lock:
             state = EngineState(
@@ -165,14 +165,14 @@ class FakeContainer:
         )
 
     def found(self) -> FoundObject:
-        """What find says."""
+        """Return the container as `find` reports it."""
         return FoundObject(
             kind="container", id=self.id, name=self.spec.name, labels=self.labels, created_at=self.created_at
         )
 
 
 def effective_of(spec: ContainerSpec) -> EffectiveSettings:
-    """What an obedient engine reports back."""
+    """Return the settings that an engine reports if all requested settings are in effect."""
     return EffectiveSettings(
         memory_bytes=spec.memory_bytes,
         swap_bytes=spec.memory_bytes,
@@ -209,7 +209,7 @@ def effective_of(spec: ContainerSpec) -> EffectiveSettings:
 
 
 class FakeStats:
-    """Statistics of a container: one answer, then another each 50 ms while it runs."""
+    """A stream of a container's statistics: one answer at once, then one every 50 ms while it runs."""
 
     def __init__(self, container: FakeContainer, answer: Mapping[str, object]) -> None:
         self._container = container
@@ -218,31 +218,31 @@ class FakeStats:
         self._asked = False
 
     def next(self) -> Mapping[str, object] | None:
-        """The next answer; None: the container has ended, or this was closed."""
+        """Wait for the next answer; None if the container has ended or the stream was closed."""
         if self._asked and self._closed.wait(0.05):
             return None
         self._asked = True
         return self._answer if self._container.running and not self._closed.is_set() else None
 
     def close(self) -> None:
-        """No more answers."""
+        """End the stream."""
         self._closed.set()
 
 
 class FakeEvents:
-    """A stream of events that a test writes."""
+    """A stream of events that a test adds."""
 
     def __init__(self) -> None:
         self._queue: Queue[Mapping[str, object] | None] = Queue()
 
     def put(self, event: Mapping[str, object]) -> None:
-        """The engine tells this."""
+        """Add an event."""
         self._queue.put(event)
 
     def next(self) -> Mapping[str, object] | None:
-        """The next one; None: it was closed."""
+        """Wait for the next event; None if the stream was closed."""
         return self._queue.get()
 
     def close(self) -> None:
-        """No more events."""
+        """End the stream."""
         self._queue.put(None)

@@ -1,8 +1,8 @@
-"""An engine in memory: the twin of `docker.DockerEngine` for tests, of orch itself and of what is built on it.
+"""An engine in memory, for tests of orch and of programs that use it.
 
-A container is a record with a state; a `Behaviour` plays its program in a thread. The contract tests
-(tests/contract) hold this engine and the real one to the same words. Failures are injected by `fail`,
-`create_late` and `answer_wait`, or done from outside by `remove_externally`.
+A container is an object with a state; a `Behaviour` simulates its program in a thread. The same contract tests
+(tests/contract) run on this engine and on `DockerEngine`. Failures are injected by `fail`, `create_late` and
+`answer_wait`; `remove_externally` simulates another program.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ REMOVE_SECONDS = 2.0
 
 
 class FakeEngine(FakeImages):
-    """All of the Engine Protocol. `behave` says what a container's program does, by its settings."""
+    """An in-memory implementation of `Engine`. `behave` returns the behaviour of a container by its settings."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class FakeEngine(FakeImages):
         info: EngineInfo = INFO,
         inside: Callable[[FakeContainer, tuple[str, ...]], int] | None = None,
     ) -> None:
-        """`inside` plays what `run_inside` starts: its exit code."""
+        """Make an engine without containers; `inside` simulates the commands of `run_inside`."""
         super().__init__()
         self._behave = behave or (lambda _: exit_at_once)
         self._info = info
@@ -70,20 +70,20 @@ class FakeEngine(FakeImages):
         self._remove_conflicts = 0
         self._events: FakeEvents | None = None
         self.calls: list[tuple[str, str]] = []
-        """Every call: its name and what it was about, in order."""
+        """The calls in their order, as (name, subject)."""
 
     @property
     def info(self) -> EngineInfo:
-        """The abilities it was made with."""
+        """The version and abilities that were passed to the constructor."""
         return self._info
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there are no connections."""
 
-    # ------------------------------------------------------------ what can go wrong
+    # ------------------------------------------------------------ injected failures
 
     def fail(self, call: str, error: EngineError, *, at: int = 1, times: int = 1) -> None:
-        """The `at`th call of this name from now on raises `error`, and the next ones, `times` in all."""
+        """Let the `at`-th call of this name from now on, and the next ones, `times` in all, raise `error`."""
         with self._lock:
             first = next(self._numbers[call]) + at - 1
             self._numbers[call] = itertools.count(first - at + 1)
@@ -91,26 +91,26 @@ class FakeEngine(FakeImages):
                 self._failures[call][number] = error
 
     def create_late(self, seconds: float) -> None:
-        """The next create runs into its deadline, and its container appears so much later."""
+        """Let the next `create` time out, and its container appear so many seconds later."""
         self._late_seconds = seconds
 
     def answer_wait(self, *answers: object) -> None:
-        """What the engine's own wait call says next, instead of the truth; an exception is raised in it."""
+        """Set the next answers of the engine's own wait call, whatever the state of the container."""
         self._wait_answers.extend(answers)
 
     def conflict_on_remove(self, times: int) -> None:
-        """The next removals find another one in progress, so many times, before they get through."""
+        """Let the next removals find another removal in progress, so many times."""
         self._remove_conflicts = times
 
     def remove_externally(self, container: str) -> None:
-        """Somebody else removes a container."""
+        """Remove a container as another program would."""
         with self._lock:
             found = self._get(container)
             del self._containers[found.id]
         found.end(137)
 
     def add_object(self, kind: str, name: str, labels: Mapping[str, str]) -> FoundObject:
-        """A volume or a network that somebody made."""
+        """Add a volume or a network as another program would."""
         found = FoundObject(kind=kind, id=name, name=name, labels=dict(labels))
         with self._lock:
             self._objects[f"{kind} {name}"] = found
@@ -118,7 +118,7 @@ class FakeEngine(FakeImages):
 
     @property
     def containers(self) -> tuple[FakeContainer, ...]:
-        """All that exist."""
+        """All containers that exist."""
         with self._lock:
             return tuple(self._containers.values())
 
@@ -136,32 +136,32 @@ class FakeEngine(FakeImages):
                     return found
         raise NotFoundError(f"no such container: {container}")
 
-    # ------------------------------------------------------------ there or away
+    # ------------------------------------------------------------ availability and events
 
     def ping(self, timeout_seconds: float) -> None:  # noqa: ARG002 - it answers at once
-        """It is there, unless `fail` says otherwise."""
+        """Answer, unless a failure was set by `fail`."""
         self._called("ping", "")
 
     def events(self, labels: Mapping[str, str], kinds: tuple[str, ...], since: float) -> FakeEvents:  # noqa: ARG002 - one stream for all
-        """The stream that `emit_event` writes to and `end_events` ends."""
+        """Return the stream that `emit_event` adds to and `end_events` ends."""
         self._called("events", " ".join(labels))
         self._events = FakeEvents()
         return self._events
 
     def emit_event(self, container: str, kind: str) -> None:
-        """Somebody else did this to a container."""
+        """Add an event of another program's action on a container."""
         assert self._events is not None  # noqa: S101 - somebody follows
         self._events.put({"Action": kind, "Actor": {"ID": container}, "timeNano": time.time_ns()})
 
     def end_events(self) -> None:
-        """The stream ends, as it does when the engine ends."""
+        """End the event stream, as the end of the engine does."""
         assert self._events is not None  # noqa: S101 - somebody follows
         self._events.close()
 
     # ------------------------------------------------------------ containers
 
     def create(self, spec: ContainerSpec) -> str:
-        """A container in the state `created`."""
+        """Create a container in the state `created`; return its id."""
         self._called("create", spec.name)
         if self.find_image(spec.image_id) is None:
             raise NotFoundError(f"creating container {spec.name}: no such image: {spec.image_id}")
@@ -182,22 +182,22 @@ class FakeEngine(FakeImages):
             self._containers[made.id] = made
 
     def attach(self, container: str) -> Channel:
-        """Its streams."""
+        """Return the container's streams."""
         self._called("attach", container)
         return self._get(container).streams
 
     def start(self, container: str) -> None:
-        """Start its behaviour's thread."""
+        """Start the thread of the container's behaviour."""
         self._called("start", container)
         self._get(container).start()
 
     def inspect(self, container: str) -> Inspection:
-        """State and settings."""
+        """Return the container's state and settings."""
         self._called("inspect", container)
         return self._get(container).inspection()
 
     def wait(self, container: str, timeout_seconds: float) -> int | None:
-        """Exit code; whatever the wait call answered, the state decides."""
+        """Return the exit code from the container's state, whatever the wait call answers; None after the time."""
         self._called("wait", container)
         found = self._get(container)
         deadline = time.monotonic() + timeout_seconds
@@ -213,7 +213,7 @@ class FakeEngine(FakeImages):
             time.sleep(0.005)
 
     def run_inside(self, container: str, argv: tuple[str, ...], timeout_seconds: float) -> int:
-        """What `inside` answers; EngineTimeoutError if that takes longer than it may."""
+        """Return the answer of `inside`. Raises EngineTimeoutError if it takes longer than the time."""
         self._called("run_inside", " ".join(argv))
         found = self._get(container)
         if not found.running:
@@ -227,13 +227,13 @@ class FakeEngine(FakeImages):
         return answers[0]
 
     def limit_memory(self, container: str, memory_bytes: int) -> None:
-        """Inspect says so from now on."""
+        """Set the memory limit that `inspect` reports from now on."""
         self._called("limit_memory", container)
         found = self._get(container)
         found.spec = replace(found.spec, memory_bytes=memory_bytes)
 
     def kill(self, container: str, signal_name: str = "KILL") -> None:
-        """KILL ends it with 137; other signals only reach a behaviour that asks for them."""
+        """End the container with 137 on KILL; put other signals into its queue for the behaviour."""
         self._called("kill", container)
         try:
             found = self._get(container)
@@ -245,7 +245,7 @@ class FakeEngine(FakeImages):
             found.signals.put(signal_name.removeprefix("SIG"))
 
     def remove(self, container: str) -> None:
-        """Force-remove; polls as the real one does."""
+        """Remove a container in any state; retry while another removal is in progress."""
         self._called("remove", container)
         deadline = time.monotonic() + REMOVE_SECONDS
         while self._remove_conflicts > 0:
@@ -262,7 +262,7 @@ class FakeEngine(FakeImages):
         found.end(137)
 
     def stats(self, container: str) -> Mapping[str, object]:
-        """The shape of an answer about a container that used nothing measurable."""
+        """Return an answer without any figures."""
         self._called("stats", container)
         found = self._get(container)
         return {
@@ -274,19 +274,19 @@ class FakeEngine(FakeImages):
         }
 
     def stats_stream(self, container: str) -> StatsStream:
-        """The same answer again and again, until the container has ended."""
+        """Return a stream of the same answer until the container has ended."""
         self._called("stats_stream", container)
         return FakeStats(self._get(container), self.stats(container))
 
     def find(self, labels: Mapping[str, str]) -> tuple[FoundObject, ...]:
-        """By labels; an empty value asks for the key alone."""
+        """Return the objects with all these labels; an empty value matches any."""
         self._called("find", " ".join(labels))
         with self._lock:
             found = (*(c.found() for c in self._containers.values()), *self._objects.values())
         return tuple(f for f in found if _carries(f.labels, labels))
 
     def remove_object(self, found: FoundObject) -> None:
-        """Remove what `find` found."""
+        """Remove an object that `find` returned."""
         if found.kind == "container":
             self.remove(found.id)
             return
@@ -300,7 +300,7 @@ def _carries(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 
 def _signal_from_inside(container: FakeContainer, argv: tuple[str, ...]) -> int:
-    """Understands `sh -c "kill -NAME -1"`: the signal goes to what the container's program asks for."""
+    """Simulate `sh -c "kill -NAME -1"`, which puts the signal into the container's queue; else return 127."""
     words = argv[-1].split()
     if words[:1] == ["kill"]:
         container.signals.put(words[1].removeprefix("-"))

@@ -1,4 +1,4 @@
-"""The images of the fake engine: names, IDs, labels; a build that reads the Dockerfile's FROM and LABEL lines."""
+"""The images of the in-memory engine, with a build that carries out a Dockerfile's FROM and LABEL lines."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _full(reference: str) -> str:
 
 
 class FakeImages:
-    """All of the ImageEngine Protocol."""
+    """An in-memory implementation of `ImageEngine`."""
 
     def __init__(self) -> None:
         self._images: dict[str, _Image] = {}
         self._image_lock = threading.RLock()
         self.registry: set[str] = set()
-        """References that `pull` finds."""
+        """The references that `pull` finds."""
 
     def _id_of(self, reference: str) -> str:
         with self._image_lock:
@@ -56,32 +56,32 @@ class FakeImages:
         return image_id
 
     def find_image(self, reference: str) -> str | None:
-        """ID of a local image, or None."""
+        """Return the ID of a local image, None if there is none."""
         try:
             return self._id_of(reference)
         except NotFoundError:
             return None
 
     def image_bytes(self, image_id: str) -> int:
-        """Size of what it was made of."""
+        """Return the size of the content that the image was made from."""
         return self._images[self._id_of(image_id)].size
 
     def image_labels(self, image_id: str) -> Mapping[str, str]:
-        """Its labels."""
+        """Return the image's labels."""
         return dict(self._images[self._id_of(image_id)].labels)
 
     def image_env(self, image_id: str) -> tuple[str, ...]:
-        """None: those of its containers are the request's."""
+        """Return nothing: these images set no variables."""
         self._id_of(image_id)
         return ()
 
     def image_volumes(self, image_id: str) -> frozenset[str]:
-        """None."""
+        """Return nothing: these images declare no volumes."""
         self._id_of(image_id)
         return frozenset()
 
     def pull(self, reference: str, timeout_seconds: float) -> str:  # noqa: ARG002 - the Protocol's
-        """An image from `registry`; ImageError if it is not there."""
+        """Return the ID of an image of `registry`. Raises ImageError if it is not there."""
         if reference not in self.registry:
             raise ImageError(f"pulling {reference}: no registry has it")
         image_id = self._put(reference.encode(), {})
@@ -99,7 +99,7 @@ class FakeImages:
         network: str | None,  # noqa: ARG002 - the Protocol's
         on_line: Callable[[str], None],
     ) -> str:
-        """FROM and LABEL are done, `RUN false` and `RUN exit N` fail, everything else succeeds."""
+        """Carry out FROM and LABEL, fail at `RUN false` and `RUN exit N`, and ignore other lines."""
         content = _file_of(context, dockerfile)
         found: dict[str, str] = {}
         steps = [line for line in content.decode().splitlines() if line.strip() and not line.startswith("#")]
@@ -129,18 +129,18 @@ class FakeImages:
         return image_id
 
     def import_rootfs(self, archive: BinaryIO, reference: str, labels: Mapping[str, str]) -> str:
-        """An image of what the stream holds."""
+        """Make an image from the bytes of the stream and return its ID."""
         image_id = self._put(archive.read(), labels)
         self.tag(image_id, reference)
         return image_id
 
     def read_files(self, image_id: str, paths: tuple[str, ...]) -> Mapping[str, bytes]:
-        """Files that `add_files` has put there."""
+        """Return the contents of files that `add_files` has added."""
         files = self._images[self._id_of(image_id)].files
         return {path: files[path] for path in paths if path in files}
 
     def add_files(self, image_id: str, archive: bytes, reference: str, labels: Mapping[str, str]) -> str:
-        """An image with the labels and files of both."""
+        """Make an image with the labels and files of both and return its ID."""
         base = self._images[self._id_of(image_id)]
         made = self._put(image_id.encode() + archive, {**base.labels, **labels})
         with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
@@ -150,7 +150,7 @@ class FakeImages:
         return made
 
     def tag(self, image_id: str, reference: str) -> None:
-        """Give an image a further name; it is taken from the image that had it."""
+        """Add a name to an image, and remove it from the image that had it."""
         with self._image_lock:
             target = self._images[self._id_of(image_id)]
             for image in self._images.values():
@@ -158,7 +158,7 @@ class FakeImages:
             target.names.add(_full(reference))
 
     def remove_image(self, reference: str) -> None:
-        """Remove a name, and the image with its last one. ConflictError: an ID that has several names."""
+        """Remove a name, and the image with its last name. Raises ConflictError for an ID with several names."""
         with self._image_lock:
             try:
                 image_id = self._id_of(reference)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from orchestrator.model.evidence import Launch
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.violations import Severity, Violation, ViolationKind
 from orchestrator.text import format_ratio, seconds_text, size_text
@@ -33,7 +34,9 @@ def oversized(
 ) -> Iterator[Violation]:
     """A notice with the next smaller of `others`, if a test that passed needs so little that it would fit into
     that one with room to spare. Open files and the network of a test are not known: only a profile with the
-    same image, network and capabilities is a smaller one. A peak that is an upper bound will do.
+    same image, network and capabilities is a smaller one. A peak that is an upper bound will do. Where the smaller
+    profile does not reuse its containers, a test that was forked needs a runner of its own there: its peak then
+    counts with the memory that was charged before it began.
     """
     ratio, usage = profile.thresholds.oversized_ratio, evidence.usage
     peak, duration = usage.memory_peak_bytes, evidence.counted_seconds
@@ -45,6 +48,8 @@ def oversized(
     if smaller is None:
         return
     limits = smaller.limits
+    if evidence.slot.launch is Launch.FORKED and smaller.reuse == 1:
+        peak += usage.memory_floor_bytes or 0
     share = max(
         peak / limits.memory_bytes,
         max(duration, usage.cpu_seconds / limits.cpus) / limits.timeout_seconds,

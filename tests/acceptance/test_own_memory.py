@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 FOLDERS = 12
+PEAKS_ARE_SET_BACK = os.geteuid() == 0
+"""Whether orch may do that, as root. Otherwise a figure may be a bound, and a test that needs more than an eighth
+of its limit ends its container.
+"""
 TRIVIAL = "def test_t():\n    assert True\n"
 HUNGRY = """\
 def test_hungry():
@@ -46,8 +50,9 @@ def run(orch: Orch, *words: str) -> Mapping[str, Any]:
 
 def peaks(found: Mapping[str, Any]) -> list[int]:
     for attempt in found.values():
-        usage = attempt["usage"]
-        assert not usage["memory_peak_is_upper_bound"] and not usage["memory_peak_is_lower_bound"], usage  # noqa: PT018
+        usage, first = attempt["usage"], attempt["slot"]["position"] == 1
+        assert not usage["memory_peak_is_lower_bound"], usage
+        assert not usage["memory_peak_is_upper_bound"] or not (PEAKS_ARE_SET_BACK or first), usage
     return sorted(attempt["usage"]["memory_peak_bytes"] for attempt in found.values())
 
 
@@ -69,7 +74,7 @@ def test_the_same_test_needs_the_same_in_any_position(
     assert {attempt["outcome"] for attempt in found.values()} == {"passed"}
     launches = {attempt["slot"]["launch"] for attempt in found.values()}
     assert launches == {"forked" if mode in ("forked", "collecting") else "process"}
-    if mode != "fresh":
+    if mode != "fresh" and (PEAKS_ARE_SET_BACK or mode != "reused"):  # 18 MiB are more than an eighth of the limit
         assert len({attempt["slot"]["position"] for attempt in found.values()}) > FOLDERS // 2
     trivial = peaks({path: one for path, one in found.items() if "test_x" in path})
     hungry = peaks({path: one for path, one in found.items() if "test_y" in path})

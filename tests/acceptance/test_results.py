@@ -52,16 +52,26 @@ def test_links_out_of_the_project_are_counted(make_project: Callable[..., Orch],
 def test_cases_that_do_not_exist_are_4_and_not_recorded(make_project: Callable[..., Orch], profile: str) -> None:
     text = f"version: 1\nprofiles: {{{profile}: {{timeout: 20s}}}}\n"
     orch = make_project({"test/test_a.py": CASES, "profiles.yaml": text})
-    absent = ["nocase", "test_p[3]", "TestNone", "TestC::test_none"]
+    absent = ["test_p[3]", "TestC::test_none"]
     there = ["TestC::test_inherited", "test_p[2]"]
     words = [f"test/test_a.py::{case}" for case in (*absent, *there)]
     ran = orch("run", "--profile", profile, *words, expect=4)
     for case in absent:
         assert f"pytest finds no case '{case}' in this file" in ran.stdout
-    assert "6 run: 2 passed, 4 skipped" in ran.stdout
+    assert "4 run: 2 passed, 2 skipped" in ran.stdout
     recorded = json.loads(orch("runs", "export").stdout)
     assert {test["id"] for test in recorded["tests"]} == set(words[-2:])
     orch("run", "--profile", profile, *words[-2:])
+
+
+def test_a_case_that_its_file_cannot_have_starts_nothing_and_is_not_the_latest_run(
+    make_project: Callable[..., Orch],
+) -> None:
+    orch = make_project({"test/test_a.py": CASES})
+    for case in ("nocase", "TestNone"):
+        refused = orch("run", "test/test_a.py::test_p", f"test/test_a.py::{case}", expect=4)
+        assert f"test/test_a.py::{case}: there is no such case in the file" in refused.stderr
+    assert not (orch.project / ".orch/latest").exists()
 
 
 OUTPUTS = """

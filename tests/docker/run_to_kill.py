@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.cleanup.reaper import Reaper
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.stop_flag import StopFlag
@@ -39,13 +41,16 @@ def main(image_id: str, run_id: str, folder: Path) -> None:
     with Reaper(engine, owner) as reaper, Sampler() as sampler:
         assert reaper._watchdog is not None
         executor = LocalExecutor(
-            engine,
-            context=ContainerContext(project_root=project, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
-            owner=owner,
-            images={"tiny": image_id},
-            sampler=sampler,
+            SlotFactory(
+                engine,
+                availability=EngineAvailability(engine, StopFlag()),
+                context=ContainerContext(project_root=project, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
+                owner=owner,
+                images={"tiny": image_id},
+                sampler=sampler,
+                work_dir=place,
+            ),
             stop=StopFlag(),
-            work_dir=place,
         )
         threads = []
         for number in (1, 2):

@@ -24,11 +24,13 @@ import pytest
 
 from orchestrator.config.loader import load_config
 from orchestrator.coordinator.session import seccomp_text
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.images.agent_shell import prepared_image
 from orchestrator.engine.isolation.hardening import STREAMS_DIR, ContainerContext, agent_text
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.measure.processes import host_info, owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.evidence import Launch
@@ -106,15 +108,18 @@ class Runs:
         shutil.copytree(PROGRAMS, project)
         work.mkdir()
         self.executor = LocalExecutor(
-            engine,
-            context=ContainerContext(
-                project_root=project, state_dir=None, seccomp=seccomp_text(self._config), counters=()
+            SlotFactory(
+                engine,
+                availability=EngineAvailability(engine, StopFlag()),
+                context=ContainerContext(
+                    project_root=project, state_dir=None, seccomp=seccomp_text(self._config), counters=()
+                ),
+                owner=Owner(run_id=self._run_id, token=owner_token(), work_dir=str(work)),
+                images=images,
+                sampler=sampler,
+                work_dir=work,
             ),
-            owner=Owner(run_id=self._run_id, token=owner_token(), work_dir=str(work)),
-            images=images,
-            sampler=sampler,
             stop=StopFlag(),
-            work_dir=work,
         )
 
     def test(self, command: Command, profile: str, reuse: int) -> Assignment:
@@ -331,9 +336,9 @@ def test_a_line_that_is_no_order_ends_the_container(engine: DockerEngine, cheats
         found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
         slot = lane._slot
         assert slot is not None
-        assert slot.container._channel is not None
-        slot.container._channel.write(line + b"\n")
-        assert engine.wait(slot.container.container_id or "", 20) == 125
+        assert slot.session._channel is not None
+        slot.session._channel.write(line + b"\n")
+        assert engine.wait(slot.session.container_id, 20) == 125
         found += [lane.run(test, time.monotonic(), cheats.place_of) for test in tests[1:]]
     finally:
         lane.close()
@@ -348,7 +353,7 @@ def test_text_between_two_tests_is_infra(cheats: Runs, stream: str) -> None:
     try:
         found = [lane.run(tests[0], time.monotonic(), cheats.place_of)]
         assert lane._slot is not None
-        channel: Any = lane._slot.container._channel
+        channel: Any = lane._slot.session._channel
         [number] = [number for number, name in channel._inputs.items() if name == stream]
         with Path(f"/proc/self/fd/{number}").open("wb", buffering=0) as written:
             written.write(b"x")

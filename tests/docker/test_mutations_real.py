@@ -15,7 +15,7 @@ from orchestrator.engine.isolation.attestation import attest
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.isolation.kernel_view import read_process
 from orchestrator.engine.self_test.runner import check_profile
-from orchestrator.engine.slots import slot
+from orchestrator.engine.slots import container as slot_container
 from orchestrator.errors import EngineError
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.outcomes import Outcome
@@ -69,9 +69,9 @@ def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Benc
     state = folder / "project" / ".orch"
     for place in (state, folder / "project" / "elsewhere" / ".orch"):
         place.mkdir(parents=True)
-    before = bench.executor._context
+    before = bench.executor.slots._context
     config = load_config(path=None, start=folder / "project", env={}, overrides={})
-    bench.executor._context = ContainerContext(
+    bench.executor.slots._context = ContainerContext(
         project_root=before.project_root,
         state_dir=state,
         seccomp=seccomp_text(config),
@@ -83,7 +83,7 @@ def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Benc
 def mismatches_without_agent(bench: Bench) -> tuple[str, ...]:
     """By inspect and by the kernel's files: the program that runs is a harmless one."""
     engine = bench.engine
-    spec = bench.executor.spec(make_assignment("true"), streams_dir=None, cgroup_parent=None)
+    spec = bench.executor.slots.spec(make_assignment("true"), streams_dir=None, cgroup_parent=None)
     container = engine.create(spec)
     try:
         engine.start(container)
@@ -116,8 +116,8 @@ def test_something_turns_red(
     record_property: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slot, "READY_SECONDS", 5.0)  # for those whose agent does not come up
-    monkeypatch.setattr(slot, "END_SECONDS", 3.0)  # for the one that is started again and again
+    monkeypatch.setattr(slot_container, "READY_SECONDS", 5.0)  # for those whose agent does not come up
+    monkeypatch.setattr(slot_container, "END_SECONDS", 3.0)  # for the one that is started again and again
     bench = bench_on(own_engine, busybox_image, tmp_path, sampler)
     own_engine._api = Changing(own_engine._api, mutation)  # type: ignore[attr-defined]
     began = time.monotonic()
@@ -136,10 +136,10 @@ def test_something_turns_red(
     assert bench.containers() == []
 
 
-def self_tested(engine: Engine, folder: Path, sampler: Sampler) -> tuple[Check, ...]:
-    """All checks of a small profile in orch's own image, with something in orch's own folder."""
-    image = engine.find_image("orch/test-isolation:latest")
-    assert image is not None, "orch build isolation has to come first"
+def self_tested(engine: Engine, image: str, folder: Path, sampler: Sampler) -> tuple[Check, ...]:
+    """All checks of a small profile in an image of orch's, with something in orch's own folder. It is a prepared
+    one: making that takes a container too, which would be changed.
+    """
     bench = bench_on(engine, image, folder, sampler)
     (folder / "project" / ".orch" / "of-another-run").touch()
     try:
@@ -148,20 +148,27 @@ def self_tested(engine: Engine, folder: Path, sampler: Sampler) -> tuple[Check, 
         assert bench.containers() == []
 
 
-def test_without_any_change_all_is_proven(own_engine: Engine, tmp_path: Path, sampler: Sampler) -> None:
-    checks = self_tested(own_engine, tmp_path, sampler)
+def test_without_any_change_all_is_proven(
+    own_engine: Engine, isolation_image: str, tmp_path: Path, sampler: Sampler
+) -> None:
+    checks = self_tested(own_engine, isolation_image, tmp_path, sampler)
     assert [check for check in checks if check.proven is False] == []
     assert {check.group for check in checks if check.proven} == set(range(1, 18))
 
 
 @pytest.mark.parametrize("item", EFFECTS)
 def test_its_effect_is_seen_from_inside(
-    item: str, own_engine: Engine, tmp_path: Path, sampler: Sampler, record_property: Any
+    item: str,
+    own_engine: Engine,
+    isolation_image: str,
+    tmp_path: Path,
+    sampler: Sampler,
+    record_property: Any,
 ) -> None:
     (mutation,) = (one for one in MUTATIONS if one.item == item)
     own_engine._api = Changing(own_engine._api, mutation)  # type: ignore[attr-defined]
     try:
-        checks = self_tested(own_engine, tmp_path, sampler)
+        checks = self_tested(own_engine, isolation_image, tmp_path, sampler)
     except EngineError as error:  # a container on this machine's network is not let in at all
         if item == "network: host" and "this machine's network" in error.message:
             return

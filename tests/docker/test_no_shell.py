@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.outcomes import Outcome
@@ -35,13 +37,16 @@ def run(engine: Engine, shell_less_image: str, tmp_path: Path) -> Iterator[Calla
     project.mkdir()
     with Sampler() as sampler:
         executor = LocalExecutor(
-            engine,
-            context=ContainerContext(project_root=project, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
-            owner=Owner(run_id=run_id, token=owner_token(), work_dir=str(work)),
-            images={"tiny": shell_less_image},
-            sampler=sampler,
+            SlotFactory(
+                engine,
+                availability=EngineAvailability(engine, StopFlag()),
+                context=ContainerContext(project_root=project, state_dir=None, seccomp=OPEN_SECCOMP, counters=()),
+                owner=Owner(run_id=run_id, token=owner_token(), work_dir=str(work)),
+                images={"tiny": shell_less_image},
+                sampler=sampler,
+                work_dir=work,
+            ),
             stop=StopFlag(),
-            work_dir=work,
         )
         numbers = iter(range(1, 100))
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.engine import labels
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.isolation.enforcement import unenforced
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.metering import parent_cgroups
 from orchestrator.engine.metering.parent_cgroups import ParentKind, parent_kind
 from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.measure import cgroups
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
@@ -46,18 +48,21 @@ class Bench:
             (folder / name).mkdir()
         version = engine.info.cgroup_version
         self.executor = LocalExecutor(
-            engine,
-            context=ContainerContext(
-                project_root=folder / "project",
-                state_dir=None,
-                seccomp=OPEN_SECCOMP,
-                counters=cgroups.AGENT_FILES_V2 if version == 2 else cgroups.AGENT_FILES_V1,
+            SlotFactory(
+                engine,
+                availability=EngineAvailability(engine, StopFlag()),
+                context=ContainerContext(
+                    project_root=folder / "project",
+                    state_dir=None,
+                    seccomp=OPEN_SECCOMP,
+                    counters=cgroups.AGENT_FILES_V2 if version == 2 else cgroups.AGENT_FILES_V1,
+                ),
+                owner=labels.Owner(run_id=self.run_id, token=owner_token(), work_dir=str(folder / "work")),
+                images={"tiny": image},
+                sampler=sampler,
+                work_dir=folder / "work",
             ),
-            owner=labels.Owner(run_id=self.run_id, token=owner_token(), work_dir=str(folder / "work")),
-            images={"tiny": image},
-            sampler=sampler,
             stop=StopFlag(),
-            work_dir=folder / "work",
         )
         self.count = 0
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.metering.slot_meter import SlotMeter
 from orchestrator.engine.slots.executor import LocalExecutor
 from orchestrator.engine.slots.init_process import InitProcessMonitor, _descendants, _number_inside
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.measure import reused_slot
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
+PEAKS_ARE_SET_BACK = os.geteuid() == 0
+"""Whether orch may do that, as root. Otherwise a test that needs more than an eighth of its limit ends its
+container, because its peak would be the bound of every later figure.
+"""
 ROOM = 512 * MIB
 """For forked tests: where peaks cannot be set back, who needs an eighth of it has a container of its own."""
 SECCOMP = Path(__file__).parents[2] / "docker" / "seccomp.json"
@@ -96,19 +102,22 @@ class Lane:
         self.project, self.work = project, work
         version_2 = engine.info.cgroup_version == 2
         self.executor = LocalExecutor(
-            engine,
-            context=ContainerContext(
-                project_root=project,
-                state_dir=None,
-                seccomp=seccomp,
-                counters=AGENT_FILES_V2 if version_2 else AGENT_FILES_V1,
-                next_counters=reused_slot.AGENT_FILES_V2 if version_2 else reused_slot.AGENT_FILES_V1,
+            SlotFactory(
+                engine,
+                availability=EngineAvailability(engine, StopFlag()),
+                context=ContainerContext(
+                    project_root=project,
+                    state_dir=None,
+                    seccomp=seccomp,
+                    counters=AGENT_FILES_V2 if version_2 else AGENT_FILES_V1,
+                    next_counters=reused_slot.AGENT_FILES_V2 if version_2 else reused_slot.AGENT_FILES_V1,
+                ),
+                owner=Owner(run_id=self.run_id, token=owner_token(), work_dir=str(work)),
+                images={"tiny": image},
+                sampler=sampler,
+                work_dir=work,
             ),
-            owner=Owner(run_id=self.run_id, token=owner_token(), work_dir=str(work)),
-            images={"tiny": image},
-            sampler=sampler,
             stop=StopFlag(),
-            work_dir=work,
         )
         self._lane = self.executor.lane()
         self._lanes = [self._lane]
@@ -225,13 +234,15 @@ def test_each_has_figures_of_its_own(lane: Lane) -> None:
     burn = "i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done"
     fill = "dd if=/dev/zero of=/tmp/x bs=1M count=12 2>/dev/null"
     light, heavy, large, again = lane.run(lane.test(":"), lane.test(burn), lane.test(fill), lane.test(":"))
-    assert {container(e) for e in (light, heavy, large, again)} == {container(light)}
+    assert {container(e) for e in (light, heavy, large)} == {container(light)}
+    assert (container(again) == container(light)) is PEAKS_ARE_SET_BACK
     cpu = [e.usage.cpu_seconds or 0.0 for e in (light, heavy, again)]
     assert cpu[1] > 10 * max(cpu[0], cpu[2])
     peaks = [e.usage.memory_peak_bytes or 0 for e in (light, large, again)]
     assert peaks[1] >= 12 * MIB
     assert max(peaks[0], peaks[2]) < 6 * MIB  # what an earlier one needed is not the next one's
-    assert not again.usage.memory_peak_is_upper_bound
+    assert not large.usage.memory_peak_is_upper_bound
+    assert not again.usage.memory_peak_is_upper_bound or not PEAKS_ARE_SET_BACK
 
 
 @pytest.mark.usefixtures("late_looks")
@@ -254,8 +265,11 @@ def test_the_next_one_begins_without_us(lane: Lane) -> None:
     fill = "dd if=/dev/zero of=/dev/null bs=12M count=1 2>/dev/null;"
     tests = [lane.test(f"{prefix} {say_when}") for prefix in ("", fill, "", "echo e >&2;", "")]
     found = lane.run(*tests)
-    assert len({container(e) for e in found}) == 1
     assert [e.stderr.tail for e in found] == [b"", b"", b"", b"e\n", b""]
+    if PEAKS_ARE_SET_BACK:
+        assert len({container(e) for e in found}) == 1
+    else:
+        assert [e.slot.position for e in found] == [1, 2, 1, 2, 3]  # the second one's peak would stay
     times = [float(e.stdout.tail) for e in found]
     assert times[1] - times[0] < LATE_SECONDS  # so long took the look between them
     # who looked too late says so: what the second one needed may be in the third one's figure

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from orchestrator.engine.agent.output_reader import _TimedReader
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.images.pinned import PinnedImages
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, container_name, run_filter
 from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
@@ -52,18 +54,21 @@ class Bench:
         self.work.mkdir()
         version = engine.info.cgroup_version
         self.executor = LocalExecutor(
-            engine,
-            context=ContainerContext(
-                project_root=project,
-                state_dir=None,
-                seccomp=OPEN_SECCOMP,
-                counters=AGENT_FILES_V2 if version == 2 else AGENT_FILES_V1,
+            SlotFactory(
+                engine,
+                availability=EngineAvailability(engine, self.stop),
+                context=ContainerContext(
+                    project_root=project,
+                    state_dir=None,
+                    seccomp=OPEN_SECCOMP,
+                    counters=AGENT_FILES_V2 if version == 2 else AGENT_FILES_V1,
+                ),
+                owner=Owner(run_id=self.run_id, token=owner_token(), work_dir=str(self.work)),
+                images={"tiny": image},
+                sampler=sampler,
+                work_dir=self.work,
             ),
-            owner=Owner(run_id=self.run_id, token=owner_token(), work_dir=str(self.work)),
-            images={"tiny": image},
-            sampler=sampler,
             stop=self.stop,
-            work_dir=self.work,
         )
         self._numbers = iter(range(1, 100_000))
 
@@ -172,7 +177,7 @@ def test_a_pass_with_its_output_outputs_and_surroundings(bench: Bench) -> None:
     assert attestation.seccomp == "profile"
     assert attestation.read_only_root is True
     assert attestation.user == "1001:1001"
-    assert attestation.image_id == bench.executor._images["tiny"]
+    assert attestation.image_id == bench.executor.slots.images["tiny"]
 
 
 @pytest.mark.parametrize("code", [0, 3, 255])
@@ -528,7 +533,7 @@ def test_killed_by_the_stop_flag(bench: Bench) -> None:
 
 
 def test_samples_of_a_longer_test(bench: Bench) -> None:
-    if bench.executor.engine.info.local is False:
+    if bench.executor.slots.engine.info.local is False:
         pytest.fail("these tests need a local engine")
     evidence = bench.sh(
         "dd if=/dev/zero of=/tmp/x bs=1M count=8 2>/dev/null; i=0; "
@@ -545,7 +550,7 @@ def test_samples_of_a_longer_test(bench: Bench) -> None:
 
 
 def test_an_image_that_does_not_exist_is_an_engine_failure(bench: Bench) -> None:
-    bench.executor._images = PinnedImages({"tiny": "sha256:" + "0" * 64})
+    bench.executor.slots.images = PinnedImages({"tiny": "sha256:" + "0" * 64})
     evidence = bench.sh("true")
     assert evidence.engine_failure is not None
     assert "was removed externally, and cannot be restored" in evidence.engine_failure
@@ -556,12 +561,12 @@ def test_an_image_that_does_not_exist_is_an_engine_failure(bench: Bench) -> None
 def test_an_entrypoint_that_is_not_there_is_an_engine_failure(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bench.executor.spec
+    made = bench.executor.slots.spec
 
     def broken(assignment: Any, **keywords: Any) -> Any:
         return replace(made(assignment, **keywords), entrypoint=("/no/such/shell",))
 
-    monkeypatch.setattr(bench.executor, "spec", broken)
+    monkeypatch.setattr(bench.executor.slots, "spec", broken)
     evidence = bench.sh("true")
     assert evidence.engine_failure is not None
     assert evidence.agent is None

@@ -319,7 +319,7 @@ def test_an_image_that_is_removed_during_the_run_is_had_again(engine: OwnEngine,
     assert (code, "8 run: 8 passed" in out) == (0, True), out + err
     (line,) = [line for line in err.splitlines() if "was removed externally" in line]
     assert "image other" in line
-    assert "had again in" in line
+    assert "restored in" in line
     assert_nothing_is_left(engine, run.id)
 
 

@@ -1,4 +1,4 @@
-"""The host's cgroups, as tests that look for what was left behind find them."""
+"""Find cgroups of the host, for tests that check that none was left behind."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def cgroups_named(pattern: str) -> list[Path]:
-    """Those whose last name matches, in all hierarchies and at any depth."""
+    """Return the cgroups whose last name matches, in all hierarchies and at any depth."""
     # not Path.glob, which fails where a folder goes while it is walked through: others' come and go
     return [Path(found) for found in glob.glob(f"{ROOT}/**/{pattern}", recursive=True)]  # noqa: PTH207

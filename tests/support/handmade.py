@@ -1,4 +1,4 @@
-"""Values made by hand for tests: profiles, assignments, a root file system."""
+"""Builders of values for tests: profiles, assignments, a root file system."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OPEN_SECCOMP = '{"defaultAction":"SCMP_ACT_ALLOW"}'
 
 
 def make_tar(files: Mapping[str, bytes], mode: int = 0o755) -> bytes:
-    """A tar archive of regular files."""
+    """Return a tar archive of regular files."""
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w") as archive:
         for name, content in files.items():
@@ -52,7 +52,9 @@ def make_tar(files: Mapping[str, bytes], mode: int = 0o755) -> bytes:
 
 
 def busybox_rootfs(*, shell: Path | None = None) -> bytes:
-    """A root file system of one static program, as a tar archive; `shell`: a program to be /bin/sh."""
+    """Return a root file system of one static program as a tar archive; `shell` is a program to install as
+    /bin/sh.
+    """
     if not BUSYBOX.is_file():
         pytest.fail(f"{BUSYBOX} is missing: install the package busybox-static", pytrace=False)
     listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True, timeout=10)
@@ -82,14 +84,14 @@ def busybox_rootfs(*, shell: Path | None = None) -> bytes:
 
 
 def _libraries(program: Path) -> dict[str, Path]:
-    """What a program is linked against: place in the root file system -> file here."""
+    """Return the libraries of a program: place in the root file system -> file on this machine."""
     listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True, timeout=10).stdout
     paths = [word for line in listed.splitlines() for word in line.split() if word.startswith("/")]
     return {path.lstrip("/"): Path(path) for path in paths}
 
 
 def make_profile(**changes: Any) -> Profile:
-    """A profile of small limits; `changes` are fields of Profile or of Limits."""
+    """Return a profile with small limits; `changes` are fields of Profile or of Limits."""
     limits: dict[str, Any] = {
         "cpus": 1.0,
         "memory_bytes": 64 << 20,
@@ -114,7 +116,9 @@ def make_profile(**changes: Any) -> Profile:
 
 
 def make_assignment(*argv: str, **changes: Any) -> Assignment:
-    """A test that runs `argv`; `changes` are fields of Assignment, Command, Profile or Limits, or `path`."""
+    """Return an assignment of a test that runs `argv`; `changes` are fields of Assignment, Command, Profile or
+    Limits, or `path`.
+    """
     command = {name: changes.pop(name) for name in ("env", "working_dir", "preload") if name in changes}
     of_assignment = {
         name: changes.pop(name) for name in ("run_id", "attempt", "repetition", "profile") if name in changes
@@ -136,7 +140,7 @@ def make_assignment(*argv: str, **changes: Any) -> Assignment:
 
 @contextmanager
 def plain_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection beside orch's own: committed if all goes well, and closed, which sqlite3's own context
+    """Yield a connection beside orch's own. It is committed on success and closed, which sqlite3's own context
     manager does not do.
     """
     connection = sqlite3.connect(path)

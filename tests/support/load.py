@@ -1,4 +1,4 @@
-"""A busy machine, for a while: loops that take all the CPU they can get, and end by themselves."""
+"""Make the machine busy for a while, with loops that use all available CPU and end by themselves."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ while time.monotonic() < end and os.getppid() == int(sys.argv[2]):
 
 @contextmanager
 def busy_machine(loops: int, *, seconds: float) -> Iterator[None]:
-    """So many processes that each want a CPU. They end after `seconds` at the latest, or with their parent.
-    Each has a session of its own: the kernel's autogroups give all tasks of one session the share of a single one.
+    """Run this number of processes that each use a CPU; they end after `seconds` at the latest, or with their
+    parent.
+
+    Each has a session of its own, because the kernel's autogroups give all tasks of one session the share of one
+    task.
     """
     words = [sys.executable, "-c", _LOOP, str(seconds), str(os.getpid())]
     started = [subprocess.Popen(words, start_new_session=True) for _ in range(loops)]

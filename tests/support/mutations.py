@@ -1,7 +1,7 @@
-"""Each item of a container's hardening taken away from the request to the engine, one at a time.
+"""Mutations of a container's request: each removes one item of the hardening.
 
-`KEYS_LEFT_ALONE` and `FIELDS_LEFT_ALONE` say why a part of the request has no mutation; a unit test sees that a
-new part has one or the other.
+`KEYS_LEFT_ALONE` and `FIELDS_LEFT_ALONE` say why a part of the request has no mutation; a unit test checks that
+each part has one or the other.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ class Mutation:
 
     item: str
     key: str
-    """The changed key: of HostConfig, or of the body itself."""
+    """The changed key, of HostConfig or of the body itself."""
     fields: tuple[str, ...] = ()
-    """Fields of ContainerSpec that it concerns."""
+    """The fields of ContainerSpec that the change concerns."""
     change: Callable[[Body, Body], None]
-    """Of the body, and of its HostConfig."""
+    """The function that changes the body and its HostConfig."""
     agent: bool = True
-    """False: the container must not run an agent, which signals all processes that it sees."""
+    """Whether the container runs the agent. False: it must not, because the agent signals all processes that it
+    sees.
+    """
 
 
 def _host(key: str, value: Any) -> Callable[[Body, Body], None]:
@@ -69,8 +71,8 @@ def _without_ulimit(name: str) -> Callable[[Body, Body], None]:
 
 
 def _tmpfs(place: str, option: str, instead: str = "") -> Callable[[Body, Body], None]:
-    """Without the option of that place; `option` empty: without the place. `instead`: its opposite, where engines
-    give it unasked.
+    """Return a change that removes an option of a tmpfs, or with an empty `option` the tmpfs itself. `instead` is
+    the opposite option, for engines that set the removed one by default.
     """
 
     def change(_: Body, host: Body) -> None:
@@ -149,7 +151,7 @@ def _doubled(key: str) -> Callable[[Body, Body], None]:
 DEVICE = {"PathOnHost": "/dev/kmsg", "PathInContainer": "/dev/kmsg", "CgroupPermissions": "r"}
 HIDDEN = "/work/.orch"
 MORE_ENV = "a variable more"
-"""Attestation cannot tell it from one of the image: the self-test does."""
+"""A mutation that attestation cannot distinguish from a variable of the image; the self-test finds it."""
 EFFECTS: Mapping[str, int] = {
     "read-only root": 2, "project writable": 2, ".orch visible": 2, "a volume": 2, "/tmp without size": 3,
     "/tmp without nr_inodes": 3, "/tmp without nosuid": 3, "/tmp without nodev": 3, "no-new-privileges": 4,
@@ -158,7 +160,7 @@ EFFECTS: Mapping[str, int] = {
     "swap without limit": 10, "no CPU limit": 10, "cgroup namespace": 11, "IPC namespace": 14, "nofile": 15,
     "core": 15, "capabilities dropped": 1, "host name": 17,
 }  # fmt: skip
-"""Item -> the group of `orch self-test` in which its effect is seen from inside."""
+"""Item -> the group of `orch self-test` that detects its absence from inside."""
 MUTATIONS = (
     Mutation(item="user", key="User", fields=("user",), change=_top("User", "0:0")),
     Mutation(
@@ -275,7 +277,7 @@ FIELDS_LEFT_ALONE: Mapping[str, str] = {
 
 
 def mutated(body: Mapping[str, Any], mutation: Mutation) -> Body:
-    """A copy of the request without the item."""
+    """Return a copy of the request without the item."""
     copy: Body = json.loads(json.dumps(body))
     mutation.change(copy, copy["HostConfig"])
     return copy

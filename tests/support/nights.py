@@ -1,6 +1,7 @@
-"""Nights of a made-up project, recorded through the real Database: what the nightly report is tried on.
+"""Record nightly runs of an invented project through the real database, for trying the nightly report.
 
-Deterministic for a seed. A few tests are slow, greedy, flaky, newly broken, cured or grown; the rest are calm.
+The result is the same for the same seed. A few tests are slow, flaky, newly failing, fixed, or use more than
+before; the others do not change.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ HOST = HostInfo(id="5f3a9c", cpus=8.0, memory_bytes=32 << 30, kernel="6.12.9", p
 
 
 class Night:
-    """Makes the tests of a project, the same ones every night."""
+    """Creates the tests of a project, the same ones for every night."""
 
     def __init__(self, *, tests: int, seed: int = 1, hostile: bool = False) -> None:
         self.random = random.Random(seed)
@@ -108,7 +109,7 @@ class Night:
         self.busy = [self.random.betavariate(1.3, 7) for _ in self.names]
 
     def record(self, db: Database, night: int, *, end: datetime, samples: bool, slots: int = 8) -> Run:
-        """One run, `night` nights ago, in `slots` places side by side."""
+        """Record one run, `night` nights ago, with `slots` tests at a time."""
         began = end - timedelta(days=night, hours=2)
         run = Run(
             id=str(uuid.UUID(int=self.random.getrandbits(128), version=4)),
@@ -290,7 +291,7 @@ class Night:
 def make_nights(
     db: Database, *, tests: int, nights: int, end: datetime | None = None, hostile: bool = False, seed: int = 1
 ) -> None:
-    """Record `nights` runs of `tests` tests, the newest two hours before `end`; only that one has samples."""
+    """Record `nights` runs of `tests` tests, the newest two hours before `end`; only the newest has samples."""
     night = Night(tests=tests, seed=seed, hostile=hostile)
     moment = end or datetime.now(tz=UTC)
     for ago in range(nights - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests: started once, in a folder of its own, reached by a socket only."""
+"""A real PostgreSQL server for tests: started once, in a folder of its own, reachable by a Unix socket only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def program(name: str) -> str:
-    """Path of one of the server's programs; fails where there is none. Debian keeps them off the PATH."""
+    """Return the path of one of the server's programs; fail if there is none. Debian does not put them on the
+    PATH.
+    """
     installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     found = shutil.which(name) or (str(installed[-1]) if installed else None)
     if found is None:
@@ -27,7 +29,7 @@ def program(name: str) -> str:
 
 
 class PostgresServer:
-    """A server with a database for each test; it does not run as root, so root runs it as nobody."""
+    """A server with a database for each test. It refuses to run as root, so root runs it as the user nobody."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="orch-pg-", dir="/tmp"))  # a socket's path must be short
@@ -75,11 +77,11 @@ class PostgresServer:
         )
 
     def url(self, database: str = "postgres") -> str:
-        """As `--db` takes it."""
+        """Return the URL for `--db`."""
         return f"postgresql://orch@/{database}?host={self._folder}"
 
     def create(self) -> str:
-        """URL of a new, empty database, which goes with the server."""
+        """Create an empty database, which is removed with the server, and return its URL."""
         self._number += 1
         self.execute(f"CREATE DATABASE test_{self._number}", self.url())
         return self.url(f"test_{self._number}")

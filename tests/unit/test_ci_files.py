@@ -1,4 +1,4 @@
-"""The workflows and templates: what schema checkers cannot see."""
+"""Workflows and templates: what schema checkers cannot check."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The pages of docs/ that are made from code say what the code says, and what the others link to is there."""
+"""The generated pages of docs/ match the code, and all links of the others exist."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("path", WRITTEN, ids=ids)
 def test_files_that_are_named_exist(path):
-    """A path in backticks that begins with a folder of this repository."""
+    """Each path in backticks that begins with a folder of this repository exists."""
     folders = "orchestrator|docs|scripts|tests|docker|examples|requirements|bench"
     for name in re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", path.read_text(encoding="utf-8")):
         assert (ROOT / name).exists() or (path.parent / name).exists(), name

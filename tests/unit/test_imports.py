@@ -1,4 +1,4 @@
-"""What a quick command must not import. Counted, not timed: the time is the machine's."""
+"""Modules that a fast command must not import. They are counted, because a time would depend on the machine."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What is stored and shown has no secrets in it (CASES D10)."""
+"""Stored and printed text contains no secrets (CASES D10)."""
 
 import pytest
 

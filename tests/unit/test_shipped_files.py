@@ -1,4 +1,4 @@
-"""The files that ship beside the code: checked by their linters, and free of what must not be in them."""
+"""Files that are shipped beside the code pass their linters and do not contain what they must not."""
 
 import ast
 import json
@@ -150,7 +150,7 @@ def test_the_seccomp_profile_is_an_allowlist_without_contradictions():
     ],
 )
 def test_any_python_from_3_11_on_is_found(versions, expected, tmp_path):
-    """A program of each name that claims the version; None: one that does not start, such as a shim of pyenv."""
+    """Each program reports the given version; None: it does not start, such as a shim of pyenv."""
     for name, minor in versions.items():
         program = tmp_path / name
         check = f"exec {sys.executable} -c 'import sys; sys.version_info = (3, {minor}); '\"$2\"\n"

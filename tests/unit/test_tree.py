@@ -1,4 +1,4 @@
-"""The tests mirror the packages: a test file is where its module is, and has its name."""
+"""The tests mirror the packages: a test file has the folder and the name of its module."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ WITHOUT_MODULE = {
     "test_shipped_files.py": "Dockerfiles and shell scripts",
     "test_tree.py": "this file",
 }
-"""Test files of something else than a Python module, each with what it tests."""
+"""Test files without a Python module of the same name, with what they test."""
 
 
 def test_each_test_file_mirrors_a_module() -> None:
-    """`FOLDER/test_NAME.py`, or `FOLDER/test_NAME_TOPIC.py`, tests `orchestrator/FOLDER/NAME.py` or a package."""
+    """`FOLDER/test_NAME.py` and `FOLDER/test_NAME_TOPIC.py` test the module or package
+    `orchestrator/FOLDER/NAME`.
+    """
     files = sorted(path.relative_to(UNIT) for path in UNIT.rglob("test_*.py"))
     assert files
     astray = [str(path) for path in files if not _has_module(path)]

@@ -26,7 +26,7 @@ def judged(shapes: Mapping[str, Sequence[tuple[float, float]]]) -> list[Judged]:
         found.append(
             Judged(
                 title=title,
-                ours_name="scheduling.loop",
+                ours_name="scheduler",
                 theirs_name="lower bound",
                 ours=Spread.of([taken for taken, _ in pairs]),
                 theirs=Spread.of([bound for _, bound in pairs]),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _JOBS = (1, 2, 3, 4, 6, 8)
 _FEW = 48
-"""Containers by which the best parallelism is found."""
+"""The number of containers with which the best parallelism is determined."""
 _FRESH = ("--profile", "fresh")
 
 

@@ -37,7 +37,7 @@ _BURNER_BYTES = 32 << 20
 
 
 def burner_profile(profile: Profile) -> Profile:
-    """One CPU in the image of the test, and nothing else."""
+    """Return a profile with one CPU, little memory and no network in the image of the test."""
     limits = replace(
         profile.limits,
         cpus=1.0,
@@ -58,13 +58,12 @@ class BackgroundLoad:
         """What came of the first ones: a test of 5 ms may run thousands of times."""
         self.errors: list[Exception] = []
         self._stop = StopFlag()
-        self._executor = executor.apart()
-        self._executor.stop = self._stop
+        self._executor = executor.sibling(stop=self._stop)
         self._execute = AttemptRunner(self._executor, folder, judge_budgets=False)
 
     @property
     def containers(self) -> tuple[int, int, int]:
-        """Expected, created, removed."""
+        """The numbers of containers expected, created and removed."""
         tally = self._executor.tally
         return tally.expected, tally.created, tally.removed
 
@@ -120,7 +119,7 @@ class BackgroundLoad:
 
 
 class _NextTest:
-    """The next test of a lane, made once; none is made after the end."""
+    """Creates the next test of a lane at most once, and none after the load was ended."""
 
     def __init__(self, make: Callable[[], Assignment], stop: StopFlag) -> None:
         self._make = make
@@ -128,7 +127,7 @@ class _NextTest:
         self.made: Assignment | None = None
 
     def upcoming(self) -> Assignment | None:
-        """None: there will be no other."""
+        """Return the next test, or None after the load was ended."""
         if self.made is None and self._stop.level is StopLevel.RUN:
             self.made = self._make()
         return self.made

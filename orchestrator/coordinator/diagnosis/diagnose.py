@@ -135,7 +135,7 @@ def _test_under_diagnosis(
 
 
 def _tests(every: Mapping[str, Test], names: Sequence[str]) -> list[Test]:
-    """Those that are still there."""
+    """Return the tests of these names that still exist."""
     return [every[name] for name in names if name in every]
 
 
@@ -225,7 +225,7 @@ def _run(
 
 
 def _printed(results: Iterable[ConditionResult], tell: Callable[[str], None]) -> Iterator[ConditionResult]:
-    """The same, each told as soon as it is known."""
+    """Yield the results unchanged, printing each as soon as it is known."""
     for result in results:
         tell(f"  {result_text(result)}")
         sys.stdout.flush()

@@ -38,17 +38,17 @@ LEAST_COPIES = 4
 MOST_COPIES = 8
 """Of the test beside itself; of those that exclude each other one passes."""
 MEMORY_SHARE = 0.9
-"""Of the host's memory, for copies."""
+"""The share of the host's memory that copies of the test may use."""
 REUSE = 1000
 LITTLE_MARGIN = 1.05
-"""Times the highest peak of its passes."""
+"""The factor on the highest peak of its passes that gives the small memory limit."""
 LEAST_MEMORY_BYTES = 8 << 20
 LEAST_CPUS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiagnosedTest:
-    """The test, and what its history makes suspicious."""
+    """The test to diagnose, with the tests that its history suspects."""
 
     assignment: Assignment
     neighbours: tuple[Assignment, ...] = ()
@@ -58,7 +58,7 @@ class DiagnosedTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionSetup:
-    """One condition, ready to be run."""
+    """A condition with the plan that tests it and the load that runs beside it."""
 
     condition: Condition
     detail: str
@@ -79,9 +79,9 @@ class DiagnosisRunner:
     host: HostInfo
     stop: StopFlag
     background_containers: list[tuple[int, int, int]] = field(default_factory=list)
-    """Of each background: expected, created, removed."""
+    """For each background load: the numbers of containers expected, created and removed."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    """Repetitions: what tells all attempts of the diagnosis apart."""
+    """Numbers of repetitions, by which the attempts of the diagnosis differ."""
     _peak_bytes: int | None = None
 
     def results(self) -> Iterator[ConditionResult]:
@@ -184,7 +184,7 @@ class DiagnosisRunner:
     # ------------------------------------------------------------ assignments
 
     def _plan(self, condition: Condition, limits: Limits | None = None) -> list[Assignment]:
-        """The test as often as it is to be run, in a fresh container each time."""
+        """Return `runs` assignments of the test, each in a fresh container."""
         itself = self.subject.assignment
         profile = replace(itself.profile, reuse=1, limits=limits or itself.profile.limits)
         return [self._repeated(itself, profile, condition) for _ in range(self.runs)]
@@ -258,7 +258,7 @@ class DiagnosisRunner:
 
 
 def _with_memory(limits: Limits, memory_bytes: int) -> Limits:
-    """Less memory; what lies in a tmpfs is memory too."""
+    """Return the limits with less memory; sizes of tmpfs mounts, which use memory, are lowered with it."""
     return replace(
         limits,
         memory_bytes=memory_bytes,

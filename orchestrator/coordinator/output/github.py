@@ -29,7 +29,7 @@ COUNTER = "orch-annotations"
 
 
 class GitHub:
-    """Speaks to GitHub's runner on `stream`; silent if it is off."""
+    """Writes annotations to GitHub's runner on `stream`, and the step summary; nothing unless `wanted`."""
 
     def __init__(
         self, *, wanted: bool, summary_file: Path | None, environ: Mapping[str, str], stream: TextIO
@@ -46,7 +46,7 @@ class GitHub:
         self._violations = RunViolations()
 
     def add(self, results: Sequence[TestResult]) -> None:
-        """Tests have their final results."""
+        """Add the final results of tests."""
         if self._on:
             self._annotations.add(results)
         if self._file is not None:
@@ -60,7 +60,7 @@ class GitHub:
             atexit.register(self.resume_commands)  # an error may end the run before `publish`
 
     def resume_commands(self) -> None:
-        """Commands count again. Twice is once."""
+        """Let the runner accept commands again; a second call does nothing."""
         if self._token:
             self._say(resume_commands(self._token))
             self._token = ""

@@ -25,7 +25,7 @@ REUSED_SECONDS = 0.0013
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Startup:
-    """What a fresh container costs a test on top."""
+    """The time that starting a fresh container adds to a test, and where the figure comes from."""
 
     seconds: float = START_SECONDS
     source: str = "as on another machine: no history here"
@@ -34,7 +34,7 @@ class Startup:
 def print_plan(
     plan: Sequence[Assignment], budget: Budget, output_format: str, startup: Startup | None = None
 ) -> int:
-    """The plan on stdout: what runs, why so, beside what, and what limits it."""
+    """Print the plan: each test with its profile and reason, the predicted schedule, and what limits it."""
     startup = startup or Startup()
     if output_format == "json":
         say(to_json(plan_document(plan, budget, startup)))

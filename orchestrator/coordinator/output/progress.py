@@ -56,34 +56,34 @@ class RunProgress:
         return self._sampler.latest()
 
     def running_lines(self) -> Iterable[str]:
-        """What is running now."""
+        """Return a line for each test that is running."""
         return self._display.running_lines()
 
     def start(self, run: Run, plan: Sequence[Assignment]) -> None:
-        """The run begins."""
+        """Write the first event and start the display."""
         self._emit([run_json.run_started_line(run, plan)])
         self._display.start(run, plan)
 
     def started(self, assignment: Assignment) -> None:
-        """What runs now is known at once."""
+        """Show at once that a test has started."""
         self._display.started(assignment)
 
     def log_events(self, items: Iterable[Event | TestResult]) -> None:
-        """What has happened, in its order: a line of events each."""
+        """Write a line to the events for each item, in their order."""
         self._emit([line for item in items for line in _lines_of(item)])
 
     def finished(self, results: Sequence[TestResult]) -> None:
-        """Tests have their final results."""
+        """Pass final results to the reports and the display."""
         for report in self._reports:
             report.add(results)
         self._display.finished(*results)
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """End the display and restore the terminal."""
         self._display.close()
 
     def summary(self, summary: RunSummary) -> None:
-        """The run has ended."""
+        """Write the last event and print the summary in the format that was requested."""
         self._emit([run_json.run_finished_line(summary)])
         self.events.close()
         if self._format == "json":

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class Report(Protocol):
-    """Whatever is told of all results."""
+    """A report that receives the final results of all tests."""
 
     def add(self, results: Sequence[TestResult]) -> None:
-        """Tests have their final results."""
+        """Add the final results of tests."""
         ...
 
 
 class FileReport(Report, Protocol):
-    """A report that is a file."""
+    """A report that is written to a file when the run has ended."""
 
     def write(self, summary: RunSummary, path: Path) -> None:
-        """Put it together. Raises OSError."""
+        """Write the report to `path`. Raises OSError."""
         ...
 
 
@@ -49,7 +49,7 @@ class ReportFiles:
         self._reports: list[Report] = []
 
     def add(self, results: Sequence[TestResult]) -> None:
-        """Tests have their final results. Raises OSError."""
+        """Add the final results of tests to all reports. Raises OSError."""
         self._begin()
         for report in self._reports:
             report.add(results)

@@ -1,4 +1,4 @@
-"""Where a run's words go: reports to stdout, notices to stderr, files to the run's folder."""
+"""The output of a run: reports on stdout, notices on stderr, files in the run's folder."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class RunOutput:
         self._github = github(options)
 
     def notice(self, text: str) -> None:
-        """One line to stderr."""
+        """Print one line to stderr."""
         note(text)
 
     def notices(self, texts: Iterable[str]) -> None:
-        """Several lines to stderr."""
+        """Print several lines to stderr."""
         for text in texts:
             self.notice(text)
 
@@ -55,13 +55,13 @@ class RunOutput:
             print(f"  {line}", file=sys.stderr)
 
     def plan(self, plan: Sequence[Assignment], budget: Budget) -> int:
-        """Print what would run."""
+        """Print the plan and return the exit code."""
         from orchestrator.coordinator.output.plan_output import print_plan
 
         return print_plan(plan, budget, "json" if self._options.output_format != "table" else "table")
 
     def progress(self, folder: RunFolder, sampler: Sampler) -> RunProgress:
-        """What tells of the tests while they run."""
+        """Create the progress display and the reports of the run."""
         self._folder = folder
         self._files = ReportFiles(self._options, folder)
         reports: list[Report] = [self._files, *([] if self._github is None else [self._github])]
@@ -71,7 +71,7 @@ class RunOutput:
         return self._progress
 
     def summary(self, summary: RunSummary) -> None:
-        """The end of the run: the files, then the report."""
+        """Write the report files, then print the summary. Raises UsageError if a file cannot be written."""
         folder, files, progress = self._folder, self._files, self._progress
         if folder is None or files is None or progress is None:
             return

@@ -1,4 +1,6 @@
-"""Connections: from a URL to a SQLAlchemy engine with the right pragmas, and errors turned into ours."""
+"""Connect to a database: make a SQLAlchemy engine from a URL, set the pragmas, and turn errors into
+DatabaseError.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_SECONDS = 60
 WRITE = {"orch_write": True}
-"""Execution options of a connection that is going to write: it takes SQLite's write lock at once."""
+"""Execution options of a connection that will write: it takes the write lock of SQLite when it begins."""
 
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _REMEDIES = {
@@ -29,7 +31,9 @@ _REMEDIES = {
 
 
 def parse_url(url: str) -> URL:
-    """A URL of a supported database, or a file's path; else UsageError."""
+    """Return the URL of a supported database, given as a URL or as the path of a file. UsageError for anything
+    else.
+    """
     remedy = "write path/to/file.db, sqlite:////absolute/path.db or postgresql://user@host/name"
     if "://" not in url and ("/" in url or "." in url):
         return sa.URL.create("sqlite", database=str(Path(url).expanduser().absolute()))
@@ -48,13 +52,15 @@ def parse_url(url: str) -> URL:
 
 
 def sqlite_path(url: URL) -> Path:
-    """File that a SQLite URL names, also in its `file:` form."""
+    """Return the file that a SQLite URL names, also in the form `file:PATH`."""
     name = (url.database or "").removeprefix("file:")
     return Path(name).absolute()
 
 
 def make_engine(url: URL) -> sa.Engine:
-    """An engine whose SQLite connections wait for locks, keep foreign keys, and begin as they are told to."""
+    """Return an engine. Its SQLite connections wait for locks, enforce foreign keys and begin transactions
+    explicitly. UsageError if the driver is missing.
+    """
     try:
         if url.get_backend_name() != "sqlite":
             return sa.create_engine(url, pool_pre_ping=True)
@@ -68,20 +74,34 @@ def make_engine(url: URL) -> sa.Engine:
     return engine
 
 
+def read_connection(engine: sa.Engine) -> sa.Connection:
+    """Return a connection whose transactions see one consistent state throughout, as those of SQLite always do."""
+    connection = engine.connect()
+    if engine.dialect.name == "sqlite":
+        return connection
+    return connection.execution_options(isolation_level="REPEATABLE READ")
+
+
+def write_connection(engine: sa.Engine) -> sa.Connection:
+    """Return a connection whose transactions take the write lock when they begin."""
+    return engine.connect().execution_options(**WRITE)
+
+
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where `_begin` says, not where Python guesses
+    connection.isolation_level = None  # `_begin` begins transactions, not the sqlite3 module
     for pragma in ("foreign_keys = ON", "synchronous = NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin(connection: sa.Connection) -> None:
-    # A deferred transaction that reads first and writes later can fail at once with "locked", timeout or not.
+    # A deferred transaction that reads first and writes later can fail at once with "locked", whatever the
+    # timeout.
     write = connection.get_execution_options().get("orch_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def pragma(engine: sa.Engine, statement: str) -> list[Any]:
-    """Rows of a PRAGMA that must run outside a transaction."""
+    """Execute a PRAGMA outside a transaction, and return its rows."""
     raw = engine.raw_connection()
     try:
         cursor = raw.cursor()
@@ -92,12 +112,12 @@ def pragma(engine: sa.Engine, statement: str) -> list[Any]:
 
 
 def outside_transaction(engine: sa.Engine, statement: str) -> None:
-    """Execute what no transaction may surround, such as VACUUM."""
+    """Execute a statement that must not run in a transaction, such as VACUUM."""
     if engine.dialect.name != "sqlite":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql(statement)
         return
-    raw = engine.raw_connection()  # SQLAlchemy would begin a transaction, `_begin` sees to that
+    raw = engine.raw_connection()  # on a SQLAlchemy connection, `_begin` would begin a transaction
     try:
         raw.cursor().execute(statement)
     finally:
@@ -105,19 +125,21 @@ def outside_transaction(engine: sa.Engine, statement: str) -> None:
 
 
 def error_code(error: BaseException) -> int | None:
-    """SQLite's primary result code of an error; None for others."""
+    """Return SQLite's primary result code of an error, or None for other errors."""
     original = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(original, "sqlite_errorcode", None)
     return None if code is None else int(code) & 0xFF
 
 
 def is_corrupt(error: BaseException) -> bool:
-    """Whether SQLite found the file damaged."""
+    """Return True if SQLite reports that the file is damaged."""
     return error_code(error) in _CORRUPT_CODES
 
 
 def database_error(error: SQLAlchemyError | sqlite3.Error | OSError, doing: str, place: object) -> DatabaseError:
-    """The error for the user: what was being done, where, why, and what to do."""
+    """Return the error for the user: what failed, on which database, why, and what to do. `doing`: a verb such as
+    `read`.
+    """
     reason = " ".join((str(error.orig) if isinstance(error, DBAPIError) else str(error)).split())
     if is_corrupt(error) and doing == "read":
         return UnusableDatabaseError(

@@ -1,4 +1,4 @@
-"""Makes a new database; brings an older one up to date after a backup (only that imports Alembic)."""
+"""Create a new database, or upgrade an older one after a backup. Alembic is imported only for an upgrade."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 ABANDONED_SECONDS = 60
-# Alembic's own table, word for word, so that it finds what it expects.
+# The exact definition of Alembic's own table, so that Alembic recognises it.
 _VERSION_TABLE = (
     "CREATE TABLE alembic_version (\n\tversion_num VARCHAR(32) NOT NULL, \n"
     "\tCONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)\n)"
@@ -33,12 +33,14 @@ _VERSION_TABLE = (
 
 
 def revision(version: int) -> str:
-    """Alembic's name of a schema version: `0002`."""
+    """Return Alembic's name of a schema version, such as `0002`."""
     return f"{version:04d}"
 
 
 def create_sqlite(url: URL, path: Path) -> None:
-    """Make a new database file. It appears complete or not at all; one that appears meanwhile is kept."""
+    """Create a new database file. It appears complete or not at all; a file that another process creates meanwhile
+    is kept.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.new-{os.getpid()}")
     draft.unlink(missing_ok=True)
@@ -58,7 +60,9 @@ def create_sqlite(url: URL, path: Path) -> None:
 
 
 def remove_abandoned_drafts(path: Path) -> None:
-    """Remove what a killed process has left half made. Making one takes a moment: what is older is nobody's."""
+    """Remove unfinished files of killed processes. Creating a database takes a moment, so an older file is
+    abandoned.
+    """
     for draft in path.parent.glob(f"{glob.escape(path.name)}.new-*"):
         with suppress(OSError):
             pid = draft.name.removeprefix(f"{path.name}.new-").partition("-")[0]
@@ -71,13 +75,13 @@ def _publish(draft: Path, path: Path) -> None:
     try:
         os.link(draft, path)
     except FileExistsError:
-        return  # another run was faster: its database is as good
-    except OSError:  # a file system without hard links
+        return  # another run has created the database
+    except OSError:  # the file system has no hard links
         draft.rename(path)
 
 
 def create_schema(connection: sa.Connection) -> None:
-    """All tables and views, and the mark of their version."""
+    """Create all tables and views, and store the schema version."""
     metadata.create_all(connection)
     for view in VIEWS:
         connection.exec_driver_sql(create_statement(view, connection.dialect.name))
@@ -90,7 +94,9 @@ def create_schema(connection: sa.Connection) -> None:
 
 
 def mark_sqlite(connection: sa.Connection) -> None:
-    """Put our name and the version into SQLite's file header, where they are read without a query."""
+    """Write the application id and the schema version into SQLite's file header, where they can be read without a
+    query.
+    """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -106,7 +112,7 @@ def write_comments(connection: sa.Connection) -> None:
 
 
 def stored_version(connection: sa.Connection) -> int | None:
-    """Version of the schema that is there; None: no schema of ours at all."""
+    """Return the stored schema version, or None if the database has no schema of orch."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -114,8 +120,8 @@ def stored_version(connection: sa.Connection) -> int | None:
 
 
 def lock_schema(connection: sa.Connection) -> None:
-    """Wait until no other orch makes or changes the schema, to the end of the transaction. SQLite's writers
-    take turns anyway.
+    """Wait until no other orch creates or upgrades the schema, and prevent it until the transaction ends. SQLite
+    needs no lock of its own: it has one writer at a time.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({APPLICATION_ID})")
@@ -138,18 +144,20 @@ def refuse_unsupported(version: int | None, place: object) -> None:
 
 
 def upgrade(engine: sa.Engine, path: Path | None) -> str:
-    """Bring an older schema up to date; returns a notice that names the backup."""
+    """Upgrade an older schema, and return a notice that names the backup. `path`: the SQLite file, which is backed
+    up first, or None.
+    """
     backup = None if path is None else back_up(path)
     with engine.connect().execution_options(**WRITE) as connection:
         sqlite = connection.dialect.name == "sqlite"
         raw: object = connection.connection.dbapi_connection
         if isinstance(raw, sqlite3.Connection):
-            # Batch mode drops and re-creates tables; with foreign keys on that would delete rows by cascade.
+            # Batch mode drops and re-creates tables, which would delete rows by cascade with foreign keys on.
             raw.execute("PRAGMA foreign_keys = OFF")
         with connection.begin():
             lock_schema(connection)
             version = stored_version(connection)
-            if version != SCHEMA_VERSION:  # else another run was faster
+            if version != SCHEMA_VERSION:  # otherwise another run has upgraded it
                 run_alembic(connection)
                 mark_sqlite(connection)
                 write_comments(connection)
@@ -167,7 +175,7 @@ def upgrade(engine: sa.Engine, path: Path | None) -> str:
 
 
 def run_alembic(connection: sa.Connection, target: str = "head") -> None:
-    """Run the revisions on a connection that is in a transaction."""
+    """Run the revisions up to `target` on a connection that is in a transaction."""
     from alembic import command
     from alembic.config import Config
 
@@ -178,7 +186,9 @@ def run_alembic(connection: sa.Connection, target: str = "head") -> None:
 
 
 def back_up(path: Path) -> Path:
-    """A consistent copy beside the database, made by SQLite itself, log included."""
+    """Make a consistent copy of the database file beside it, including its write-ahead log, and return its
+    path.
+    """
     target = free_name(path, "backup")
     source = sqlite3.connect(path, timeout=60)
     try:

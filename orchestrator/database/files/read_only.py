@@ -1,5 +1,5 @@
-"""Opens a database file to read it, and never changes it nor makes a file beside it: an older one is upgraded in a
-copy, and so is one with a log.
+"""Open a database file for reading without changing it or creating a file beside it. A file with an older schema
+or with a log is copied, and the copy is upgraded.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ UNCHANGED = "nothing was changed"
 
 @contextmanager
 def merge_source(path: Path) -> Iterator[sa.Engine]:
-    """An engine that reads a file to be merged, checked as a whole. Raises, before anything is read,
-    NothingFoundError if there is none, UnusableDatabaseError if it is foreign, newer, cut short or damaged.
+    """Yield an engine that reads a file to be merged, after a check of the whole file. NothingFoundError if there
+    is no file; UnusableDatabaseError if it is foreign, newer, truncated or damaged.
     """
-    header = _judged(path)
+    header = _checked_header(path)
     with ExitStack() as stack:
         try:
             engine = read_only_engine(stack, path, header)
@@ -53,18 +53,20 @@ def merge_source(path: Path) -> Iterator[sa.Engine]:
 
 
 def read_only_engine(stack: ExitStack, path: Path, header: Header) -> sa.Engine:
-    """An engine that reads a file of ours without a right to write. `stack` closes it and removes what it needed;
-    `header`: what `read_header` said of the file.
+    """Return an engine that reads a database of orch without write access. `stack` closes it and removes its copy;
+    `header`: the result of `read_header` for the file.
     """
-    settled = _settled(stack, path, header)
-    url = sa.URL.create("sqlite", database=f"file:{quote(str(settled))}", query=_READ_ONLY)
+    file = _readable_file(stack, path, header)
+    url = sa.URL.create("sqlite", database=f"file:{quote(str(file))}", query=_READ_ONLY)
     engine = make_engine(url)
     stack.callback(engine.dispose)
     return engine
 
 
 _READ_ONLY = {"mode": "ro", "immutable": "1", "uri": "true"}
-"""Immutable: SQLite makes no file beside it, and nobody writes it, for there is no log or it is a copy."""
+"""The options of a read-only connection. `immutable` makes SQLite create no file beside the database; nobody
+writes it, because it has no log or is a copy.
+"""
 
 
 def _damaged(path: Path, reason: str) -> UnusableDatabaseError:
@@ -74,7 +76,7 @@ def _damaged(path: Path, reason: str) -> UnusableDatabaseError:
     )
 
 
-def _judged(path: Path) -> Header:
+def _checked_header(path: Path) -> Header:
     header = read_header(path)
     match header.kind:
         case FileKind.ABSENT:
@@ -91,16 +93,16 @@ def _judged(path: Path) -> Header:
     return header
 
 
-def _settled(stack: ExitStack, path: Path, header: Header) -> Path:
-    """The file itself if nobody writes it and it is up to date, else a copy that is."""
+def _readable_file(stack: ExitStack, path: Path, header: Header) -> Path:
+    """Return the file itself if nobody writes it and its schema is current, otherwise a copy that is upgraded."""
     if is_readable_in_place(path, header):
         return path.absolute()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orch-database-")))
     copy = folder / "source.db"
     if companion(path, "-shm").exists() and log_bytes(path) > 0:
-        _copy_of_living(path, copy)
+        _copy_of_written_file(path, copy)
     else:
-        _copy_of_resting(path, copy)
+        _copy_of_unused_file(path, copy)
     engine = make_engine(sa.URL.create("sqlite", database=str(copy)))
     try:
         with engine.connect() as connection:
@@ -113,19 +115,19 @@ def _settled(stack: ExitStack, path: Path, header: Header) -> Path:
     return copy
 
 
-def _copy_of_living(path: Path, copy: Path) -> None:
-    """By SQLite itself, since another process may be writing."""
-    living = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=60)
+def _copy_of_written_file(path: Path, copy: Path) -> None:
+    """Copy with SQLite's backup call, because another process may be writing the file."""
+    source = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=60)
     target = sqlite3.connect(copy)
     try:
-        living.backup(target)
+        source.backup(target)
     finally:
         target.close()
-        living.close()
+        source.close()
 
 
-def _copy_of_resting(path: Path, copy: Path) -> None:
-    """Log and journal too: SQLite replays them in the copy."""
+def _copy_of_unused_file(path: Path, copy: Path) -> None:
+    """Copy the file with its log and journal, which SQLite replays in the copy."""
     for suffix in ("", "-wal", "-journal"):
         if companion(path, suffix).exists():
             shutil.copyfile(companion(path, suffix), companion(copy, suffix))

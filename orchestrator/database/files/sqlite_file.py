@@ -1,4 +1,5 @@
-"""Looks at SQLite files before SQLite does: ours, foreign or noise. Moves aside what must be kept.
+"""Inspect SQLite files before SQLite opens them: of orch, of another program, or not a database. Rename files that
+must be kept.
 
 Formats: https://www.sqlite.org/fileformat2.html (sections 1.3 and 4.1).
 """
@@ -22,7 +23,7 @@ _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p",
 
 
 class FileKind(Enum):
-    """What a database file turned out to be."""
+    """The kind of a database file."""
 
     ABSENT = "absent"
     OURS = "a database of orch"
@@ -32,27 +33,27 @@ class FileKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What the first 100 bytes say."""
+    """The facts in the first 100 bytes of a database file."""
 
     kind: FileKind
     version: int = 0
-    """Schema number, for ours."""
+    """The schema version of a database of orch, otherwise 0."""
     cut_short: bool = False
-    """The file is smaller than it says, with no log that could hold the rest."""
+    """True if the file is smaller than its header says, and no log could contain the rest."""
 
 
 def database_file(state_dir: Path) -> Path:
-    """The database of a project that names none."""
+    """Return the database file of a project whose settings name no database."""
     return state_dir / "resources.db"
 
 
 def companion(path: Path, suffix: str) -> Path:
-    """A companion of the database file: `-wal`, `-shm`, `-journal`."""
+    """Return the path of a file that SQLite keeps beside the database: suffix `-wal`, `-shm` or `-journal`."""
     return path.with_name(path.name + suffix)
 
 
 def read_header(path: Path) -> Header:
-    """Look at a database file without locking or changing it. An empty file counts as absent."""
+    """Read the header of a database file without locking or changing it. An empty file counts as absent."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -68,13 +69,13 @@ def read_header(path: Path) -> Header:
     if application != APPLICATION_ID:
         return Header(kind=FileKind.FOREIGN)
     page_bytes = 65_536 if page_bytes == 1 else page_bytes
-    # A kill in the middle of a checkpoint leaves a file that is short of pages, but then the log has them.
+    # A kill during a checkpoint leaves a file with missing pages; the log contains them then.
     cut_short = size < pages * page_bytes and not log_bytes(path)
     return Header(kind=FileKind.OURS, version=version, cut_short=cut_short)
 
 
 def log_bytes(path: Path) -> int:
-    """Size of the write-ahead log beside the database at `path`; 0: none, or empty."""
+    """Return the size of the write-ahead log of the database at `path`; 0 if it is missing or empty."""
     try:
         return companion(path, "-wal").stat().st_size
     except FileNotFoundError:
@@ -82,17 +83,17 @@ def log_bytes(path: Path) -> int:
 
 
 def has_log(path: Path, *, even_empty: bool = False) -> bool:
-    """True if something beside the database at `path` may hold what is not in it.
+    """Return True if a log or journal of the database at `path` may contain changes that are not in the file.
 
-    `even_empty`: an empty write-ahead log counts too. It holds nothing yet, but a run may be about to write to it.
+    `even_empty`: an empty write-ahead log counts too, because a run may be about to write to it.
     """
     in_log = companion(path, "-wal").exists() if even_empty else log_bytes(path) > 0
     return in_log or companion(path, "-journal").exists()
 
 
 def is_readable_in_place(path: Path, header: Header, *, even_empty: bool = False) -> bool:
-    """True if all of a database of ours is in the file at `path`, in this version's tables, so that it can be read
-    as it is. `header`: what `read_header` said of it. `even_empty`: see `has_log`.
+    """Return True if the file at `path` is a complete database of orch with the current schema, so that it can be
+    read as it is. `header`: the result of `read_header`. `even_empty`: see `has_log`.
     """
     current = header.kind is FileKind.OURS and header.version == SCHEMA_VERSION and not header.cut_short
     return current and not has_log(path, even_empty=even_empty)
@@ -100,21 +101,22 @@ def is_readable_in_place(path: Path, header: Header, *, even_empty: bool = False
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalLog:
-    """What a write-ahead log claims to hold, before SQLite has judged its checksums."""
+    """The contents that a write-ahead log claims to have, before SQLite has verified its checksums."""
 
     valid_header: bool
     salt: bytes = b""
     committed_frames: int = 0
-    """Number of the last frame of this generation that ends a transaction and must be there.
+    """The number of the last frame of the current generation that ends a transaction and must be complete.
 
-    Not counted is a frame that a kill may have left half written: the last of its generation with an older one's
-    frame behind it (SQLite writes a frame's header, then its page, in two calls)."""
+    It does not count a frame that a kill may have left half written: the last one of its generation, followed by a
+    frame of an older generation (SQLite writes the header of a frame and its page in two calls).
+    """
     torn: bool = False
-    """The file ends within a frame, where no write ends, not even that of a killed process."""
+    """True if the file ends within a frame, where not even the write of a killed process ends."""
 
 
 def read_wal(path: Path) -> WalLog | None:
-    """The log beside the database at `path`; None: none, or empty."""
+    """Return the facts about the write-ahead log of the database at `path`, or None if it is missing or empty."""
     size = log_bytes(path)
     if not size:
         return None
@@ -135,13 +137,15 @@ def read_wal(path: Path) -> WalLog | None:
                 earlier, committed = committed, number
     if committed == last < frames:
         committed = earlier
-    # A killed process's last write ends where it was to end, or where a page of the kernel's cache does.
+    # The last write of a killed process ends at its intended end, or at the end of a page of the page cache.
     killed = rest in {0, _FRAME_HEADER_BYTES} or size % mmap.PAGESIZE == 0
     return WalLog(valid_header=True, salt=salt, committed_frames=committed, torn=not killed)
 
 
 def read_wal_salt(path: Path) -> bytes:
-    """Salt of the log beside the database: it changes when SQLite begins the log anew."""
+    """Return the salt of the write-ahead log, which changes when SQLite restarts the log; empty if there is no
+    log.
+    """
     try:
         with companion(path, "-wal").open("rb") as file:
             return file.read(_WAL_HEADER_BYTES)[16:24]
@@ -164,19 +168,19 @@ def _valid_wal_header(head: bytes) -> bool:
 
 
 def time_stamp() -> str:
-    """Present time for file names."""
+    """Return the present time (UTC) in the form used in file names."""
     return datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def free_name(path: Path, label: str) -> Path:
-    """`path.label-<time>`, with a number where that is taken."""
+    """Return the unused name `path.label-TIME`, with a number appended if it is taken."""
     base = path.with_name(f"{path.name}.{label}-{time_stamp()}")
     candidates = [base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 1_000))]
     return next(name for name in candidates if not name.exists())
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a database and its log, so that SQLite still finds the log beside it; returns the new name."""
+    """Rename a database and its log, so that SQLite still finds the log, and return the new name."""
     target = free_name(path, "set-aside")
     for suffix in ("-wal", "-journal"):
         if companion(path, suffix).exists():
@@ -188,7 +192,7 @@ def set_aside(path: Path) -> Path:
 
 
 def network_file_system(path: Path) -> str | None:
-    """Type of the network file system that `path` is on; None: a local one, or unknown."""
+    """Return the type of the network file system on which `path` lies, or None if it is local or unknown."""
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:

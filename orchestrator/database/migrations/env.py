@@ -1,9 +1,9 @@
-"""Alembic's entry: runs revisions on the connection that `migrate.run_alembic` hands over.
+"""Run Alembic's revisions on the connection that `migrate.run_alembic` hands over.
 
-Writing one: copy the newest file in `versions`, number it one higher, raise `version.SCHEMA_VERSION`. Alter
-tables with `op.batch_alter_table`, since SQLite alters by copying; drop the views first and create them again
-afterwards, since SQLite refuses to rename a table that a view reads. A unit test compares the result with
-`schema.metadata`.
+To write a revision, copy the newest file in `versions`, give it the next number, and raise
+`version.SCHEMA_VERSION`. Alter tables with `op.batch_alter_table`, because SQLite alters a table by copying it.
+Drop the views before and create them afterwards, because SQLite refuses to rename a table that a view reads. Leave
+out comments: `migrate.write_comments` stores them. A unit test compares the result with `schema.metadata`.
 """
 
 from alembic import context

@@ -1,4 +1,4 @@
-"""A stored run as plain data: the shape of run.json and more, with samples on request."""
+"""Export a stored run as plain data: the content of run.json and more, with samples on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPE_VERSION = 1
 
 
 def export_run(db: Database, name: str, *, samples: bool = False) -> dict[str, Any]:
-    """A run, named as for `load_run`, of nothing but dicts, lists, strings, numbers, booleans and None."""
+    """Return a run as dicts, lists, strings, numbers, booleans and None. `name`: see `load_run`."""
     record = load_run(db, name)
     groups = groupby(record.attempts, key=lambda a: (a.test_id, a.repetition))
     return {
@@ -38,17 +38,17 @@ def _run(run: RunRow) -> dict[str, Any]:
 
 
 def _test(db: Database, attempts: list[AttemptRow], *, samples: bool) -> dict[str, Any]:
-    """One test of one repetition; figures are those of the deciding attempt."""
-    deciding = next((a for a in attempts if a.final), attempts[-1])
-    outcome = deciding.test_outcome or deciding.outcome
+    """Return one test of one repetition. Its figures are those of the final attempt."""
+    final = next((a for a in attempts if a.final), attempts[-1])
+    outcome = final.test_outcome or final.outcome
     return {
-        "id": str(deciding.test_id),
-        "suite": deciding.suite,
-        "repetition": deciding.repetition,
+        "id": str(final.test_id),
+        "suite": final.suite,
+        "repetition": final.repetition,
         "outcome": outcome.value,
-        "verb": None if deciding.verb is None else deciding.verb.value,
-        "flaky": deciding.flaky,
-        **_attempt(deciding),
+        "verb": None if final.verb is None else final.verb.value,
+        "flaky": final.flaky,
+        **_attempt(final),
         "attempts": [
             {"id": a.id, "attempt": a.attempt, "outcome": a.outcome.value, **_attempt(a)}
             | ({"samples": [asdict(s) for s in load_samples(db, a.id)]} if samples else {})

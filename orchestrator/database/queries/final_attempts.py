@@ -1,4 +1,4 @@
-"""Which run decided each test of a window last, and what its attempts were there."""
+"""Find the run that decided each test of a window last, and the attempts of the test in that run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from orchestrator.database.store.store import Database
     from orchestrator.model.stored import AttemptRow, RunRecord, RunRow
 
-    Decided = tuple[tuple[AttemptRow, ...], AttemptRow]
+    TestAttempts = tuple[tuple[AttemptRow, ...], AttemptRow]
 
 
 def runs_within(db: Database, since: datetime | None, end: datetime) -> tuple[RunRow, ...]:
-    """The project's runs that began within [since, end), newest first."""
+    """Return the project's runs that began within [since, end), newest first."""
     runs = tables.runs
     query = sa.select(runs.c.id).where(runs.c.started_at < end).order_by(runs.c.started_at.desc())
     if since is not None:
@@ -40,16 +40,17 @@ def runs_within(db: Database, since: datetime | None, end: datetime) -> tuple[Ru
 
 def final_attempts_in(
     db: Database, runs: Iterable[RunRow], wanted: AbstractSet[TestId]
-) -> tuple[dict[TestId, Decided], dict[str, RunRecord]]:
-    """Each test's attempts in the newest run that judged it, and the last that decided; a test that none judged
-    has those of the newest run that had it. With the runs that were loaded for it.
+) -> tuple[dict[TestId, TestAttempts], dict[str, RunRecord]]:
+    """Return, for each test, its attempts in the newest run that judged it, and the last final one of them. For a
+    test that no run judged, the newest run with the test counts. Also return the runs that were loaded. Runs are
+    read until all tests in `wanted` are found.
     """
-    found: dict[TestId, Decided] = {}
-    unjudged: dict[TestId, Decided] = {}
+    found: dict[TestId, TestAttempts] = {}
+    unjudged: dict[TestId, TestAttempts] = {}
     loaded: dict[str, RunRecord] = {}
     for run in runs:
         if found and _tests_of(db, run.id) <= found.keys():
-            continue  # it says nothing that a newer one has not: a run of 500 tests takes 0.1 s to load
+            continue  # newer runs have all its tests: loading a run of 500 tests takes 0.1 s
         record = loaded[run.id] = load_run(db, run.id)
         for test, attempts in _by_test(record).items():
             finals = [a for a in attempts if a.final]
@@ -64,7 +65,7 @@ def final_attempts_in(
 
 
 def _tests_of(db: Database, run_id: str) -> AbstractSet[TestId]:
-    """What it has results of."""
+    """Return the tests of which the run has results."""
     tests, attempts = tables.tests, tables.attempts
     query = sa.select(tests.c.path, tests.c.case_name).join(attempts, attempts.c.test_id == tests.c.id)
     with db.reading() as connection:

@@ -1,7 +1,7 @@
-"""Tests that passed and failed, with what was going on around each of their attempts.
+"""Find tests that passed and failed, with the circumstances of each of their attempts.
 
-Work is bounded: which tests they are is read from an index alone, of each at most `TRIALS` attempts, and of the
-runs that these belong to at most `AROUND` attempts, the newest first.
+The work is bounded: flaky tests are found with an index alone; of each at most `MAX_ATTEMPTS_OF_TEST` attempts are
+read, and of their runs at most `MAX_ATTEMPTS_OF_RUNS` attempts of all tests, the newest first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orchestrator.model.flakiness import (
     FlakyTest,
     is_intermittent,
 )
-from orchestrator.model.outcomes import Outcome
+from orchestrator.model.outcomes import FAILING, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,14 +35,26 @@ if TYPE_CHECKING:
     from orchestrator.database.store.store import Database
     from orchestrator.model.tests import TestId
 
-TRIALS = 300
-"""Newest attempts of a test that are looked at."""
-AROUND = 50_000
-"""Attempts of all tests that are read to know what ran beside them: about a second."""
+MAX_ATTEMPTS_OF_TEST = 300
+"""The number of newest attempts of a test that are read."""
+MAX_ATTEMPTS_OF_RUNS = 50_000
+"""The number of attempts of all tests that are read to know which tests ran at the same time. It takes about a
+second.
+"""
 _PASSED = Outcome.PASSED.value
-_BESIDE = ("id", "run_id", "test_id", "started_at", "test_seconds", "slot_position", "container_id")
-_OWN = (*_BESIDE, "repetition", "outcome", "profile", "launch", "memory_peak_bytes", "limit_memory_bytes",
-        "throttled_seconds")  # fmt: skip
+_FAILING = frozenset(outcome.value for outcome in FAILING)
+_TIMELINE_COLUMNS = ("id", "run_id", "test_id", "started_at", "test_seconds", "slot_position", "container_id")
+_COLUMNS = (
+    *_TIMELINE_COLUMNS,
+    "repetition",
+    "attempt",
+    "outcome",
+    "profile",
+    "launch",
+    "memory_peak_bytes",
+    "limit_memory_bytes",
+    "throttled_seconds",
+)
 
 
 def flaky_tests(
@@ -52,21 +64,25 @@ def flaky_tests(
     until: datetime | None = None,
     only: TestId | None = None,
 ) -> tuple[FlakyTest, ...]:
-    """Tests that passed and failed within a repetition of a run, or broke and were mended, in [since, until), by
-    name. `only`: this test, flaky or not, if it has attempts at all. What was beside an
-    attempt is not looked for where there are too few failures or passes, but for `only`.
+    """Return tests that passed and failed within a repetition of a run, or that changed between passing and
+    failing in [since, until), by name. `only`: return this test alone, flaky or not, if it has attempts. Tests
+    that ran at the same time are looked for only where a test has enough failures and passes, or for `only`.
     """
     window = _window(since, until)
     with db.reading() as connection:
         known = names_of_tests(connection, db.scope(connection))
         named = {key: str(test) for key, test in known.items()}
-        keys = _both(connection, window) if only is None else [key for key, test in known.items() if test == only]
-        found = {key: own for key in keys if key in named and (own := _own(connection, key, window))}
+        keys = (
+            _keys_of_flaky(connection, window)
+            if only is None
+            else [key for key, test in known.items() if test == only]
+        )
+        found = {key: own for key in keys if key in named and (own := _newest_attempts(connection, key, window))}
         if only is None:
             found = {key: own for key, own in found.items() if _is_flaky(own)}
         judged = {key for key, own in found.items() if only is not None or _is_enough(own)}
         looked_at = _newest_runs(connection, {row.run_id for key in judged for row in found[key]})
-        around = _around(connection, looked_at, named)
+        around = _timelines(connection, looked_at, named)
     result = []
     for key, own in found.items():
         seen = [row for row in own if row.run_id in around] if key in judged else own
@@ -79,13 +95,16 @@ def flaky_tests(
 def always_failing(
     db: Database, *, since: datetime | None, until: datetime | None = None
 ) -> tuple[tuple[TestId, int], ...]:
-    """Tests that failed in all of several attempts in [since, until), by name, with their number."""
+    """Return the tests that failed in all of several attempts in [since, until), by name, with the number of
+    attempts.
+    """
     window = _window(since, until)
     number = sa.func.count().label("number")
     failing = sa.select(attempts.c.test_id, number).where(NOT_PASSED, *window).group_by(attempts.c.test_id)
     passed = sa.select(sa.literal(1)).where(
         attempts.c.test_id == tests.c.id, attempts.c.outcome == _PASSED, *window
     )
+    failing = failing.where(~_confirms_failure())
     some = failing.having(number > 1).subquery()
     query = sa.select(some).join(tests, tests.c.id == some.c.test_id).where(~passed.correlate(tests).exists())
     with db.reading() as connection:
@@ -103,9 +122,46 @@ def _window(since: datetime | None, until: datetime | None) -> list[sa.ColumnEle
     return conditions
 
 
-def _both(connection: sa.Connection, window: Sequence[sa.ColumnElement[bool]]) -> Sequence[str]:
-    """Keys of tests that passed and failed, whatever the order. `ix_attempts_not_passed` has the failures, which
-    are few; `ix_attempts_figures` has the passes, of which one is enough.
+def _confirms_failure() -> sa.ColumnElement[bool]:
+    """Return the condition that an attempt repeats a failure in a fresh slot, to confirm it: see `_once`."""
+    earlier = attempts.alias("earlier")
+    return (
+        sa.select(sa.literal(1))
+        .where(
+            attempts.c.attempt > 1,
+            earlier.c.run_id == attempts.c.run_id,
+            earlier.c.test_id == attempts.c.test_id,
+            earlier.c.repetition == attempts.c.repetition,
+            earlier.c.attempt == attempts.c.attempt - 1,
+            earlier.c.outcome.in_([outcome.value for outcome in FAILING]),
+            sa.or_(earlier.c.slot_position > 1, earlier.c.launch == Launch.FORKED.value),
+        )
+        .correlate(attempts)
+        .exists()
+    )
+
+
+def _once(own: Sequence[Any]) -> list[Any]:
+    """Return a test's attempts without those that only confirm a failure.
+
+    A failure in a reused slot, or of a forked process, is repeated in a fresh slot at once. If that fails too,
+    both attempts are one failure; the first one is kept, because it ran like any other attempt.
+    """
+    unconfirmed = {
+        (row.run_id, row.repetition, row.attempt)
+        for row in own
+        if row.outcome in _FAILING and (row.slot_position > 1 or row.launch == Launch.FORKED)
+    }
+    return [
+        row
+        for row in own
+        if row.outcome not in _FAILING or (row.run_id, row.repetition, row.attempt - 1) not in unconfirmed
+    ]
+
+
+def _keys_of_flaky(connection: sa.Connection, window: Sequence[sa.ColumnElement[bool]]) -> Sequence[str]:
+    """Return the keys of tests that passed and failed in any order. `ix_attempts_not_passed` has the failures,
+    which are few; `ix_attempts_figures` has the passes, of which one is enough.
     """
     of_test = sa.select(sa.literal(1)).where(attempts.c.test_id == tests.c.id, *window).correlate(tests)
     query = sa.select(tests.c.id).where(
@@ -114,17 +170,17 @@ def _both(connection: sa.Connection, window: Sequence[sa.ColumnElement[bool]]) -
     return connection.execute(query).scalars().all()
 
 
-def _own(connection: sa.Connection, key: str, window: Sequence[sa.ColumnElement[bool]]) -> list[Any]:
-    """A test's newest attempts, oldest first."""
+def _newest_attempts(connection: sa.Connection, key: str, window: Sequence[sa.ColumnElement[bool]]) -> list[Any]:
+    """Return a test's newest attempts, oldest first; a failure and its confirmation are one."""
     query = (
-        sa.select(*(attempts.c[name] for name in _OWN), hosts.c.machine_id)
+        sa.select(*(attempts.c[name] for name in _COLUMNS), hosts.c.machine_id)
         .join(runs, runs.c.id == attempts.c.run_id)
         .join(hosts, hosts.c.id == runs.c.host_id)
         .where(attempts.c.test_id == key, *window)
         .order_by(attempts.c.started_at.desc())
-        .limit(TRIALS)
+        .limit(MAX_ATTEMPTS_OF_TEST)
     )
-    return list(reversed(connection.execute(query).all()))
+    return _once(list(reversed(connection.execute(query).all())))
 
 
 def _is_flaky(own: Sequence[Any]) -> bool:
@@ -132,19 +188,19 @@ def _is_flaky(own: Sequence[Any]) -> bool:
 
 
 def _is_enough(own: Sequence[Any]) -> bool:
-    """There is enough to look for a cause; else nobody asks what was beside it."""
+    """Return True if a test has enough passes and failures to look for a cause."""
     passed = sum(1 for row in own if row.outcome == _PASSED)
     return passed >= MINIMUM_PASSES and len(own) - passed >= MINIMUM_FAILURES
 
 
 def _newest_runs(connection: sa.Connection, wanted: set[str]) -> list[str]:
-    """As many of these runs as may be looked at."""
+    """Return the newest of these runs, with at most `MAX_ATTEMPTS_OF_RUNS` attempts together."""
     found: list[Any] = []
     for some in in_chunks(sorted(wanted)):
         query = sa.select(runs.c.id, runs.c.started_at, runs.c.planned_count, runs.c.counts)
         found += connection.execute(query.where(runs.c.id.in_(some))).all()
     newest: list[str] = []
-    room = AROUND
+    room = MAX_ATTEMPTS_OF_RUNS
     for row in sorted(found, key=lambda row: row.started_at, reverse=True):
         room -= max(row.planned_count, (row.counts or {}).get("tests", 0))
         if newest and room < 0:
@@ -153,12 +209,12 @@ def _newest_runs(connection: sa.Connection, wanted: set[str]) -> list[str]:
     return newest
 
 
-# ---------------------------------------------------------------- what ran beside them
+# ---------------------------------------------------------------- what ran at the same time
 
 
-class _Around:
-    """All attempts of a run on the run's clock, in seconds, by their beginning. Lists beside each other, because
-    millions of pairs may have to be compared.
+class _RunTimeline:
+    """All attempts of a run in order of their start, in seconds since the run's first attempt. The values are
+    parallel lists, because millions of pairs may have to be compared.
     """
 
     def __init__(self, rows: Sequence[Any], named: Mapping[str, str]) -> None:
@@ -176,47 +232,51 @@ class _Around:
         self._places = {(r.container_id, r.slot_position): r.test_id for r in rows} if reused else {}
 
     def at(self, moment: datetime) -> float:
-        """On the run's clock."""
+        """Return the seconds from the run's first attempt to `moment`."""
         if self.began.tzinfo is None and moment.tzinfo is not None:
             moment = moment.astimezone(UTC).replace(tzinfo=None)
         seconds: float = (moment - self.began) / timedelta(seconds=1)
         return seconds
 
     def others(self, start: float, end: float) -> float:
-        """Attempts that ran within this time, on average over it, but for one that filled it."""
+        """Return the average number of attempts that ran between `start` and `end`, without the attempt that
+        filled this time.
+        """
         return max((self._seconds_before(end) - self._seconds_before(start)) / (end - start) - 1, 0.0)
 
     def _seconds_before(self, moment: float) -> float:
-        """What all attempts together had run until then."""
+        """Return the sum of the durations of all attempts up to `moment`."""
         begun, ended = bisect_left(self._starts, moment), bisect_left(self._sorted_ends, moment)
         begun_seconds: float = begun * moment - self._sum_of_starts[begun]
         ended_seconds: float = ended * moment - self._sum_of_ends[ended]
         return begun_seconds - ended_seconds
 
     def beside(self, start: float, end: float, container: str) -> frozenset[str]:
-        """Names of the tests that ran within this time, in other containers."""
+        """Return the names of the tests that ran between `start` and `end` in other containers."""
         here = slice(bisect_left(self._starts, start - self._longest), bisect_left(self._starts, end))
         spans = zip(self._names[here], self._ends[here], self._containers[here], strict=True)
         return frozenset([name for name, ended, place in spans if ended > start and place != container])
 
     def before(self, container: str | None, position: int) -> str | None:
-        """Key of the test that ran in this container before this position."""
+        """Return the key of the test that ran in this container before this position, or None if it is unknown."""
         return None if container is None else self._places.get((container, position - 1))
 
 
-def _around(connection: sa.Connection, run_ids: Sequence[str], named: Mapping[str, str]) -> Mapping[str, _Around]:
+def _timelines(
+    connection: sa.Connection, run_ids: Sequence[str], named: Mapping[str, str]
+) -> Mapping[str, _RunTimeline]:
     by_run: dict[str, list[Any]] = defaultdict(list)
-    columns = [attempts.c[name] for name in _BESIDE if name != "started_at"]
-    # without a zone where the database keeps none: tens of thousands of them
+    columns = [attempts.c[name] for name in _TIMELINE_COLUMNS if name != "started_at"]
+    # SQLite stores no zone; adding one to tens of thousands of times would be slow
     began = sa.type_coerce(attempts.c.started_at, sa.DateTime).label("started_at")
     query = sa.select(began, *columns).where(attempts.c.outcome != Outcome.SKIPPED.value)
     for some in in_chunks(run_ids):
         for row in connection.execute(query.where(attempts.c.run_id.in_(some))):
             by_run[row.run_id].append(row)
-    return {run_id: _Around(rows, named) for run_id, rows in by_run.items()}
+    return {run_id: _RunTimeline(rows, named) for run_id, rows in by_run.items()}
 
 
-def _attempt_context(row: Any, around: _Around | None, named: Mapping[str, str]) -> AttemptContext:
+def _attempt_context(row: Any, around: _RunTimeline | None, named: Mapping[str, str]) -> AttemptContext:
     length, others, before = row.test_seconds, None, None
     beside: frozenset[str] = frozenset()
     if around is not None:

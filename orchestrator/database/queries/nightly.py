@@ -1,6 +1,6 @@
-"""The nightly report's question: what each test was at its last within a window, and what came before.
+"""Read the data of the nightly report: the last result of each test within a window, and its attempts before.
 
-Reads the window and the windows of the same length before it, all attempts of them once; what else is known of a
+The attempts of the window and of the windows of the same length before it are read once. Everything else about a
 test comes from the run that decided it last.
 """
 
@@ -45,13 +45,14 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import TestId
 
     Rows = Mapping[TestId, RawRows]
-    """Of judged attempts, oldest first: `_COLUMNS`, then figures."""
+    """The judged attempts of each test, oldest first: `_COLUMNS`, then figures."""
 
 HISTORY_WINDOWS = 14
-"""How many windows before the one reported on trends go back: two weeks of nights."""
+"""The number of earlier windows on which trends are based: two weeks of nights."""
 LONG_HISTORY_ATTEMPTS = 50
-"""Where those are more than `EXACT_DAYS`, trends rest on so many attempts of each test at most, the newest; so do
-a test's medians and course of a window that `is_long` itself. Its highest figures are those of all.
+"""Where the earlier windows exceed `EXACT_DAYS`, trends are based on this many attempts of each test, the newest.
+The same holds for a test's medians and history in a window that `is_long` itself. Its highest figures are always
+those of all attempts.
 """
 
 _COLUMNS = ("test_id", "id", "run_id", "outcome", "started_at", "is_final")
@@ -62,10 +63,10 @@ _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 def nightly(
     db: Database, *, since: datetime | None = None, until: datetime | None = None, orch_version: str
 ) -> Nightly:
-    """What a report of [since, until) says; None: from the beginning, until now.
+    """Return the data of a report of [since, until). None: from the beginning, or until now.
 
-    Work and memory are those of 15 such windows, not of the whole database; of one that `is_long`, those of its
-    newest attempts and of its days' sums.
+    Time and memory depend on 15 such windows, not on the size of the database; for a window that `is_long`, on its
+    newest attempts and its sums of days.
     """
     made_at = datetime.now(tz=UTC)
     end = until or made_at
@@ -104,7 +105,7 @@ def nightly(
 
 
 def _past(db: Database, since: datetime | None, end: datetime, *, only_newest: bool) -> tuple[Rows, Rows]:
-    """Judged attempts by test, oldest first: those of the window, and those of the windows before."""
+    """Return the judged attempts of the window and of the earlier windows, by test and oldest first."""
     with db.reading() as connection:
         project = db.scope(connection)
         names = names_of_tests(connection, project)
@@ -123,7 +124,7 @@ def _past(db: Database, since: datetime | None, end: datetime, *, only_newest: b
 
 
 def _sums(db: Database, since: datetime | None, end: datetime, resources: Sequence[Resource]) -> WindowSums | None:
-    """Of a long window; None: its attempts are read."""
+    """Return the sums of a long window, or None for a window whose attempts are read."""
     with db.reading() as connection:
         if not is_long(connection, since, end):
             return None
@@ -143,7 +144,7 @@ def _in_order(query: sa.Select[Any]) -> sa.Select[Any]:
 
 
 def _by_name(rows: RawRows, names: Mapping[str, TestId]) -> Rows:
-    """In their order. Where all projects are asked for, tests may have the same name: their attempts are put
+    """Group rows by test and keep their order. Where all projects are reported, tests of the same name are put
     together.
     """
     found: dict[TestId, list[tuple[Any, ...]]] = defaultdict(list)
@@ -154,10 +155,11 @@ def _by_name(rows: RawRows, names: Mapping[str, TestId]) -> Rows:
 
 
 def _newest(connection: sa.Connection, names: Mapping[str, TestId], query: sa.Select[Any]) -> Rows:
-    """Of each test the newest attempts, not more than a trend needs: a long history would be most of a report.
+    """Return the newest attempts of each test, at most as many as a trend needs, because reading a long history
+    would take most of the time of a report.
 
-    As many as all tests need together, and a fifth more, are read in order of time, half as quickly again as test
-    by test; that is left to those that ran less often.
+    First the newest attempts of all tests are read in order of time, 1.2 times as many as all tests need together.
+    Only tests that ran less often are then read one by one, which takes twice as long for each attempt.
     """
     attempts, enough = tables.attempts, LONG_HISTORY_ATTEMPTS
     query = query.order_by(attempts.c.started_at.desc(), attempts.c.id.desc())
@@ -167,7 +169,7 @@ def _newest(connection: sa.Connection, names: Mapping[str, TestId], query: sa.Se
     for row in latest:
         if len(found[row[_TEST]]) < enough:
             found[row[_TEST]].append(row)
-    if len(latest) == most:  # there may be older ones
+    if len(latest) == most:  # the database may have older attempts
         of_one = query.where(attempts.c.test_id == sa.bindparam("test_id")).limit(enough)
         asked = RawQuery(connection, of_one)
         for key in [key for key, rows in found.items() if len(rows) < enough]:
@@ -190,7 +192,7 @@ def _course(rows: RawRows, resources: Sequence[Resource], sums: WindowSums | Non
 
 
 def _highest(sums: WindowSums, keys: Iterable[str]) -> Mapping[Resource, float]:
-    """Of a test of these keys: tests of two projects may have the same name."""
+    """Return the highest figures of a test. It has several keys where tests of two projects have the same name."""
     known = [sums.highest.get(key, {}) for key in keys]
     return {
         r: max(some[r] for some in known if r in some) for r in PRESENT_RESOURCES if any(r in s for s in known)
@@ -198,7 +200,7 @@ def _highest(sums: WindowSums, keys: Iterable[str]) -> Mapping[Resource, float]:
 
 
 def _began(found: Iterable[RawRows]) -> Mapping[str, datetime]:
-    """Run -> when its first attempt began, oldest run first."""
+    """Return the start of the first attempt of each run, oldest run first."""
     first: dict[str, Any] = {}
     for rows in found:
         for row in rows:
@@ -209,7 +211,7 @@ def _began(found: Iterable[RawRows]) -> Mapping[str, datetime]:
 
 
 def _last_final(rows: RawRows) -> str | None:
-    """Id of the last attempt that decided the test."""
+    """Return the id of the last final attempt, or None."""
     return next((attempt for _, attempt, _, _, _, final, *_ in reversed(rows) if final), None)
 
 
@@ -239,13 +241,13 @@ def _series(columns: Mapping[str, Sequence[Any]]) -> Series:
 def _values(
     connection: sa.Connection, key: sa.Column[Any], keys: Sequence[str], value: sa.Column[Any]
 ) -> Iterable[Any]:
-    """(key, value) of the rows with one of these keys."""
+    """Yield the key and the value of the rows with one of these keys."""
     for part in in_chunks(keys):
         yield from connection.execute(sa.select(key, value).where(key.in_(part)))
 
 
 def _largest(db: Database, runs: Sequence[RunRow], loaded: Mapping[str, RunRecord]) -> RunRecord | None:
-    """The run of the most tests, the latest of equal ones; None: none."""
+    """Return the run with the most tests, the latest of equal ones, or None if there are no runs."""
     largest = max(runs, key=lambda run: (run.counts.get("tests", 0), run.started_at), default=None)
     if largest is None:
         return None
@@ -253,7 +255,7 @@ def _largest(db: Database, runs: Sequence[RunRow], loaded: Mapping[str, RunRecor
 
 
 def _gone(before: Rows, here: Collection[TestId], since: datetime | None, end: datetime) -> tuple[TestId, ...]:
-    """Tests of the window before this one that are not here any more."""
+    """Return the tests of the window before this one that are missing in this one."""
     if since is None:
         return ()
     start = since - (end - since)
@@ -262,7 +264,7 @@ def _gone(before: Rows, here: Collection[TestId], since: datetime | None, end: d
 
 
 def _cost(db: Database, since: datetime | None, end: datetime, sums: WindowSums | None) -> Cost:
-    """`sums`: of the window's attempts, where it is a long one."""
+    """Return the cost of a window. `sums`: the sums of its attempts, for a long window."""
     attempts, runs = tables.attempts, tables.runs
     within = [attempts.c.started_at < end]
     begun = [runs.c.started_at < end]
@@ -285,7 +287,7 @@ def _cost(db: Database, since: datetime | None, end: datetime, sums: WindowSums 
 
 
 def _cost_before(db: Database, since: datetime, end: datetime) -> Cost:
-    """Of the window of the same length before."""
+    """Return the cost of the window of the same length before."""
     start = since - (end - since)
     return _cost(db, start, since, _sums(db, start, since, ()))
 

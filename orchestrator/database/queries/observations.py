@@ -1,5 +1,5 @@
-"""Past attempts one by one, as right-sizing and the gates of `orch check` judge them. Raw rows, so only as far
-back as records are kept; sums of days have no single attempts in them.
+"""Read single past attempts for right-sizing and for the gates of `orch check`, as far back as attempts are
+stored: sums of days do not contain single attempts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 
 def observed(db: Database, *, since: datetime | None, at_most: int = 500) -> Mapping[TestId, Observations]:
-    """Each test's newest attempts, at most so many, newest first; tests without one are not in the answer."""
+    """Return each test's newest attempts, at most `at_most`, newest first. Tests without an attempt are left
+    out.
+    """
     within = attempts.c.started_at >= since if since is not None else sa.true()
     with db.reading() as connection:
         keys = names_of_tests(connection, db.scope(connection))
@@ -49,11 +51,11 @@ def observed(db: Database, *, since: datetime | None, at_most: int = 500) -> Map
 
 
 def _all_at_once(connection: sa.Connection, query: sa.Select[Any], keys: Collection[str]) -> Mapping[str, RawRows]:
-    """In the order of the table, which reads each page once; it may have attempts of other projects, and more of
-    a test than are asked for.
+    """Read attempts in order of the table, which reads each page once, and group them by test, newest first. A
+    test may have more attempts than needed.
     """
     found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in keys}
-    for row in reversed(fetch_raw(connection, query)):  # forwards, SQLite is quicker by a fifth
+    for row in reversed(fetch_raw(connection, query)):  # SQLite reads forwards a fifth faster than backwards
         some = found.get(row[-1])
         if some is not None:
             some.append(row)
@@ -61,21 +63,22 @@ def _all_at_once(connection: sa.Connection, query: sa.Select[Any], keys: Collect
 
 
 def _one_by_one(connection: sa.Connection, query: sa.Select[Any], keys: Collection[str]) -> Mapping[str, RawRows]:
-    """Of each test no more than are asked for, however many there are."""
+    """Read the limited number of attempts of each test separately."""
     asked = RawQuery(connection, query.where(attempts.c.test_id == sa.bindparam("test_id")))
     return {key: asked.rows(test_id=key) for key in keys}
 
 
 def _observations(rows: RawRows) -> Observations:
-    facts: dict[str, Any] = dict(zip(_FACTS, zip(*rows, strict=True), strict=False))  # the key comes last
+    facts: dict[str, Any] = dict(zip(_FACTS, zip(*rows, strict=True), strict=False))  # the key is the last column
     return Observations(**{**facts, "outcome": tuple(map(_OUTCOMES.__getitem__, facts["outcome"]))})
 
 
 def runs_up_to(
     db: Database, newest: RunRow, *, branch: str | None, revision: str | None = None, limit: int
 ) -> tuple[RunRow, ...]:
-    """Runs of the same project that have ended, newest first: `newest`, if it is of that branch, and those that
-    began before it. `branch` None: runs outside any branch; `revision` None: any.
+    """Return runs of the same project that have ended, newest first: `newest` and those that began before it, at
+    most `limit`. `branch`: their branch, or None for runs without one; `revision`: their revision, or None for
+    any.
     """
     query = (
         sa.select(runs.c.id)
@@ -91,14 +94,14 @@ def runs_up_to(
 
 
 def has_branch(db: Database, project_id: str, branch: str) -> bool:
-    """Whether any run of the project was of that branch."""
+    """Return True if the project has a run of that branch."""
     query = sa.select(runs.c.id).where(runs.c.project_id == project_id, runs.c.branch == branch).limit(1)
     with db.reading() as connection:
         return connection.execute(query).first() is not None
 
 
 def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tuple[RunFigures, ...]]:
-    """What each test used in each of these runs where it passed, in the runs' order."""
+    """Return what each test used in each of these runs in which it passed, in the runs' order."""
     query = (
         sa.select(
             attempts.c.run_id,
@@ -133,7 +136,7 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
 
 def _figures(run_id: str, rows: Sequence[Sequence[Any]], machine: str) -> RunFigures:
     memory, durations, cpu, launches = zip(*rows, strict=True)
-    launch = min(launches)  # of repetitions that were started in both ways, those that were forked
+    launch = min(launches)  # where repetitions were started in both ways, only the forked ones count
     alike = [figure for figure, how in zip(memory, launches, strict=True) if how == launch]
     return RunFigures(
         run_id=run_id,

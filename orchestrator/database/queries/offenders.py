@@ -1,4 +1,6 @@
-"""The worst offenders across runs. Ranking reads little but the index of figures, or sums of days."""
+"""Rank the tests that use most of a resource. Ranking reads little more than the index of figures, or sums of
+days.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,10 @@ def offenders(
     by: str = Resource.MEMORY,
     limit: int = 10,
 ) -> tuple[OffenderRow, ...]:
-    """The worst tests within [since, until) (None: unbounded), each by its one worst attempt, worst first.
+    """Return the tests that use most within [since, until) (None: unbounded), each with its one highest attempt,
+    highest first.
 
-    `by`: a value of `Resource`. A test that used nothing of a resource is no offender.
+    `by`: a value of `Resource`. A test that used nothing of the resource is left out.
     """
     resource = Resource(by)
     return offenders_by(db, (resource,), since=since, until=until, limit=limit)[resource]
@@ -58,7 +61,7 @@ def offenders_by(
     until: datetime | None = None,
     limit: int = 10,
 ) -> Mapping[Resource, tuple[OffenderRow, ...]]:
-    """`offenders` by each of several resources, ranked in one pass."""
+    """Return `offenders` for each of several resources, ranked in one pass."""
     found = {}
     with db.reading() as connection:
         ranking = _ranked(connection, resources, since=since, until=until, project=db.scope(connection))
@@ -75,13 +78,13 @@ def offenders_by(
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """A test's largest figure, and how many it has."""
+    """A test's largest figure, and the number of attempts in which it used any of the resource."""
 
     worst: float
     test_id: str
     measured: int
     parts: tuple[WindowPart, ...]
-    """Of the window, newest first: those in which it used so much."""
+    """The parts of the window in which the test reached this figure, newest first."""
 
 
 def _ranked(
@@ -92,7 +95,9 @@ def _ranked(
     until: datetime | None,
     project: str | None,
 ) -> Mapping[Resource, list[_Ranked]]:
-    """By each resource all tests that used something of it, worst first; among equals, by their key."""
+    """Return, for each resource, all tests that used any of it, highest first; tests with equal figures in order
+    of their keys.
+    """
     kept = connection.execute(sa.select(sa.func.min(attempts.c.started_at))).scalar()
     found: dict[Resource, dict[str, _Ranked]] = {resource: {} for resource in resources}
     for part in split_window(connection, since, until):
@@ -119,8 +124,8 @@ def _in_order(found: Iterable[_Ranked]) -> list[_Ranked]:
 
 
 def _by_attempt(resources: Sequence[Resource], part: WindowPart) -> sa.Select[Any]:
-    # Grouped by the test itself, SQLite walks the index of figures from end to end, 180 MB at a million attempts,
-    # where there is a day to look at.
+    # If the query groups by the plain column, SQLite reads the whole index of figures, 180 MB at a million
+    # attempts, even for one day.
     test: sa.ColumnElement[Any] = attempts.c.test_id
     if part.since is not None and (part.until or datetime.now(tz=UTC)) - part.since <= timedelta(days=EXACT_DAYS):
         test = unindexed(test)
@@ -131,9 +136,11 @@ def _by_attempt(resources: Sequence[Resource], part: WindowPart) -> sa.Select[An
 
 
 def _by_day(resources: Sequence[Resource], part: WindowPart, kept: datetime | None) -> sa.Select[Any]:
-    """Of days whose attempts are still there: an offender is one that can be looked at."""
+    """Build the query of a part read by day. Days whose attempts are deleted are left out, because an offender is
+    an attempt that can be shown.
+    """
     days, names = daily_usage.c, [DAILY_NAMES[resource] for resource in resources]
-    # No index by day: the window is long, and the rows lie in the order of tests, as they are grouped.
+    # The index by day would be slower: the window is long, and rows are stored in order of tests.
     day = unindexed(days.day)
     highest = [days[f"{name}_max"] for name in names]
     counts = [
@@ -149,7 +156,7 @@ def _by_day(resources: Sequence[Resource], part: WindowPart, kept: datetime | No
 
 
 def _worst_attempt(connection: sa.Connection, ranked: _Ranked, resource: Resource) -> sa.RowMapping | None:
-    """The newest of those that used so much. None: it is gone meanwhile."""
+    """Return the newest attempt that reached the figure, or None if it was deleted meanwhile."""
     figure = EXPRESSIONS[resource]
     query = (
         sa.select(attempts, tests.c.path, tests.c.case_name, MEMORY_RATIO.label("memory_ratio"))
@@ -170,7 +177,9 @@ def _worst_attempt(connection: sa.Connection, ranked: _Ranked, resource: Resourc
 def _newest_day(
     connection: sa.Connection, ranked: _Ranked, resource: Resource, part: WindowPart
 ) -> tuple[datetime, datetime] | None:
-    """The last day of a stretch on which the test used so much: looking at all its attempts takes 20 ms."""
+    """Return the bounds of the last day of a part on which the test reached the figure. Searching all attempts
+    would take 20 ms.
+    """
     columns = daily_usage.c
     query = (
         sa.select(columns.day)

@@ -1,4 +1,4 @@
-"""Which projects a database knows (docs/design/projects.md)."""
+"""List the projects of a database (docs/design/projects.md)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def known_projects(db: Database) -> tuple[ProjectRow, ...]:
-    """All projects of the database, by name."""
+    """Return all projects of the database, by name."""
     with db.reading() as connection:
         return all_projects(connection)

@@ -1,4 +1,4 @@
-"""What changed from one run to another."""
+"""Compare two runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _OF_MEMORY = (Resource.MEMORY, Resource.MEMORY_RATIO)
 NOTEWORTHY_RATIO = 1.25
-"""A figure that grew, or shrank, by less than this is the same."""
+"""The ratio from which a figure counts as changed."""
 
 _NOISE = {
     Resource.MEMORY: 1024 * 1024,
@@ -29,7 +29,7 @@ _NOISE = {
     Resource.DURATION: 0.1,
     Resource.MEMORY_RATIO: 0.01,
 }
-"""Differences smaller than these say nothing, however large their ratio."""
+"""Smaller differences are ignored, whatever their ratio."""
 
 _GRAVEST_LAST = (
     Outcome.SKIPPED,
@@ -44,7 +44,9 @@ _GRAVEST_LAST = (
 
 
 def diff_runs(db: Database, before: str, after: str) -> RunDiff:
-    """Outcomes and figures that differ; runs named as for `load_run`. Repetitions count by their worst."""
+    """Return the outcomes and figures that differ between two runs, named as for `load_run`. Of several
+    repetitions the worst counts.
+    """
     earlier, later = load_run(db, before), load_run(db, after)
     old, new = _finals(earlier), _finals(later)
     common = sorted(old.keys() & new.keys(), key=str)
@@ -82,7 +84,7 @@ def _outcome_change(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) 
 
 
 def _figures(attempt: AttemptRow) -> tuple[float | None, ...]:
-    """In the order of DEFAULT_RESOURCES."""
+    """Return the figures of an attempt in the order of DEFAULT_RESOURCES."""
     usage, limit = attempt.usage, attempt.limits.memory_bytes
     peak = None if usage.memory_peak_is_upper_bound else usage.memory_peak_bytes
     ratio = peak / limit if peak is not None and limit else None
@@ -93,7 +95,7 @@ def _usage_changes(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) -
     same_kind = {a.slot.launch for a in old} == {a.slot.launch for a in new}
     for position, resource in enumerate(DEFAULT_RESOURCES):
         if resource in _OF_MEMORY and not same_kind:
-            continue  # one has an interpreter of its own, the other was forked from one
+            continue  # one has its own interpreter, the other was forked from a preloaded one
         before = max((f for a in old if (f := _figures(a)[position]) is not None), default=None)
         after = max((f for a in new if (f := _figures(a)[position]) is not None), default=None)
         if before is None or after is None or abs(after - before) < _NOISE[resource]:

@@ -1,4 +1,4 @@
-"""Questions about runs: which there are, what one held, what failed in it, what changed between two."""
+"""Find runs, and load their attempts, samples and failed tests."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _ID_CHARACTERS = frozenset("0123456789abcdef-")
 
 
 def list_runs(db: Database, limit: int = 20) -> tuple[RunRow, ...]:
-    """The project's newest runs, newest first."""
+    """Return the project's newest runs, newest first."""
     with db.reading() as connection:
         newest = _newest_first(db.scope(connection)).limit(limit)
         return run_rows(connection, connection.execute(newest).scalars().all())
 
 
 def find_run(db: Database, name: str) -> RunRow:
-    """The run with this id, the beginning of one, of any project, or the project's `latest`. NothingFoundError,
-    UsageError if ambiguous.
+    """Return the run with this id or unique beginning of an id, in any project, or the project's `latest`.
+    NothingFoundError; UsageError if it is ambiguous.
     """
     with db.reading() as connection:
         return _find(connection, name, db.scope(connection))
 
 
 def load_run(db: Database, name: str) -> RunRecord:
-    """A run with all its attempts; `name` as for `find_run`."""
+    """Return a run with all its attempts. `name`: as for `find_run`."""
     with db.reading() as connection:
         run = _find(connection, name, db.scope(connection))
         attempts = _attempts(connection, run.id)
@@ -60,7 +60,7 @@ def load_run(db: Database, name: str) -> RunRecord:
 
 
 def load_samples(db: Database, attempt_id: str) -> tuple[Sample, ...]:
-    """The time series of an attempt; empty if none was stored."""
+    """Return the time series of an attempt, empty if none is stored."""
     samples = tables.samples
     with db.reading() as connection:
         series = connection.execute(sa.select(samples.c.series).where(samples.c.attempt_id == attempt_id)).scalar()
@@ -68,7 +68,9 @@ def load_samples(db: Database, attempt_id: str) -> tuple[Sample, ...]:
 
 
 def failed_tests(db: Database, run: str) -> tuple[TestId, ...]:
-    """What `--rerun` takes: tests that did not pass (or skip) in some repetition, and those not run."""
+    """Return the tests that `--rerun` selects: those that did not pass (or skip) in some repetition, and those not
+    run.
+    """
     record = load_run(db, run)
     failed = {a.test_id for a in record.final_attempts if a.test_outcome not in SUCCESSFUL}
     return tuple(sorted(failed | set(record.not_run), key=str))
@@ -101,7 +103,7 @@ def _find(connection: sa.Connection, name: str, project: str | None) -> RunRow:
 
 
 def run_rows(connection: sa.Connection, ids: Sequence[str]) -> tuple[RunRow, ...]:
-    """The runs of these ids, in their order."""
+    """Return the runs with these ids, in the same order."""
     runs, hosts, images = tables.runs, tables.hosts, tables.images
     wanted = [c for c in runs.c if c.name != "planned"]
     run_rows = connection.execute(sa.select(*wanted).where(runs.c.id.in_(ids))).mappings().all()
@@ -144,7 +146,7 @@ def _attempts(connection: sa.Connection, run_id: str) -> tuple[AttemptRow, ...]:
 def _belonging(
     connection: sa.Connection, table: sa.Table, run_id: str, convert: Callable[[Any], Any]
 ) -> dict[str, list[Any]]:
-    """Rows of a table that belong to attempts of the run, converted, by attempt and in order."""
+    """Return the converted rows of a table that belong to attempts of the run, by attempt and in order."""
     query = (
         sa.select(table)
         .join(tables.attempts, tables.attempts.c.id == table.c.attempt_id)

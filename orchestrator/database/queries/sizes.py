@@ -1,4 +1,4 @@
-"""How large the database is, table by table, and from when to when it reaches."""
+"""Report the size of the database by table, and the time that it covers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def database_size(db: Database) -> DatabaseSize:
-    """Rows and bytes of each table, indexes included."""
+    """Return the number of rows and bytes of each table, including its indexes."""
     with db.reading() as connection:
         tables = [
             TableSize(
@@ -55,7 +55,9 @@ def _bytes_of_tables(connection: sa.Connection) -> list[tuple[sa.Table, int | No
 
 
 def _bytes_in_sqlite(connection: sa.Connection) -> list[tuple[sa.Table, int | None]]:
-    """By the virtual table dbstat, which a build of SQLite may lack: None then. It reads every page's header."""
+    """Return the size of each table from SQLite's virtual table dbstat, which reads the header of each page. None
+    where this build of SQLite lacks it.
+    """
     query = (
         "SELECT m.tbl_name, sum(s.pgsize) FROM dbstat s JOIN sqlite_schema m ON m.name = s.name "
         "WHERE s.aggregate = TRUE GROUP BY m.tbl_name"

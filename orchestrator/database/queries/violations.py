@@ -1,7 +1,7 @@
-"""Broken budgets of one run, or of all runs within a window.
+"""Read the violations of one run, or of all runs within a window.
 
-Violations know the time and the test of their attempt, so those of a year are counted without a look at the
-attempts: they are fewer and narrow, attempts lie all over a gigabyte.
+Violations repeat the time and the test of their attempt, so those of a year are counted without reading the
+attempts, which are wide and spread over a gigabyte.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SEVERITY_RANKS = {severity.value: severity.rank for severity in Severity}
 def load_violations(
     db: Database, *, run: str | None = None, since: datetime | None = None, until: datetime | None = None
 ) -> tuple[ViolationRow, ...]:
-    """Violations of deciding attempts, oldest first; `run` is named as for `load_run`."""
+    """Return the violations of final attempts, oldest first. `run`: named as for `load_run`."""
     violations = tables.violations
     this_run = [] if run is None else [tables.attempts.c.run_id == find_run(db, run).id]
     with db.reading() as connection:
@@ -56,7 +56,9 @@ def load_violations(
 def load_violation_groups(
     db: Database, *, since: datetime | None = None, until: datetime | None = None, limit: int
 ) -> tuple[tuple[ViolationGroup, ...], int]:
-    """What `group_violations` makes of `load_violations`: the first `limit`, and how many more there are."""
+    """Return the first `limit` groups that `group_violations` makes of `load_violations`, and the number of
+    further groups.
+    """
     columns = (tables.violations.c[name] for name in _COUNTED)
     with db.reading() as connection:
         project = db.scope(connection)
@@ -86,7 +88,7 @@ def _within(since: datetime | None, until: datetime | None, project: str | None)
 
 
 def _whole(conditions: Iterable[sa.ColumnElement[bool]]) -> sa.Select[Any]:
-    """All that is told of broken budgets, with their attempts."""
+    """Build the query for complete violations, joined with their attempts."""
     attempts, violations = tables.attempts, tables.violations
     columns = (violations.c[name] for name in (*_COLUMNS, "test_id", "started_at"))
     query = sa.select(*columns, attempts.c.run_id, attempts.c.profile, attempts.c.outcome)
@@ -96,7 +98,7 @@ def _whole(conditions: Iterable[sa.ColumnElement[bool]]) -> sa.Select[Any]:
 def _budgets(
     connection: sa.Connection, wanted: Sequence[tuple[Any, ...]], names: Mapping[str, TestId]
 ) -> Mapping[tuple[str, int], ViolationRow]:
-    """By attempt and position."""
+    """Return violations by attempt and position."""
     attempts = list(dict.fromkeys(row[1] for row in wanted))
     found: dict[tuple[str, int], ViolationRow] = {}
     for some in in_chunks(attempts):

@@ -1,7 +1,8 @@
-"""Model values -> rows of the schema. Pure: what the store writes, and what it spools when it cannot.
+"""Turn model values into rows of the schema. Pure functions: the store writes the rows, or spools them if it
+cannot.
 
-A bundle is plain data, so the same rows go into the database now or, by way of a JSON line, later.
-No environment variable's value is in it, neither of a test nor of the host.
+A bundle is plain data, so the same rows are written to the database now or, from a line of JSON, later. It
+contains no values of environment variables, neither of a test nor of the host.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment
 
 Row = dict[str, Any]
-"""Column name -> value."""
+"""The values of a row by column name."""
 
 LIMITS = tuple(f.name for f in fields(Limits))
 TIMINGS = tuple(f.name for f in fields(Timings))
 FIGURES = tuple(f.name for f in fields(Usage) if f.name not in USAGE_NOTES)
-"""Names of the figures in a Usage, which are columns of `attempts` too."""
+"""The names of the figures of a Usage, which are also columns of `attempts`."""
 
 COPIED_FROM_ATTEMPT = ("test_id", "started_at", "is_final")
-"""Columns that violations have from their attempt."""
+"""The columns of `violations` that repeat a value of the attempt."""
 
 _NAME_CHARACTERS = 1_000
 _TIMINGS_OF = attrgetter(*TIMINGS)
@@ -50,11 +51,13 @@ class Bundle:
     kind: Literal["begin", "result", "finish"]
     run_id: str
     tables: Mapping[str, list[Row]] = field(default_factory=dict)
-    """Table name -> its rows. For `finish`, `runs` has one row of columns to change."""
+    """The rows of each table, by its name. For `finish`, `runs` has one row with the columns to change."""
 
 
 def begin_bundle(run: Run, planned: Sequence[Assignment], owner: str | None) -> Bundle:
-    """A run that starts: its project, its host, itself, its images."""
+    """Return the rows of a run that begins: its project, its host, the run and its images. `owner`: see
+    `Database.begin_run`.
+    """
     plan = sorted({(_stored_name(a.test.id), a.repetition) for a in planned}, key=lambda p: (str(p[0]), p[1]))
     host = _host_row(run.host)
     run_row = {
@@ -95,8 +98,8 @@ def _host_row(host: HostInfo) -> Row:
 
 
 def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:
-    """A test's result: every attempt with what belongs to it; the deciding attempt comes first. `project`: its
-    id.
+    """Return the rows of a test's result: all attempts with everything that belongs to them, the final attempt
+    first. `project`: the id of the project.
     """
     tables: dict[str, list[Row]] = {
         name: [] for name in ("tests", "fact_sheets", "attempts", "cases", "violations", "samples")
@@ -119,7 +122,7 @@ def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:
 
 
 def _stored_name(test_id: TestId) -> TestId:
-    """A test's name as columns can hold it; its key is made from the name as it is."""
+    """Return a test's name in the form that columns can store. Its key is made from the original name."""
     return TestId(path=clean(test_id.path), case=None if test_id.case is None else clean(test_id.case))
 
 
@@ -179,7 +182,9 @@ def _limit_columns(limits: Limits) -> Row:
 
 
 def _usage_sheet(usage: Usage) -> Row:
-    """What is the same for most attempts of a run; what was counted before each test is in its metrics.json."""
+    """Return the fact sheet of a usage: the facts that are equal for most attempts of a run. The counters before
+    each test are in its metrics.json only.
+    """
     return _origins(
         tuple(usage.sources.items()),
         tuple(usage.missing.items()),
@@ -215,7 +220,9 @@ def _container(attestation: Attestation | None) -> tuple[Row, Row | None]:
 
 @lru_cache(maxsize=256)
 def _attested(attestation: Attestation) -> tuple[Row, Row]:
-    """The same for all tests of a slot."""
+    """Return the container columns and the fact sheet of an attestation. Cached, because all tests of a slot share
+    one.
+    """
     facts = {f.name: getattr(attestation, f.name) for f in fields(attestation)}
     container = {key: facts.pop(key) for key in _CONTAINER_KEYS}
     facts["capabilities"] = list(attestation.capabilities)
@@ -264,7 +271,7 @@ def _sample_rows(attempt: Attempt) -> list[Row]:
 def finish_bundle(
     run_id: str, *, status: RunStatus, exit_code: int, duration_seconds: float, ledger: Ledger
 ) -> Bundle:
-    """A run that ended: columns of its row to change, and its ledger."""
+    """Return the rows of a run that has ended: the columns of its row to change, and its ledger."""
     change = {"status": status.value, "exit_code": exit_code, "duration_seconds": duration_seconds}
     ledger_row = {
         "run_id": run_id,

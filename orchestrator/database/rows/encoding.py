@@ -1,4 +1,4 @@
-"""How values are written into columns: text that every engine accepts, JSON, packed series. Pure."""
+"""Encode values for columns: text that every database accepts, JSON, compressed series. Pure functions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ _FIGURES_OF = attrgetter(*_SAMPLE_FIELDS)
 
 
 def clean(text: str, *, limit: int = 65_536) -> str:
-    """`text` as UTF-8 can hold it: lone surrogates and NUL as escapes, the middle of a long one cut."""
+    """Return `text` so that UTF-8 can encode it: lone surrogates and NUL become escapes, and a text over `limit`
+    characters loses its middle.
+    """
     if len(text) <= limit and text.isascii() and "\0" not in text:
         return text
     if len(text) > limit:
@@ -39,7 +41,9 @@ def clean(text: str, *, limit: int = 65_536) -> str:
 
 
 def content_id(kind: str, content: object) -> str:
-    """A UUID made from content: the same on every machine, so databases of shards merge without a clash."""
+    """Return a UUID made from content: it is equal on every machine, so the databases of shards merge without
+    conflicts.
+    """
     text = _SORTED.encode([kind, content])
     digest = bytearray(hashlib.sha1(_NAMESPACE.bytes + text.encode(), usedforsecurity=False).digest()[:16])
     digest[6], digest[8] = (
@@ -51,8 +55,9 @@ def content_id(kind: str, content: object) -> str:
 
 
 def attempt_id() -> str:
-    """A new UUID that begins with the time in milliseconds (version 7, RFC 9562, 5.7): new rows stand side by side
-    in every index, where random ones would touch a page of each, a quarter of an insert's time at a million.
+    """Return a new UUID that begins with the time in milliseconds (version 7, RFC 9562, 5.7). New rows are then
+    neighbours in every index; random UUIDs would touch a page for each row, a quarter of an insert's time at a
+    million rows.
     """
     number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
     number = number & ~(0xF << 76) | 7 << 76
@@ -60,7 +65,7 @@ def attempt_id() -> str:
 
 
 def key_of_test(project: str, test_id: TestId) -> str:
-    """Key of a test: from its project's id and its name."""
+    """Return the key of a test, made from its project's id and its name."""
     return content_id("test", [project, test_id.path, test_id.case])
 
 
@@ -70,12 +75,12 @@ def sqlite_time(moment: datetime) -> str:
 
 
 def pack(content: object) -> bytes:
-    """JSON, compressed with zlib where there is enough of it."""
+    """Return a value as JSON, compressed with zlib if it is long enough."""
     data = _COMPACT.encode(content).encode()
     if len(data) > _SHORT_BYTES:
         return zlib.compress(data, level=3)
-    # Two samples of a short test: stored in zlib's format, 3 µs and 90 bytes more instead of 50 to 200 µs, most
-    # of which go into memory for the compressor.
+    # A short series is stored uncompressed in zlib's format: 90 bytes more, but 3 µs instead of 50 to 200 µs, most
+    # of which the compressor needs to allocate memory.
     compressor = zlib.compressobj(level=0, wbits=9, memLevel=1)
     return compressor.compress(data) + compressor.flush()
 
@@ -86,7 +91,9 @@ _SHORT_BYTES = 512
 
 
 def unpack(data: bytes) -> object:
-    """Inverse of `pack`; ValueError for anything else, also for a bomb."""
+    """Decode the bytes that `pack` returned. ValueError for anything else, also for data over 64 MiB when
+    decompressed.
+    """
     decompressor = zlib.decompressobj()
     try:
         text = decompressor.decompress(data, _MAX_PACKED_BYTES)
@@ -102,20 +109,24 @@ A = TypeVar("A", "array[int]", "array[float]")
 
 
 def little_endian(values: A) -> A:
-    """Numbers of this machine as those of files, or the other way round: the lowest byte first. In place."""
+    """Convert numbers between the byte order of this machine and little-endian, in place, and return them."""
     if sys.byteorder == "big":
         values.byteswap()
     return values
 
 
 def pack_samples(samples: Sequence[Sample]) -> bytes:
-    """One JSON list a figure, figures that were never measured left out: `{"at_seconds": [0.0, 0.1], …}`."""
+    """Encode samples as one JSON list for each figure, `{"at_seconds": [0.0, 0.1], …}`, compressed. Figures that
+    were never measured are left out.
+    """
     columns = zip(_SAMPLE_FIELDS, zip(*map(_FIGURES_OF, samples), strict=True), strict=bool(samples))
     return pack({name: values for name, values in columns if values.count(None) < len(values)})
 
 
 def unpack_columns(data: bytes) -> dict[str, list[float | None]]:
-    """Figure -> its values, of what `pack_samples` made; figures that were never measured are not there."""
+    """Return the values of each figure from the bytes that `pack_samples` returned. Figures that were never
+    measured are missing.
+    """
     columns = unpack(data)
     if not isinstance(columns, dict):
         raise ValueError("packed samples are not an object of lists")  # noqa: TRY004 - bad data, not a bad call
@@ -123,7 +134,7 @@ def unpack_columns(data: bytes) -> dict[str, list[float | None]]:
 
 
 def unpack_samples(data: bytes) -> tuple[Sample, ...]:
-    """Inverse of `pack_samples`; figures that this version does not know are ignored."""
+    """Decode the bytes that `pack_samples` returned. Figures that this version does not know are ignored."""
     columns = unpack_columns(data)
     known = [name for name in _SAMPLE_FIELDS if name in columns]
     points = zip(*(columns[name] for name in known), strict=True)
@@ -131,12 +142,12 @@ def unpack_samples(data: bytes) -> tuple[Sample, ...]:
 
 
 def pack_plan(planned: Iterable[tuple[TestId, int]]) -> bytes:
-    """Planned tests as `[[path, case or null, repetition], …]`."""
+    """Encode planned tests as `[[path, case or null, repetition], …]`, compressed."""
     return pack([[test.path, test.case, repetition] for test, repetition in planned])
 
 
 def unpack_plan(data: bytes | None) -> tuple[tuple[TestId, int], ...]:
-    """Inverse of `pack_plan`; None: nothing was planned."""
+    """Decode the bytes that `pack_plan` returned; return an empty plan for None."""
     if data is None:
         return ()
     plan = unpack(data)

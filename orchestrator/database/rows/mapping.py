@@ -1,4 +1,6 @@
-"""Rows of the schema -> values of `model_reports`. The inverse of `bundles`. Pure, but for the tests' names."""
+"""Turn rows of the schema into model values, the inverse of `bundles`. Pure functions, except those that read the
+names of tests.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ _ENGINE_FIELDS = frozenset(f.name for f in fields(EngineInfo))
 
 
 def run_row(run: Columns, host: Columns, images: Mapping[str, str], counts: Mapping[str, int]) -> RunRow:
-    """A run from its row, its host's row, its images and its counts."""
+    """Return a run from its row, its host's row, its images and its counts."""
     engine = {key: value for key, value in run["engine"].items() if key in _ENGINE_FIELDS}
     engine["warnings"] = tuple(engine.get("warnings", ()))
     return RunRow(
@@ -63,13 +65,13 @@ def run_row(run: Columns, host: Columns, images: Mapping[str, str], counts: Mapp
 
 
 def test_id(row: Columns) -> TestId:
-    """A test's name from columns `path` and `case_name`."""
+    """Return a test's name from the columns `path` and `case_name`."""
     return TestId(path=row["path"], case=row["case_name"])
 
 
 def names_of_tests(connection: sa.Connection, project: str | None = None) -> dict[str, TestId]:
-    """Names of all tests, or of those of the project with this id, by their keys. Tests of two projects may have
-    the same name.
+    """Return the names of all tests by key, or of the tests of the project with this id. Tests of two projects may
+    have the same name.
     """
     query = sa.select(tests.c.id, tests.c.path, tests.c.case_name)
     named = fetch_raw(connection, query if project is None else query.where(tests.c.project_id == project))
@@ -92,7 +94,9 @@ def attempt_row(
     violations: tuple[Violation, ...],
     cases: tuple[CaseResult, ...],
 ) -> AttemptRow:
-    """An attempt from its row (joined with its test and its count of samples) and what belongs to it."""
+    """Return an attempt from its row, joined with its test and its number of samples, its fact sheets, violations
+    and cases.
+    """
     return AttemptRow(
         id=row["id"],
         run_id=row["run_id"],
@@ -158,7 +162,7 @@ def _attestation(row: Columns, sheets: Mapping[str, Columns]) -> Attestation | N
 
 
 def case_result(row: Columns) -> CaseResult:
-    """A case from its row."""
+    """Return a case from its row."""
     return CaseResult(
         name=row["name"],
         outcome=CaseOutcome(row["outcome"]),
@@ -168,7 +172,7 @@ def case_result(row: Columns) -> CaseResult:
 
 
 def violation(row: Columns) -> Violation:
-    """A violation from its row."""
+    """Return a violation from its row."""
     return Violation(
         kind=ViolationKind(row["kind"]),
         severity=Severity(row["severity"]),
@@ -180,7 +184,7 @@ def violation(row: Columns) -> Violation:
 
 
 def ledger(row: Columns) -> Ledger:
-    """A ledger from its row."""
+    """Return a ledger from its row."""
     return Ledger(
         expected_containers=row["expected_containers"],
         created_containers=row["created_containers"],

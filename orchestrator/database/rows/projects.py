@@ -1,4 +1,6 @@
-"""Which projects a database knows, and whose rows a question is about (docs/design/projects.md)."""
+"""Read and store the projects of a database, and choose the project to which a query is limited
+(docs/design/projects.md).
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,15 @@ if TYPE_CHECKING:
 
 
 def all_projects(connection: sa.Connection) -> tuple[ProjectRow, ...]:
-    """All projects of the database, by name."""
+    """Return all projects of the database, by name."""
     query = sa.select(projects.c.id, projects.c.name).order_by(projects.c.name, projects.c.id)
     return tuple(ProjectRow(id=id_, name=name) for id_, name in connection.execute(query))
 
 
 def scope(connection: sa.Connection, project: str | None) -> str | None:
-    """The project by which a question of `project` is to be filtered; None: by none, for there is no other, or
-    `project` is None. Of the only project in a database whoever asks is told: a file from elsewhere was named.
+    """Return the id of the project to which a query about `project` is limited. None: the query is not limited,
+    because `project` is None or the database has only one project. A file with one other project is reported
+    whole, because the user named it.
     """
     if project is None:
         return None
@@ -31,7 +34,9 @@ def scope(connection: sa.Connection, project: str | None) -> str | None:
 
 
 def store_projects(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Store projects; of one that is there the name that was used last, whoever comes first."""
+    """Store projects. A project that is already stored gets the name that was used last, whatever the order of
+    calls.
+    """
     insert_missing(connection, projects, rows)
     for row in rows:
         newer = sa.or_(
@@ -43,7 +48,7 @@ def store_projects(connection: sa.Connection, rows: Sequence[Mapping[str, Any]])
 
 
 def delete_unused(connection: sa.Connection) -> None:
-    """Projects that nothing is left of."""
+    """Delete projects without runs and tests."""
     ran = sa.exists().where(runs.c.project_id == projects.c.id)
     known = sa.exists().where(tests.c.project_id == projects.c.id)
     connection.execute(projects.delete().where(~ran, ~known))

@@ -1,4 +1,4 @@
-"""Inserts that leave alone what is there already, in SQLite and PostgreSQL alike."""
+"""Insert rows that are not stored yet, in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 @cache
 def insert_or_ignore(table: sa.Table, dialect_name: str) -> sa.Insert:
-    """An insert that leaves out rows which clash with a key. Built once: that takes as long as its execution."""
+    """Return an insert statement that skips rows which conflict with a key. Cached: building it takes as long as
+    executing it.
+    """
     dialect: Any = sqlite
     if dialect_name != "sqlite":
-        from sqlalchemy.dialects import postgresql as dialect  # 35 ms
+        from sqlalchemy.dialects import postgresql as dialect  # the import takes 35 ms
     statement: sa.Insert = dialect.insert(table).on_conflict_do_nothing()
     return statement
 
 
 def insert_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the rows that are not there yet."""
+    """Insert the rows that are not stored yet."""
     if rows:
         connection.execute(insert_or_ignore(table, connection.dialect.name), [dict(row) for row in rows])

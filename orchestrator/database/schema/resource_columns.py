@@ -1,4 +1,6 @@
-"""Each resource as an expression over a row of `attempts`, and which attempts count."""
+"""Define each resource as an SQL expression over a row of `attempts`, and the conditions by which attempts
+count.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,20 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 UNJUDGED = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
-"""Ends that say nothing about what the test itself uses."""
+"""Outcomes that say nothing about what the test itself uses."""
 
 MEMORY: sa.ColumnElement[Any] = sa.case(
     (sa.not_(attempts.c.memory_peak_is_upper_bound), attempts.c.memory_peak_bytes)
 )
-"""What a test itself needed, where that is known: an upper bound is no figure, and outranks none."""
+"""The memory that a test itself needed. It is NULL for an upper bound, which is not comparable with measured
+figures.
+"""
 MEMORY_RATIO = sa.cast(MEMORY, sa.Double) / sa.func.nullif(attempts.c.limit_memory_bytes, 0)
 _BOUNDED_PIDS = sa.select(fact_sheets.c.id).where(
     sa.cast(fact_sheets.c.facts, sa.Text).like('%"upper_bounds": [%"pids_peak"%')
 )
-"""Of attempts whose peak of tasks is only a bound, as starting the container took more: it ranks nobody. There are
-a few dozen sheets of facts.
+"""The fact sheets of attempts whose peak of tasks is only an upper bound, because starting the container took
+more. They are not ranked. There are a few dozen fact sheets.
 """
 EXPRESSIONS: Mapping[Resource, sa.ColumnElement[Any]] = {
     Resource.MEMORY: MEMORY,
@@ -44,12 +48,13 @@ EXPRESSIONS: Mapping[Resource, sa.ColumnElement[Any]] = {
 }
 
 DAILY_NAMES: Mapping[Resource, str] = dict(zip(EXPRESSIONS, DAILY_FIGURES, strict=True))
-"""Each resource -> beginning of its columns' names in `daily_usage`."""
+"""The beginning of the names of the columns of each resource in `daily_usage`."""
 
 
 def unindexed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """The same value of a column that is never NULL, which no index has: where SQLite would choose the wrong one.
-    Not with a bound value: PostgreSQL would take two of them for two expressions.
+    """Return an expression with the value of a column that is never NULL, so that no index applies, where SQLite
+    would choose the wrong one. It has no bound parameter: PostgreSQL would take two uses for different
+    expressions.
     """
     return sa.func.coalesce(column, sa.literal_column("''"))
 
@@ -57,10 +62,10 @@ def unindexed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 def window(
     since: datetime | None, until: datetime | None = None, *, project: str | None = None
 ) -> sa.ColumnElement[bool]:
-    """Attempts that were judged and started within [since, until), of the project with this id; None: without
-    that bound, of any.
+    """Return the SQL condition for judged attempts that started within [since, until) and belong to the project
+    with this id. None: no limit.
     """
-    # Not `NOT IN`: SQLAlchemy writes that anew for each execution, and SQLite builds a table for it.
+    # `NOT IN` would be slower: SQLAlchemy expands it at each execution, and SQLite builds a table for it.
     conditions: list[sa.ColumnElement[bool]] = [attempts.c.outcome != outcome for outcome in UNJUDGED]
     if since is not None:
         conditions.append(attempts.c.started_at >= since)
@@ -70,7 +75,9 @@ def window(
 
 
 def tests_of(column: sa.ColumnElement[Any], project: str | None) -> list[sa.ColumnElement[bool]]:
-    """Conditions under which a column of keys of tests names tests of `project`; none where that is None."""
+    """Return the SQL conditions that limit a column with keys of tests to those of `project`; an empty list for
+    None.
+    """
     if project is None:
         return []
     return [column.in_(sa.select(tests.c.id).where(tests.c.project_id == project))]

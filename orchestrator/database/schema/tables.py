@@ -1,7 +1,7 @@
-"""The tables of the resource database, each column with a comment; docs/schema.md is made from this.
+"""Define the tables of the resource database. Each column has a comment; docs/schema.md is made from them.
 
-Changing anything here needs a new file in `migrations/versions` and a higher `version.SCHEMA_VERSION`; a unit test
-holds the two together.
+A change of a table needs a new file in `migrations/versions` and a higher `version.SCHEMA_VERSION`; a unit test
+compares the two. A change of a comment does not.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ hosts = sa.Table(
     "hosts",
     metadata,
     uuid_key("UUID made from the other columns: a machine that changes gets a new row."),
-    text("machine_id", "Digest of the machine id: tells machines apart without naming them."),
+    text("machine_id", "Digest of the machine id, which distinguishes machines without naming them."),
     real("cpus", "CPUs that orch was granted there (affinity and cgroup quota)."),
     count("memory_bytes", "Memory that orch was granted there."),
     text("kernel", "Kernel release."),
     text("python", "Version of the Python that ran orch."),
-    comment="Machines that runs happened on, as they were.",
+    comment="Machines on which runs took place, as they were at the time.",
 )
 
 projects = sa.Table(
@@ -38,11 +38,11 @@ projects = sa.Table(
     metadata,
     text(
         "id",
-        "The project's own id, kept in its state folder: a UUID; of one from before schema 8, its name then.",
+        "The project's id, stored in its state folder: a UUID, or its name if it is from before schema 8.",
         primary_key=True,
     ),
     text("name", "Name of its folder in the newest run, for display."),
-    moment("named_at", "When that run began."),
+    moment("named_at", "When the run with that name began."),
     comment="Projects whose tests were recorded.",
 )
 
@@ -52,22 +52,26 @@ runs = sa.Table(
     uuid_key("UUID; its first 8 digits are what users read and type."),
     moment("started_at", "When the run began."),
     text("status", "running, finished or interrupted."),
-    text("owner", "Token of the orch process that writes this run; tells a dead one's runs.", nullable=True),
+    text(
+        "owner",
+        "Token of the orch process that writes this run, to see whether it is alive.",
+        nullable=True,
+    ),
     json("argv", "The command line as typed, passwords and tokens replaced by ***.", nullable=False),
-    text("project", "Name of the project's folder then."),
+    text("project", "Name of the project's folder at that time."),
     reference("project_id", "projects.id", "The project whose tests these are."),
     text("config_digest", "Digest of the effective configuration."),
     text("orch_version", "Version of orch."),
     reference("host_id", "hosts.id", "The machine orch ran on."),
     text("engine_name", "docker or podman."),
     text("engine_version", "The engine's version."),
-    json("engine", "All that the engine said of itself (EngineInfo).", nullable=False),
+    json("engine", "The engine's description of itself (EngineInfo).", nullable=False),
     text("revision", "Revision of the project's source.", nullable=True),
     text("branch", "Branch of the project's source.", nullable=True),
-    flag("dirty", "Whether the source had changes that are in no revision.", nullable=True),
+    flag("dirty", "Whether the source had uncommitted changes.", nullable=True),
     count("planned_count", "Tests times repetitions that were planned."),
     blob("planned", "Planned tests: zlib-compressed JSON, [[path, case or null, repetition], …]."),
-    count("exit_code", "What orch exited with; NULL until the run ended.", nullable=True),
+    count("exit_code", "Exit code of orch; NULL until the run ended.", nullable=True),
     real("duration_seconds", "Length of the run; NULL until it ended.", nullable=True),
     json("counts", "Tests per outcome, and tests, flaky, violations; NULL until the run ended."),
     text("origin", "identity.id of the database it was merged from; NULL: recorded here.", nullable=True),
@@ -76,7 +80,7 @@ runs = sa.Table(
         sa.Text,
         nullable=False,
         server_default="full",
-        comment="Of the time series of its attempts: full, thinned or none.",
+        comment="How the time series of its attempts are kept: full, thinned or none.",
     ),
     sa.Index(None, "started_at"),
     comment="One row for each call of `orch run`.",
@@ -87,7 +91,7 @@ images = sa.Table(
     metadata,
     reference("run_id", "runs.id", "The run.", primary_key=True),
     text("name", "Name of the image in the configuration.", primary_key=True),
-    text("image_id", "ID the name was pinned to when the run started."),
+    text("image_id", "Image id to which the name was pinned when the run started."),
     comment="Images that runs were pinned to.",
 )
 
@@ -99,8 +103,8 @@ ledger = sa.Table(
     count("created_containers", "Containers that it created."),
     count("removed_containers", "Containers that it removed."),
     json("left_objects", "Kind and name of each object that was still there at the end.", nullable=False),
-    json("unexpected_objects", "Objects nobody asked for, with the test they belong to.", nullable=False),
-    comment="What each run made, and what was left of it.",
+    json("unexpected_objects", "Unexpected objects, with the test they belong to.", nullable=False),
+    comment="Containers that each run created, and objects that were left.",
 )
 
 tests = sa.Table(
@@ -109,7 +113,7 @@ tests = sa.Table(
     uuid_key("UUID made from the other columns: the same test has the same key in every database."),
     reference("project_id", "projects.id", "The project the test belongs to."),
     text("path", "POSIX path relative to the project's root."),
-    text("case_name", "Runner's own name of a case inside the file; NULL: the whole file.", nullable=True),
+    text("case_name", "The runner's name of a case in the file; NULL: the whole file.", nullable=True),
     sa.Index(None, "path", "case_name"),
     comment="Every test that was ever recorded.",
 )
@@ -120,7 +124,7 @@ fact_sheets = sa.Table(
     uuid_key("UUID made from the content."),
     text("kind", "usage (sources, missing, bounds, overheads, disagreements) or attestation."),
     json("facts", "The facts, as a JSON object.", nullable=False),
-    comment="Facts that are the same for a great many attempts, kept once.",
+    comment="Facts that are equal for many attempts, stored once.",
 )
 
 attempts = sa.Table(
@@ -133,29 +137,29 @@ attempts = sa.Table(
     count("repetition", "1 to N of --repeat N."),
     count("attempt", "1 for the first, then one more for each retry or promotion."),
     text("profile", "Profile it ran under."),
-    text("reason", "Why that profile."),
+    text("reason", "Reason for this profile."),
     json("clamped", "Notices of limits lowered to what the host has; NULL: none."),
     text("outcome", "passed, failed, timeout, oom, crashed, infra, interrupted or skipped."),
-    text("message", "Why, in one line; empty for a pass."),
+    text("message", "Reason of the outcome in one line; empty for a pass."),
     count("exit_code", "Exit code of the test; NULL: not known, or ended by a signal.", nullable=True),
     count("signal", "Signal that ended the test.", nullable=True),
-    count("witnesses", "How many independent witnesses agreed on the end."),
+    count("witnesses", "Number of independent witnesses that agreed on how the test ended."),
     moment("started_at", "When the test was released."),
-    real("queue_seconds", "Waiting for a place."),
-    real("create_seconds", "Creating the container."),
-    real("start_seconds", "Starting the container."),
-    real("test_seconds", "The test itself, without queueing and start-up: its duration."),
-    real("teardown_seconds", "Ending and removing the container."),
+    real("queue_seconds", "Time waiting for a slot."),
+    real("create_seconds", "Time to create the container."),
+    real("start_seconds", "Time to start the container."),
+    real("test_seconds", "Duration of the test itself, without queueing and start-up."),
+    real("teardown_seconds", "Time to end and remove the container."),
     real("limit_cpus", "Effective limit of CPUs."),
     count("limit_memory_bytes", "Effective limit of memory (with swap)."),
-    real("limit_timeout_seconds", "Effective deadline."),
+    real("limit_timeout_seconds", "Effective timeout."),
     count("limit_tmpfs_bytes", "Size of /tmp."),
-    count("limit_tmpfs_inodes", "Files that fit in /tmp."),
+    count("limit_tmpfs_inodes", "Largest number of files in /tmp."),
     count("limit_outputs_bytes", "Size of the output folder."),
     count("limit_shm_bytes", "Size of /dev/shm."),
     count("limit_pids", "Effective limit of processes and threads."),
     count("limit_nofile", "Effective limit of open files."),
-    count("limit_log_bytes", "Kept bytes of each output stream."),
+    count("limit_log_bytes", "Largest number of bytes kept of each output stream."),
     real(
         "cpu_seconds",
         "CPU time, user and system. This and the following: NULL if not measured.",
@@ -165,17 +169,17 @@ attempts = sa.Table(
     real("cpu_system_seconds", "CPU time in the kernel.", nullable=True),
     count(
         "memory_peak_bytes",
-        "Memory that the test itself needed at most, beyond memory_floor_bytes: no page cache.",
+        "Highest memory of the test itself, beyond memory_floor_bytes and without page cache.",
         nullable=True,
     ),
     count(
         "memory_floor_bytes",
-        "Charged before the test began: the agent, what it was forked from, page cache of earlier tests.",
+        "Memory charged before the test: the agent, a preloaded runner, page cache of earlier tests.",
         nullable=True,
     ),
     count(
         "memory_charged_peak_bytes",
-        "Highest memory charged at once: what stood before the test, its own and page cache.",
+        "Highest memory charged at once: from before the test, the test's own, and page cache.",
         nullable=True,
     ),
     count("page_cache_bytes", "Page cache charged while the test ran.", nullable=True),
@@ -184,22 +188,22 @@ attempts = sa.Table(
     count("shmem_peak_bytes", "Highest shared memory and tmpfs seen.", nullable=True),
     count("swap_peak_bytes", "Highest swap.", nullable=True),
     count("pids_peak", "Most processes and threads at once.", nullable=True),
-    count("oom_kills", "Processes the kernel killed for want of memory.", nullable=True),
+    count("oom_kills", "Processes that the kernel killed for lack of memory.", nullable=True),
     count("pids_limit_hits", "Forks refused by the pids limit.", nullable=True),
-    count("throttled_periods", "Scheduler periods in which the test was held back.", nullable=True),
-    real("throttled_seconds", "Time the test was held back by its CPU limit.", nullable=True),
+    count("throttled_periods", "Scheduler periods in which the test was throttled.", nullable=True),
+    real("throttled_seconds", "Time for which the CPU limit throttled the test.", nullable=True),
     count("read_bytes", "Bytes read from block devices.", nullable=True),
     count("write_bytes", "Bytes written to block devices.", nullable=True),
     flag(
         "memory_peak_is_upper_bound",
-        "True where memory_peak_bytes is an upper bound: the peak may be of what ran before.",
+        "True where memory_peak_bytes is an upper bound: the peak may be from before the test.",
     ),
     sa.Column(
         "memory_peak_is_lower_bound",
         sa.Boolean,
         nullable=False,
         server_default=sa.false(),
-        comment="True where page cache was charged too, so that the peak may hold more of the test's own.",
+        comment="True where memory_peak_bytes is a lower bound: page cache was charged at the peak.",
     ),
     text("usage_sheet_id", "fact_sheets.id: source of each figure, reason of each missing one.", nullable=True),
     sa.Column(
@@ -214,12 +218,12 @@ attempts = sa.Table(
         sa.Text,
         nullable=False,
         server_default="process",
-        comment="process: the test was a program of its own; forked: from a runner started before.",
+        comment="process: the test ran as a separate program; forked: from a preloaded runner.",
     ),
     text("container_name", "Name of the container; NULL: there was none.", nullable=True),
     text("container_id", "Engine's ID of the container.", nullable=True),
     text("image_id", "ID of the image it was made from.", nullable=True),
-    text("attestation_sheet_id", "fact_sheets.id: what was read back of the container.", nullable=True),
+    text("attestation_sheet_id", "fact_sheets.id: the properties read back from the container.", nullable=True),
     count("stdout_bytes", "Bytes the test wrote to stdout."),
     count("stdout_kept_bytes", "Bytes of them that were kept."),
     count("stderr_bytes", "Bytes the test wrote to stderr."),
@@ -227,7 +231,7 @@ attempts = sa.Table(
     count("outputs_count", "Files that came back from the output folder."),
     flag("is_final", "Whether this attempt decided the test's result in this run."),
     text("test_outcome", "Outcome of the test as a whole; NULL unless final.", nullable=True),
-    text("verb", "Word shown in front of the test's line; NULL unless final.", nullable=True),
+    text("verb", "Status word shown before the test's line; NULL unless final.", nullable=True),
     flag("is_flaky", "Whether the test passed and failed in this run; NULL unless final.", nullable=True),
     sa.UniqueConstraint("run_id", "test_id", "repetition", "attempt"),
     sa.Index(None, "started_at"),
@@ -243,17 +247,19 @@ sa.Index(
     sqlite_where=sa.text("is_final"),
 )
 NOT_PASSED = sa.text("outcome != 'passed'")
-"""As the index below has it: a query that is written otherwise, or has a parameter there, does without it."""
+"""The condition of the partial index below. SQLite uses the index only for a query with exactly this text, without
+a parameter.
+"""
 
-# Which tests failed at all, without a look at those that pass.
+# Finds the tests that failed at all without reading the attempts that passed.
 sa.Index(
     "ix_attempts_not_passed",
     attempts.c.test_id,
     attempts.c.started_at,
-    attempts.c.outcome,  # else SQLite takes the larger index, which has it
+    attempts.c.outcome,  # otherwise SQLite uses the larger index, which has this column
     sqlite_where=NOT_PASSED,
 )
-# Offenders, usage reports and histories read nothing but these columns, so a million wide rows stay unread.
+# Offenders, usage reports and histories read only these columns, not a million wide rows.
 sa.Index(
     "ix_attempts_figures",
     attempts.c.test_id,
@@ -275,8 +281,8 @@ cases = sa.Table(
     count("position", "Place in the runner's report, from 0.", primary_key=True),
     text("name", "Name as the runner reported it."),
     text("outcome", "passed, failed, error, skipped or xfailed."),
-    real("duration_seconds", "As the runner measured it; NULL: it did not.", nullable=True),
-    text("message", "What the runner said; empty for a pass."),
+    real("duration_seconds", "Duration measured by the runner; NULL: not measured.", nullable=True),
+    text("message", "The runner's message; empty for a pass."),
     comment="Cases inside a test, from its JUnit or TAP report.",
 )
 
@@ -285,19 +291,17 @@ violations = sa.Table(
     metadata,
     reference("attempt_id", "attempts.id", "The attempt.", primary_key=True),
     count("position", "Place in the list, from 0.", primary_key=True),
-    text("kind", "Which budget was broken, such as memory-near or process-leak."),
+    text("kind", "Kind of violation, such as memory-near or process-leak."),
     text("severity", "notice, warning or error."),
-    real("measured", "What was measured, in `unit`."),
-    real("limit_value", "What was allowed, in `unit`."),
+    real("measured", "Measured value, in `unit`."),
+    real("limit_value", "Allowed value, in `unit`."),
     text("unit", "bytes, seconds, count or ratio."),
     text("message", "One sentence for the user."),
-    text(
-        "test_id", "tests.id of the attempt. This and the next two are as in its attempt, to be read without it."
-    ),
-    moment("started_at", "When the attempt's test was released."),
+    text("test_id", "tests.id of the attempt. This and the next two columns repeat columns of the attempt."),
+    moment("started_at", "When the test was released."),
     flag("is_final", "Whether the attempt decided the test's result in its run."),
     sa.Index(None, "started_at"),
-    comment="Budgets that attempts broke.",
+    comment="Violations: budgets that attempts exceeded.",
 )
 
 samples = sa.Table(
@@ -317,15 +321,15 @@ samples = sa.Table(
 identity = sa.Table(
     "identity",
     metadata,
-    uuid_key("UUID: tells where runs and daily figures come from once databases are merged."),
-    comment="Which database this is: one row.",
+    uuid_key("UUID that identifies the origin of runs and daily figures after databases are merged."),
+    comment="The identity of this database: one row.",
 )
 
 stale_days = sa.Table(
     "stale_days",
     metadata,
     text("day", "A day (UTC), `2026-03-01`.", primary_key=True),
-    comment="Days whose attempts are not all in daily_usage yet: today, and what came late.",
+    comment="Days whose attempts are not all in daily_usage: today, and days with late attempts.",
 )
 
 OUTCOMES = ("passed", "failed", "timeout", "oom", "crashed", "infra", "interrupted", "skipped")
@@ -337,25 +341,25 @@ DAILY_FIGURES = {
     "memory_ratio": "memory over its limit",
     "time_ratio": "duration over its limit",
     "pids": "most processes and threads",
-    "throttled_seconds": "time held back by the CPU limit",
+    "throttled_seconds": "time throttled by the CPU limit",
     "anon_bytes": "highest anonymous memory",
     "shmem_bytes": "highest shared memory and tmpfs",
     "read_bytes": "bytes read from block devices",
     "write_bytes": "bytes written to block devices",
     "output_bytes": "bytes printed",
 }
-"""Figures that are summed by day: beginning of the columns' names -> what it is."""
+"""The description of each figure that is summed up by day, by the beginning of its columns' names."""
 
 
 def _daily_columns() -> list[sa.Column[Any]]:
     columns = [count(name, f"Attempts that ended as {name}.") for name in OUTCOMES]
     for name, what in DAILY_FIGURES.items():
         columns += [
-            count(f"{name}_count", f"Judged attempts with this figure: {what}."),
+            count(f"{name}_count", f"Number of judged attempts with this figure: {what}."),
             real(f"{name}_sum", "Sum over them; NULL: there are none.", nullable=True),
             real(f"{name}_min", "Lowest of them.", nullable=True),
             real(f"{name}_max", "Highest of them.", nullable=True),
-            blob(f"{name}_sketch", "How they are spread, within 0.05 % (see sketch.py)."),
+            blob(f"{name}_sketch", "Their distribution, within 0.05 % (see quantile_sketch.py)."),
         ]
     return columns
 
@@ -368,17 +372,17 @@ daily_usage = sa.Table(
     text("origin", "identity.id of the database that recorded them; empty: this one.", primary_key=True),
     count("attempts", "Attempts of that day."),
     count("flaky", "Results that passed and failed in one run."),
-    count("violations", "Budgets broken by deciding attempts."),
+    count("violations", "Violations of final attempts."),
     *_daily_columns(),
     sa.Index(None, "day"),
     comment="Each test's attempts of a day, summed up; kept when the attempts themselves are gone.",
     sqlite_with_rowid=False,
 )
-"""Clustered by test: reports over a year read one test after the other."""
+"""The rows are stored in order of tests, because reports over a year read one test after the other."""
 
 
 def tell_postgresql() -> None:
-    """Give the partial indexes their condition for PostgreSQL too. Not above, because the option alone makes
+    """Set the conditions of partial indexes for PostgreSQL too. It is a function because the option alone makes
     SQLAlchemy import that dialect with all its drivers, at each start of orch.
     """
     for table in metadata.tables.values():

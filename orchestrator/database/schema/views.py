@@ -1,4 +1,6 @@
-"""Views for people who open the database with `sqlite3` or a browser: `SELECT * FROM worst_memory LIMIT 10`."""
+"""Define the views for people who open the database with `sqlite3` or a browser, such as `SELECT * FROM
+worst_memory LIMIT 10`.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A stored query and what it is for."""
+    """A view: its name, its purpose and its query."""
 
     name: str
     comment: str
     query: str
-    """`COUNT_OF(name)` stands for an entry of `runs.counts`: engines differ in how they read JSON."""
+    """The SQL text. `COUNT_OF(name)` stands for an entry of `runs.counts`, because databases read JSON
+    differently.
+    """
 
 
 _TEST = "p.name AS project, t.path || coalesce('::' || t.case_name, '') AS test"
@@ -78,7 +82,7 @@ VIEWS = (
     ),
     View(
         name="recent_violations",
-        comment="Budgets that deciding attempts broke, newest first.",
+        comment="Violations of final attempts, newest first.",
         query=(
             f"SELECT v.started_at, v.severity, v.kind, {_TEST}, v.measured, v.limit_value AS allowed, v.unit, "
             "v.message, a.profile, substr(a.run_id, 1, 8) AS run "
@@ -115,7 +119,7 @@ VIEWS = (
 
 
 def create_statement(view: View, dialect: str) -> str:
-    """The view's DDL for `sqlite` or `postgresql`."""
+    """Return the statement that creates the view in `sqlite` or `postgresql`."""
     entry = r"json_extract(r.counts, '$.\1')" if dialect == "sqlite" else r"(r.counts ->> '\1')::bigint"
     query = re.sub(r"COUNT_OF[(](\w+)[)]", entry, view.query)
     return f"CREATE VIEW {view.name} AS {query}"

@@ -1,4 +1,4 @@
-"""Calls a function a fixed time after something began to wait for it, in a thread of its own."""
+"""Call a function in a background thread, a fixed time after the first item of a batch was added."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class BatchTimer:
-    """Flushes what is collected. The thread is made when it is needed first; it sleeps while nothing waits."""
+    """Calls `flush` for each batch. The thread is created with the first batch and sleeps while no items wait."""
 
     def __init__(self, flush: Callable[[], None], seconds: float) -> None:
         """`flush` is called `seconds` after `begin`, or earlier by `close`."""
@@ -22,7 +22,9 @@ class BatchTimer:
         self._error: BaseException | None = None
 
     def begin(self) -> None:
-        """Something waits; may be called again meanwhile. Raises what went wrong with an earlier batch."""
+        """Note that an item waits; further calls before the flush have no effect. Raises the error of an earlier
+        flush.
+        """
         if self._waits.is_set():
             return
         if self._error is not None:
@@ -33,7 +35,7 @@ class BatchTimer:
         self._waits.set()
 
     def close(self) -> None:
-        """Flush now, and end the thread. Raises what went wrong."""
+        """Flush, and end the thread. Raises the error of this or an earlier flush."""
         self._closing.set()
         self._waits.set()
         if self._thread is not None:
@@ -47,7 +49,7 @@ class BatchTimer:
         while not self._closing.is_set():
             self._waits.wait()
             self._closing.wait(self._seconds)
-            self._waits.clear()  # before the flush: what comes after it has a batch of its own
+            self._waits.clear()  # before the flush: an item added meanwhile begins a new batch
             try:
                 self._flush()
             except BaseException as error:  # noqa: BLE001 - raised again where the results come from

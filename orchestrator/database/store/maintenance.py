@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 
-from orchestrator.database.files.connect import outside_transaction, pragma
-from orchestrator.database.files.open import write_connection
+from orchestrator.database.files.connect import outside_transaction, pragma, write_connection
 from orchestrator.database.rollups import daily
 from orchestrator.database.rows import projects
 from orchestrator.database.rows.encoding import pack_samples, unpack_samples

@@ -1,9 +1,9 @@
-"""Brings all that other databases hold into one: any order, any number of times, the same content.
+"""Merge the contents of other databases into one. Any order and any number of merges give the same content.
 
-Keys are UUIDs made once or made from content, so a row that is there already is the same row. What two
-databases may know differently is settled the same way whoever comes first: of a run, the one that knows its
-end; of a project, the name used last; of a time series, the one of more points; of a day, the sums that rest
-on more attempts (`daily`).
+Keys are UUIDs that are random or made from content, so a row with a stored key is the same row. Where two
+databases differ, the result does not depend on the order: of a run, the more advanced status is kept; of a
+project, the name used last; of a time series, the one with more points; of a day, the sums made from more attempts
+(see `daily`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestrator.database.files.open import write_connection
+from orchestrator.database.files.connect import write_connection
 from orchestrator.database.files.read_only import merge_source
 from orchestrator.database.files.sqlite_file import read_header
 from orchestrator.database.rollups import daily
@@ -39,35 +39,36 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 2_000
 _STATUSES = ("running", "interrupted", "finished")
 _SAMPLES = ("none", "thinned", "full")
-_PLACE = ("origin", "samples_kept")
+_LOCAL_COLUMNS = ("origin", "samples_kept")
 _SHARED = (tables.hosts, tables.tests, tables.fact_sheets)
-_OF_RUNS = (tables.images, tables.ledger)
-_OF_ATTEMPTS = (tables.cases, tables.violations)
+_RUN_TABLES = (tables.images, tables.ledger)
+_ATTEMPT_TABLES = (tables.cases, tables.violations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedFile:
-    """What one file brought."""
+    """The result of merging one file."""
 
     path: Path
     runs: int
-    """Runs that were not there before."""
+    """The number of runs that were not stored before."""
     attempts: int
-    """Attempts that were not there before."""
+    """The number of attempts that were not stored before."""
     version: int
-    """Schema of the file; an older one was upgraded in a copy."""
+    """The schema version of the file. An older file is upgraded in a copy."""
 
     @property
     def was_older(self) -> bool:
-        """Whether it was."""
+        """True if the file has an older schema."""
         return self.version < SCHEMA_VERSION
 
 
 def merge(db: Database, paths: Sequence[Path]) -> tuple[MergedFile, ...]:
-    """Merge files into the database, one after the other; no file is changed.
+    """Merge files into the database, one after the other. The files are not changed.
 
-    All files are opened before the first is merged. A run is brought whole or not at all, and what was
-    interrupted can be merged again. Raises what `sources.source` does, and UsageError for the database itself.
+    All files are opened before the first is merged. A run is merged whole or not at all, and an interrupted merge
+    can be repeated. Raises the errors of `read_only.merge_source`, and UsageError if a file is the database
+    itself.
     """
     for path in paths:
         if db.path is not None and path.exists() and path.samefile(db.path):
@@ -91,7 +92,7 @@ def _merge_file(db: Database, path: Path, engine: sa.Engine) -> MergedFile:
 
 
 class _Merger:
-    """Copies from one connection to an engine, in transactions of one run or one day."""
+    """Copies rows from a connection to an engine, in one transaction for each run and each day."""
 
     def __init__(self, reader: sa.Connection, target: sa.Engine) -> None:
         self._reader = reader
@@ -103,7 +104,7 @@ class _Merger:
             self._into = str(connection.execute(mine).scalar_one())
 
     def shared(self) -> None:
-        """Projects, and rows that are made from their content, and so are the same everywhere."""
+        """Copy projects and rows whose keys are made from their content."""
         for rows in self._rows(sa.select(tables.projects)):
             with write_connection(self._target) as connection, connection.begin():
                 projects.store_projects(connection, rows)
@@ -113,7 +114,7 @@ class _Merger:
                     insert_missing(connection, table, rows)
 
     def unknown_runs(self) -> list[Row]:
-        """Runs of which the target may lack something."""
+        """Return the runs that the target lacks, or of which it may lack something."""
         states = sa.select(
             tables.runs.c.id,
             tables.runs.c.status,
@@ -127,11 +128,11 @@ class _Merger:
         return [dict(row) for row in runs if row["id"] in wanted]
 
     def run(self, run: Row) -> None:
-        """One run and all that belongs to it."""
+        """Copy one run and everything that belongs to it."""
         attempts = tables.attempts
         with write_connection(self._target) as connection, connection.begin():
             self._run_row(connection, run)
-            for table in _OF_RUNS:
+            for table in _RUN_TABLES:
                 for rows in self._rows(sa.select(table).where(table.c.run_id == run["id"])):
                     insert_missing(connection, table, rows)
             before = self._count(connection, run["id"])
@@ -141,11 +142,11 @@ class _Merger:
             there = set(
                 connection.execute(sa.select(attempts.c.id).where(attempts.c.run_id == run["id"])).scalars()
             )
-            for table in _OF_ATTEMPTS:
+            for table in _ATTEMPT_TABLES:
                 for rows in self._of_attempts(table, run["id"]):
                     insert_missing(connection, table, [row for row in rows if row["attempt_id"] in there])
             for rows in self._of_attempts(tables.samples, run["id"]):
-                _keep_longer(connection, [row for row in rows if row["attempt_id"] in there])
+                _store_longer_series(connection, [row for row in rows if row["attempt_id"] in there])
             daily.mark_run_stale(connection, run["id"])
 
     def _run_row(self, connection: sa.Connection, run: Row) -> None:
@@ -158,11 +159,11 @@ class _Merger:
             return
         change = {} if _rank(theirs) <= _rank(stored) else theirs
         kept = max(theirs["samples_kept"], stored["samples_kept"], key=_SAMPLES.index)
-        change = {**change, "samples_kept": kept, "origin": _same_origin(theirs["origin"], stored["origin"])}
+        change = {**change, "samples_kept": kept, "origin": _common_origin(theirs["origin"], stored["origin"])}
         connection.execute(table.update().where(table.c.id == run["id"]).values(**change))
 
     def days(self) -> None:
-        """Sums of days, those of days whose attempts are gone among them; and which days have none yet."""
+        """Copy the sums of days, also of days whose attempts are deleted, and the list of stale days."""
         table = tables.daily_usage
         stale = self._reader.execute(sa.select(tables.stale_days.c.day)).scalars()
         with write_connection(self._target) as connection, connection.begin():
@@ -174,7 +175,7 @@ class _Merger:
                 daily.store_most_complete(connection, day, rows)
 
     def _origin(self, origin: str | None) -> str:
-        """As the target sees it: its own are empty."""
+        """Return an origin from the view of the target database: empty for rows that it recorded itself."""
         seen = origin or self._from
         return "" if seen == self._into else seen
 
@@ -198,19 +199,23 @@ def _number_of_attempts() -> sa.ScalarSelect[int]:
 
 
 def _rank(run: Any) -> tuple[int, str]:
-    """Whose knowledge of a run counts: it goes from running to interrupted to finished, never back. The second
-    makes it certain, whoever comes first.
+    """Return the sort key that chooses between two copies of a run: the more advanced status (running,
+    interrupted, finished), then the content.
     """
-    return _STATUSES.index(run["status"]), repr([run[c.name] for c in tables.runs.c if c.name not in _PLACE])
+    return _STATUSES.index(run["status"]), repr(
+        [run[c.name] for c in tables.runs.c if c.name not in _LOCAL_COLUMNS]
+    )
 
 
-def _same_origin(theirs: str | None, stored: str | None) -> str | None:
-    """A run that two databases say to have recorded is the target's own, else that of the lesser name."""
+def _common_origin(theirs: str | None, stored: str | None) -> str | None:
+    """Return the origin of a run that two databases claim: None if either recorded it in the target, otherwise the
+    smaller id.
+    """
     return None if theirs is None or stored is None else min(theirs, stored)
 
 
-def _keep_longer(connection: sa.Connection, rows: Sequence[Row]) -> None:
-    """Time series: those of more points stay."""
+def _store_longer_series(connection: sa.Connection, rows: Sequence[Row]) -> None:
+    """Store time series, and keep the one with more points where one is stored already."""
     table = tables.samples
     lengths: dict[str, int] = defaultdict(int)
     keys = [row["attempt_id"] for row in rows]

@@ -1,6 +1,7 @@
-"""Where results wait when the database cannot be written: JSON lines that the next open imports.
+"""Spool results in files of JSON lines while the database cannot be written. The next open imports them.
 
-The writer holds a lock on its file, so that an open in another process leaves a living run's file alone.
+The writer locks its file, so that another process which opens the database does not import the file of a running
+run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.database.files import sqlite_file
-from orchestrator.database.files.open import write_connection
+from orchestrator.database.files.connect import write_connection
 from orchestrator.database.rows.bundles import COPIED_FROM_ATTEMPT, Bundle
 from orchestrator.database.store import writer
 from orchestrator.files import private_folder
@@ -36,13 +37,15 @@ _KINDS = frozenset({"begin", "result", "finish"})
 
 
 def to_line(bundle: Bundle) -> str:
-    """One line of JSON; times and bytes are marked so that they come back as what they were."""
+    """Return a bundle as one line of JSON. Times and bytes are tagged, so that `from_line` restores their
+    types.
+    """
     content = {"version": _VERSION, "kind": bundle.kind, "run_id": bundle.run_id, "tables": bundle.tables}
     return json.dumps(content, default=_mark, separators=(",", ":"))
 
 
 def from_line(line: str) -> Bundle:
-    """Inverse of `to_line`; ValueError for anything that is not such a line."""
+    """Return the bundle of a line that `to_line` made. ValueError for any other line."""
     content = json.loads(line, object_hook=_unmark)
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         raise ValueError("not a spooled bundle of a known version")
@@ -72,7 +75,7 @@ def _unmark(value: dict[str, Any]) -> object:
 
 
 class Spool:
-    """The spool of one run, in the first of the folders that has room. Nothing exists before `add`."""
+    """The spool of one run, in the first folder that has room. It creates no file before the first `add`."""
 
     def __init__(self, run_id: str, folders: Sequence[Path]) -> None:
         self._name = f"{run_id}.jsonl"
@@ -82,7 +85,7 @@ class Spool:
 
     @property
     def waiting(self) -> int:
-        """Bundles that no folder had room for; they are tried again with each `add`."""
+        """The number of bundles for which no folder had room. Each `add` tries to write them again."""
         return len(self._waiting)
 
     @property
@@ -91,7 +94,7 @@ class Spool:
         return tuple(folder / self._name for folder in self._descriptors)
 
     def add(self, bundle: Bundle) -> None:
-        """Keep a bundle. Want of space raises nothing: what cannot be written waits in memory."""
+        """Write a bundle. If no folder has room, keep it in memory without an error."""
         self._waiting.append(to_line(bundle).encode() + b"\n")
         for folder in self._folders:
             try:
@@ -113,12 +116,12 @@ class Spool:
                 os.ftruncate(descriptor, length)
                 raise
             if written < len(self._waiting[0]):
-                os.ftruncate(descriptor, length)  # half a line is none
+                os.ftruncate(descriptor, length)  # remove the incomplete line
                 raise OSError(errno.ENOSPC, "no room for a whole line")
             self._waiting.pop(0)
 
     def close(self) -> None:
-        """Let go of the files, so that an open may import them; empty ones go."""
+        """Close and unlock the files, so that they can be imported, and delete empty ones."""
         for folder, descriptor in self._descriptors.items():
             if os.fstat(descriptor).st_size == 0:
                 (folder / self._name).unlink(missing_ok=True)
@@ -134,7 +137,7 @@ def _open_locked(path: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise
-    if os.fstat(descriptor).st_nlink == 0:  # an importer took the empty file away between open and lock
+    if os.fstat(descriptor).st_nlink == 0:  # an import deleted the empty file between open and lock
         os.close(descriptor)
         raise OSError(errno.EAGAIN, "the spool file was removed while it was opened")
     return descriptor
@@ -142,7 +145,7 @@ def _open_locked(path: Path) -> int:
 
 @contextmanager
 def locked_for_import(path: Path) -> Iterator[IO[str] | None]:
-    """The file opened for reading while no other process writes it; None while one does, or it is gone."""
+    """Yield the locked file for reading, or None if another process writes it or it does not exist."""
     try:
         file = path.open("r+", encoding="utf-8")
     except OSError:
@@ -158,7 +161,9 @@ def locked_for_import(path: Path) -> Iterator[IO[str] | None]:
 
 
 def spool_files(folders: Sequence[Path]) -> tuple[Path, ...]:
-    """Spool files, oldest name first, of folders that are this user's alone: what is in others may be forged."""
+    """Return the spool files in order of their names. Folders that other users can write are ignored, because
+    their files may be forged.
+    """
     return tuple(path for folder in folders if _trusted(folder) for path in sorted(folder.glob("*.jsonl")))
 
 
@@ -173,7 +178,7 @@ def _trusted(folder: Path) -> bool:
 
 
 def import_spools(engine: sa.Engine, folders: Sequence[Path]) -> list[str]:
-    """Import every spool file that no living run holds; returns notices of what was done."""
+    """Import all spool files that no running run has locked, and return notices about them."""
     return [notice for path in spool_files(folders) for notice in _import_file(engine, path)]
 
 
@@ -200,8 +205,8 @@ def _import_file(engine: sa.Engine, path: Path) -> list[str]:
 
 
 def upgrade_bundle(bundle: Bundle) -> Bundle:
-    """What an older orch has spooled, as this one would have: of before schema 7 violations without what they have
-    from their attempt, of before schema 8 projects by their names.
+    """Return a bundle that an older orch spooled in the form of this version. Before schema 7, violations did not
+    repeat columns of their attempt; before schema 8, projects had only names.
     """
     return _of_projects(_of_attempts(bundle))
 

@@ -1,8 +1,9 @@
-"""The resource database as the coordinator uses it: begin a run, record results, finish, remember, prune.
+"""The resource database as the coordinator uses it: begin a run, record results, finish the run, read history,
+prune.
 
-There is one writer. `record` commits a result by itself, `record_soon` with others: passing tests may come
-faster than commits do. When the database cannot take a result, it is spooled beside the database, `finish_run`
-says so, and the next open imports it.
+One thread writes at a time. `record` commits a result by itself; `record_soon` commits passes together, because
+passing tests may end faster than the disk commits. A result that the database cannot take is spooled; `finish_run`
+reports that, and the next open imports it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from orchestrator.database.files.connect import database_error, is_corrupt
-from orchestrator.database.files.open import (
-    OpenedDatabase,
-    mark_suspect,
-    open_database,
-    read_connection,
-    write_connection,
-)
+from orchestrator.database.files.connect import database_error, is_corrupt, read_connection, write_connection
+from orchestrator.database.files.open import OpenedDatabase, open_database
+from orchestrator.database.files.prepare import mark_suspect
 from orchestrator.database.rows import bundles, projects
 from orchestrator.database.rows.encoding import key_of_test
 from orchestrator.database.rows.mapping import keys_of_tests
@@ -49,26 +45,26 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment, History, TestId
 
 DAYS_AT_ONCE = 7
-"""Days that the end of a run sums up at most: after an upgrade there may be hundreds."""
+"""The largest number of days that the end of a run sums up. After an upgrade hundreds may be stale."""
 BATCH_RESULTS = 50
 BATCH_SECONDS = 0.5
-"""`record_soon` keeps at most so many results, and none for longer."""
+"""`record_soon` keeps at most BATCH_RESULTS results, and none for longer than BATCH_SECONDS."""
 
 
 class Database:
-    """An open resource database. Safe to use from several threads; one of them writes at a time."""
+    """An open resource database. Several threads may use it; one of them writes at a time."""
 
     def __init__(self, opened: OpenedDatabase, spool_folders: Sequence[Path]) -> None:
         self.project: str | None = None
-        """Id of the project that questions are about; None: any."""
+        """The id of the project to which queries are limited, or None for all projects."""
         self._opened = opened
         self._spool_folders = tuple(spool_folders)
         self._spools: dict[str, Spool] = {}
         self._failures: dict[str, DatabaseError] = {}
         self._projects: dict[str, str] = {}
         self._begun: dict[str, Bundle] = {}
-        self._known: set[str] = set()
-        self._lock = threading.RLock()  # who holds it to write may read, which stores what waits
+        self._stored_keys: set[str] = set()
+        self._lock = threading.RLock()  # reentrant: reading stores the waiting results
         self._waiting: list[Bundle] = []
         self._batches = BatchTimer(self._flush, BATCH_SECONDS)
 
@@ -82,13 +78,15 @@ class Database:
         spool_fallback: Sequence[Path] = (),
         reading: bool = False,
     ) -> Database:
-        """Open, and make or migrate if need be; import what was spooled; mark runs whose owner is dead.
+        """Open the database and create or upgrade it if necessary. Import spooled results, and mark runs whose
+        process has died as interrupted.
 
-        `url`: None for `resources.db` in `state_dir`, else any SQLAlchemy URL of SQLite or PostgreSQL.
-        `spool_fallback`: where results are spooled if the state folder has no room either; each is used if it is,
-        or can be, this user's alone. `reading`: nothing will
-        be recorded, see `opening.open_database`.
-        Read `notices` afterwards. Raises DatabaseError, and UsageError for a URL that cannot be.
+        `url`: a SQLAlchemy URL of SQLite or PostgreSQL, or None for `resources.db` in `state_dir`. `owner_alive`:
+        tells whether the process with this token still runs. `spool_fallback`: folders for spooled results if the
+        state folder has no room; a folder that other users can write is not used. `reading`: nothing will be
+        recorded, see `files.open.open_database`.
+
+        `notices` is complete afterwards. Raises DatabaseError, and UsageError for an invalid URL.
         """
         opened = open_database(url, state_dir=state_dir, reading=reading)
         folders = [state_dir / "spool", *spool_fallback]
@@ -101,7 +99,7 @@ class Database:
                 database._interrupt_orphans(owner_alive)
         except BaseException as error:
             if reading and isinstance(error, SQLAlchemyError) and not is_corrupt(error):
-                return database  # what could not be brought up to date is read as it is
+                return database  # the database is read without these changes
             opened.close()
             if isinstance(error, SQLAlchemyError):
                 raise database_error(error, "open", database.place) from error
@@ -110,17 +108,17 @@ class Database:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What the user should know of this open: files set aside, migrations, imports, slow storage."""
+        """Messages for the user about this open: files set aside, upgrades, imports, slow storage."""
         return tuple(self._opened.notices)
 
     @property
     def path(self) -> Path | None:
-        """The database file; None for a server."""
+        """The database file, or None for a server."""
         return self._opened.path
 
     @property
     def place(self) -> str:
-        """Where the database is, without a password."""
+        """The path or URL of the database, without a password."""
         if self.path is not None:
             return str(self.path)
         return self._opened.engine.url.render_as_string(hide_password=True)
@@ -134,7 +132,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Store what waits, close files and connections; what is spooled stays for the next open."""
+        """Store waiting results, and close files and connections. Spooled results stay for the next open."""
         try:
             self._batches.close()
         finally:
@@ -145,22 +143,25 @@ class Database:
     # ---------------------------------------------------------------- writing
 
     def begin_run(self, run: Run, planned: Sequence[Assignment], *, owner: str | None = None) -> None:
-        """Store a run as `running`, with its plan.
+        """Store a run with status `running`, and its plan.
 
-        `owner` tells later opens whether it is still alive; one without an owner counts as dead.
+        `owner` is a token by which later opens find out whether the process of the run is alive. A run without an
+        owner counts as dead.
         """
         self._projects[run.id] = run.project_id
         self._begun[run.id] = bundles.begin_bundle(run, planned, owner)
         self._store(self._begun[run.id])
 
     def record(self, run_id: str, result: TestResult) -> bool:
-        """Store a test's result and commit; False, and nothing changes, if this run has one already."""
+        """Store and commit a test's result. Return False, and change nothing, if the run has a result of this test
+        and repetition already.
+        """
         return self._store(bundles.result_bundle(run_id, self._project(run_id), result))
 
     def record_soon(self, run_id: str, result: TestResult) -> None:
-        """Store a result as `record` does, committed with others: a pass after `BATCH_RESULTS` results or
-        `BATCH_SECONDS`, whichever is first, anything else, and what waits with it, at once. A kill -9 in between
-        loses what waits, and nothing else; every other call stores it first.
+        """Store a result like `record`, but commit passes together: after `BATCH_RESULTS` results or
+        `BATCH_SECONDS`, whichever comes first. Any other result is committed at once together with the waiting
+        ones, and so does every other call. Killing the process loses the waiting results only.
         """
         bundle = bundles.result_bundle(run_id, self._project(run_id), result)
         with self._lock:
@@ -174,7 +175,7 @@ class Database:
     def finish_run(
         self, run_id: str, *, status: RunStatus, exit_code: int, duration_seconds: float, ledger: Ledger
     ) -> None:
-        """Store a run's end. DatabaseError if anything of the run could not be stored and was spooled."""
+        """Store the end of a run. DatabaseError if some of its records could not be stored and were spooled."""
         bundle = bundles.finish_bundle(
             run_id, status=status, exit_code=exit_code, duration_seconds=duration_seconds, ledger=ledger
         )
@@ -182,7 +183,7 @@ class Database:
         with self._lock:
             spool, failure = self._spools.pop(run_id, None), self._failures.pop(run_id, None)
         if spool is None or failure is None:
-            with suppress(DatabaseError):  # all results are stored: what could not be summed up waits
+            with suppress(DatabaseError):  # all results are stored, and days can be summed up later
                 self.sum_up(at_most=DAYS_AT_ONCE)
             return
         places, lost = ", ".join(map(str, spool.paths)), spool.waiting
@@ -203,27 +204,27 @@ class Database:
             self._write_waiting()
 
     def _write_waiting(self) -> None:
-        """In one transaction; where that is not possible, one by one."""
+        """Write the waiting results in one transaction, or one by one if that fails."""
         waiting, self._waiting = self._waiting, []
-        if not waiting or not self._write_together(waiting):
+        if not waiting or not self._write_batch(waiting):
             for bundle in waiting:
                 self._write(bundle)
 
-    def _write_together(self, waiting: list[Bundle]) -> bool:
+    def _write_batch(self, waiting: list[Bundle]) -> bool:
         if len(waiting) == 1 or any(bundle.run_id in self._spools for bundle in waiting):
             return False
         try:
             with write_connection(self._opened.engine) as connection, connection.begin() as transaction:
-                if not writer.write_together(connection, waiting, self._known):
+                if not writer.write_batch(connection, waiting, self._stored_keys):
                     transaction.rollback()
                     return False
         except IntegrityError:
             return False
         except DBAPIError as error:
-            self._give_up(waiting.pop(0), error)
-            return False  # the others follow the first one into the spool
+            self._spool_run(waiting.pop(0), error)
+            return False  # the other results are spooled too
         for bundle in waiting:
-            self._known |= writer.keys_of(bundle)
+            self._stored_keys |= writer.keys_of(bundle)
         return True
 
     def _write(self, bundle: Bundle) -> bool:
@@ -232,23 +233,23 @@ class Database:
             return True
         try:
             with write_connection(self._opened.engine) as connection, connection.begin():
-                stored = writer.write(connection, bundle, self._known)
-        except IntegrityError as error:  # a run that was never begun: a mistake of the caller, not of the disk
+                stored = writer.write(connection, bundle, self._stored_keys)
+        except IntegrityError as error:  # the run was never begun: an error of the caller, not of the disk
             raise database_error(error, "write", self.place) from error
         except DBAPIError as error:
-            self._give_up(bundle, error)
+            self._spool_run(bundle, error)
             return True
-        self._known |= writer.keys_of(bundle)
+        self._stored_keys |= writer.keys_of(bundle)
         return stored
 
-    def _give_up(self, bundle: Bundle, error: DBAPIError) -> None:
-        """From here on this run is spooled, so that nothing is stored out of order or half."""
+    def _spool_run(self, bundle: Bundle, error: DBAPIError) -> None:
+        """Spool all further records of this run, so that they are imported in order and completely."""
         self._failures[bundle.run_id] = database_error(error, "write", self.place)
         if self.path is not None and is_corrupt(error):
             mark_suspect(self.path)
         spool = self._spools[bundle.run_id] = Spool(bundle.run_id, self._spool_folders)
         if bundle.kind != "begin" and bundle.run_id in self._begun:
-            spool.add(self._begun[bundle.run_id])  # the next database may be a new one
+            spool.add(self._begun[bundle.run_id])  # the import may meet a new database without the run
         spool.add(bundle)
 
     def _project(self, run_id: str) -> str:
@@ -274,7 +275,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection that sees one consistent state; its errors become DatabaseError."""
+        """Yield a connection that sees one consistent state. Errors become DatabaseError."""
         self._flush()
         try:
             with read_connection(self._opened.engine) as connection, connection.begin():
@@ -285,7 +286,7 @@ class Database:
             raise database_error(error, "read", self.place) from error
 
     def scope(self, connection: sa.Connection) -> str | None:
-        """The project by which rows are to be filtered: see `projects.scope`."""
+        """Return the project to which queries are limited, see `projects.scope`."""
         return projects.scope(connection, self.project)
 
     def history(self, test_ids: Iterable[TestId], *, project: str | None = None) -> Mapping[TestId, History]:
@@ -302,29 +303,32 @@ class Database:
     # ---------------------------------------------------------------- upkeep
 
     def prune(self, retention: RecordsRetention, *, thin_at_most: int | None = None) -> int:
-        """Delete runs older than `records_days` (never under 7) and all of theirs; returns how many.
+        """Delete runs older than `records_days` (at least 7) with everything that belongs to them, and return
+        their number.
 
-        Their days stay summed up for `rollups_days`. Time series are thinned, then deleted, with age:
-        those of `thin_at_most` runs by one call (None: of all).
+        The sums of their days are kept for `rollups_days`. Time series are thinned and later deleted with age;
+        `thin_at_most` limits the number of runs for each (None: all).
         """
         with self._upkeep("prune"):
             count = maintenance.prune(self._opened.engine, retention, thin_at_most=thin_at_most)
-            self._known.clear()  # unused ones may be gone
+            self._stored_keys.clear()  # rows that are no longer used may be deleted
         return count
 
     def sum_up(self, *, at_most: int | None = None) -> int:
-        """Sum up days that are over, the oldest `at_most` of them (None: all); returns how many."""
+        """Sum up stale days that are over, at most `at_most` of the oldest (None: all). Return their number."""
         with self._upkeep("sum up days of"):
             return maintenance.sum_up(self._opened.engine, at_most=at_most)
 
     def vacuum(self) -> None:
-        """Rewrite the database without the room of what was deleted; SQLite needs as much free disk meanwhile."""
+        """Rewrite the database to free the space of deleted rows. SQLite needs as much free disk space
+        meanwhile.
+        """
         with self._upkeep("vacuum"):
             maintenance.vacuum(self._opened.engine)
 
     @contextmanager
     def writing(self) -> Iterator[sa.Engine]:
-        """The engine for upkeep of other modules (`merging`), while nothing else of this process writes."""
+        """Yield the engine for maintenance by other modules (`merge`), while this process writes nothing else."""
         with self._upkeep("write"):
             yield self._opened.engine
 

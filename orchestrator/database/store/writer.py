@@ -1,4 +1,4 @@
-"""Writes bundles into the tables: once each, whatever is repeated. Runs inside the caller's transaction."""
+"""Write bundles into the tables within the caller's transaction. Writing a bundle again changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write(connection: sa.Connection, bundle: Bundle, known: set[str]) -> bool:
-    """Write a bundle; False if it was there before. `known` has keys that are surely stored already."""
+    """Write a bundle; return False if it was stored before. `known`: keys of rows that are certainly stored."""
     match bundle.kind:
         case "begin":
             return _begin(connection, bundle)
@@ -33,58 +33,64 @@ def write(connection: sa.Connection, bundle: Bundle, known: set[str]) -> bool:
 
 
 @cache
-def _insert(table: sa.Table, dialect_name: str) -> sa.Insert:
-    """Built once for each table: building takes as long as SQLite needs to execute it."""
+def _insert_statement(table: sa.Table, dialect_name: str) -> sa.Insert:
+    """Return the insert statement of a table. Cached: building it takes as long as SQLite needs to execute it."""
     return upserts.insert_or_ignore(table, dialect_name).execution_options(
         preserve_rowcount=True
-    )  # else PostgreSQL's is lost
+    )  # otherwise SQLAlchemy discards the count of PostgreSQL
 
 
-def _add(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
-    """Insert rows, leaving out those that clash with a key; returns how many went in (for one row only)."""
+def _insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
+    """Insert rows and skip those that conflict with a key. Return the number of inserted rows, which is exact for
+    one row.
+    """
     if not rows:
         return 0
-    statement = _insert(table, connection.dialect.name)
+    statement = _insert_statement(table, connection.dialect.name)
     if len(rows) == 1:
         return connection.execute(statement, rows[0]).rowcount
     connection.execute(statement, list(rows))
     return len(rows)
 
 
-def write_together(connection: sa.Connection, results: Sequence[Bundle], known: set[str]) -> bool:
-    """Write new results with one statement a table. False: one of them was there before; undo it all then."""
+def write_batch(connection: sa.Connection, results: Sequence[Bundle], known: set[str]) -> bool:
+    """Write new results with one statement for each table. Return False if one of them was stored before; the
+    caller must then roll back.
+    """
     for table in (schema.fact_sheets, schema.tests):
         shared = {row["id"]: row for bundle in results for row in bundle.tables[table.name]}
-        _add_all(connection, table, [row for key, row in shared.items() if key not in known])
+        _insert_complete(connection, table, [row for key, row in shared.items() if key not in known])
     attempts = [row for bundle in results for row in bundle.tables["attempts"]]
-    if _add_all(connection, schema.attempts, attempts) != len(attempts):
+    if _insert_complete(connection, schema.attempts, attempts) != len(attempts):
         return False
     for table in (schema.cases, schema.violations, schema.samples):
-        _add_all(connection, table, [row for bundle in results for row in bundle.tables[table.name]])
+        _insert_complete(connection, table, [row for bundle in results for row in bundle.tables[table.name]])
     return True
 
 
-def _add_all(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
-    """As `_add` for complete rows; how many went in, -1 where the driver does not say."""
+def _insert_complete(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
+    """Insert complete rows and skip those that conflict with a key. Return the number of inserted rows, or -1 if
+    the driver does not report it.
+    """
     if not rows:
         return 0
     if connection.dialect.name != "sqlite":
         if len(rows) == 1:
-            return connection.execute(_insert(table, connection.dialect.name), rows[0]).rowcount
-        return connection.execute(_insert(table, connection.dialect.name), list(rows)).rowcount
-    statement, values_of = _driver_insert(table, connection.dialect)
+            return connection.execute(_insert_statement(table, connection.dialect.name), rows[0]).rowcount
+        return connection.execute(_insert_statement(table, connection.dialect.name), list(rows)).rowcount
+    statement, values_of = _driver_insert_statement(table, connection.dialect)
     if len(rows) == 1:
         return connection.exec_driver_sql(statement, values_of(rows[0])).rowcount
     return connection.exec_driver_sql(statement, [values_of(row) for row in rows]).rowcount
 
 
 @cache
-def _driver_insert(table: sa.Table, dialect: Dialect) -> tuple[str, Callable[[Row], tuple[Any, ...]]]:
-    """The statement's text for all columns, and what takes their values out of a row, in the driver's types.
-    SQLAlchemy's own way does the same for each row anew, in five times the time.
+def _driver_insert_statement(table: sa.Table, dialect: Dialect) -> tuple[str, Callable[[Row], tuple[Any, ...]]]:
+    """Return the text of an insert of all columns, and a function that returns the values of a row in the driver's
+    types. SQLAlchemy converts each row separately, which takes five times as long.
     """
     names = [column.name for column in table.columns]
-    statement = _insert(table, dialect.name).compile(dialect=dialect, column_keys=names)
+    statement = _insert_statement(table, dialect.name).compile(dialect=dialect, column_keys=names)
     places = tuple(statement.positiontup or ())
     pick = itemgetter(*places)
     converters = [
@@ -104,10 +110,10 @@ def _driver_insert(table: sa.Table, dialect: Dialect) -> tuple[str, Callable[[Ro
 
 def _begin(connection: sa.Connection, bundle: Bundle) -> bool:
     projects.store_projects(connection, bundle.tables["projects"])
-    _add(connection, schema.hosts, bundle.tables["hosts"])
-    if not _add(connection, schema.runs, bundle.tables["runs"]):
+    _insert_rows(connection, schema.hosts, bundle.tables["hosts"])
+    if not _insert_rows(connection, schema.runs, bundle.tables["runs"]):
         return False
-    _add(connection, schema.images, bundle.tables["images"])
+    _insert_rows(connection, schema.images, bundle.tables["images"])
     return True
 
 
@@ -115,22 +121,22 @@ def _result(connection: sa.Connection, bundle: Bundle, known: set[str]) -> bool:
     for table in (schema.fact_sheets, schema.tests):
         for row in bundle.tables[table.name]:
             if row["id"] not in known:
-                _add_all(connection, table, [row])
-    deciding, *earlier = bundle.tables["attempts"]
-    # One index allows one final attempt per test and repetition: whoever comes second changes nothing.
-    if not _add_all(connection, schema.attempts, [deciding]):
+                _insert_complete(connection, table, [row])
+    final, *earlier = bundle.tables["attempts"]
+    # A unique index allows one final attempt for each test and repetition: the second one changes nothing.
+    if not _insert_complete(connection, schema.attempts, [final]):
         return False
-    added = {deciding["id"]}
-    added |= {row["id"] for row in earlier if _add_all(connection, schema.attempts, [row])}
+    added = {final["id"]}
+    added |= {row["id"] for row in earlier if _insert_complete(connection, schema.attempts, [row])}
     for table in (schema.cases, schema.violations, schema.samples):
         rows = [row for row in bundle.tables[table.name] if row["attempt_id"] in added]
-        _add_all(connection, table, rows)
+        _insert_complete(connection, table, rows)
     return True
 
 
 def keys_of(bundle: Bundle) -> set[str]:
-    """Keys of rows that many results share and that are stored for sure once the bundle is committed. Not those of
-    tests, which a run has thousands of and each mostly once.
+    """Return the keys of rows that many results share and that are stored once the bundle is committed. Keys of
+    tests are left out: a run has thousands, mostly used once.
     """
     return {row["id"] for row in bundle.tables.get("fact_sheets", ())}
 
@@ -141,13 +147,13 @@ def _finish(connection: sa.Connection, bundle: Bundle) -> bool:
     runs = schema.runs
     done = connection.execute(runs.update().where(runs.c.id == bundle.run_id).values(**change)).rowcount
     if done:
-        _add(connection, schema.ledger, bundle.tables["ledger"])
+        _insert_rows(connection, schema.ledger, bundle.tables["ledger"])
         daily.mark_run_stale(connection, bundle.run_id)
     return bool(done)
 
 
 def count_outcomes(connection: sa.Connection, run_id: str) -> dict[str, int]:
-    """The same counts as `RunSummary.counts`, from what is recorded."""
+    """Count the results of a run by outcome from the stored rows, as `RunSummary.counts` does."""
     attempts, violations = schema.attempts, schema.violations
     finals = sa.and_(attempts.c.run_id == run_id, attempts.c.is_final)
     flaky = sa.func.sum(sa.case((attempts.c.is_flaky, 1), else_=0))
@@ -164,7 +170,7 @@ def count_outcomes(connection: sa.Connection, run_id: str) -> dict[str, int]:
 
 
 def interrupt(connection: sa.Connection, run_id: str) -> None:
-    """Mark a run that nobody writes any more."""
+    """Mark a run whose process has died as interrupted."""
     runs = schema.runs
     change = {"status": "interrupted", "counts": count_outcomes(connection, run_id)}
     still = sa.and_(runs.c.id == run_id, runs.c.status == "running")
@@ -173,7 +179,7 @@ def interrupt(connection: sa.Connection, run_id: str) -> None:
 
 
 def running(connection: sa.Connection) -> list[tuple[str, str | None]]:
-    """Id and owner of each run that says it is running."""
+    """Return the id and the owner of each run with status `running`."""
     runs = schema.runs
     rows = connection.execute(sa.select(runs.c.id, runs.c.owner).where(runs.c.status == "running"))
     return [(str(run_id), owner) for run_id, owner in rows]

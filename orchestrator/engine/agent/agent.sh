@@ -38,7 +38,7 @@ newline='
 '
 # Where tests may write. Names without a blank.
 writable="/tmp /dev/shm $ORCH_OUTPUT_DIR"
-# What an empty one looks like: a pattern that fits nothing stays as it is.
+# The expansion of their patterns while they are empty: a pattern without a match stays unchanged.
 # shellcheck disable=SC2086
 set -- /dev/mqueue/* /dev/mqueue/.*
 for folder in $writable; do set -- "$@" "$folder"/* "$folder"/.*; done
@@ -46,7 +46,7 @@ nothing=$*
 sysv=
 [ -r /proc/sysvipc/msg ] && sysv=yes
 
-# What the kernel holds this container to, as lines "key value"; read once, in no test's time; no fork.
+# The limits in effect for this container, as lines "key value"; read once, before any test; no fork.
 held=
 for file in $ORCH_LIMITS; do
     [ -r "$file" ] && IFS= read -r text <"$file" && held="$held${file##*/} $text
@@ -59,7 +59,7 @@ done </proc/self/status
 set -- /dev/*
 held="${held}dev $*
 "
-# From this machine orch reads the rest of it at once; here each byte takes a system call.
+# On this machine orch reads mounts and limits itself, at once; here each byte takes a system call.
 if [ "$place" = - ]; then
     while IFS= read -r text; do held="${held}mount $text
 "; done </proc/self/mountinfo
@@ -69,12 +69,12 @@ if [ "$place" = - ]; then
         case $text in "Max open files"*) break ;; esac
     done </proc/self/limits
 fi
-# Whether other processes of this user can read this one.
+# Whether other processes of this user can read this process.
 if [ -r /proc/self/environ ] || [ -r /proc/self/mem ]; then text=yes; else text=no; fi
 held="${held}Readable $text
 "
 
-# Sets $files to those of the arguments that are there.
+# Sets $files to the arguments that are readable files.
 readable() {
     files=
     for file do
@@ -202,7 +202,7 @@ name_process() {
     return 1
 }
 
-# Adds to $record what still lives after its grace, and ends it.
+# Adds to $record the processes that still run after the grace time, and kills them.
 end_leftovers() {
     find_all_live
     [ -n "$live" ] || return 0
@@ -278,15 +278,15 @@ see_modes() {
     done
 }
 
-# True if those modes are as they were before the first test.
+# True if the modes are the same as before the first test.
 has_modes() {
     [ -n "$own_places" ] || return 0
     see_modes
     [ "$seen" = "$first_seen" ]
 }
 
-# Gives the places their modes back, for what is in them to be listed and removed, and adds to $record which had
-# others. False: they could not be set back.
+# Restores the modes of the places, so that their contents can be listed and removed, and adds to $record the places
+# whose modes had changed. False if the modes could not be restored.
 restore_modes() {
     if has_modes; then return 0; fi
     changed=
@@ -326,7 +326,7 @@ is_empty() {
 }
 key() { :; }
 
-# Adds to $record the System V objects and the message queues that are there, to $ipc_places where; no fork.
+# Adds to $record the System V objects and message queues that exist, and to $ipc_places their places; no fork.
 list_ipc() {
     count=0 ipc_places=
     for table in shm sem msg; do
@@ -366,8 +366,8 @@ list_left() {
 "
 }
 
-# Has the server do something that would take programs: `list CAP FOLDER` and `pack CAP FOLDER` to stdout, `empty
-# FOLDER...`.
+# Lets the server do a task for which programs would have to be started: `list CAP FOLDER` and `pack CAP FOLDER`, which
+# write to stdout, and `empty FOLDER...`.
 chore() {
     [ -n "$server" ] || return 1
     printf '%s\n' "$*" >&5
@@ -413,7 +413,7 @@ dirty() {
 "
 }
 
-# Empties the writable places for the next test, and notes which could not be.
+# Empties the writable places for the next test, and adds to $record those that could not be emptied.
 reset_places() {
     # shellcheck disable=SC2086
     if chore empty $filled && is_empty; then return 0; fi
@@ -504,7 +504,7 @@ ask_server() {
     code=${server%% *} server=${server#* }
 }
 
-# Reaps. True if the server, where there is one, has not ended.
+# Reaps ended children. True if there is no server, or it has not ended.
 serves() {
     jobs
     [ -z "$server" ] || [ -d "/proc/${server%% *}" ]
@@ -522,7 +522,7 @@ await_go() {
     return 1
 }
 
-# Ends the container at what is no order of orch's: whoever wrote it is not orch.
+# Ends the container if the line is not an order of orch, because another process has written it.
 expect_order() {
     case $1 in *[!0-9a-f]*) exit 125 ;; esac
     case ${#1}$2 in 24a | 24b) ;; *) exit 125 ;; esac
@@ -583,7 +583,7 @@ orch_test() {
     leave
 }
 
-# Ends the container. Where it was to take one test only, the agent has read all counters itself.
+# Ends the container. If it takes one test only, the agent has read all counters itself and does not wait for "go".
 leave() {
     [ "$place" = - ] || [ "$turn $keep" = "first last" ] || await_go
     exit "$code"

@@ -1,8 +1,8 @@
-"""Brings back what a test left in `$ORCH_OUTPUT_DIR`, safely: the archive is written by a hostile program.
+"""Extracts the files that a test left in `$ORCH_OUTPUT_DIR`. The archive may be written by a hostile program.
 
-Regular files only, under names that stay inside the folder, within a cap of bytes and of files; everything
-else is named in a note, what was left out of the archive or cut off too. A hard link comes back as a copy; other
-links, FIFOs, devices and holes never touch the host.
+Only regular files with names inside the folder are extracted, up to a number of bytes and of files; all others,
+and those missing in the archive, are named in notes. A hard link is extracted as a copy; other links, FIFOs,
+devices and sparse files are refused.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 MAX_FILES = 10_000
 MEMORY_BYTES = 1 << 20
-"""An archive up to this size is held in memory: most are a report of a few KiB."""
+"""The largest archive that is kept in memory; most are a report of a few KiB."""
 MAX_NOTES = 50
 LIST_BYTES = 262_144
-"""Most of the list of names, as the agent sends it."""
+"""The largest list of names that the agent sends."""
 MAX_NAME_BYTES = 1024
 _COPY_BYTES = 1 << 18
 
 
 def archive_cap_bytes(outputs_bytes: int) -> int:
-    """Size of an archive of so many bytes of files: each has a header of 512 bytes and is padded to 512."""
+    """Return the largest size of a tar archive of so many bytes of files, with headers and padding."""
     return outputs_bytes + MAX_FILES * 1024 + 65536
 
 
 class ArchiveSink:
-    """Takes the archive's bytes into memory or an unnamed temporary file, up to a cap; the rest is dropped."""
+    """Stores the bytes of an archive in memory or an unnamed temporary file, up to a cap; drops the rest."""
 
     def __init__(self, cap_bytes: int) -> None:
         self._cap = archive_cap_bytes(cap_bytes)
@@ -44,7 +44,7 @@ class ArchiveSink:
         self.overflow = False
 
     def feed(self, data: bytes) -> None:
-        """Keep what fits."""
+        """Store the bytes, or set `overflow` if they exceed the cap."""
         if self.size + len(data) > self._cap:
             self.overflow = True
             return
@@ -55,14 +55,17 @@ class ArchiveSink:
 
     @property
     def _file(self) -> IO[bytes]:
-        """Made when there is something to keep: most tests have no outputs."""
+        """The temporary file, created at the first byte: most tests have no outputs."""
         if self._held is None:
             self._held = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115 - lives as long as the sink
         return self._held
 
     def extract(self, folder: Path, cap_bytes: int, listed: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """(files that came back, notes on what did not); `folder` is made only if there is a file. `listed`: what
-        was to be packed, a name a line, then `//` and those that were too large to be. OSError: the disk is full.
+        """Extract the archive to `folder`, which is created if there is a file.
+
+        Return the names of the extracted files, and notes on files that were not. `listed` has the name of each
+        file that was to be packed on a line, then `//` and those that were too large. Raises OSError if the disk
+        is full.
         """
         names: list[str] = []
         notes = _Notes()
@@ -73,7 +76,7 @@ class ArchiveSink:
                 self._file.seek(0)
                 self._extract(folder, cap_bytes, names, notes)
         except _FullError as error:
-            if error.cause.errno in NO_ROOM:  # the test's results may be among them: nothing is known without
+            if error.cause.errno in NO_ROOM:  # the test's own report may be among them
                 raise error.cause from None
             notes.add(f"the outputs could not be kept: {error.cause}")
         except Exception as error:  # noqa: BLE001 - tarfile raises almost anything at what a hostile program writes
@@ -82,13 +85,13 @@ class ArchiveSink:
         return tuple(sorted(names)), notes.texts()
 
     def _extract(self, folder: Path, cap_bytes: int, names: list[str], notes: _Notes) -> None:
-        """Archives one behind another: where there are many files, the agent's tar is started several times."""
+        """Extract all archives of the stream: for many files the agent starts tar several times."""
         left = cap_bytes
         while self._at_archive():
             left = self._extract_one(folder, left, names, notes)
 
     def _at_archive(self) -> bool:
-        """Pass over the zeros that end an archive; True if another one follows."""
+        """Skip the zero blocks that end an archive; return whether another archive follows."""
         while block := self._file.read(tarfile.BLOCKSIZE):
             if block.strip(b"\0"):
                 self._file.seek(-len(block), os.SEEK_CUR)
@@ -96,7 +99,7 @@ class ArchiveSink:
         return False
 
     def _extract_one(self, folder: Path, left: int, names: list[str], notes: _Notes) -> int:
-        """How many bytes there is room for afterwards."""
+        """Extract one archive; return how many of the `left` bytes remain."""
         at = -1
         with tarfile.open(fileobj=self._file, mode="r:", errors="surrogateescape") as archive:
             for member in archive:
@@ -123,13 +126,13 @@ class ArchiveSink:
         return left
 
     def close(self) -> None:
-        """Forget it."""
+        """Delete the stored bytes."""
         if self._held is not None:
             self._held.close()
 
 
 class _Notes:
-    """What is said of outputs that did not come back: so many of them by name."""
+    """Notes on outputs that were not extracted, of which the first `MAX_NOTES` are named."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -137,11 +140,11 @@ class _Notes:
         self._named: set[str] = set()
 
     def add(self, text: str) -> None:
-        """Say it, whatever else there is."""
+        """Add a note, whatever the number of notes."""
         self._texts.append(text)
 
     def refused(self, name: str, problem: str) -> None:
-        """A member of the archive was not kept."""
+        """Add a note on a file that was not extracted."""
         self._named.add(name)
         if len(self._texts) < MAX_NOTES:
             self._texts.append(f"{name[:200]!r}: {problem}")
@@ -149,7 +152,7 @@ class _Notes:
             self._more += 1
 
     def add_missing(self, names: list[str], listed: str, cap_bytes: int) -> None:
-        """Name what was listed and is not in the archive."""
+        """Add a note for each listed file that is not in the archive."""
         # a name with newlines is listed on several lines
         there = {line for name in (*names, *self._named) for line in _as_listed(f"./{name}").split("\n")}
         every, _, large = listed.partition("\n//\n")
@@ -161,7 +164,7 @@ class _Notes:
                 self.refused(line[2:], why)
 
     def texts(self) -> tuple[str, ...]:
-        """All notes, with the number of those that are not among them."""
+        """Return all notes, and one with the number of files that are not named."""
         return (*self._texts, *([f"{self._more} more did not come back"] if self._more else []))
 
 
@@ -169,12 +172,12 @@ _NOT_PACKED = "not packed: it is no regular file, or lies behind what was cut of
 
 
 def _as_listed(name: str) -> str:
-    """As the list of names is read: what is not UTF-8 is replaced."""
+    """Return a name as it appears in the decoded list, where bytes that are not UTF-8 are replaced."""
     return os.fsencode(name).decode(errors="replace")
 
 
 class _FullError(Exception):
-    """A file could not be written here."""
+    """Raised if a file could not be written to the results folder."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(str(cause))
@@ -231,7 +234,7 @@ def _store(source: IO[bytes], member: tarfile.TarInfo, folder: Path) -> str | No
 
 
 def _copy_link(member: tarfile.TarInfo, names: list[str], folder: Path, left: int) -> tuple[str | None, int]:
-    """A second name of a file that came back gets a copy; (why not, bytes)."""
+    """Copy the extracted file that a hard link refers to; return (reason if refused, size in bytes)."""
     name = _clean(member.linkname)
     if name not in names:
         return "another name of a file that did not come back", 0

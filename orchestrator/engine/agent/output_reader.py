@@ -1,4 +1,4 @@
-"""Reads what one test writes, and sorts it: its own output, the agent's record, the archive of its outputs."""
+"""Sorts the output of one test's container: the test's own output, the agent's record, the archive of outputs."""
 
 from __future__ import annotations
 
@@ -19,123 +19,121 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment
 
 TICK_SECONDS = 0.2
-"""How often a silent test's deadline and the stop flag are looked at."""
+"""The interval at which the deadline of a silent test and the stop flag are checked."""
 LASTING_SECONDS = 0.05
-"""A test in a reused slot is sampled once it has run for so long: a sample costs 2 % of a shorter one."""
+"""A test in a reused slot is sampled after this time, because a sample costs 2 % of a shorter test."""
 GRANT_STEP_SECONDS = 0.02
-"""A deadline that is put off by less is over."""
+"""A deadline that is extended by less than this counts as reached."""
 MOST_GRANTED = 9.0
-"""Times its limit: what a test may be granted for the time in which others had the CPUs."""
+"""The most that a deadline is extended for time without a CPU, in multiples of the test's time limit."""
 PREPARE_SECONDS = 60.0
-"""For setting up what a test is forked from, which is no time of the test's; its own limit, if that is longer."""
+"""The time limit of the preparation of a forked test; the test's own limit applies if it is longer."""
 RETURN_SECONDS = 60.0
-"""For the record and the outputs, after the test's end."""
+"""The time limit for the record and the outputs to arrive after the test's end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotOutput:
-    """What came out of a slot for one test."""
+    """All that a slot returned for one test."""
 
     record: AgentRecord | None
     begin_counters: str
     end_counters: str
     clean_counters: str
-    """Once more where the slot had to be cleaned for its next test; else empty."""
+    """The counters after the slot was cleaned for its next test; empty if it did not have to be cleaned."""
     timed_out: bool
     interrupted: bool
     started_at: datetime
     test_seconds: float
     prepare_seconds: float
-    """Before that, for what the test was forked from."""
+    """The duration of the preparation before the test; 0 if there was none."""
     stdout: OutputLog
     stderr: OutputLog
     outputs: tuple[str, ...]
     outputs_notes: tuple[str, ...]
     launch: tuple[Launch, str | None] = (Launch.PROCESS, None)
-    """How it was started, and why it was not forked although it could have been."""
+    """How the test was started, and the reason if it was not forked although it could have been."""
     unexpected: str | None = None
-    """What stands on the streams that the agent did not write; nothing that they say counts then."""
+    """Text on the streams that the agent did not write. If there is any, nothing on them can be trusted."""
 
 
 class OutputReader(Protocol):
-    """What a slot's reader asks while a test runs."""
+    """Reads and sorts the streams of one test, and keeps its clock."""
 
     @property
     def complete(self) -> bool:
-        """Nothing more is to come."""
+        """Whether all output of the test has arrived."""
 
     @property
     def test_ended(self) -> bool:
-        """The test itself is over."""
+        """Whether the test itself has ended; its outputs may still arrive."""
 
     @property
     def ended(self) -> float | None:
-        """Monotonic time at which that was seen."""
+        """The monotonic time at which the test's end was noticed, None before it."""
 
     @property
     def prepares(self) -> bool:
-        """Something is set up before the test."""
+        """Whether processes are set up before the test that it is forked from."""
 
     @property
     def prepared(self) -> bool:
-        """What the test is forked from stands, and the agent waits for word to let it begin; never, where nothing
-        had to be set up.
-        """
+        """Whether the preparation is complete and the agent waits for `go`; False if there is no preparation."""
 
     @property
     def before(self) -> str:
-        """What the agent read before the test, once it is `prepared`."""
+        """The text of the counters that the agent read before the test, once `prepared`."""
 
     @property
     def measured(self) -> bool:
-        """The agent's reading after the test is there; never without an agent."""
+        """Whether the agent's counters after the test have arrived; always False without an agent."""
 
     @property
     def exit_code(self) -> int | None:
-        """The test's, once it is `measured`."""
+        """The test's exit code, once `measured`."""
 
     @property
     def counters(self) -> str:
-        """What the agent read after the test, once it is `measured`."""
+        """The text of the counters that the agent read after the test, once `measured`."""
 
     @property
     def serving(self) -> str:
-        """Numbers, inside the container, of the processes that tests are forked from; once it is `measured`."""
+        """The pids, inside the container, of the processes that tests are forked from, once `measured`."""
 
     @property
     def started(self) -> float:
-        """Monotonic time of the test's release."""
+        """The monotonic time at which the test was released."""
 
     def restart(self) -> None:
-        """The test begins only now: the one before it in the slot has come to its end."""
+        """Start the test's clock now, because the test before it in the slot has only now ended."""
 
     def past_deadline(self, now: float) -> bool:
-        """The test runs longer than it may."""
+        """Return whether the test runs longer than its limit."""
 
     def grant(self, waited_seconds: float) -> bool:
-        """It could not run for so long, which is not counted; False: its time is over all the same."""
+        """Extend the deadline by time in which the test had no CPU; return False if it is reached all the same."""
 
     def patience(self, now: float) -> float:
-        """How long to wait for output."""
+        """Return how many seconds to wait for output before the deadline is checked again."""
 
     def overdue(self, now: float) -> bool:
-        """What follows the test's end takes too long."""
+        """Return whether the record and outputs take too long to arrive after the test's end."""
 
     def flush(self) -> None:
-        """Nothing has come for a moment: write what is held."""
+        """Write buffered output to the files; called when no output has come for a moment."""
 
     def feed(self, stream: str, data: bytes) -> bytes:
-        """The next piece of a stream; empty: it ended. What belongs to the slot's next test is returned."""
+        """Take the next piece of a stream, empty at its end; return the bytes of the slot's next test."""
 
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotOutput:
-        """Everything, once no more is to come."""
+        """Return all that the slot returned for the test, once it is `complete` or has been given up."""
 
     def close(self) -> None:
-        """Release the files."""
+        """Close the files."""
 
 
 class _TimedReader:
-    """A test's clock and its two logs."""
+    """The clock and the two logs of one test."""
 
     def __init__(self, assignment: Assignment, folder: Path) -> None:
         limits = assignment.profile.limits
@@ -150,7 +148,7 @@ class _TimedReader:
         self._limit_seconds = limits.timeout_seconds
 
     def restart(self) -> None:
-        """The test begins only now: the one before it in the slot has come to its end."""
+        """Start the test's clock now, because the test before it in the slot has only now ended."""
         if self._ended is None:
             self.started_at, self._started = datetime.now(UTC), time.monotonic()
             self.deadline = self._started + self._limit_seconds
@@ -159,39 +157,39 @@ class _TimedReader:
 
     @property
     def started(self) -> float:
-        """Monotonic time of its release."""
+        """The monotonic time at which the test was released."""
         return self._started
 
     @property
     def test_ended(self) -> bool:
-        """The test itself is over."""
+        """Whether the test itself has ended; its outputs may still arrive."""
         return self._ended is not None
 
     @property
     def ended(self) -> float | None:
-        """Monotonic time at which that was seen."""
+        """The monotonic time at which the test's end was noticed, None before it."""
         return self._ended
 
     def past_deadline(self, now: float) -> bool:
-        """The test runs longer than it may."""
+        """Return whether the test runs longer than its limit."""
         return self._ended is None and now >= self.deadline
 
     def grant(self, waited_seconds: float) -> bool:
-        """It could not run for so long, which is not counted; False: its time is over all the same."""
+        """Extend the deadline by time in which the test had no CPU; return False if it is reached all the same."""
         granted = min(waited_seconds, MOST_GRANTED * self._limit_seconds)
         self.deadline = max(self.deadline, self._started + self._limit_seconds + granted)
         return self.deadline - time.monotonic() > GRANT_STEP_SECONDS
 
     def patience(self, now: float) -> float:
-        """How long to wait for output: to the deadline, at most a tick."""
+        """Return how many seconds to wait for output: until the deadline, at most `TICK_SECONDS`."""
         return min(TICK_SECONDS, max(0.002, self.deadline - now)) if now < self.deadline else TICK_SECONDS / 4
 
     def overdue(self, now: float) -> bool:
-        """The test has ended, and what follows takes too long."""
+        """Return whether the record and outputs take too long to arrive after the test's end."""
         return self._ended is not None and now - self._ended > RETURN_SECONDS
 
     def flush(self) -> None:
-        """Nothing has come for a moment: write what is held."""
+        """Write buffered output to the files; called when no output has come for a moment."""
         for log in self._logs.values():
             log.flush()
 
@@ -200,19 +198,21 @@ class _TimedReader:
         return (self._ended or time.monotonic()) - self._started
 
     def close(self) -> None:
-        """Release the files."""
+        """Close the files."""
         for log in self._logs.values():
             log.close()
 
 
 class AgentOutputReader(_TimedReader):
-    """The streams of one test that the agent runs, sorted into what they mean."""
+    """Reads the streams of a test that the agent runs."""
 
     def __init__(
         self, assignment: Assignment, folder: Path, *, first: bool = True, prepares: bool = False
     ) -> None:
-        """`first`: the agent says what it is held to before the test. `prepares`: also, and something is set up
-        before it, whose time is not the test's.
+        """Read the streams of `assignment` and write its logs to `folder`.
+
+        With `first`, the agent reports limits and counters before the test. With `prepares`, it also sets up the
+        processes that the test is forked from, in time that is not the test's.
         """
         super().__init__(assignment, folder)
         self.prepares = prepares
@@ -241,7 +241,7 @@ class AgentOutputReader(_TimedReader):
         self.deadline = self._started + max(PREPARE_SECONDS, self._limit_seconds)
 
     def restart(self) -> None:
-        """The test begins only now, or what has to be set up for it; where that stands, the test."""
+        """Start the clock of the preparation now, or of the test if its preparation is complete."""
         if self._preparing and self.prepared:
             self._preparing = False
             self._prepare_seconds = time.monotonic() - self._started
@@ -251,50 +251,50 @@ class AgentOutputReader(_TimedReader):
 
     @property
     def prepared(self) -> bool:
-        """The agent waits for word to let the test begin, or has let it."""
+        """Whether the preparation is complete; False if there is none."""
         return self.prepares and self._out.passed > protocol.PREPARED_MARKS.index("ready")
 
     @property
     def before(self) -> str:
-        """What the agent read before the test, once it is `prepared`."""
+        """The text of the counters that the agent read before the test, once `prepared`."""
         return self._begin.text
 
     @property
     def complete(self) -> bool:
-        """Both streams came to the test's end, or ended."""
+        """Whether both streams have reached the test's end, or have ended themselves."""
         out = self._out.complete or "stdout" not in self._open
         return out and (self._err.complete or "stderr" not in self._open)
 
     @property
     def measured(self) -> bool:
-        """The agent's reading after the test is there."""
+        """Whether the agent's counters after the test have arrived."""
         return self._out.passed > self._rest_at
 
     @property
     def exit_code(self) -> int | None:
-        """Once it is `measured`."""
+        """The test's exit code, once `measured`."""
         parsed = self._at_end() if self.measured else None
         return None if parsed is None else parsed[0]
 
     @property
     def counters(self) -> str:
-        """What the agent read after the test, once it is `measured`."""
+        """The text of the counters that the agent read after the test, once `measured`."""
         parsed = self._at_end()
         return "" if parsed is None else parsed[1]
 
     @property
     def serving(self) -> str:
-        """Numbers of the processes that tests are forked from, once it is `measured`."""
+        """The pids, inside the container, of the processes that tests are forked from, once `measured`."""
         return protocol.parse_server_pids(self._end.text)
 
     def _at_end(self) -> tuple[int, str] | None:
-        """The exit code and what the agent read then; asked for when that is there, and parsed once."""
+        """Return the exit code and the counters of the end record, parsed at the first call; None if damaged."""
         if self._parsed_end is None:
             self._parsed_end = protocol.parse_end(self._end.text)
         return self._parsed_end
 
     def feed(self, stream: str, data: bytes) -> bytes:
-        """The next piece of a stream; empty: it ended. What belongs to the slot's next test is returned."""
+        """Take the next piece of a stream, empty at its end; return the bytes of the slot's next test."""
         if not data:
             self._open.discard(stream)
             return b""
@@ -306,7 +306,7 @@ class AgentOutputReader(_TimedReader):
         return rest
 
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotOutput:
-        """Everything, once no more is to come."""
+        """Return all that the slot returned for the test."""
         self._out.flush()
         self._err.flush()
         ended = self._at_end() if self._out.complete and self._err.complete else None
@@ -336,13 +336,13 @@ class AgentOutputReader(_TimedReader):
         )
 
     def close(self) -> None:
-        """Release the files."""
+        """Close the files."""
         super().close()
         self._archive.close()
 
 
 class PlainOutputReader(_TimedReader):
-    """The streams of a test that is the container's own process: it ends when they end."""
+    """Reads the streams of a test that is the container's main process; the test ends when they end."""
 
     prepares = False
     prepared = False
@@ -354,11 +354,11 @@ class PlainOutputReader(_TimedReader):
 
     @property
     def complete(self) -> bool:
-        """Both streams ended."""
+        """Whether both streams have ended."""
         return not self._open
 
     def feed(self, stream: str, data: bytes) -> bytes:
-        """The next piece of a stream; empty: it ended."""
+        """Take the next piece of a stream, empty at its end."""
         if data:
             self._logs[stream].feed(data)
             return b""
@@ -368,7 +368,7 @@ class PlainOutputReader(_TimedReader):
         return b""
 
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotOutput:
-        """Everything; there is no record, and no way for outputs to come back."""
+        """Return the test's output; without an agent there is no record, and outputs are not returned."""
         return SlotOutput(
             record=None,
             begin_counters="",

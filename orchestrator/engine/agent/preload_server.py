@@ -57,29 +57,29 @@ SPARED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class RefusedError(Exception):
-    """The test must be started as a program of its own; says why."""
+    """Raised if a test must be started as a program of its own; its text is the reason."""
 
 
 class SpoiledError(Exception):
-    """A template that has imported what it should not have; says what."""
+    """Raised if a template has imported a module whose import a test would notice; its text is the reason."""
 
 
 class Channel:
-    """Lines from one descriptor, lines to another; no process that is executed inherits them."""
+    """Reads lines from one descriptor and writes lines to another; executed programs do not inherit them."""
 
     def __init__(self, source: int, sink: int) -> None:
-        """Moves both out of the way of what pytest opens."""
+        """Duplicate both descriptors to numbers above those that pytest uses."""
         self._source = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 10)
         self._sink = fcntl.fcntl(sink, fcntl.F_DUPFD_CLOEXEC, 10)
         self._rest = b""
 
     @property
     def descriptors(self) -> tuple[int, int]:
-        """Both numbers."""
+        """The numbers of both descriptors."""
         return self._source, self._sink
 
     def read(self) -> str | None:
-        """The next line, or None at the end."""
+        """Return the next line, None at the end."""
         while b"\n" not in self._rest:
             data = os.read(self._source, 1 << 16)
             if not data:
@@ -89,19 +89,19 @@ class Channel:
         return line.decode()
 
     def write(self, line: str) -> None:
-        """One line. OSError where nobody reads any more."""
+        """Write a line. Raises OSError if the reader has closed its end."""
         data = line.replace("\n", " ").encode(errors="replace") + b"\n"
         while data:
             data = data[os.write(self._sink, data) :]
 
     def close(self) -> None:
-        """Give up both ends."""
+        """Close both descriptors."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
 
 def tell_space(agent: Channel, _: int, folders: str) -> None:
-    """As `stat -f -c "space %n %b %f %c %d %S"`: a line for each folder."""
+    """Write a line for each folder, like `stat -f -c "space %n %b %f %c %d %S"`."""
     for folder in folders.split():
         seen = os.statvfs(folder)
         words = (seen.f_blocks, seen.f_bfree, seen.f_files, seen.f_ffree, seen.f_frsize)
@@ -109,7 +109,7 @@ def tell_space(agent: Channel, _: int, folders: str) -> None:
 
 
 class CapError(Exception):
-    """More was to be written than there may be."""
+    """Raised by `Capped` once its number of bytes is reached."""
 
 
 class Capped(io.RawIOBase):
@@ -120,11 +120,11 @@ class Capped(io.RawIOBase):
         self._descriptor, self._left = descriptor, cap
 
     def writable(self) -> bool:
-        """Nothing else can be done with it."""
+        """Return True, as the only operation is `write`."""
         return True
 
     def write(self, data: Any) -> int:
-        """CapError, once the cap is reached."""
+        """Write the bytes up to the cap. Raises CapError once it is reached."""
         view = memoryview(data)[: self._left]
         self._left -= len(view)
         while view:
@@ -139,8 +139,9 @@ SMALL_BYTES = 1 << 20
 
 
 def list_files(agent: Channel, stream: int, words: str) -> None:
-    """As the agent lists outputs: the names of all but folders, a line `//`, and those of files that are larger
-    than the cap. What its owner may not read is made readable.
+    """Write the names of all files, a line `//`, and the names of those larger than the cap.
+
+    Files that their owner may not read are made readable.
     """
     cap, _, folder = words.partition(" ")
     names, large = [], []
@@ -160,7 +161,7 @@ def list_files(agent: Channel, stream: int, words: str) -> None:
 
 
 def files_of(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """All that is below a folder but folders; those that their owner may not enter are opened."""
+    """Yield all files below a folder; folders that their owner may not enter are made accessible."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         with contextlib.suppress(OSError):
             status = entry.stat(follow_symlinks=False)
@@ -173,7 +174,7 @@ def files_of(folder: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def pack(agent: Channel, stream: int, words: str) -> None:
-    """As `tar -cf - . | head -c CAP` in a folder, small files first and none that is larger than the cap."""
+    """Write a tar archive of a folder up to the cap: small files first, and none larger than the cap."""
     cap, _, folder = words.partition(" ")
     small_enough = [(path, status.st_size) for path, status in files_of(folder) if status.st_size <= int(cap)]
     with contextlib.suppress(CapError), tarfile.open(fileobj=Capped(stream, int(cap)), mode="w|") as archive:
@@ -184,7 +185,7 @@ def pack(agent: Channel, stream: int, words: str) -> None:
 
 
 def empty(agent: Channel, _: int, folders: str) -> None:
-    """As `rm -rf` of all that is in some folders; what cannot be removed stays."""
+    """Remove the contents of folders, like `rm -rf`; what cannot be removed stays."""
     for folder in folders.split():
         for entry in os.scandir(folder):
             if entry.is_dir(follow_symlinks=False):
@@ -196,14 +197,14 @@ def empty(agent: Channel, _: int, folders: str) -> None:
 
 
 CHORES = {"space": tell_space, "list": list_files, "pack": pack, "empty": empty}
-"""What the agent would have to start programs for after each test: four of them cost 5 ms."""
+"""The tasks for which the agent would otherwise start programs after each test, which costs 5 ms for four."""
 
 
 class Server:
-    """Hands each request to the template of its folder."""
+    """Forwards each request to the template of its folder."""
 
     def __init__(self, agent: Channel, streams: tuple[int, int], why_not: str | None) -> None:
-        """`streams`: where tests write. `why_not`: every test is refused, with this reason."""
+        """Serve `agent`; tests write to `streams`. With `why_not`, refuse every test for this reason."""
         self._agent = agent
         self._why_not = why_not
         self._streams = streams
@@ -214,7 +215,7 @@ class Server:
         self._start_only: set[str] = set()
 
     def run(self) -> None:
-        """Answer until the agent is gone."""
+        """Answer requests until the agent closes the channel."""
         for line in iter(self._agent.read, None):
             word, _, rest = line.partition(" ")
             if word in CHORES:
@@ -232,7 +233,7 @@ class Server:
         return " ".join(str(pid) for pid in (os.getpid(), *(pid for pid, _ in self._templates.values())))
 
     def _hand_on(self, request: Request, *, preparing: bool) -> int:
-        """The exit code of the test; 0 for a template that is ready. RefusedError."""
+        """Return the exit code of the test, or 0 for a template that is ready. Raises RefusedError."""
         if self._why_not is not None:
             raise RefusedError(self._why_not)
         folder = request["folder"]
@@ -260,7 +261,7 @@ class Server:
         raise RefusedError(rest)
 
     def _template_of(self, folder: str, request: Request) -> Channel:
-        """Where to ask it; it is started if there is none, or none any more: an earlier test has ended it."""
+        """Return the channel to the folder's template, which is started if there is none or it has ended."""
         if folder in self._templates and os.waitpid(self._templates[folder][0], os.WNOHANG)[0]:
             self._templates.pop(folder)[1].close()
         if folder not in self._templates:
@@ -322,7 +323,7 @@ class Template:
         self._shared_memory = shared_memory()
 
     def run(self) -> int:
-        """Configure and serve; in a test: its exit code."""
+        """Configure pytest and serve requests; return the exit code in the process of a test."""
         pytest_config: Any = importlib.import_module("_pytest.config")
         self._stand_ins = (self._stand_in(1), self._stand_in(2))
         for number in SPARED:
@@ -349,7 +350,7 @@ class Template:
         return code
 
     def _stand_in(self, descriptor: int) -> int:
-        """Collects what configuring writes, for each test to begin with; what dup'ed it is led on later."""
+        """Redirect the descriptor to a temporary file, which collects output of pytest's configuration."""
         with tempfile.TemporaryFile() as file:
             os.dup2(file.fileno(), descriptor)
             return os.fstat(file.fileno()).st_ino
@@ -359,7 +360,7 @@ class Template:
         os._exit(1)
 
     def _serve(self, config: Any) -> None:
-        """Forks a test for each request. Returns in the test only."""
+        """Fork a test for each request. Return in the process of a test only."""
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SPARED}
         known = self._request
         self._compiled.install()
@@ -397,7 +398,7 @@ class Template:
         os._exit(0)
 
     def _check(self) -> None:
-        """RefusedError where a fork would not be a copy."""
+        """Raise RefusedError if a forked process would not be an independent copy of this one."""
         if threading.active_count() != 1 or len(os.listdir("/proc/self/task")) != 1:
             names = ", ".join(t.name for t in threading.enumerate() if t is not threading.main_thread())
             raise RefusedError(f"threads run: {names or 'not of Python'}")
@@ -429,7 +430,7 @@ class Template:
             raise RefusedError(f"conftest files or plugins hold open {place}")
 
     def _become_test(self, handlers: dict[signal.Signals, Any]) -> None:
-        """In the new process: nothing that it has may be shared with those to come."""
+        """Make the forked process independent of the template and of later tests."""
         self._is_test = True
         for spared, handler in handlers.items():
             signal.signal(spared, handler)
@@ -474,7 +475,7 @@ class Compiled:
     """
 
     def __init__(self) -> None:
-        """Nothing is known yet."""
+        """Begin without any compiled modules."""
         self._known: dict[str, tuple[bytes, types.CodeType]] = {}
         self._told: list[str] = []
         self._notes = mmap.mmap(-1, NOTES_BYTES)
@@ -596,13 +597,14 @@ class OwnPlugins:
 
 
 def is_pytests_own(plugin: Any) -> bool:
-    """True for a module of pytest itself."""
+    """Return whether a plugin is a module of pytest itself."""
     return type(plugin) is type(sys) and plugin.__name__.startswith("_pytest.")
 
 
 def set_dumpable(value: int) -> str | None:
-    """With 0, no process of the same user gets at the memory and the descriptors of this one and of what it forks,
-    until that executes a program; with 1, this one is like any other. Why it could not be done, or None.
+    """Set whether processes of the same user may access this process's memory and descriptors (1) or not (0).
+
+    Forked processes inherit it until they execute a program. Return the reason if it failed, else None.
     """
     try:
         prctl = importlib.import_module("ctypes").CDLL(None).prctl
@@ -614,7 +616,7 @@ def set_dumpable(value: int) -> str | None:
 
 
 def fork() -> int:
-    """RefusedError where the limits allow no more processes."""
+    """Fork this process. Raises RefusedError if the limits allow no more processes."""
     try:
         return os.fork()
     except OSError as error:
@@ -622,7 +624,7 @@ def fork() -> int:
 
 
 def adapt(config: Any, known: Request, request: Request) -> None:
-    """Puts the words of `request` where pytest has kept those of `known`. RefusedError where it has not."""
+    """Replace the arguments of `known` in pytest's configuration by those of `request`. Raises RefusedError."""
     old, new = known["target"], request["target"]
     arguments = [new if word == old else word for word in config.args]
     if new not in arguments:
@@ -644,7 +646,7 @@ def adapt(config: Any, known: Request, request: Request) -> None:
 
 
 def rename_suite(config: Any, old: str, new: str) -> None:
-    """`-o junit_suite_name=`, which pytest keeps in other places from version to version."""
+    """Change the value of `-o junit_suite_name=`, whose place in pytest depends on the version."""
     words = (f"junit_suite_name={old}", f"junit_suite_name={new}")
     for place, name in ((config.option, "override_ini"), (config.known_args_namespace, "override_ini"),
                         (config, "_override_ini")):  # fmt: skip
@@ -663,13 +665,14 @@ class Ahead:
     """Imports test modules in a template (`preload: collect`), so that each test finds its own there."""
 
     def __init__(self, config: Any) -> None:
-        """`config`: pytest's."""
+        """Import with the settings of pytest's configuration `config`."""
         self._config = config
         self._seen: set[str] = set()
 
     def take(self, target: str) -> bool:
-        """The module of `target`; False: there was nothing to import. SpoiledError where a test would notice: it
-        warns, writes, fails or skips.
+        """Import the module of `target`; return False if there is nothing to import.
+
+        Raises SpoiledError if a test would notice the import: it warns, writes, fails or skips.
         """
         path = pathlib.Path(os.path.abspath(target.partition("[")[0].partition("::")[0]))
         named = any(fnmatch.fnmatch(path.name, pattern) for pattern in self._config.getini("python_files"))
@@ -706,7 +709,7 @@ class Ahead:
 
 
 def inherited_state() -> dict[str, Any]:
-    """What a process of the same user could change of this one, and its children would have."""
+    """Return the properties that another process of this user could change and that children inherit."""
     with open("/proc/self/limits") as file:
         limits = file.read()
     return {
@@ -718,14 +721,14 @@ def inherited_state() -> dict[str, Any]:
 
 
 def shared_memory() -> set[str]:
-    """Memory that this process would share with what it forks, as the kernel names it."""
+    """Return the shared writable mappings of this process, which forked processes would share."""
     with open("/proc/self/maps") as file:
         words = [line.split(None, 5) for line in file]
     return {" ".join(word[3:]).strip() for word in words if word[1].startswith("rw") and word[1].endswith("s")}
 
 
 def read_source(path: str) -> bytes:
-    """A regular file's first bytes. OSError: it is none; a FIFO's name does not make who reads wait."""
+    """Return the first bytes of a regular file, without blocking on a FIFO. Raises OSError for other files."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -736,7 +739,7 @@ def read_source(path: str) -> bytes:
 
 
 def reseed() -> None:
-    """What a process of its own would have drawn anew. `random` has done so itself, after the fork."""
+    """Reseed the random generators of numpy and pytest-randomly; `random` does so itself after a fork."""
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
@@ -746,7 +749,7 @@ def reseed() -> None:
 
 
 def reopen(number: int) -> None:
-    """Gives `number`, a file that is read, a position of this process's own."""
+    """Open the file of descriptor `number` again, so that its position is not shared."""
     offset, inheritable = os.lseek(number, 0, os.SEEK_CUR), os.get_inheritable(number)
     own = os.open(f"/proc/self/fd/{number}", os.O_RDONLY)
     os.lseek(own, offset, os.SEEK_SET)
@@ -755,7 +758,7 @@ def reopen(number: int) -> None:
 
 
 def open_anew(stream: int) -> int:
-    """A descriptor of an open pipe of its own for the same pipe; of the same one for what is no pipe."""
+    """Return a new descriptor with flags of its own for a pipe, and a duplicate for anything else."""
     if stat.S_ISFIFO(os.fstat(stream).st_mode):
         with contextlib.suppress(OSError):
             return os.open(f"/proc/self/fd/{stream}", os.O_WRONLY)
@@ -763,7 +766,7 @@ def open_anew(stream: int) -> int:
 
 
 def copy_file(number: int) -> None:
-    """Gives `number`, a file without a name, contents of this process's own: pytest captures into such."""
+    """Copy the unnamed temporary file of descriptor `number`, into which pytest captures output."""
     offset, inheritable = os.lseek(number, 0, os.SEEK_CUR), os.get_inheritable(number)
     with tempfile.TemporaryFile(buffering=0) as own:
         size = os.fstat(number).st_size
@@ -774,7 +777,7 @@ def copy_file(number: int) -> None:
 
 
 def exit_code_of(main: Callable[[], object]) -> int:
-    """Runs `main` as the interpreter runs a program: its exit code, with the same words on stderr."""
+    """Run `main` as the interpreter runs a program; return its exit code and print the same errors."""
     try:
         main()
     except SystemExit as end:
@@ -797,7 +800,7 @@ def exit_code_of(main: Callable[[], object]) -> int:
 
 
 def end_process(main: Callable[[], int]) -> None:
-    """Ends this process as the interpreter would, but for taking apart what the kernel frees anyway."""
+    """End this process as the interpreter would, without freeing memory that the kernel frees anyway."""
     code = main()
     threading._shutdown()  # type: ignore[attr-defined]
     with contextlib.suppress(BaseException):  # before 3.10 the last error is raised once more
@@ -815,7 +818,7 @@ def end_process(main: Callable[[], int]) -> None:
 
 
 def flush_files() -> None:
-    """Files that were left open and hold what was not written: the interpreter closes them at its end."""
+    """Flush open files with unwritten data, which the interpreter would close at its end."""
     if len(os.listdir("/proc/self/fd")) <= 4:  # the three and the listing's
         return
     gc.unfreeze()
@@ -829,7 +832,7 @@ def flush_files() -> None:
 
 
 def import_pytest() -> None:
-    """Of pytest, what it needs and what it always loads as plugins."""
+    """Import pytest and the plugins that it always loads."""
     importlib.import_module("pytest")
     for name in importlib.import_module("_pytest.config").default_plugins:
         importlib.import_module(f"_pytest.{name}")
@@ -840,7 +843,7 @@ def import_pytest() -> None:
 
 
 def main() -> None:
-    """The server's own life."""
+    """Set up the server and run it."""
     why_not = set_dumpable(0)  # before anything runs that is not the interpreter's own
     for number in SPARED:
         signal.signal(number, signal.SIG_IGN)

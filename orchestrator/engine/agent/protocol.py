@@ -1,7 +1,6 @@
-"""What comes out of a container, taken apart: the agent's marks, the test's own output, the record, the archive.
+"""Parses the output of a container: the agent's marks, the test's own output, the record, the archive.
 
-Pure but for the sinks. A mark counts only with the test's secret nonce, so a test that prints one of its own
-choice prints text.
+Pure, except for the sinks. A mark counts only with the test's secret nonce, so a mark that a test prints is text.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ if TYPE_CHECKING:
 
 READY = b"\norch-agent ready\n"
 BEGIN_MARKS = ("begin", "run")
-"""Before the first test of a slot, and before each where the agent is the only one to read counters."""
+"""The marks before the first test of a slot, and before each test if only the agent reads counters."""
 PREPARED_MARKS = ("begin", "ready", "run")
-"""Before a test that processes of its slot were set up for: the agent waits for orch's word in between."""
+"""The marks before a test that processes are prepared for: the agent waits for `go` after `ready`."""
 OUT_MARKS = ("end", "rest", "list", "tar", "reset", "over")
 ERR_MARKS = ("end",)
 TAIL_BYTES = 1 << 16
 HELD_SECONDS = 0.1
-"""What a test writes in its first moments is written to its file together."""
+"""Output in this time from the test's release is buffered, and written to the file at once."""
 MAX_CHUNKS = 10_000
-"""Timestamps kept of one stream; output after that is kept without its time."""
+"""The number of timestamps kept of one stream; later output is kept without its time."""
 MAX_TEXT_BYTES = 1 << 20
 MAX_LEFTOVERS = 100
 MAX_NAMES = 5
@@ -43,10 +42,10 @@ MAX_NOTE_CHARS = 300
 
 
 class Sink(Protocol):
-    """Takes the bytes of one section."""
+    """Receives the bytes of one section."""
 
     def feed(self, data: bytes) -> None:
-        """The next bytes."""
+        """Take the next bytes."""
 
 
 class TextSink:
@@ -57,22 +56,25 @@ class TextSink:
         self._size = 0
 
     def feed(self, data: bytes) -> None:
-        """Keep up to 1 MiB, drop what comes after."""
+        """Keep up to 1 MiB; drop later bytes."""
         data = data[: MAX_TEXT_BYTES - self._size]
         self._size += len(data)
         self._parts.append(data)
 
     @property
     def text(self) -> str:
-        """What came, as text."""
+        """The bytes that were kept, decoded."""
         return b"".join(self._parts).decode(errors="replace")
 
 
 class LogSink:
-    """One output stream of a test: the first bytes to a file unchanged, the last ones kept for display."""
+    """One output stream of a test: writes the first bytes to a file and keeps the last ones for display."""
 
     def __init__(self, path: Path | None, cap_bytes: int, started: float, name: str = "") -> None:
-        """`started`: monotonic time of the test's release. `name`: of the file, if `path` is its folder."""
+        """Write to `path`, or to the file `name` in the folder `path`, at most `cap_bytes`.
+
+        `started` is the monotonic time of the test's release.
+        """
         self._path = path
         self._name = name
         self._file: IO[bytes] | None = None
@@ -83,10 +85,10 @@ class LogSink:
         self._tail = b""
         self._chunks: list[OutputChunk] = []
         self._held: list[bytes] = []
-        """To be written: making a file takes 0.6 ms, in which a short test's end would go unseen."""
+        """Buffered pieces: creating a file takes 0.6 ms, which would delay noticing the end of a short test."""
 
     def feed(self, data: bytes) -> None:
-        """Count all, keep up to the cap."""
+        """Count all bytes and keep those up to the cap."""
         if not data:
             return
         since = time.monotonic() - self._started
@@ -102,7 +104,7 @@ class LogSink:
         self._tail = (self._tail + data)[-TAIL_BYTES:]
 
     def flush(self) -> None:
-        """Write what is held: who looks at a long test's output while it runs sees all of it. OSError."""
+        """Write buffered output to the file, so that it can be read while the test runs. Raises OSError."""
         held, self._held = self._held, []
         if not held or self._path is None:
             return
@@ -115,20 +117,20 @@ class LogSink:
             self._kept -= len(view)
 
     def _opened(self, path: Path) -> IO[bytes]:
-        """The file; a test that writes nothing has none."""
+        """Return the open file, created at the first output: a test without output has no file."""
         if self._file is None:
-            if self._name:  # joined only now: most tests of a reused slot write nothing
+            if self._name:  # joined only here, because most tests of a reused slot write nothing
                 path = self._path = path / self._name
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("wb", buffering=0)
         return self._file
 
     def restart(self, started: float) -> None:
-        """The test was released later than it seemed."""
+        """Set a later monotonic time of the test's release."""
         self._started = started
 
     def close(self) -> OutputLog:
-        """What was seen."""
+        """Close the file and return what was received."""
         try:
             self.flush()
         finally:
@@ -144,10 +146,10 @@ class LogSink:
 
 
 class SectionParser:
-    """Cuts one stream at its marks, whatever the sizes of the pieces that it arrives in."""
+    """Splits a stream at its marks, however it is divided into pieces."""
 
     def __init__(self, nonce: str, marks: Sequence[str], sinks: Sequence[Sink]) -> None:
-        """`sinks[i]` takes what comes before `marks[i]`."""
+        """Expect `marks` in this order; `sinks[i]` receives the bytes before `marks[i]`."""
         self._marks = "\0".join([f"\n{nonce} {mark}\n" for mark in marks]).encode().split(b"\0")
         self._sinks = sinks
         self._at = 0
@@ -155,16 +157,16 @@ class SectionParser:
 
     @property
     def passed(self) -> int:
-        """Number of marks seen."""
+        """The number of marks that have arrived."""
         return self._at
 
     @property
     def complete(self) -> bool:
-        """All marks seen."""
+        """Whether all marks have arrived."""
         return self._at == len(self._marks)
 
     def feed(self, data: bytes) -> bytes:
-        """Hand on what is sure to be content; the bytes after the last mark are returned."""
+        """Pass on the bytes that cannot belong to a mark; return the bytes after the last mark."""
         data, self._pending = self._pending + data, b""
         while not self.complete:
             mark, sink = self._marks[self._at], self._sinks[self._at]
@@ -180,22 +182,23 @@ class SectionParser:
         return data
 
     def flush(self) -> None:
-        """The stream has ended: what might have become a mark was content."""
+        """Pass on bytes that could have become a mark, because the stream has ended."""
         if not self.complete:
             self._sinks[self._at].feed(self._pending)
         self._pending = b""
 
 
 def _possible_start(data: bytes, mark: bytes) -> int:
-    """Length of the end of `data` with which `mark` may begin: a mark has its newline first, and no other
-    before its last byte.
+    """Return how many bytes at the end of `data` may be the start of `mark`.
+
+    A mark begins with a newline and contains no other before its last byte.
     """
     start = data.rfind(b"\n", max(0, len(data) - len(mark) + 1))
     return len(data) - start if start >= 0 and mark.startswith(data[start:]) else 0
 
 
 def parse_end(text: str) -> tuple[int, str] | None:
-    """(exit code, counters' text) of the section after `end`, or None where it is not what agent.sh writes."""
+    """Parse the section after `end`: (exit code, text of the counters), None if agent.sh did not write it."""
     head, _, counters = text.partition("\n")
     word, _, rest = head.partition(" ")
     number = rest.partition(" ")[0]
@@ -205,7 +208,7 @@ def parse_end(text: str) -> tuple[int, str] | None:
 
 
 def parse_launch(text: str) -> tuple[Launch, str | None]:
-    """How the test was started, and why it was not forked if it could have been, from the same section."""
+    """Parse from the section after `end` how the test was started, and why it was not forked if it could be."""
     _, _, how = text.partition("\n")[0].partition(" ")[2].partition(" ")
     if how.startswith("["):
         how = how.partition("]")[2].lstrip()
@@ -214,14 +217,14 @@ def parse_launch(text: str) -> tuple[Launch, str | None]:
 
 
 def parse_server_pids(text: str) -> str:
-    """Numbers of the processes that tests are forked from, with blanks between, from the same section."""
+    """Parse from the section after `end` the pids of the processes that tests are forked from, blank-separated."""
     _, opening, rest = text.partition("\n")[0].partition(" [")
     found = rest.partition("]")[0]
     return found if opening and all(map(_is_number, found.split())) else ""
 
 
 def parse_record(code: int, text: str, reset: str) -> AgentRecord:
-    """The record of a test from what it left (the section after `rest`) and from what could not be emptied."""
+    """Parse a test's record from the sections after `rest` (what it left) and `reset` (what was not emptied)."""
     if not text and not reset.strip():
         return AgentRecord(exit_code=code)
     leftovers: list[LeftoverProcess] = []
@@ -252,14 +255,16 @@ def parse_record(code: int, text: str, reset: str) -> AgentRecord:
 
 
 def parse_clean_counters(reset: str) -> str:
-    """Counters after the cleaning, where the agent had to clean; empty: those at the test's end still hold."""
+    """Return the counters after a cleaning from the section after `reset`; empty if nothing was cleaned."""
     at = reset.find("@")
     return reset[at:] if at >= 0 else ""
 
 
 def unexpected(before: str, left: str, reset: str) -> str | None:
-    """Where something stands between the agent's marks that it does not write, or None: somebody else has written
-    to the streams. `before`: what came before a slot's first test; the others: sections after `rest` and `reset`.
+    """Return a description of text between the agent's marks that the agent does not write, None if there is none.
+
+    Such text shows that another process has written to the streams. `before` is the text before a slot's first
+    test; `left` and `reset` are the sections after these marks.
     """
     if before:
         return f"before the first test: {before[:MAX_NOTE_CHARS]!r}"
@@ -276,7 +281,7 @@ _LEFT_WORDS = frozenset({"left", "name", "space", "ipc", "modes"})
 
 
 def _places(lines: Sequence[tuple[str, str]]) -> tuple[LeftoverFiles, ...]:
-    """From `left PLACE ENTRIES`, `name PLACE NAME` and `space PLACE BLOCKS FREE INODES FREE BLOCKSIZE`."""
+    """Parse `left PLACE ENTRIES`, `name PLACE NAME` and `space PLACE BLOCKS FREE INODES FREE BLOCKSIZE`."""
     places = []
     for word, rest in lines:
         place, _, entries = rest.partition(" ")
@@ -310,7 +315,7 @@ def _product(number: int | None, size: int | None) -> int | None:
 
 
 def _ipc(text: str) -> LeftoverIpc:
-    """From `KIND ID AMOUNT`, of a message queue `mqueue NAME`."""
+    """Parse `KIND ID AMOUNT`, or `mqueue NAME` for a message queue."""
     kind, _, rest = text.partition(" ")
     if kind == "mqueue":
         return LeftoverIpc(kind=kind, name=rest)
@@ -319,5 +324,5 @@ def _ipc(text: str) -> LeftoverIpc:
 
 
 def _is_number(word: str) -> bool:
-    """Digits as the kernel and the shell write them, and few enough."""
+    """Return whether the word consists of ASCII digits, at most 19."""
     return word.isascii() and word.isdigit() and len(word) < 20

@@ -1,9 +1,9 @@
-"""What an engine that was ended in the middle leaves of our containers, and has forgotten: cgroups, processes in
-them (`runc init`, which waits to be started), and the shims that served them.
+"""Finds and removes what a restarted engine has forgotten of orch's containers.
 
-Only what is ours is found: by the name of a slot's parent cgroup, which says what run it is of and which process
-made it (`parents.own_name`), or which user's it is and that nobody has leased it; a shim by its container's
-configuration, which names such a cgroup. Processes are killed by cgroup, never by name.
+That is the cgroups of slots, the processes in them (`runc init`, which waits to be started), and the
+containerd-shim processes that served them. A cgroup is orch's by its name: it contains the run and the process
+that made it (`parent_cgroups.own_name`), or the user who leases it. A shim is orch's if its container's
+configuration names such a cgroup. Processes are killed by cgroup, never by name.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
 _OWN = re.compile(r"orch[-_](?P<run>[0-9a-f]{8})[-_](?P<mark>\d+\.\d+\.\d+)[-_]\d+(?:\.slice)?")
 _LEASED = re.compile(r"orch[-_]u(?P<user>\d+)[-_](?P<number>\d+)(?:\.slice)?")
 _SWEEPS = 5
-"""A process that is forked while the others are killed is found by the next sweep."""
+"""The number of times that the processes of a cgroup are killed: one may fork while the others are killed."""
 _END_SECONDS = 2.0
 _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanedSlot:
-    """One slot's."""
+    """The cgroups, processes and shims that are left of one slot."""
 
     name: str
-    """Of its parent cgroup, without a slash."""
+    """The name of the slot's parent cgroup, without a slash."""
     folders: tuple[Path, ...]
-    """To be removed, in all hierarchies; empty: only shims are left."""
+    """The cgroup folders to remove, in all hierarchies; empty if only shims are left."""
     processes: frozenset[int]
     shims: frozenset[int]
 
     @property
     def text(self) -> str:
-        """In words."""
+        """A description for messages."""
         parts = [f"cgroup {self.name}" if self.folders else f"runtime of {self.name}"]
         if self.processes:
             parts.append(f"with {len(self.processes)} process{'' if len(self.processes) == 1 else 'es'}")
@@ -57,19 +57,17 @@ class OrphanedSlot:
 
 
 def find_of_run(run_id: str, *, shims: bool = True) -> tuple[OrphanedSlot, ...]:
-    """All that is left of a run that has ended. `shims` False: these are not looked for, which takes a look at all
-    processes.
-    """
+    """Return what is left of a run that has ended. `shims`: also look for shims, which reads all processes."""
     return _find(lambda name: _is_of_run(name, run_id), leased=False, shims=shims)
 
 
 def find_of_dead(owner_alive: Callable[[str], bool]) -> tuple[OrphanedSlot, ...]:
-    """All that is left of runs whose orch is dead, and in leased cgroups that nobody has leased."""
+    """Return what is left of runs whose orch process is dead, and in leasable cgroups that are not leased."""
     return _find(lambda name: _is_of_dead(name, owner_alive), leased=True, shims=True)
 
 
 def remove(found: Iterable[OrphanedSlot]) -> tuple[str, ...]:
-    """Kill and remove; what is left, each with its reason."""
+    """Kill the processes and remove the cgroups; return a text for each that could not be removed."""
     return tuple(problem for one in found if (problem := _remove(one)) is not None)
 
 
@@ -111,7 +109,7 @@ def _find(wanted: Callable[[str], bool], *, leased: bool, shims: bool) -> tuple[
 
 
 def _slot_folders(root: Path) -> Iterator[Path]:
-    """At the top of each hierarchy, each once: `cpu` may be a link to `cpu,cpuacct`."""
+    """Yield the slots' cgroup folders of each hierarchy, once each: `cpu` may be a link to `cpu,cpuacct`."""
     hierarchies = {root}
     if cgroups.detect_version(root) != 2:
         with suppress(OSError):
@@ -126,19 +124,19 @@ def _children(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:  # it has gone meanwhile
+    except OSError:  # the folder no longer exists
         return []
 
 
 def _processes(folder: Path) -> set[int]:
-    """In this cgroup and those below it."""
+    """Return the pids of the processes in this cgroup and those below it."""
     own = (cgroups.read_text(f"{folder}/cgroup.procs") or "").split()
     pids = {int(word) for word in own if word.isdigit() and int(word) > 0}
     return pids.union(*(_processes(child) for child in _children(folder)))
 
 
 def _shims() -> dict[str, set[int]]:
-    """Name of a slot's parent cgroup -> shims of containers in it. Another user's cannot be looked into."""
+    """Return the pids of this user's containerd-shims by the name of the parent cgroup of their containers."""
     found: dict[str, set[int]] = {}
     for entry in _PROC.iterdir():
         if not entry.name.isdigit():
@@ -155,7 +153,7 @@ def _shims() -> dict[str, set[int]]:
 
 
 def _is_leased(user: int, number: int) -> bool:
-    """True also where that cannot be seen."""
+    """Return whether a process holds the lease of this number; True also if that cannot be determined."""
     path = parent_cgroups.lease_folder(user) / str(number)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -207,8 +205,10 @@ def _why(processes: set[int]) -> str:
 
 
 def _kill(folders: tuple[Path, ...]) -> bool:
-    """True if something was there to be killed. A descriptor stays with its process: one that was opened before
-    the process was seen in the cgroup once more is of that process, never of a stranger that got its pid.
+    """Kill all processes in these cgroups; return whether there were any.
+
+    A pidfd refers to its process even after the pid is reused. It is opened before the cgroup is read a second
+    time, so that no process of somebody else is killed.
     """
     opened: dict[int, int] = {}
     try:
@@ -226,7 +226,7 @@ def _kill(folders: tuple[Path, ...]) -> bool:
 
 
 def _kill_shim(pid: int, name: str) -> bool:
-    """The same for a shim: it is looked at once more when its descriptor is open."""
+    """Kill a shim after checking again that it belongs to the slot; return False if that failed."""
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:

@@ -1,7 +1,7 @@
-"""Leaves nothing behind: removes a run's objects at its end, sees to it when orch dies, and clears old ones.
+"""Removes a run's objects at its end, also if orch dies, and objects that dead runs have left.
 
-`Reaper` is a context manager around a run. It starts the watchdog, a small process on the other end of a pipe:
-when orch ends without a word, by kill -9 too, the pipe closes and the watchdog does the same sweep.
+`Reaper` is a context manager around a run. It starts the watchdog, a small process at the other end of a pipe. If
+orch dies, even by kill -9, the pipe closes and the watchdog removes the run's objects.
 """
 
 from __future__ import annotations
@@ -32,26 +32,28 @@ if TYPE_CHECKING:
 WORK_DIR_PREFIX = "orch-"
 OWNER_FILE = "owner"
 AWAY_AT_END_SECONDS = 20.0
-"""For an engine that is away when a run ends, whose results are there; the watchdog tries for longer."""
+"""The time to wait at the end of a run for an engine that is away. The watchdog tries for longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """Outcome of one sweep."""
+    """The result of a clean-up: the objects that were removed, and those that could not be."""
 
     removed: tuple[FoundObject, ...] = ()
     left: tuple[str, ...] = ()
-    """Kind, name and reason of what could not be removed."""
+    """A text for each object that could not be removed: kind, name and reason."""
 
 
 def sweep_run(engine: ContainerEngine, run_id: str, *, work_dir: str | None, shims: bool = True) -> Swept:
-    """Remove everything that a run made: containers, volumes, networks, cgroups, its temporary folder. `shims`:
-    look for what an engine that was ended has forgotten.
+    """Remove all objects of a run: containers, volumes, networks, cgroups, and its temporary folder `work_dir`.
+
+    With `shims`, also look for containerd-shim processes that a restarted engine has forgotten. Raises
+    EngineError.
     """
     try:
         found = tuple(f for f in engine.find(labels.run_filter(run_id)) if labels.is_ours(f))
         swept = remove_all(engine, found)
-    finally:  # also without an engine: the containers in them are ours
+    finally:  # also if the engine does not answer: only our containers are in them
         left = orphaned_slots.remove(orphaned_slots.find_of_run(run_id, shims=shims))
     if work_dir is not None:
         remove_work_dir(work_dir)
@@ -59,7 +61,7 @@ def sweep_run(engine: ContainerEngine, run_id: str, *, work_dir: str | None, shi
 
 
 def remove_all(engine: ContainerEngine, found: tuple[FoundObject, ...]) -> Swept:
-    """Remove what was found; containers first, as they hold volumes and networks."""
+    """Remove objects, containers first because they use the volumes and networks."""
     left = []
     removed = []
     for item in sorted(found, key=lambda f: f.kind != "container"):
@@ -72,7 +74,7 @@ def remove_all(engine: ContainerEngine, found: tuple[FoundObject, ...]) -> Swept
 
 
 def remove_work_dir(work_dir: str) -> None:
-    """Remove a run's temporary folder; only what has a name of ours and belongs to us."""
+    """Remove a run's temporary folder, if it has the name of one and belongs to this user."""
     path = Path(work_dir)
     with suppress(OSError):
         if path.name.startswith(WORK_DIR_PREFIX) and path.lstat().st_uid == os.getuid() and not path.is_symlink():
@@ -85,7 +87,7 @@ def find_orphans(
     owner_alive: Callable[[str], bool],
     older_than_seconds: float = 0.0,
 ) -> tuple[FoundObject, ...]:
-    """Objects of runs whose orch is dead, of all runs on this engine."""
+    """Return the objects on this engine whose orch process is dead and that are at least so many seconds old."""
     now = time.time()
     orphans = []
     for found in engine.find({labels.MANAGED: "true"}):
@@ -93,7 +95,7 @@ def find_orphans(
         if not labels.is_ours(found) or owner_alive(token):
             continue
         if not engine.info.local and not owner_is_of_this_boot(token) and older_than_seconds <= 0:
-            continue  # another machine's orch on a shared engine: only its age can tell
+            continue  # made on another machine that shares the engine: without an age limit it may be in use
         age = now - found.created_at.timestamp() if found.created_at else float("inf")
         if age >= older_than_seconds:
             orphans.append(found)
@@ -101,7 +103,7 @@ def find_orphans(
 
 
 def stale_work_dirs(*, owner_alive: Callable[[str], bool], older_than_seconds: float = 0.0) -> tuple[str, ...]:
-    """Temporary folders of runs whose orch is dead."""
+    """Return the temporary folders of runs whose orch process is dead."""
     stale = []
     for path in sorted(Path(tempfile.gettempdir()).glob(f"{WORK_DIR_PREFIX}*-*-*-*-*")):
         with suppress(OSError):
@@ -115,7 +117,7 @@ def stale_work_dirs(*, owner_alive: Callable[[str], bool], older_than_seconds: f
 def remove_orphans(
     engine: ContainerEngine, found: tuple[FoundObject, ...], *, work_dirs: tuple[str, ...] = ()
 ) -> Swept:
-    """Remove what `find_orphans` and `stale_work_dirs` found, and the cgroups of those runs."""
+    """Remove the results of `find_orphans` and `stale_work_dirs`, and the cgroups of those runs."""
     swept = remove_all(engine, found)
     runs = {f.labels[labels.RUN] for f in found} | {Path(p).name.removeprefix(WORK_DIR_PREFIX) for p in work_dirs}
     left = [
@@ -127,12 +129,12 @@ def remove_orphans(
 
 
 class Reaper:
-    """Around a run: the watchdog outside, the last sweep at the end."""
+    """A context manager around a run that starts the watchdog and removes the run's objects at the end."""
 
     def __init__(
         self, engine: ContainerEngine, owner: Owner, *, availability: EngineAvailability | None = None
     ) -> None:
-        """`availability`: who waits a little for an engine that is away when the run ends."""
+        """Prepare for the run `owner`; `availability` waits for an engine that is away when the run ends."""
         self._presence = availability
         self._engine = engine
         self._owner = owner
@@ -140,7 +142,7 @@ class Reaper:
         self.swept = Swept()
 
     def __enter__(self) -> Self:
-        """Start the watchdog before anything is made."""
+        """Start the watchdog, before any object of the run is created."""
         self._watchdog = subprocess.Popen(
             [
                 sys.executable,
@@ -155,12 +157,12 @@ class Reaper:
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            start_new_session=True,  # Ctrl-C and a closed terminal are for orch, not for it
+            start_new_session=True,  # it must survive Ctrl-C and a closed terminal
         )
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Sweep, then let the watchdog go; if the sweep fails, the watchdog tries once more."""
+        """Remove the run's objects and end the watchdog; if that fails, the watchdog tries again."""
         try:
             if self._presence is not None:
                 self._presence.wait(at_most=AWAY_AT_END_SECONDS)
@@ -172,10 +174,11 @@ class Reaper:
             self._dismiss(clean=not self.swept.left)
 
     def _dismiss(self, *, clean: bool) -> None:
+        """Close the watchdog's pipe; with `clean`, tell it to end without a clean-up, and wait for it."""
         watchdog = self._watchdog
         if watchdog is None or watchdog.stdin is None:
             return
-        with suppress(OSError):  # it was killed: nothing to dismiss
+        with suppress(OSError):  # the watchdog was killed
             if clean:
                 watchdog.stdin.write(b"done\n")
             watchdog.stdin.close()

@@ -1,10 +1,10 @@
-"""The process that outlives orch: waits at the end of a pipe, and removes what a dead run left.
+"""The watchdog process: waits at the end of a pipe, and removes the objects of a run whose orch died.
 
     python -m orchestrator.engine.cleanup.watchdog ADDRESS RUN_ID WORK_DIR  <pipe
 
-"done" on the pipe: the run has cleaned up itself. End of the pipe without it: orch is dead. A call that it
-had under way may still take effect in the engine, so the sweep is repeated until nothing has come for a while.
-Imports nothing of the engine before it is needed: it must cost nothing while all goes well.
+If orch writes "done" to the pipe, the run has cleaned up itself. If the pipe ends without it, orch is dead. A
+request that was under way may still take effect in the engine, so the clean-up is repeated until no new object has
+appeared for a while. Engine modules are imported only then, because the watchdog runs beside every run.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import sys
 import time
 
 QUIET_SECONDS = 4.0
-"""No new object for so long: the last call of the dead orch has taken effect."""
+"""If no object has appeared for so long, the last request of the dead orch has taken effect."""
 LIMIT_SECONDS = 120.0
 PAUSE_SECONDS = 0.25
 
 
 def main(argv: list[str]) -> int:
-    """Wait, and sweep if need be."""
+    """Wait for the end of the pipe, and clean up if the run has not; return the exit code 0."""
     address, run_id, work_dir = argv
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it goes when the run goes
+        signal.signal(number, signal.SIG_IGN)  # it ends with the run, not before
     if _read_all(sys.stdin.fileno()).endswith(b"done\n"):
         return 0
     sweep_until_quiet(address, run_id, work_dir)
@@ -39,7 +39,7 @@ def _read_all(descriptor: int) -> bytes:
 
 
 def sweep_until_quiet(address: str, run_id: str, work_dir: str) -> None:
-    """Remove until nothing has been found for a while; an engine that is down is tried again."""
+    """Remove the run's objects until none has been found for `QUIET_SECONDS`; retry an engine that is away."""
     from orchestrator.engine.cleanup.reaper import sweep_run
     from orchestrator.engine.docker.engine import open_engine
     from orchestrator.errors import EngineError

@@ -1,4 +1,4 @@
-"""The streams of a container through the engine's attach call: for an engine that shares no files with us.
+"""The streams of a container through the engine's attach call, for an engine that does not share our files.
 
 The engine multiplexes both output streams over one connection, each piece behind a header of 8 bytes: the
 stream (1 or 2), three zeros, the length in network order. (Docker Engine API, "Attach to a container".)
@@ -22,11 +22,11 @@ _READ_BYTES = 1 << 16
 
 
 class AttachChannel:
-    """A hijacked connection. One thread reads, any may write."""
+    """The streams of a container over one upgraded HTTP connection. One thread reads; any thread may write."""
 
     def __init__(self, connection: socket.socket, *, keep: object) -> None:
         self._connection = connection
-        self._keep = keep  # the response object; when it is collected, it closes the connection
+        self._keep = keep  # the response object, which closes the connection when it is garbage-collected
         self._pending = b""
         self._left = 0  # bytes of the current piece that are still to come
         self._stream = "stdout"
@@ -36,7 +36,7 @@ class AttachChannel:
         connection.settimeout(None)
 
     def write(self, data: bytes) -> None:
-        """Send to the container's standard input."""
+        """Write to the container's standard input. Raises EngineError."""
         try:
             with self._lock:
                 self._connection.sendall(data)
@@ -44,14 +44,14 @@ class AttachChannel:
             raise EngineError(f"writing to the container: {error}") from error
 
     def stage(self, nonce: str, script: str) -> bytes:
-        """What to write for the agent to run it."""
+        """Return the bytes to write for the agent to run `script`."""
         return f"{nonce}\n{script}{nonce}\n".encode(errors="surrogateescape")
 
     def unlink(self) -> None:
-        """Nothing of it can be seen inside."""
+        """Do nothing: there are no files."""
 
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
-        """The next piece; empty bytes: that stream ended; None: nothing came, or both have ended."""
+        """Return the next piece of output; see `base.Channel.read`."""
         while True:
             piece = self._piece()
             if piece is not None:
@@ -69,14 +69,15 @@ class AttachChannel:
             self._pending += data
 
     def _readable(self, timeout_seconds: float) -> bool:
-        pending = getattr(self._connection, "pending", None)  # what TLS has decrypted, poll cannot see
+        pending = getattr(self._connection, "pending", None)  # poll does not see bytes that TLS has decrypted
         if pending is not None and pending():
             return True
-        poll = select.poll()  # not `select`, which cannot do descriptors above 1023
+        poll = select.poll()  # not `select`, which cannot handle descriptors above 1023
         poll.register(self._connection, select.POLLIN)
         return bool(poll.poll(max(0.0, timeout_seconds) * 1000))
 
     def _piece(self) -> tuple[str, bytes] | None:
+        """Return the next piece from the bytes that were received, None if they hold none."""
         if self._left == 0:
             if len(self._pending) < _HEADER.size:
                 return None

@@ -1,9 +1,9 @@
-"""Whether the engine is there: waits for one that went away, and notes what others do to a run's containers.
+"""Waits for an engine that went away, and records what other programs do to a run's containers.
 
-An engine that is restarted ends every container (unless it was told to let them live), and answers nothing for
-seconds. That says nothing about tests that have not begun, so nothing is tried until it is back. One thread
-follows the engine's events: their end is the first sign of the engine's, and they tell what others did
-(`docker pause`) that leaves no trace afterwards. docs/design/engine-away.md has the measurements.
+An engine that is restarted ends all containers (unless configured otherwise) and does not answer for seconds.
+Tests that have not begun are not affected by that, so no operation is tried until the engine is back. One thread
+follows the engine's events: the end of the stream is the first sign that the engine ended, and events show actions
+of others that leave no trace in the container (`docker pause`). docs/design/engine-away.md has the measurements.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ T = TypeVar("T")
 PING_SECONDS = 5.0
 PAUSE_SECONDS = 0.2
 SETTLE_SECONDS = 0.3
-"""For an event to be told of what was done just now: it is told after it is done."""
+"""The time in which the event of an action arrives: engines send it after the action."""
 SHORT_SECONDS = 1.0
 SHORT_STREAMS = 3
-"""An engine that ends the stream of events so often at once has none to tell."""
+"""After so many event streams shorter than `SHORT_SECONDS`, the engine is taken to have no events."""
 _BACKEND_WORDS = ("transport is closing", "error while dialing", "containerd.sock", "context canceled")
-"""In answers of a dockerd whose containerd is gone, or which is ending."""
+"""Parts of the error messages of a dockerd that is shutting down or has lost its containerd."""
 EXTERNAL_ACTIONS = {
     "restart": "restarted externally (docker restart)",
     "stop": "stopped externally (docker stop)",
@@ -44,15 +44,15 @@ EXTERNAL_ACTIONS = {
     "exec_start": "entered externally (docker exec)",
     "kill": "killed externally (docker kill)",
 }
-"""What others do to a container, the gravest first."""
+"""Event -> description of an action of another program on a container, the most severe first."""
 OWN_ACTIONS = frozenset({"kill", "exec_create", "exec_start"})
-"""What orch does too, to a test that must end."""
+"""The actions that orch itself also takes, to end a test."""
 ENGINE_ACTIONS = frozenset({"kill", "stop"})
-"""What the engine does too, when it is ended."""
+"""The actions that an engine itself also takes, when it shuts down."""
 
 
 class EngineAvailability:
-    """Of one engine during one run. Any thread may call any method."""
+    """The availability of one engine during one run. Any thread may call any method."""
 
     def __init__(
         self,
@@ -78,29 +78,31 @@ class EngineAvailability:
         self._external_actions: dict[str, dict[str, None]] = {}
         self._limits_lock = threading.Lock()
         self._limited: dict[str, int] = {}
-        """Container -> events of new limits that are still to come, and are orch's own."""
+        """Container -> the number of `update` events that orch's own changes of limits will still cause."""
         self._stream: EventStream | None = None
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._follows = False
-        """The end of the engine would be seen."""
+        """Whether the event stream is followed, so that the end of the engine is noticed."""
 
-    # ------------------------------------------------------------ gone and back
+    # ------------------------------------------------------------ waiting for the engine
 
     @property
     def generation(self) -> int:
-        """A number that is another one once the engine has ended."""
+        """The number of times that the engine is known to have ended."""
         return self._generation
 
     @property
     def was_away(self) -> bool:
-        """It has ended or been silent since this was made."""
+        """Whether the engine has ended, or not answered, since the run began."""
         return self._generation > 0 or self._was_away
 
     def retry(self, act: Callable[[], T], *, ask: bool = False) -> T:
-        """Do it; if the engine goes away meanwhile, wait for it and do it again. `act` must clean up behind a
-        failure. `ask`: not without having asked whether the engine is there, which one that is ending denies.
-        Raises what `act` raised for other reasons, and EngineUnavailableError where the engine stays away.
+        """Return `act()`; if it fails because the engine went away, wait for the engine and call it again.
+
+        `act` must clean up after its own failure. With `ask`, the engine is pinged first: an engine that is
+        shutting down still answers on existing connections. Raises what `act` raises for other reasons, and
+        EngineUnavailableError if the engine stays away.
         """
         began = time.monotonic()
         while True:
@@ -116,17 +118,21 @@ class EngineAvailability:
             time.sleep(PAUSE_SECONDS)
 
     def went_away(self, error: EngineError | None, life: int) -> bool:
-        """Whether the engine went away since its `life`, or is just going: then a failure is its, and `wait` waits
-        for it. `error`: what a call raised.
+        """Return whether the engine has gone away since its generation `life`, or is going away now.
+
+        Then a failed operation says nothing about a test, and `wait` waits for the engine. `error` is the
+        exception of the failed call, if there is one.
         """
         if not self._answers():
             self._note_away()
             return True
-        return life != self.generation or (error is not None and _is_of_absence(error))
+        return life != self.generation or (error is not None and _means_away(error))
 
     def wait(self, at_most: float | None = None) -> None:
-        """Return once the engine is there, at once where it is not known to be away. EngineUnavailableError: it
-        has not come back in time. StoppedWaitingError: the run is being stopped.
+        """Return once the engine answers; at once if it is not known to be away.
+
+        Raises EngineUnavailableError if it does not come back in time (`at_most` seconds, if that is less than the
+        run's own limit), and StoppedWaitingError if the run is being stopped.
         """
         with self._lock:
             since = self._away_since
@@ -144,7 +150,7 @@ class EngineAvailability:
                     raise StoppedWaitingError("stopped while it waited for the engine")
             self._away_since = None
             if not self._follows:
-                self._generation += 1  # nobody has seen whether it was ended or only silent
+                self._generation += 1  # it is unknown whether the engine ended or was only silent
         seconds = time.monotonic() - since
         self._notify(f"the engine is back after {seconds:.1f} s: what ran meanwhile is run once more")
 
@@ -158,7 +164,7 @@ class EngineAvailability:
 
     def _note_away(self) -> None:
         with self._lock:
-            if self._away_since is not None or self._answers():  # it may have come back since it was asked
+            if self._away_since is not None or self._answers():  # it may have come back since the last ping
                 return
             self._away_since = time.monotonic()
             self._was_away = True
@@ -174,10 +180,10 @@ class EngineAvailability:
             return False
         return True
 
-    # ------------------------------------------------------------ what others do
+    # ------------------------------------------------------------ actions of others
 
     def follow(self, labels: Mapping[str, str]) -> None:
-        """Follow the events of the containers with these labels, until `close`."""
+        """Follow the events of the containers with these labels in a thread, until `close`."""
         self._follows = True
         self._thread = threading.Thread(target=self._follow, args=(labels,), name="orch-events", daemon=True)
         self._thread.start()
@@ -196,7 +202,7 @@ class EngineAvailability:
         )
 
     def limit_memory(self, container: str, memory_bytes: int) -> None:
-        """Give a container another limit, which is no disturbance. EngineError."""
+        """Set the memory limit of a container, without counting it as an external action. Raises EngineError."""
         with self._limits_lock:
             self._limited[container] = self._limited.get(container, 0) + 1
         try:
@@ -206,14 +212,14 @@ class EngineAvailability:
             raise
 
     def _is_own(self, container: str) -> bool:
-        """Whether an event of new limits is of orch's own doing; it is expected no more then."""
+        """Return whether an `update` event was caused by orch itself, and count it as seen."""
         with self._limits_lock:
             left = self._limited.get(container, 0)
             self._limited[container] = max(0, left - 1)
         return left > 0
 
     def close(self) -> None:
-        """End the following."""
+        """Stop following events, and wait for the thread to end."""
         self._closed.set()
         stream = self._stream
         if stream is not None:
@@ -237,7 +243,7 @@ class EngineAvailability:
         self._follows = False
 
     def _read_events(self, stream: EventStream, since: float) -> float:
-        """Until the stream's end; the time of its last event."""
+        """Record the events up to the end of the stream; return the time of the last one in epoch seconds."""
         with suppress(EngineError):
             while (event := stream.next()) is not None:
                 actor = event.get("Actor")
@@ -252,7 +258,8 @@ class EngineAvailability:
         return since
 
 
-def _is_of_absence(error: EngineError) -> bool:
+def _means_away(error: EngineError) -> bool:
+    """Return whether an error means that the engine is away or shutting down."""
     if isinstance(error, EngineUnavailableError | EngineTimeoutError):
         return True
     text = error.message.lower()
@@ -260,4 +267,5 @@ def _is_of_absence(error: EngineError) -> bool:
 
 
 def _clock(seconds_ago: float) -> str:
+    """Return the local time so many seconds ago, as HH:MM:SS."""
     return datetime.fromtimestamp(time.time() - seconds_ago).astimezone().strftime("%H:%M:%S")

@@ -1,4 +1,4 @@
-"""Why no engine answers at an address, and what to do about it."""
+"""The timeouts of connecting to an engine, and the error for an engine that does not answer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONNECT_SECONDS = 2.0
-"""A socket that exists answers at once; a wrong address must not hold a user for longer. ORCH_CONNECT_SECONDS says
-otherwise: Podman starts three programs to tell its version, which an emulated machine does in 3 s.
+"""The timeout of the first request; ORCH_CONNECT_SECONDS overrides it.
+
+A working socket answers at once, and a wrong address must not hold a user up. Podman starts three programs to
+report its version, which takes 3 s on an emulated machine.
 """
 AWAY_SECONDS = 300.0
-"""How long a run waits for an engine that went away: an upgrade restarts it in seconds, a machine that swaps may
-take minutes. ORCH_ENGINE_AWAY_SECONDS says otherwise.
+"""The time that a run waits for an engine that went away; ORCH_ENGINE_AWAY_SECONDS overrides it.
+
+An upgrade restarts an engine in seconds; a machine that swaps may take minutes.
 """
 AWAY_VARIABLE = "ORCH_ENGINE_AWAY_SECONDS"
 START_ENGINE = "start Docker or Podman (systemctl start docker), or install docker.io or podman"
@@ -23,7 +26,7 @@ START_ENGINE = "start Docker or Podman (systemctl start docker), or install dock
 
 
 def connect_seconds(env: Mapping[str, str]) -> float:
-    """How long a first answer may take. EngineUnavailableError: the environment says no number."""
+    """Return the timeout of the first request in seconds. Raises EngineUnavailableError if it is no number."""
     try:
         return max(0.1, float(env.get("ORCH_CONNECT_SECONDS", CONNECT_SECONDS)))
     except ValueError as error:
@@ -31,7 +34,7 @@ def connect_seconds(env: Mapping[str, str]) -> float:
 
 
 def away_seconds(env: Mapping[str, str]) -> float:
-    """How long a run waits for an engine that went away. UsageError: the environment says no number."""
+    """Return how many seconds a run waits for an engine that went away. Raises UsageError if it is no number."""
     text = env.get(AWAY_VARIABLE, "")
     try:
         return max(0.0, float(text or AWAY_SECONDS))
@@ -40,7 +43,7 @@ def away_seconds(env: Mapping[str, str]) -> float:
 
 
 def no_engine(address: str, error: BaseException) -> EngineUnavailableError:
-    """What to raise where the first call has failed with `error`."""
+    """Return the exception for an engine whose first request failed with `error`."""
     return EngineUnavailableError(f"no engine answers at {address}: {_cause(error)}", remedy=_remedy(error))
 
 

@@ -1,4 +1,4 @@
-"""The image calls of the real engine, through the Docker SDK."""
+"""The image operations of the real engine: JSON requests by its API, the rest by the Docker SDK."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 BUILD_SILENCE_SECONDS = 1800
-"""Longest time between two lines of a build: a step that compiles may say nothing for long."""
+"""The longest time between two lines of a build's output: a step that compiles may be silent for long."""
 MAX_FILE_BYTES = 64 << 20
-"""Of a file that is read out of an image: the largest shells have 2 MB."""
+"""The largest file that is read out of an image; the largest shells have 2 MB."""
 
 
 class DockerImages(ABC):
-    """The half of a real engine that deals with images; `docker.DockerEngine` is the whole."""
+    """The image operations of `DockerEngine`."""
 
     @property
     @abstractmethod
     def _client(self) -> Any:
-        """The SDK's client, which has no types of its own."""
+        """The SDK's client."""
 
     @abstractmethod
     def _call(self, doing: str, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> Any:
-        """A call of the engine's own API: JSON, and errors as ours."""
+        """Send a request to the engine's API and return the parsed answer; see `EngineApi.call`."""
 
     @staticmethod
     def _translated(doing: str) -> AbstractContextManager[None]:
-        """Around calls of the SDK: its errors become ours."""
+        """Return a context manager that raises the SDK's errors as ours; see `sdk.translated`."""
         from orchestrator.engine.docker.sdk import translated
 
         return translated(doing)
@@ -51,30 +51,30 @@ class DockerImages(ABC):
         return self._call(f"{doing} {reference}", "GET", f"/images/{quote(reference, safe='/:@')}/json")
 
     def find_image(self, reference: str) -> str | None:
-        """ID of a local image, or None."""
+        """Return the ID of a local image, None if there is none."""
         try:
             return str(self._image("looking for image", reference)["Id"])
         except NotFoundError:
             return None
 
     def image_bytes(self, image_id: str) -> int:
-        """Size on disk."""
+        """Return the image's size on disk in bytes."""
         return int(self._image("inspecting image", image_id)["Size"])
 
     def image_labels(self, image_id: str) -> Mapping[str, str]:
-        """Its labels."""
+        """Return the image's labels."""
         return (self._image("inspecting image", image_id).get("Config") or {}).get("Labels") or {}
 
     def image_env(self, image_id: str) -> tuple[str, ...]:
-        """Variables that its containers have, as `NAME=value`."""
+        """Return the environment variables of the image's containers, as `NAME=value`."""
         return tuple((self._image("inspecting image", image_id).get("Config") or {}).get("Env") or ())
 
     def image_volumes(self, image_id: str) -> frozenset[str]:
-        """Folders that it declares as volumes."""
+        """Return the folders that the image declares as volumes."""
         return frozenset((self._image("inspecting image", image_id).get("Config") or {}).get("Volumes") or ())
 
     def pull(self, reference: str, timeout_seconds: float) -> str:
-        """Pull; the ID."""
+        """Pull an image and return its ID. Raises ImageError."""
         deadline = time.monotonic() + timeout_seconds
         try:
             with self._translated(f"pulling {reference}"):
@@ -104,7 +104,10 @@ class DockerImages(ABC):
         network: str | None,
         on_line: Callable[[str], None],
     ) -> str:
-        """Build from a tar stream; the ID. The classic builder: every engine has it, with or without buildx."""
+        """Build an image from a tar stream with the classic builder, which every engine has; return its ID.
+
+        Raises ImageError, which names the failing step.
+        """
         image_id, step = None, ""
         lines: list[str] = []
         with self._translated("building an image"):
@@ -137,7 +140,7 @@ class DockerImages(ABC):
         return str(image_id)
 
     def import_rootfs(self, archive: BinaryIO, reference: str, labels: Mapping[str, str]) -> str:
-        """Make an image of a root file system's tar stream; the ID."""
+        """Make an image from the tar stream of a root file system and return its ID. Raises ImageError."""
         name, tag = name_and_tag(reference)
         changes = [f'LABEL "{key}"="{value}"' for key, value in labels.items()]
         with self._translated(f"importing {reference}"):
@@ -149,7 +152,7 @@ class DockerImages(ABC):
         return found
 
     def read_files(self, image_id: str, paths: tuple[str, ...]) -> Mapping[str, bytes]:
-        """Contents of regular files of an image, links followed; a path that leads to none is left out."""
+        """Return the contents of regular files of an image by path; links are followed, missing files left out."""
         found = {}
         with self._stopped(image_id) as container:
             for path in paths:
@@ -162,7 +165,7 @@ class DockerImages(ABC):
         try:
             with self._translated(f"reading {path} of an image"):
                 chunks, status = self._client.get_archive(container, path)
-                if status.get("linkTarget"):  # the engine has followed the whole chain for it
+                if status.get("linkTarget"):  # the engine has followed the whole chain of links
                     chunks, status = self._client.get_archive(container, status["linkTarget"])
                 if status["size"] > MAX_FILE_BYTES:
                     raise ImageError(f"{path} of an image has {status['size']} bytes")
@@ -175,11 +178,12 @@ class DockerImages(ABC):
             return None if file is None else file.read()
 
     def add_files(self, image_id: str, archive: bytes, reference: str, labels: Mapping[str, str]) -> str:
-        """Make an image of another one and the members of a tar archive; the ID. Not by a build: that would carry
-        out the image's ONBUILD instructions.
+        """Make an image from another one and the members of a tar archive, and return its ID.
+
+        A build would carry out the ONBUILD instructions of the image, so a container is committed instead.
         """
         name, tag = name_and_tag(reference)
-        # what marks the container that the image is made of is not to mark those that are made of the image
+        # the labels of the committed container must not be inherited by containers of the new image
         labels = {**dict.fromkeys(_labels_of_stopped(""), ""), **labels}
         changes = [f'LABEL "{key}"="{value}"' for key, value in labels.items()]
         doing = f"making image {reference}"
@@ -192,7 +196,7 @@ class DockerImages(ABC):
 
     @contextmanager
     def _stopped(self, image_id: str) -> Iterator[str]:
-        """ID of a container of the image that is never started."""
+        """Create a container of the image that is never started, and remove it afterwards."""
         name = f"orch-image-{secrets.token_hex(6)}"
         body = {
             "Image": image_id,
@@ -201,7 +205,7 @@ class DockerImages(ABC):
         }
         config = self._image("inspecting image", image_id).get("Config") or {}
         if not config.get("Cmd") and not config.get("Entrypoint"):
-            body["Cmd"] = ["-"]  # the engine wants a command, also for what is not started
+            body["Cmd"] = ["-"]  # the engine requires a command, also for a container that is not started
         doing = f"creating container {name}"
         try:
             yield str(self._call(doing, "POST", f"/containers/create?name={name}", body=body)["Id"])
@@ -210,18 +214,18 @@ class DockerImages(ABC):
                 self._call(f"removing {name}", "DELETE", f"/containers/{name}?v=1&force=1")
 
     def tag(self, image_id: str, reference: str) -> None:
-        """Give an image a further name."""
+        """Add a name to an image."""
         name, tag = name_and_tag(reference)
         path = f"/images/{quote(image_id, safe='/:@')}/tag?{urlencode({'repo': name, 'tag': tag})}"
         self._call(f"tagging {reference}", "POST", path)
 
     def remove_image(self, reference: str) -> None:
-        """Remove a name, and the image with its last one."""
+        """Remove a name of an image, and the image with its last name; do nothing if it does not exist."""
         with suppress(NotFoundError):
             self._call(f"removing image {reference}", "DELETE", f"/images/{quote(reference, safe='/:@')}")
 
 
 def _labels_of_stopped(name: str) -> dict[str, str]:
-    """Labels by which a container of `_stopped` is found when the orch that made it has been killed."""
+    """Return labels by which `orch clean` finds a container of `_stopped` whose orch process was killed."""
     owner = own_labels.Owner(run_id=str(uuid.uuid4()), token=owner_token(), work_dir="")
     return own_labels.helper_labels(owner, name)

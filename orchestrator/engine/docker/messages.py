@@ -1,4 +1,4 @@
-"""The engine's JSON and our values, each into the other. Pure: no engine is needed to read or test it."""
+"""Converts between the engine's JSON and orch's values. Pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def name_and_tag(reference: str) -> tuple[str, str]:
-    """`a.b:5000/name:tag` -> (`a.b:5000/name`, `tag`); no tag: latest."""
+    """Split `a.b:5000/name:tag` into (`a.b:5000/name`, `tag`); without a tag it is latest."""
     head, colon, tail = reference.rpartition(":")
     return (head, tail) if colon and "/" not in tail else (reference, "latest")
 
 
 def describe(address: str, info: Mapping[str, Any], version: Mapping[str, Any]) -> EngineInfo:
-    """From the engine's `info` and `version` answers."""
+    """Parse the engine's answers to `/info` and `/version`."""
     components = {str(c.get("Name", "")).lower() for c in version.get("Components") or []}
     is_podman = any("podman" in name for name in components)
     options = [str(o) for o in info.get("SecurityOptions") or []]
@@ -56,9 +56,11 @@ def describe(address: str, info: Mapping[str, Any], version: Mapping[str, Any]) 
 
 
 def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> dict[str, Any]:
-    """The body of the engine's create call. `hosts_file`: becomes /etc/hosts of a container without a network,
-    which the engine then need not set up: its own set-up of none takes half of a container's time, and gives
-    nothing but that file and the address of the host's name server (docs/design/fresh-slots.md).
+    """Return the body of the engine's create request.
+
+    With `hosts_file`, which is mounted as /etc/hosts, the engine does not set up the network of a container
+    without a network. That set-up takes half of a container's time and provides only that file and the address of
+    the host's name server (docs/design/fresh-slots.md).
     """
     mounts = [] if hosts_file is None else [Mount(source=str(hosts_file), target="/etc/hosts")]
     return {
@@ -77,7 +79,7 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
         "AttachStderr": True,
         "Tty": spec.tty,
         "NetworkDisabled": hosts_file is not None,  # a network namespace of its own, with nothing but loopback
-        "StopSignal": "SIGKILL",  # an engine that is ended waits 10 s for each that does not heed another one
+        "StopSignal": "SIGKILL",  # an engine that shuts down waits 10 s for each container that ignores the signal
         "Healthcheck": {"Test": ["NONE"]},  # the image's own would run processes inside the test's limits
         "HostConfig": {
             "NetworkMode": spec.network,
@@ -98,7 +100,7 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
             "IpcMode": "private",
             "CgroupnsMode": "private",  # the host's is what Docker gives on cgroup v1, with the run's name in it
             "LogConfig": {"Type": "none", "Config": {}},  # nothing that could fill the disk
-            "AutoRemove": False,  # would take the second witness away
+            "AutoRemove": False,  # the exit code is read from the engine after the end
             "RestartPolicy": {"Name": "no"},
             "CgroupParent": spec.cgroup_parent or "",
             "Mounts": [
@@ -119,14 +121,15 @@ _PODMAN_REFUSES = ("nr_inodes=", "uid=", "gid=")
 
 
 def podman_tmpfs(options: str) -> str:
-    """A tmpfs' options without those that Podman refuses."""
+    """Return the options of a tmpfs without those that Podman refuses."""
     return ",".join(o for o in options.split(",") if not o.startswith(_PODMAN_REFUSES))
 
 
 def for_podman(config: Mapping[str, Any], seccomp_file: Path) -> dict[str, Any]:
-    """The same container in Podman's words (5.4.2). Its API takes the seccomp profile's path where Docker's takes
-    its text, and knows fewer options of a tmpfs: there the memory limit bounds the number of files, each of which
-    is charged to it, and mode 1777 lets the user in.
+    """Return the create request for Podman (5.4.2).
+
+    Podman takes the path of a seccomp profile where Docker takes its text, and supports fewer tmpfs options. There
+    the memory limit bounds the number of files, and mode 1777 gives the user access.
     """
     host = dict(config["HostConfig"])
     host["SecurityOpt"] = [
@@ -137,7 +140,7 @@ def for_podman(config: Mapping[str, Any], seccomp_file: Path) -> dict[str, Any]:
 
 
 def _moment(text: str | None) -> datetime | None:
-    """The engine's RFC 3339 with nanoseconds; year 1 is its word for never."""
+    """Parse the engine's RFC 3339 time with nanoseconds; None for year 1, which means never."""
     if not text or text.startswith("0001-"):
         return None
     head, dot, tail = text.partition(".")
@@ -155,7 +158,7 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def inspection(reply: Mapping[str, Any], *, local: bool, podman: bool = False) -> Inspection:
-    """From the answer of the engine's inspect call."""
+    """Parse the answer of the engine's inspect call."""
     state, config = reply["State"], reply.get("Config") or {}
     pid = int(state.get("Pid") or 0)
     return Inspection(

@@ -1,9 +1,9 @@
-"""Gives an image what the agent needs to be out of a test's reach: a shell that its user may run and not read.
+"""Adds a shell to an image that the tests' user may execute but not read, so that tests cannot reach the agent.
 
-A process whose program file its user cannot read is not dumpable: the kernel refuses that user its memory, its
-descriptors and its environment, also to other processes of the same user. Such a file must be root's, so it is
-part of an image of its own, made once of each image. The entries of user and group 1001 are added on the way.
-docs/design/images.md has the reasons.
+A process whose program file is not readable by its user is not dumpable: the kernel denies other processes of that
+user access to its memory, descriptors and environment. Such a file must belong to root, so it is added in a
+prepared image, made once per image, together with the entries of user and group 1001. docs/design/images.md has
+the reasons.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import ImageEngine
 
 SHELL = "/.orch/sh"
-"""Only the agent runs it. Its name is `sh`, by which a multi-call program knows what it is to be."""
+"""The agent's shell. It is named `sh` because multi-call programs choose their function by that name."""
 ORDINARY_SHELL = "/bin/sh"
 USER_NAME = "testuser"
 UID = GID = 1001
 LABEL = "io.orch.agent-shell"
-"""On an image that has been prepared: the number of the format."""
+"""The label of a prepared image; its value is the number of the format."""
 SOURCE_LABEL = "io.orch.prepared-from"
 REPOSITORY = "orch/prepared"
 _FORMAT = "1"
@@ -36,8 +36,10 @@ _GROUP_LINE = f"{USER_NAME}:x:{GID}:\n".encode()
 
 
 def prepared_image(engine: ImageEngine, image_id: str, on_line: Callable[[str], None] = lambda _: None) -> str:
-    """ID of the image that containers of `image_id` are made of; made if it is not there yet, once, however many
-    processes want it. An image without a shell gets the entries of the user only.
+    """Return the ID of the prepared image of `image_id`, which is made if missing, by one process at a time.
+
+    An image without a shell gets the entries of the user only. `on_line` is called with a line if another process
+    is preparing the image. Raises EngineError.
     """
     tag = f"{REPOSITORY}:{hashlib.sha256(f'{_FORMAT} {image_id}'.encode()).hexdigest()[:16]}"
     found = engine.find_image(tag)
@@ -70,7 +72,7 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
 
 
 def _add(archive: tarfile.TarFile, path: str, content: bytes | None, mode: int) -> None:
-    """Add a file, or a folder for None, that is root's."""
+    """Add a file that belongs to root, or a folder if `content` is None."""
     member = tarfile.TarInfo(path.lstrip("/"))
     member.mode = mode
     if content is None:
@@ -82,8 +84,9 @@ def _add(archive: tarfile.TarFile, path: str, content: bytes | None, mode: int) 
 
 
 def with_entry(table: bytes, entry: bytes) -> bytes:
-    """A table of users or groups in which the id of `entry` has the name of `entry`. Ours comes first, so that it
-    is what is found by its number and by its name; other names of the same number stay known.
+    """Return a passwd or group table in which `entry` is the first one with its name and its number.
+
+    Other names of the same number are kept after it.
     """
     ours = entry.split(b":")[:3:2]
     first = next((words for words in _of_lines(table) if words[0] == ours[0] or words[1:] == ours[1:]), None)
@@ -91,5 +94,5 @@ def with_entry(table: bytes, entry: bytes) -> bytes:
 
 
 def _of_lines(table: bytes) -> list[list[bytes]]:
-    """Name and number of each line that has them."""
+    """Return [name, number] of each line that has both."""
     return [words[:3:2] for words in (line.split(b":") for line in table.splitlines()) if len(words) > 2]

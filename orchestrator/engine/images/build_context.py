@@ -1,6 +1,7 @@
-"""The build context of an image: which files go to the engine, as a tar stream that depends on nothing else.
+"""Makes the tar stream of an image's build context, and its digest.
 
-The same files always give the same bytes (sorted names, no times, no owners), so their digest names an image.
+The same files always give the same bytes (sorted names, no times, no owners), so that the digest can name an
+image.
 """
 
 from __future__ import annotations
@@ -32,27 +33,27 @@ if TYPE_CHECKING:
 
 _SPOOL_BYTES = 8 * 2**20
 _FOREIGN_DOCKERFILE = ".orch.Dockerfile"
-"""Name inside the stream of a Dockerfile that lies outside its context."""
+"""The name in the stream of a Dockerfile that lies outside its context."""
 _NOTHING_ELSE = ["*"]
-"""The patterns of our own images."""
+"""The .dockerignore of orch's own images, which send the Dockerfile only."""
 _BASE_IMAGE = re.compile(r"^[ \t]*ARG[ \t]+BASE_IMAGE[ \t]*=[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextReport:
-    """What a build sends, and what it would send without .dockerignore."""
+    """The files and sizes of a build context, with and without .dockerignore."""
 
     context: Path
     files: tuple[str, ...]
-    """Relative to the context, sorted; folders included."""
+    """The sorted names of files and folders, relative to the context."""
     bytes_with_ignore: int
     bytes_without_ignore: int
     files_without_ignore: int
 
 
 def context_report(spec: ImageSpec) -> ContextReport:
-    """Sizes of a spec's build context. ImageError: the spec is not built, or files are missing."""
-    dockerfile, context = places(spec)
+    """Return the sizes of a spec's build context. Raises ImageError if the spec has none or files are missing."""
+    dockerfile, context = context_paths(spec)
     names = _selected(context, dockerfile)
     sizes = [path.lstat().st_size for path in _walk(context)]
     return ContextReport(
@@ -65,8 +66,11 @@ def context_report(spec: ImageSpec) -> ContextReport:
 
 
 def open_context(spec: ImageSpec) -> tuple[BinaryIO, str]:
-    """The tar stream of a spec's context, at its start, and the Dockerfile's name in it. To be closed."""
-    dockerfile, context = places(spec)
+    """Return the tar stream of a spec's context, and the Dockerfile's name in it. The caller closes the stream.
+
+    Raises ImageError if a file cannot be read.
+    """
+    dockerfile, context = context_paths(spec)
     names = _selected(context, dockerfile)
     # A spooled file: a context is mostly a few kilobytes, and may be gigabytes.
     stream = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
@@ -93,14 +97,14 @@ def open_context(spec: ImageSpec) -> tuple[BinaryIO, str]:
 
 
 def default_base(spec: ImageSpec) -> str | None:
-    """The reference that the Dockerfile's `ARG BASE_IMAGE=` names; None: it has no such argument."""
-    dockerfile, _ = places(spec)
+    """Return the default of the Dockerfile's argument BASE_IMAGE, None if it has no such argument."""
+    dockerfile, _ = context_paths(spec)
     found = _BASE_IMAGE.search(dockerfile.read_text(encoding="utf-8", errors="replace"))
     return found.group(1).strip("\"'") if found else None
 
 
-def places(spec: ImageSpec) -> tuple[Path, Path]:
-    """The spec's Dockerfile and the folder of its context, both absolute. ImageError: one is missing."""
+def context_paths(spec: ImageSpec) -> tuple[Path, Path]:
+    """Return the absolute paths of a spec's Dockerfile and context folder. Raises ImageError if one is missing."""
     if spec.dockerfile is None:
         raise ImageError(f"image {spec.name} has no Dockerfile, so it has no build context")
     dockerfile = Path(os.path.abspath(spec.dockerfile))  # noqa: PTH100 - resolve() would follow links out of the context
@@ -118,7 +122,7 @@ def places(spec: ImageSpec) -> tuple[Path, Path]:
 
 
 def _selected(context: Path, dockerfile: Path) -> tuple[str, ...]:
-    """Names of what .dockerignore lets through. The Dockerfile always is, as with every builder."""
+    """Return the sorted names that .dockerignore does not exclude. The Dockerfile is always among them."""
     patterns = _patterns(context)
     inside = dockerfile.relative_to(context).as_posix() if dockerfile.is_relative_to(context) else ".dockerignore"
     if not patterns:
@@ -131,19 +135,19 @@ def _selected(context: Path, dockerfile: Path) -> tuple[str, ...]:
 
 
 def sends_only_dockerfile(context: Path) -> bool:
-    """No more goes to the engine than the Dockerfile and .dockerignore, however much lies beside them."""
+    """Return whether .dockerignore excludes everything, so that only it and the Dockerfile are sent."""
     return _patterns(context) == _NOTHING_ELSE
 
 
 def _patterns(context: Path) -> list[str]:
-    """Of .dockerignore."""
+    """Return the patterns of the context's .dockerignore, without comments."""
     ignore = context / ".dockerignore"
     lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _everything(context: Path) -> Iterator[str]:
-    """Names of all files and folders; a link is not followed."""
+    """Yield the names of all files and folders; links are not followed."""
     for folder, folders, files in os.walk(context):
         inside = Path(folder).relative_to(context)
         yield from ((inside / name).as_posix() for name in (*folders, *files))
@@ -159,7 +163,7 @@ def _file_bytes(path: Path) -> int:
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
-    """One entry without time and owner; its mode says only whether it can be executed."""
+    """Add an entry without time and owner, whose mode only shows whether it is executable."""
     status = path.lstat()
     entry = tarfile.TarInfo(name)
     entry.mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
@@ -173,20 +177,23 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
         with path.open("rb") as file:
             entry.size = os.fstat(file.fileno()).st_size
             archive.addfile(entry, file)
-    # sockets, FIFOs and devices are no part of a context
+    # sockets, FIFOs and devices are not part of a context
 
 
 MOST_FILES = 5000
-"""Of a larger context nothing is remembered: listing it may take longer than reading what .dockerignore leaves."""
+"""The largest context whose digest is cached: listing a larger one may take longer than reading what is sent."""
 SETTLED_SECONDS = 2.0
-"""What has changed so lately may change again without its times telling: a file system's clock has ticks."""
+"""Digests of files changed more recently are not cached: a file may change again within one clock tick."""
 
 
 def context_digest(spec: ImageSpec) -> tuple[str, str]:
-    """Digest of the tar stream of the spec's context, and the Dockerfile's name in it. ImageError."""
+    """Return the digest of the spec's context, and the Dockerfile's name in it. Raises ImageError.
+
+    The digest is cached in the user's cache folder, as long as no file's status changes.
+    """
     asked_at = time.time()
     state, changed_at = _state(spec)
-    file = None if state is None else _memory(spec)
+    file = None if state is None else _cache_file(spec)
     if file is not None:
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(file.read_text(encoding="utf-8"))
@@ -196,12 +203,12 @@ def context_digest(spec: ImageSpec) -> tuple[str, str]:
     with stream:
         content = digest_of(stream)
     if file is not None and changed_at < asked_at - SETTLED_SECONDS and _state(spec)[0] == state:
-        _remember(file, {"state": state, "content": content, "dockerfile": dockerfile})
+        _write_cache(file, {"state": state, "content": content, "dockerfile": dockerfile})
     return content, dockerfile
 
 
 def digest_of(stream: BinaryIO) -> str:
-    """Of all bytes; the stream is at its start then."""
+    """Return the SHA-256 of all bytes of a stream, and rewind it."""
     digest = hashlib.sha256()
     while block := stream.read(2**20):
         digest.update(block)
@@ -210,10 +217,11 @@ def digest_of(stream: BinaryIO) -> str:
 
 
 def _state(spec: ImageSpec) -> tuple[str | None, float]:
-    """A digest over name, kind, size and times of each file, and when the last one changed (seconds since the
-    epoch). None: there is no use in remembering it.
+    """Return a digest of the name, kind, size and times of each file, and the time of the last change (epoch).
+
+    The digest is None if the context's digest is not worth caching.
     """
-    dockerfile, context = places(spec)
+    dockerfile, context = context_paths(spec)
     if sends_only_dockerfile(context):
         return None, 0.0
     digest = hashlib.sha256(repr(_status(os.lstat(dockerfile))).encode())
@@ -226,7 +234,7 @@ def _state(spec: ImageSpec) -> tuple[str | None, float]:
             count += 1
             if count > MOST_FILES:
                 return None, 0.0
-    except OSError:  # reading the context says which file it is, and what to do
+    except OSError:  # the later reading of the context reports the file and the remedy
         return None, 0.0
     return digest.hexdigest(), changed_ns / 1e9
 
@@ -236,7 +244,7 @@ def _status(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _listed(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """All below the folder, in a fixed order; a link is not followed."""
+    """Yield the path and status of all entries below the folder, in a fixed order; links are not followed."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
@@ -245,9 +253,9 @@ def _listed(folder: str) -> Iterator[tuple[str, os.stat_result]]:
             yield from _listed(entry.path)
 
 
-def _memory(spec: ImageSpec) -> Path | None:
-    """Where it is remembered; None: nowhere."""
-    name = hashlib.sha256("\0".join(map(str, places(spec))).encode()).hexdigest()[:24]
+def _cache_file(spec: ImageSpec) -> Path | None:
+    """Return the file in which the digest of a spec's context is cached, None if there is no cache folder."""
+    name = hashlib.sha256("\0".join(map(str, context_paths(spec))).encode()).hexdigest()[:24]
     with suppress(OSError, EngineError):
         folder = make_cache_folder() / "contexts"
         folder.mkdir(exist_ok=True)
@@ -255,6 +263,6 @@ def _memory(spec: ImageSpec) -> Path | None:
     return None
 
 
-def _remember(file: Path, known: dict[str, str | None]) -> None:
+def _write_cache(file: Path, known: dict[str, str | None]) -> None:
     with suppress(OSError):  # a cache that cannot be written costs the next run a tenth of a second
         replace_file(file, json.dumps(known).encode())

@@ -1,4 +1,4 @@
-"""Makes sure that an engine has the images a run needs, and pins each by its ID.
+"""Builds or pulls the images that a run needs and the engine does not have, and returns their IDs.
 
 A built image is named by its content: a digest over its build context, its arguments and its base image's ID.
 Same content, same name: nothing is built twice, and parallel runs can never swap each other's image.
@@ -43,18 +43,18 @@ IMAGE_LABEL = "io.orch.image"
 DIGEST_LABEL = "io.orch.digest"
 RECIPE_LABEL = "io.orch.recipe"
 STAGE_LABEL = "io.orch.stage"
-"""Our Dockerfiles put it on stages that are not shipped."""
+"""The label of intermediate stages in orch's own Dockerfiles."""
 PULL_SECONDS = 600.0
 PULL_SECONDS_BEFORE_OFFLINE = 60.0
-"""Where there is another way, a registry that hangs is given up sooner."""
+"""The timeout of a pull if the image can be built on an offline base instead."""
 _FORMAT = "1"
-"""Part of every digest; a new number makes all images anew."""
+"""A part of every digest; another number makes orch build all images again."""
 _STEP = re.compile(r"^Step \d+/\d+ : (\w+)")
 _LAYER = re.compile(r"^ ?---> ([0-9a-f]{12,64})$")
 
 
 def repository(name: str) -> str:
-    """Repository of the image that is built for a spec of this name."""
+    """Return the repository name of the image that is built for a spec of this name."""
     return f"orch/test-{name.lower()}"
 
 
@@ -77,7 +77,7 @@ def ensure_images(
 
 @dataclass(slots=True, kw_only=True)
 class _Base:
-    """What an image is built on; no ID: its Dockerfile says it without BASE_IMAGE, the engine sees to it."""
+    """The base of an image. Without an ID, the Dockerfile names the base itself and the engine pulls it."""
 
     id: str | None = None
     offline: bool = False
@@ -85,7 +85,7 @@ class _Base:
 
 @dataclass(slots=True, kw_only=True)
 class _Work:
-    """One call of `ensure_images`."""
+    """The state of one call of `ensure_images`."""
 
     engine: ImageEngine
     specs: Mapping[str, ImageSpec]
@@ -95,7 +95,7 @@ class _Work:
     pending: list[str] = field(default_factory=list)
 
     def ensure(self, name: str) -> str:
-        """The image's ID, after that of its base."""
+        """Return the image's ID; build or pull its base and the image if they are missing."""
         if name in self.done:
             return self.done[name]
         if name in self.pending:
@@ -149,7 +149,7 @@ class _Work:
                 return self._build(spec, context, dockerfile, base, (recipe, digest))
 
     def _base(self, spec: ImageSpec, recipe_tag: str) -> _Base | str:
-        """What to build on; or the ID of an image of this recipe, where its base is not to be had."""
+        """Return the base to build on, or the ID of an earlier image of this recipe if there is no base."""
         if spec.base is not None:
             base_id = self.ensure(spec.base)
             return _Base(id=base_id, offline=offline.LABEL in self.engine.image_labels(base_id))
@@ -181,7 +181,7 @@ class _Work:
     def _build(
         self, spec: ImageSpec, context: BinaryIO, dockerfile: str, base: _Base, digests: tuple[str, str]
     ) -> str:
-        """`digests`: of the recipe, and of the recipe on this base."""
+        """Build the image and return its ID. `digests` are those of the recipe, and of the recipe on this base."""
         recipe, digest = digests
         name = repository(spec.name)
         stages = _Stages(self.on_line)
@@ -203,19 +203,20 @@ class _Work:
         return image_id
 
     def _forget(self, stages: Iterable[str]) -> None:
-        """Remove what the classic builder leaves of our Dockerfiles' unshipped stages: hundreds of megabytes
-        without a name. Others' stages are their cache, and are left alone.
+        """Remove the unnamed images of intermediate stages of orch's own Dockerfiles, hundreds of megabytes.
+
+        Stages of other Dockerfiles are kept, because they serve as their build cache.
         """
         for stage in stages:
             try:
                 if STAGE_LABEL in self.engine.image_labels(stage):
                     self.engine.remove_image(stage)
             except EngineError:
-                continue  # gone already, or something else is built on it
+                continue  # it no longer exists, or another image is built on it
 
 
 class _Stages:
-    """Passes a build's output on, and notes the last layer of each stage but the shipped one."""
+    """Passes a build's output on, and collects the ID of the last layer of each stage except the final one."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self.ids: list[str] = []
@@ -224,7 +225,7 @@ class _Stages:
         self._in_from = False
 
     def line(self, text: str) -> None:
-        """One line of the builder's output."""
+        """Take a line of the builder's output."""
         self._on_line(text)
         for part in text.splitlines():
             step = _STEP.match(part)
@@ -234,7 +235,7 @@ class _Stages:
                 if self._in_from and self._layer is not None:
                     self.ids.append(self._layer)
                     self._layer = None
-            elif layer is not None and not self._in_from:  # after FROM it is the base, which is not ours
+            elif layer is not None and not self._in_from:  # the layer after FROM is the base
                 self._layer = layer.group(1)
 
 

@@ -1,6 +1,6 @@
-"""A Debian or Ubuntu base image made from this machine's own package mirror, for where no registry answers.
+"""Makes a Debian or Ubuntu base image from this machine's package mirror, for use without a registry.
 
-The addresses come from the machine's apt configuration when it runs, and go nowhere but into that image.
+The mirror's addresses are read from the machine's apt configuration, and are written to that image only.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import ImageEngine
 
 LABEL = "io.orch.offline-base"
-"""On the base: when it was made (ISO 8601). On images built on it: anything."""
+"""The label of an offline base, with its time of creation (ISO 8601), and of images built on it."""
 FRESH = timedelta(days=30)
-"""An older base is made anew, for the mirror's security fixes."""
+"""An older base is made again, to get the mirror's security fixes."""
 _MAKE_SECONDS = 1200.0
 _INSTALL_SECONDS = 300.0
 _REACHABLE = ("http://", "https://")
-"""Mirrors that a build in a container can reach too; file: and cdrom: it cannot."""
+"""The mirrors that a build in a container can reach; not file: and cdrom:."""
 _WITHOUT = tuple(f"path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "info", "locale"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptSource:
-    """One `deb` line."""
+    """One apt source: a `deb` line."""
 
     uri: str
     suite: str
@@ -46,13 +46,13 @@ class AptSource:
     signed_by: str | None = None
 
     def line(self) -> str:
-        """As sources.list has it."""
+        """Return the source as a line of sources.list."""
         options = f" [signed-by={self.signed_by}]" if self.signed_by else ""
         return f"deb{options} {self.uri} {self.suite} {' '.join(self.components)}"
 
 
 def ensure_offline_base(engine: ImageEngine, on_line: Callable[[str], None]) -> str:
-    """ID of the offline base; one younger than 30 days is used again. ImageError with what is missing."""
+    """Return the ID of the offline base; make it if there is none younger than 30 days. Raises ImageError."""
     release = _os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     codename = release.get("VERSION_CODENAME", "")
     if not {release.get("ID"), *release.get("ID_LIKE", "").split()} & {"debian", "ubuntu"} or not codename:
@@ -73,7 +73,7 @@ def ensure_offline_base(engine: ImageEngine, on_line: Callable[[str], None]) -> 
 
 
 def machine_sources(codename: str, etc: Path = Path("/etc/apt")) -> tuple[AptSource, ...]:
-    """The machine's sources of its own release. ImageError: there is none that a container can reach."""
+    """Return the machine's apt sources of the release `codename`. Raises ImageError if none is reachable."""
     found: dict[AptSource, None] = {}
     for path in (etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))):
         if not path.is_file():
@@ -103,7 +103,7 @@ def machine_sources(codename: str, etc: Path = Path("/etc/apt")) -> tuple[AptSou
 
 
 def parse_one_line(text: str) -> tuple[AptSource, ...]:
-    """The `deb` lines of a sources.list; what is not understood is left out."""
+    """Parse the `deb` lines of a sources.list; lines of another form are skipped."""
     sources = []
     for raw in text.splitlines():
         match = re.match(r"\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)\s+([^#]+)", raw)
@@ -122,7 +122,7 @@ def parse_one_line(text: str) -> tuple[AptSource, ...]:
 
 
 def parse_deb822(text: str) -> tuple[AptSource, ...]:
-    """The `deb` stanzas of a .sources file that are enabled."""
+    """Parse the enabled `deb` stanzas of a .sources file."""
     sources: list[AptSource] = []
     uncommented = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for stanza in re.split(r"\n[ \t]*\n", uncommented):
@@ -149,7 +149,7 @@ def parse_deb822(text: str) -> tuple[AptSource, ...]:
 
 
 def _keyring(value: str) -> str | None:
-    """A keyring that the new base has too (its own package brings it); else apt's trusted keys are asked."""
+    """Return the keyring if the new base will have it too, else None for apt's trusted keys."""
     return value if value.startswith("/usr/share/keyrings/") and " " not in value else None
 
 
@@ -195,7 +195,7 @@ def _make(engine: ImageEngine, codename: str, sources: Iterable[AptSource], refe
 
 
 def _options() -> tuple[str, ...]:
-    """Documentation stays out; the machine's proxy for apt goes in, since builds on the base need it too."""
+    """Return mmdebstrap's options: without documentation, with the machine's apt proxy, which builds need too."""
     options = [f"--dpkgopt={exclusion}" for exclusion in _WITHOUT]
     if shutil.which("apt-config"):
         dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False, timeout=30)
@@ -213,7 +213,7 @@ def _run(
     text: str = "",
     output: object = subprocess.DEVNULL,
 ) -> None:
-    """Run to the end; ImageError with the last lines of its messages."""
+    """Run a command to its end. Raises ImageError with the last lines of its messages if it fails."""
     try:
         done = subprocess.run(
             command,

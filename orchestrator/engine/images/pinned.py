@@ -1,8 +1,7 @@
-"""The images of a run, pinned by ID; one that somebody removed meanwhile is had again, once, by its content.
+"""The images of a run, pinned by ID. An image that is removed during the run is restored once.
 
-A container of ours that holds each image would keep it from `docker system prune -a` (only a running one does),
-and costs each run 100 ms of two CPUs an image. Building again costs those runs whose images were removed what the
-first build did, and nothing to the others (docs/design/images.md).
+Only a running container protects an image from `docker system prune -a`, and would cost each run 100 ms of two
+CPUs per image. Building again costs only those runs whose images were removed (docs/design/images.md).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PinnedImages:
-    """Any thread may call any method."""
+    """The image IDs of a run by name. Any thread may call any method."""
 
     def __init__(
         self,
@@ -40,16 +39,17 @@ class PinnedImages:
         self._first = {image_id: image_id for image_id in ids.values()}
 
     def __getitem__(self, name: str) -> str:
-        """The present ID."""
+        """Return the current ID of the image `name`."""
         return self._ids[name]
 
     def pinned(self, image_id: str) -> str:
-        """The ID that the run began with of an image that has this one now."""
+        """Return the ID that the image had when the run began."""
         return self._first.get(image_id, image_id)
 
     def restore(self, name: str, image_id: str) -> None:
-        """The engine does not know this ID any more: have the image again, unless another thread just did.
-        ImageError: that cannot be; then it is not tried again in this run.
+        """Restore the image `name` whose ID `image_id` the engine no longer knows, unless another thread has.
+
+        Raises ImageError if that is not possible; it is then not tried again in this run.
         """
         with self._lock:
             if self._ids[name] != image_id:
@@ -59,7 +59,7 @@ class PinnedImages:
             began = time.monotonic()
             try:
                 if self._rebuild is None:
-                    raise ImageError("it is not had again here")
+                    raise ImageError("this command does not build images again")
                 found = self._rebuild(name)
             except EngineError as error:
                 lost = ImageError(
@@ -73,11 +73,11 @@ class PinnedImages:
             self._ids[name] = found
         self._notify(
             f"image {name} ({image_id[:19]}) was removed externally (docker system prune?):"
-            f" had again in {time.monotonic() - began:.1f} s as {found[:19]}"
+            f" restored in {time.monotonic() - began:.1f} s as {found[:19]}"
         )
 
 
 def is_missing(error: EngineError) -> bool:
-    """A create call failed because the engine does not have the image; Docker and Podman say it in these words."""
+    """Return whether a create call failed because the engine does not have the image (Docker or Podman)."""
     text = error.message.lower()
     return "no such image" in text or "image not known" in text

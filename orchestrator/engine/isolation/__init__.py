@@ -1,1 +1,1 @@
-"""The checks of `orch self-test`: `inside` runs in containers of each profile, `outside` looks from here."""
+"""The settings that isolate a container, and the comparison of these settings with what is in effect."""

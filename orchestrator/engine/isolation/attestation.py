@@ -1,9 +1,8 @@
-"""Attestation: what a container really is held to, read back from the kernel and the engine, against what was
-asked for. Pure.
+"""Compares the settings in effect for a container with those requested (attestation). Pure.
 
-Three tell: the engine's inspect, the kernel's files as the agent reads them inside (`held`), and those of process
-1 as they are seen from this machine (`kernelview`). What none of them says is None and no mismatch: silence is not
-evidence. How much they may differ is measured, see docs/design/attestation.md.
+There are three sources: the engine's inspect call, the kernel's files as the agent reads them in the container
+(`effective_limits`), and /proc of its process 1 on this machine (`kernel_view`). A setting that no source reports
+is None and no mismatch. docs/design/attestation.md has the measured tolerances.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
     from orchestrator.model.runs import EngineInfo
 
 SYSTEMD_CPUS = 0.01
-"""systemd keeps a CPU quota in whole percent of a CPU."""
+"""The step of a CPU limit under systemd, which stores quotas in whole percent of a CPU."""
 SECCOMP_FILTER = 2
 CAPABILITY_BITS = {"SYS_PTRACE": 19}
-"""Of linux/capability.h; those that a profile may be given back. Others are not compared."""
+"""The bit numbers (linux/capability.h) of the capabilities that a profile may add; others are not compared."""
 
 
 def attest(
@@ -92,11 +91,11 @@ def _whole(number: float) -> int | None:
     return int(number) if math.isfinite(number) else None
 
 
-# ---------------------------------------------------------------- the kernel's word
+# ---------------------------------------------------------------- settings that the kernel reports
 
 
 def _of_kernel(asked: ContainerSpec, held: EffectiveLimits, info: EngineInfo) -> Iterator[str]:
-    """What the kernel enforces is not what was asked for."""
+    """Yield the differences between the requested limits and those that the kernel enforces."""
     if held.memory_bytes is not None and not 0 <= asked.memory_bytes - held.memory_bytes < LARGEST_PAGE_BYTES:
         yield f"memory limit: {asked.memory_bytes} bytes asked, {_say(held.memory_bytes)} in the kernel"
     if held.swap_bytes is not None and not 0 <= asked.memory_bytes - held.swap_bytes < LARGEST_PAGE_BYTES:
@@ -117,7 +116,7 @@ def _of_kernel(asked: ContainerSpec, held: EffectiveLimits, info: EngineInfo) ->
 
 
 def _of_agent(held: EffectiveLimits) -> Iterator[str]:
-    """The agent is not out of the tests' reach, or does not say so."""
+    """Yield a mismatch if tests can read the agent's memory, or the agent does not report it."""
     if held.agent_readable is None:
         yield "the agent did not say whether tests can read its memory"
     elif held.agent_readable:
@@ -128,7 +127,7 @@ def _of_agent(held: EffectiveLimits) -> Iterator[str]:
 
 
 def _capabilities(asked: ContainerSpec, held: EffectiveLimits) -> Iterator[str]:
-    """The bounding set is what was given back and no more; the effective set lies within it."""
+    """Yield a mismatch unless the bounding set is the requested one and contains the effective set."""
     bits = [CAPABILITY_BITS.get(name.removeprefix("CAP_")) for name in asked.capabilities]
     if None in bits or held.capabilities_bounding is None:
         return
@@ -141,7 +140,7 @@ def _capabilities(asked: ContainerSpec, held: EffectiveLimits) -> Iterator[str]:
 
 
 def _of_process(asked: ContainerSpec, view: KernelView) -> Iterator[str]:
-    """Limits, ids and namespaces of process 1."""
+    """Yield the differences in limits, ids and namespaces of process 1."""
     for name, wanted, found in (
         ("open files", (asked.nofile, asked.nofile), view.nofile),
         ("core dumps", (0, 0), view.core),
@@ -164,11 +163,11 @@ def _identity(asked: ContainerSpec, view: KernelView) -> Iterator[str]:
             yield f"{name}: {wanted} asked, {', '.join(map(str, sorted(set(found))))} in the kernel"
 
 
-# ---------------------------------------------------------------- the engine's word
+# ---------------------------------------------------------------- settings that the engine reports
 
 
 def _of_engine(asked: ContainerSpec, effective: EffectiveSettings, info: EngineInfo) -> Iterator[str]:
-    """What the engine reports back is not what it was told."""
+    """Yield the differences between the requested settings and those that the engine reports."""
     podman = info.name == "podman"
     swap = effective.swap_bytes if info.swap_limit or effective.swap_bytes != -1 else None
     pairs = (
@@ -181,7 +180,7 @@ def _of_engine(asked: ContainerSpec, effective: EffectiveSettings, info: EngineI
         ("shared memory", asked.shm_bytes, effective.shm_bytes),
         ("user", asked.user, effective.user),
         ("read-only root", asked.read_only_root, effective.read_only_root),
-        # engines have names of their own for a network, but one for none
+        # engines report networks by names of their own, except for `none`
         ("network", asked.network, effective.network if "none" in (asked.network, effective.network) else None),
         ("IPC namespace", "private", None if podman else effective.ipc),
         ("cgroup namespace", "private", effective.cgroup_namespace),
@@ -235,7 +234,7 @@ def _seccomp(asked: ContainerSpec, effective: EffectiveSettings) -> Iterator[str
 def _of_engines_process(
     asked: ContainerSpec, effective: EffectiveSettings, inspection: Inspection
 ) -> Iterator[str]:
-    """Mounts, program and names."""
+    """Yield the differences in mounts, program, environment and labels that the engine reports."""
     if effective.mounts is not None:
         hosts = f"{asked.labels.get(labels.WORK_DIR, '')}/orch-hosts-"
         found = {
@@ -279,8 +278,9 @@ def _say(number: float) -> str:
 
 
 def with_memory_limit(found: Attestation | None, *, asked: int, seen: int | None) -> Attestation | None:
-    """The same of a container whose memory limit was set anew while it ran: to its profile's, beyond what stands
-    in it. `asked` 0: it was not.
+    """Return the attestation of a container whose memory limit was set to `asked` bytes while it ran.
+
+    `seen` is the limit that the kernel reports, None if it was not read. Return `found` unchanged if `asked` is 0.
     """
     if found is None or not asked:
         return found

@@ -1,4 +1,4 @@
-"""What a container has mounted, as the kernel lists it, against what was asked for. Pure."""
+"""Compares a container's mounts, as the kernel lists them, with those requested. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEVICES = frozenset(
     "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split()  # noqa: SIM905 - one line
 )
-"""What engines put into /dev of every container; `core` is a link to /proc/kcore, which is masked."""
+"""The entries of /dev in every container; `core` is a link to /proc/kcore, which is masked."""
 _ENGINES_OWN = {
     "/proc": "proc",
     "/dev": "tmpfs",
@@ -27,7 +27,7 @@ _ENGINES_OWN = {
 }
 _SHM = "/dev/shm"  # noqa: S108 - inside the container
 _UNLISTED = {"mode": "1777", "uid": "0", "gid": "0"}
-"""Settings that the kernel lists only where they differ from these."""
+"""The tmpfs options that the kernel lists only if they differ from these values."""
 _ENGINES_FILES = frozenset(
     ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv", "/run/secrets")
 )
@@ -37,7 +37,7 @@ LARGEST_PAGE_BYTES = 1 << 16
 
 
 def mounts_differ(asked: ContainerSpec, view: KernelView, info: EngineInfo) -> Iterator[str]:
-    """A sentence for each mount that is not as asked, is missing, or was not asked for."""
+    """Yield a sentence for each mount that differs from the requested one, is missing, or was not requested."""
     if view.mounts is None:
         return
     binds = {mount.target: mount for mount in asked.mounts}
@@ -67,7 +67,7 @@ def _of_all(
     for mount in mounts:
         if mount.shared:
             yield f"mounts made below {mount.target} appear elsewhere too (shared propagation in the kernel)"
-        # The folder of results may be a file system of its own: it is below the project, and ours covers it.
+        # The folder of results inside the project may be a file system of its own, which our tmpfs covers.
         below = any(mount.target.startswith(f"{target}/") for target in binds)
         if last[mount.target] is not mount and mount.target in asked and not below:
             yield f"{mount.target} is covered by another mount in the kernel"
@@ -104,7 +104,7 @@ def _same(name: str, asked: str, found: str) -> bool:
 
 
 def _engines_differs(mount: KernelMount, asked: ContainerSpec, info: EngineInfo) -> Iterator[str]:
-    """A mount that the engine makes by itself, or that nobody asked for."""
+    """Check a mount that was not requested: engines make some by themselves."""
     target, open_to_writing = mount.target, not mount.read_only
     if target == "/":
         if asked.read_only_root and open_to_writing:
@@ -124,12 +124,12 @@ def _engines_differs(mount: KernelMount, asked: ContainerSpec, info: EngineInfo)
 
 
 def _is_closed(mount: KernelMount) -> bool:
-    """The null device covers a file; below the tmpfs of cgroup v1, which root alone can write, are its mounts."""
+    """Return whether the mount is the null device, or the tmpfs of cgroup v1, which only root can write."""
     return mount.root == "/null" or (mount.target == "/sys/fs/cgroup" and mount.kind == "tmpfs")
 
 
 def _is_engines_file(mount: KernelMount, info: EngineInfo) -> bool:
-    """A device of the few that every container has, or a file with names and addresses."""
+    """Return whether the mount is a device of every container, or an engine's file such as /etc/hosts."""
     device = mount.target.removeprefix("/dev/")
     if device in DEVICES and mount.root == f"/{device}":
         return True
@@ -137,13 +137,13 @@ def _is_engines_file(mount: KernelMount, info: EngineInfo) -> bool:
 
 
 def _as_large(found: str | None, asked: str, *, page: int) -> bool:
-    """Whether the kernel's number is the one asked for, rounded up to whole pages."""
+    """Return whether the kernel's number is the requested one, rounded up to whole pages."""
     wanted, has = _number(asked), _number(found)
     return wanted is not None and has is not None and 0 <= has - wanted < page
 
 
 def _number(word: str | None) -> int | None:
-    """`64k` as the kernel and the engines write sizes; None: no number."""
+    """Parse a size as the kernel and the engines write it, such as `64k`; None if it is no number."""
     if not word:
         return None
     digits, unit = (word[:-1], _UNITS[word[-1]]) if word[-1] in _UNITS else (word, 1)

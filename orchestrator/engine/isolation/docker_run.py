@@ -1,4 +1,4 @@
-"""A container's settings as the command line that makes the same container by hand. Pure."""
+"""Makes the `docker run` command line of a container's settings. Pure."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def run_words(
     interactive: bool = False,
     name: str | None = None,
 ) -> list[str]:
-    """`docker run ...` with the settings of `spec` and a command in place of the agent.
+    """Return the words of `docker run ...` with the settings of `spec` and the command `argv` instead of the
+    agent.
 
-    A variable of `env` whose value is None stands without one: the client takes it from its own environment.
+    A variable of `env` whose value is None is passed without a value: the client takes it from its own
+    environment.
     """
     words = [program, "run", "--rm", "--name", name or f"{spec.name}-by-hand", "--init"]
     if interactive:
@@ -59,7 +61,7 @@ def run_words(
 
 
 def shell_text(words: Sequence[str]) -> str:
-    """The words as a command for a POSIX shell, one option a line."""
+    """Return the words as a command for a POSIX shell, with one option per line."""
     lines: list[str] = []
     current = shlex.quote(words[0]) + " " + shlex.quote(words[1])
     for word in words[2:]:

@@ -1,4 +1,4 @@
-"""What the kernel holds a container to, taken out of the agent's section before its first test. Pure."""
+"""Parses the limits in effect for a container, as the agent reads them from the kernel. Pure."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ LIMIT_FILES = (
     "/sys/fs/cgroup/cpu.max",
     "/sys/fs/cgroup/pids.max",
 )
-"""As seen inside, v1 and v2; those that a container does not have are passed over."""
+"""The limit files of cgroup v1 and v2, as paths inside the container; the agent skips missing ones."""
 V1_UNLIMITED_BYTES = 1 << 62
 """cgroup v1 writes "no limit" as the largest number of whole pages, just under 2**63."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveLimits:
-    """What the kernel says. None: it could not be read; infinity: no limit."""
+    """The limits and privileges that the kernel reports; None if it could not be read, infinity for no limit."""
 
     memory_bytes: float | None = None
     swap_bytes: float | None = None
-    """Memory and swap together."""
+    """The limit of memory and swap together."""
     cpus: float | None = None
     cpu_step: float = 0.0
-    """CPUs that one microsecond of the quota is worth."""
+    """The number of CPUs that correspond to one microsecond of the quota."""
     pids: float | None = None
     capabilities_effective: str | None = None
     capabilities_bounding: str | None = None
     no_new_privileges: bool | None = None
     seccomp_mode: int | None = None
     agent_readable: bool | None = None
-    """Other processes of the tests' user can read the agent's memory."""
+    """Whether other processes of the tests' user can read the agent's memory."""
     devices: tuple[str, ...] | None = None
-    """What /dev holds."""
+    """The names of the entries of /dev."""
 
 
 def parse_effective_limits(text: str) -> EffectiveLimits:
-    """From the agent's section before a test: lines `key value` up to the first counter's `@`."""
+    """Parse the agent's `begin` section: lines `key value` up to the first counter, which starts with `@`."""
     facts: dict[str, str] = {}
     for line in text.split("\n"):
         if line.startswith("@"):
@@ -78,14 +78,14 @@ def _bytes(word: str | None) -> float | None:
 
 
 def _limit(word: str | None) -> float | None:
-    """A number, `max` or -1 for none; None: neither."""
+    """Parse a number; `max` and -1 mean no limit (infinity); None if it is neither."""
     if word in ("max", "-1"):
         return math.inf
     return float(word) if word and word.isascii() and word.isdigit() and len(word) < 21 else None
 
 
 def _quota(facts: dict[str, str]) -> tuple[float | None, float | None]:
-    """(quota, period) in microseconds: v2 has both in one file."""
+    """Return (quota, period) in microseconds; cgroup v2 has both in one file."""
     quota, _, period = facts.get("cpu.max", "").partition(" ")
     limit = _limit(quota or facts.get("cpu.cfs_quota_us"))
     return limit, _limit(period or facts.get("cpu.cfs_period_us")) or None

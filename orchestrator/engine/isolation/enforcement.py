@@ -1,5 +1,6 @@
-"""Whether the engine enforces the limits that a profile promises. One that ignores them would run every test
-unlimited and report it as if it were not: refused, or each result says so.
+"""Determines whether an engine enforces the limits of memory, CPUs and processes.
+
+An engine that ignores them would run every test without limits. It is refused, or each result carries a notice.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ _CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
 
 
 def unenforced(info: EngineInfo, root: Path = Path("/sys/fs/cgroup")) -> tuple[str, ...]:
-    """Which of memory, cpus and pids the engine silently ignores.
+    """Return the limits among memory, cpus and pids that the engine silently ignores.
 
-    Without root there are none on cgroup v1: it has no delegation. On v2 a rootless engine can use what systemd
-    has delegated to the user, and there the kernel is asked, because Podman's answer says `CpuCfsQuota: false`
-    of CPU limits that it does set (5.4.2).
+    On cgroup v1 a rootless engine enforces none, because v1 has no delegation. On v2 it can use the controllers
+    that systemd has delegated to the user; those are read from the kernel, because Podman reports `CpuCfsQuota:
+    false` for CPU limits that it does set (5.4.2).
     """
     if info.rootless and info.cgroup_version == 1:
         return tuple(_CONTROLLERS)
@@ -37,7 +38,7 @@ def unenforced(info: EngineInfo, root: Path = Path("/sys/fs/cgroup")) -> tuple[s
 
 
 def remedy(info: EngineInfo) -> str:
-    """What makes the limits hold."""
+    """Return what the user can do so that the limits are enforced."""
     if info.rootless and info.cgroup_version == 1:
         return (
             "a rootless engine has no limits on cgroup v1: boot with cgroup v2, or use an engine that runs as root"
@@ -51,7 +52,10 @@ def remedy(info: EngineInfo) -> str:
 
 
 def require_enforced(info: EngineInfo, *, allow: bool) -> str | None:
-    """None where all limits hold. With `allow` the notice that belongs to each result; else EngineError."""
+    """Return None if all limits are enforced; with `allow`, else, a notice for each result.
+
+    Raises EngineError if a limit is not enforced and `allow` is False.
+    """
     ignored = unenforced(info)
     if not ignored:
         return None

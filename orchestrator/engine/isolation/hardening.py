@@ -1,6 +1,6 @@
-"""A profile's container settings. Pure: the one place that says how a container is closed.
+"""Makes the container settings of a profile: the only place that defines how containers are isolated. Pure.
 
-What each item is for, and what proves it: docs/design/hardening.md.
+docs/design/hardening.md lists the reason and the proof of each setting.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 USER = "1001:1001"
 PROJECT_DIR = "/work"
-"""Where a test sees its project; also its working directory."""
+"""The project's folder inside a container, and the default working directory of tests."""
 OUTPUT_DIR = "/output"
 WRITABLE = ("/tmp", OUTPUT_DIR, "/dev/shm", "/dev/mqueue")  # noqa: S108 - inside the container
-"""Folders where a test may write; there are no others."""
+"""The only folders in which a test may write."""
 STREAMS_DIR = "/run/orch"
 HOSTNAME = "orch"
 BASE_ENV: Mapping[str, str] = {
@@ -41,28 +41,30 @@ BASE_ENV: Mapping[str, str] = {
     "ORCH_OUTPUT_DIR": OUTPUT_DIR,
 }
 START = f'command exec 3>/proc/self/oom_score_adj; exec {SHELL} -c "$0" orch-agent "$1"'
-"""Goes before the agent, in the image's ordinary shell: the agent's own cannot open that file, but can write to
-what was opened before.
+"""The command that starts the agent, run by the image's ordinary shell.
+
+It opens oom_score_adj first: the agent's own shell, whose file is not readable, cannot open it, but can write to
+the open descriptor.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerContext:
-    """What is the same for all containers of a run."""
+    """The settings that are the same for all containers of a run."""
 
     project_root: Path
     state_dir: Path | None
-    """Hidden from tests where it lies inside the project."""
+    """The folder of results; hidden from tests if it lies inside the project."""
     seccomp: str
-    """The profile's JSON text."""
+    """The seccomp profile's JSON text."""
     counters: tuple[str, ...]
-    """Kernel files that the agent reads, as seen inside."""
+    """The counter files that the agent reads, as paths inside the container."""
     next_counters: tuple[str, ...] = ()
-    """Those that it reads after each test of a reused slot, where the others are read from outside."""
+    """The counter files that the agent reads after each test of a reused slot; orch reads the others itself."""
 
 
 def agent_text() -> str:
-    """The agent's program."""
+    """Return the agent's program, the text of agent.sh."""
     return files("orchestrator.engine.agent").joinpath("agent.sh").read_text(encoding="utf-8")
 
 
@@ -77,11 +79,14 @@ def container_spec(
     cgroup_parent: str | None,
     volumes: frozenset[str] = frozenset(),
 ) -> ContainerSpec:
-    """Settings of one slot. `streams_dir`: the folder of its FIFOs, None: the engine's attach call."""
+    """Return the container settings of one slot.
+
+    `streams_dir` is the folder of its FIFOs, None if its streams go through the engine's attach call.
+    """
     place = "-" if streams_dir is None else STREAMS_DIR
     mounts = [Mount(source=str(context.project_root), target=PROJECT_DIR)]
     if streams_dir is not None:
-        # read-only: writing to a FIFO needs no writable mount, making a file there would
+        # read-only: only creating a file needs a writable mount, writing to a FIFO does not
         mounts.append(Mount(source=str(streams_dir), target=STREAMS_DIR))
     limits = profile.limits
     return ContainerSpec(
@@ -118,7 +123,7 @@ def container_spec(
 
 def _tmpfs(profile: Profile, context: ContainerContext) -> dict[str, str]:
     limits = profile.limits
-    # owned by the user: where the image has a folder of that name, runc gives the mount that folder's mode
+    # owned by the tests' user: if the image has a folder of that name, runc gives the mount that folder's mode
     owner = "uid={},gid={}".format(*USER.split(":"))
     common = f"rw,nosuid,nodev,nr_inodes={limits.tmpfs_inodes},mode=1777,{owner}"
     places = {
@@ -139,12 +144,12 @@ def _inside(folder: Path | None, root: Path) -> str | None:
 
 
 def test_env(assignment: Assignment) -> dict[str, str]:
-    """What a test is told of its run: orch's names, and Bazel's for the same."""
+    """Return a test's environment variables: orch's, Bazel's names for the same values, and the suite's."""
     return {**common_env(assignment), **own_env(assignment), **assignment.test.command.env}
 
 
 def own_env(assignment: Assignment) -> dict[str, str]:
-    """What is each test's own."""
+    """Return the environment variables that differ from test to test."""
     return {
         "ORCH_TEST_ID": str(assignment.test.id).encode(errors="replace").decode(),
         "ORCH_ATTEMPT": str(assignment.attempt),
@@ -152,7 +157,7 @@ def own_env(assignment: Assignment) -> dict[str, str]:
 
 
 def common_env(assignment: Assignment) -> dict[str, str]:
-    """What all tests of a run under one profile are told."""
+    """Return the environment variables that are the same for all tests of a run under one profile."""
     limits = assignment.profile.limits
     return {
         "ORCH": "1",
@@ -170,7 +175,7 @@ def common_env(assignment: Assignment) -> dict[str, str]:
 
 
 def without_agent(spec: ContainerSpec, assignment: Assignment) -> ContainerSpec:
-    """The same container with the test in place of the agent, for an image without a shell."""
+    """Return the settings with the test in place of the agent, for an image without a shell."""
     argv = argv_inside(assignment.test.command)
     return replace(
         spec,
@@ -184,22 +189,22 @@ def without_agent(spec: ContainerSpec, assignment: Assignment) -> ContainerSpec:
 
 
 def work_folder(command: Command) -> str:
-    """A test's working directory inside the container."""
+    """Return a test's working directory inside the container."""
     return PROJECT_DIR if command.working_dir in ("", ".") else f"{PROJECT_DIR}/{command.working_dir}"
 
 
 def argv_inside(command: Command) -> list[str]:
-    """A test's words as they are inside the container."""
+    """Return a test's command with `{output_dir}` replaced by the folder inside the container."""
     return [word.replace("{output_dir}", OUTPUT_DIR) for word in command.argv]
 
 
 def environment(assignment: Assignment) -> str:
-    """A line for the agent: what tests after this one have in common with it as long as it stays the same."""
+    """Return the line of agent script that defines the variables common to this and later tests of its profile."""
     return _exporting("environment", {**common_env(assignment), **assignment.test.command.env})
 
 
 def order(assignment: Assignment, *, first: bool, keep: bool) -> str:
-    """The lines for the agent to run one test, after those of `environment`; see agent.sh."""
+    """Return the lines of agent script that run one test; they follow those of `environment` (see agent.sh)."""
     command = assignment.test.command
     own = {name: text for name, text in own_env(assignment).items() if name not in command.env}
     words = ["first" if first else "next", "keep" if keep else "last", work_folder(command), *argv_inside(command)]

@@ -1,7 +1,8 @@
-"""What the kernel says of a container's process 1: its mounts, limits, ids and namespaces, in /proc.
+"""Reads the mounts, limits, ids and namespaces of a container's process 1 from /proc.
 
-Read from this machine where its process can be seen from here, once a container, while its agent waits; else the
-agent reads what it can by itself (agent.sh), where its mounts take a system call for each of their 5,000 bytes.
+They are read from this machine once per container, while its agent waits, if the process is visible from here.
+Else the agent reads what it can (agent.sh); its shell needs one system call for each of the 5,000 bytes of the
+mount table.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MASKED = (
     "/proc/timer_stats",
     "/sys/firmware",
 )
-"""What every engine closes at the least; newer ones close more."""
+"""The paths that every engine masks; newer engines mask more."""
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 CLOSED = (*MASKED, *READ_ONLY)
 _PROC = Path("/proc")
@@ -36,61 +37,61 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelMount:
-    """A line of mountinfo."""
+    """One mount: a line of /proc/PID/mountinfo."""
 
     device: str
-    """`major:minor` of its file system."""
+    """The file system's device as `major:minor`."""
     root: str
-    """Folder of that file system which is mounted."""
+    """The folder of the file system that is mounted."""
     target: str
     options: frozenset[str]
-    """Of the mount: ro, nosuid, …"""
+    """The options of the mount, such as ro and nosuid."""
     shared: bool
-    """Mounts made below it appear elsewhere."""
+    """Whether later mounts below it also appear in other places."""
     kind: str
-    """Type of the file system."""
+    """The type of the file system."""
     settings: frozenset[str]
-    """Of the file system: size=…, …"""
+    """The options of the file system, such as `size=64k`."""
 
     @property
     def read_only(self) -> bool:
-        """Nothing can be written through it."""
+        """Whether the mount or its file system is read-only."""
         return "ro" in self.options or "ro" in self.settings
 
     def setting(self, name: str) -> str | None:
-        """Value of a setting `name=value`; None: it is not there."""
+        """Return the value of the file system's option `name=value`, None if it is not set."""
         return next((s.partition("=")[2] for s in self.settings if s.startswith(f"{name}=")), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelView:
-    """Of one process 1; None: it cannot be read."""
+    """The facts about a container's process 1; None for those that could not be read."""
 
     mounts: tuple[KernelMount, ...] | None = None
     nofile: tuple[int, int] | None = None
-    """Soft and hard limit; -1: none."""
+    """The soft and hard limit of open files; -1 means no limit."""
     core: tuple[int, int] | None = None
     uids: tuple[int, ...] | None = None
     gids: tuple[int, ...] | None = None
-    """Real, effective, saved, of the file system; then the supplementary groups."""
+    """The real, effective, saved and file-system group ids, then the supplementary groups."""
     pids: tuple[int, ...] | None = None
-    """Its numbers, one in each namespace of processes that it is in, this machine's first."""
+    """The pids of the process in each pid namespace that it is in, starting with this machine's."""
     oom_score_adj: int | None = None
     shared_namespaces: tuple[str, ...] | None = None
-    """Those that it has in common with this process; None: this user may not see them."""
+    """The namespaces that it shares with this process or this machine; None if this user may not read them."""
     maskable: tuple[str, ...] = ()
-    """Those of the paths to be closed in every container that this kernel has."""
+    """The paths of `CLOSED` that exist on this kernel."""
     host_mounts: tuple[KernelMount, ...] = ()
-    """Mounts of this machine, by which a mounted folder's name is found."""
+    """The mounts of this machine, from which the host path of a mounted folder is determined."""
 
     @property
     def is_first(self) -> bool:
-        """It is process 1 of a namespace of processes, and no helper of the engine that is in the same cgroup."""
+        """Whether it is process 1 of a pid namespace, and not a helper of the engine in the same cgroup."""
         return self.pids is None or self.pids[-1] == 1 or len(self.pids) == 1
 
 
 def read_process(pid: int, proc: Path = _PROC) -> KernelView | None:
-    """Of a process of this machine; None: it has ended."""
+    """Read the facts about a process of this machine; None if it has ended."""
     folder = proc / str(pid)
     status = _read(folder / "status")
     if status is None:
@@ -120,12 +121,12 @@ def _maskable() -> tuple[str, ...]:
 
 @lru_cache(maxsize=2)
 def _parsed(mountinfo: str) -> tuple[KernelMount, ...]:
-    """Of this machine: the same text at almost every container."""
+    """Parse this machine's mounts, whose text is the same for almost every container."""
     return tuple(parse_mounts(mountinfo))
 
 
 def parse_agent_view(begin: str) -> KernelView:
-    """From the lines `mount …` and `limit …` of the agent's section before its first test."""
+    """Parse the lines `mount …` and `limit …` of the agent's `begin` section."""
     mounts: list[str] = []
     limits: list[str] = []
     for line in begin.split("\n"):
@@ -144,7 +145,7 @@ def parse_agent_view(begin: str) -> KernelView:
 
 
 def parse_mounts(text: str) -> Iterator[KernelMount]:
-    """From the text of mountinfo; lines of another form are passed over."""
+    """Parse the text of a mountinfo file; lines of another form are skipped."""
     for line in text.split("\n"):
         before, dash, after = line.partition(" - ")
         words, rest = before.split(" "), after.split(" ")
@@ -173,7 +174,7 @@ def host_paths(mount: KernelMount, host_mounts: tuple[KernelMount, ...]) -> set[
 
 
 def parse_limit(lines: list[str], name: str) -> tuple[int, int] | None:
-    """(soft, hard) of a line of /proc/PID/limits, -1 for none."""
+    """Return (soft, hard) of the limit `name` of /proc/PID/limits, -1 for unlimited; None if it is missing."""
     for line in lines:
         if line.startswith(name):
             words = line[len(name) :].split()
@@ -184,7 +185,7 @@ def parse_limit(lines: list[str], name: str) -> tuple[int, int] | None:
 
 
 def _plain(word: str) -> str:
-    """The kernel writes blanks and backslashes of a path as octal numbers."""
+    """Decode the octal escapes that the kernel writes for blanks and backslashes of a path."""
     if "\\" not in word:
         return word
     for code, sign in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
@@ -205,7 +206,7 @@ def _read(path: Path) -> str | None:
 
 
 def _shared(folder: Path, proc: Path) -> tuple[str, ...] | None:
-    """Only who may trace a process may see its namespaces: root."""
+    """Return the namespaces shared with this machine; None if this user may not trace the process."""
     try:
         return tuple(name for name in NAMESPACES if _namespace(folder, name) in _ours(proc, name))
     except OSError:
@@ -214,7 +215,7 @@ def _shared(folder: Path, proc: Path) -> tuple[str, ...] | None:
 
 @cache
 def _ours(proc: Path, name: str) -> frozenset[Path]:
-    """Namespaces of this process and of the machine's first one."""
+    """Return the namespaces of this process and of this machine's process 1."""
     found = {_namespace(proc / "self", name)}
     with suppress(OSError):
         found.add(_namespace(proc / "1", name))

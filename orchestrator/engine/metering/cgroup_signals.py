@@ -1,7 +1,7 @@
-"""Signals a container's processes from outside, where its cgroup can be read and we are root.
+"""Sends signals to a container's processes from outside, if its cgroup can be read and orch runs as root.
 
-Starting `kill` inside by the engine's exec is charged to the test: 12 to 25 ms of CPU time, measured, because
-runc enters the test's cgroup first. And it needs room for a process, which a test at its pids limit leaves none.
+Running `kill` inside by the engine's exec would be charged to the test: 12 to 25 ms of CPU time, measured, because
+runc enters the test's cgroup first. It would also fail if the test is at its pids limit.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from orchestrator.measure.cgroups import CgroupPaths
 
 _SWEEPS = 3
-"""A process that is forked while the others are signalled is found by the next sweep."""
+"""The number of passes: a process that is forked during one is found by the next."""
 
 
 def signal_all(paths: CgroupPaths, name: str) -> bool:
-    """Send TERM or KILL to each process of a cgroup but the first of its pid namespace, like `kill -NAME -1`
-    there. True if it reached one; False where another way must be taken.
+    """Send TERM or KILL to each process of a cgroup except process 1 of its pid namespace, like `kill -NAME -1`.
+
+    Returns whether a process was reached; if not, the signal must be sent in another way.
     """
     if os.geteuid() != 0 or not hasattr(os, "pidfd_open"):
         return False
@@ -35,9 +36,10 @@ def signal_all(paths: CgroupPaths, name: str) -> bool:
 
 
 def _sweep(paths: CgroupPaths, number: signal.Signals, reached: set[int]) -> set[int]:
-    """Pids that were reached now. A descriptor stays with its process, so one that was opened before the
-    process was seen in the cgroup once more is of that process, or of one that has ended: never of a stranger
-    that got its pid.
+    """Signal the processes that are not in `reached`, and return the pids of those that were reached.
+
+    Each pidfd is opened before the pid is read from the cgroup a second time. So it belongs to that process, or to
+    one that has ended, but never to a foreign process with a recycled pid.
     """
     opened: dict[int, int] = {}
     new: set[int] = set()
@@ -61,7 +63,7 @@ def _sweep(paths: CgroupPaths, number: signal.Signals, reached: set[int]) -> set
 
 
 def _is_first(pid: int) -> bool:
-    """True for process 1 of a pid namespace, and for one of our own namespace, which is no container's."""
+    """Return True for process 1 of a pid namespace, and for a process of orch's own namespace."""
     for line in (read_text(f"/proc/{pid}/status") or "").splitlines():
         if line.startswith("NSpid:"):
             pids = line.split()[1:]

@@ -1,9 +1,8 @@
-"""The kernel's word on how a test's process ended, heard past the agent: process events by netlink.
+"""Reads from the kernel how a test's process ended, independently of the agent: process events by netlink.
 
-The kernel tells who listens of each process that is forked or ends, with its exit status. A filter, which the
-kernel runs, lets through what concerns the children of one agent: two messages a test. The agent starts a test by
-its first fork after orch has let the test in. Needs orch in the first pid and network namespace, and root before
-Linux 6.6.
+The kernel reports each process that is forked or ends, with its exit status. A filter, which the kernel runs,
+passes only the children of one agent: two messages a test. The agent's first fork after the release of a test is
+that test. orch must be in the first pid and network namespace, and be root before Linux 6.6.
 docs/design/witnesses.md has the limits.
 """
 
@@ -23,20 +22,20 @@ PROC_EVENTS = 1
 FORK, EXIT = 0x00000001, 0x80000000
 SO_ATTACH_FILTER = 26
 LATE_SECONDS = 0.1
-"""The kernel wakes the agent before it tells of the end of its child."""
+"""The longest wait for an exit event: the kernel wakes the agent before it reports the end of its child."""
 
 _NETLINK, _CONNECTOR, _EVENT = struct.Struct("=IHHII"), struct.Struct("=IIIIHHI"), struct.Struct("=IIQ6I")
 _WHAT = _NETLINK.size + 20
 _DATA = _WHAT + 16
-"""Where an event's kind, and what is said of it, begin in a message."""
+"""Offsets of an event's kind, and of its data, in a message."""
 _LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
 
 
 class ExitWitness:
-    """Of the tests that one agent starts. Close it."""
+    """The exit codes of the tests that one agent starts. Close it."""
 
     def __init__(self, agent_pid: int) -> None:
-        """OSError: this kernel, or this user, cannot listen."""
+        """Start to receive events. Raises OSError if this kernel or this user cannot."""
         self._agent = agent_pid
         self._test: int | None = None
         self._status: int | None = None
@@ -58,7 +57,7 @@ class ExitWitness:
             raise
 
     def begin(self) -> None:
-        """The next process that the agent forks is a test's. Call it before the agent is told of that test."""
+        """Treat the next process that the agent forks as a test. Call it before that test is released."""
         self._read()
         self._forget()
 
@@ -66,19 +65,20 @@ class ExitWitness:
         self._test = self._status = None
         self._threads = False
 
-    def exit_code(self, said: int | None) -> int | None:
-        """As a shell says it, of the test since `begin`, which has ended; None: the kernel has not told. Where it
-        is not what the agent has `said`, the kernel may be late: it is awaited.
+    def exit_code(self, reported: int | None) -> int | None:
+        """Return the exit code, as a shell reports it, of the test since `begin`; None if there was no event.
+
+        The test has ended. If the code is not the one that the agent `reported`, a late event is awaited.
         """
         self._read()
         deadline = time.monotonic() + LATE_SECONDS
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        while self._test is not None and self._code != said and (left := deadline - time.monotonic()) > 0:
+        while self._test is not None and self._code != reported and (left := deadline - time.monotonic()) > 0:
             poll.poll(left * 1000)
             self._read()
         # of a process with threads the first one's end is told, and it may have ended before the others
-        return None if self._threads and self._code != said else self._code
+        return None if self._threads and self._code != reported else self._code
 
     @property
     def _code(self) -> int | None:
@@ -111,12 +111,12 @@ class ExitWitness:
             self._status = data[2]
 
     def close(self) -> None:
-        """May be called twice."""
+        """Stop to receive events. May be called twice."""
         self._socket.close()
 
 
 def _filter(parent: int) -> bytes:
-    """A program for the kernel: pass forks by that process, and ends of its children."""
+    """Return a filter program for the kernel that passes forks by that process, and ends of its children."""
     steps = (
         (_LOAD, 0, 0, _WHAT),
         (_JUMP_EQUAL, 0, 2, _swapped(FORK)),
@@ -132,5 +132,5 @@ def _filter(parent: int) -> bytes:
 
 
 def _swapped(value: int) -> int:
-    """Filters read numbers in network order, which events are not in."""
+    """Return the value with its bytes in network order, in which filters read the numbers of events."""
     return int(struct.unpack(">I", struct.pack("=I", value))[0])

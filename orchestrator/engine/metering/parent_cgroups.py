@@ -1,4 +1,4 @@
-"""The parent cgroup of a slot: who may have one, what it is called, and how it goes away.
+"""Chooses, names and removes the parent cgroup of a slot.
 
 Root gives each slot a parent of its own and removes it. An ordinary user whose engine runs as root can read such
 cgroups but not remove them, so they are few and stay: one for each slot that runs at the same time, named by user
@@ -34,19 +34,20 @@ MAX_NUMBERS = 1024
 
 
 class ParentKind(StrEnum):
-    """What parent a slot can have."""
+    """The kind of parent cgroup that a slot can have."""
 
     OWN = "own"
-    """Made for the slot and removed after it."""
+    """It is made for the slot and removed after it."""
     LEASED = "leased"
-    """One of the user's fixed few, which nobody removes."""
+    """It is one of a few fixed ones of the user, which nobody removes."""
     NONE = "none"
-    """The engine's cgroups are not ours to choose or to see: the agent's record is the source."""
+    """There is none, as the engine's cgroups cannot be chosen or read: the agent's record is the source."""
 
 
 def parent_kind(info: EngineInfo) -> ParentKind:
-    """What this process can have on this engine. Podman may put its monitor process beside the container, into the
-    parent, where it would be measured too: no parent there.
+    """Return the kind of parent that this process can have on this engine.
+
+    With Podman there is none: it may put its monitor process into the parent, where it would be measured too.
     """
     if not info.local or info.rootless or info.name != "docker":
         return ParentKind.NONE
@@ -58,12 +59,12 @@ def parent_kind(info: EngineInfo) -> ParentKind:
 
 
 def can_own_cgroups(info: EngineInfo) -> bool:
-    """True where a slot can have a parent cgroup that we may read and remove."""
+    """Return whether a slot can have a parent cgroup that orch may read and remove."""
     return parent_kind(info) is ParentKind.OWN
 
 
 def _can_remove(info: EngineInfo) -> bool:
-    """False in a container that was only lent the engine's socket: it sees none of the host, or cannot write."""
+    """Return False in a container with only the engine's socket: it cannot use the host's cgroups."""
     hierarchy = CGROUP_ROOT if info.cgroup_version == 2 else CGROUP_ROOT / "memory"
     if not os.access(hierarchy, os.W_OK):
         return False
@@ -72,19 +73,19 @@ def _can_remove(info: EngineInfo) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotParent:
-    """A slot's parent, by the name that the engine takes for `CgroupParent`."""
+    """The parent cgroup of a slot; `name` is what the engine takes for `CgroupParent`."""
 
     name: str
     version: int
     lease: Lease | None = None
-    """Of a leased one."""
+    """The lease of a leased parent."""
 
     def locate(self) -> cgroups.CgroupPaths | None:
-        """Its files; None before the engine has made it."""
+        """Return its files; None before the engine has made it."""
         return cgroups.locate(self.name, self.version)
 
     def close(self) -> None:
-        """Remove it or give it back; the container must be gone."""
+        """Remove the cgroup or release its lease; the container must be gone."""
         if self.lease is not None:
             self.lease.release()
             return
@@ -94,7 +95,7 @@ class SlotParent:
 
 
 def parent_of_slot(info: EngineInfo, run_id: str, number: int) -> SlotParent | None:
-    """The parent for a slot that begins, None where it can have none. Close it whatever happens."""
+    """Return the parent for a new slot, or None if it can have none. Close it whatever happens."""
     version = info.cgroup_version or 1
     match parent_kind(info):
         case ParentKind.OWN:
@@ -106,8 +107,10 @@ def parent_of_slot(info: EngineInfo, run_id: str, number: int) -> SlotParent | N
 
 
 def own_name(driver: str | None, run_id: str, number: int) -> str:
-    """Says which run's it is and which process made it: whoever finds it later knows whether that still lives. The
-    engine refuses a name without `.slice` under the systemd driver.
+    """Return the name of a slot's own parent, which holds its run and the process that made it.
+
+    So a later clean-up can tell whether that process still runs. Under the systemd driver, the engine refuses a
+    name without `.slice`.
     """
     if driver == "systemd":
         return f"{SLICE_PREFIX}{run_id[:8]}_{owner_mark()}_{number}.slice"
@@ -115,7 +118,7 @@ def own_name(driver: str | None, run_id: str, number: int) -> str:
 
 
 def leased_name(driver: str | None, uid: int, number: int) -> str:
-    """Cannot be mistaken for a run's: `u` is no hexadecimal digit."""
+    """Return the name of a leased parent. It differs from a run's, because `u` is no hexadecimal digit."""
     if driver == "systemd":
         return f"{SLICE_PREFIX}u{uid}_{number}.slice"
     return f"/{CGROUP_PREFIX}u{uid}-{number}"
@@ -125,7 +128,7 @@ def leased_name(driver: str | None, uid: int, number: int) -> str:
 
 
 def remove(paths: cgroups.CgroupPaths) -> bool:
-    """Remove a cgroup; True if nothing of it is left. A slice belongs to systemd, and is stopped."""
+    """Remove a cgroup, and return whether nothing of it is left. A slice belongs to systemd, and is stopped."""
     slices = {folder.name for folder in paths.folders if folder.name.endswith(".slice")}
     if slices:
         systemd_slices.stop_slices(slices)
@@ -146,7 +149,7 @@ class Lease:
     descriptor: int
 
     def release(self) -> None:
-        """Give it back; the files go with the last one."""
+        """Release the number; the last release also removes the folder."""
         with suppress(OSError):
             self.path.unlink()  # first: who has opened it meanwhile finds another file, or none, at its path
         os.close(self.descriptor)
@@ -155,15 +158,17 @@ class Lease:
 
 
 def lease_folder(user: int | None = None) -> Path:
-    """One place for all runs of a user, by default of this one: neither TMPDIR nor a login session may make it
-    two.
+    """Return the one folder for the leases of a user, by default of this one.
+
+    It must not depend on TMPDIR or the login session, because all runs of the user share it.
     """
     return Path("/tmp") / f"orch-u{os.geteuid() if user is None else user}"  # noqa: S108 - checked below to be this user's alone
 
 
 def lease_parent(driver: str | None, version: int, folder: Path | None = None) -> SlotParent | None:
-    """The first of this user's parents that is free. A killed run's lock is free at once, its container lives a
-    little longer: a parent with processes in it is passed over. None: the folder is not ours, or all are taken.
+    """Return the first free parent of this user; None if the folder is not this user's, or all are taken.
+
+    A parent with processes in it is skipped: the lock of a killed run is free before its container has ended.
     """
     folder = folder or lease_folder()
     for number in range(1, MAX_NUMBERS + 1):
@@ -182,7 +187,7 @@ def lease_parent(driver: str | None, version: int, folder: Path | None = None) -
 
 
 def _try_lease(folder: Path, number: int) -> Lease | None:
-    """None: somebody has it. OSError: the folder cannot be used."""
+    """Return the lease of this number, or None if it is taken. Raises OSError if the folder cannot be used."""
     path = folder / str(number)
     while True:
         with suppress(FileExistsError):

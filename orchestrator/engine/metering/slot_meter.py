@@ -1,6 +1,6 @@
-"""Measures one slot: the parent cgroup that outlives its container, the samples, the agent's counters.
+"""Measures one slot by its parent cgroup, which outlives the container, by samples, and by the agent's counters.
 
-Joins what `measure` parses; a figure's best source wins there.
+`measure.usage` chooses the best source of each figure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["SlotMeter", "can_own_cgroups"]
 
 
 class SlotMeter:
-    """One slot's figures. Made before its container, closed after its removal."""
+    """The figures of one slot. Create it before the container, and close it after the container's removal."""
 
     def __init__(self, engine: ContainerEngine, sampler: Sampler, run_id: str, number: int) -> None:
         info = engine.info
@@ -61,7 +61,7 @@ class SlotMeter:
 
     @property
     def parent(self) -> str | None:
-        """What the engine is told as the container's cgroup parent."""
+        """The name of the container's parent cgroup for the engine; None if it chooses one."""
         return None if self._slot_parent is None else self._slot_parent.name
 
     def _read_parent(self) -> cgroups.Counters | None:
@@ -70,8 +70,9 @@ class SlotMeter:
         return None if self._paths is None else cgroups.read(self._paths)
 
     def begin(self, container_id: str, key: str, *, running: bool = False) -> None:
-        """A test starts: from here on everything that is counted is its own. `key` names its samples.
-        `running`: it has started with its container, whose start-up is counted with it then.
+        """Begin the figures of a test that starts now; `key` names its samples.
+
+        `running` means that it has started with its container, whose start is then counted with it.
         """
         self._last = None
         if self._info.local:
@@ -100,7 +101,7 @@ class SlotMeter:
             self._own_peak = ResettablePeak.start(self._own)
 
     def _locate_own(self, container_id: str) -> cgroups.CgroupPaths | None:
-        """The container's own cgroup, by the engines' ways to name it."""
+        """Return the container's own cgroup, by the names that engines give it, or None."""
         for name in own_names(self._info, self.parent, container_id):
             found = cgroups.locate(name, self._version)
             if found is not None:
@@ -108,7 +109,7 @@ class SlotMeter:
         return None
 
     def kernel_view(self, container_id: str) -> KernelView | None:
-        """What the kernel says of its first process, which waits; None: it cannot be seen from here."""
+        """Return the kernel's view of the container's waiting process 1; None if it cannot be seen here."""
         self._own = self._locate_own(container_id) if self._info.local else None
         for pid in () if self._own is None else cgroups.process_ids(self._own):
             found = read_process(pid)
@@ -117,17 +118,17 @@ class SlotMeter:
         return None
 
     def begin_snapshots(self) -> bool:
-        """The container is to take more tests, measured by `snapshot`. False: that cannot be done here."""
+        """Prepare to measure the container's next tests by `snapshot`; return False if it is impossible here."""
         if self._own is not None and self._own_peak is not None:
             self._snapshots = SnapshotReader.start(self._own)
         return self._snapshots is not None
 
     def snapshot(self) -> CounterSnapshot | None:
-        """One test has ended and the next has not begun: what was counted, which begins anew with this."""
+        """Return the counters between two tests, and reset the memory peak; None without `begin_snapshots`."""
         return None if self._snapshots is None else self._snapshots.snapshot()
 
     def begin_sampling(self, key: str, started: float) -> None:
-        """A test that began at `started` (monotonic) lasts long enough to be sampled. `key` names its samples."""
+        """Begin to sample a test that began at `started` (monotonic seconds); `key` names its samples."""
         own = self._own
         if own is not None:
             self._key = key
@@ -136,24 +137,25 @@ class SlotMeter:
             )
 
     def begin_cpu_wait(self, cpus: float) -> None:
-        """From now on it is known how long the running test waits for CPUs, of which it may use so many at
-        once. It is to be asked before the next test begins.
+        """Begin to measure how long the running test waits for CPUs, of which it may use `cpus` at once.
+
+        Call `take_cpu_wait` before the next test begins.
         """
         if self._own is not None:
             usable = min(cpus, self._info.cpus or cpus)
             self._cpu_wait = CpuWait(self._own, self._paths, cpus=usable)
 
     def waited_seconds(self) -> float:
-        """How long the running test could not run because others had the CPUs, as far as that is known."""
+        """Return how long the running test could not run because others used the CPUs; 0 if that is not known."""
         return 0.0 if self._cpu_wait is None else self._cpu_wait.seconds()
 
     def take_cpu_wait(self) -> CpuWait | None:
-        """Of the test that has ended; None: it was too short to be asked, or cannot be seen from here."""
+        """Return the CPU wait of the ended test; None if it was too short, or cannot be seen from here."""
         waits, self._cpu_wait = self._cpu_wait, None
         return waits
 
     def unreclaimable_bytes(self) -> int | None:
-        """What is charged now and cannot be taken back; None: that cannot be read here."""
+        """Return the charged memory without reclaimable page cache; None if it cannot be read."""
         if self._own is None:
             return None
         now = cgroups.read(self._own, series=True)
@@ -161,16 +163,17 @@ class SlotMeter:
         return None if now.memory_bytes is None or cache is None else max(0, now.memory_bytes - cache)
 
     def memory_limit_bytes(self) -> int | None:
-        """What the kernel holds the container to; None: that cannot be read here."""
+        """Return the container's memory limit in the kernel; None if it cannot be read here."""
         return None if self._own is None else cgroups.memory_limit(self._own)
 
     def signal(self, name: str) -> bool:
-        """Send TERM or KILL to the test's processes; False where they cannot be seen from here."""
+        """Send TERM or KILL to the test's processes; return False if they cannot be seen from here."""
         return self._own is not None and signal_all(self._own, name)
 
     def read_before_kill(self) -> None:
-        """Read the container's own cgroup before a kill takes it away: throttling and v1's OOM kills are only
-        there. Where it cannot be read, the engine is asked.
+        """Read the container's own cgroup before a kill removes it, or else the engine's statistics.
+
+        Throttling, and v1's OOM kills, are counted only there.
         """
         if self._own is not None:
             self._last = cgroups.read(self._own)
@@ -178,7 +181,7 @@ class SlotMeter:
             self._feed.one_shot()
 
     def thaw(self) -> bool:
-        """Let the container run again if somebody has frozen its cgroup; True if it was so."""
+        """Let the container run again if somebody has frozen its cgroup; return whether it was frozen."""
         for paths in (self._own, self._paths):
             if paths is not None and cgroups.is_frozen(paths):
                 cgroups.thaw(paths)
@@ -186,12 +189,12 @@ class SlotMeter:
         return False
 
     def samples(self) -> tuple[Sample, ...]:
-        """The series of the test that has ended."""
+        """End the sampling of the test, and return its samples."""
         key, self._key = self._key, None
         return () if key is None else self._sampler.take(key)
 
     def usage(self, run: SlotOutput | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
-        """What the test used; `reason`: why there may be nothing to see."""
+        """Return what the test used; `reason` says why figures may be missing."""
         kernel = self._read_parent()
         if kernel is not None and self._parent_peak is not None:
             kernel = replace(kernel, memory_peak_bytes=self._parent_peak.read())
@@ -221,7 +224,7 @@ class SlotMeter:
         return found
 
     def close(self) -> None:
-        """Remove the cgroup or give it back; the container must be gone."""
+        """Remove or release the parent cgroup; the container must be gone."""
         self.samples()
         for fresh in (self._parent_peak, self._own_peak, self._snapshots):
             if fresh is not None:
@@ -232,7 +235,7 @@ class SlotMeter:
 
 
 def own_names(info: EngineInfo, parent: str | None, container_id: str) -> Iterator[str]:
-    """Where a container's own cgroup may be, by engine and driver."""
+    """Yield the names that a container's own cgroup may have, by engine and driver."""
     if info.name == "podman":
         scope = f"libpod-{container_id}.scope"
         user = os.geteuid()

@@ -1,6 +1,6 @@
-"""The engine's own statistics, for slots whose cgroup files cannot be read here: one stream a slot, no more.
+"""Reads the engine's statistics, for slots whose cgroup files cannot be read here: one stream a slot.
 
-The engine answers once a second, so a test that lives shorter has no stream. Only the newest answer is kept.
+The engine answers once a second, so there is no stream for a shorter test. Only the newest answer is kept.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import ContainerEngine, StatsStream
 
 DELAY_SECONDS = 1.0
-"""A stream costs the engine as much as a look at the container each second: not for tests that end before that."""
+"""The delay before the stream is opened: it costs the engine an inspection a second, wasted on shorter tests."""
 CLOSE_SECONDS = 2.0
 
 
 class StatsFeed:
-    """A callable for `Sampler.add`, which closes it. Without a new answer it says nothing."""
+    """A reader for `Sampler.add`, which closes it. Without a new answer, its counters are empty."""
 
     def __init__(self, engine: ContainerEngine, container: str, *, delay_seconds: float = DELAY_SECONDS) -> None:
         self._engine = engine
@@ -33,18 +33,18 @@ class StatsFeed:
         self._stream: StatsStream | None = None
         self._unseen = Counters()
         self.newest: Counters | None = None
-        """The last answer; None: there was none."""
+        """The last answer; None if there was none."""
         self._thread = threading.Thread(target=self._follow, name="orch-stats", daemon=True)
         self._thread.start()
 
     def __call__(self) -> Counters:
-        """The newest answer, once; nothing until the next."""
+        """Return the newest answer, once; empty counters until the next."""
         with self._lock:
             found, self._unseen = self._unseen, Counters()
         return found
 
     def one_shot(self) -> None:
-        """Ask now: the container is about to be killed. An engine that does not answer says nothing."""
+        """Read the statistics now, before the container is killed. An engine that does not answer is ignored."""
         with suppress(EngineError):
             self._take(parse_stats(self._engine.stats(self._container)))
 
@@ -71,7 +71,7 @@ class StatsFeed:
                 stream.close()
 
     def _take(self, counters: Counters) -> None:
-        """A container that does not run (any more) is answered for without figures."""
+        """Keep an answer, unless it has no figures, as for a container that does not run."""
         if counters.cpu_seconds is None and counters.memory_bytes is None:
             return
         with self._lock:

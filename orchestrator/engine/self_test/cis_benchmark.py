@@ -1,6 +1,6 @@
-"""Group 16: settings, as the engine reports them, against section 5 of the CIS Docker Benchmark 1.6. Pure.
+"""Checks the settings that the engine reports against section 5 of the CIS Docker Benchmark 1.6 (group 16). Pure.
 
-What the section asks of a host and its administrator is looked at where the engine's inspect tells.
+Items that concern the host or its administrator are checked as far as the engine's inspect call reports them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at. `proven` None: not applicable, for the reason given."""
+    """The result of one check. `proven` is None if the check does not apply; `reason` says why."""
 
     group: int
     check: str
@@ -36,11 +36,11 @@ DEVIATIONS = (
     ("5.26", "a health check", "off: it would run inside the test's limits; the agent's end record tells"),
     ("5.30", "no default bridge docker0", "the profile `intensive` uses it; none of the others has a network"),
 )
-"""Number, item, reason: not done as the benchmark says."""
+"""The items (number, item, reason) in which orch deviates from the benchmark."""
 
 
 def cis(asked: ContainerSpec, effective: EffectiveSettings) -> Iterator[Check]:
-    """A check for each item that applies."""
+    """Yield a check for each item that applies."""
     unrequested = " ".join(effective.unrequested)
     mounts = effective.mounts or ()
     writable = [mount.target for mount in mounts if not mount.read_only]

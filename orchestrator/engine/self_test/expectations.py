@@ -1,4 +1,4 @@
-"""What the probes inside are told: their program, and what is expected of the profile. Pure."""
+"""Makes the program of the probes that run in a container, and the settings that they expect. Pure."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ GROUPS: Mapping[str, int] = {
     "environment": 8, "refused": 9, "works": 9, "tasks": 10, "memory": 10, "quota": 10, "cgroups": 11,
     "processes": 12, "descriptors": 13, "process_limits": 15, "container": 17,
 }  # fmt: skip
-"""Probe -> its group in the table."""
+"""The group of each probe in the table of results."""
 REACHING = ("memory", "quota")
-"""Probes that reach a limit, at a size that this machine has: in a second container, whose limits are lower."""
+"""The probes that reach a limit of memory or CPU; they run in a second container with lower limits."""
 FILLING = ("tasks", "tmpfs")
-"""Probes that reach a limit at its own size; last, since a container without it may be killed."""
+"""The probes that reach a limit at its full size; they run last, because a container without it may be killed."""
 PLAIN = (*(name for name in GROUPS if name not in REACHING + FILLING), *FILLING)
 LOW_MEMORY_BYTES = 64 << 20
 LOW_CPUS = 0.25
 TEST_SECONDS = 60.0
-"""A profile's own time limit may be shorter than all probes take."""
+"""The least time limit of the probes' containers; a profile's own limit may be too short."""
 OWN_NAMES = frozenset(
     (
         "ORCH", "ORCH_RUN_ID", "ORCH_PROFILE", "ORCH_MEMORY_LIMIT", "ORCH_CPU_LIMIT", "ORCH_TEST_ID",
@@ -51,33 +51,33 @@ OWN_NAMES = frozenset(
         "TEST_UNDECLARED_OUTPUTS_DIR", "XML_OUTPUT_FILE",
     )
 )  # fmt: skip
-"""Variables that a test is told of its run."""
+"""The environment variables with which orch describes a run to a test."""
 ENGINES_NAMES = frozenset(("HOSTNAME", "container"))
-"""Those that engines add by themselves."""
+"""The environment variables that engines add by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """What the two containers of a profile know of each other."""
+    """The names, keys and times by which one of a profile's two containers looks for the other."""
 
     name: str
     other: str
     key: int
-    """Of its System V objects."""
+    """The key of its System V objects."""
     other_key: int
     look_at: float
-    """Seconds since the epoch, as both see them: then each looks for the other's marks, which stand by then."""
+    """The time (epoch seconds) at which each container looks for the other's marks."""
     hold_until: float
 
 
 def plain_profile(profile: Profile) -> Profile:
-    """The profile itself, with the time that the probes need."""
+    """Return the profile without reuse, and with a time limit that is long enough for the probes."""
     limits = replace(profile.limits, timeout_seconds=max(TEST_SECONDS, profile.limits.timeout_seconds))
     return replace(profile, limits=limits, reuse=1)
 
 
 def lowered_profile(profile: Profile) -> Profile:
-    """The profile with limits that can be reached in a moment."""
+    """Return the profile with limits of memory and CPU that a probe can reach quickly."""
     plain = plain_profile(profile)
     limits = replace(
         plain.limits,
@@ -88,7 +88,7 @@ def lowered_profile(profile: Profile) -> Profile:
 
 
 def assignment(run_id: str, profile: Profile, number: int) -> Assignment:
-    """A test whose words are given later: they depend on its container."""
+    """Return the assignment of a test whose command is set later, because it depends on its container."""
     return Assignment(
         run_id=run_id,
         test=Test(id=TestId(path=f"self-test-{profile.name}-{number}"), suite="", command=Command(argv=("true",))),
@@ -106,7 +106,7 @@ def with_words(
     image_env: Sequence[str],
     host_file: str,
 ) -> Assignment:
-    """The assignment with the program of the probes and what they are to expect of a container of this spec."""
+    """Return the assignment with the command that runs the probes, and the settings expected of this spec."""
     names = {word.partition("=")[0] for word in image_env}
     limits = one.profile.limits
     hidden = [place for place in spec.tmpfs if place.startswith(f"{hardening.PROJECT_DIR}/")]
@@ -149,6 +149,6 @@ def with_words(
 
 
 def program() -> dict[str, str]:
-    """Module's name -> its text."""
+    """Return the source text of the probes' modules by module name."""
     folder = files(_PACKAGE)
     return {f"{_PACKAGE}.{name}": folder.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in _MODULES}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment
 
 LOOK_SECONDS = (0.9, 5.0)
-"""From the release of both containers: by then both have left their marks; on a busy machine at the second try."""
+"""The time from the release of both containers until they look for each other's marks, for each attempt."""
 HOLD_SECONDS = 0.3
 NO_PYTHON = 127
 _MADE = "; made "
@@ -51,7 +51,7 @@ class _Side:
     assignment: Assignment
     probes: Sequence[str]
     given: bool = False
-    """A lane has it, and removes it."""
+    """Whether the container was handed to a lane, which removes it."""
     evidence: Evidence | None = None
 
 
@@ -75,8 +75,8 @@ def _try_pair(
     with ExitStack() as stack:
         first = stack.enter_context(_opened(executor, assignment(run_id, plain_profile(profile), 1), PLAIN))
         second = stack.enter_context(_opened(executor, assignment(run_id, lowered_profile(profile), 2), REACHING))
-        inspected = executor.engine.inspect(first.held.container.container_id or "")
-        _give_words(executor.engine, (first, second), work_dir, look_seconds)
+        inspected = executor.slots.engine.inspect(first.held.session.container_id)
+        _give_words(executor.slots.engine, (first, second), work_dir, look_seconds)
         threads = [
             threading.Thread(target=_run, args=(executor, side, work_dir / str(number)))
             for number, side in enumerate((first, second))
@@ -91,7 +91,7 @@ def _try_pair(
 
 @contextmanager
 def _opened(executor: LocalExecutor, one: Assignment, probes: Sequence[str]) -> Iterator[_Side]:
-    """A container whose agent waits."""
+    """Open a container whose agent waits for the probes, and close it afterwards."""
     side = _Side(held=executor.open(one), assignment=one, probes=probes)
     try:
         yield side
@@ -133,7 +133,7 @@ def _run(executor: LocalExecutor, side: _Side, folder: Path) -> None:
 
 
 def _of(side: _Side, name: str) -> Iterator[Check]:
-    """What the probes said, and whether the container was as asked for."""
+    """Yield the checks of the probes of one container, and whether its settings were as requested."""
     evidence = side.evidence
     if evidence is None or evidence.engine_failure is not None:
         raise EngineError(
@@ -172,7 +172,7 @@ def _said(evidence: Evidence) -> Iterator[Check]:
 
 
 def _were_together(checks: Sequence[Check]) -> bool:
-    """Nothing is proven by two containers that did not look while the other's marks stood."""
+    """Return whether both containers looked for marks while the other's marks existed."""
     times = [_times(check.observed) for check in checks if check.group == 14 and _MADE in check.observed]
     if len(times) != 2:
         return False

@@ -1,8 +1,7 @@
-"""The streams of a container through three FIFOs in a mounted folder: for an engine on this machine.
+"""Streams of a container through three FIFOs in a mounted folder, for an engine on this machine.
 
-Nothing of the engine is on the way, neither shim nor attach: two slots of small tests ran 13 % faster than
-through attach (DESIGN section 6). The folder's parents are the user's alone, so the modes let the container's
-user in and nobody else.
+No part of the engine is involved, neither shim nor attach: two slots of small tests ran 13 % faster than through
+attach. Only this user may enter the folder's parents, so its modes admit the container's user and nobody else.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ _READ_BYTES = 1 << 16
 WRITE_SECONDS = 10.0
 _NAMES = ("in", "out", "err")
 _ORDERS = ("a", "b")
-"""Files that orders stand in, by turns: the agent may still read one when the next is written."""
+"""Names of the files for orders, used alternately: the agent may still read one when the next is written."""
 
 
 class FifoChannel:
-    """Made before the container starts, so that no byte is lost."""
+    """The three streams. Create it before the container starts, so that no byte is lost."""
 
     def __init__(self, folder: Path) -> None:
         """Create the folder with its FIFOs and open our ends."""
@@ -34,11 +33,11 @@ class FifoChannel:
         self._inputs: dict[int, str] = {}
         self._in = -1
         self._orders: list[int] = []
-        self._turn = 0
+        self._last_file = 0
         self._ready: list[int] = []
         self._poll = select.poll()
         self._sizes: dict[int, int] = {}
-        """What the kernel keeps for each stream of ours; who writes to one may change that."""
+        """Descriptor -> size of its buffer at first, in bytes; a writer may change it."""
         made = False
         try:
             folder.mkdir(parents=True, mode=0o700)
@@ -72,17 +71,23 @@ class FifoChannel:
             (self.folder / name).unlink(missing_ok=True)
 
     def stage(self, nonce: str, script: str) -> bytes:
-        """Lay an order ready in a file, which a shell reads at once, where it reads its input byte by byte."""
+        """Write an order to a file, and return the line that starts it. Raises EngineError.
+
+        A shell reads a file in large pieces, but its input byte by byte.
+        """
         text = f"{script}return\n".encode(errors="surrogateescape")  # what an older one left after it is not read
-        turn = self._turn = 1 - self._turn
+        number = self._last_file = 1 - self._last_file
         try:
-            os.pwrite(self._orders[turn], text, 0)
+            os.pwrite(self._orders[number], text, 0)
         except OSError as error:
             raise EngineError(f"writing an order for the agent: {error}") from error
-        return f"{nonce} {_ORDERS[turn]}\n".encode()
+        return f"{nonce} {_ORDERS[number]}\n".encode()
 
     def write(self, data: bytes) -> None:
-        """Send to the agent. A FIFO holds 64 KiB; longer messages are written as the agent reads."""
+        """Send bytes to the agent. Raises EngineError if it does not read.
+
+        A FIFO holds 64 KiB; the rest of a longer message is written as the agent reads.
+        """
         view = memoryview(data)
         try:
             while view:
@@ -95,7 +100,10 @@ class FifoChannel:
             raise EngineError(f"writing to the agent: {error}") from error
 
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
-        """The next piece; empty bytes: that stream ended; None: nothing came, or both have ended."""
+        """Return the next (stream, bytes); empty bytes mean that the stream ended.
+
+        Returns None if nothing came in time, or if both streams have ended.
+        """
         if not self._inputs:
             return None
         if not self._ready:  # all that were ready take their turn: a flood on one must not starve the other
@@ -116,13 +124,13 @@ class FifoChannel:
 
     @property
     def resized(self) -> bool:
-        """A test has changed how much can be written before somebody reads."""
+        """Whether a test has changed the size of a stream's buffer."""
         return any(
             fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) != self._sizes[descriptor] for descriptor in self._inputs
         )
 
     def close(self) -> None:
-        """Close our ends and remove the folder."""
+        """Close the descriptors and remove the folder."""
         for descriptor in (*self._inputs, *self._orders, self._in):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -131,7 +139,10 @@ class FifoChannel:
 
 
 def _writable(descriptor: int) -> bool:
-    """True once it takes more; not `select`, which cannot do descriptors above 1023."""
+    """Wait until the descriptor can be written to; return False on timeout.
+
+    `select` would not take descriptors above 1023.
+    """
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(WRITE_SECONDS * 1000))

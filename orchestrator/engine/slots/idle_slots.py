@@ -1,7 +1,7 @@
-"""Containers that wait, unused, for another test of their profile. Shared by the lanes of a run.
+"""A pool of open slots that no lane uses at present, shared by the lanes of a run.
 
-Where tests of several profiles alternate, a lane puts the container that it has aside and does not open one each
-time. What one that waits costs is its memory, which nothing reserves: docs/design/idle-slots.md has the limits.
+Where tests of several profiles alternate, a lane puts its slot here and later takes it back, instead of opening
+one each time. An idle slot costs memory, which nothing reserves: docs/design/idle-slots.md explains the limits.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 IDLE_PER_CPU = 2
 MEMORY_SHARE = 1 / 40
-"""Of the machine's memory, for all that wait together. Admission leaves a tenth of it to the engine, orch and the
-page cache (`commands/run.py`); this is a quarter of that.
+"""The share of the machine's memory for all idle slots together. Admission leaves a tenth of the memory to the
+engine, orch and the page cache; this is a quarter of that.
 """
 
 
 class IdleSlot(Protocol):
-    """What is kept here."""
+    """What the pool needs to know of a slot."""
 
     @property
     def profile(self) -> Profile:
-        """Whose tests it can take."""
+        """The profile whose tests it can take."""
         ...
 
     @property
     def charged_bytes(self) -> int | None:
-        """Memory charged to it; None: that is not known."""
+        """The memory charged to it, in bytes; None if that is not known."""
         ...
 
     @property
     def alive(self) -> bool:
-        """It can still take a test."""
+        """Whether it can still take a test."""
         ...
 
 
@@ -45,22 +45,20 @@ T = TypeVar("T", bound=IdleSlot)
 
 
 class IdleSlotPool(Generic[T]):
-    """Any thread may call any method."""
+    """Idle slots of all profiles. Any thread may call any method."""
 
     def __init__(self, retire: Callable[[T], None], *, max_slots: int, max_bytes: int) -> None:
-        """`retire` removes a container. At most `max_slots` wait, and at most `max_bytes` are charged to them."""
+        """Keep at most `max_slots` slots with at most `max_bytes` charged to them; `retire` removes a slot."""
         self._retire = retire
         self._max_slots = max_slots
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._waiting: list[T] = []
-        """The one that has waited longest first."""
+        """The idle slots, the oldest first."""
         self._closed = False
 
     def put(self, slot: T) -> None:
-        """Keep it; those that have waited longest give way. One of which it is not known what is charged to it
-        is not kept.
-        """
+        """Add a slot; evict the oldest beyond the limits. A slot with unknown memory is removed at once."""
         with self._lock:
             out = [slot]
             if not self._closed and slot.charged_bytes is not None:
@@ -70,7 +68,7 @@ class IdleSlotPool(Generic[T]):
             self._retire(one)
 
     def _evict_surplus(self) -> list[T]:
-        """Take out what is too much. The lock is slot."""
+        """Take the oldest slots beyond the limits out of the pool, and return them. The caller holds the lock."""
         out = []
         while len(self._waiting) > self._max_slots or self._charged_bytes > self._max_bytes:
             out.append(self._waiting.pop(0))
@@ -81,7 +79,7 @@ class IdleSlotPool(Generic[T]):
         return sum(one.charged_bytes or 0 for one in self._waiting)
 
     def take(self, profile: Profile) -> T | None:
-        """The one of an equal profile that was put here last; None: there is none that still lives."""
+        """Return the living slot of an equal profile that was added last, or None. Ended ones are removed."""
         with self._lock:
             fitting = [one for one in reversed(self._waiting) if one.profile == profile]
             found = next((one for one in fitting if one.alive), None)
@@ -93,7 +91,7 @@ class IdleSlotPool(Generic[T]):
         return found
 
     def close(self) -> None:
-        """Remove what waits; nothing is kept any more. May be called twice."""
+        """Remove all slots; slots that are added later are removed at once. May be called twice."""
         with self._lock:
             self._closed = True
             out, self._waiting = self._waiting, []
@@ -102,5 +100,5 @@ class IdleSlotPool(Generic[T]):
 
 
 def idle_limits(info: EngineInfo) -> tuple[int, int]:
-    """How many containers may wait on this engine, and with how many bytes together."""
+    """Return how many slots may be idle on this engine, and with how many bytes charged to all of them."""
     return IDLE_PER_CPU * max(1, info.cpus), int(info.memory_bytes * MEMORY_SHARE)

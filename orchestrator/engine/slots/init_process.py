@@ -1,9 +1,9 @@
-"""Whether a reused container is still as it was before its first test, as far as that can be seen from outside.
-That is what each test inherits from process 1, or from the processes that it is forked from, and the places that
-it may write to.
+"""Checks from outside whether a reused container is still as it was before its first test.
 
-A test has the user of these processes, so the kernel lets it change them: what it changed, its successor would
-have. All of it can be read by any user of this machine, save the places' modes, which only root sees.
+Checked is what each test inherits from process 1, or from the process that it is forked from, and the folders that
+it may write to. A test runs as the user of these processes, so the kernel lets it change them, and the next test
+would inherit the change. Any user of this machine can read all of it, except the modes of the folders, which only
+root can.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _FILES = {"limits": "resource limits", "autogroup": "autogroup's priority"}
-"""In a process's folder under /proc, and what the user is told they hold. A kernel may lack the second. Core dump
-filter and the memory killer's score are files that are root's for a process that is not dumpable, as these are.
+"""Files in a process's folder under /proc -> what they hold, in words for the user. A kernel may lack the second.
+Core dump filter and OOM score belong to root for a process that is not dumpable, as these are.
 """
 _SYSCALLS = {"x86_64": (315, 252)}
 _OTHER_SYSCALLS = (275, 31)
-"""sched_getattr and ioprio_get, which Python does not have: on x86-64, and on all that the kernel's generic table
-is for (arm64, riscv64, loongarch64).
+"""Numbers of sched_getattr and ioprio_get, which Python does not offer: on x86-64, and on the architectures with
+the kernel's generic table (arm64, riscv64, loongarch64).
 """
 _ATTRIBUTES_BYTES = 56
 _IOPRIO_WHO_PROCESS = 1
@@ -40,10 +40,10 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 
 
 class ProcessMonitor:
-    """One process and what is inherited from it."""
+    """The attributes of one process that its children inherit."""
 
     def __init__(self, pid: int) -> None:
-        """OSError: it is gone, or this system cannot watch it."""
+        """Open the files of a process. Raises OSError if it has ended, or cannot be monitored on this system."""
         self._pid = pid
         self._files: dict[str, int] = {}
         self._attributes = ctypes.create_string_buffer(_ATTRIBUTES_BYTES)
@@ -57,7 +57,7 @@ class ProcessMonitor:
             raise
 
     def state(self) -> dict[str, object]:
-        """By the names that the user is told. OSError: it has ended."""
+        """Return the attributes by their names in messages. Raises OSError if the process has ended."""
         found: dict[str, object] = {
             _FILES[name]: os.pread(descriptor, 4096, 0) for name, descriptor in self._files.items()
         }
@@ -75,7 +75,7 @@ class ProcessMonitor:
         return result
 
     def close(self) -> None:
-        """Give the descriptors back. May be called twice."""
+        """Close the descriptors. May be called twice."""
         for descriptor in self._files.values():
             with suppress(OSError):
                 os.close(descriptor)
@@ -83,12 +83,13 @@ class ProcessMonitor:
 
 
 class FolderMonitor:
-    """Folders of a container: modes, owners, extended attributes (with them access lists) and flags of the folders
-    themselves. Empty for who may not look into it.
+    """The modes, owners, extended attributes (access lists among them) and flags of a container's folders.
+
+    No folder is monitored if this user may not access them.
     """
 
     def __init__(self, pid: int, folders: Sequence[str]) -> None:
-        """`folders`: as processes of the container see them."""
+        """Open the `folders` that root does not own, by their paths inside the container."""
         self._descriptors: dict[str, int] = {}
         for place in folders:
             with suppress(OSError):
@@ -99,7 +100,7 @@ class FolderMonitor:
 
     @staticmethod
     def _seen(descriptor: int) -> tuple[int, tuple[object, ...]]:
-        """The bits of the mode that the agent sees too, and all else."""
+        """Return the bits of the mode that the agent sees too, and everything else."""
         info = os.fstat(descriptor)
         attributes: list[object] = []
         flags = b""
@@ -111,8 +112,9 @@ class FolderMonitor:
         return mode & _AGENTS_BITS, (mode & ~_AGENTS_BITS, info.st_uid, info.st_gid, attributes, flags)
 
     def changed(self) -> tuple[str, ...]:
-        """Those that are no longer as they were, and that the agent does not set back. What it sees it has set
-        back before the next test began: then that one has changed it.
+        """Return the folders that have changed in a way that the agent does not reset.
+
+        What the agent sees, it has reset before the next test began. So a change of that is the next test's.
         """
         found = []
         for place, descriptor in self._descriptors.items():
@@ -122,18 +124,20 @@ class FolderMonitor:
         return tuple(found)
 
     def close(self) -> None:
-        """Give the descriptors back. May be called twice."""
+        """Close the descriptors. May be called twice."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors = {}
 
 
 class InitProcessMonitor:
-    """Of one container, from before its first test on. Close it."""
+    """Monitors one container from before its first test on. Close it."""
 
     def __init__(self, pid: int, folders: Sequence[str] = ()) -> None:
-        """`pid`: of its process 1; `folders`: where its tests may write. OSError: the process is gone, or this
-        system cannot watch it.
+        """Read the first state of process 1, by its `pid` on the host, and of the `folders` that tests may write
+        to.
+
+        Raises OSError if the process has ended, or cannot be monitored on this system.
         """
         self._pid = pid
         self._process = os.pidfd_open(pid)
@@ -153,13 +157,14 @@ class InitProcessMonitor:
 
     @property
     def alive(self) -> bool:
-        """The kernel's word that the container's process 1 has not ended."""
+        """Whether the kernel says that the container's process 1 still runs."""
         return not self._poll.poll(0)
 
     def changed(self, server_pids: str = "") -> str | None:
-        """What is inherited differs from what it was at first: which of it, in words. `server_pids`: numbers of
-        the processes that tests are forked from, as the container sees them; they are like process 1 when they
-        start, or refuse to serve (preload_server.py).
+        """Return in words which inherited attribute has changed, or None.
+
+        `server_pids` are the processes that tests are forked from, by their pids inside the container. These are
+        like process 1 when they start, or refuse to serve (preload_server.py).
         """
         try:
             if self._agent is None:
@@ -179,12 +184,13 @@ class InitProcessMonitor:
         return None
 
     def changed_folders(self) -> tuple[str, ...]:
-        """Places whose modes, owners or attributes differ from what they were at first, for who may see that."""
+        """Return the folders whose modes, owners or attributes have changed, as far as this user may see them."""
         return () if self._folders is None else self._folders.changed()
 
     def _find(self, server_pids: str) -> bool:
-        """Watch these from now on. One that is not found has ended since: a test that has begun may have replaced
-        it. False: this kernel does not tell a process's children.
+        """Monitor these processes from now on; return False if this kernel does not list a process's children.
+
+        One that is not found has ended since: a test that has begun may have replaced it.
         """
         for server in self._servers:
             server.close()
@@ -199,12 +205,12 @@ class InitProcessMonitor:
         return os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # noqa: PTH110 - quicker
 
     def kill(self) -> None:
-        """End it, and its container with it, if we may: the engine, which is told next, finds it ended already."""
+        """Kill process 1, and its container with it, if this user may: the engine then finds it ended already."""
         with suppress(OSError):
             signal.pidfd_send_signal(self._process, signal.SIGKILL)
 
     def close(self) -> None:
-        """Give the descriptors back. May be called twice."""
+        """Close the descriptors. May be called twice."""
         for monitor in (*self._servers, self._agent, self._folders):
             if monitor is not None:
                 monitor.close()
@@ -221,7 +227,7 @@ def _difference(first: dict[str, object], now: dict[str, object]) -> str | None:
 
 
 def _descendants(pid: int, generations: int) -> Iterator[int]:
-    """Children of a process, and theirs."""
+    """Yield the pids of a process's children, and of theirs."""
     with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:  # noqa: PTH123 - quicker
         for word in file.read().split():
             yield int(word)
@@ -230,7 +236,7 @@ def _descendants(pid: int, generations: int) -> Iterator[int]:
 
 
 def _number_inside(pid: int) -> str | None:
-    """A process's number in the innermost of its namespaces."""
+    """Return a process's pid in the innermost of its namespaces, or None if it has ended."""
     with suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - quicker
         for line in file:
             if line.startswith("NSpid:"):

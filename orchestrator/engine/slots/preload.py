@@ -1,6 +1,6 @@
-"""Tests forked from a pytest that their slot has started before: what the slot's agent is told. Pure.
+"""Plans tests that are forked from a pytest which their slot has started before: the agent's lines for it. Pure.
 
-The program that does it runs inside the container: preload_server.py.
+The program that forks them runs inside the container: preload_server.py.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ PROGRAM = (
     "exec(compile(text, 'orch', 'exec'), {'__name__': 'orch_preload'})"
 )
 MAX_REQUEST_BYTES = 32 << 10
-"""A FIFO holds 64 KiB: the agent never waits to write one, even where the server has died."""
+"""The longest request. A FIFO holds 64 KiB, so the agent never blocks on writing one, even if the server has died.
+"""
 
 _SUITE_NAME = "junit_suite_name="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreloadPlan:
-    """How one test gets forked."""
+    """How one test is forked."""
 
     key: str
     """Tests with the same key can be forked from the same server."""
@@ -45,13 +46,16 @@ class PreloadPlan:
     template: str
     """Tests with the same one are forked from the same template of their server."""
     imports: bool
-    """Its module is imported in the template."""
+    """Whether its module is imported in the template."""
     request: str
     """One line of ASCII; see preload_server.py."""
 
 
 def plan(assignment: Assignment) -> PreloadPlan | None:
-    """None where the test is to be a program of its own: it asks for no more, or its slot is used once."""
+    """Return how the test is forked; None if it runs as a program of its own.
+
+    That is so if its suite has no preload, or if its slot is used once.
+    """
     command = assignment.test.command
     if command.preload is Preload.OFF or assignment.profile.reuse < 2:
         return None
@@ -62,10 +66,10 @@ def plan(assignment: Assignment) -> PreloadPlan | None:
 
 
 def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str, str]) -> PreloadPlan | None:
-    """None where `argv` is no pytest that can be forked.
+    """Return how the command `argv` is forked; None if it is no pytest that can be.
 
-    `argv`: words as they are inside the container, the target last; `own`: environment of this test alone, which
-    is not there yet while pytest is configured.
+    `argv` holds the words inside the container, the target last. `own` is the environment of this test alone,
+    which is not set yet while pytest is configured.
     """
     if tuple(argv[:3]) != PYTEST_WORDS or len(argv) < 4:
         return None
@@ -92,15 +96,17 @@ def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str
 
 
 def must_prepare(plan: PreloadPlan, running: str | None, template: str | None) -> bool:
-    """Whether something has to be set up before the test, that is charged to all: `running` and `template` are the
-    keys of the slot's server and of the template of the test before this one.
+    """Return whether something has to be set up before the test, whose cost is not the test's.
+
+    `running` and `template` are the keys of the slot's server and of the template of the test before this one.
     """
     return plan.imports or plan.key != running or plan.template != template
 
 
 def setup_script(plan: PreloadPlan, running: str | None, template: str | None) -> str:
-    """The agent's lines before the test's own, and after those of its environment. A server with another key than
-    the test's is replaced, so tests with the same key belong one after another.
+    """Return the agent's lines that come after those of the environment and before those of the test.
+
+    A server with another key is replaced, so tests with the same key should run one after another.
     """
     start = "" if plan.key == running else f"orch_server {shlex.join((plan.folder, *server_argv()))}\n"
     ready = "prepare=yes\n" if must_prepare(plan, running, template) else ""
@@ -109,6 +115,6 @@ def setup_script(plan: PreloadPlan, running: str | None, template: str | None) -
 
 @cache
 def server_argv() -> tuple[str, ...]:
-    """The server's words. Its text is packed: an agent without a folder reads its orders byte by byte."""
+    """Return the command of the server. Its text is compressed, because an agent may read orders byte by byte."""
     text = files("orchestrator.engine.agent").joinpath("preload_server.py").read_bytes()
     return ("python3", "-c", PROGRAM, base64.b64encode(zlib.compress(text, 9)).decode())

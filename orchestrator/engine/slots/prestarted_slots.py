@@ -1,8 +1,8 @@
-"""Slots opened ahead of need and removed behind it, by threads of their own.
+"""Opens slots ahead of need and removes used ones in the background, with threads of its own.
 
-A fresh slot costs the engine far more than its test, so the engine has to be busy all the time, and never with
-more at once than it can use: beyond that each call only waits longer (docs/design/fresh-slots.md). A prepared slot
-belongs to one attempt of one test, whose name and labels its container carries.
+A fresh slot costs the engine far more than its test. So the engine must be busy all the time, but never with more
+calls at once than it can use: beyond that, each call only takes longer (docs/design/fresh-slots.md). A prestarted
+slot belongs to one attempt of one test, whose name and labels its container carries.
 """
 
 from __future__ import annotations
@@ -23,35 +23,39 @@ T = TypeVar("T")
 Key = tuple[str, int]
 
 IN_FLIGHT_PER_CPU = 2
-"""Openings and removals together. Measured on 2 CPUs: ms a container at 1, 2, 3, 4, 6, 8 in flight 417, 258, 200,
-184, 226, 215. One alone leaves the engine idle between its steps; above 4 the calls only wait for each other.
+"""The number of openings and removals at once. Measured on 2 CPUs: ms a container at 1, 2, 3, 4, 6, 8 at once:
+417, 258, 200, 184, 226, 215. One alone leaves the engine idle between its steps; above 4 the calls only wait for
+each other.
 """
 OPENINGS_PER_REMOVAL = 6
 """A start takes the engine 130 to 190 ms, the removal of a container that has ended 10 to 30."""
 RETIRED_PER_REMOVER = 4
-"""Items that may wait for each remover; who retires more waits, or containers would pile up."""
+"""The number of slots that may wait for each remover. `retire` blocks beyond that, so that they do not pile up."""
 TAKEN_KEPT = 1024
-"""Attempts remembered as taken; a hint is younger than that many tests."""
+"""The number of taken attempts to remember: more than a stale `prepare` call can name."""
 CLOSED = "no slot is opened any more: the run is ending"
 
 
 @dataclass(slots=True)
 class _Prestarted(Generic[T]):
-    """One slot on its way from `prepare` to `take`. Not `done`: it is being opened."""
+    """A slot between `prepare` and `take`; it is being opened until it is `done`."""
 
     item: T | None = None
     error: Exception | None = None
     done: bool = False
 
     def outcome(self) -> T:
-        """The slot; raises what opening it raised."""
+        """Return the slot; raises what opening it raised."""
         if self.error is not None:
             raise self.error
         return cast("T", self.item)
 
 
 class PrestartedSlots(Generic[T]):
-    """Any thread may call any method. No thread is started before there is something to do."""
+    """Slots that are opened before their test is taken. Any thread may call any method.
+
+    No thread is started before there is something to do.
+    """
 
     def __init__(
         self,
@@ -62,8 +66,9 @@ class PrestartedSlots(Generic[T]):
         starters: int,
         removers: int,
     ) -> None:
-        """`max_ahead`: slots that may be open or opening before their test is taken; each holds memory. `starters`
-        and `removers`: how many are opened and closed at once, whoever asks for it.
+        """Allow `max_ahead` slots to be open or opening before their test is taken; each uses memory.
+
+        `starters` and `removers` are the numbers of slots opened and closed at once, whoever asks for it.
         """
         self._open_slot = open_slot
         self._close_slot = close_slot
@@ -83,8 +88,9 @@ class PrestartedSlots(Generic[T]):
         self._remove_threads: list[threading.Thread] = []
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
-        """What is likely to be taken next, in order; replaces what was said before. What is open or opening by
-        then stays until it is taken or the pool is closed. Returns at once.
+        """Start to open slots for the attempts that are likely to be taken next, in this order. Returns at once.
+
+        This replaces an earlier call, but slots that are open or opening stay until they are taken or closed.
         """
         with self._changed:
             if self._closed or self._max_ahead < 1:
@@ -99,8 +105,9 @@ class PrestartedSlots(Generic[T]):
         return key not in self._prestarted and key not in self._taken
 
     def take(self, assignment: Assignment) -> T:
-        """The slot of this attempt: the prepared one, else one that is opened now. Raises what `open_slot` raised,
-        and EngineError once the pool is closed.
+        """Return the slot of this attempt: the prestarted one, or else one that is opened now.
+
+        Raises what `open_slot` raised, and EngineError once the pool is closed.
         """
         key = _key(assignment)
         with self._changed:
@@ -119,14 +126,14 @@ class PrestartedSlots(Generic[T]):
             self._end_opening()
 
     def _note_taken(self, key: Key) -> None:
-        """A hint that was written before this call and comes after it must not open the slot again."""
+        """Remember that the attempt was taken, so that a late `prepare` call opens no slot for it."""
         self._taken[key] = None
         if len(self._taken) > TAKEN_KEPT:
             del self._taken[next(iter(self._taken))]
         self._hints = deque(a for a in self._hints if _key(a) != key)
 
     def _await_capacity(self) -> None:
-        """Wait until one more may be opened, and count it. The lock is held."""
+        """Wait until one more slot may be opened, and count it. The caller holds the lock."""
         self._waiting_takers += 1
         try:
             self._changed.wait_for(lambda: self._closed or self._opening < self._starters)
@@ -143,7 +150,7 @@ class PrestartedSlots(Generic[T]):
             self._changed.notify_all()
 
     def retire(self, item: T) -> None:
-        """Close it behind the caller, who waits only while too many others wait. After `close`: closes it here."""
+        """Close a slot in the background; blocks while too many others wait. After `close`, it is closed here."""
         with self._changed:
             room = self._removers * RETIRED_PER_REMOVER
             self._changed.wait_for(lambda: self._closed or len(self._retired) < room)
@@ -153,15 +160,16 @@ class PrestartedSlots(Generic[T]):
         self._close_slot(item)
 
     def _hand_over(self, item: T) -> None:
-        """Give it to the removers. The lock is held."""
+        """Give a slot to the removers. The caller holds the lock."""
         self._retired.append(item)
         if len(self._remove_threads) < self._removers:
             self._remove_threads.append(_start(self._remove, "orch-slot-remover"))
         self._changed.notify_all()
 
     def close(self) -> None:
-        """Close everything prepared and retired, and end the threads. What is being opened is closed once it is
-        open; slots that were taken are their takers'. May be called twice.
+        """Close all prestarted and retired slots, and end the threads. May be called twice.
+
+        Slots that are being opened are closed once they are open; those that were taken are left to their takers.
         """
         with self._changed:
             self._closed = True
@@ -186,7 +194,7 @@ class PrestartedSlots(Generic[T]):
     # ------------------------------------------------------------ the threads
 
     def _open_ahead(self) -> None:
-        """One opener: the first that is wanted, while there is room, until the pool is closed."""
+        """Open the slot that is wanted first, while there is room, until the pool is closed (an opener thread)."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._has_room())
@@ -204,13 +212,15 @@ class PrestartedSlots(Generic[T]):
             self._end_opening()
 
     def _has_room(self) -> bool:
-        """True where one more may be opened ahead of need. The lock is held. A failed one holds nothing."""
+        """Return whether one more may be opened ahead of need. A failed one uses nothing. The caller holds the
+        lock.
+        """
         if not self._hints or self._waiting_takers or self._opening >= self._starters:
             return False
         return sum(entry.error is None for entry in self._prestarted.values()) < self._max_ahead
 
     def _remove(self) -> None:
-        """One remover: until the pool is closed and nothing is left."""
+        """Close retired slots until the pool is closed and none is left (a remover thread)."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._retired or self._opened_all)
@@ -225,7 +235,7 @@ class PrestartedSlots(Generic[T]):
 
 
 def worker_counts(cpus: int) -> tuple[int, int]:
-    """How many (starters, removers) an engine with so many CPUs can use; 0: it did not say."""
+    """Return how many (starters, removers) an engine with this many CPUs can use; 0 stands for unknown."""
     together = max(2, IN_FLIGHT_PER_CPU * cpus)
     removers = max(1, together // (OPENINGS_PER_REMOVAL + 1))
     return together - removers, removers

@@ -1,9 +1,9 @@
-"""Ends a test that must stop: TERM to all it started, the grace, KILL, and the container itself at last.
+"""Ends a test that must stop: TERM to all its processes, KILL after the grace period, then the container itself.
 
-The signals spare process 1, so the agent lives to write its end record and the outputs come back. They are sent
-from outside where that can be done (see `signal`), else from inside (`kill -TERM -1`). What cannot be signalled
-from there either (no process may be started, nothing answers) is ended by the engine. Each step runs beside the
-reader, which must go on draining the test's output.
+The signals spare process 1, so that the agent lives to write its end record and the outputs come back. They are
+sent from outside where that can be done (`signal`), else from inside (`kill -TERM -1`). If neither works (no
+process can be started, nothing answers), the engine ends the container. Each step runs in a thread of its own,
+because the reader must go on reading the test's output.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from orchestrator.engine.base import ContainerEngine
 
 INSIDE_SECONDS = 5.0
+"""The time limit of the `kill` command inside the container."""
 AFTER_KILL_SECONDS = 2.0
-"""For the agent to write its record after KILL, before the container goes."""
+"""The agent's time to write its record after KILL, before the container is ended."""
 GIVE_UP_SECONDS = 20.0
-"""After the engine was told to kill: a container that still has not ended is the engine's failure."""
+"""After the engine was asked to kill the container: if it still runs then, the engine has failed."""
 
 
 class Termination:
-    """One escalation. Nothing is sent until `begin`; `step` is called by the reader from time to time."""
+    """One escalation. Nothing is sent before `begin`; from then on the reader calls `step` at short intervals."""
 
     def __init__(
         self,
@@ -35,44 +36,54 @@ class Termination:
         container: str,
         grace_seconds: float,
         *,
-        before_kill: Callable[[], None] = lambda: None,
         can_exec: bool = True,
         signal: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`before_kill` is called when the engine is about to end the container: the last chance to read it.
-        `can_exec` False: nothing can be run in there, so TERM too is the engine's to send. `signal` sends the
-        signal of that name without the engine; False: it could not.
+        """Prepare to end the test in `container`, with `grace_seconds` between TERM and KILL.
+
+        Without `can_exec`, nothing can be run inside, so TERM too is sent by the engine. `signal` sends the signal
+        of the given name without the engine, and returns False if it could not.
         """
         self._engine = engine
         self._container = container
         self._grace = grace_seconds
-        self._before_kill = before_kill
         self._can_exec = can_exec
         self._signal = signal
-        self._begun = self._at_once = False
+        self._at_once = False
         self._next: list[tuple[float, str]] = []
         self._given_up_at = float("inf")
+        self.begun = False
+        """Whether `begin` was called."""
+        self.timed_out = self.interrupted = False
+        """Why: the test's time was over, or the run was stopped. Set by the caller."""
 
     def begin(self, *, at_once: bool = False) -> None:
-        """Start with TERM, or with the engine's KILL, which also shortens what is under way. Further calls
-        change nothing.
+        """Start with TERM, or `at_once` with the engine's KILL, which also shortens an escalation under way.
+
+        Further calls change nothing.
         """
         now = time.monotonic()
         if at_once and not self._at_once:
             self._at_once = True
             self._next = [(now, "engine")]
-        elif not self._begun:
+        elif not self.begun:
             kill_at = now + self._grace
             self._next = [(now, "TERM"), (kill_at, "KILL"), (kill_at + AFTER_KILL_SECONDS, "engine")]
             if not self._can_exec:
                 self._next = [(now, "TERM"), (kill_at, "engine")]
         else:
             return
-        self._begun = True
+        self.begun = True
         self._given_up_at = self._next[-1][0] + GIVE_UP_SECONDS
 
+    @property
+    def kills_now(self) -> bool:
+        """Whether the next `step` has the engine kill the container."""
+        now = time.monotonic()
+        return any(action == "engine" and at <= now for at, action in self._next)
+
     def step(self) -> None:
-        """Take the steps that are due. Raises EngineError when nothing has helped."""
+        """Take the steps that are due. Raises EngineError if none has ended the container."""
         now = time.monotonic()
         while self._next and self._next[0][0] <= now:
             _, action = self._next.pop(0)
@@ -83,7 +94,6 @@ class Termination:
     def _act(self, action: str) -> None:
         try:
             if action == "engine":
-                self._before_kill()
                 self._engine.kill(self._container)
             elif not self._can_exec:
                 self._engine.kill(self._container, action)
@@ -91,4 +101,4 @@ class Termination:
                 argv = ("/bin/sh", "-c", f"kill -{action} -1")
                 self._engine.run_inside(self._container, argv, INSIDE_SECONDS)
         except EngineError:
-            return  # it ended meanwhile, or the next step is stronger; the last one is watched by `step`
+            return  # it has ended meanwhile, or the next step is stronger; `step` checks the last one

@@ -1,4 +1,4 @@
-"""`python -m bench`: each benchmark can be started, and is explained."""
+"""`python -m bench`: each benchmark can be started and is documented."""
 
 from __future__ import annotations
 
@@ -40,3 +40,12 @@ def test_the_list_has_each_benchmark_and_its_question(capsys: pytest.CaptureFixt
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nosuch"]) == 2
     assert "unknown benchmark 'nosuch'; known are overhead," in capsys.readouterr().err
+
+
+def test_the_coordinator_runs_without_containers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It uses the interfaces of executor and lane, so that a change of these shows here."""
+    monkeypatch.setattr("bench.coordinator.watch", lambda _stages: None)  # it would change classes for other tests
+    assert main(["coordinator", "20", "--folder", str(tmp_path)]) == 0
+    assert "20 tests, CPU ms a test" in capsys.readouterr().out

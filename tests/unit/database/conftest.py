@@ -1,4 +1,4 @@
-"""The same tests on both kinds of database: a SQLite file, and a real PostgreSQL server."""
+"""Run the same tests on a SQLite file and on a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres_database(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URL of a database that has the schema."""
+    """Return the URL of a database with the schema."""
     url = postgres.create()
     Database.open(url, state_dir=tmp_path_factory.mktemp("postgres")).close()
     return url
@@ -35,7 +35,7 @@ def postgres_database(postgres: PostgresServer, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def postgres_url(postgres: PostgresServer, postgres_database: str) -> Iterator[str]:
-    """The same, empty for each test: making one takes a second."""
+    """Return the URL of the shared database, and empty it after each test: creating one takes a second."""
     yield postgres_database
     tables = [table.name for table in reversed(metadata.sorted_tables) if table.name != "identity"]
     postgres.execute("; ".join(f"DELETE FROM {name}" for name in tables), postgres_database)
@@ -43,13 +43,13 @@ def postgres_url(postgres: PostgresServer, postgres_database: str) -> Iterator[s
 
 @pytest.fixture(params=BOTH)
 def db_url(request: pytest.FixtureRequest) -> str | None:
-    """None: the SQLite file in the state folder."""
+    """Return None for the SQLite file in the state folder, or the URL of the PostgreSQL database."""
     return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture
 def open_database(db_url: str | None, tmp_path: Path) -> Open:
-    """Opens the test's database, as often as it likes."""
+    """Return a function that opens the test's database; it may be called several times."""
 
     def opened(**options: Any) -> Database:
         return Database.open(db_url, state_dir=tmp_path / ".orch", **options)
@@ -65,6 +65,6 @@ def database(open_database: Open) -> Iterator[Database]:
 
 @pytest.fixture
 def sqlite_database(tmp_path: Path) -> Iterator[Database]:
-    """For what only a file can show."""
+    """Yield a SQLite database, for tests of what only a file has."""
     with Database.open(None, state_dir=tmp_path / ".orch") as opened:
         yield opened

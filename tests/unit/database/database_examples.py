@@ -1,4 +1,4 @@
-"""Model values for the database's tests: complete ones, so that a lost column shows."""
+"""Make complete model values for tests of the database, so that a lost column is noticed."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ LATER_IN_ATTEMPTS = ("memory_charged_peak_bytes", "page_cache_bytes", "memory_pe
 
 
 def write_before_schema_9(connection: sa.Connection, bundle: bundles.Bundle) -> None:
-    """Write a run or a result where attempts have no memory of their own yet."""
+    """Write a run or a result to schema 8, where attempts have no separate memory of their own."""
     for name, rows in bundle.tables.items():
         for row in rows:
             old = {key: value for key, value in row.items() if key not in LATER_IN_ATTEMPTS}
@@ -169,7 +169,7 @@ def write_before_schema_9(connection: sa.Connection, bundle: bundles.Bundle) -> 
 
 
 def write_before_schema_8(connection: sa.Connection, bundle: bundles.Bundle) -> None:
-    """Write a run or a result where projects are only names."""
+    """Write a run or a result to schema 7, where projects are only names."""
     for name, rows in bundle.tables.items():
         if name == "projects":
             continue
@@ -186,7 +186,7 @@ def write_before_schema_8(connection: sa.Connection, bundle: bundles.Bundle) -> 
 
 
 def make_old(url: str, *names: str) -> Run:
-    """Make a database of schema 7 with one run that has a result of each of these tests."""
+    """Create a database of schema 7 with one run that has a result of each of these tests."""
     engine = make_engine(parse_url(url))
     run = make_run(started_at=days_ago(12))
     with engine.connect().execution_options(**WRITE) as connection, connection.begin():
@@ -207,7 +207,7 @@ def make_old(url: str, *names: str) -> Run:
 def make_result(
     run: Run, path: str = "test/test_a.py", outcome: Outcome = Outcome.PASSED, **changes: Any
 ) -> TestResult:
-    """A result of one attempt."""
+    """Return a result with one attempt."""
     assignment = changes.pop("assignment", None) or make_assignment(run, path)
     attempt = make_attempt(assignment, outcome, **changes)
     verb = Verb.PASS if outcome is Outcome.PASSED else Verb.FAIL

@@ -1,4 +1,4 @@
-"""Builders of assignments and attempts, and an executor that needs no container."""
+"""Builders of assignments and attempts, and an executor without containers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STARTED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Make:
-    """Model values with what a test does not care about filled in."""
+    """Creates model values with defaults for everything that a test does not set."""
 
     def profile(self, name="standard", *, cpus=1.0, memory_mib=512, timeout_seconds=10.0, **other) -> Profile:
         limits = Limits(
@@ -104,16 +104,16 @@ class Make:
 
 @dataclass
 class Executor:
-    """Answers from a script, test by test and attempt by attempt; what the script does not name passes.
+    """Returns attempts from a script of outcomes for each test; tests that are not in the script pass.
 
-    Keeps what it saw: the most that ran together (tests, CPUs, memory), and which tests overlapped.
+    It records what it saw: all started tests, and which tests ran at the same time.
     """
 
     make: Make
     script: dict[str, list[Outcome]] = field(default_factory=dict)
     seconds: float = 0.0
     stop: object = None
-    """A StopFlag to watch, as real executors do: at TERMINATE a running test is interrupted."""
+    """A StopFlag to obey, as real executors do: at TERMINATE a running test is interrupted."""
     throttled_seconds: float | None = None
     started: list[Assignment] = field(default_factory=list)
     overlaps: list[tuple[Assignment, ...]] = field(default_factory=list)

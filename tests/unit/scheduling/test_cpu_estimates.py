@@ -1,4 +1,4 @@
-"""What the finished tests of a run say of those that nobody has seen yet."""
+"""CPU estimates from the tests of a run that have ended."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_what_was_not_measured_or_did_not_pass_says_nothing(make, wide, cpus, ou
 
 
 def most_at_once(make, plan, cpus):
-    """How many tests run at one time on two CPUs."""
+    """Return how many tests run at one time on the given CPUs."""
     lock, running, most = threading.Lock(), set(), 0
     together = threading.Barrier(2)
 

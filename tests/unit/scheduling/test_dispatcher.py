@@ -1,4 +1,4 @@
-"""Whether another container is worth opening, or a test waits for one that there is."""
+"""Whether a test opens another container or waits for one that is open."""
 
 from __future__ import annotations
 

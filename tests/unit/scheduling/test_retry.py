@@ -19,7 +19,9 @@ POLICY = Policy()
 
 @pytest.fixture(scope="module")
 def attempts(make):
-    """Attempts with these outcomes; from index `promoted` on, in a larger profile."""
+    """Return a function that makes attempts with the given outcomes; from index `promoted` on, in a larger
+    profile.
+    """
     small, large = make.profile("standard"), make.profile("slow", memory_mib=1024)
 
     def build(*outcomes, promoted=99, violations=()):
@@ -98,8 +100,8 @@ def test_policy_turns_flaky_and_undersized_around(attempts):
 
 @given(st.lists(st.sampled_from(list(Outcome)), min_size=1, max_size=6), st.integers(1, 6))
 def test_a_failure_is_never_silent(attempts, outcomes, promoted):
-    """Whatever the attempts: PASS or SKIP only where nothing failed; and the result's own idea of the
-    deciding attempt (`final`) is the one that the verb was taken from.
+    """The result is PASS or SKIP only if nothing failed, and `final` is the attempt that the verb was
+    taken from.
     """
     assume(promoted >= len(outcomes) or outcomes[promoted - 1] in {M, T})
     tried = attempts(*outcomes, promoted=promoted)
@@ -112,7 +114,7 @@ def test_a_failure_is_never_silent(attempts, outcomes, promoted):
 
 
 def follow(make, outcomes, *, retries=0, policy=POLICY, profiles=None, throttled_seconds=None):
-    """Plays a test whose attempts end so; what was tried, as (attempt, profile)."""
+    """Play a test with these outcomes; return what was run as (attempt, profile)."""
     assignment = make.assignment(retries=retries)
     profiles = profiles if profiles is not None else {"slow": make.profile("slow", memory_mib=1024, cpus=2.0)}
     tried = []
@@ -180,7 +182,7 @@ def in_slot(make, outcome, assignment, *, position=1, launch=Launch.PROCESS, **o
 
 
 def play(make, outcomes, *, retries=0, position=5, launch=Launch.PROCESS, profiles=None, throttled_seconds=None):
-    """As the scheduler does: the first in a reused slot, what follows as its assignment says."""
+    """Play a test as the scheduler does: the first attempt in a reused slot, the following ones as assigned."""
     assignment = make.assignment(retries=retries, profile=make.profile("fast", reuse=100))
     tried = []
     for outcome in outcomes:
@@ -247,8 +249,8 @@ def test_what_the_limits_killed_is_confirmed_and_only_then_promoted(make):
 
 @given(st.lists(st.sampled_from(list(Outcome)), min_size=1, max_size=6), st.integers(0, 3))
 def test_reuse_never_costs_a_false_failure(make, outcomes, retries):
-    """Were it alone in its container from the start, the test would have the same verdict: the failure in the
-    reused slot adds nothing and hides nothing.
+    """The result is the same as that of the later attempts alone: the failure in the reused slot neither adds nor
+    hides anything.
     """
     assignment = make.assignment(retries=retries, profile=make.profile("fast", reuse=100))
     first = in_slot(make, F, assignment, position=3)
@@ -267,7 +269,7 @@ def starving(make, attempt_outcome, assignment, *, starved, **use):
 
 
 def play_starved(make, *tries, retries=0, **use):
-    """Plays a test whose attempts end so: (outcome, whether it was starved)."""
+    """Play a test with attempts of (outcome, whether it was starved)."""
     following, tried = make.assignment(retries=retries, profile=make.profile("fast", reuse=100)), []
     for outcome, starved in tries:
         assert following is not None
@@ -279,7 +281,7 @@ def play_starved(make, *tries, retries=0, **use):
 
 @pytest.mark.parametrize("use", [{}, {"position": 7}])
 def test_a_test_that_overran_for_want_of_cpus_runs_once_more_alone(make, use):
-    """CASES A11. It is not flaky if it passes then; the first try is shown as overruled."""
+    """CASES A11: the test is not flaky if it passes then; the first attempt is shown as overruled."""
     _, following = play_starved(make, (T, True), **use)
     assert following.exclusive
     assert following.attempt == 2

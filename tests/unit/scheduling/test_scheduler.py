@@ -166,8 +166,8 @@ def test_longest_first(make, executor):
 
 
 def test_a_big_test_is_not_left_for_the_end_by_a_stream_of_small_ones(make):
-    """The big one needs the whole machine, and there is always room for one more of the small ones beside the
-    first. They may go ahead of it while enough of them are left, not to the last.
+    """The big test needs the whole machine, and beside the first one there is always room for a small one. Small
+    tests may go ahead of it while many of them are left, but not until the last.
     """
     some_ended, started = threading.Event(), []
 
@@ -263,7 +263,7 @@ def test_max_fail_counts_tests_not_attempts_and_no_engine_failures(make, new_exe
 
 
 def test_a_stop_keeps_what_is_known_of_a_test_that_waits_for_its_retry(make):
-    """t0 fails and is lined up again behind t1, which holds the whole machine; then the run is drained."""
+    """t0 fails and is queued again behind t1, which uses the whole machine; then the run is drained."""
     stop = StopFlag()
     whole = make.profile(memory_mib=1000)
 
@@ -422,7 +422,7 @@ def test_ctrl_c_while_waiting_terminates_and_a_second_one_kills(make):
 
 
 def test_while_it_waits_no_finished_attempt_is_alive(make):
-    """Neither the loop nor an idle worker may keep one: it holds the tails of a test's output."""
+    """Neither the loop nor an idle worker may keep an attempt, because it holds the tails of a test's output."""
     plan, names, alive = plan_of(make, 4), [], []
 
     def attempts_alive():

@@ -119,8 +119,8 @@ tests = st.lists(
 
 @given(tests)
 def test_every_test_starts_and_none_is_made_to_wait_beyond_what_ran_at_its_expected_start(drawn):
-    """Plays a whole run with wrong estimates. A first in line that has precedence, whatever goes ahead of it, has
-    started when those that ran when it got it, and those that went ahead of it in time, have ended.
+    """Play a whole run with wrong estimates. A head with precedence starts at the latest when the tests that ran
+    when it got precedence have ended, and those that were backfilled in time.
     """
     real = {}
     queue = WaitQueue()

@@ -22,15 +22,17 @@ P, F = Outcome.PASSED, Outcome.FAILED
 
 @dataclass
 class Slots:
-    """An executor with reused slots, in memory: what a lane's slot is, who came when, and who was announced."""
+    """An executor with reused slots in memory; it records which tests ran in which lane and slot, and which were
+    announced.
+    """
 
     make: object
     seconds: float = 0.001
     script: dict = field(default_factory=dict)
     asks: bool = True
-    """It asks for the upcoming test while one is still running, as the engine does."""
+    """Whether it asks for the upcoming test while one is still running, as the engine does."""
     runs: list = field(default_factory=list)
-    """(lane's number, assignment, position in its slot, announced)"""
+    """(number of the lane, assignment, position in its slot, whether it was announced)"""
     together: list = field(default_factory=list)
     prepared: list = field(default_factory=list)
     closed: list = field(default_factory=list)
@@ -163,7 +165,7 @@ def test_what_needs_a_place_of_its_own_follows_nobody(make, slots, other):
 
 
 def test_a_test_goes_where_its_slot_is(make, slots):
-    """Two profiles in turn, one lane each: no slot is given up for the other."""
+    """With two profiles in turn and one worker each, no slot is given up for the other."""
     a, b = make.profile("a", reuse=100, memory_mib=300), make.profile("b", reuse=100, memory_mib=301)
     execute = slots(asks=False)
     plan = [one for n in range(10) for one in (*plan_of(make, 1, a, f"a{n}_"), *plan_of(make, 1, b, f"b{n}_"))]
@@ -175,7 +177,7 @@ def test_a_test_goes_where_its_slot_is(make, slots):
 
 
 def test_tests_queued_ahead_behind_a_long_one_move_to_a_free_worker(make, slots):
-    """Nobody knew how long the first takes; what was ordered behind it does not wait for it."""
+    """The duration of the first test is not known; tests queued ahead behind it must not wait for it."""
     gate = threading.Event()
     ran = []
 
@@ -205,7 +207,7 @@ def test_tests_queued_ahead_behind_a_long_one_move_to_a_free_worker(make, slots)
 
 
 def test_a_big_test_is_not_overtaken_by_queued_ahead_tests(make, slots):
-    """Second in line, it needs the whole machine; nothing behind it may be queued ahead."""
+    """The big test is second in the queue and needs the whole machine; nothing behind it may be queued ahead."""
     fast = make.profile("fast", reuse=100, memory_mib=100)
     execute = slots()
     first = plan_of(make, 2, fast, "first", history=make.history(0.2))
@@ -241,7 +243,7 @@ def test_started_is_emitted_when_a_queued_ahead_test_has_become_the_current_one(
 
 def test_draining_lets_only_finish_what_was_told(make, slots):
     stop = StopFlag()
-    execute = slots()
+    execute = slots(seconds=0.05)
     run = start(plan_of(make, 40), execute, stop=stop)
     results = []
     for result in run:
@@ -363,7 +365,7 @@ def test_the_budget_holds_every_promise_is_kept_and_every_test_is_accounted_for(
 
 
 def test_a_failure_is_confirmed_also_while_the_run_drains(make, slots):
-    """Reuse may never cost a false failure: that a run ends early changes nothing in it."""
+    """Reuse must never cause a false failure, even if the run ends early."""
     stop, events = StopFlag(), []
     execute = slots(script={"t3": [F, P], "t4": [F, F]})
 

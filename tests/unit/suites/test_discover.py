@@ -60,6 +60,7 @@ def test_paths_are_files_folders_and_cases_relative_to_the_working_directory(roo
     monkeypatch.chdir(root / "test")
     assert ids(discover([UNIT], ["a"], root)) == ["test/a/test_a.py", "test/a/test_b.py"]
     assert ids(discover([UNIT], ["../test/c/test_c.py", str(root / "test/c")], root)) == ["test/c/test_c.py"]
+    write(root, "test/c/test_c.py", text="def test_a(): pass\nclass TestX:\n    def test_y(self, p): pass\n")
     case = "c/test_c.py::TestX::test_y[a::b c]"
     assert ids(discover([UNIT], [case, "a/test_a.py"], root)) == ["test/a/test_a.py", f"test/{case}"]
     assert ids(discover([UNIT], ["c/test_c.py::test_a", "c"], root)) == ["test/c/test_c.py"]  # the file has it
@@ -83,7 +84,7 @@ def test_paths_are_files_folders_and_cases_relative_to_the_working_directory(roo
     ],
 )
 def test_what_is_asked_for_by_name_and_cannot_run_is_exit_4(root, typed, why):
-    """CASES A3 and A8; also beside others that can."""
+    """CASES A3 and A8; also if other tests that were named can run."""
     write(root, "test/test_a.py", "test/helper.py", "test/test_{output_dir}.py")
     with open(os.fsencode(root) + b"/test/test_\xff.py", "w"):  # noqa: PTH123 - a name in bytes
         pass
@@ -110,15 +111,56 @@ def test_impossible_cases_are_refused(root, typed, why):
         discover([UNIT, SHELL], [typed], root)
 
 
+INHERITING = """
+from base import Base
+class TestC(Base):
+    def test_own(self): pass
+class TestPlain:
+    def test_own(self): pass
+def test_p(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "possible"),
+    [
+        ("test_p", True),
+        ("test_p[1]", True),
+        ("TestC::test_inherited", True),
+        ("TestPlain", True),
+        ("TestPlain::test_own", True),
+        ("Base", True),
+        ("nope", False),
+        ("TestNone", False),
+        ("TestPlain::test_none", False),
+        ("TestNone::test_x", False),
+    ],
+)
+def test_a_case_that_the_file_cannot_have_is_exit_4(root, case, possible):
+    write(root, "test/test_a.py", "test/test_b.py", "test/test_c.py")
+    (root / "test/test_a.py").write_text(INHERITING)
+    (root / "test/test_b.py").write_text(INHERITING + "scenarios('x.feature')\n")
+    (root / "test/test_c.py").write_text(INHERITING + "import test_more\n")
+    if possible:
+        assert ids(discover([UNIT], [f"test/test_a.py::{case}"], root)) == [f"test/test_a.py::{case}"]
+    else:
+        with pytest.raises(NoTestsError, match="there is no such case in the file"):
+            discover([UNIT], [f"test/test_a.py::{case}"], root)
+    for unknown in ("b", "c"):  # what these files define is only known at run time
+        assert ids(discover([UNIT], [f"test/test_{unknown}.py::{case}"], root))
+
+
 def found(suites, paths, root):
-    """(ids, left out, notices)"""
+    """Return (ids, left out, notices)."""
     left, notices = [], []
     tests = discover(suites, paths, root, notice=notices.append, left_out=left.append)
     return ids(tests), [(one.path, one.reason.name) for one in left], notices
 
 
 def test_links_out_of_the_project_are_left_out_and_said(root, tmp_path):
-    """CASES A3: a file, a folder with a test and with none, and one that holds more than is looked at."""
+    """CASES A3: links to a file, to folders with and without tests, and to one with more entries than are
+    examined.
+    """
     write(tmp_path, "out9/test_bad.py", "out9/deep/test_worse.py", "out9/.git/test_no.py", "data/table.csv")
     write(tmp_path, *(f"huge/{number}" for number in range(MOST_LOOKED_AT + 1)))
     write(root, "test/test_a.py")

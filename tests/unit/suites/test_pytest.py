@@ -1,4 +1,4 @@
-"""What the real pytest writes, compared one to one with the node ids of a plain run of it."""
+"""What the real pytest writes, compared with the node ids of a plain run."""
 
 import json
 import os

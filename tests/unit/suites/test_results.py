@@ -319,7 +319,7 @@ def test_fewer_cases_than_the_header_counts_are_a_problem(tmp_path, header, shor
 
 
 def test_a_forged_report_is_not_believed(tmp_path):
-    """A test writes a report like pytest's and ends the process: nothing of it counts."""
+    """A test that writes a report like pytest's and ends the process is not believed."""
     suite = Suite(name="u", match=(), runner=Runner.PYTEST)
     command = runner.build_command(suite, "test_a.py", None, {})
     case = '<testcase classname="test_a" name="test_x"/>'

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.model.evidence import AgentRecord, Evidence, LeftoverFiles, LeftoverIpc, LeftoverProcess
+from orchestrator.model.evidence import (
+    AgentRecord,
+    Evidence,
+    Launch,
+    LeftoverFiles,
+    LeftoverIpc,
+    LeftoverProcess,
+    SlotUse,
+)
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Network, Profile
 from orchestrator.model.usage import Sample, Usage
@@ -196,6 +204,17 @@ def test_no_notice_without_margin() -> None:
     assert sized(seconds=5.1) == ()
     assert sized(replace(MODEST, cpu_seconds=5.1)) == ()  # on its one CPU that takes 5.1 s
     assert sized(replace(MODEST, pids_peak=51)) == ()
+
+
+def test_a_forked_test_needs_a_runner_of_its_own_where_containers_are_not_reused() -> None:
+    usage = replace(MODEST, memory_peak_bytes=8 * MIB, memory_floor_bytes=33 * MIB)
+    forked = SlotUse(launch=Launch.FORKED)
+    tiny = profile_of("tiny", memory_bytes=16 * MIB)
+    (notice,) = sized(usage, profile=PROFILE, others=(replace(tiny, reuse=1000),), slot=forked)
+    assert notice.measured == 0.5
+    assert sized(usage, profile=PROFILE, others=(tiny,), slot=forked) == ()  # 41 MiB would not fit
+    (notice,) = sized(usage, profile=PROFILE, others=(tiny,))  # a process of its own, which needs 8 MiB
+    assert notice.measured == 0.5
 
 
 def test_no_notice_where_nothing_is_known_or_nothing_is_smaller() -> None:

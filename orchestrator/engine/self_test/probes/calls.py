@@ -64,7 +64,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def system_call(name: str, *arguments: int | bytes) -> str:
-    """Its answer, by number: no wrapper of a C library is in between."""
+    """Make a system call by its number, without a C library's wrapper; return `ok` or the error's name."""
     number = NUMBERS[name][0 if MACHINE == "x86_64" else 1]
     words = [ctypes.c_char_p(a) if isinstance(a, bytes) else ctypes.c_ulong(a) for a in arguments]
     code = LIBC.syscall(ctypes.c_long(number), *words)
@@ -72,7 +72,7 @@ def system_call(name: str, *arguments: int | bytes) -> str:
 
 
 def privileges() -> None:
-    """Group 4: a setuid bit gives nothing where no-new-privileges is set, which has effects of its own."""
+    """Group 4: check that no-new-privileges is in force, by its effects."""
     kept = in_child(lambda: system_call("prctl", 38, 0, 0, 0, 0))
     say(4, "no-new-privileges cannot be taken back", kept == "EINVAL", kept)
     # without it, root alone may install a filter: EACCES
@@ -86,7 +86,7 @@ def privileges() -> None:
 
 
 def network(expected: dict[str, Any]) -> None:
-    """Group 7."""
+    """Group 7: check that nothing outside the container can be reached."""
     served = socket.socket()
     served.bind(("127.0.0.1", 0))
     served.listen(1)
@@ -124,7 +124,7 @@ def network(expected: dict[str, Any]) -> None:
 
 
 def _install_filter() -> str:
-    """A seccomp filter that allows everything: one instruction, in a sock_fprog."""
+    """Install a seccomp filter of one instruction that allows everything; return the answer."""
     code = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000))
     program = ctypes.create_string_buffer(struct.pack("@HP", 1, ctypes.addressof(code)))
     return system_call("prctl", 22, 2, ctypes.addressof(program), 0, 0)
@@ -141,7 +141,7 @@ def _connect(family: int, address: str) -> None:
 
 
 def refused() -> None:
-    """Group 9."""
+    """Group 9: check that dangerous system calls and sockets are refused."""
     if MACHINE not in ("x86_64", "aarch64"):
         say(9, "calls are refused", None, "", "no call numbers are known for %s" % MACHINE)
         return
@@ -160,7 +160,7 @@ def refused() -> None:
 
 
 def _read_process_1() -> str:
-    """Through two vectors of one byte: what is read is of process 1, at an address of this one."""
+    """Try to read one byte of process 1's memory; return the answer."""
     here = ctypes.create_string_buffer(8)
     vector = (ctypes.c_size_t * 2)(ctypes.addressof(here), 1)
     place = ctypes.addressof(vector)
@@ -168,7 +168,7 @@ def _read_process_1() -> str:
 
 
 def _code(code: bytes) -> int:
-    """Executes machine code that is written into anonymous memory, as a JIT does; what it returns."""
+    """Execute machine code in anonymous memory, as a JIT does, and return its result."""
     memory = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     memory.write(code)
     made = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
@@ -188,7 +188,7 @@ def _socketcall() -> None:
 
 
 def works() -> None:
-    """Group 9, the other side: what tests need works."""
+    """Group 9: check that what tests need works (controls)."""
     code = bytes.fromhex("b82a000000c3" if MACHINE == "x86_64" else "40058052c0035fd6")
     seen = in_child(lambda: str(_code(code)))
     say(9, "control: memory of one's own can be executed (JIT)", seen == "42", seen)

@@ -1,4 +1,4 @@
-"""What the probes share: saying what was seen, and trying a call."""
+"""Functions that all probes use: to report a check, and to try a call."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SAID: list[dict[str, Any]] = []
 
 
 def say(group: int, check: str, proven: bool | None, observed: str, reason: str = "") -> None:
-    """One check. `proven` None: not applicable, for the reason given."""
+    """Add a check to the report. `proven` is None if it does not apply; `reason` says why."""
     SAID.append({"group": group, "check": check, "proven": proven, "observed": observed, "reason": reason})
 
 
 def print_said() -> None:
-    """A line of JSON for each check since the last time."""
+    """Print a line of JSON for each check added since the last call."""
     for one in SAID:
         sys.stdout.write(json.dumps(one) + "\n")
     sys.stdout.flush()
@@ -25,7 +25,7 @@ def print_said() -> None:
 
 
 def answer(call: Callable[[], Any]) -> str:
-    """`ok`, or the name of the error."""
+    """Return `ok`, or the name of the error that the call raised."""
     try:
         call()
     except OSError as error:
@@ -34,12 +34,12 @@ def answer(call: Callable[[], Any]) -> str:
 
 
 def opened(path: str, flags: int) -> Callable[[], None]:
-    """Opens and closes it."""
+    """Return a function that opens and closes the file."""
     return lambda: os.close(os.open(path, flags))
 
 
 def in_child(call: Callable[[], str]) -> str:
-    """Its answer, made in a process of its own: what gets through may change what later calls may do."""
+    """Return the call's answer from a process of its own, because a successful call may affect later ones."""
     here, there = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -55,13 +55,13 @@ def in_child(call: Callable[[], str]) -> str:
 
 
 def status() -> dict[str, str]:
-    """Of this process."""
+    """Return the fields of /proc/self/status."""
     with open("/proc/self/status") as file:
         return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
 
 
 def mounts() -> Iterator[tuple[str, list[str], str]]:
-    """(place, words before the dash, type of the file system)."""
+    """Yield (path, words before the dash, file system type) of each mount."""
     with open("/proc/self/mountinfo") as file:
         for line in file:
             before, _, after = line.partition(" - ")
@@ -70,7 +70,7 @@ def mounts() -> Iterator[tuple[str, list[str], str]]:
 
 
 def cgroup_file(*names: str) -> str | None:
-    """Text of the first of these files of the container's own cgroup that is there."""
+    """Return the text of the first of these files that exists in the container's cgroup, None if none does."""
     for name in names:
         try:
             with open("/sys/fs/cgroup/" + name) as file:

@@ -1,4 +1,4 @@
-"""Groups 3 and 10: sizes and limits, by reaching them."""
+"""Groups 3 and 10: check sizes and limits by reaching them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from orchestrator.engine.self_test.probes.common import cgroup_file, in_child, s
 
 CHUNK = 1 << 20
 ROOM = 24 << 20
-"""What the probe itself and its cgroup may need beside a full /tmp."""
+"""The memory that the probe and its cgroup may need in addition to a full /tmp."""
 
 
 def tmpfs(expected: dict[str, Any]) -> None:
-    """Group 3."""
+    """Group 3: check the size, inodes and options of the tmpfs mounts."""
     seen = os.statvfs("/tmp")
     say(3, "/tmp: nosuid", bool(seen.f_flag & os.ST_NOSUID), "flags %x" % seen.f_flag)
     say(
@@ -55,7 +55,7 @@ def _fill(path: str) -> int:
 
 
 def _fill_inodes(most: int) -> int:
-    """Each symbolic link takes an inode, and little else; a hard link would take none."""
+    """Create up to `most` symbolic links, each of which takes an inode; return how many inodes were taken."""
     folder = "/tmp/orch-inodes"
     os.mkdir(folder)
     made = 1
@@ -74,7 +74,7 @@ def _fill_inodes(most: int) -> int:
 
 
 def tasks(expected: dict[str, Any]) -> None:
-    """Group 10: tasks past their limit. Threads count as processes do, and cost less."""
+    """Group 10: start tasks beyond their limit. Threads count like processes, and cost less."""
     wanted = expected["pids"]
     read_back = cgroup_file("pids/pids.max", "pids.max")
     say(10, "the pids limit is the one asked for", read_back == str(wanted), str(read_back))
@@ -116,7 +116,7 @@ def _fork() -> str:
 
 
 def memory(expected: dict[str, Any]) -> None:
-    """Group 10: memory past its limit, in a process that the killer takes first."""
+    """Group 10: use memory beyond its limit, in a process that the kernel kills first."""
     limit = expected["memory_bytes"]
     before = _kills()
     seen = in_child(lambda: _eat(limit))
@@ -151,7 +151,7 @@ def _kills() -> int | None:
 
 
 def quota(expected: dict[str, Any]) -> None:
-    """Group 10: the CPU quota, over ten of its periods that are counted by the kernel."""
+    """Group 10: check the CPU quota over ten of its periods, as the kernel counts them."""
     wanted, period = expected["cpus"], 0.1
     if _cpu_stat() is None:
         say(10, "the CPU quota holds within 5 %", None, "", "the kernel's counters are not to be seen")
@@ -171,7 +171,7 @@ def quota(expected: dict[str, Any]) -> None:
 
 
 def _burn(count: int) -> tuple[int, float, int]:
-    """So many processes that use all CPU they get, for a second: what `_cpu_stat` counts meanwhile."""
+    """Run so many CPU-bound processes for a second; return the increase of the figures of `_cpu_stat`."""
     children = []
     for _ in range(count):
         pid = os.fork()
@@ -192,7 +192,7 @@ def _burn(count: int) -> tuple[int, float, int]:
 
 
 def _cpu_stat() -> tuple[int, float, int] | None:
-    """Periods, CPU seconds, periods in which it was throttled."""
+    """Return (periods, CPU seconds, throttled periods) of the container's cgroup, None without a quota."""
     facts = dict(line.split() for line in (cgroup_file("cpu/cpu.stat", "cpu.stat") or "").splitlines())
     usage = cgroup_file("cpuacct/cpuacct.usage")
     seconds = int(usage) / 1e9 if usage else int(facts.get("usage_usec", 0)) / 1e6

@@ -1,4 +1,4 @@
-"""Runs the probes that were asked for, in an order in which none spoils another's."""
+"""Runs the requested probes, in an order in which none affects another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.engine.self_test.probes.together import Markers, side_by_side
 
 
 def main(expected: dict[str, Any]) -> None:
-    """`expected`: what orchestrator.engine.self_test.expectations makes."""
+    """Run the probes with the settings that `engine.self_test.expectations` makes."""
     probes: dict[str, Callable[[], None]] = {
         "descriptors": lambda: files.descriptors(expected),
         "processes": files.processes,

@@ -1,4 +1,4 @@
-"""Group 14: what one container leaves in every place that could be shared, and what it sees of another's."""
+"""Group 14: looks for the marks of another container in all places that could be shared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IPC_CREAT, IPC_EXCL, IPC_RMID = 0o1000, 0o2000, 0
 
 
 class Markers:
-    """A name's marks, in files, System V objects, a message queue, a lock and an abstract socket."""
+    """The marks of one container: files, System V objects, a message queue, a lock and an abstract socket."""
 
     def __init__(self, name: str, key: int) -> None:
         self.name = name
@@ -25,7 +25,7 @@ class Markers:
         self._segment = -1
 
     def make(self) -> None:
-        """Leave them. OSError: one cannot be left, and nothing would be proven."""
+        """Make the marks. Raises OSError if one cannot be made; nothing would be proven then."""
         for folder in ("/tmp", "/dev/shm", "/dev/mqueue"):
             os.close(os.open(folder + "/" + self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         self._segment = LIBC.shmget(self.key, 4096, IPC_CREAT | IPC_EXCL | 0o600)
@@ -39,7 +39,7 @@ class Markers:
         self._open += [bound, locked]
 
     def remove(self) -> None:
-        """Of those that outlive this process only in the container."""
+        """Remove the marks that would outlive this process."""
         for folder in ("/tmp", "/dev/shm", "/dev/mqueue"):
             os.unlink(folder + "/" + self.name)
         os.unlink("/tmp/orch-lock")
@@ -48,7 +48,7 @@ class Markers:
 
 
 def seen(name: str, key: int) -> list[str]:
-    """Places in which the marks of that name are seen."""
+    """Return the places in which marks of that name are visible."""
     found = [f for f in ("/tmp", "/dev/shm", "/dev/mqueue") if os.path.exists(f + "/" + name)]
     if LIBC.shmget(key, 0, 0) >= 0:
         found.append("System V shared memory")
@@ -64,7 +64,7 @@ def seen(name: str, key: int) -> list[str]:
 
 
 def side_by_side(expected: dict[str, Any], markers: Markers) -> None:
-    """Look for the other's marks while both stand. `look_at` is a time of the clock that both have."""
+    """Look for the other container's marks at `expected["look_at"]`, while both have theirs."""
     made = time.time()
     time.sleep(max(0.0, expected["look_at"] - time.time()))
     looked = time.time()

@@ -16,9 +16,11 @@ from orchestrator.coordinator.diagnosis.runner import DiagnosedTest, DiagnosisRu
 from orchestrator.coordinator.run_folder import RunFolder
 from orchestrator.database.queries.runs import load_run
 from orchestrator.database.store.store import Database
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner
 from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.errors import EngineError
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.flakiness import Condition
@@ -75,13 +77,16 @@ class Place:
     def laboratory(self, *, runs: int = 5, **host: float) -> DiagnosisRunner:
         image = self.engine.import_rootfs(io.BytesIO(b"x"), "tiny:1", {})
         executor = LocalExecutor(
-            self.engine,
-            context=ContainerContext(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
-            owner=Owner(run_id=self.run.id, token="b:1:1", work_dir=str(self.folder)),
-            images={"tiny": image},
-            sampler=self.sampler,
+            SlotFactory(
+                self.engine,
+                availability=EngineAvailability(self.engine, self.stop),
+                context=ContainerContext(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
+                owner=Owner(run_id=self.run.id, token="b:1:1", work_dir=str(self.folder)),
+                images={"tiny": image},
+                sampler=self.sampler,
+                work_dir=self.folder,
+            ),
             stop=self.stop,
-            work_dir=self.folder,
         )
         self.executors.append(executor)
         self.database.begin_run(self.run, [])

@@ -148,8 +148,8 @@ def test_what_was_charged_in_all_becomes_what_the_test_needed(empty_url, tmp_pat
     engine.dispose()
     with Database.open(empty_url, state_dir=tmp_path) as database:
         found = {one.test_id.path: one.usage for one in load_run(database, run.id).attempts}
-        told = {path: (u.memory_peak_bytes, u.memory_charged_peak_bytes) for path, u in found.items()}
-        assert told == {
+        peaks_found = {path: (u.memory_peak_bytes, u.memory_charged_peak_bytes) for path, u in found.items()}
+        assert peaks_found == {
             "plain.py": (28 * mib, 30 * mib),
             "forked.py": (20 * mib, 70 * mib),
             "none.py": (None, None),

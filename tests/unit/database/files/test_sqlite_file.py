@@ -1,8 +1,8 @@
-import sqlite3
 from dataclasses import replace
 
 from orchestrator.database.files.sqlite_file import FileKind, companion, has_log, is_readable_in_place, read_header
 from orchestrator.database.store.store import Database
+from tests.support.handmade import plain_sqlite
 
 
 def test_a_database_is_settled_when_all_of_it_is_in_its_file(tmp_path):
@@ -27,7 +27,7 @@ def test_a_run_s_log_is_seen_and_what_is_not_ours_is_not_settled(tmp_path):
     with Database.open(None, state_dir=tmp_path):
         assert has_log(tmp_path / "resources.db", even_empty=True)
     assert not has_log(tmp_path / "resources.db", even_empty=True)
-    with sqlite3.connect(tmp_path / "other.db") as other:
+    with plain_sqlite(tmp_path / "other.db") as other:
         other.execute("create table t (x)")
     header = read_header(tmp_path / "other.db")
     assert header.kind is FileKind.FOREIGN

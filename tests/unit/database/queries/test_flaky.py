@@ -139,7 +139,7 @@ def test_the_oldest_runs_are_given_up_where_there_are_too_many(past, database, m
         past.begin(hours_ago=hours)
         past.one("x.py", "failed" if hours == 2 else "passed")
         finish(database, past.run)
-    monkeypatch.setattr(flaky, "AROUND", 2)
+    monkeypatch.setattr(flaky, "MAX_ATTEMPTS_OF_RUNS", 2)
     (found,) = flaky_tests(database, since=None)
     assert len(found.attempts) == 3, "too few for a cause: nobody asks what was beside them"
     assert [t.others for t in found.attempts] == [None] * 3
@@ -157,3 +157,27 @@ def test_those_that_always_fail(past, database):
     found = always_failing(database, since=None)
     assert [(str(test), times) for test, times in found] == [("always.py", 3), ("too.py", 3)]
     assert always_failing(database, since=NOW - timedelta(hours=15)) == ()
+
+
+@pytest.mark.parametrize("first", [{"position": 7}, {"launch": Launch.FORKED}])
+def test_a_failure_and_its_confirmation_in_a_fresh_slot_are_one_failure(past, database, first):
+    past.begin(hours_ago=3)
+    past.one("flaky.py")
+    past.begin(hours_ago=2)
+    for name in ("flaky.py", "broken.py"):
+        past.result(
+            past.attempt(name, Outcome.FAILED, **first),
+            past.attempt(name, Outcome.FAILED, number=2, at=2),
+            past.attempt(name, Outcome.FAILED, number=3, at=4),  # a retry counts
+        )
+    past.begin(hours_ago=1)
+    past.one("flaky.py")
+    past.result(
+        past.attempt("poisoned.py", Outcome.FAILED, **first),
+        past.attempt("poisoned.py", Outcome.PASSED, number=2, at=2),
+    )
+    found = {
+        str(test.test_id): [one.failed for one in test.attempts] for test in flaky_tests(database, since=None)
+    }
+    assert found == {"flaky.py": [False, True, True, False], "poisoned.py": [True, False]}
+    assert [(str(test), times) for test, times in always_failing(database, since=None)] == [("broken.py", 2)]

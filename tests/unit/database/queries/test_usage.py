@@ -187,8 +187,8 @@ def test_a_damaged_file_is_an_error_for_the_user(sqlite_database):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("UPDATE sqlite_master SET rootpage = 2 WHERE name = 'ix_attempts_figures'")
-    with pytest.raises(DatabaseError):
-        usage_report(type(database).open(None, state_dir=database.path.parent))
+    with type(database).open(None, state_dir=database.path.parent) as damaged, pytest.raises(DatabaseError):
+        usage_report(damaged)
 
 
 # ---------------------------------------------------------------- broken budgets

@@ -94,7 +94,7 @@ def test_flaky_results_are_counted(database):
     database.record(run.id, TestResult(attempts=attempts, outcome=Outcome.PASSED, verb=Verb.FLAKY, flaky=True))
     finish(database, run)
     (row,) = days_of(database)
-    assert (row["attempts"], row["flaky"], row["violations"]) == (2, 1, 1), "violations of the deciding one"
+    assert (row["attempts"], row["flaky"], row["violations"]) == (2, 1, 1), "violations of the final one"
 
 
 def test_today_waits_until_it_is_over(database):
@@ -138,7 +138,7 @@ def test_sums_outlive_attempts_and_end_with_their_own_retention(database):
     (row,) = usage_report(database, resources=(Resource.MEMORY,))
     assert (row.count, row.maximum, row.mean) == (3, 30 * MIB, 20 * MIB)
     (worst,) = offenders(database)
-    assert worst.value == 20 * MIB, "an offender is an attempt that can be looked at"
+    assert worst.value == 20 * MIB, "an offender is an attempt that can be shown"
     assert old.id not in {attempt.run_id for attempt in load_run(database, "latest").attempts}
     database.prune(Retention(30, rollups_days=100))
     assert [row["day"] for row in days_of(database)] == [days_ago(5).date().isoformat()]
@@ -211,7 +211,7 @@ def test_days_of_a_run_that_still_runs_are_read_by_attempt(database):
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.sets(st.integers(0, 99), max_size=20))
-def test_stretches_have_no_gap_and_no_overlap(start, length, unready):
+def test_parts_have_no_gap_and_no_overlap(start, length, unready):
     first = daily.today() - timedelta(days=200 - start)
     days = {first + timedelta(days=n) for n in unready}
     parts = window_parts._runs_of_days(first, first + timedelta(days=length + 1), days)

@@ -95,7 +95,7 @@ def test_a_second_record_of_the_same_changes_nothing(database):
     assert database.record(run.id, make_result(run, outcome=Outcome.FAILED)) is False
     late = make_assignment(run, attempt=2)
     assert database.record(run.id, make_result(run, assignment=late)) is False, (
-        "one deciding attempt per repetition"
+        "one final attempt for each repetition"
     )
     assert everything(database) == before
 

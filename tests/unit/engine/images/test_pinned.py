@@ -1,4 +1,4 @@
-"""An image that was removed during a run is had again once; CASES D3."""
+"""An image that was removed during a run is restored once; CASES D3."""
 
 from __future__ import annotations
 

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.engine.agent.output_reader import SlotOutput
+from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.isolation.hardening import ContainerContext
 from orchestrator.engine.labels import Owner, container_name
-from orchestrator.engine.slots import slot as slot_module
+from orchestrator.engine.slots import session as session_module
+from orchestrator.engine.slots.container import SlotContainer
 from orchestrator.engine.slots.executor import LocalExecutor
-from orchestrator.engine.slots.slot import SlotContainer, Watch
+from orchestrator.engine.slots.session import SlotEvent
+from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.errors import ConflictError, EngineError, EngineTimeoutError, EngineUnavailableError
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.evidence import LeftoverProcess
@@ -50,13 +54,16 @@ class Bench:
     def _executor(self, engine: FakeEngine) -> LocalExecutor:
         image = engine.import_rootfs(io.BytesIO(b"x"), "tiny:1", {})
         return LocalExecutor(
-            engine,
-            context=ContainerContext(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
-            owner=Owner(run_id=RUN, token="b:1:1", work_dir=str(self.folder)),
-            images={"tiny": image},
-            sampler=self.sampler,
+            SlotFactory(
+                engine,
+                availability=EngineAvailability(engine, self.stop),
+                context=ContainerContext(project_root=self.folder, state_dir=None, seccomp="{}", counters=()),
+                owner=Owner(run_id=RUN, token="b:1:1", work_dir=str(self.folder)),
+                images={"tiny": image},
+                sampler=self.sampler,
+                work_dir=self.folder,
+            ),
             stop=self.stop,
-            work_dir=self.folder,
         )
 
     def use(self, play: Callable[[FakeTest], int | None], **keywords: Any) -> FakeEngine:
@@ -119,22 +126,24 @@ def test_all_that_a_test_gives_is_in_the_evidence(bench: Bench) -> None:
 def test_one_slot_runs_several_tests_one_after_another(bench: Bench, tmp_path: Path) -> None:
     engine = bench.use(lambda test: test.print(test.env["V"]) or (3 if test.env["V"] == "3" else 0))
     assignments = [make_assignment("t", run_id=RUN, env={"V": str(number)}) for number in (1, 2, 3)]
-    spec = bench.executor.spec(assignments[0], streams_dir=None, cgroup_parent=None)
-    slot = SlotContainer(engine, spec, streams_dir=None)
-    slot.open()
+    spec = bench.executor.slots.spec(assignments[0], streams_dir=None, cgroup_parent=None)
+    container = SlotContainer(engine, spec, streams_dir=None)
+    session = container.open()
     nonces = []
     for number, assignment in enumerate(assignments, 1):
         folder = tmp_path / str(number)
         folder.mkdir()
-        reading = slot.start(assignment, folder=folder, keep=number < 3, first=number == 1)
-        run = slot.read(reading, assignment, stop=bench.stop, watch=Watch())
+        reader = session.start(assignment, folder=folder, keep=number < 3, first=number == 1)
+        *events, run = session.events(reader, assignment, stop=bench.stop)
+        assert events == [SlotEvent.STARTED, SlotEvent.MEASURED]
+        assert isinstance(run, SlotOutput)
         assert run.record is not None
         assert (run.record.exit_code, run.stdout.tail) == (3 if number == 3 else 0, str(number).encode())
         nonces.append(run)
-    ended = slot.finish()
+    ended = container.await_exit()
     assert ended is not None
     assert (ended.state.status, ended.state.exit_code) == ("exited", 3)
-    slot.close()
+    container.close()
     assert engine.containers == ()
 
 
@@ -243,7 +252,7 @@ def test_a_container_that_comes_late_is_found_by_its_name(bench: Bench) -> None:
 def test_a_taken_name_is_not_ours_to_remove(bench: Bench) -> None:
     engine = bench.use(lambda _: 0)
     assignment = make_assignment("t", run_id=RUN, attempt=1)
-    spec = bench.executor.spec(assignment, streams_dir=None, cgroup_parent=None)
+    spec = bench.executor.slots.spec(assignment, streams_dir=None, cgroup_parent=None)
     theirs = engine.create(replace(spec, labels={"theirs": "yes"}))
     assert container_name(assignment) == spec.name
     evidence = bench.run()
@@ -341,7 +350,7 @@ def test_a_full_disk_is_an_engine_failure_and_the_container_goes(bench: Bench) -
 
 def test_a_silent_container_that_has_ended_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attach connection may be lost without a word."""
-    monkeypatch.setattr(slot_module, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(session_module, "SILENCE_SECONDS", 0.1)
 
     def play(test: FakeTest) -> int:
         test.container.streams.end = lambda: None  # type: ignore[method-assign]

@@ -81,8 +81,8 @@ def test_what_can_be_signalled_from_outside_is_not_from_inside(clock: Clock) -> 
 
 
 def test_term_then_kill_then_the_engine(clock: Clock) -> None:
-    engine, looked = Calls(), list[int]()
-    made = Termination(engine, "c", 2.0, before_kill=lambda: looked.append(len(engine.sent)))
+    engine, kills = Calls(), list[int]()
+    made = Termination(engine, "c", 2.0)
     made.begin()
     expected = ["kill -TERM -1"]
     for wait, then in ((1.99, None), (0.02, "kill -KILL -1"), (1.9, None), (0.2, "engine KILL")):
@@ -90,10 +90,13 @@ def test_term_then_kill_then_the_engine(clock: Clock) -> None:
         settle(lambda sent=expected: engine.sent == sent)  # type: ignore[misc]  # bound here
         made.begin()  # further calls change nothing
         clock.now += wait
+        if made.kills_now:
+            kills.append(len(engine.sent))
         made.step()
         expected = [*expected, then] if then else expected
     settle(lambda: engine.sent == expected)
-    assert looked == [2], "the last look comes right before the engine's kill, and only then"
+    assert kills == [2], "it is announced right before the engine's kill, and only then"
+    assert not made.kills_now
     clock.now += termination.GIVE_UP_SECONDS - 1
     made.step()
     clock.now += 2

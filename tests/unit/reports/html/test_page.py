@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.commands.report_file import judged
+from orchestrator.coordinator.output.window_report import judged
 from orchestrator.database.queries.nightly import nightly
 from orchestrator.database.store.store import Database
 from orchestrator.model.nightly import OutputTails
