@@ -1,4 +1,4 @@
-"""`orch build`: the images that profiles.yaml names, tagged by their content, pinned by ID."""
+"""`orch build`: build the images that profiles.yaml names. Tags come from the content; IDs pin the images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(
     database: str | None,
     engine_url: str | None,
 ) -> int:
-    """Build what is missing; print each image's context, ID, size and time."""
+    """Build the images that are missing; print the context, ID, size and build time of each image."""
     config = load_with_database(config_path, database)
     unknown = [name for name in names if name not in config.images]
     if unknown:

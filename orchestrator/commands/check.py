@@ -38,19 +38,23 @@ if TYPE_CHECKING:
 
 FILE_KIND = "orch-baseline"
 FILE_SCHEMA = 2
-"""In 1 a test's memory was all that was charged, what stood before it included."""
+"""The schema of the baseline files that are written. In schema 1 the memory of a test included the memory that was
+charged to its container before the test began.
+"""
 _TOLERANCE = re.compile(r"\+?(\d{1,4}(?:\.\d{1,3})?)\s*%")
 _GATES = (
     ("memory", "memory_peak_bytes", "bytes", 1024 * 1024),
     ("time", "duration_seconds", "seconds", 0.1),
     ("cpu", "cpu_seconds", "seconds", 0.05),
 )
-"""Name, figure, unit, and growth in that unit of which nothing is said."""
+"""For each gate: its name, the measured field, its unit, and the growth in that unit below which nothing is
+reported.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOptions:
-    """What `orch check` was told."""
+    """The options of `orch check`."""
 
     config_path: Path | None
     database: str | None
@@ -92,7 +96,9 @@ def check(options: CheckOptions) -> int:
 
 
 def parse_tolerance(text: str) -> float | None:
-    """0.1 for `+10%` or `10 %`; None for `off`. UsageError for anything else."""
+    """Return a tolerance as a fraction: 0.1 for `+10%` or `10 %`, None for `off`. Raises UsageError for other
+    texts.
+    """
     if text.strip().lower() == "off":
         return None
     found = _TOLERANCE.fullmatch(text.strip())
@@ -105,8 +111,10 @@ def parse_tolerance(text: str) -> float | None:
 
 
 def _sides(db: Database, newest: RunRow, name: str) -> tuple[Baseline, Sequence[RunRow]]:
-    """The baseline, and the runs that are held against it, newest first. A file wins over a branch, a branch over
-    a run's id.
+    """Return the baseline called `name`, and the new runs that are compared with it, newest first.
+
+    A file takes precedence over a branch, and a branch over a run's id. Raises NothingFoundError if there is none
+    of the three.
     """
     path = Path(name)
     if path.is_file():
@@ -126,7 +134,10 @@ def _sides(db: Database, newest: RunRow, name: str) -> tuple[Baseline, Sequence[
 
 
 def _newest(db: Database, newest: RunRow, *, exclude: Sequence[str]) -> Sequence[RunRow]:
-    """Runs of the same revision, if there are enough of them, else of the same branch."""
+    """Return the new runs: those of the newest run's revision if there are enough, else those of its branch.
+
+    Runs in `exclude` are left out. Raises UsageError if no run is left.
+    """
     found: Sequence[RunRow] = ()
     if newest.revision is not None and not newest.dirty:
         found = runs_up_to(db, newest, branch=newest.branch, revision=newest.revision, limit=MAXIMUM_NEW_RUNS)
@@ -244,7 +255,11 @@ def _compared(old: Figures, new: Figures, allowed: Mapping[str, float]) -> list[
 
 
 def _alike(figures: Sequence[RunFigures], newest: RunFigures) -> Sequence[RunFigures]:
-    """Those that were started in the same way: an interpreter of its own is no growth."""
+    """Return the figures of runs that started the test in the same way as `newest`.
+
+    A test that starts its own interpreter needs more memory than one in a preloaded interpreter; that is no
+    growth.
+    """
     return [one for one in figures if one.launch == newest.launch]
 
 

@@ -1,4 +1,4 @@
-"""`orch clean`: removes what runs left whose orch is dead. What a living orch uses is never touched."""
+"""`orch clean`: remove the objects of runs whose orch process is dead; those of a live orch stay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def clean(*, engine_url: str | None, older_than: str | None, dry_run: bool) -> int:
-    """Find, name and remove. Exit 36 if something could not be removed."""
+    """Find, list and remove the objects; with `dry_run`, only list them. Return 36 if one could not be removed."""
     age_seconds = parse_duration(older_than) if older_than else 0.0
     engine = open_engine(engine_url)
     found = find_orphans(engine, owner_alive=owner_alive, older_than_seconds=age_seconds)

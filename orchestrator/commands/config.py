@@ -1,4 +1,4 @@
-"""`orch init`, `schema`, `show-config` and `profiles show`: the configuration, without an engine."""
+"""`orch init`, `schema` and `show-config`: commands on the configuration, which need no engine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def schema() -> int:
 
 
 def show_config(*, config_path: Path | None, database: str | None, origin: bool, output_format: str) -> int:
-    """Print every setting in effect, with its layer and place if asked."""
+    """Print every setting in effect; with `origin`, also the layer and the place that set it."""
     config = load_with_database(config_path, database)
     settings = dict(_settings(config))
     if output_format == "json":
@@ -67,7 +67,7 @@ def show_config(*, config_path: Path | None, database: str | None, origin: bool,
 
 
 def _origin(name: str, origins: Mapping[str, object]) -> str:
-    """Of the setting, or of the nearest one above it that has an origin."""
+    """Return the origin of a setting or of the nearest enclosing setting that has one; else `built-in default`."""
     while name:
         if name in origins:
             return str(origins[name])
@@ -76,7 +76,7 @@ def _origin(name: str, origins: Mapping[str, object]) -> str:
 
 
 def _settings(config: Any) -> Iterator[tuple[str, object]]:
-    """Dotted name and plain value of each setting, under the names that the file uses."""
+    """Yield the dotted name and the value of each setting, under the names that profiles.yaml uses."""
     from orchestrator.config.show import setting_texts
 
     yield from setting_texts(config).items()

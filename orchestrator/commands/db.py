@@ -1,4 +1,4 @@
-"""`orch db ...`: where the resource database is, how large, smaller, and several in one."""
+"""`orch db ...`: show the path and size of the resource database, shrink it, and merge others into it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def db_path(*, config_path: Path | None, database: str | None) -> int:
-    """Print where the resource database is."""
+    """Print the path or URL of the resource database."""
     config = load_with_database(config_path, database)
     say(location_of(config.database_url, state_dir=config.state_dir))
     return ExitCode.OK
 
 
 def db_info(*, config_path: Path | None, database: str | None, output_format: str) -> int:
-    """Print how large it is, table by table, and from when to when it reaches."""
+    """Print the size of the database by table, and the period that it covers."""
     with database_to_read(config_path, database, scoped=False) as db:
         size = database_size(db)
     show((databases.database_table(size), databases.sizes_table(size)), output_format)
@@ -35,7 +35,7 @@ def db_info(*, config_path: Path | None, database: str | None, output_format: st
 
 
 def db_vacuum(*, config_path: Path | None, database: str | None) -> int:
-    """Sum up days that are over, and give back the room of what was deleted."""
+    """Replace the records of past days by daily sums, and return the space of deleted records to the disk."""
     with database_to_write(config_path, database) as db:
         days = db.sum_up()
         before = database_size(db).bytes
@@ -48,7 +48,7 @@ def db_vacuum(*, config_path: Path | None, database: str | None) -> int:
 
 
 def db_merge(*, config_path: Path | None, database: str | None, files: Sequence[Path]) -> int:
-    """Bring all that the files hold into the resource database; none of them is changed."""
+    """Copy all records of the database files into the resource database; the files are not changed."""
     with database_to_write(config_path, database) as db:
         merged = merge(db, files)
     for one in merged:

@@ -1,4 +1,4 @@
-"""`orch doctor`: whether this machine can run tests, check by check, each problem with its remedy."""
+"""`orch doctor`: check whether this machine can run tests, and name a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Check:
 
 
 def doctor(*, config_path: Path | None, database: str | None, engine_url: str | None, output_format: str) -> int:
-    """Print the checks; exit 36 if one failed."""
+    """Run and print the checks. Return exit code 36 if one failed."""
     checks = []
     for check in _checks(config_path, database, engine_url):
         checks.append(check)

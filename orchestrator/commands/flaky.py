@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlakyOptions:
-    """What `orch flaky` was told."""
+    """The options of `orch flaky`."""
 
     config_path: Path | None
     database: str | None

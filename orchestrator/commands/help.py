@@ -1,4 +1,4 @@
-"""`orch help`: a command's help, or a topic that belongs to no command."""
+"""`orch help`: print a command's help, or a topic that belongs to no command."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ BUILDKITE_PARALLEL_JOB and _COUNT, STRATEGY_JOB_INDEX and STRATEGY_JOB_TOTAL (fr
 
 
 def help_topic(context: click.Context, topic: str | None) -> int:
-    """Print a topic, a command's help, or what there is."""
+    """Print a topic or a command's help; without a name, print the list of topics."""
     group = context.parent
     if group is None:
         return ExitCode.DEFECT

@@ -1,4 +1,4 @@
-"""`orch plan` and `orch list`: what would run, where and why. Nothing is started."""
+"""`orch plan` and `orch list`: show which tests would run, where and why, without starting anything."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plan(*, output_format: str, out: Path | None, **options: Any) -> int:
 
 
 def _startup(known: tuple[float, int] | None) -> Startup:
-    """By the history, where there is one."""
+    """Return the start-up time of a container from the history, or the default where the history has none."""
     if known is None:
         return Startup()
     return Startup(seconds=known[0], source=f"median of the last {known[1]}")

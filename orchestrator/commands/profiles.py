@@ -1,4 +1,4 @@
-"""`orch profiles suggest`: the smallest profile that holds each test's history, and profiles.yaml edited so."""
+"""`orch profiles suggest` and `show`: find the smallest profile for each test's history."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment, Test, TestId
 
 _ANY_HOST = HostInfo(id="", cpus=math.inf, memory_bytes=1 << 62, kernel="", python="", nofile=1 << 62)
-"""Suggestions go into a file that every machine reads: profiles are not lowered to this one's size."""
+"""A host without limits. Suggestions are written to a file that every machine reads, so that profiles are not
+lowered to the size of this machine.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuggestOptions:
-    """What `orch profiles suggest` was told."""
+    """The options of `orch profiles suggest`."""
 
     config_path: Path | None
     database: str | None
@@ -56,7 +58,7 @@ class SuggestOptions:
 
 
 def profiles_suggest(options: SuggestOptions) -> int:
-    """Print a suggestion for each test; with `apply` a diff of profiles.yaml too, which is then written."""
+    """Print a suggestion for each test; with `apply`, also print a diff of profiles.yaml and write the file."""
     config = load_with_database(options.config_path, options.database)
     everything = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
     chosen = discover(config.suites, options.paths, config.project_root, environ=os.environ, notice=_silent)
@@ -137,7 +139,10 @@ def _apply(config: Config, tests: Sequence[Test], found: Sequence[Suggestion], *
 def _changes(
     rules: Sequence[Rule], tests: Sequence[Test], wanted: Mapping[TestId, str]
 ) -> tuple[dict[int, str], list[NewRule]]:
-    """Rules whose profile changes, because all their tests get the same other one; else a rule for each test."""
+    """Return the changes to the rules: (the new profile of an existing rule by its index, new rules).
+
+    A rule gets another profile if all its tests need the same one; otherwise each test gets a rule of its own.
+    """
     by_rule: dict[int | None, list[Test]] = {}
     for test in tests:
         index = next((index for index, rule in enumerate(rules) if matches(rule, test)), None)
@@ -169,7 +174,11 @@ def _new_rule(test: Test, profile: str, rule: Rule | None) -> NewRule:
 
 
 def _check(config: Config, path: Path, text: str, tests: Sequence[Test], wanted: Mapping[TestId, str]) -> None:
-    """Read the new text as the next run would, and hold each test's assignment against what is meant."""
+    """Check that `text`, read as the next run would read it, gives each test the wanted profile and no other
+    change.
+
+    Raises UsageError if it does not, StateError if the trial file cannot be written.
+    """
     trial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.trial")
     try:
         trial.write_text(text, encoding="utf-8", newline="")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PEOPLE = ("table", "markdown")
-"""Formats for people: they show fewer figures, and an explanation below."""
+"""The formats for people, which show fewer figures and print an explanation below the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

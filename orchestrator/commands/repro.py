@@ -1,4 +1,4 @@
-"""`orch repro RUN:TEST`: the engine command that runs a recorded test again, with the limits it had."""
+"""`orch repro RUN:TEST`: print the engine command that runs a recorded test again under its recorded limits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def repro(
     *, config_path: Path | None, database: str | None, engine_url: str | None, target: str, run_it: bool
 ) -> int:
-    """Print the command; with `run_it`, run the test once more and compare it with what was recorded."""
+    """Print the command; with `run_it`, run the test once more and compare the result with the recorded one."""
     from orchestrator.coordinator.database import open_read_only, print_scope
     from orchestrator.database.queries.runs import load_run
 
@@ -73,9 +73,10 @@ def repro(
 
 
 def find_attempt(record: RunRecord, name: str) -> AttemptRow:
-    """The deciding attempt of a test, by its id or by the end of it: of whole folder names, else of any text.
+    """Return the deciding attempt of a test; of several repetitions, that of the first that did not pass.
 
-    Of several repetitions, the first that did not pass.
+    `name` is the test's id or the end of it; an end that consists of whole path components takes precedence.
+    Raises NothingFoundError if no test fits, UsageError if several do.
     """
     finals = record.final_attempts
     exact = [a for a in finals if str(a.test_id) == name]
@@ -93,7 +94,7 @@ def find_attempt(record: RunRecord, name: str) -> AttemptRow:
 
 
 def _image(engine: Engine, recorded: AttemptRow) -> str:
-    """The image that the attempt ran in, by its ID: a tag may mean another one today."""
+    """Return the image in which the attempt ran, by its ID, because its tag may now name another image."""
     image_id = recorded.attestation.image_id if recorded.attestation else ""
     if not image_id or engine.find_image(image_id) is None:
         raise NothingFoundError(
@@ -146,7 +147,7 @@ def _seccomp_file(config: Config) -> Path:
 
 
 def _assignment(config: Config, recorded: AttemptRow) -> Assignment:
-    """The test as it is found today, under the recorded limits."""
+    """Return the test as it is found today, assigned to the recorded limits."""
     from orchestrator.suites.discover import discover
 
     wanted = str(recorded.test_id)
@@ -173,7 +174,7 @@ def _assignment(config: Config, recorded: AttemptRow) -> Assignment:
 
 
 def _as_recorded(profile: Profile, recorded: AttemptRow) -> Profile:
-    """The profile with what the container really had, where that was read back."""
+    """Return the profile with the limits that were in effect in the container, where those were recorded."""
     was = recorded.attestation
     if was is None:
         return replace(profile, limits=recorded.limits)
@@ -189,9 +190,9 @@ def _as_recorded(profile: Profile, recorded: AttemptRow) -> Profile:
 def run_again(
     config: Config, engine: Engine, assignment: Assignment, *, image_id: str, recorded: AttemptRow
 ) -> int:
-    """One attempt in a fresh container of the recorded image; prints both side by side.
+    """Run one attempt in a fresh container of the recorded image, and print both results side by side.
 
-    The exit code says how it ended this time, as that of `orch run` would.
+    Return the exit code that `orch run` would return for this result.
     """
     attempt, signal_number = _attempt(config, engine, assignment, image_id)
     say(f"{one_line(str(recorded.test_id))}: recorded in run {recorded.run_id[:8]}, and run again")

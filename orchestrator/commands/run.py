@@ -1,6 +1,6 @@
 """`orch run`: find the tests, map each to a profile, run it in a container, measure, record and report it.
 
-`run` is the whole product in the order in which it happens; each step's details are in the module it calls.
+The function `run` shows all steps in the order in which they happen; the modules that it calls have the details.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`orch runs ...`: the runs of the past."""
+"""`orch runs ...`: list, show, compare, export and prune recorded runs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def runs_diff(
 
 
 def runs_export(*, config_path: Path | None, database: str | None, run_id: str, out: Path | None) -> int:
-    """Print or write everything that is recorded of one run."""
+    """Print, or write to the file `out`, everything that is recorded of one run."""
     with database_to_read(config_path, database, scoped=run_id == "latest") as db:
         text = to_json(export_run(db, run_id))
     if out is None:
@@ -62,7 +62,9 @@ def runs_export(*, config_path: Path | None, database: str | None, run_id: str, 
 
 
 def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool) -> int:
-    """Remove what retention gives up."""
+    """Remove the run folders and records that the retention settings no longer keep; with `dry_run`, only list
+    them.
+    """
     from orchestrator.text import format_bytes
 
     config = load_with_database(config_path, database)

@@ -1,4 +1,4 @@
-"""`orch self-test`: what the containers of each profile keep a test from, observed and not assumed."""
+"""`orch self-test`: test in real containers of each profile what their isolation prevents a test from doing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Result:
 
     @property
     def all_proven(self) -> bool:
-        """What does not apply is left out."""
+        """Return whether no check failed; checks that do not apply are left out."""
         return all(check.proven is not False for check in self.checks)
 
 
@@ -57,7 +57,7 @@ def self_test(
     output_format: str,
     verbose: bool,
 ) -> int:
-    """Print the checks of each profile. Exit code 3 if one is not proven."""
+    """Run and print the checks of each profile. Return exit code 3 if one is not proven."""
     config = load(config_path, {} if database is None else {"database": database})
     chosen = [known_profile(name, config.profiles, "--profile") for name in profiles or sorted(config.profiles)]
     engine = open_engine(engine_url)
@@ -99,7 +99,7 @@ def _as_json(result: Result) -> dict[str, object]:
 
 
 def _table(result: Result, *, verbose: bool) -> None:
-    """A line a group that is proven, and a line for each check of the others; `verbose`: for each check."""
+    """Print a line for each group of checks and each check that failed; with `verbose`, for each check."""
     say(f"{result.profile}: {len(result.checks)} checks in {result.seconds:.1f} s")
     for group in sorted({check.group for check in result.checks}):
         checks = [check for check in result.checks if check.group == group]

@@ -1,7 +1,7 @@
-"""`orch shell`: a shell in a profile's image under its limits, to look at what a test would see.
+"""`orch shell`: open a shell in a profile's image, under the profile's limits, to see what a test would see.
 
-The terminal is the engine's own command line's business; it is started with the settings that a test's
-container gets, and the reaper watches over it like over any run.
+The engine's own command-line client handles the terminal. It is started with the settings that a test's container
+gets, and the reaper removes the container as it does for a run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def shell(
     offline_base: bool,
     argv: tuple[str, ...],
 ) -> int:
-    """Run a command, by default a shell, on this terminal; its exit code."""
+    """Run a command, by default a shell, on this terminal. Return its exit code."""
     config = load_with_database(config_path, database)
     chosen, notices = clamp(known_profile(profile, config.profiles, "--profile"), host_info())
     for text in notices:
@@ -75,7 +75,7 @@ def shell(
 
 
 def client_program(info: EngineInfo) -> str:
-    """The engine's own command line. EngineError: it is not installed."""
+    """Return the path of the engine's command-line client. Raises EngineError if it is not installed."""
     for name in (info.name, "docker", "podman"):
         found = shutil.which(name)
         if found:
@@ -87,6 +87,6 @@ def client_program(info: EngineInfo) -> str:
 
 
 def client_env(info: EngineInfo) -> dict[str, str]:
-    """Environment that leads the engine's command line to the same engine."""
+    """Return the environment variables with which the engine's command-line client uses the same engine."""
     variable = "CONTAINER_HOST" if info.name == "podman" else "DOCKER_HOST"
     return {**os.environ, variable: info.address}
