@@ -311,6 +311,6 @@ def _notes(history: Observations, current: Profile, chosen: Profile) -> Iterator
 
 
 def _percentile(ordered: Sequence[float], ratio: float) -> float:
-    """Return the percentile by nearest rank, like the database; a copy, because stages do not import each other."""
+    """Return the percentile by nearest rank, like the database; stages do not import each other."""
     rank = math.ceil(round(ratio * len(ordered), 9))
     return ordered[max(rank, 1) - 1]

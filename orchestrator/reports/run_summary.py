@@ -236,9 +236,8 @@ def _failed_kind(result: TestResult) -> str | None:
 
 
 def memory_ratio(attempt: Attempt) -> float | None:
-    """Peak memory as a share of the effective limit."""
-    peak = attempt.evidence.usage.memory_peak_bytes
-    limit = attempt.assignment.profile.limits.memory_bytes
+    """Return the peak memory as a share of the limit that was enforced; None: not measured, or no limit."""
+    peak, limit = attempt.evidence.usage.memory_peak_bytes, attempt.memory_limit_bytes
     return None if peak is None or limit <= 0 else peak / limit
 
 

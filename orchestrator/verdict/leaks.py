@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.violations import Severity, Violation, ViolationKind
-from orchestrator.text import counted, listed, percent, seconds_text, size_text
+from orchestrator.text import format_ratio, listed, plural, seconds_text, size_text
 from orchestrator.verdict.trend import MIN_POINTS, steady_growth
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def leaked_objects(evidence: Evidence) -> Iterator[Violation]:
             ViolationKind.OBJECT_LEAK,
             Severity.ERROR,
             count,
-            f"left {counted(count, 'engine object')}: {listed(evidence.leaked_objects)}",
+            f"left {plural(count, 'engine object')}: {listed(evidence.leaked_objects)}",
         )
 
 
@@ -120,7 +120,7 @@ def _points(evidence: Evidence, figure: Callable[[Sample], int | None]) -> list[
 def _processes(agent: AgentRecord) -> Iterator[Violation]:
     if agent.leftovers:
         lines = [f"{leftover.command_line or '(no name)'} (pid {leftover.pid})" for leftover in agent.leftovers]
-        processes = counted(len(lines), "process", "processes")
+        processes = plural(len(lines), "process", "processes")
         yield _count(
             ViolationKind.PROCESS_LEAK, Severity.WARNING, len(lines), f"left {processes} running: {listed(lines)}"
         )
@@ -133,9 +133,7 @@ def _files(agent: AgentRecord, profile: Profile) -> Iterator[Violation]:
     if left is None or _is_pytests_own(left):
         return
     size = "" if left.used_bytes is None else f", {size_text(left.used_bytes)} in all"
-    message = (
-        f"left {counted(left.entries, 'entry', 'entries')} in {TMP}{size}: {listed(left.names, left.entries)}"
-    )
+    message = f"left {plural(left.entries, 'entry', 'entries')} in {TMP}{size}: {listed(left.names, left.entries)}"
     too_many, too_much = thresholds.files_left, thresholds.files_left_bytes
     if too_many is not None and left.entries > too_many:
         yield _count(ViolationKind.FILE_LEAK, Severity.NOTICE, left.entries, message, too_many)
@@ -167,7 +165,7 @@ def _ipc(agent: AgentRecord) -> Iterator[Violation]:
             found += [f"{SHM}/{name}" for name in place.names]
             total += place.entries
     if total:
-        objects = counted(total, "shared memory or IPC object")
+        objects = plural(total, "shared memory or IPC object")
         yield _count(ViolationKind.IPC_LEAK, Severity.WARNING, total, f"left {objects}: {listed(found, total)}")
 
 
@@ -188,7 +186,7 @@ def full_places(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
                 continue
             seen = True
             full = used >= size
-            state = "is full, further writes are refused" if full else f"is {percent(used / size)} full"
+            state = "is full, further writes are refused" if full else f"is {format_ratio(used / size)} full"
             yield Violation(
                 kind=ViolationKind.TMPFS_FULL,
                 severity=Severity.ERROR if full else Severity.WARNING,

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.model.outcomes import FAILING_CASES, CaseOutcome, Outcome
-from orchestrator.text import message_line
+from orchestrator.text import MESSAGE_CHARACTERS, one_line
 
 if TYPE_CHECKING:
     from orchestrator.model.evidence import EngineState, Evidence
@@ -62,7 +62,7 @@ def decide(
     code = _exit_code(evidence)
     return Decision(
         outcome=outcome,
-        message=message_line(message),
+        message=one_line(" ".join(message.split()), MESSAGE_CHARACTERS),
         exit_code=code,
         signal=code - 128 if outcome in {Outcome.CRASHED, Outcome.OOM} and code and code > 128 else None,
         witnesses=(evidence.agent is not None) + (evidence.engine is not None),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.model.evidence import Launch
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.violations import Severity, Violation, ViolationKind
-from orchestrator.text import percent, seconds_text, size_text
+from orchestrator.text import format_ratio, seconds_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -63,7 +63,7 @@ def oversized(
             limit=ratio,
             unit="ratio",
             message=f"profile {profile.name} is larger than needed: {size_text(peak)}, {seconds_text(duration)} "
-            f"and {usage.pids_peak} tasks at most are {percent(share)} or less of what {smaller.name} grants "
+            f"and {usage.pids_peak} tasks at most are {format_ratio(share)} or less of what {smaller.name} grants "
             f"({size_text(limits.memory_bytes)}, {seconds_text(limits.timeout_seconds)}, {limits.pids} tasks)",
         )
 

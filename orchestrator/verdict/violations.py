@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.violations import Severity, Violation, ViolationKind
-from orchestrator.text import counted, percent, seconds_text, size_text
+from orchestrator.text import format_ratio, plural, seconds_text, size_text
 from orchestrator.verdict.leaks import full_places, leaked_objects, leaks
 from orchestrator.verdict.oversized import oversized
 
@@ -59,7 +59,7 @@ def _memory(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[
         )
         return
     if usage.oom_kills:
-        processes = counted(usage.oom_kills, "process", "processes")
+        processes = plural(usage.oom_kills, "process", "processes")
         yield Violation(
             kind=ViolationKind.CHILD_OOM,
             severity=Severity.ERROR,
@@ -82,7 +82,9 @@ def _memory_peak(profile: Profile, peak: int, *, killed: bool) -> Iterator[Viola
         message = f"memory reached its limit: {size_text(peak)} of {size_text(limit)}"
         kind = ViolationKind.MEMORY_OVER
     elif near is not None and peak >= near * limit:
-        message = f"memory came to {percent(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
+        message = (
+            f"memory came to {format_ratio(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
+        )
         kind = ViolationKind.MEMORY_NEAR
     else:
         return
@@ -125,7 +127,7 @@ def _time(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Vi
     elif near is not None and duration >= near * limit:
         kind, severity = ViolationKind.TIME_NEAR, Severity.WARNING
         message = (
-            f"took {percent(duration / limit)} of its time limit: {seconds_text(duration)} of "
+            f"took {format_ratio(duration / limit)} of its time limit: {seconds_text(duration)} of "
             f"{seconds_text(limit)}"
         )
     else:
@@ -139,7 +141,7 @@ def _pids(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
     usage, limit, near = evidence.usage, profile.limits.pids, profile.thresholds.pids_near_ratio
     if usage.pids_limit_hits:
         severity, measured = Severity.ERROR, max(usage.pids_peak or 0, limit)
-        forks = counted(usage.pids_limit_hits, "time")
+        forks = plural(usage.pids_limit_hits, "time")
         message = f"was refused a new process or thread {forks} at its limit of {limit}"
     elif (
         near is not None

@@ -57,8 +57,8 @@ def key_of(assignment: Assignment) -> str:
 
 
 def header_line(run: Run, tests: int, *, columns: int | None = None) -> str:
-    """`Run b0b38ba7   14 tests   docker 20.10  cgroup v1: kernel counters   2 cpus 22 GiB`; closer where a
-    terminal is narrow.
+    """Return the first line of a run: `Run b0b38ba7   14 tests   docker 20.10  cgroup v1: kernel counters   2 cpus
+    22 GiB`. Shorter where it would not fit into `columns`; warnings that do not fit are on a second line.
     """
     engine, host = run.engine, run.host
     version = ".".join(engine.version.split(".")[:2])
@@ -67,22 +67,25 @@ def header_line(run: Run, tests: int, *, columns: int | None = None) -> str:
     limits = {"memory": engine.memory_limit, "cpu": engine.cpu_limit, "pids": engine.pids_limit}
     ignored = [name for name, enforced in limits.items() if not enforced]
     parts = [f"{engine.name} {version}", *(["rootless"] if engine.rootless else []), f"{group}: {counters}"]
-    line = (
-        f"Run {run.short_id}   {plural(tests, 'test')}   {'  '.join(parts)}"
-        f"   {host.cpus:g} cpus {host.memory_bytes / 2**30:.0f} GiB"
-    )
+    fields = [
+        f"Run {run.short_id}",
+        plural(tests, "test"),
+        "  ".join(parts),
+        f"{host.cpus:g} cpus {host.memory_bytes / 2**30:.0f} GiB",
+    ]
     warnings = []
     if host.load is not None and host.load >= BUSY_LOAD * host.cpus:
         warnings.append(f"host busy: load {host.load:.0f} on {plural(round(host.cpus), 'CPU')}")
     if ignored:
         warnings.append(f"not enforced: {', '.join(ignored)}")
-    line, warned = one_line(line), one_line("   ".join(warnings))
-    together = f"{line}   {warned}".rstrip()
-    if columns is None or cells(together) <= columns:
-        return together
-    line = line.replace("   ", "  ").replace(" counters", "")
-    together = f"{line}  {warned}".rstrip()
-    return together if not warned or cells(together) <= columns else f"{line}\n    {warned}"
+    fields, warnings = [one_line(field) for field in fields], [one_line(warning) for warning in warnings]
+    width = sum(map(cells, [*fields, *warnings])) + 3 * (len(fields) + len(warnings) - 1)
+    if columns is None or width <= columns:
+        return "   ".join([*fields, *warnings])
+    fields[2] = fields[2].removesuffix(" counters")
+    line, warned = "  ".join(fields), "   ".join(warnings)
+    wraps = warned and cells(line) + 2 + cells(warned) > columns
+    return f"{line}\n    {warned}" if wraps else "  ".join(filter(None, (line, warned)))
 
 
 def columns_of(
@@ -113,7 +116,7 @@ def _result_columns(result: TestResult, profile_columns: int) -> str:
         result.verb.value,
         seconds=attempt.evidence.timings.test_seconds,
         memory_bytes=usage.memory_peak_bytes,
-        memory_limit_bytes=profile.limits.memory_bytes,
+        memory_limit_bytes=attempt.memory_limit_bytes,
         cpu_seconds=usage.cpu_seconds,
         profile=profile.name,
         profile_columns=profile_columns,

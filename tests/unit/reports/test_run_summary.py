@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.model.evidence import Attestation
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.usage import Sample
 from orchestrator.reports import run_summary as d
@@ -107,3 +109,16 @@ def test_no_time_series_is_kept():
     every += [kept for _, kept in found.worst.values()]
     assert len(every) == 7
     assert {r.final.evidence.samples for r in every} == {()}
+
+
+def test_the_share_of_memory_is_that_of_the_limit_that_was_enforced():
+    """A forked test may take the profile's limit and up to 4 MiB more beyond what stood before it."""
+    floor, limit = 50 << 20, attempt().assignment.profile.limits.memory_bytes
+    seen = attempt(usage=usage(peak=limit + (1 << 20), memory_floor_bytes=floor))
+    assert d.memory_ratio(seen) > 1  # nothing was attested
+    attested = Attestation(
+        container_name="c", container_id="1", image_id="i", effective_memory_bytes=floor + limit + (4 << 20)
+    )
+    enforced = replace(seen, evidence=replace(seen.evidence, attestation=attested))
+    assert enforced.memory_limit_bytes == limit + (4 << 20)
+    assert d.memory_ratio(enforced) < 1

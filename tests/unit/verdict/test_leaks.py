@@ -83,7 +83,7 @@ FILES = LeftoverFiles(
 def test_many_files_or_large_ones_left() -> None:
     (many,) = found(left(places=(FILES,)))
     assert (many.kind, many.severity, many.measured, many.limit) == (ViolationKind.FILE_LEAK, "notice", 40, 16)
-    assert many.message == "left 40 entries in /tmp, 2 MiB in all: a, b�[2J, c and 37 more"
+    assert many.message == r"left 40 entries in /tmp, 2 MiB in all: a, b\x1b[2J, c and 37 more"
     (large,) = found(left(places=(replace(FILES, entries=3, used_bytes=20 * MIB),)))
     assert (large.kind, large.measured, large.limit, large.unit) == (
         ViolationKind.FILE_LEAK,

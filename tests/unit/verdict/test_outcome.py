@@ -195,8 +195,8 @@ def test_by_cases(code: int, cases: list[CaseResult], problem: str | None, outco
 def test_messages_are_one_bounded_printable_line() -> None:
     nasty = case(CaseOutcome.FAILED, "a b\x1b[31m\0" + "x" * 100_000 + "\nnext line")
     message = decided(ended(1), nasty).message
-    assert message.startswith("test_a: a b�[31m�xxx")
-    assert len(message) == 300
+    assert message.startswith(r"test_a: a b\x1b[31m\0xxx")
+    assert len(message) < 400
     assert message.isprintable()
 
 

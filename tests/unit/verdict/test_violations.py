@@ -152,7 +152,9 @@ def test_leftover_processes_are_named_safely() -> None:
     evidence = seen(agent=AgentRecord(exit_code=0, leftovers=leftovers))
     (leak,) = found(evidence)
     assert (leak.kind, leak.measured) == (ViolationKind.PROCESS_LEAK, 4)
-    assert leak.message.startswith("left 4 processes running: sleep 1000 (pid 10), evil�[2J name (pid 11), xxx")
+    assert leak.message.startswith(
+        r"left 4 processes running: sleep 1000 (pid 10), evil\x1b[2J\nname (pid 11), xxx"
+    )
     assert leak.message.endswith("and 1 more")
     assert leak.message.isprintable()
     assert len(leak.message) < 300
