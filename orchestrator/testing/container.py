@@ -32,7 +32,7 @@ def exit_at_once(_: FakeContainer) -> int:
 
 
 class FakeChannel:
-    """Both ends of a container's streams. Output can be read after the container's end, as with a real one."""
+    """A container's streams, with both ends. Output can be read after the container's end, as with a real one."""
 
     def __init__(self) -> None:
         self._out: Queue[tuple[str, bytes]] = Queue()
@@ -117,7 +117,7 @@ class FakeContainer:
 
     @property
     def running(self) -> bool:
-        """Whether the container has started and not ended."""
+        """True if the container has started and not ended."""
         return self._status == "running"
 
     def start(self) -> None:
