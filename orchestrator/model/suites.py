@@ -71,7 +71,7 @@ class Suite:
 
 
 class LeftOutReason(StrEnum):
-    """Reason why a test is not run although plain pytest or a suite's globs find it. Each completes "3 not run: "."""
+    """Reason why a test is not run although plain pytest or a suite's globs find it, completing "3 not run: "."""
 
     OUTSIDE = "they lead out of the project"
     BEHIND_LINKS = "they are behind links that are not followed"

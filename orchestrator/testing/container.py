@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     """Simulates a container's main process and returns its exit code."""
 
 
-class Gone(Exception):  # noqa: N818 - no error: it ends the thread of a behaviour whose container has ended
+class Gone(Exception):  # noqa: N818 - not an error: it ends the thread of a behaviour whose container has ended
     """Raised in a behaviour whose container was killed or removed; behaviours must not catch it."""
 
 
@@ -133,7 +133,7 @@ class FakeContainer:
             code = self._behaviour(self)
         except Gone:
             return
-        except Exception as error:  # noqa: BLE001 - the test that wrote the behaviour looks at it
+        except Exception as error:  # noqa: BLE001 - the test reads it from `defect`
             self.defect, code = error, 70
         self.end(code)
 
