@@ -2,8 +2,8 @@
 
 Each circumstance (a neighbour, a host, being throttled, …) is tested: yes or no by Fisher's exact test, figures by
 the rank test of Mann and Whitney; the probabilities are corrected for their number. Below the stated level a cause
-is named, else none: docs/design/flaky.md has the error rates. A circumstance may be a sign instead of the cause:
-what comes along with it, is named with it.
+is named, else none: docs/design/analysis/flaky.md has the error rates. A circumstance may be a sign instead of the
+cause: what comes along with it, is named with it.
 """
 
 from __future__ import annotations

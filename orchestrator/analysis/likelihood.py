@@ -3,7 +3,7 @@ from the old runs.
 
 A ratio of likelihoods uses what rank tests and means throw away: two modes, tails, rare outliers, runs that
 resemble the ones before them. By Markov's inequality it exceeds 1/p with a probability of at most p where nothing
-has changed and the shape is known; it is learnt, so docs/design/gates.md has the measured rates.
+has changed and the shape is known; it is learnt, so docs/design/analysis/regression.md has the measured rates.
 """
 
 from __future__ import annotations

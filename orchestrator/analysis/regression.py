@@ -2,7 +2,7 @@
 
 Machines are compared with themselves, old runs carried forward along their own drift. Then a test has grown if the
 most likely growth is above the tolerance and worth a word, and its runs are so many times more likely with such
-growth than without (`evidence`). docs/design/gates.md has the measured error rates.
+growth than without (`evidence`). docs/design/analysis/regression.md has the measured error rates.
 """
 
 from __future__ import annotations

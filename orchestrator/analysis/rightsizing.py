@@ -1,7 +1,7 @@
 """The smallest profile that would have held all of a test's history, with a margin. Pure.
 
-The rule and its reasons: docs/design/right-sizing.md. What a test needs follows from its past attempts; a profile
-is proposed only if none of them, replayed under its limits, would have been killed by them.
+The rule and its reasons: docs/design/analysis/right-sizing.md. What a test needs follows from its past attempts; a
+profile is proposed only if none of them, replayed under its limits, would have been killed by them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ TIME_MARGIN = 1.5
 LONGEST_MARGIN = 1.15
 PIDS_MARGIN = 1.15
 THROTTLED_RATIO = 0.25
-"""A timeout that was throttled for this share of its time wanted more, as in docs/design/promotion.md."""
+"""The share of throttled time from which a timeout counts as caused by the CPU limit.
+
+The same value as for promotion: docs/design/scheduling/attempts.md.
+"""
 
 _ORDER = (Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER, Advice.FITS, Advice.UNKNOWN)
 _ASIDE = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})

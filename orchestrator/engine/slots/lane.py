@@ -4,7 +4,7 @@ Several tests share a slot where the profile says `reuse`. Then the agent is sen
 one runs, and starts it once it has verified that the one before it left nothing. It does not wait for orch: what
 orch sees from outside comes a moment later. If that is a reason not to use the slot again, the test that has
 started is run again in another slot. Trouble with the engine is part of the evidence (`engine_failure`) and raises
-nothing. docs/design/reused-slots.md has the measurements.
+nothing. docs/design/engine/reused-slots.md has the measurements.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Opens slots ahead of need and removes used ones in the background, with threads of its own.
 
 A fresh slot costs the engine far more than its test. So the engine must be busy all the time, but never with more
-calls at once than it can use: beyond that, each call only takes longer (docs/design/fresh-slots.md). A prestarted
-slot belongs to one attempt of one test, whose name and labels its container carries.
+calls at once than it can use: beyond that, each call only takes longer (docs/design/engine/fresh-slots.md). A
+prestarted slot belongs to one attempt of one test, whose name and labels its container carries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reasons not to use a slot again after a test, as far as they can be seen from outside the container.
 
 orch looks when the next test may already run, so `next_started` names that test where it could be the cause.
-docs/design/reused-slots.md has the measurements.
+docs/design/engine/reused-slots.md has the measurements.
 """
 
 from __future__ import annotations
