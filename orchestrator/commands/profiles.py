@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.analysis.rightsizing import WINDOW, advice_order, suggest
 from orchestrator.commands.config import _plain
-from orchestrator.config.edit import NewRule, edited
 from orchestrator.config.loader import load_config
+from orchestrator.config.writing.rule_edits import NewRule, edited
 from orchestrator.coordinator.console import note, say, show
 from orchestrator.coordinator.database import database_for_report
 from orchestrator.coordinator.session import load_with_database

@@ -13,7 +13,7 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.diagnosis import weigh
+from orchestrator.analysis.diagnosis import compare_conditions
 from orchestrator.analysis.flakiness import suspects
 from orchestrator.coordinator.console import note, say, show
 from orchestrator.coordinator.database import keep_project, open_read_only, print_scope
@@ -213,7 +213,7 @@ def _run(
             host=this.host,
             stop=environment.stop,
         )
-        weighed, culprits = weigh(list(_printed(runner.results(), write_line)))
+        weighed, culprits = compare_conditions(list(_printed(runner.results(), write_line)))
     diagnosis = Diagnosis(
         test_id=subject.assignment.test.id,
         run_id=this.id,
