@@ -48,7 +48,7 @@ class IdleSlotPool(Generic[T]):
     """Idle slots of all profiles. Any thread may call any method."""
 
     def __init__(self, retire: Callable[[T], None], *, max_slots: int, max_bytes: int) -> None:
-        """Keep at most `max_slots` slots, with at most `max_bytes` charged to all of them; `retire` removes one."""
+        """Keep at most `max_slots` slots, with `max_bytes` charged to all of them; `retire` removes a slot."""
         self._retire = retire
         self._max_slots = max_slots
         self._max_bytes = max_bytes
@@ -79,7 +79,7 @@ class IdleSlotPool(Generic[T]):
         return sum(one.charged_bytes or 0 for one in self._waiting)
 
     def take(self, profile: Profile) -> T | None:
-        """Return the usable slot of an equal profile that was added last, or None; remove those that have ended."""
+        """Return the usable slot of an equal profile that was added last, or None; remove ended slots."""
         with self._lock:
             fitting = [one for one in reversed(self._waiting) if one.profile == profile]
             found = next((one for one in fitting if one.alive), None)

@@ -172,7 +172,7 @@ class SlotLane:
         return attempt, test
 
     def _lost_before_start(self, attempt: AttemptState, test: InFlightTest | None) -> bool:
-        """Return whether the container was ended, by the engine's end or others, before the agent began the test."""
+        """Return whether the container was ended, by the engine's end or others, before its test began."""
         slot, output = self._slot, attempt.output
         if slot is None or test is None or output is None or output.record is not None:
             return False
