@@ -101,7 +101,7 @@ def _against(now: float, before: float | None, otherwise: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failing:
+class FailingTest:
     """A test that fails, and for how long it has."""
 
     test: NightlyTest
@@ -109,10 +109,10 @@ class Failing:
     new: bool
 
 
-def failing_now(tests: Sequence[NightlyTest]) -> tuple[Failing, ...]:
+def failing_now(tests: Sequence[NightlyTest]) -> tuple[FailingTest, ...]:
     """New ones first."""
     found = [
-        Failing(test=test, since=_failing_for(test), new=test.newly_failing and bool(test.before))
+        FailingTest(test=test, since=_failing_for(test), new=test.newly_failing and bool(test.before))
         for test in tests
         if test.failing
     ]
@@ -176,7 +176,7 @@ def _by_kind(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flaky:
+class FlakyRow:
     """A test that passes and fails."""
 
     test: NightlyTest
@@ -190,7 +190,7 @@ class Flaky:
     """What its failures have in common, a sentence each."""
 
 
-def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tuple[Flaky, ...]:
+def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tuple[FlakyRow, ...]:
     """Those that are in the report, the worst first."""
     here = {test.test_id: test for test in tests}
     found = []
@@ -199,7 +199,7 @@ def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tupl
             failed, _, rate = rate_text(finding.failed, finding.total, finding.low, finding.high).partition(": ")
             strip = tuple(_runs(flaky.attempts))[-_STRIP:]
             said = tuple(sentences(finding))
-            found.append(Flaky(test=here[flaky.test_id], failed=failed, rate=rate, strip=strip, said=said))
+            found.append(FlakyRow(test=here[flaky.test_id], failed=failed, rate=rate, strip=strip, said=said))
     return tuple(found)
 
 
@@ -257,7 +257,7 @@ def _saved(one: Suggestion) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TestRow:
     """A test in the table of all; figures are text without units, which the head has;
     empty if unknown, and left out at the end.
     """
@@ -271,12 +271,12 @@ class Row:
     violations: str
 
 
-def all_rows(tests: Sequence[NightlyTest]) -> tuple[Row, ...]:
+def all_rows(tests: Sequence[NightlyTest]) -> tuple[TestRow, ...]:
     """In the order of the tests."""
     return tuple(_row(test) for test in tests)
 
 
-def _row(test: NightlyTest) -> Row:
+def _row(test: NightlyTest) -> TestRow:
     memory, time = test.maximum(Resource.MEMORY_RATIO), test.maximum(Resource.TIME_RATIO)
     peak = test.maximum(Resource.MEMORY)
     figures = (
@@ -290,7 +290,7 @@ def _row(test: NightlyTest) -> Row:
         _change(test.change(Resource.MEMORY)),
     )
     said = next((at for at in range(len(figures), 0, -1) if figures[at - 1]), 0)
-    return Row(
+    return TestRow(
         outcome=test.outcome.value,
         bad=test.failing,
         name=name_of(test),

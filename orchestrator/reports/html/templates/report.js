@@ -173,8 +173,8 @@
 
   const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
 
-  // [highest, width, text] -> values; details.py's `course`
-  function course(packed, known) {
+  // [highest, width, text] -> values; details.py's `encoded_series`
+  function decodedSeries(packed, known) {
     if (!packed || !packed.length) return [];
     const [highest, width, text] = packed, top = highest === null ? known : highest, values = [];
     for (let i = 0; i < text.length; i += width) {
@@ -211,7 +211,7 @@
   function sampleCharts(test) {
     if (!test.samples) return [];
     const usage = test.usage, length = test.samples[0] === null ? test.attempts[test.attempts.length - 1][4] : test.samples[0];
-    const memory = course(test.samples[1], usage.memory_peak_bytes), cpu = course(test.samples[2], usage.cpu_user_seconds + usage.cpu_system_seconds), tasks = course(test.samples[3]);
+    const memory = decodedSeries(test.samples[1], usage.memory_peak_bytes), cpu = decodedSeries(test.samples[2], usage.cpu_user_seconds + usage.cpu_system_seconds), tasks = decodedSeries(test.samples[3]);
     const count = Math.max(memory.length, cpu.length, tasks.length), x = Array.from({ length: count }, (_, i) => (length * i) / (count - 1));
     const holders = h("div", { class: "charts" });
     const add = (heading, options) => {
@@ -231,7 +231,7 @@
 
   function historyCharts(test) {
     if (!test.history) return [];
-    const [began, outcomes] = test.history, took = course(test.history[2]), memory = course(test.history[3]), x = began.map((_, i) => i), first = began[0];
+    const [began, outcomes] = test.history, took = decodedSeries(test.history[2]), memory = decodedSeries(test.history[3]), x = began.map((_, i) => i), first = began[0];
     const holders = h("div", { class: "charts" });
     for (const [heading, values, unit, tint] of [["Time of each attempt", took, seconds, "--good"], ["Memory of each attempt", memory, bytes, "--accent"]]) {
       const known = values.filter((v) => v !== null), place = h("div", { class: "chart" });
