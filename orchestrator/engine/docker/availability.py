@@ -234,6 +234,9 @@ class EngineAvailability:
             began = time.monotonic()
             with suppress(EngineError):
                 self._stream = self._engine.events(labels, tuple(EXTERNAL_ACTIONS), since)
+                if self._closed.is_set():  # `close` may not have seen the new stream
+                    self._stream.close()
+                    return
                 since = self._read_events(self._stream, since)
                 if self._closed.is_set():
                     return
