@@ -182,21 +182,15 @@ def format_change(change: float | None) -> str:
     return f"{percent:+d} %" if percent else "±0 %"
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 violation`, `3 violations`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
+    """Return a number with its noun: `1 violation`, `3 violations`, `2 processes`. `plural_noun`: the plural if it
+    is not made with an s.
+    """
+    return f"{count} {noun if count == 1 else plural_noun or noun + 's'}"
 
 
-_MESSAGE_CHARACTERS = 300
-
-
-def message_line(text: str) -> str:
-    """Printable text on one line, bounded: what a test wrote may be anything."""
-    words = " ".join(text[: 4 * _MESSAGE_CHARACTERS].split())
-    clean = "".join(character if character.isprintable() else "�" for character in words)
-    return clean if len(clean) <= _MESSAGE_CHARACTERS else clean[: _MESSAGE_CHARACTERS - 1] + "…"
-
-
+MESSAGE_CHARACTERS = 300
+"""Length of a message that is shown on one line."""
 _SHOWN = 3
 _SHOWN_CHARACTERS = 80
 
@@ -224,19 +218,8 @@ def seconds_text(seconds: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def percent(ratio: float) -> str:
-    """`94 %`."""
-    return f"{ratio * 100:.0f} %"
-
-
-def counted(number: int, word: str, plural: str | None = None) -> str:
-    """`1 file`, `3 files`, `2 processes`."""
-    return f"{number} {word if number == 1 else plural or word + 's'}"
-
-
 def listed(items: Sequence[str], total: int | None = None) -> str:
-    """The first few, each on one line and bounded, and how many more of `total` there are."""
-    lines = [message_line(item) for item in items[:_SHOWN]]
-    shown = [line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…" for line in lines]
+    """Return the first few items on one line, each shortened, with the number of further ones of `total`."""
+    shown = [shorten_end(one_line(item), _SHOWN_CHARACTERS) for item in items[:_SHOWN]]
     more = (len(items) if total is None else total) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

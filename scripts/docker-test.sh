@@ -27,7 +27,7 @@ orch() {
     elif command -v orch >/dev/null 2>&1; then
         exec orch "$@"
     fi
-    exec python3 -m orchestrator.cli "$@"
+    exec python3 -m orchestrator "$@"
 }
 
 compose() {

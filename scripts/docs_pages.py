@@ -21,10 +21,10 @@ import click  # noqa: E402 - the checkout comes first on the path
 
 from orchestrator.cli import orch  # noqa: E402
 from orchestrator.commands.help import TOPICS  # noqa: E402
-from orchestrator.config.defaults import BASE_PROFILE, DEFAULTS  # noqa: E402
-from orchestrator.config.document import Document  # noqa: E402
-from orchestrator.config.jsonschema import json_schema  # noqa: E402
-from orchestrator.config.layers import ENVIRONMENT  # noqa: E402
+from orchestrator.config.layers.defaults import BASE_PROFILE, DEFAULTS  # noqa: E402
+from orchestrator.config.layers.merge import ENVIRONMENT  # noqa: E402
+from orchestrator.config.schema.document import Document  # noqa: E402
+from orchestrator.config.schema.json_schema import json_schema  # noqa: E402
 from orchestrator.config.units import DURATION_PATTERN, SIZE_PATTERN  # noqa: E402
 from orchestrator.database.schema.page import schema_markdown  # noqa: E402
 
@@ -233,7 +233,7 @@ def _shown(value: object) -> str:
 
 
 def _model(name: str) -> type[BaseModel]:
-    from orchestrator.config import document
+    from orchestrator.config.schema import document
 
     found: type[BaseModel] = getattr(document, name)
     return found

@@ -24,7 +24,7 @@ from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageEr
 from orchestrator.files import write_atomically
 from orchestrator.model.regression import GateRow, Judgement, RunFigures
 from orchestrator.model.tests import TestId
-from orchestrator.reports.json_encoding import compact
+from orchestrator.reports.json_encoding import to_json_line
 from orchestrator.reports.tables.gates import annotation_lines, gates_table
 from orchestrator.text import plural
 
@@ -92,7 +92,7 @@ def check(options: CheckOptions) -> int:
         baseline, new_runs = _sides(db, newest, options.baseline)
         new = figures_of_runs(db, [run.id for run in new_runs])
     rows = _compared(baseline.figures, new, allowed)
-    return _tell(rows, baseline, len(new_runs), options.output_format)
+    return _print_result(rows, baseline, len(new_runs), options.output_format)
 
 
 def parse_tolerance(text: str) -> float | None:
@@ -181,7 +181,7 @@ def _save(db: Database, newest: RunRow, path: Path) -> int:
         "tests": tests,
     }
     try:
-        write_atomically(path, (compact(document) + "\n").encode())
+        write_atomically(path, (to_json_line(document) + "\n").encode())
     except OSError as error:
         raise StateError(f"{path} cannot be written: {error.strerror}") from error
     say(f"{path}: {plural(len(tests), 'test')} of {plural(len(runs), 'run')}")
@@ -267,7 +267,7 @@ def _measured(figures: Sequence[RunFigures], field: str) -> Sequence[RunFigures]
     return [one for one in figures if getattr(one, field) is not None]
 
 
-def _tell(rows: Sequence[GateRow], baseline: Baseline, new_runs: int, output_format: str) -> int:
+def _print_result(rows: Sequence[GateRow], baseline: Baseline, new_runs: int, output_format: str) -> int:
     by = {kind: [row for row in rows if row.comparison.judgement is kind] for kind in Judgement}
     grown, suspected, few = by[Judgement.GROWN], by[Judgement.SUSPECTED], by[Judgement.TOO_FEW]
     if output_format == "github":
@@ -277,13 +277,13 @@ def _tell(rows: Sequence[GateRow], baseline: Baseline, new_runs: int, output_for
         show(gates_table(rows), output_format)
     else:
         show(gates_table([*grown, *suspected]), output_format)
-    tell = say if output_format == "table" else note
-    tell(
+    write_line = say if output_format == "table" else note
+    write_line(
         f"{plural(len(rows), 'comparison')} of {plural(new_runs, 'run')} with {baseline.name}"
         f" ({plural(baseline.runs, 'run')}): {len(grown)} grown, {len(suspected)} suspected,"
         f" {len(by[Judgement.UNCHANGED])} unchanged, {len(few)} with too few runs"
     )
     if suspected or few:
         needed = f"{MINIMUM_NEW_RUNS} new runs and {MINIMUM_OLD_RUNS} old ones"
-        tell(f"a judgement needs {needed} in which the test passed")
+        write_line(f"a judgement needs {needed} in which the test passed")
     return ExitCode.VIOLATIONS if grown else ExitCode.OK

@@ -22,7 +22,7 @@ FILE_NAME = "profiles.yaml"
 
 def init(*, folder: Path, force: bool) -> int:
     """Write profiles.yaml into a folder."""
-    from orchestrator.config.template import template
+    from orchestrator.config.writing.template import template
 
     path = folder / FILE_NAME
     text = template(folder.resolve())
@@ -35,7 +35,7 @@ def init(*, folder: Path, force: bool) -> int:
 
 def schema() -> int:
     """Print the JSON Schema of profiles.yaml."""
-    from orchestrator.config.jsonschema import json_schema
+    from orchestrator.config.schema.json_schema import json_schema
 
     say(to_json(json_schema()))
     return ExitCode.OK
@@ -77,7 +77,7 @@ def _origin(name: str, origins: Mapping[str, object]) -> str:
 
 def _settings(config: Any) -> Iterator[tuple[str, object]]:
     """Yield the dotted name and the value of each setting, under the names that profiles.yaml uses."""
-    from orchestrator.config.show import setting_texts
+    from orchestrator.config.writing.setting_texts import setting_texts
 
     yield from setting_texts(config).items()
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.analysis.rightsizing import WINDOW, advice_order, suggest
 from orchestrator.commands.config import _plain
-from orchestrator.config.edit import NewRule, edited
 from orchestrator.config.loader import load_config
+from orchestrator.config.writing.rule_edits import NewRule, edited
 from orchestrator.coordinator.console import note, say, show
 from orchestrator.coordinator.database import database_for_report
 from orchestrator.coordinator.session import load_with_database
@@ -113,9 +113,9 @@ def _assigned(config: Config, tests: Sequence[Test]) -> Mapping[TestId, Assignme
 
 
 def _apply(config: Config, tests: Sequence[Test], found: Sequence[Suggestion], *, people: bool) -> None:
-    tell = say if people else note
+    write_line = say if people else note
     if not found:
-        tell("profiles.yaml needs no change")
+        write_line("profiles.yaml needs no change")
         return
     if config.path is None:
         raise UsageError("there is no profiles.yaml to change", remedy="orch init writes one")
@@ -128,12 +128,12 @@ def _apply(config: Config, tests: Sequence[Test], found: Sequence[Suggestion], *
     after = edited(before, file=config.path.name, profiles=profiles, new=new, comment=comment)
     names = (f"a/{config.path.name}", f"b/{config.path.name}")
     diff = difflib.unified_diff(before.splitlines(), after.splitlines(), *names, lineterm="")
-    tell("\n".join(map(visible, diff)))
+    write_line("\n".join(map(visible, diff)))
     _check(config, path, after, tests, wanted)
     if path.read_bytes() != data:
         raise UsageError(f"{config.path} was changed meanwhile", remedy="run the command again")
     _write(path, (b"\xef\xbb\xbf" if bom else b"") + after.encode("utf-8"))
-    tell(f"{config.path} written: {plural(len(found), 'test')} under another profile")
+    write_line(f"{config.path} written: {plural(len(found), 'test')} under another profile")
 
 
 def _changes(

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from orchestrator.config import build, remembered
-from orchestrator.config.problems import Place
+from orchestrator.config import remembered
+from orchestrator.config.layers import build
+from orchestrator.config.parsing.problems import Place
 from orchestrator.config.settings import Layer
 from orchestrator.errors import ConfigError
 
@@ -41,7 +42,7 @@ def load_config(
     key = remembered.key_of(path, data, str(file_name), env, overrides)
     merged = remembered.recall(key)
     if merged is None:
-        from orchestrator.config.merging import merge
+        from orchestrator.config.layers.resolve import merge
 
         text = None if path is None or file_name is None else _text(data, file_name)
         merged = merge(text, file_name=file_name or "", env=env, overrides=overrides, root=root)

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
-from orchestrator.config.problems import Place
+from orchestrator.config.parsing.problems import Place
 from orchestrator.config.settings import Layer, Merged, Setting
 from orchestrator.files import cache_folder, replace_file
 from orchestrator.model import results
@@ -55,7 +55,7 @@ def key_of(
 
 def _code() -> list[tuple[str, int, int]]:
     """What reads settings, should it be changed without a new version: as when orch is developed."""
-    files = [Path(results.__file__ or ""), *Path(__file__).parent.glob("*.py")]
+    files = [Path(results.__file__ or ""), *Path(__file__).parent.rglob("*.py")]
     return sorted((file.name, (found := file.stat()).st_size, found.st_mtime_ns) for file in files)
 
 

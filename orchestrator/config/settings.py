@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from orchestrator.config.problems import Place
+    from orchestrator.config.parsing.problems import Place
     from orchestrator.model.profiles import ImageSpec, Profile, Rule
     from orchestrator.model.suites import Suite
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.config.problems import shown
+from orchestrator.config.parsing.problems import shown
 from orchestrator.errors import UsageError
 
 SIZE_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?([bB]|[kKmMgG][bB]?)$"

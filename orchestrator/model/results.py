@@ -38,6 +38,20 @@ class Attempt:
     absent: bool = False
     """True if the selected case does not exist: nothing was run, and nothing is recorded."""
 
+    @property
+    def memory_limit_bytes(self) -> int:
+        """The limit that was enforced on the test's own memory.
+
+        A test that is forked from a preloaded runner gets the profile's limit on top of the memory that was
+        charged before it. The container's limit is changed only if it is off by more than 4 MiB
+        (docs/design/own-memory.md), so the test may have a little more than the profile's limit, and a peak of 97
+        MiB under 96 MiB is possible.
+        """
+        evidence, limit = self.evidence, self.assignment.profile.limits.memory_bytes
+        effective = evidence.attestation.effective_memory_bytes if evidence.attestation else None
+        floor = evidence.usage.memory_floor_bytes
+        return limit if effective is None or floor is None else max(limit, effective - floor)
+
 
 class Verb(StrEnum):
     """Word that begins the line of a finished test."""

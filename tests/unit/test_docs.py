@@ -9,7 +9,7 @@ import click
 import pytest
 
 from orchestrator.cli import orch
-from orchestrator.config.document import Document
+from orchestrator.config.schema.document import Document
 from orchestrator.errors import ExitCode
 from scripts import docs_pages
 

@@ -13,7 +13,7 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.diagnosis import weigh
+from orchestrator.analysis.diagnosis import compare_conditions
 from orchestrator.analysis.flakiness import suspects
 from orchestrator.coordinator.console import note, say, show
 from orchestrator.coordinator.database import keep_project, open_read_only, print_scope
@@ -86,12 +86,12 @@ def diagnose(
     images = ensure_images_of(config, wanted, engine)
     this = new_run(run_id, config, engine, host, images, project_id=keep_project(config))
     people = output_format == "table"
-    tell = say if people else note
+    write_line = say if people else note
     busy = os.getloadavg()[0]
     if busy > host.cpus / 2:
         note(f"this machine is busy already (load {busy:.1f}, {host.cpus:g} CPUs): alone is not quite alone")
-    tell(f"{one_line(str(test.id))}, {plural(runs, 'run')} under each condition")
-    diagnosis, signal_number = _recorded(config, engine, this, subject, runs=runs, tell=tell)
+    write_line(f"{one_line(str(test.id))}, {plural(runs, 'run')} under each condition")
+    diagnosis, signal_number = _recorded(config, engine, this, subject, runs=runs, write_line=write_line)
     if people:
         say("\n".join(conclusion_lines(diagnosis)))
     else:
@@ -165,7 +165,7 @@ def _recorded(
     subject: DiagnosedTest,
     *,
     runs: int,
-    tell: Callable[[str], None],
+    write_line: Callable[[str], None],
 ) -> tuple[Diagnosis, int | None]:
     """The diagnosis, and the signal that ended it early if one did."""
     folder = config.state_dir / DIAGNOSES
@@ -173,7 +173,7 @@ def _recorded(
     with Database.open(None, state_dir=folder, owner_alive=owner_alive) as database:
         with mark_interrupted_on_error(this.id, lambda: database):
             diagnosis, ledger, signal_number = _run(
-                config, engine, this, subject, runs=runs, database=database, tell=tell
+                config, engine, this, subject, runs=runs, database=database, write_line=write_line
             )
         database.finish_run(
             this.id,
@@ -196,7 +196,7 @@ def _run(
     *,
     runs: int,
     database: Database,
-    tell: Callable[[str], None],
+    write_line: Callable[[str], None],
 ) -> tuple[Diagnosis, Ledger, int | None]:
     folder = RunFolder(config.state_dir / DIAGNOSES, this)
     with (
@@ -213,7 +213,7 @@ def _run(
             host=this.host,
             stop=environment.stop,
         )
-        weighed, culprits = weigh(list(_printed(runner.results(), tell)))
+        weighed, culprits = compare_conditions(list(_printed(runner.results(), write_line)))
     diagnosis = Diagnosis(
         test_id=subject.assignment.test.id,
         run_id=this.id,
@@ -224,10 +224,10 @@ def _run(
     return diagnosis, _ledger(environment.executor, runner, environment.reaper), signals.received
 
 
-def _printed(results: Iterable[ConditionResult], tell: Callable[[str], None]) -> Iterator[ConditionResult]:
+def _printed(results: Iterable[ConditionResult], write_line: Callable[[str], None]) -> Iterator[ConditionResult]:
     """Yield the results unchanged, printing each as soon as it is known."""
     for result in results:
-        tell(f"  {result_text(result)}")
+        write_line(f"  {result_text(result)}")
         sys.stdout.flush()
         yield result
 

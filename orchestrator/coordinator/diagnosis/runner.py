@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.statistics import wilson
+from orchestrator.analysis.statistics import wilson_interval
 from orchestrator.coordinator.diagnosis.background_load import BURNER, BackgroundLoad, burner_profile
 from orchestrator.coordinator.executor import AttemptRunner
 from orchestrator.model.flakiness import Condition, ConditionResult
@@ -285,7 +285,7 @@ def _skipped(setup: ConditionSetup) -> ConditionResult:
 
 def _result(setup: ConditionSetup, counted: Sequence[Attempt], seen: Sequence[Attempt]) -> ConditionResult:
     failures = [a for a in counted if a.outcome in FAILING]
-    low, high = wilson(len(failures), len(counted))
+    low, high = wilson_interval(len(failures), len(counted))
     lost = next((a.message for a in seen if a.outcome is Outcome.INFRA), "")
     why = f"nothing could be judged{': ' + one_line(lost) if lost else ''}"
     return ConditionResult(

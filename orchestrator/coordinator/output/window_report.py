@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator import __version__
-from orchestrator.analysis.flakiness import find
+from orchestrator.analysis.flakiness import find_causes
 from orchestrator.analysis.rightsizing import MINIMUM_RUNS, WINDOW, advice_order, suggest
 from orchestrator.coordinator.console import note
 from orchestrator.coordinator.database import database_for_report
@@ -85,7 +85,7 @@ def judged(
             known = history.get(test, Observations())
             advice.append(suggest(test, known, current=current, profiles=profiles.values()))
     return HistoryAnalysis(
-        flaky=tuple(worst_first((test, find(test)) for test in found)),
+        flaky=tuple(worst_first((test, find_causes(test)) for test in found)),
         advice=tuple(sorted(advice, key=advice_order)),
         minimum_runs=MINIMUM_RUNS,
     )

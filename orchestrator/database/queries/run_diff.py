@@ -31,7 +31,7 @@ _NOISE = {
 }
 """Smaller differences are ignored, whatever their ratio."""
 
-_GRAVEST_LAST = (
+_BY_SEVERITY = (
     Outcome.SKIPPED,
     Outcome.PASSED,
     Outcome.INTERRUPTED,
@@ -68,13 +68,13 @@ def _finals(record: RunRecord) -> Finals:
     return finals
 
 
-def _gravity(attempt: AttemptRow) -> int:
-    return _GRAVEST_LAST.index(attempt.test_outcome or attempt.outcome)
+def _severity(attempt: AttemptRow) -> int:
+    return _BY_SEVERITY.index(attempt.test_outcome or attempt.outcome)
 
 
 def _outcome_change(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) -> Iterator[OutcomeChange]:
-    before, after = max(old, key=_gravity), max(new, key=_gravity)
-    if _gravity(before) != _gravity(after):
+    before, after = max(old, key=_severity), max(new, key=_severity)
+    if _severity(before) != _severity(after):
         yield OutcomeChange(
             test_id=test,
             before=before.test_outcome or before.outcome,

@@ -83,7 +83,7 @@ class EngineAvailability:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._follows = False
-        """Whether the event stream is followed, so that the end of the engine is noticed."""
+        """True if the event stream is followed, so that the end of the engine is noticed."""
 
     # ------------------------------------------------------------ waiting for the engine
 
@@ -94,7 +94,7 @@ class EngineAvailability:
 
     @property
     def was_away(self) -> bool:
-        """Whether the engine has ended, or not answered, since the run began."""
+        """True if the engine has ended, or not answered, since the run began."""
         return self._generation > 0 or self._was_away
 
     def retry(self, act: Callable[[], T], *, ask: bool = False) -> T:
@@ -234,6 +234,9 @@ class EngineAvailability:
             began = time.monotonic()
             with suppress(EngineError):
                 self._stream = self._engine.events(labels, tuple(EXTERNAL_ACTIONS), since)
+                if self._closed.is_set():  # `close` may not have seen the new stream
+                    self._stream.close()
+                    return
                 since = self._read_events(self._stream, since)
                 if self._closed.is_set():
                     return

@@ -121,32 +121,38 @@ class _Connection(http.client.HTTPConnection):
 
 
 class JsonLines:
-    """An open-ended answer with one JSON object per line. One thread reads it; any thread may close it."""
+    """An open-ended answer with one JSON object per line. One thread reads it; another thread may close it."""
 
     def __init__(self, opened: socket.socket, response: http.client.HTTPResponse) -> None:
         self._socket = opened
         self._response = response
         self._closed = threading.Event()
+        self._reading = threading.Lock()
+        """Held while the response is in use: http.client raises any error if it is closed during a read."""
 
     def next(self) -> Mapping[str, object] | None:
         """Return the next object, or None if the answer has ended or was closed. Raises EngineError."""
-        try:
-            line = self._response.readline(MAX_LINE_BYTES)
-            found = json.loads(line) if line.strip() else None
-        except (OSError, ValueError, http.client.HTTPException, AttributeError) as error:
+        with self._reading:
             if self._closed.is_set():
                 return None
-            raise EngineError(f"reading the engine's answer: {error}") from error
+            try:
+                line = self._response.readline(MAX_LINE_BYTES)
+                found = json.loads(line) if line.strip() else None
+            except (OSError, ValueError, http.client.HTTPException, AttributeError) as error:
+                # AttributeError: a shutdown takes the TLS state away during a read
+                if self._closed.is_set():
+                    return None
+                raise EngineError(f"reading the engine's answer: {error}") from error
         return found if isinstance(found, dict) and not self._closed.is_set() else None
 
     def close(self) -> None:
-        """Shut the connection down, which wakes a thread that waits in `next`. May be called twice."""
+        """Shut the connection down, which ends a read of the other thread, then free it. May be called twice."""
         self._closed.set()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()  # the file descriptor stays open until the reader's response is closed too
-        with suppress(OSError, AttributeError):  # AttributeError: the other thread is just reading
+        with self._reading:
             self._response.close()
+            self._socket.close()
 
 
 class ConnectionPool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.model.results import TestResult
+    from orchestrator.model.usage import Usage
     from orchestrator.reports.run_summary import RunSummary
 
 _SAFE = "/:.,=+@[]()-_"
@@ -30,25 +31,28 @@ _DIGITS = 2
 
 
 class Metrics:
-    """Of one run. It is sorted by test, so that each one's figures are kept until the end."""
+    """Figures of a run's tests, kept until its end because the file is sorted by test."""
 
     def __init__(self) -> None:
-        self._figures: list[tuple[str, Sequence[float | None]]] = []
+        self._figures: list[tuple[str, Sequence[float | None], str]] = []
+        """For each test its key, its figures in the order of `_FIGURES`, and the bound that its memory is."""
 
     def add(self, results: Iterable[TestResult]) -> None:
-        """Tests have their final results."""
+        """Add the figures of tests that have ended."""
         for result in results:
             evidence = result.final.evidence
             usage, seconds = evidence.usage, evidence.timings.test_seconds
             figures = (usage.memory_peak_bytes, usage.cpu_seconds, seconds)
-            self._figures.append((result.final.assignment.key, figures))
+            self._figures.append((result.final.assignment.key, figures, bound_of(usage)))
 
     def write(self, summary: RunSummary, path: Path) -> None:
         """Write the file atomically. Raises OSError."""
         write_atomically(path, self.text(summary).encode("ascii"))
 
     def text(self, summary: RunSummary) -> str:
-        """The whole file, ASCII. A figure that was not measured has no line."""
+        """Return the whole file, in ASCII. A figure that was not measured has no line; a memory figure that is
+        only a bound has the label `bound`.
+        """
         return "\n".join([*_counts(summary), *self._of_tests(), "# EOF"]) + "\n"
 
     def _of_tests(self) -> Iterator[str]:
@@ -56,17 +60,23 @@ class Metrics:
         for position, (name, what, step) in enumerate(_FIGURES):
             yield from _family(name, what, name.rpartition("_")[2])
             taken: set[str] = set()
-            for key, figures in tests:
+            for key, figures, bound in tests:
                 value, label = figures[position], label_value(key)
                 if value is None or label in taken:  # OpenMetrics forbids a series twice
                     continue
                 taken.add(label)
-                yield f'{name}{{test="{label}"}} {_number(rounded(value, step))}'
+                mark = f'bound="{bound}",' if bound and position == 0 else ""
+                yield f'{name}{{{mark}test="{label}"}} {_number(rounded(value, step))}'
+
+
+def bound_of(usage: Usage) -> str:
+    """Return `upper` or `lower` if the memory figure is only a bound of the peak, else an empty string."""
+    return "upper" if usage.memory_peak_is_upper_bound else "lower" if usage.memory_peak_is_lower_bound else ""
 
 
 def rounded(value: float, step: float) -> float:
-    """`value` to two digits, and no finer than `step`: what two runs of the same test would nearly always share.
-    Else a merge request would list every test as changed.
+    """Return `value` rounded to two digits, but not finer than to `step`, so that two runs of the same test nearly
+    always have the same value. Otherwise a merge request would list every test as changed.
     """
     if value <= 0:
         return 0.0
@@ -81,7 +91,7 @@ def _counts(summary: RunSummary) -> Iterator[str]:
         yield f'orch_tests{{outcome="{outcome.value}"}} {counts[outcome.value]}'
     yield from _family("orch_flaky_tests", "Tests that failed and then passed.", None)
     yield f"orch_flaky_tests {counts['flaky']}"
-    yield from _family("orch_violations", "Broken budgets by kind.", None)
+    yield from _family("orch_violations", "Violations by kind.", None)
     kinds = summary.totals.violations
     yield from (f'orch_violations{{kind="{kind}"}} {kinds[kind]}' for kind in sorted(kinds))
     yield from _family("orch_not_run_tests", "Planned tests that were not run.", None)
@@ -96,8 +106,8 @@ def _family(name: str, what: str, unit: str | None) -> Iterator[str]:
 
 
 def label_value(text: str) -> str:
-    """Percent-encoded (RFC 3986) but for what neither OpenMetrics nor a shell gives a meaning; the end of a long
-    one, where a test's own name is.
+    """Return `text` percent-encoded (RFC 3986), except for characters without a meaning in OpenMetrics and in
+    shells. Of a long text only the end is returned, where the test's own name is.
     """
     raw = text.encode("utf-8", "surrogatepass")
     return quote(raw if len(raw) <= _NAME_BYTES else raw[-_NAME_BYTES:], safe=_SAFE)
@@ -108,7 +118,11 @@ def _number(value: float) -> str:
 
 
 _FIGURES = (
-    ("orch_test_memory_peak_bytes", "Peak memory.", _STEP_BYTES),
+    (
+        "orch_test_memory_peak_bytes",
+        "Peak memory; the label bound marks a figure that is only an upper or lower bound.",
+        _STEP_BYTES,
+    ),
     ("orch_test_cpu_seconds", "CPU time.", _STEP_SECONDS),
     ("orch_test_duration_seconds", "Duration.", _STEP_SECONDS),
 )

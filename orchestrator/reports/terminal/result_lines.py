@@ -57,8 +57,8 @@ def key_of(assignment: Assignment) -> str:
 
 
 def header_line(run: Run, tests: int, *, columns: int | None = None) -> str:
-    """`Run b0b38ba7   14 tests   docker 20.10  cgroup v1: kernel counters   2 cpus 22 GiB`; closer where a
-    terminal is narrow.
+    """Return the first line of a run: `Run b0b38ba7   14 tests   docker 20.10  cgroup v1: kernel counters   2 cpus
+    22 GiB`. Shorter where it would not fit into `columns`; warnings that do not fit are on a second line.
     """
     engine, host = run.engine, run.host
     version = ".".join(engine.version.split(".")[:2])
@@ -67,22 +67,25 @@ def header_line(run: Run, tests: int, *, columns: int | None = None) -> str:
     limits = {"memory": engine.memory_limit, "cpu": engine.cpu_limit, "pids": engine.pids_limit}
     ignored = [name for name, enforced in limits.items() if not enforced]
     parts = [f"{engine.name} {version}", *(["rootless"] if engine.rootless else []), f"{group}: {counters}"]
-    line = (
-        f"Run {run.short_id}   {plural(tests, 'test')}   {'  '.join(parts)}"
-        f"   {host.cpus:g} cpus {host.memory_bytes / 2**30:.0f} GiB"
-    )
+    fields = [
+        f"Run {run.short_id}",
+        plural(tests, "test"),
+        "  ".join(parts),
+        f"{host.cpus:g} cpus {host.memory_bytes / 2**30:.0f} GiB",
+    ]
     warnings = []
     if host.load is not None and host.load >= BUSY_LOAD * host.cpus:
         warnings.append(f"host busy: load {host.load:.0f} on {plural(round(host.cpus), 'CPU')}")
     if ignored:
         warnings.append(f"not enforced: {', '.join(ignored)}")
-    line, warned = one_line(line), one_line("   ".join(warnings))
-    together = f"{line}   {warned}".rstrip()
-    if columns is None or cells(together) <= columns:
-        return together
-    line = line.replace("   ", "  ").replace(" counters", "")
-    together = f"{line}  {warned}".rstrip()
-    return together if not warned or cells(together) <= columns else f"{line}\n    {warned}"
+    fields, warnings = [one_line(field) for field in fields], [one_line(warning) for warning in warnings]
+    width = sum(map(cells, [*fields, *warnings])) + 3 * (len(fields) + len(warnings) - 1)
+    if columns is None or width <= columns:
+        return "   ".join([*fields, *warnings])
+    fields[2] = fields[2].removesuffix(" counters")
+    line, warned = "  ".join(fields), "   ".join(warnings)
+    wraps = warned and cells(line) + 2 + cells(warned) > columns
+    return f"{line}\n    {warned}" if wraps else "  ".join(filter(None, (line, warned)))
 
 
 def columns_of(
@@ -113,7 +116,7 @@ def _result_columns(result: TestResult, profile_columns: int) -> str:
         result.verb.value,
         seconds=attempt.evidence.timings.test_seconds,
         memory_bytes=usage.memory_peak_bytes,
-        memory_limit_bytes=profile.limits.memory_bytes,
+        memory_limit_bytes=attempt.memory_limit_bytes,
         cpu_seconds=usage.cpu_seconds,
         profile=profile.name,
         profile_columns=profile_columns,
@@ -142,7 +145,7 @@ def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS, with_rem
 def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> tuple[str, ...]:
     """A finished test for a terminal of `columns`: the id shortened in the middle, a long remark below."""
     remark = remark_of(result)
-    text = bare_line(result, columns=columns, profile_columns=profile_columns)
+    text = line_without_remark(result, columns=columns, profile_columns=profile_columns)
     shared = shared_of(result.final.evidence.usage)
     if shared and cells(text) + 4 + cells(shared) <= columns:
         text = f"{text}    {shared}"
@@ -153,7 +156,7 @@ def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PR
     return (text, _INDENT + shorten_end(remark, max(columns - len(_INDENT), _MIN_ID_COLUMNS)))
 
 
-def bare_line(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> str:
+def line_without_remark(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> str:
     """A finished test without its remark, for a terminal of `columns`."""
     front = _result_columns(result, profile_columns)
     return front + _fitting_id(key_of(result.final.assignment), front, columns)
@@ -176,7 +179,7 @@ def remark_of(result: TestResult) -> str:
 def remarks(result: TestResult) -> tuple[str, ...]:
     """All remarks on a result, most important first, none twice. Not yet made safe to print."""
     final = result.final
-    found = [_story(result), final.message]
+    found = [_attempts_remark(result), final.message]
     found += [violation.message for violation in by_severity(final.violations)]
     found += _leftovers(final)
     for name, log in (("stdout", final.evidence.stdout), ("stderr", final.evidence.stderr)):
@@ -187,8 +190,8 @@ def remarks(result: TestResult) -> tuple[str, ...]:
     if final.witnesses < 2 and final.outcome is Outcome.PASSED:
         found.append("one witness only: the image has no shell for the agent")
     found += [f"sources disagree: {text}" for text in final.evidence.usage.disagreements.values()]
-    found.append(_waited(final))
-    found += [*final.assignment.clamped, *final.evidence.outputs_notes, _confirmed(result)]
+    found.append(_host_busy_remark(final))
+    found += [*final.assignment.clamped, *final.evidence.outputs_notes, _confirmation_remark(result)]
     return tuple(dict.fromkeys(remark for remark in found if remark))
 
 
@@ -200,7 +203,7 @@ def _leftovers(attempt: Attempt) -> list[str]:
     return [f"left running: {command}" for command in left if not any(command in leak for leak in leaks)]
 
 
-def _story(result: TestResult) -> str:
+def _attempts_remark(result: TestResult) -> str:
     """What several attempts add up to."""
     if len(result.attempts) < 2:
         return ""
@@ -227,7 +230,7 @@ def _story(result: TestResult) -> str:
     return f"{final.outcome} {how}, {where}: {why}"
 
 
-def _confirmed(result: TestResult) -> str:
+def _confirmation_remark(result: TestResult) -> str:
     """Of a failure: that it is not due to a container that other tests had used, or that this is not known."""
     if result.final.outcome not in FAILING:
         return ""
@@ -239,7 +242,7 @@ def _confirmed(result: TestResult) -> str:
     return f"failed {_where(slot)}, not confirmed in a fresh one: the run was stopped" if slot.reused else ""
 
 
-def _waited(attempt: Attempt) -> str:
+def _host_busy_remark(attempt: Attempt) -> str:
     """Of a test that would have come near its limit by the clock: that others had the CPUs."""
     evidence, limit = attempt.evidence, attempt.assignment.profile.limits.timeout_seconds
     near = attempt.assignment.profile.thresholds.time_near_ratio or 1.0

@@ -99,3 +99,12 @@ def test_an_unchanged_test_with_noise_looks_the_same():
 def test_the_file_ends_as_openmetrics_asks(tmp_path):
     Metrics().write(summary(), tmp_path / "metrics.txt")
     assert (tmp_path / "metrics.txt").read_text().endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("side", ["upper", "lower"])
+def test_a_memory_figure_that_is_a_bound_says_so(side):
+    bounded = usage(**{f"memory_peak_is_{side}_bound": True})
+    found = openmetrics(text_of(result("a.py", usage=bounded), result("b.py")))
+    assert ("orch_test_memory_peak_bytes", (("bound", side), ("test", "a.py"))) in found
+    assert ("orch_test_memory_peak_bytes", (("test", "b.py"),)) in found
+    assert ("orch_test_cpu_seconds", (("test", "a.py"),)) in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.database.queries.nightly import nightly
 from orchestrator.database.store.store import Database
+from orchestrator.model.resources import Resource
 from orchestrator.reports.formats.prometheus import prometheus_text
 from tests.support.nights import make_nights
 
@@ -45,6 +47,16 @@ def test_only_the_worst_tests_have_series_and_their_names_are_bounded(night):
     assert len(worst) == 10
     assert [s.value for s in worst] == sorted((s.value for s in worst), reverse=True)
     assert all(len(s.labels["test"]) < 400 for s in worst)
+
+
+def test_a_lower_bound_is_marked(night):
+    top = max(night.tests, key=lambda test: test.maximum(Resource.MEMORY) or 0)
+    bounded = tuple(
+        replace(attempt, usage=replace(attempt.usage, memory_peak_is_lower_bound=True)) for attempt in top.attempts
+    )
+    tests = tuple(replace(test, attempts=bounded) if test is top else test for test in night.tests)
+    worst = families(replace(night, tests=tests))["orch_worst_memory_peak_bytes"]
+    assert [sample.labels["bound"] for sample in worst] == ["lower"] + [""] * 9
 
 
 def test_a_night_without_runs_has_no_project_and_no_figures_of_tests(tmp_path):

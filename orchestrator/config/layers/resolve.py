@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from orchestrator.config import layers
-from orchestrator.config.check import check
-from orchestrator.config.defaults import BUILT_IN, DEFAULTS, as_tree
-from orchestrator.config.positions import Table, read_tree
-from orchestrator.config.problems import Place, Problem, raise_if_any
+from orchestrator.config.layers import merge as layers
+from orchestrator.config.layers.checks import check
+from orchestrator.config.layers.defaults import BUILT_IN, DEFAULTS, as_tree
+from orchestrator.config.parsing.problems import Place, Problem, raise_if_any
+from orchestrator.config.parsing.yaml_tree import Table, read_tree
+from orchestrator.config.schema.validate import ValidLayer, validate
 from orchestrator.config.settings import Layer, Merged
-from orchestrator.config.validate import ValidLayer, validate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,8 +5,8 @@ They pass through the same validation as a project's own file, so they cannot be
 
 from __future__ import annotations
 
-from orchestrator.config.positions import Items, Node, Scalar, Table
-from orchestrator.config.problems import Place
+from orchestrator.config.parsing.problems import Place
+from orchestrator.config.parsing.yaml_tree import Items, Node, Scalar, Table
 
 BUILT_IN = Place("built-in default")
 BASE_PROFILE = "standard"

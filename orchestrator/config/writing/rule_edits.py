@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.config.positions import Items, Scalar, Table, read_tree
+from orchestrator.config.parsing.yaml_tree import Items, Scalar, Table, read_tree
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from orchestrator.config.problems import Place, Problem, shown
+from orchestrator.config.parsing.problems import Place, Problem, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,15 +10,15 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from orchestrator.config.jsonschema import json_schema
 from orchestrator.config.loader import load_config
-from orchestrator.config.template import template
+from orchestrator.config.schema.json_schema import json_schema
+from orchestrator.config.writing.template import template
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from orchestrator.config.settings import Config
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def _loads(folder: Path, text: str) -> Config | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from orchestrator.config.document import Document
+from orchestrator.config.schema.document import Document
 
 _SECTIONS_THAT_MAY_BE_EMPTY = ("profiles", "rules", "suites", "images", "run", "retention", "presets")
 

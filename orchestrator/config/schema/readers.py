@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic_core import PydanticCustomError
 
-from orchestrator.config.positions import Scalar
-from orchestrator.config.problems import shown, suggestion
+from orchestrator.config.parsing.problems import shown, suggestion
+from orchestrator.config.parsing.yaml_tree import Scalar
 from orchestrator.config.units import (
     DURATION_EXAMPLES,
     SIZE_EXAMPLES,

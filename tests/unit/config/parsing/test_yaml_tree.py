@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.config.positions import Items, Scalar, Table, read_tree
+from orchestrator.config.parsing.yaml_tree import Items, Scalar, Table, read_tree
 
 
 def _tree(text: str) -> Table:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from orchestrator.config import readers as r
+from orchestrator.config.schema import readers as r
 from orchestrator.config.units import DURATION_PATTERN, SIZE_PATTERN
 from orchestrator.model.profiles import Network
 from orchestrator.model.suites import Granularity, Preload, ResultsFormat, Runner

@@ -5,7 +5,7 @@ import pickle
 from typing import TYPE_CHECKING
 
 from orchestrator.config.loader import load_config
-from orchestrator.config.show import setting_texts
+from orchestrator.config.writing.setting_texts import setting_texts
 
 if TYPE_CHECKING:
     from pathlib import Path

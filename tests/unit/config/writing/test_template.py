@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.config.loader import load_config
-from orchestrator.config.template import template
+from orchestrator.config.writing.template import template
 from orchestrator.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.config.settings import Config
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def _loads(folder: Path, text: str) -> Config | None:

@@ -6,7 +6,7 @@ import os
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config.defaults import DEFAULTS
+from orchestrator.config.layers.defaults import DEFAULTS
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:

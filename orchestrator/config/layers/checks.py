@@ -6,20 +6,20 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from orchestrator.config.positions import Items, Scalar, Table
-from orchestrator.config.problems import Place, Problem, shown, suggestion
+from orchestrator.config.parsing.problems import Place, Problem, shown, suggestion
+from orchestrator.config.parsing.yaml_tree import Items, Scalar, Table
+from orchestrator.config.schema.validate import key_place, node_at
 from orchestrator.config.settings import Layer
 from orchestrator.config.units import format_size
-from orchestrator.config.validate import key_place, node_at
 from orchestrator.model.suites import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from orchestrator.config.document import ImagePart, SuitePart
+    from orchestrator.config.schema.document import ImagePart, SuitePart
+    from orchestrator.config.schema.validate import ValidLayer
     from orchestrator.config.settings import Settings
-    from orchestrator.config.validate import ValidLayer
 
 _RULE_CONDITIONS = ("match", "marker", "suite")
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.config import fields as f  # noqa: TC001 - pydantic evaluates the annotations
+from orchestrator.config.schema import field_types as f  # noqa: TC001 - pydantic evaluates the annotations
 
 
 class _Part(BaseModel):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.config import document as shapes
-from orchestrator.config.positions import Items, Node, Scalar, Table, plain_tree
-from orchestrator.config.problems import Place, Problem, shown, suggestion
+from orchestrator.config.parsing.problems import Place, Problem, shown, suggestion
+from orchestrator.config.parsing.yaml_tree import Items, Node, Scalar, Table, plain_tree
+from orchestrator.config.schema import document as shapes
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -13,7 +13,7 @@ from orchestrator.model.suites import Granularity, Preload, ResultsFormat, Runne
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.config.document import ImagePart, RulePart, SuitePart
+    from orchestrator.config.schema.document import ImagePart, RulePart, SuitePart
     from orchestrator.config.settings import Merged, Settings
 
 _SHIPPED = "shipped:"

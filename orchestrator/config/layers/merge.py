@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from orchestrator.config.defaults import BASE_PROFILE, as_tree
-from orchestrator.config.positions import Node, Table
-from orchestrator.config.problems import Place, Problem, shown, suggestion
+from orchestrator.config.layers.defaults import BASE_PROFILE, as_tree
+from orchestrator.config.parsing.problems import Place, Problem, shown, suggestion
+from orchestrator.config.parsing.yaml_tree import Node, Table
 from orchestrator.config.settings import Layer, Setting, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from orchestrator.config.validate import ValidLayer
+    from orchestrator.config.schema.validate import ValidLayer
 
 ENVIRONMENT: Mapping[str, str] = {
     "ORCH_DEFAULT_PROFILE": "default_profile",
