@@ -35,7 +35,10 @@ TIME_MARGIN = 1.5
 LONGEST_MARGIN = 1.15
 PIDS_MARGIN = 1.15
 THROTTLED_RATIO = 0.25
-"""Share of throttled time from which a timeout is attributed to the CPU limit (docs/design/scheduling/attempts.md)."""
+"""Share of throttled time from which on a timeout is attributed to the CPU limit.
+
+The same share as for promotion: docs/design/scheduling/attempts.md.
+"""
 
 _ORDER = (Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER, Advice.FITS, Advice.UNKNOWN)
 _NOT_JUDGED = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})

@@ -103,7 +103,7 @@ class CpuWait:
 
     @property
     def exact(self) -> bool:
-        """Whether the kernel accounts the waiting of the whole cgroup, also of tasks that have ended."""
+        """True if the kernel accounts the waiting of the whole cgroup, also of tasks that have ended."""
         return self._first.pressure_seconds is not None
 
     def seconds(self) -> float:

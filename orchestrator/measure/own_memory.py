@@ -29,9 +29,9 @@ class OwnMemory:
 
     memory_bytes: int
     at_most: bool = False
-    """Whether it is an upper bound: the peak may be of something that ran before."""
+    """True if it is an upper bound: the peak may be of something that ran before."""
     at_least: bool = False
-    """Whether it is a lower bound: page cache was charged meanwhile, which may have been part of the peak."""
+    """True if it is a lower bound: page cache was charged meanwhile, which may have been part of the peak."""
     cache_bytes: int | None = None
     """The page cache charged while it ran; None if that is not known."""
 

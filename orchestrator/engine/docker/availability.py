@@ -84,7 +84,7 @@ class EngineAvailability:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._follows = False
-        """Whether the event stream is followed, so that the end of the engine is noticed."""
+        """True if the event stream is followed, so that the end of the engine is noticed."""
 
     # ------------------------------------------------------------ waiting for the engine
 
@@ -95,7 +95,7 @@ class EngineAvailability:
 
     @property
     def was_away(self) -> bool:
-        """Whether the engine has ended, or not answered, since the run began."""
+        """True if the engine has ended, or not answered, since the run began."""
         return self._generation > 0 or self._was_away
 
     def retry(self, act: Callable[[], T], *, ask: bool = False) -> T:
