@@ -105,7 +105,7 @@ class EffectiveSettings:
     tty: bool | None = None
     stdin_open: bool | None = None
     health_check: bool | None = None
-    """Whether a health check runs in the container."""
+    """True if a health check runs in the container."""
     restart: str | None = None
     cgroup_parent: str | None = None
     volumes: frozenset[str] = frozenset()

@@ -62,11 +62,11 @@ class OutputReader(Protocol):
 
     @property
     def complete(self) -> bool:
-        """Whether all output of the test has arrived."""
+        """True if all output of the test has arrived."""
 
     @property
     def test_ended(self) -> bool:
-        """Whether the test itself has ended; its outputs may still arrive."""
+        """True if the test itself has ended; its outputs may still arrive."""
 
     @property
     def ended(self) -> float | None:
@@ -74,11 +74,11 @@ class OutputReader(Protocol):
 
     @property
     def prepares(self) -> bool:
-        """Whether processes are set up before the test that it is forked from."""
+        """True if processes are set up before the test that it is forked from."""
 
     @property
     def prepared(self) -> bool:
-        """Whether the preparation is complete and the agent waits for `go`; False if there is no preparation."""
+        """True if the preparation is complete and the agent waits for `go`; False if there is no preparation."""
 
     @property
     def before(self) -> str:
@@ -86,7 +86,7 @@ class OutputReader(Protocol):
 
     @property
     def measured(self) -> bool:
-        """Whether the agent's counters after the test have arrived; always False without an agent."""
+        """True if the agent's counters after the test have arrived; always False without an agent."""
 
     @property
     def exit_code(self) -> int | None:
@@ -162,7 +162,7 @@ class _TimedReader:
 
     @property
     def test_ended(self) -> bool:
-        """Whether the test itself has ended; its outputs may still arrive."""
+        """True if the test itself has ended; its outputs may still arrive."""
         return self._ended is not None
 
     @property
@@ -251,7 +251,7 @@ class AgentOutputReader(_TimedReader):
 
     @property
     def prepared(self) -> bool:
-        """Whether the preparation is complete; False if there is none."""
+        """True if the preparation is complete; False if there is none."""
         return self.prepares and self._out.passed > protocol.PREPARED_MARKS.index("ready")
 
     @property
@@ -261,13 +261,13 @@ class AgentOutputReader(_TimedReader):
 
     @property
     def complete(self) -> bool:
-        """Whether both streams have reached the test's end, or have ended themselves."""
+        """True if both streams have reached the test's end, or have ended themselves."""
         out = self._out.complete or "stdout" not in self._open
         return out and (self._err.complete or "stderr" not in self._open)
 
     @property
     def measured(self) -> bool:
-        """Whether the agent's counters after the test have arrived."""
+        """True if the agent's counters after the test have arrived."""
         return self._out.passed > self._rest_at
 
     @property
@@ -354,7 +354,7 @@ class PlainOutputReader(_TimedReader):
 
     @property
     def complete(self) -> bool:
-        """Whether both streams have ended."""
+        """True if both streams have ended."""
         return not self._open
 
     def feed(self, stream: str, data: bytes) -> bytes:

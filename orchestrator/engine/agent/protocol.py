@@ -162,7 +162,7 @@ class SectionParser:
 
     @property
     def complete(self) -> bool:
-        """Whether all marks have arrived."""
+        """True if all marks have arrived."""
         return self._at == len(self._marks)
 
     def feed(self, data: bytes) -> bytes:

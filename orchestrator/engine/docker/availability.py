@@ -3,7 +3,8 @@
 An engine that is restarted ends all containers (unless configured otherwise) and does not answer for seconds.
 Tests that have not begun are not affected by that, so no operation is tried until the engine is back. One thread
 follows the engine's events: the end of the stream is the first sign that the engine ended, and events show actions
-of others that leave no trace in the container (`docker pause`). docs/design/engine-away.md has the measurements.
+of others that leave no trace in the container (`docker pause`). docs/design/engine/engine-away.md has the
+measurements.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class EngineAvailability:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._follows = False
-        """Whether the event stream is followed, so that the end of the engine is noticed."""
+        """True if the event stream is followed, so that the end of the engine is noticed."""
 
     # ------------------------------------------------------------ waiting for the engine
 
@@ -94,7 +95,7 @@ class EngineAvailability:
 
     @property
     def was_away(self) -> bool:
-        """Whether the engine has ended, or not answered, since the run began."""
+        """True if the engine has ended, or not answered, since the run began."""
         return self._generation > 0 or self._was_away
 
     def retry(self, act: Callable[[], T], *, ask: bool = False) -> T:

@@ -1,7 +1,7 @@
 """The images of a run, pinned by ID. An image that is removed during the run is restored once.
 
 Only a running container protects an image from `docker system prune -a`, and would cost each run 100 ms of two
-CPUs per image. Building again costs only those runs whose images were removed (docs/design/images.md).
+CPUs per image. Building again costs only those runs whose images were removed (docs/design/engine/images.md).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class EffectiveLimits:
     no_new_privileges: bool | None = None
     seccomp_mode: int | None = None
     agent_readable: bool | None = None
-    """Whether other processes of the tests' user can read the agent's memory."""
+    """True if other processes of the tests' user can read the agent's memory."""
     devices: tuple[str, ...] | None = None
     """The names of the entries of /dev."""
 

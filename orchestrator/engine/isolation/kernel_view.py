@@ -47,7 +47,7 @@ class KernelMount:
     options: frozenset[str]
     """The options of the mount, such as ro and nosuid."""
     shared: bool
-    """Whether later mounts below it also appear in other places."""
+    """True if later mounts below it also appear in other places."""
     kind: str
     """The type of the file system."""
     settings: frozenset[str]
@@ -55,7 +55,7 @@ class KernelMount:
 
     @property
     def read_only(self) -> bool:
-        """Whether the mount or its file system is read-only."""
+        """True if the mount or its file system is read-only."""
         return "ro" in self.options or "ro" in self.settings
 
     def setting(self, name: str) -> str | None:
@@ -86,7 +86,7 @@ class KernelView:
 
     @property
     def is_first(self) -> bool:
-        """Whether it is process 1 of a pid namespace, and not a helper of the engine in the same cgroup."""
+        """True if it is process 1 of a pid namespace, and not a helper of the engine in the same cgroup."""
         return self.pids is None or self.pids[-1] == 1 or len(self.pids) == 1
 
 

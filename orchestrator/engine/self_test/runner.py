@@ -51,7 +51,7 @@ class _Side:
     assignment: Assignment
     probes: Sequence[str]
     given: bool = False
-    """Whether the container was handed to a lane, which removes it."""
+    """True if the container was handed to a lane, which removes it."""
     evidence: Evidence | None = None
 
 
