@@ -229,5 +229,11 @@ selection = in_order(
         heading=EXECUTION,
         help="Refuse a profile that is larger than this host, instead of lowering its limits.",
     ),
+    option(
+        "--fresh",
+        is_flag=True,
+        heading=EXECUTION,
+        help="Run each test in a container of its own, whatever the profiles say about reuse.",
+    ),
 )
 """The argument and the options of run, plan and list: which tests, and how they run."""

@@ -258,7 +258,7 @@ def _profiles_table(profiles: list[Profile]) -> Table:
             Figure(p.limits.pids, "count"),
             p.network.value,
             p.image + "".join(f" +{c}" for c in p.capabilities),
-            Figure(p.reuse, "count"),
+            "auto" if p.auto_reuse else Figure(p.reuse, "count"),
             p.description,
         )
         for p in profiles

@@ -21,8 +21,10 @@ from orchestrator.coordinator.selection import budget, handle_empty_selection, m
 from orchestrator.coordinator.session import load
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation.enforcement import require_enforced
+from orchestrator.engine.slots.slot_factory import can_share_fifos
 from orchestrator.errors import ExitCode
 from orchestrator.measure.processes import host_info
+from orchestrator.scheduling.fresh_containers import all_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +56,8 @@ def run(options: RunOptions) -> int:
         )
 
         engine = open_engine(options.engine_url)
+        if not can_share_fifos(engine.info):
+            plan = all_fresh(plan, "this engine cannot reuse them", only_auto=True)
         plan = with_notice(plan, require_enforced(engine.info, allow=options.allow_unenforced))
 
         def ensure_images() -> Mapping[str, str]:
@@ -62,7 +66,15 @@ def run(options: RunOptions) -> int:
                 config, names, engine, offline_base=options.offline_base, on_line=output.building
             )
 
-        this = new_run(run_id, config, engine, host, ensure_images(), project_id=database.keep_project())
+        this = new_run(
+            run_id,
+            config,
+            engine,
+            host,
+            ensure_images(),
+            project_id=database.keep_project(),
+            fresh=options.fresh,
+        )
         with mark_interrupted_on_error(run_id, database.get):
             summary = run_tests(
                 this,

@@ -138,9 +138,16 @@ def ensure_images_of(
 
 
 def new_run(
-    run_id: str, config: Config, engine: Engine, host: HostInfo, images: Mapping[str, str], *, project_id: str
+    run_id: str,
+    config: Config,
+    engine: Engine,
+    host: HostInfo,
+    images: Mapping[str, str],
+    *,
+    project_id: str,
+    fresh: bool = False,
 ) -> Run:
-    """Return the record of a run that is about to start."""
+    """Return the record of a run that is about to start. `fresh`: `--fresh` was given."""
     revision, branch, dirty = git_state(config.project_root)
     return Run(
         id=run_id,
@@ -156,6 +163,7 @@ def new_run(
         revision=revision,
         branch=branch,
         dirty=dirty,
+        fresh=fresh,
     )
 
 

@@ -30,6 +30,7 @@ class Selection:
     retries: int | None = None
     repeat: int | None = None
     strict_limits: bool | None = None
+    fresh: bool = False
     strict_selection: bool = False
     no_tests: str | None = None
     config_path: Path | None = None

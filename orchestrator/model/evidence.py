@@ -176,6 +176,10 @@ class SlotUse:
     """Remark for metrics.json: why the test was not forked although its suite is preloaded, what was reset after
     it, or why the container was removed after it.
     """
+    unclean: str | None = None
+    """What the test left or changed in its container, because of which `reuse: auto` gives it a fresh container in
+    its next runs; None: nothing.
+    """
 
     @property
     def reused(self) -> bool:

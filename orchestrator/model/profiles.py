@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,10 @@ class Thresholds:
     """Bytes written to block devices. Only a volume of the image gives a test a writable place on one."""
 
 
+AUTO_REUSE = 1000
+"""The largest number of tests that use one slot where a profile has `reuse: auto`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """Named set of limits, network, image and other settings of a container."""
@@ -83,7 +87,13 @@ class Profile:
     """Seconds between SIGTERM and SIGKILL."""
     reuse: int = 1
     """Number of tests that may use one slot; 1: a fresh container for each test."""
+    auto_reuse: bool = False
+    """True for `reuse: auto`: a test that could disturb others, or be disturbed, gets a fresh container."""
     thresholds: Thresholds = field(default_factory=Thresholds)
+
+    def fresh(self) -> Profile:
+        """Return the profile with a fresh container for each test."""
+        return self if self.reuse == 1 else replace(self, reuse=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

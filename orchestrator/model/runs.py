@@ -78,6 +78,8 @@ class Run:
     revision: str | None = None
     branch: str | None = None
     dirty: bool | None = None
+    fresh: bool = False
+    """True if every test had a container of its own, whatever its profile says (`--fresh`)."""
 
     @property
     def short_id(self) -> str:

@@ -72,6 +72,10 @@ class History:
     cpus_p95: float | None
     """95th percentile of the CPU seconds per second of duration."""
     last_outcome: Outcome
+    unclean: str | None = None
+    """What the test left or changed in its container in one of its newest attempts, or that it failed in a reused
+    one and passed in a fresh one; None: neither.
+    """
     memory_refused_bytes: int | None = None
     """The largest memory limit at which the test was recently killed for memory; None: it was not."""
 

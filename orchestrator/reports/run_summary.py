@@ -73,6 +73,8 @@ class ResultTotals:
         self.flaky_tests = 0
         self.absent_tests = 0
         """Cases that were asked for and do not exist; they count as skipped."""
+        self.reused_tests = 0
+        """The number of tests whose deciding attempt ran in a container that earlier tests had used."""
         self.outcomes: Counter[Outcome] = Counter()
         self.passed_kinds: Counter[str] = Counter()
         """How tests passed that did not simply pass; in the order of the first of each."""
@@ -125,6 +127,7 @@ class ResultTotals:
             self.absent_tests += result.final.absent
             self._list(result)
             final = result.final
+            self.reused_tests += final.evidence.slot.position > 1
             if final.violations:
                 self._note_violations(result, final.violations)
             self._compare(result, final)

@@ -10,6 +10,7 @@ from orchestrator.errors import UsageError
 from orchestrator.globs import compile_glob
 from orchestrator.model.profiles import Rule
 from orchestrator.model.tests import Assignment
+from orchestrator.scheduling.fresh_containers import reason_for_fresh, with_fresh_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +39,8 @@ def assign(
     """Return one assignment for each test and repetition (1 to `repeat`), in the order of `tests`.
 
     The profile is the `forced` one, else that of the first matching rule, of the comment in the file, of the
-    suite, or the default. A matching rule's own limits replace the profile's, unless the profile is forced. Raises
+    suite, or the default. A matching rule's own limits replace the profile's, unless the profile is forced. Where
+    the profile has `reuse: auto`, tests that need one get a fresh container (`reason_for_fresh`). Raises
     UsageError for an unknown profile, and with `strict_limits` for one that is larger than the host.
     """
     if repeat < 1:
@@ -51,16 +53,20 @@ def assign(
         rule = next((rule for rule in rules if matches(rule, test)), _NO_RULE)
         choice = mapper.choose(test, rule)
         effective, notices = mapper.effective(choice, rule)
+        reason, known = choice.reason, history.get(test.id)
+        fresh = reason_for_fresh(effective, exclusive=rule.exclusive, history=known)
+        if fresh is not None:
+            effective, reason = mapper.fresh(effective), with_fresh_reason(reason, fresh)
         first = Assignment(
             run_id=run_id,
             test=test,
             profile=effective,
-            reason=choice.reason,
+            reason=reason,
             clamped=notices,
             retries=retries if rule.retries is None else rule.retries,
             exclusive=rule.exclusive,
             group=rule.group,
-            history=history.get(test.id),
+            history=known,
         )
         plan.append(first)
         plan.extend(replace(first, repetition=number) for number in range(2, repeat + 1))
@@ -106,6 +112,7 @@ class _Mapper:
         self.host = host
         self.strict_limits = strict_limits
         self.cache: dict[tuple[str, int], tuple[Profile, tuple[str, ...]]] = {}
+        self._fresh: dict[int, Profile] = {}
         for rule in rules:  # checked even if they match no test
             if rule.profile is not None:
                 self._profile(rule.profile, _rule_reason(rule))
@@ -140,6 +147,10 @@ class _Mapper:
         if key not in self.cache:
             self.cache[key] = self._clamp(_overridden(choice.profile, rule), choice.reason)
         return self.cache[key]
+
+    def fresh(self, profile: Profile) -> Profile:
+        """Return the profile of `effective` without reuse, always the same object."""
+        return self._fresh.setdefault(id(profile), profile.fresh())
 
     def _profile(self, name: str, reason: str) -> _Choice:
         return _Choice(known_profile(name, self.profiles, reason), reason)

@@ -172,7 +172,4 @@ def _is_promoted(attempt: Attempt, attempts: Sequence[Attempt]) -> bool:
 
 def _again(assignment: Assignment) -> Assignment:
     """Return the next attempt, in a fresh slot, so that a failure cannot come from an earlier test."""
-    profile = assignment.profile
-    if profile.reuse > 1:
-        profile = replace(profile, reuse=1)
-    return replace(assignment, profile=profile, attempt=assignment.attempt + 1)
+    return replace(assignment, profile=assignment.profile.fresh(), attempt=assignment.attempt + 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from orchestrator.config.settings import Config, Origin, Retention, RunSettings
 from orchestrator.config.shipped import docker_folder
-from orchestrator.model.profiles import ImageSpec, Limits, Network, Profile, Rule, Thresholds
+from orchestrator.model.profiles import AUTO_REUSE, ImageSpec, Limits, Network, Profile, Rule, Thresholds
 from orchestrator.model.suites import Granularity, Preload, ResultsFormat, Runner, Suite
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def _profile(name: str, values: Mapping[str, Any]) -> Profile:
         image=own["image"],
         capabilities=tuple(sorted(set(own["capabilities"]))),
         grace_seconds=own["grace"],
-        reuse=own["reuse"],
+        reuse=AUTO_REUSE if own["reuse"] is None else own["reuse"],
+        auto_reuse=own["reuse"] is None,
         thresholds=thresholds,
     )
 

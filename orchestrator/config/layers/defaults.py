@@ -57,7 +57,7 @@ DEFAULTS: dict[str, object] = {
             "unit tests", cpus="1.0", memory="128m", timeout="2s", pids="64", nofile="1024", reuse="1000"
         ),
         "standard": _profile(
-            "the default suite", cpus="2.0", memory="512m", timeout="10s", pids="128", nofile="1024"
+            "the default suite", cpus="2.0", memory="512m", timeout="10s", pids="128", nofile="1024", reuse="auto"
         ),
         "slow": _profile("integration", cpus="2.0", memory="1g", timeout="60s", pids="256", nofile="4096"),
         "intensive": _profile(

@@ -77,8 +77,11 @@ class ProfilePart(_Part):
         (), description="Capabilities given back after all were dropped."
     )
     grace: f.DurationOrZero = Field(0.0, description="Time between TERM and KILL.")
-    reuse: f.Count = Field(
-        1, description="Tests that one container may take, one after another; 1: a fresh one each."
+    reuse: f.ReuseCount = Field(
+        1,
+        description="Tests that one container may take, one after another; 1: a fresh one each. auto: up to 1000, "
+        "but a fresh one for tests that left or changed something in their last runs, for exclusive tests, and "
+        "where the profile has a network or capabilities.",
     )
     thresholds: ThresholdsPart = Field(ThresholdsPart(), description="When a figure becomes a violation.")
 

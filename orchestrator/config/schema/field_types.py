@@ -110,6 +110,11 @@ CountOrAuto = Annotated[
     PlainValidator(r.read_or("auto", r.read_integer(at_least=1, at_most=4096))),
     _either_schema(_range_schema("integer", 1, 4096), "auto"),
 ]
+ReuseCount = Annotated[
+    int | None,
+    PlainValidator(r.read_or("auto", r.read_integer(at_least=1, at_most=_MAX_COUNT))),
+    _either_schema(_range_schema("integer", 1, _MAX_COUNT), "auto"),
+]
 NetworkWord = Annotated[str, PlainValidator(r.read_word(_NETWORKS)), _words_schema(_NETWORKS)]
 RunnerWord = Annotated[str, PlainValidator(r.read_word(_RUNNERS)), _words_schema(_RUNNERS)]
 ResultsWord = Annotated[str, PlainValidator(r.read_word(_RESULTS)), _words_schema(_RESULTS)]

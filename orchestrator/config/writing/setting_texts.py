@@ -59,7 +59,7 @@ def profile_texts(profile: Profile) -> Mapping[str, str]:
         "image": profile.image,
         "capabilities": f"[{', '.join(profile.capabilities)}]",
         "grace": format_duration(profile.grace_seconds),
-        "reuse": str(profile.reuse),
+        "reuse": "auto" if profile.auto_reuse else str(profile.reuse),
         "thresholds.memory_near": _or_off(thresholds.memory_near_ratio),
         "thresholds.time_near": _or_off(thresholds.time_near_ratio),
         "thresholds.pids_near": _or_off(thresholds.pids_near_ratio),

@@ -75,6 +75,7 @@ def _attempt(attempt: AttemptRow) -> dict[str, Any]:
         "witnesses": attempt.witnesses,
         "slot_position": attempt.slot.position,
         "launch": attempt.slot.launch.value,
+        "unclean": attempt.slot.unclean,
         "started_at": attempt.started_at.isoformat(),
         "duration_seconds": attempt.timings.test_seconds,
         **{k: v for k, v in asdict(attempt.timings).items() if k != "test_seconds"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.database.rows.encoding import clean, content_id, key_of_test, pack_plan, pack_samples
 from orchestrator.model.evidence import Timings
+from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Limits
 from orchestrator.model.tests import TestId
 from orchestrator.model.usage import USAGE_NOTES, Usage
@@ -97,6 +98,10 @@ def _host_row(host: HostInfo) -> Row:
     return {"id": content_id("host", facts), **facts}
 
 
+ONLY_FRESH = "failed in a reused container and passed in a fresh one"
+"""What is recorded as unclean of an attempt that a fresh container has overruled."""
+
+
 def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:
     """Return the rows of a test's result: all attempts with everything that belongs to them, the final attempt
     first. `project`: the id of the project.
@@ -111,6 +116,8 @@ def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:
     for attempt in reversed(result.attempts):
         row, sheets = _attempt_row(run_id, key, attempt)
         row |= _verdict(result, final=attempt is result.final)
+        if attempt is result.overruled and attempt.evidence.slot.reused and result.outcome is Outcome.PASSED:
+            row["unclean"] = ONLY_FRESH
         tables["attempts"].append(row)
         tables["fact_sheets"] += sheets
         tables["cases"] += _case_rows(attempt)
@@ -165,6 +172,7 @@ def _attempt_row(run_id: str, test_key: str, attempt: Attempt) -> tuple[Row, lis
         "usage_sheet_id": sheets[0]["id"],
         "slot_position": evidence.slot.position,
         "launch": evidence.slot.launch.value,
+        "unclean": None if evidence.slot.unclean is None else clean(evidence.slot.unclean),
         **container,
         "attestation_sheet_id": None if attestation_sheet is None else attestation_sheet["id"],
         "stdout_bytes": evidence.stdout.total_bytes,

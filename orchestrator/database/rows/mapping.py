@@ -112,7 +112,7 @@ def attempt_row(
         exit_code=row["exit_code"],
         signal=row["signal"],
         witnesses=row["witnesses"],
-        slot=SlotUse(position=row["slot_position"], launch=Launch(row["launch"])),
+        slot=SlotUse(position=row["slot_position"], launch=Launch(row["launch"]), unclean=row["unclean"]),
         started_at=row["started_at"],
         timings=Timings(**{name: row[name] for name in TIMINGS}),
         limits=Limits(**{name: row[f"limit_{name}"] for name in LIMITS}),

@@ -220,6 +220,12 @@ attempts = sa.Table(
         server_default="process",
         comment="process: the test ran as a separate program; forked: from a preloaded runner.",
     ),
+    text(
+        "unclean",
+        "What the test left or changed in its container, or that it failed in a reused one and passed in a fresh "
+        "one; NULL: neither. `reuse: auto` gives such a test a fresh container.",
+        nullable=True,
+    ),
     text("container_name", "Name of the container; NULL: there was none.", nullable=True),
     text("container_id", "Engine's ID of the container.", nullable=True),
     text("image_id", "ID of the image it was made from.", nullable=True),
@@ -258,6 +264,14 @@ sa.Index(
     attempts.c.started_at,
     attempts.c.outcome,  # otherwise SQLite uses the larger index, which has this column
     sqlite_where=NOT_PASSED,
+)
+# Finds the tests that need a fresh container without reading other attempts.
+sa.Index(
+    "ix_attempts_unclean",
+    attempts.c.test_id,
+    attempts.c.started_at,
+    attempts.c.unclean,
+    sqlite_where=sa.text("unclean IS NOT NULL"),
 )
 # Offenders, usage reports and histories read only these columns, not a million wide rows.
 sa.Index(

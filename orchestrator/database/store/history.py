@@ -36,6 +36,12 @@ _NEWEST_ATTEMPTS = f"""
     WHERE test_id = ? AND started_at >= ? AND outcome NOT IN {_NOT_JUDGED}
     ORDER BY started_at DESC LIMIT {LOOK_BACK}
 """  # noqa: S608 - constants
+DOUBTED_ATTEMPTS = 10
+"""The number of newest attempts in which a test must have been clean to get a reused container again."""
+_UNCLEAN = """
+    SELECT test_id, started_at, unclean FROM attempts
+    WHERE unclean IS NOT NULL AND started_at >= ? ORDER BY started_at
+"""
 _NEWEST_CONTAINERS = """
     SELECT create_seconds + start_seconds FROM attempts
     WHERE slot_position = 1 AND start_seconds > 0 ORDER BY started_at DESC LIMIT 200
@@ -47,12 +53,13 @@ def read_history(fetch: Fetch, keys: Mapping[TestId, Sequence[str]]) -> Mapping[
     in the database, several where projects have tests of the same name.
     """
     since = datetime.now(tz=UTC) - WINDOW
+    unclean = {key: (at, what) for key, at, what in fetch(_UNCLEAN, (since,))}
     known: dict[TestId, History] = {}
     for test_id, keys_of_test in keys.items():
         rows = [row for key in keys_of_test for row in fetch(_NEWEST_ATTEMPTS, (key, since))]
         if len(keys_of_test) > 1:
             rows.sort(key=itemgetter(-1), reverse=True)
-        found = _summary(rows)
+        found = _summary(rows, max([unclean[key] for key in keys_of_test if key in unclean], default=None))
         if found is not None:
             known[test_id] = found
     return known
@@ -66,9 +73,9 @@ def read_startup_seconds(fetch: Fetch) -> tuple[float, int] | None:
     return (median(seconds), len(seconds)) if seconds else None
 
 
-def _summary(newest: Sequence[tuple[Any, ...]]) -> History | None:
+def _summary(newest: Sequence[tuple[Any, ...]], unclean: tuple[Any, str] | None) -> History | None:
     """Return the 95th percentiles of the last 20 passes among rows of `_NEWEST_ATTEMPTS`, newest first; None if
-    there is no pass.
+    there is no pass. `unclean`: when the test was unclean last, and why; None: never.
     """
     passed = [row for row in newest if row[0] == Outcome.PASSED.value][:LAST_PASSES]
     if not passed:
@@ -82,5 +89,11 @@ def _summary(newest: Sequence[tuple[Any, ...]]) -> History | None:
         memory_bytes_p95=percentile(memory, 0.95) if memory else None,
         cpus_p95=percentile(cpus, 0.95) if cpus else None,
         last_outcome=Outcome(newest[0][0]),
+        unclean=unclean[1] if unclean is not None and unclean[0] >= _doubted_since(newest) else None,
         memory_refused_bytes=max([row[4] for row in newest if row[0] == Outcome.OOM.value], default=None),
     )
+
+
+def _doubted_since(newest: Sequence[tuple[Any, ...]]) -> Any:
+    """Return the time of the oldest of the newest attempts in which a test must have been clean."""
+    return newest[:DOUBTED_ATTEMPTS][-1][-1]

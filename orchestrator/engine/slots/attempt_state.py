@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator.measure.reused_slot import NOT_READ
 from orchestrator.model.evidence import Evidence, Launch, OutputLog, SlotUse, Timings
 from orchestrator.model.usage import Usage
+from orchestrator.text import plural
 
 if TYPE_CHECKING:
     from orchestrator.engine.agent.output_reader import OutputReader, SlotOutput
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from orchestrator.model.usage import Sample
 
 NO_OUTPUT = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
+SHM = "/dev/shm"  # noqa: S108 - inside the container, a tmpfs of its own
 NOT_AGAIN = "its container is not used again"
+OWN_DOING = f"{NOT_AGAIN}: the test changed"
+"""The beginning of the reasons to retire a slot that are changes made by the test."""
 
 
 @dataclass(slots=True)
@@ -150,4 +154,23 @@ def _slot_use(test: InFlightTest | None, output: SlotOutput | None) -> SlotUse:
         notes.append(f"{NOT_AGAIN}: what could not be set back: {', '.join(record.dirty)}")
     elif record is not None and record.modes:
         notes.append(f"the test changed the mode of {' and '.join(record.modes)}, which was set back")
-    return SlotUse(position=test.position, launch=launch, note="; ".join(filter(None, notes)) or None)
+    note = "; ".join(filter(None, notes)) or None
+    return SlotUse(position=test.position, launch=launch, note=note, unclean=_unclean(test, output))
+
+
+def _unclean(test: InFlightTest, output: SlotOutput | None) -> str | None:
+    """Return what the test left or changed in its container; None for nothing, or if the test was ended.
+
+    What a test that was ended left behind says nothing about it, because it could not clean up.
+    """
+    record = None if output is None else output.record
+    if output is None or record is None or output.timed_out or output.interrupted:
+        return None
+    if record.leftovers:
+        return f"left {plural(len(record.leftovers), 'process', 'processes')} running"
+    if record.ipc or any(place.place == SHM and place.entries for place in record.places):
+        return "left shared memory or IPC objects"
+    if record.dirty:
+        return f"changed what could not be set back: {', '.join(record.dirty)}"
+    reason = test.retire_reason
+    return None if reason is None or not reason.startswith(OWN_DOING) else reason.removeprefix(f"{NOT_AGAIN}: ")

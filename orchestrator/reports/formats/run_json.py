@@ -70,6 +70,7 @@ def _run_fields(run: Run) -> Document:
         "revision": run.revision,
         "branch": run.branch,
         "dirty": run.dirty,
+        "fresh": run.fresh,
     }
 
 
@@ -79,6 +80,7 @@ def _end_fields(summary: RunSummary) -> Document:
         "duration_seconds": summary.duration_seconds,
         "exit_code": summary.exit_code,
         "counts": dict(summary.counts),
+        "reused_tests": summary.totals.reused_tests,
         "not_run": summary.not_run,
         "left_out": [{"path": left.path, "reason": left.reason} for left in summary.left_out],
     }

@@ -25,7 +25,7 @@ from orchestrator.text import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.model.evidence import SlotUse
+    from orchestrator.model.evidence import Evidence, SlotUse
     from orchestrator.model.results import Attempt, TestResult
     from orchestrator.model.runs import Run
     from orchestrator.model.tests import Assignment
@@ -129,24 +129,27 @@ def memory_bound(usage: Usage) -> str:
     return "≤" if usage.memory_peak_is_upper_bound else "≥" if usage.memory_peak_is_lower_bound else ""
 
 
-def shared_of(usage: Usage) -> str:
-    """What stood charged before the test, where it is worth a word."""
-    floor = usage.memory_floor_bytes
-    return f"+{format_bytes(floor)} shared" if floor is not None and floor >= _SHARED_BYTES else ""
+def shared_of(evidence: Evidence) -> str:
+    """Return `reused` if earlier tests had used the slot, and what stood charged before the test, where it is
+    worth a word.
+    """
+    floor = evidence.usage.memory_floor_bytes
+    shared = f"+{format_bytes(floor)} shared" if floor is not None and floor >= _SHARED_BYTES else ""
+    return ", ".join(filter(None, ("reused" if evidence.slot.position > 1 else "", shared)))
 
 
 def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS, with_remark: bool = True) -> str:
     """A finished test on one plain line, for pipes and CI logs."""
     text = _result_columns(result, profile_columns) + one_line(key_of(result.final.assignment))
     remark = remark_of(result) if with_remark else ""
-    return "    ".join(filter(None, (text, shared_of(result.final.evidence.usage), remark)))
+    return "    ".join(filter(None, (text, shared_of(result.final.evidence), remark)))
 
 
 def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> tuple[str, ...]:
     """A finished test for a terminal of `columns`: the id shortened in the middle, a long remark below."""
     remark = remark_of(result)
     text = line_without_remark(result, columns=columns, profile_columns=profile_columns)
-    shared = shared_of(result.final.evidence.usage)
+    shared = shared_of(result.final.evidence)
     if shared and cells(text) + 4 + cells(shared) <= columns:
         text = f"{text}    {shared}"
     if not remark:

@@ -61,6 +61,7 @@ def summary_lines(
     if lines:
         lines.append("")
     lines.append(count_line(summary))
+    lines += reuse_lines(summary.totals)
     lines += left_out_lines(summary)
     lines += closing_lines(summary, columns=columns)
     lines += ledger_lines(summary.ledger)
@@ -163,6 +164,14 @@ def count_line(summary: RunSummary) -> str:
     front = f"{'Summary':>{VERB_COLUMNS}} [{summary.duration_seconds:5.1f}s]"
     stopped = " interrupted," if summary.status is RunStatus.INTERRUPTED else ""
     return f"{front}{stopped} {totals.tests} run: {', '.join(parts)}"
+
+
+def reuse_lines(totals: ResultTotals) -> list[str]:
+    """Return a line with the number of tests that ran in used slots; none if each had a container of its own."""
+    if not totals.reused_tests:
+        return []
+    ran = f"{totals.reused_tests} of {plural(totals.tests, 'test')} ran in reused slots"
+    return [f"{ran} (orch run --fresh: a container each)"]
 
 
 def left_out_lines(summary: RunSummary) -> list[str]:

@@ -1,0 +1,54 @@
+"""Choose the tests that get a container of their own although their profile reuses containers. Pure.
+
+docs/design/engine/reuse-auto.md has the reasons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.model.profiles import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.model.profiles import Profile
+    from orchestrator.model.tests import Assignment, History
+
+
+def reason_for_fresh(profile: Profile, *, exclusive: bool, history: History | None) -> str | None:
+    """Return why `reuse: auto` gives a test a fresh container; None if it may share one, or without `auto`."""
+    if not profile.auto_reuse:
+        return None
+    if exclusive:
+        return "it is exclusive"
+    if profile.network is not Network.NONE:
+        return "it has a network"
+    if profile.capabilities:
+        return "it has capabilities"
+    if history is not None and history.unclean is not None:
+        return f"in an earlier run it {history.unclean}"
+    return None
+
+
+def all_fresh(plan: Sequence[Assignment], reason: str, *, only_auto: bool = False) -> tuple[Assignment, ...]:
+    """Return the plan with a fresh container for each test; `reason` is added to that of each changed test.
+
+    With `only_auto`, tests whose profile has a number for `reuse` stay as they are.
+    """
+    fresh: dict[int, Profile] = {}
+    found: list[Assignment] = []
+    for one in plan:
+        profile = one.profile
+        if profile.reuse == 1 or (only_auto and not profile.auto_reuse):
+            found.append(one)
+            continue
+        own = fresh.setdefault(id(profile), profile.fresh())
+        found.append(replace(one, profile=own, reason=with_fresh_reason(one.reason, reason)))
+    return tuple(found)
+
+
+def with_fresh_reason(reason: str, fresh: str) -> str:
+    """Return the reason for a test's profile, with the reason for its fresh container."""
+    return f"{reason}; a fresh container: {fresh}"
