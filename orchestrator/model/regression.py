@@ -21,7 +21,7 @@ class RunFigures:
     machine: str | None = None
     """Digest of the machine's id; None: not known."""
     launch: str | None = None
-    """Way in which the test was started (`Launch`). Memory figures of different launches are not compared."""
+    """Way in which the test was started (`Launch`). Figures of different launches are not compared."""
 
 
 class Judgement(StrEnum):

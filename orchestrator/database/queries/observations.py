@@ -135,12 +135,13 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
 
 
 def _figures(run_id: str, rows: Sequence[Sequence[Any]], machine: str) -> RunFigures:
-    memory, durations, cpu, launches = zip(*rows, strict=True)
-    launch = min(launches)  # where repetitions were started in both ways, only the forked ones count
-    alike = [figure for figure, how in zip(memory, launches, strict=True) if how == launch]
+    launch = min(
+        row[-1] for row in rows
+    )  # where repetitions were started in both ways, only the forked ones count
+    memory, durations, cpu, _ = zip(*[row for row in rows if row[-1] == launch], strict=True)
     return RunFigures(
         run_id=run_id,
-        memory_peak_bytes=_median(alike),
+        memory_peak_bytes=_median(memory),
         duration_seconds=median(durations),
         cpu_seconds=_median(cpu),
         machine=machine,

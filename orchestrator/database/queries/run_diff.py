@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     Finals = Mapping[TestId, list[AttemptRow]]
 
-_OF_MEMORY = (Resource.MEMORY, Resource.MEMORY_RATIO)
 NOTEWORTHY_RATIO = 1.25
 """The ratio from which a figure counts as changed."""
 
@@ -92,10 +91,9 @@ def _figures(attempt: AttemptRow) -> tuple[float | None, ...]:
 
 
 def _usage_changes(test: TestId, old: list[AttemptRow], new: list[AttemptRow]) -> Iterator[UsageChange]:
-    same_kind = {a.slot.launch for a in old} == {a.slot.launch for a in new}
+    if {a.slot.launch for a in old} != {a.slot.launch for a in new}:
+        return  # one starts its own interpreter, the other was forked from a preloaded one
     for position, resource in enumerate(DEFAULT_RESOURCES):
-        if resource in _OF_MEMORY and not same_kind:
-            continue  # one has its own interpreter, the other was forked from a preloaded one
         before = max((f for a in old if (f := _figures(a)[position]) is not None), default=None)
         after = max((f for a in new if (f := _figures(a)[position]) is not None), default=None)
         if before is None or after is None or abs(after - before) < _NOISE[resource]:

@@ -24,14 +24,22 @@ def record(tmp_path, monkeypatch):
     monkeypatch.delenv("ORCH_CONFIG", raising=False)
     (tmp_path / "profiles.yaml").write_text("version: 1\n", encoding="utf-8")
 
-    def record(age, branch, outcome=Outcome.PASSED, revision=None, launch=Launch.PROCESS, **peaks):
+    def record(age, branch, outcome=Outcome.PASSED, revision=None, launch=Launch.PROCESS, seconds=0.4, **peaks):
         with Database.open(None, state_dir=tmp_path / ".orch") as database:
             run = make_run(branch=branch, revision=revision, started_at=days_ago(age))
             database.begin_run(run, [])
             for name, peak in peaks.items():
                 usage = make_usage(memory_peak_bytes=int(peak))
                 slot = SlotUse(launch=launch)
-                result = make_result(run, f"{name}.py", outcome, usage=usage, slot=slot, started_at=days_ago(age))
+                result = make_result(
+                    run,
+                    f"{name}.py",
+                    outcome,
+                    usage=usage,
+                    slot=slot,
+                    started_at=days_ago(age),
+                    test_seconds=seconds,
+                )
                 database.record(run.id, result)
             finish(database, run)
         return run.id
@@ -122,6 +130,18 @@ def test_only_memory_of_one_kind_is_compared(record, main, tmp_path):
     done = check("--baseline", "forked", "--format", "json", "--time", "off", "--cpu", "off")
     assert {row["judgement"] for row in json.loads(done.stdout)["gates"]} == {"too few runs"}
     assert check("--baseline", "main").exit_code == ExitCode.VIOLATIONS
+
+
+def test_time_of_a_fork_is_not_compared_with_that_of_a_program(record, main):
+    """A test that a fresh container starts as a program of its own has not become slower."""
+    for n in range(20):
+        record(5 - n / 9, "forked", launch=Launch.FORKED, seconds=0.1, same=BASE)
+    for n in range(3):
+        record(1 - n / 9, "process", seconds=0.9, same=BASE)
+    words = ("--memory", "off", "--cpu", "off", "--time", "+20%")
+    done = check("--baseline", "forked", "--format", "json", *words)
+    assert [row["judgement"] for row in json.loads(done.stdout)["gates"]] == ["too few runs"]
+    assert check("--baseline", "main", *words).exit_code == ExitCode.VIOLATIONS
 
 
 def test_a_file_of_an_older_orch_knows_no_own_memory(record, main, tmp_path):

@@ -157,7 +157,7 @@ def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **ch
     return Attempt(**(facts | changes))
 
 
-LATER_IN_ATTEMPTS = ("memory_charged_peak_bytes", "page_cache_bytes", "memory_peak_is_lower_bound")
+LATER_IN_ATTEMPTS = ("memory_charged_peak_bytes", "page_cache_bytes", "memory_peak_is_lower_bound", "unclean")
 
 
 def write_before_schema_9(connection: sa.Connection, bundle: bundles.Bundle) -> None:

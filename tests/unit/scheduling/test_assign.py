@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.errors import UsageError
@@ -190,3 +192,22 @@ def test_repeat_numbers_each_tests_repetitions_and_history_comes_along():
     assert {(item.run_id, item.attempt, item.retries) for item in assignments} == {("run-1", 1, 1)}
     with pytest.raises(UsageError, match="--repeat 0"):
         plan(first, repeat=0)
+
+
+def test_under_auto_a_doubted_test_has_a_fresh_container_and_all_else_the_same():
+    auto = replace(a_profile("standard"), reuse=1000, auto_reuse=True)
+    history = History(
+        attempts=3, duration_seconds_p95=1.0, memory_bytes_p95=None, cpus_p95=None, last_outcome=Outcome.PASSED
+    )
+    names = ("test/a.py", "test/left.py", "test/b.py", "test/left2.py")
+    known = {
+        TestId(path=n): replace(history, unclean="left 1 process running" if "left" in n else None) for n in names
+    }
+    found = plan(*map(a_test, names), profiles={"standard": auto}, history=known)
+    assert [one.profile.reuse for one in found] == [1000, 1, 1000, 1]
+    assert found[1].profile == replace(auto, reuse=1)
+    assert found[1].profile is found[3].profile
+    why = "default profile; a fresh container: in an earlier run it left 1 process running"
+    assert (found[0].reason, found[1].reason) == ("default profile", why)
+    (alone,) = plan(a_test(), profiles={"standard": auto}, rules=(Rule(exclusive=True),))
+    assert (alone.profile.reuse, alone.exclusive) == (1, True)

@@ -43,12 +43,21 @@ def test_a_diff_tells_outcomes_usage_and_membership(database):
     assert (diff.only_before, diff.only_after) == ((TestId(path="gone.py"),), (TestId(path="new.py"),))
 
 
-def test_a_diff_compares_memory_of_one_kind_only(database):
+def test_a_diff_compares_figures_of_one_kind_only(database):
     before, after = make_run(started_at=days_ago(1)), make_run()
     for run, launch in ((before, Launch.FORKED), (after, Launch.PROCESS)):
         database.begin_run(run, [])
         usage = make_usage(memory_peak_bytes=(8 if launch is Launch.FORKED else 30) << 20)
-        database.record(run.id, make_result(run, "a.py", usage=usage, slot=SlotUse(launch=launch)))
+        database.record(
+            run.id,
+            make_result(
+                run,
+                "a.py",
+                usage=usage,
+                slot=SlotUse(launch=launch),
+                test_seconds=0.1 if launch is Launch.FORKED else 0.9,
+            ),
+        )
         bound = make_usage(
             memory_peak_bytes=(8 if run is before else 90) << 20, memory_peak_is_upper_bound=run is after
         )

@@ -7,7 +7,7 @@ from orchestrator.database.queries.runs import load_run, load_samples
 from orchestrator.database.schema.tables import metadata
 from orchestrator.database.store.store import BATCH_RESULTS, Database
 from orchestrator.errors import DatabaseError, UsageError
-from orchestrator.model.evidence import OutputLog
+from orchestrator.model.evidence import OutputLog, SlotUse
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import TestResult, Verb
 from orchestrator.model.runs import RunStatus
@@ -198,6 +198,39 @@ def test_history_knows_the_last_passes_only(database):
     assert entry.last_outcome is Outcome.FAILED
     assert database.history([known], project="demo") == {known: entry}
     assert database.history([known], project="another") == {}
+
+
+def test_history_knows_what_was_unclean_in_the_last_ten_attempts(database):
+    run = make_run()
+    database.begin_run(run, [])
+
+    def record(name, hours, **changes):
+        slot = SlotUse(position=3, unclean=changes.pop("unclean", None))
+        result = make_result(
+            run,
+            name,
+            assignment=make_assignment(run, name, repetition=20 - hours),
+            started_at=days_ago(hours / 24),
+            slot=slot,
+            **changes,
+        )
+        database.record(run.id, result)
+
+    for name, cleaned_for in (("leaks.py", 9), ("mended.py", 10), ("clean.py", 0)):
+        for hours in range(12):
+            record(name, hours, unclean="left 1 process running" if hours == cleaned_for and cleaned_for else None)
+    names = [TestId(path=name) for name in ("leaks.py", "mended.py", "clean.py")]
+    assert [one.unclean for one in database.history(names).values()] == ["left 1 process running", None, None]
+
+
+def test_a_failure_that_a_fresh_container_overrules_is_recorded_as_unclean(database):
+    run = make_run()
+    database.begin_run(run, [])
+    used = make_result(run, outcome=Outcome.FAILED, slot=SlotUse(position=2), started_at=days_ago(0.2)).final
+    fresh = make_result(run, assignment=make_assignment(run, attempt=2), started_at=days_ago(0.1)).final
+    database.record(run.id, TestResult(attempts=(used, fresh), outcome=Outcome.PASSED, verb=Verb.PASS))
+    (known,) = database.history([TestId(path="test/test_a.py")]).values()
+    assert known.unclean == "failed in a reused container and passed in a fresh one"
 
 
 def test_history_forgets_after_thirty_days_and_needs_a_pass(database):

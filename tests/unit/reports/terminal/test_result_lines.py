@@ -232,3 +232,10 @@ def test_a_confirmed_failure_says_so_after_its_own_message(build):
         "confirmed in a fresh container after it had failed forked from a preloaded process",
     )
     assert remarks(build.of(first))[-1].endswith("not confirmed in a fresh one: the run was stopped")
+
+
+def test_a_test_in_a_used_slot_says_so(build):
+    shared = build.usage(memory_floor_bytes=33 << 20)
+    assert line(build.result(slot=SlotUse(position=17))).endswith("test/test_parse.py    reused")
+    assert line(build.result(slot=SlotUse(position=2), usage=shared)).endswith("    reused, +33M shared")
+    assert line(build.result(slot=SlotUse(position=1), usage=shared)).endswith("    +33M shared")

@@ -205,3 +205,10 @@ def test_passes_that_needed_a_fresh_container_are_counted(build):
     assert count_line(build.summary(alone, build.result("b.py"))).endswith(
         "2 run: 2 passed (1 only in a fresh container)"
     )
+
+
+def test_the_number_of_tests_in_reused_slots_is_told(build):
+    results = [build.result(f"{n}.py", slot=SlotUse(position=n)) for n in (1, 2, 3)]
+    told = "2 of 3 tests ran in reused slots (orch run --fresh: a container each)"
+    assert told in summary_lines(build.summary(*results))
+    assert not any("reused" in line for line in summary_lines(build.summary(results[0])))

@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.model.profiles import Network
+from orchestrator.scheduling.fresh_containers import all_fresh, reason_for_fresh
+
+
+@pytest.fixture
+def auto(make):
+    return make.profile(reuse=1000, auto_reuse=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "exclusive", "unclean", "reason"),
+    [
+        ({}, False, None, None),
+        ({}, True, None, "it is exclusive"),
+        ({"network": Network.BRIDGE}, False, None, "it has a network"),
+        ({"capabilities": ("SYS_PTRACE",)}, False, None, "it has capabilities"),
+        ({}, False, "left 1 process running", "in an earlier run it left 1 process running"),
+    ],
+)
+def test_what_gets_a_fresh_container_under_auto(make, auto, changes, exclusive, unclean, reason):
+    history = replace(make.history(1.0), unclean=unclean)
+    profile = replace(auto, **changes)
+    assert reason_for_fresh(profile, exclusive=exclusive, history=history) == reason
+    by_number = replace(profile, auto_reuse=False)
+    assert reason_for_fresh(by_number, exclusive=exclusive, history=history) is None
+
+
+def test_a_test_without_history_is_not_doubted(auto):
+    assert reason_for_fresh(auto, exclusive=False, history=None) is None
+
+
+def test_all_fresh_changes_what_is_reused_and_says_why(make, auto):
+    number = make.profile("fast", reuse=50)
+    plan = [make.assignment(str(n), profile=p) for n, p in enumerate((auto, auto, number, make.profile("slow")))]
+    everything = all_fresh(plan, "--fresh")
+    assert [one.profile.reuse for one in everything] == [1, 1, 1, 1]
+    assert everything[0].profile is everything[1].profile
+    assert everything[2].reason == f"{plan[2].reason}; a fresh container: --fresh"
+    assert everything[3] is plan[3]
+    some = all_fresh(plan, "remote", only_auto=True)
+    assert [one.profile.reuse for one in some] == [1, 1, 50, 1]
