@@ -78,7 +78,7 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
         "AttachStdout": True,
         "AttachStderr": True,
         "Tty": spec.tty,
-        "NetworkDisabled": hosts_file is not None,  # a network namespace of its own, with only the loopback interface
+        "NetworkDisabled": hosts_file is not None,  # a network namespace with nothing but loopback
         "StopSignal": "SIGKILL",  # an engine that shuts down waits 10 s for each container that ignores the signal
         "Healthcheck": {"Test": ["NONE"]},  # the image's health check would run processes inside the test's limits
         "HostConfig": {
@@ -98,7 +98,7 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
             "Tmpfs": dict(spec.tmpfs),
             "ShmSize": spec.shm_bytes,
             "IpcMode": "private",
-            "CgroupnsMode": "private",  # Docker's default on cgroup v1 is the host's namespace, in which tests could see the run's name
+            "CgroupnsMode": "private",  # Docker's default on cgroup v1, the host's, shows the run's name to tests
             "LogConfig": {"Type": "none", "Config": {}},  # a log could fill the disk
             "AutoRemove": False,  # the exit code is read from the engine after the end
             "RestartPolicy": {"Name": "no"},

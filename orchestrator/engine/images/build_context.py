@@ -72,7 +72,7 @@ def open_context(spec: ImageSpec) -> tuple[BinaryIO, str]:
     """
     dockerfile, context = context_paths(spec)
     names = _selected(context, dockerfile)
-    # A spooled file: a context is mostly a few kilobytes, and may be gigabytes.
+    # A spooled file, because most contexts have a few kilobytes, but some have gigabytes.
     stream = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
     try:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -264,5 +264,5 @@ def _cache_file(spec: ImageSpec) -> Path | None:
 
 
 def _write_cache(file: Path, known: dict[str, str | None]) -> None:
-    with suppress(OSError):  # a cache that cannot be written costs the next run a tenth of a second
+    with suppress(OSError):  # without the cache, the next run takes 0.1 s longer
         replace_file(file, json.dumps(known).encode())

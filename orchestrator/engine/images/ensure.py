@@ -187,7 +187,7 @@ class _Work:
         stages = _Stages(self.on_line)
         labels = {IMAGE_LABEL: spec.name, DIGEST_LABEL: digest, RECIPE_LABEL: recipe}
         if base.offline:
-            labels[offline.LABEL] = "inherited"  # an image that copies its base from a stage does not inherit the base's labels
+            labels[offline.LABEL] = "inherited"  # not inherited by an image that copies its base from a stage
         context.seek(0)
         image_id = self.engine.build(
             context=context,

@@ -86,7 +86,7 @@ class KernelView:
 
     @property
     def is_first(self) -> bool:
-        """True if the process is the first of a pid namespace, and not a helper of the engine in the same cgroup."""
+        """True if this is process 1 of a pid namespace, and not a helper of the engine in the same cgroup."""
         return self.pids is None or self.pids[-1] == 1 or len(self.pids) == 1
 
 
