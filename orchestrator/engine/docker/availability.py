@@ -3,7 +3,8 @@
 An engine that is restarted ends all containers (unless configured otherwise) and does not answer for seconds.
 Tests that have not begun are not affected by that, so no operation is tried until the engine is back. One thread
 follows the engine's events: the end of the stream is the first sign that the engine ended, and events show actions
-of others that leave no trace in the container (`docker pause`). docs/design/engine-away.md has the measurements.
+of others that leave no trace in the container (`docker pause`). docs/design/engine/engine-away.md has the
+measurements.
 """
 
 from __future__ import annotations

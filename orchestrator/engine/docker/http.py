@@ -1,7 +1,7 @@
 """A client of the engine's HTTP API: JSON requests and streams of JSON lines, over a Unix socket, TCP or TLS.
 
 It uses http.client directly. Through the Docker SDK the same request takes 3 to 4 times the CPU time, and the
-import of the SDK takes longer than a short test (docs/design/engine-http.md). Archives, builds, pulls and attached
+import of the SDK takes longer than a short test (docs/design/engine/http.md). Archives, builds, pulls and attached
 streams stay with the SDK (`sdk.py`).
 """
 

@@ -60,7 +60,7 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
 
     With `hosts_file`, which is mounted as /etc/hosts, the engine does not set up the network of a container
     without a network. That set-up takes half of a container's time and provides only that file and the address of
-    the host's name server (docs/design/fresh-slots.md).
+    the host's name server (docs/design/engine/fresh-slots.md).
     """
     mounts = [] if hosts_file is None else [Mount(source=str(hosts_file), target="/etc/hosts")]
     return {

@@ -2,8 +2,8 @@
 
 A process whose program file is not readable by its user is not dumpable: the kernel denies other processes of that
 user access to its memory, descriptors and environment. Such a file must belong to root, so it is added in a
-prepared image, made once per image, together with the entries of user and group 1001. docs/design/images.md has
-the reasons.
+prepared image, made once per image, together with the entries of user and group 1001. docs/design/engine/images.md
+has the reasons.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Pins the images of a run by ID, and restores once an image that is removed during the run.
 
 Only a running container protects an image from `docker system prune -a`, which would cost each run 100 ms of two
-CPUs per image. Building an image again costs only those runs whose images were removed (docs/design/images.md).
+CPUs per image. Building an image again costs only those runs whose images were removed
+(docs/design/engine/images.md).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 There are three sources: the engine's inspect call, the kernel's files as the agent reads them in the container
 (`effective_limits`), and /proc of its process 1 on this machine (`kernel_view`). A setting that no source reports
-is None and no mismatch. docs/design/attestation.md has the measured tolerances.
+is None and no mismatch. docs/design/engine/attestation.md has the measured tolerances.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The kernel reports each process that is forked or ends, with its exit status. A filter, which the kernel runs,
 passes only the children of one agent: two messages a test. The agent's first fork after the release of a test is
 that test. orch must be in the first pid and network namespace, and be root before Linux 6.6.
-docs/design/witnesses.md has the limits.
+docs/design/engine/witnesses.md has the limits.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Root gives each slot a parent of its own and removes it. An ordinary user whose engine runs as root can read such
 cgroups but not remove them, so a few of them are kept: one for each slot that runs at the same time, named by user
-and number. Its counters are the differences of two readings. docs/design/cgroups.md has the measurements.
+and number. Its counters are the differences of two readings. docs/design/engine/cgroups.md has the measurements.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stops the systemd slices that slots ran in.
 
 systemd owns the cgroup of a slice: after `rmdir` of the cgroup the unit stays loaded and active, so it has to be
-stopped by systemd itself (docs/design/cgroups.md).
+stopped by systemd itself (docs/design/engine/cgroups.md).
 """
 
 from __future__ import annotations
