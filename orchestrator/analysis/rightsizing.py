@@ -1,7 +1,7 @@
 """Find the smallest profile that would have sufficed for all of a test's history, with a margin. Pure computation.
 
-docs/design/right-sizing.md explains the rule. The need of a test is computed from its recorded attempts; a profile
-is suggested only if its limits would have killed none of them.
+docs/design/analysis/right-sizing.md explains the rule. The need of a test is computed from its recorded attempts;
+a profile is suggested only if its limits would have killed none of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ TIME_MARGIN = 1.5
 LONGEST_MARGIN = 1.15
 PIDS_MARGIN = 1.15
 THROTTLED_RATIO = 0.25
-"""Share of throttled time from which on a timeout is attributed to the CPU limit (docs/design/promotion.md)."""
+"""Share of throttled time from which on a timeout is attributed to the CPU limit.
+
+The same share as for promotion: docs/design/scheduling/attempts.md.
+"""
 
 _ORDER = (Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER, Advice.FITS, Advice.UNKNOWN)
 _NOT_JUDGED = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})

@@ -1,5 +1,5 @@
 """Removes the report files that an invocation names before it begins: whatever comes of it, no report of an
-earlier run is left that could be taken for its own (docs/design/report-files.md).
+earlier run is left that could be taken for its own (docs/design/reports/report-files.md).
 """
 
 from __future__ import annotations

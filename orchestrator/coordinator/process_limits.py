@@ -1,7 +1,8 @@
 """What this process itself is granted: open files, processes, file size, address space, room for temporary files.
 
 A run that meets such a limit in the middle loses what it was about to do; so it is refused before anything is
-started, with the number that it needs. The figures are measured, with a margin (docs/design/process-limits.md).
+started, with the number that it needs. The figures are measured, with a margin
+(docs/design/coordinator/process-limits.md).
 """
 
 from __future__ import annotations

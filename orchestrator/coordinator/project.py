@@ -1,4 +1,4 @@
-"""Which project this is in a database: its id, kept in the state folder (docs/design/projects.md)."""
+"""Which project this is in a database: its id, kept in the state folder (docs/design/database/projects.md)."""
 
 from __future__ import annotations
 

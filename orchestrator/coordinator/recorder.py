@@ -1,7 +1,8 @@
 """What becomes of a run's events and results: rows, files, lines.
 
 Several at a time where several have come, and each kind of work for all of them in turn: it then finds its code
-and data in the processor's caches. One test after another took half as much again (docs/design/coordinator.md).
+and data in the processor's caches. One test after another took half as much again
+(docs/design/coordinator/cost.md).
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def attempt_folder_name(test: str, *, repetition: int, attempt: int) -> str:
 def needs_no_metrics_file(attempt: Attempt) -> bool:
     """True for a test of a reused slot that passed and left nothing to look at but what it printed: there is no
     metrics.json of it, which would cost a tenth of what such a test takes. All that it
-    would say is in events.jsonl and the database (docs/design/coordinator.md).
+    would say is in events.jsonl and the database (docs/design/coordinator/cost.md).
     """
     evidence = attempt.evidence
     notable = evidence.outputs_notes or any(v.severity is not Severity.NOTICE for v in attempt.violations)
@@ -69,7 +69,7 @@ def needs_no_metrics_file(attempt: Attempt) -> bool:
 
 class RunFolder:
     """One run's folder, made when the run starts. Once its disk is full, what is written goes to a folder of the
-    same name elsewhere (docs/design/full-disk.md).
+    same name elsewhere (docs/design/coordinator/full-disk.md).
     """
 
     def __init__(self, state_dir: Path, run: Run) -> None:

@@ -3,7 +3,7 @@
 Pure, except for the file that stores it.
 
 Measured with null tests, `sh -c :`, in containers like those of real tests. CPU time is subtracted, because it
-adds up; peaks are not, because two peaks of different moments do not (docs/design/calibration.md).
+adds up; peaks are not, because two peaks of different moments do not (docs/design/measure/calibration.md).
 """
 
 from __future__ import annotations

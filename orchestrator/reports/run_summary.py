@@ -1,7 +1,7 @@
 """What the end of a run is told from, kept while its results come: numbers, and lists that are bounded.
 
-However many tests a run has, this stays small (docs/design/coordinator.md). Reports that name every test write
-their part of each at once, to a file: `jsonrun` by the run's events, `junit`, `ctrf`.
+However many tests a run has, this stays small (docs/design/coordinator/cost.md). Reports that name every test
+write their part of each at once, to a file: `jsonrun` by the run's events, `junit`, `ctrf`.
 """
 
 from __future__ import annotations

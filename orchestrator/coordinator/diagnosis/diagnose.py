@@ -1,7 +1,7 @@
 """`orch flaky --diagnose TEST`: the test under several conditions, and which of them make it fail.
 
 It is recorded in a state folder of its own, `.orch/diagnoses`, with a database and run folders like any: what was
-made to fail on purpose is no history of the project (docs/design/flaky.md).
+made to fail on purpose is no history of the project (docs/design/analysis/flaky.md).
 """
 
 from __future__ import annotations

@@ -141,8 +141,8 @@ def _render(report: Nightly, tests: tuple[NightlyTest, ...], drawn: object, anal
             histograms=[
                 h
                 for h in (
-                    histogram(tests, Resource.MEMORY_RATIO, "Peak memory, of its limit"),
-                    histogram(tests, Resource.TIME_RATIO, "Time, of the timeout"),
+                    histogram(tests, Resource.MEMORY_RATIO, "Peak memory, share of the limit"),
+                    histogram(tests, Resource.TIME_RATIO, "Duration, share of the timeout"),
                 )
                 if h
             ],

@@ -20,13 +20,13 @@ NOTEWORTHY = 0.25
 """Change of a median that is worth a line."""
 
 RANKED = (
-    (Resource.MEMORY, "Memory", "Highest peak charged to the test's container."),
-    (Resource.CPU, "CPU time", "User and system, of all its processes."),
-    (Resource.DURATION, "Time", "From its release to its end, without queueing."),
+    (Resource.MEMORY, "Memory", "Peak of the test's own memory."),
+    (Resource.CPU, "CPU time", "User and system time of all processes."),
+    (Resource.DURATION, "Duration", "From start to end, without time in the queue."),
     (Resource.READ, "Read from disk", "Bytes from block devices."),
     (Resource.WRITE, "Written to disk", "Bytes to block devices."),
-    (Resource.PIDS, "Processes and threads", "Most at once."),
-    (Resource.THROTTLED, "Held back", "Time for which the CPU limit kept it waiting."),
+    (Resource.PIDS, "Processes and threads", "Maximum at one time."),
+    (Resource.THROTTLED, "Throttling", "Time for which the CPU limit stopped it."),
 )
 _LEAST = {Resource.THROTTLED: 0.1, Resource.READ: 4096.0, Resource.WRITE: 4096.0}
 """Less of it is not worth ranking."""

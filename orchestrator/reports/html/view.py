@@ -61,8 +61,8 @@ def tiles(report: Nightly, flaky: int) -> tuple[Tile, ...]:
     """Counts and cost, each with what it was before. `flaky`: how many tests are."""
     tests, cost, before = report.tests, report.cost, report.cost_before
     new, fixed = sum(t.newly_failing for t in tests), sum(t.fixed for t in tests)
-    broken = sum(len(t.kinds - t.kinds_before) for t in tests)
-    mended = sum(len(t.kinds_before - t.kinds) for t in tests)
+    new_violations = sum(len(t.kinds - t.kinds_before) for t in tests)
+    resolved = sum(len(t.kinds_before - t.kinds) for t in tests)
     outcomes = report.outcomes
     counts = ", ".join(
         f"{thousands(outcomes[o])} {o.value}" for o in Outcome if outcomes[o] and o is not Outcome.PASSED
@@ -72,14 +72,19 @@ def tiles(report: Nightly, flaky: int) -> tuple[Tile, ...]:
         found += [
             Tile(title="New failures", value=str(new), tone="bad" if new else ""),
             Tile(title="Fixed", value=str(fixed), tone="good" if fixed else ""),
-            Tile(title="New violations", value=str(broken), note=f"{mended} gone", tone="bad" if broken else ""),
+            Tile(
+                title="New violations",
+                value=str(new_violations),
+                note=f"{resolved} resolved",
+                tone="bad" if new_violations else "",
+            ),
         ]
     else:
-        found.append(Tile(title="Violations", value=str(broken), note="nothing ran before to compare with"))
+        found.append(Tile(title="Violations", value=str(new_violations), note="no earlier run to compare with"))
     found += [
         Tile(title="Flaky", value=str(flaky), tone="bad" if flaky else ""),
         Tile(
-            title="Length of runs",
+            title="Duration of runs",
             value=format_clock(cost.wall_seconds),
             note=_against(cost.wall_seconds, before.wall_seconds if before else None, plural(cost.runs, "run")),
         ),
@@ -121,13 +126,13 @@ def failing_now(tests: Sequence[NightlyTest]) -> tuple[FailingTest, ...]:
 
 def _failing_for(test: NightlyTest) -> str:
     if test.newly_failing:
-        return "new" if test.before else "first seen"
+        return "new" if test.before else "first run"
     count = 0
     for outcome in test.before.deciding_outcomes:
         if outcome in SUCCESSFUL:
             break
         count += 1
-    return f"{plural(count, 'run')} before"
+    return f"{plural(count, 'run')} ago"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +191,8 @@ class FlakyRow:
     """`18 % (9 to 31 %)`."""
     strip: tuple[str, ...]
     """Its latest runs, oldest first: pass, fail, or flaky where it did both."""
-    said: tuple[str, ...]
-    """What its failures have in common, a sentence each."""
+    findings: tuple[str, ...]
+    """Sentences on what its failures have in common."""
 
 
 def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tuple[FlakyRow, ...]:
@@ -198,8 +203,10 @@ def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tupl
         if flaky.test_id in here:
             failed, _, rate = rate_text(finding.failed, finding.total, finding.low, finding.high).partition(": ")
             strip = tuple(_runs(flaky.attempts))[-_STRIP:]
-            said = tuple(sentences(finding))
-            found.append(FlakyRow(test=here[flaky.test_id], failed=failed, rate=rate, strip=strip, said=said))
+            findings = tuple(sentences(finding))
+            found.append(
+                FlakyRow(test=here[flaky.test_id], failed=failed, rate=rate, strip=strip, findings=findings)
+            )
     return tuple(found)
 
 
@@ -215,9 +222,9 @@ class ProfileAdvice:
 
     test: NightlyTest
     advice: str
-    now: str
-    better: str
-    """Empty: none holds what it needs."""
+    current: str
+    suggested: str
+    """Name of the profile; empty if no profile fits."""
     saved: str
     runs: int
     reason: str
@@ -230,8 +237,8 @@ def profile_advice(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> t
         ProfileAdvice(
             test=here[one.test_id],
             advice=one.advice.value,
-            now=one_line(one.current, 60),
-            better=one_line(one.suggested or "", 60),
+            current=one_line(one.current, 60),
+            suggested=one_line(one.suggested or "", 60),
             saved=_saved(one),
             runs=one.runs,
             reason=one_line(one.reason, 200),
