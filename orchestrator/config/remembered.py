@@ -1,5 +1,5 @@
 """Merged settings of earlier calls, in the user's cache folder: reading YAML and building pydantic's models takes
-0.16 s of CPU where a small command needs 0.23 (docs/design/remembered-settings.md).
+0.16 s of CPU where a small command needs 0.23 (docs/design/config/settings-cache.md).
 
 What can hold a secret is never kept: `config.loader` says what that is.
 
