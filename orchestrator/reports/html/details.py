@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
+from orchestrator.figures import known_values
 from orchestrator.model.nightly import AttemptHistory, Series
 from orchestrator.model.outcomes import FAILING_CASES
 from orchestrator.model.resources import Resource
@@ -283,7 +284,7 @@ def encoded_series(values: Sequence[float | None], width: int, *, top: float | N
 
     `top`: one that the reader knows, then None stands for it; else the highest. [] if no value is known.
     """
-    known = _known(values)
+    known = known_values(values)
     if not known:
         return []
     highest, steps = top or max(known) or 1.0, 64**width - 1
@@ -296,11 +297,6 @@ def encoded_series(values: Sequence[float | None], width: int, *, top: float | N
         ]
         text = "".join([width * _MISSING if share is None else digits[share] for share in shares])
     return [None if top else significant(highest, 4), width, text]
-
-
-def _known(values: Sequence[float | None]) -> Sequence[float]:
-    """Mostly nothing is missing."""
-    return [value for value in values if value is not None] if None in values else cast("Sequence[float]", values)
 
 
 def thinned(samples: Series, count: int) -> Series:
