@@ -1,7 +1,7 @@
 """The totals and bounded lists that the reports of a finished run need, updated while results come in.
 
-The size does not depend on the number of tests (docs/design/coordinator/cost.md). Reports that have an entry for each
-test write it to a file at once: the run's events, `junit`, `ctrf`.
+The size does not depend on the number of tests (docs/design/coordinator/cost.md). Reports that have an entry for
+each test write it to a file at once: the run's events, `junit`, `ctrf`.
 """
 
 from __future__ import annotations
