@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.rightsizing import caused_kill, suggest
+from orchestrator.analysis.rightsizing import kill_under, suggest
 from orchestrator.config.loader import load_config
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.rightsizing import Observation, Observations
@@ -150,7 +150,7 @@ def simulate(shape: str, tests: int, *, seed: int) -> Tally:
         if found.advice.value == "smaller":
             tally.memory_before += current.limits.memory_bytes
             tally.memory_after += limits.memory_bytes
-        tally.by_record += sum(caused_kill(one, limits) is not None for one in history)
+        tally.by_record += sum(kill_under(one, limits) is not None for one in history)
         for demand in wanted[:runs]:
             outcome = killed(demand, limits)
             if killed(demand, current.limits) is None and outcome is not None:

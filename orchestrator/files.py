@@ -98,7 +98,7 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     replace_file(path, content)
 
 
-class Pieces:
+class SpooledText:
     """Text of a report that is made while its run goes on, and waits for what will stand in front of it: in a file
     without a name, which nobody has to remove whatever ends the run. When its disk is full it moves to the one of
     temporary files.

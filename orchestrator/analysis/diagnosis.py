@@ -1,11 +1,11 @@
-"""Under which conditions a test fails more often than alone, as far as chance does not explain it. Pure."""
+"""Find the conditions under which a test fails significantly more often than alone. Pure computation."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.statistics import fisher_more, holm
+from orchestrator.analysis.statistics import fisher_one_sided, holm
 from orchestrator.model.flakiness import Condition
 
 if TYPE_CHECKING:
@@ -14,19 +14,28 @@ if TYPE_CHECKING:
     from orchestrator.model.flakiness import ConditionResult
 
 LEVEL = 0.05
-"""Of diagnoses of a test that no condition makes fail more, at most this share names one."""
+"""Significance level: the largest share of diagnoses that name a condition although none makes the test fail more.
+"""
 
 
-def weigh(results: Sequence[ConditionResult]) -> tuple[tuple[ConditionResult, ...], tuple[Condition, ...]]:
-    """The results with their chances, and the conditions that make the test fail, most certain first: Fisher's
-    exact test, one-sided, each against alone, corrected for their number (Holm).
+def compare_conditions(
+    results: Sequence[ConditionResult],
+) -> tuple[tuple[ConditionResult, ...], tuple[Condition, ...]]:
+    """Return the results with their p-values (`chance`), and the conditions under which the test fails
+    significantly more often than alone, most certain first.
+
+    Each condition is compared with `ALONE` by Fisher's exact test, one-sided; the p-values are corrected for the
+    number of comparisons (Holm). Without an attempt alone nothing is compared.
     """
     alone = next((one for one in results if one.condition is Condition.ALONE), None)
     if alone is None or not alone.total:
         return tuple(results), ()
     others = [one for one in results if one is not alone and one.total]
     chances = holm(
-        [fisher_more(one.failed, one.total, one.failed + alone.failed, one.total + alone.total) for one in others]
+        [
+            fisher_one_sided(one.failed, one.total, one.failed + alone.failed, one.total + alone.total)
+            for one in others
+        ]
     )
     chance_of = {one.condition: chance for one, chance in zip(others, chances, strict=True)}
     weighed = tuple(replace(one, chance=chance_of.get(one.condition)) for one in results)

@@ -1,9 +1,9 @@
-"""What a flaky test's failures have in common against its passes, as far as chance does not explain it. Pure.
+"""Find the circumstances that distinguish a flaky test's failures from its passes significantly. Pure computation.
 
-Each circumstance (a neighbour, a host, being throttled, …) is tested: yes or no by Fisher's exact test, figures by
-the rank test of Mann and Whitney; the probabilities are corrected for their number. Below the stated level a cause
-is named, else none: docs/design/flaky.md has the error rates. A circumstance may be a sign instead of the cause:
-what comes along with it, is named with it.
+Each circumstance (a neighbour, a host, throttling, …) is tested: binary ones by Fisher's exact test, numeric ones
+by the rank test of Mann and Whitney. The p-values are corrected for the number of tests, and a circumstance is
+named as a cause only below the significance level; docs/design/analysis/flaky.md has the measured error rates. A
+circumstance may be a sign of the true cause, so those that always occurred together with it are named too.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.statistics import (
-    effective_number,
     fisher,
-    fisher_more,
-    least_fisher,
+    fisher_minimum,
+    fisher_one_sided,
     mann_whitney,
-    stratified,
-    stratified_ranks,
-    wilson,
+    stratified_fisher,
+    tarone_factor,
+    van_elteren,
+    wilson_interval,
 )
 from orchestrator.model.flakiness import (
     MECHANISMS,
@@ -43,31 +43,31 @@ if TYPE_CHECKING:
     from orchestrator.model.flakiness import AttemptContext, FlakyTest
 
 LEVEL = 0.01
-"""Of the tests whose failures have no cause among the circumstances, at most this share is told one."""
+"""Significance level: the largest share of tests that get a cause although no circumstance is one."""
 MEMORY_NEAR = 0.9
-"""Of the limit, as the violation memory-near has it."""
-LEAST_RATES = 2.0
-"""It fails at least so many times as often with the circumstance as without: with a thousand attempts chance rules
-out differences that are none.
+"""Share of the memory limit from which on memory counts as near its limit, as for the violation memory-near."""
+MINIMUM_RATE_RATIO = 2.0
+"""Smallest ratio of the failure rates with and without a circumstance that makes it a cause. With a thousand
+attempts, differences that do not matter are significant too.
 """
-LEAST_MEDIANS = 1.25
-"""Likewise of figures, by their medians."""
-LEAST_THROTTLED = 0.05
-LEAST_CROWD = 0.5
-"""Differences of medians that are too small to matter."""
+MINIMUM_MEDIAN_RATIO = 1.25
+"""Smallest ratio of the medians of failures and passes that makes a numeric circumstance a cause."""
+MINIMUM_THROTTLED_DIFFERENCE = 0.05
+MINIMUM_CROWD_DIFFERENCE = 0.5
+"""Smallest differences of the medians (ratio of throttled time, number of other tests) that matter."""
 _ALONE = 0.05
-"""Others beside a test, on average, up to which it was alone: an overlap at its very beginning or end."""
+"""Largest average number of other tests with which a test counts as alone: they overlapped its start or end."""
 
 
-def find(test: FlakyTest, *, level: float = LEVEL) -> FlakinessFinding:
-    """The test's rate of failures and their causes. ValueError: no attempts."""
+def find_causes(test: FlakyTest, *, level: float = LEVEL) -> FlakinessFinding:
+    """Return the failure rate of a test and the causes of its failures. Raises ValueError without attempts."""
     attempts = test.attempts
     if not attempts:
         raise ValueError(f"{test.test_id} has no attempts")
     failed = sum(attempt.failed for attempt in attempts)
-    low, high = wilson(failed, len(attempts))
+    low, high = wilson_interval(failed, len(attempts))
     missing = max(MINIMUM_FAILURES - failed, MINIMUM_PASSES - (len(attempts) - failed), 0)
-    tried = () if missing else _tests(attempts)
+    tried = () if missing else _factor_tests(attempts)
     return FlakinessFinding(
         test_id=test.test_id,
         failed=failed,
@@ -77,22 +77,24 @@ def find(test: FlakyTest, *, level: float = LEVEL) -> FlakinessFinding:
         ends=Counter(attempt.outcome for attempt in attempts if attempt.failed),
         missing=missing,
         tried=len({test.cause.of for test in tried}),
-        causes=_beyond_chance(tried, level),
+        causes=_significant_causes(tried, level),
     )
 
 
 def suspects(attempts: Sequence[AttemptContext], factor: Factor, *, at_most: int) -> tuple[str, ...]:
-    """Neighbours (or predecessors) that are there no less often when the test fails, by their names, the most
-    suspicious first. Not causes: chance may explain them. With no failure, those that are there most often.
+    """Return the names of at most `at_most` neighbours (or predecessors) with which the test fails at least as
+    often as overall, smallest p-value first.
+
+    They need not be significant. If the test never failed, they are the ones that were there most often.
     """
     masks = _AttemptMasks(attempts)
-    marks = {c.subject: mask for c, mask in _yes_or_no(masks) if c.factor is factor}
+    marks = {c.subject: mask for c, mask in _binary_circumstances(masks) if c.factor is factor}
     failed, total, bad = masks.bad.bit_count(), len(attempts), masks.bad
     ranked = []
     for name, mask in marks.items():
         with_, both = mask.bit_count(), (mask & bad).bit_count()
         if not failed or (both and both * total >= with_ * failed):
-            ranked.append((fisher_more(both, with_, failed, total), -with_, name))
+            ranked.append((fisher_one_sided(both, with_, failed, total), -with_, name))
     return tuple(name for _, _, name in sorted(ranked)[:at_most])
 
 
@@ -100,24 +102,24 @@ def suspects(attempts: Sequence[AttemptContext], factor: Factor, *, at_most: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Test:
-    """A circumstance that differed between attempts, and what chance says of it in one of several ways."""
+class _FactorTest:
+    """One statistical test of a circumstance that differed between attempts. A circumstance may have several."""
 
     cause: Cause
-    """Its chance is not corrected yet."""
+    """The cause to report if the test is significant; its `chance` is the p-value, not yet corrected."""
     least: float
-    """The smallest chance that it could have had."""
+    """The smallest p-value that is possible with these numbers of attempts."""
     matters: bool
-    """The difference is large enough to be worth a word."""
+    """True if the difference is large enough to be reported."""
 
 
 class _AttemptMasks:
-    """A test's attempts, and which of them are compared with which: sets of them are numbers of a bit each.
+    """Sets of a test's attempts as bit masks (bit n is attempt n), and the choice of attempts that are comparable.
 
-    The attempts of a run share its luck: a busy night, a broken server. So runs are compared by the first attempt
-    of each, and repetitions of a run by their first attempts, with each other only. A retry is made only after a
-    failure: where luck is shared it fails more often for that alone. So it is compared only where it should fail
-    less.
+    The attempts of one run are not independent: they share a busy night or a broken server. So runs are compared
+    by the first attempt of each, and the repetitions of one run only with each other, by their first attempts. A
+    retry happens only after a failure, so it is more likely than others to fail in a bad run. It is compared only
+    where it would fail less often.
     """
 
     def __init__(self, attempts: Sequence[AttemptContext]) -> None:
@@ -126,9 +128,9 @@ class _AttemptMasks:
         self.bad = self.mask(lambda attempt: attempt.failed)
         self.first_of_run = self.retry = 0
         repetitions: dict[str, dict[int, int]] = defaultdict(dict)
-        """Run -> repetition -> attempts seen of it."""
+        """Run id -> repetition -> number of its attempts so far."""
         self.by_run: dict[str, int] = defaultdict(int)
-        """First attempts of each repetition."""
+        """Run id -> mask of the first attempt of each repetition."""
         for at, attempt in enumerate(attempts):
             bit, seen = 1 << at, repetitions[attempt.run_id]
             if not seen:
@@ -140,34 +142,36 @@ class _AttemptMasks:
             seen[attempt.repetition] = seen.get(attempt.repetition, 0) + 1
 
     def mask(self, there: Callable[[AttemptContext], bool]) -> int:
-        """The attempts of which it is true."""
+        """Return the mask of the attempts for which `there` is true."""
         return sum(1 << at for at, attempt in enumerate(self.attempts) if there(attempt))
 
     def among(self, mask: int) -> list[AttemptContext]:
-        """The attempts of a set."""
+        """Return the attempts in a mask."""
         return [attempt for at, attempt in enumerate(self.attempts) if mask >> at & 1]
 
     def strata(self) -> list[int]:
-        """Repetitions of each run that has several."""
+        """Return a mask for each run that has several repetitions: their first attempts."""
         return [mask for mask in self.by_run.values() if mask.bit_count() > 1]
 
 
-def _tests(attempts: Sequence[AttemptContext]) -> tuple[_Test, ...]:
+def _factor_tests(attempts: Sequence[AttemptContext]) -> tuple[_FactorTest, ...]:
     masks = _AttemptMasks(attempts)
-    return (*_of_yes_or_no(masks), *_of_figures(masks))
+    return (*_binary_tests(masks), *_numeric_tests(masks))
 
 
-def _beyond_chance(tried: Sequence[_Test], level: float) -> tuple[Cause, ...]:
-    """Half of the level is for circumstances that name another test: there may be hundreds of these, and the few
-    others should not have to be the clearer for it. Mechanisms first, then in the order of the chances before
-    their correction, so that a neighbour comes before the crowd that it made.
+def _significant_causes(tried: Sequence[_FactorTest], level: float) -> tuple[Cause, ...]:
+    """Return the significant causes with corrected p-values: mechanisms first, then by uncorrected p-value, so
+    that a neighbour comes before the crowd that it is part of.
+
+    Circumstances that name another test get half of the level, all others the other half: there may be hundreds of
+    other tests, and correcting for them must not hide the few other circumstances.
     """
     families = [
         [test for test in tried if (test.cause.of.factor in OTHER_TESTS) is named] for named in (False, True)
     ]
     found: list[tuple[Cause, int]] = []
     for family in families:
-        times = len(families) * effective_number((test.least for test in family), level / len(families))
+        times = len(families) * tarone_factor((test.least for test in family), level / len(families))
         found += [(test.cause, times) for test in family if test.matters and test.cause.chance * times <= level]
     found.sort(key=lambda one: _order(one[0]))
     named: dict[Circumstance, Cause] = {}
@@ -181,9 +185,10 @@ def _order(cause: Cause) -> tuple[bool, bool, float, bool]:
     return factor in SYMPTOMS, factor not in MECHANISMS, float(f"{cause.chance:.2g}"), factor is Factor.CROWD
 
 
-def _yes_or_no(masks: _AttemptMasks) -> Iterator[tuple[Circumstance, int]]:
-    """Circumstances that are there or not, each with the attempts in which it was. The plain ones first: of those
-    that always came together, the first is named.
+def _binary_circumstances(masks: _AttemptMasks) -> Iterator[tuple[Circumstance, int]]:
+    """Yield each binary circumstance with the mask of the attempts in which it was present.
+
+    Circumstances without a subject come first, because of those that always occurred together the first is named.
     """
     attempts = masks.attempts
     if all(attempt.memory_ratio is not None for attempt in attempts):
@@ -195,13 +200,13 @@ def _yes_or_no(masks: _AttemptMasks) -> Iterator[tuple[Circumstance, int]]:
     yield Circumstance(factor=Factor.FORKED), masks.mask(lambda t: t.forked)
     named: dict[Circumstance, int] = defaultdict(int)
     for at, attempt in enumerate(attempts):
-        for circumstance in _named(attempt):
+        for circumstance in _named_circumstances(attempt):
             named[circumstance] |= 1 << at
     for circumstance in sorted(named, key=lambda c: (list(Factor).index(c.factor), c.subject)):
         yield circumstance, named[circumstance]
 
 
-def _named(attempt: AttemptContext) -> Iterator[Circumstance]:
+def _named_circumstances(attempt: AttemptContext) -> Iterator[Circumstance]:
     yield Circumstance(factor=Factor.HOST, subject=attempt.host)
     yield Circumstance(factor=Factor.PROFILE, subject=attempt.profile)
     if attempt.after is not None:
@@ -210,17 +215,17 @@ def _named(attempt: AttemptContext) -> Iterator[Circumstance]:
         yield Circumstance(factor=Factor.NEIGHBOUR, subject=neighbour)
 
 
-def _of_yes_or_no(masks: _AttemptMasks) -> Iterator[_Test]:
+def _binary_tests(masks: _AttemptMasks) -> Iterator[_FactorTest]:
     together: dict[int, list[tuple[Circumstance, int]]] = defaultdict(list)
-    for circumstance, mask in _yes_or_no(masks):
-        if mask not in (0, masks.every):  # it was the same in all of them: nothing to compare
+    for circumstance, mask in _binary_circumstances(masks):
+        if mask not in (0, masks.every):  # else it was the same in all attempts: nothing to compare
             together[min(mask, masks.every ^ mask)].append((circumstance, mask))
     for alike in together.values():
-        yield from _of_one(alike, masks)
+        yield from _tests_of_group(alike, masks)
 
 
-def _of_one(alike: Sequence[tuple[Circumstance, int]], masks: _AttemptMasks) -> Iterator[_Test]:
-    """The tests for circumstances that were there in the same attempts, or in exactly the others."""
+def _tests_of_group(alike: Sequence[tuple[Circumstance, int]], masks: _AttemptMasks) -> Iterator[_FactorTest]:
+    """Yield the tests of circumstances that were present in the same attempts, or in exactly the others."""
     bad = masks.bad
     (first, mask), *others = sorted(alike, key=lambda one: _rate(one[1], bad) < _rate(masks.every ^ one[1], bad))
     present = FailureCounts(failed=(mask & bad).bit_count(), total=mask.bit_count())
@@ -234,7 +239,7 @@ def _of_one(alike: Sequence[tuple[Circumstance, int]], masks: _AttemptMasks) -> 
             absent=absent,
             together_with=tuple(circumstance for circumstance, _ in others),
         )
-        yield _Test(cause, least, matters=high >= LEAST_RATES * low)
+        yield _FactorTest(cause, least, matters=high >= MINIMUM_RATE_RATIO * low)
 
 
 def _rate(mask: int, bad: int) -> float:
@@ -242,8 +247,10 @@ def _rate(mask: int, bad: int) -> float:
 
 
 def _chances(worse: int, masks: _AttemptMasks) -> Iterator[tuple[float, float]]:
-    """Chances, each with the least that was possible, of more failures among the `worse` attempts: by the first
-    attempts of runs, by these and retries that are not among the worse, by repetitions within runs.
+    """Yield p-values of more failures among the `worse` attempts, each with the smallest that was possible.
+
+    They are computed from the first attempts of runs, from these with the retries that are not among the worse,
+    and from the repetitions within runs.
     """
     firsts, bad = masks.first_of_run, masks.bad
     for units, one_sided in ((firsts, False), (firsts | (masks.retry & ~worse), True)):
@@ -253,21 +260,21 @@ def _chances(worse: int, masks: _AttemptMasks) -> Iterator[tuple[float, float]]:
         with_, both = (units & worse).bit_count(), (units & worse & bad).bit_count()
         if one_sided:
             most = min(with_, failed)
-            # twice: which attempts are the worse was seen in the data
-            least = min(2 * fisher_more(most, with_, failed, total), 1.0)
-            yield min(2 * fisher_more(both, with_, failed, total), 1.0), least
+            # doubled, because the data decided which attempts are the worse ones
+            least = min(2 * fisher_one_sided(most, with_, failed, total), 1.0)
+            yield min(2 * fisher_one_sided(both, with_, failed, total), 1.0), least
         elif both * total >= with_ * failed:  # in the same direction as over all attempts
-            yield fisher(both, with_, failed, total), least_fisher(with_, failed, total)
+            yield fisher(both, with_, failed, total), fisher_minimum(with_, failed, total)
     strata = [(s.bit_count(), (s & worse).bit_count(), (s & bad).bit_count()) for s in masks.strata()]
     both = sum((s & worse & bad).bit_count() for s in masks.strata())
     if both >= sum(with_ * failed / total for total, with_, failed in strata) and strata:
-        yield stratified(strata, both)
+        yield stratified_fisher(strata, both)
 
 
-def _of_figures(masks: _AttemptMasks) -> Iterator[_Test]:
-    yield from _rank_tests(Factor.THROTTLED, masks, lambda t: t.throttled_ratio, LEAST_THROTTLED)
-    yield from _rank_tests(Factor.CROWD, masks, lambda t: t.others, LEAST_CROWD)
-    # what timed out has the length of its limit
+def _numeric_tests(masks: _AttemptMasks) -> Iterator[_FactorTest]:
+    yield from _rank_tests(Factor.THROTTLED, masks, lambda t: t.throttled_ratio, MINIMUM_THROTTLED_DIFFERENCE)
+    yield from _rank_tests(Factor.CROWD, masks, lambda t: t.others, MINIMUM_CROWD_DIFFERENCE)
+    # the duration of an attempt that timed out is that of its limit, so it is left out
     yield from _rank_tests(
         Factor.DURATION,
         masks,
@@ -278,16 +285,16 @@ def _of_figures(masks: _AttemptMasks) -> Iterator[_Test]:
 
 def _rank_tests(
     factor: Factor, masks: _AttemptMasks, figure: Callable[[AttemptContext], float | None], least: float
-) -> Iterator[_Test]:
-    bad, good = _sides(masks.attempts, figure)
+) -> Iterator[_FactorTest]:
+    bad, good = _failed_and_passed(masks.attempts, figure)
     if len(bad) < MINIMUM_FAILURES or len(good) < MINIMUM_PASSES or len({*bad, *good}) == 1:
         return
     failed_median, passed_median = median(bad), median(good)
     low, high = sorted((failed_median, passed_median))
-    firsts = _sides(masks.among(masks.first_of_run), figure)
+    firsts = _failed_and_passed(masks.among(masks.first_of_run), figure)
     chances = [mann_whitney(*firsts)] if all(firsts) else []
-    if strata := [_sides(masks.among(mask), figure) for mask in masks.strata()]:
-        chances.append(stratified_ranks(strata))
+    if strata := [_failed_and_passed(masks.among(mask), figure) for mask in masks.strata()]:
+        chances.append(van_elteren(strata))
     for chance in chances:
         cause = Cause(
             of=Circumstance(factor=factor),
@@ -295,12 +302,12 @@ def _rank_tests(
             failed_median=failed_median,
             passed_median=passed_median,
         )
-        yield _Test(cause, 0.0, matters=high >= LEAST_MEDIANS * low and high - low >= least)
+        yield _FactorTest(cause, 0.0, matters=high >= MINIMUM_MEDIAN_RATIO * low and high - low >= least)
 
 
-def _sides(
+def _failed_and_passed(
     attempts: Sequence[AttemptContext], figure: Callable[[AttemptContext], float | None]
 ) -> tuple[list[float], list[float]]:
-    """The figures of failures and of passes, as far as they were measured."""
+    """Return the measured figures of the failed attempts and those of the passed ones."""
     known = [(attempt.failed, value) for attempt in attempts if (value := figure(attempt)) is not None]
     return [value for failed, value in known if failed], [value for failed, value in known if not failed]

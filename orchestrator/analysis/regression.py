@@ -1,8 +1,8 @@
-"""Detection of resource regressions: growth of a figure over several runs beyond its noise.
+"""Detection of resource regressions: growth of a figure over several runs beyond its noise. Pure computation.
 
-Machines are compared with themselves, old runs carried forward along their own drift. Then a test has grown if the
-most likely growth is above the tolerance and worth a word, and its runs are so many times more likely with such
-growth than without (`evidence`). docs/design/gates.md has the measured error rates.
+Figures are scaled to one machine, and the drift of the old runs is extrapolated to the new ones. A test has grown
+if the most likely growth is above the tolerance and the minimum, and the likelihood ratio of such growth is large
+enough. docs/design/analysis/regression.md has the measured error rates.
 """
 
 from __future__ import annotations
@@ -12,29 +12,32 @@ from collections import defaultdict
 from statistics import median
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.likelihood import evidence, likeness
+from orchestrator.analysis.likelihood import autocorrelation, likelihood_ratio
 from orchestrator.model.regression import Comparison, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MINIMUM_NEW_RUNS = 3
-"""Fewer cannot be told from chance: of 50 old runs and 2 new ones, the 2 are the highest once in 1,326 cases."""
+"""Smallest number of new runs for a judgement. With fewer, chance cannot be ruled out: of 50 old and 2 new runs
+without growth, the 2 are the highest once in 1,326 cases.
+"""
 MINIMUM_OLD_RUNS = 20
 MAXIMUM_NEW_RUNS = 5
 MAXIMUM_OLD_RUNS = 50
-LEAST_WEIGHT = 6.0
-"""Natural logarithm of how much more likely the new runs must be with growth than without: 403 times."""
-LEAST_WEIGHT_ALIKE = 7.0
-"""Where runs resemble the ones before them: how much is an estimate too."""
-LEAST_OF_A_MACHINE = 10
-"""Old runs that a machine needs to be compared with itself."""
+MINIMUM_LOG_RATIO = 6.0
+"""Smallest natural logarithm of the likelihood ratio for a judgement of growth: 403 times as likely as without."""
+MINIMUM_LOG_RATIO_AUTOCORRELATED = 7.0
+"""The same limit where successive runs are correlated: it is higher, because the correlation is an estimate too.
+"""
+MINIMUM_MACHINE_RUNS = 10
+"""Smallest number of old runs of a machine from which its usual figure is computed."""
 FLOOR_ERRORS = 3.5
-"""Standard errors that growth of one or two runs must have to be suspected, where runs are independent."""
-FLOOR_ERRORS_ALIKE = 6.0
-"""Where runs resemble the ones before them."""
+"""Number of standard errors from which on growth of one or two new runs is suspected; for independent runs."""
+FLOOR_ERRORS_AUTOCORRELATED = 6.0
+"""Number of standard errors where successive runs are correlated."""
 NORMAL_TENTHS = 2.563
-"""Standard deviations between the lowest and the highest tenth of a normal distribution."""
+"""Distance between the 10th and 90th percentile of a normal distribution, in standard deviations."""
 SLOPE_ERROR = 3.46
 """Standard error of the slope of independent values, times their number to the power of 1.5, in units of their own
 standard deviation (least squares: the root of 12).
@@ -49,51 +52,56 @@ def compare(
     minimum: float,
     machines: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Comparison:
-    """Judge the newest `MAXIMUM_NEW_RUNS` of `new` against the newest `MAXIMUM_OLD_RUNS` of `old`, both newest
-    first, one value a run. `tolerance`: growth that is allowed (0.1: 10 %); `minimum`: growth in the figure's own
-    unit below which nothing is said; `machines`: where each old and each new run was, None: all on one.
+    """Compare the newest `MAXIMUM_NEW_RUNS` of `new` with the newest `MAXIMUM_OLD_RUNS` of `old`.
+
+    Both have one value for each run, newest first. `tolerance` is the growth that is allowed (0.1: 10 %),
+    `minimum` the smallest growth, in the figure's unit, that is reported. `machines` names the machine of each old
+    and each new run; None: all ran on one.
     """
     if machines is not None:
-        old, new = like_with_like(old, new, machines)
+        old, new = on_one_machine(old, new, machines)
     before, after = old[:MAXIMUM_OLD_RUNS], new[:MAXIMUM_NEW_RUNS]
     if not before or not after:
-        return _judged(Judgement.TOO_FEW, before, after)
-    growth = estimate(before, after)
+        return _comparison(Judgement.TOO_FEW, before, after)
+    growth = estimate_growth(before, after)
     if len(before) < MINIMUM_OLD_RUNS:
-        return _judged(Judgement.TOO_FEW, before, after, growth=growth)
+        return _comparison(Judgement.TOO_FEW, before, after, growth=growth)
     enough = len(after) >= MINIMUM_NEW_RUNS
     calm = Judgement.UNCHANGED if enough else Judgement.TOO_FEW
     if not _may_have_grown(growth, before, after, tolerance=tolerance, minimum=minimum):
-        return _judged(calm, before, after, growth=growth)
-    carried = carried_forward(before, len(after))  # only here: it costs a thousand slopes
-    growth = estimate(carried, after)
+        return _comparison(calm, before, after, growth=growth)
+    carried = extrapolate_drift(before, len(after))  # not earlier: it computes a thousand slopes
+    growth = estimate_growth(carried, after)
     if not _may_have_grown(growth, carried, after, tolerance=tolerance, minimum=minimum):
-        return _judged(calm, before, after, growth=growth)
+        return _comparison(calm, before, after, growth=growth)
     floor = noise_floor(carried, len(after))
     if not enough:
         judgement = Judgement.SUSPECTED if growth > max(floor, tolerance) else Judgement.TOO_FEW
-        return _judged(judgement, before, after, growth=growth, floor=floor)
+        return _comparison(judgement, before, after, growth=growth, floor=floor)
     logs = _logarithms([*carried, *after])
-    found = evidence(logs[: len(carried)][::-1], logs[len(carried) :][::-1], tolerance=tolerance)
-    least = LEAST_WEIGHT_ALIKE if found.alike else LEAST_WEIGHT
-    grown = found.weight >= least and found.growth > tolerance * 1.001
+    found = likelihood_ratio(logs[: len(carried)][::-1], logs[len(carried) :][::-1], tolerance=tolerance)
+    least = MINIMUM_LOG_RATIO_AUTOCORRELATED if found.autocorrelated else MINIMUM_LOG_RATIO
+    grown = found.log_ratio >= least and found.growth > tolerance * 1.001
     judgement = Judgement.GROWN if grown else Judgement.UNCHANGED
-    chance = min(1.0, math.exp(-found.weight))
-    return _judged(judgement, before, after, growth=found.growth if grown else growth, floor=floor, chance=chance)
+    chance = min(1.0, math.exp(-found.log_ratio))
+    return _comparison(
+        judgement, before, after, growth=found.growth if grown else growth, floor=floor, chance=chance
+    )
 
 
 def _may_have_grown(
     growth: float, old: Sequence[float], new: Sequence[float], *, tolerance: float, minimum: float
 ) -> bool:
-    """Whether it is worth the work: where a history has two modes, this estimate is a rough one."""
+    """Return True if the growth has to be examined. The limit is low because this estimate is inexact."""
     return growth > tolerance / 4 and median(new) - median(old) >= minimum
 
 
-def like_with_like(
+def on_one_machine(
     old: Sequence[float], new: Sequence[float], machines: tuple[Sequence[str], Sequence[str]]
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """All runs as they would be on the machine of the newest one, by the machines' medians; runs on a machine of
-    which less than `LEAST_OF_A_MACHINE` old ones are known are left out, unless it is the only one.
+    """Return old and new runs scaled by the machines' medians to the machine of the newest run.
+
+    Runs on a machine with fewer than `MINIMUM_MACHINE_RUNS` old runs are left out, unless it is the only machine.
     """
     old_at, new_at = machines
     if not old or not new or len({*old_at, *new_at}) == 1:
@@ -104,32 +112,35 @@ def like_with_like(
     usual = {
         machine: median(values)
         for machine, values in by_machine.items()
-        if len(values) >= LEAST_OF_A_MACHINE and median(values) > 0
+        if len(values) >= MINIMUM_MACHINE_RUNS and median(values) > 0
     }
     here = next((machine for machine in new_at if machine in usual), None)
     if here is None:
         return [], []
     factors = {machine: usual[here] / value for machine, value in usual.items()}
-    return _moved(old, old_at, factors), _moved(new, new_at, factors)
+    return _scaled(old, old_at, factors), _scaled(new, new_at, factors)
 
 
-def _moved(values: Sequence[float], at: Sequence[str], factors: Mapping[str, float]) -> Sequence[float]:
+def _scaled(values: Sequence[float], at: Sequence[str], factors: Mapping[str, float]) -> Sequence[float]:
     return [v * factors[machine] for v, machine in zip(values, at, strict=True) if machine in factors]
 
 
-def estimate(old: Sequence[float], new: Sequence[float]) -> float:
-    """Growth by the Hodges-Lehmann estimate of the shift between logarithms; up to 29 % of the values may be
-    anything. Values that are not positive count as the smallest positive one.
+def estimate_growth(old: Sequence[float], new: Sequence[float]) -> float:
+    """Return the growth as the Hodges-Lehmann estimate of the shift between logarithms (0.1: 10 % more).
+
+    Up to 29 % of the values may be outliers. Values that are not positive count as the smallest positive one.
     """
     least = min((value for value in (*old, *new) if value > 0), default=1.0)
     before, after = [max(value, least) for value in old], [max(value, least) for value in new]
     return median(b / a for b in after for a in before) - 1
 
 
-def carried_forward(old: Sequence[float], width: int) -> Sequence[float]:
-    """The old runs (newest first) as they would be at the middle of the `width` runs that follow, if they grow: a
-    drift of the history is no fault of the new runs. The slope of the logarithms is that of Theil and Sen, less
-    a quarter of its standard error.
+def extrapolate_drift(old: Sequence[float], width: int) -> Sequence[float]:
+    """Return the old runs (newest first) moved along their own upward drift to the middle of the next `width`
+    runs.
+
+    Growth that only continues the drift of the history is then not counted. The slope of the logarithms is that of
+    Theil and Sen, less a quarter of its standard error; a downward slope counts as none.
     """
     logs = _logarithms(old)
     slopes = [(logs[i] - logs[j]) / (j - i) for i in range(len(logs)) for j in range(i + 1, len(logs))]
@@ -141,22 +152,24 @@ def carried_forward(old: Sequence[float], width: int) -> Sequence[float]:
 
 
 def noise_floor(old: Sequence[float], width: int) -> float:
-    """Growth that `width` runs in a row may show without a cause: 3.5 standard errors of a comparison by the
-    median absolute deviation of the logarithms; six, of a larger error, where runs resemble the ones before.
+    """Return the growth that `width` successive runs may show by chance (0.1: 10 %).
+
+    It is `FLOOR_ERRORS` standard errors, with the standard deviation from the median absolute deviation of the
+    logarithms. Where successive runs are correlated, more and larger errors are used.
     """
     logs = _logarithms(old)
-    alike = likeness(logs)
-    variance = _mean_variance(alike, width) + _mean_variance(alike, len(logs))
-    errors = FLOOR_ERRORS_ALIKE if alike else FLOOR_ERRORS
+    correlation = autocorrelation(logs)
+    variance = _mean_variance(correlation, width) + _mean_variance(correlation, len(logs))
+    errors = FLOOR_ERRORS_AUTOCORRELATED if correlation else FLOOR_ERRORS
     sigma = _sigma(logs)
-    if alike:  # runs that stay on one level for long: the median deviation may know that level only
+    if correlation:  # the median deviation may cover only the level on which most runs stayed
         ordered, tenth = sorted(logs), len(logs) // 10
         sigma = max(sigma, (ordered[-1 - tenth] - ordered[tenth]) / NORMAL_TENTHS)
     return math.expm1(errors * sigma * math.sqrt(variance))
 
 
 def _sigma(values: Sequence[float]) -> float:
-    """Standard deviation by the median absolute deviation (the factor makes it that of a normal distribution)."""
+    """Return the standard deviation of a normal distribution with the same median absolute deviation."""
     middle = median(values)
     return 1.4826 * median(abs(value - middle) for value in values)
 
@@ -166,15 +179,16 @@ def _logarithms(values: Sequence[float]) -> list[float]:
     return [math.log(max(value, least)) for value in values]
 
 
-def _mean_variance(alike: float, count: int) -> float:
-    """Variance of the mean of so many runs in a row, in units of one run's, if each resembles the one before:
-    an autoregressive process (Box and Jenkins 1970).
+def _mean_variance(correlation: float, count: int) -> float:
+    """Return the variance of the mean of `count` successive runs, in units of the variance of one run.
+
+    `correlation` is that of successive runs, an autoregressive process (Box and Jenkins 1970).
     """
-    inflation = 1 + 2 * sum((1 - lag / count) * alike**lag for lag in range(1, count))
+    inflation = 1 + 2 * sum((1 - lag / count) * correlation**lag for lag in range(1, count))
     return inflation / count
 
 
-def _judged(
+def _comparison(
     judgement: Judgement,
     old: Sequence[float],
     new: Sequence[float],

@@ -1,7 +1,7 @@
-"""The smallest profile that would have held all of a test's history, with a margin. Pure.
+"""Find the smallest profile that would have sufficed for all of a test's history, with a margin. Pure computation.
 
-The rule and its reasons: docs/design/right-sizing.md. What a test needs follows from its past attempts; a profile
-is proposed only if none of them, replayed under its limits, would have been killed by them.
+docs/design/analysis/right-sizing.md explains the rule. The need of a test is computed from its recorded attempts;
+a profile is suggested only if its limits would have killed none of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import compress
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
+from orchestrator.figures import percentile
 from orchestrator.model.evidence import Launch
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.rightsizing import Advice, Need, Observations, Suggestion
@@ -25,20 +26,23 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import TestId
 
 WINDOW = timedelta(days=30)
-"""How far back the history goes that advice rests on."""
+"""Age of the oldest attempts that advice is based on."""
 MINIMUM_RUNS = 10
-"""Runs in which a test must have passed before anything is said of it."""
+"""Smallest number of runs in which a test must have passed before advice is given."""
 MEMORY_MARGIN = 1.15
 AFTER_OOM_MARGIN = 1.25
 TIME_MARGIN = 1.5
-"""Of the p99 of its times; the longest of all gets `LONGEST_MARGIN`."""
+"""Factor on the p99 of the durations; the longest duration gets `LONGEST_MARGIN`."""
 LONGEST_MARGIN = 1.15
 PIDS_MARGIN = 1.15
 THROTTLED_RATIO = 0.25
-"""A timeout that was throttled for this share of its time wanted more, as in docs/design/promotion.md."""
+"""Share of throttled time from which on a timeout is attributed to the CPU limit.
+
+The same share as for promotion: docs/design/scheduling/attempts.md.
+"""
 
 _ORDER = (Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER, Advice.FITS, Advice.UNKNOWN)
-_ASIDE = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})
+_NOT_JUDGED = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})
 
 
 def suggest(
@@ -49,19 +53,23 @@ def suggest(
     profiles: Iterable[Profile],
     minimum_runs: int = MINIMUM_RUNS,
 ) -> Suggestion:
-    """The smallest of `profiles` that holds the history; `current` is the profile that the test has now, with its
-    rule's own limits. Only profiles with the same image, network and capabilities are looked at.
+    """Return the smallest of `profiles` that suffices for the history, with the reason.
+
+    `current` is the test's present profile with the limits of its rule. Only profiles with the same image, network
+    and capabilities are considered.
     """
-    told = history if history.all_passed else _where(history, [one not in _ASIDE for one in history.outcome])
-    passing = told if told.all_passed else _where(told, [one is Outcome.PASSED for one in told.outcome])
+    judged = (
+        history if history.all_passed else _where(history, [one not in _NOT_JUDGED for one in history.outcome])
+    )
+    passing = judged if judged.all_passed else _where(judged, [one is Outcome.PASSED for one in judged.outcome])
     measured = passing if None not in passing.memory_peak_bytes else _measured(passing)
     runs = len(set(measured.run_id))
     if runs < minimum_runs:
-        return _too_few(test_id, current, passing, attempts=len(told), runs=runs, missing=minimum_runs - runs)
-    past = _Past(told)
-    holding = [p for p in _candidates(current, profiles) if not any(_short(p, past, current.limits))]
+        return _too_few(test_id, current, passing, attempts=len(judged), runs=runs, missing=minimum_runs - runs)
+    recorded = _RecordedNeeds(judged)
+    holding = [p for p in _candidates(current, profiles) if not any(_shortfalls(p, recorded, current.limits))]
     best = min(holding, key=lambda p: (*_size(p.limits), p is not current, p.name), default=None)
-    shortfalls = list(_short(current, past, current.limits))
+    shortfalls = list(_shortfalls(current, recorded, current.limits))
     chosen = best or current
     return Suggestion(
         test_id=test_id,
@@ -70,23 +78,23 @@ def suggest(
         suggested=None if best is None or best is current else best.name,
         runs=runs,
         missing_runs=0,
-        attempts=len(told),
-        need=past.need(chosen.limits.cpus, reuses=chosen.reuse > 1),
+        attempts=len(judged),
+        need=recorded.need(chosen.limits.cpus, reuses=chosen.reuse > 1),
         saved_memory_bytes=current.limits.memory_bytes - chosen.limits.memory_bytes,
         saved_cpus=current.limits.cpus - chosen.limits.cpus,
         saved_timeout_seconds=current.limits.timeout_seconds - chosen.limits.timeout_seconds,
         duration_seconds=median(passing.duration_seconds),
-        reason="; ".join([*shortfalls, *_notes(told, current, chosen)]),
+        reason="; ".join([*shortfalls, *_notes(judged, current, chosen)]),
     )
 
 
 def advice_order(one: Suggestion) -> tuple[int, int, str]:
-    """Too small ones first, then the largest saving of memory."""
+    """Return the sort key of a suggestion: too small profiles first, then the largest saving of memory."""
     return (_ORDER.index(one.advice), -one.saved_memory_bytes, str(one.test_id))
 
 
 def _measured(history: Observations) -> Observations:
-    """Attempts whose memory is known."""
+    """Return the attempts whose memory was measured."""
     return history.where([peak is not None for peak in history.memory_peak_bytes])
 
 
@@ -114,24 +122,27 @@ def _too_few(
 
 
 def need_of(history: Observations, *, cpus: float, reuses: bool = False) -> Need:
-    """What a profile with so many CPUs must grant, one that reuses its containers or not. ValueError: no attempt
-    has a memory peak.
+    """Return the limits that a test needs in a profile with `cpus` CPUs.
+
+    `reuses` is True for a profile that reuses its containers. Raises ValueError if no attempt has a memory peak.
     """
-    return _Past(history).need(cpus, reuses=reuses)
+    return _RecordedNeeds(history).need(cpus, reuses=reuses)
 
 
-class _Past:
-    """A history as profiles are held against it, one after the other: each figure is worked out once."""
+class _RecordedNeeds:
+    """The needs of one test by its history. They are cached, because they are compared with many profiles."""
 
-    def __init__(self, told: Observations) -> None:
-        self._told = told
-        self.refused = any(told.pids_limit_hits)
-        """Whether any attempt was refused a process."""
+    def __init__(self, judged: Observations) -> None:
+        self._judged = judged
+        self.refused = any(judged.pids_limit_hits)
+        """True if the pids limit refused a process to any attempt."""
         self._needs: dict[tuple[float, bool], Need] = {}
-        self._forked = Launch.FORKED in told.launch
+        self._forked = Launch.FORKED in judged.launch
 
     def need(self, cpus: float, *, reuses: bool) -> Need:
-        """What a profile with so many CPUs must grant. `reuses`: its tests may be forked, if they were before."""
+        """Return the limits that the test needs with `cpus` CPUs; with `reuses` a test that was forked is forked
+        again.
+        """
         key = (cpus, reuses or not self._forked)
         if key not in self._needs:
             known = next(iter(self._needs.values()), None)
@@ -145,20 +156,22 @@ class _Past:
         return self._needs[key]
 
     def _memory(self, *, forks: bool) -> int:
-        """The highest figure, with a margin; bounds speak only where there is no figure at all. Without a runner
-        to be forked from, a test that was forked needs one of its own: at most what stood before it.
+        """Return the highest peak with a margin, in bytes. Upper bounds count only if no peak is exact.
+
+        Without `forks`, a test that was forked starts a runner of its own, so the memory that was charged before
+        the test is added to its peak.
         """
-        told = self._told
-        killed = list(compress(told.limit_memory_bytes, _ooms(told)))
-        bounds = told.memory_peak_is_upper_bound
+        judged = self._judged
+        killed = list(compress(judged.limit_memory_bytes, _ooms(judged)))
+        bounds = judged.memory_peak_is_upper_bound
         exact = [
-            peak is not None and not bound for peak, bound in zip(told.memory_peak_bytes, bounds, strict=True)
+            peak is not None and not bound for peak, bound in zip(judged.memory_peak_bytes, bounds, strict=True)
         ]
         if any(exact) and not all(exact):
-            told = told.where(exact)
-        peaks: Sequence[int | None] = told.memory_peak_bytes
+            judged = judged.where(exact)
+        peaks: Sequence[int | None] = judged.memory_peak_bytes
         if not forks:
-            facts = zip(peaks, told.memory_floor_bytes, told.launch, strict=True)
+            facts = zip(peaks, judged.memory_floor_bytes, judged.launch, strict=True)
             peaks = [
                 peak + (floor or 0) if peak is not None and launch == Launch.FORKED else peak
                 for peak, floor, launch in facts
@@ -167,8 +180,8 @@ class _Past:
         return math.ceil(at_least * (AFTER_OOM_MARGIN if killed else MEMORY_MARGIN))
 
     def _cpus(self) -> float | None:
-        told = self._told
-        attempts = zip(told.cpu_seconds, told.duration_seconds, told.limit_cpus, strict=True)
+        judged = self._judged
+        attempts = zip(judged.cpu_seconds, judged.duration_seconds, judged.limit_cpus, strict=True)
         shares = sorted(
             [
                 share if (share := used / seconds) < limit else limit
@@ -176,29 +189,30 @@ class _Past:
                 if used is not None and seconds > 0
             ]
         )
-        return _percentile(shares, 0.95) if shares else None
+        return percentile(shares, 0.95) if shares else None
 
     def _pids(self) -> int | None:
-        most = max((pids for pids in self._told.pids_peak if pids is not None), default=None)
+        most = max((pids for pids in self._judged.pids_peak if pids is not None), default=None)
         return None if most is None else math.ceil(most * PIDS_MARGIN)
 
     def _timeout(self, cpus: float) -> float:
-        told, hung = self._told, Observations()
-        if Outcome.TIMEOUT in told.outcome:
-            hung = told.where([one is Outcome.TIMEOUT for one in told.outcome])
-            told = told.where([one is not Outcome.TIMEOUT for one in told.outcome])
-        ended = sorted(_seconds_under(told, cpus))
-        bounds = [_percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
+        judged, hung = self._judged, Observations()
+        if Outcome.TIMEOUT in judged.outcome:
+            hung = judged.where([one is Outcome.TIMEOUT for one in judged.outcome])
+            judged = judged.where([one is not Outcome.TIMEOUT for one in judged.outcome])
+        ended = sorted(_seconds_under(judged, cpus))
+        bounds = [percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
         limits = zip(hung.limit_timeout_seconds, hung.throttled_seconds, hung.duration_seconds, strict=True)
-        # what timed out took longer than its limit; how much nobody knows
+        # a test that timed out needs an unknown time longer than its limit
         bounds += [limit * (TIME_MARGIN if _throttled(held, seconds) else 1.0) for limit, held, seconds in limits]
         return max(bounds)
 
 
 def seconds_under(seconds: float, cpu_seconds: float | None, *, had: float, cpus: float) -> float:
-    """The longest that an attempt can have taken with so many CPUs. With fewer than it had, work that ran beside
-    other work waits: at worst all of it had run on all CPUs at once, which makes `cpu_seconds (1/cpus - 1/had)`
-    more (the stretch of an instant is convex in its use of CPUs, so the extremes bound it).
+    """Return the longest duration, in seconds, that an attempt can have with `cpus` CPUs instead of `had`.
+
+    With fewer CPUs, work that ran in parallel has to wait. In the worst case all work had used all CPUs at once,
+    which adds `cpu_seconds * (1/cpus - 1/had)`: the delay is convex in the CPUs in use, so the extremes bound it.
     """
     if cpus >= had:
         return seconds
@@ -208,7 +222,7 @@ def seconds_under(seconds: float, cpu_seconds: float | None, *, had: float, cpus
 
 
 def _seconds_under(history: Observations, cpus: float) -> Sequence[float]:
-    """`seconds_under` of each attempt."""
+    """Return `seconds_under` for each attempt."""
     had = set(history.limit_cpus)
     if cpus >= max(had, default=0.0):
         return history.duration_seconds
@@ -220,9 +234,9 @@ def _seconds_under(history: Observations, cpus: float) -> Sequence[float]:
     return [seconds_under(seconds, used, had=had, cpus=cpus) for seconds, used, had in attempts]
 
 
-def caused_kill(one: Observation, limits: Limits) -> Outcome | None:
-    """OOM or TIMEOUT, if that is what these limits would have made of an attempt that its own let live."""
-    if one.outcome in _ASIDE:
+def kill_under(one: Observation, limits: Limits) -> Outcome | None:
+    """Return OOM or TIMEOUT if these limits would have killed an attempt that its own did not; else None."""
+    if one.outcome in _NOT_JUDGED:
         return None
     ended_by = {Outcome.OOM, Outcome.TIMEOUT}
     if one.memory_peak_bytes is not None and one.memory_peak_bytes > limits.memory_bytes:
@@ -238,17 +252,17 @@ def _throttled(held_back_seconds: float | None, seconds: float) -> bool:
 
 
 def _ooms(history: Observations) -> list[bool]:
-    """Which attempts were out of memory, or had a process killed for want of it; empty: none."""
+    """Return for each attempt whether the OOM killer ended it or one of its processes; an empty list if none."""
     if Outcome.OOM not in history.outcome and not any(history.oom_kills):
         return []
     pairs = zip(history.outcome, history.oom_kills, strict=True)
     return [outcome is Outcome.OOM or bool(kills) for outcome, kills in pairs]
 
 
-def _short(profile: Profile, past: _Past, present: Limits) -> Iterator[str]:
-    """What a profile's limits lack, a phrase each; nothing: they hold the history."""
+def _shortfalls(profile: Profile, recorded: _RecordedNeeds, present: Limits) -> Iterator[str]:
+    """Yield a phrase for each limit of the profile that is too small; none if the profile suffices."""
     limits = profile.limits
-    need = past.need(limits.cpus, reuses=profile.reuse > 1)
+    need = recorded.need(limits.cpus, reuses=profile.reuse > 1)
     if need.memory_bytes > limits.memory_bytes:
         yield f"memory {size_text(limits.memory_bytes)} is less than {size_text(need.memory_bytes)}"
     if need.timeout_seconds > limits.timeout_seconds:
@@ -256,11 +270,11 @@ def _short(profile: Profile, past: _Past, present: Limits) -> Iterator[str]:
     cpus = present.cpus if need.cpus is None else need.cpus
     if cpus > limits.cpus:
         yield f"cpus {limits.cpus:g} are less than {cpus:.2g}"
-    pids = present.pids if need.pids is None or past.refused else need.pids
+    pids = present.pids if need.pids is None or recorded.refused else need.pids
     if pids > limits.pids:
         yield f"pids {limits.pids} are less than {pids}"
     for name, label in (("tmpfs_bytes", "tmpfs"), ("outputs_bytes", "outputs"), ("shm_bytes", "shm")):
-        # what is in it counts as memory: no more of it can have been used than memory was
+        # its content counts as memory, so its use was at most the memory that the test needs
         if getattr(limits, name) < min(getattr(present, name), need.memory_bytes):
             yield f"{label} {size_text(getattr(limits, name))} is less than it has, and its use is not known"
 
@@ -272,7 +286,7 @@ def _candidates(current: Profile, profiles: Iterable[Profile]) -> Iterator[Profi
         if alike and set(profile.capabilities) == set(current.capabilities) and profile.name != current.name:
             yield profile
         elif alike and profile.name == current.name and profile.limits != current.limits:
-            yield profile  # the same without the rule's own limits
+            yield profile  # the current profile without the limits of the rule
 
 
 def _size(limits: Limits) -> tuple[int, float, float]:
@@ -298,9 +312,3 @@ def _notes(history: Observations, current: Profile, chosen: Profile) -> Iterator
         yield f"open files are not measured exactly: their limit falls to {chosen.limits.nofile}"
     if chosen.reuse > 1 and current.reuse == 1:
         yield "its containers are reused"
-
-
-def _percentile(ordered: Sequence[float], ratio: float) -> float:
-    """Nearest rank, as the database's: one of the values. Stages do not import each other."""
-    rank = math.ceil(round(ratio * len(ordered), 9))
-    return ordered[max(rank, 1) - 1]

@@ -1,7 +1,7 @@
-"""Probabilities of what chance alone would do: two groups, the interval of a rate, many tests at once. Pure.
+"""Statistical tests of two groups, the interval of a rate, and corrections for many tests. Pure computation.
 
-All tests are two-sided unless they say otherwise. Those of strata assume that attempts are exchangeable within
-their stratum only, the others that attempts are independent of each other.
+All tests return p-values and are two-sided unless stated otherwise. Stratified tests assume that attempts are
+exchangeable within a stratum; the others assume that all attempts are independent.
 """
 
 from __future__ import annotations
@@ -17,38 +17,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _ALMOST = 1 + 1e-9
-"""Probabilities that differ by rounding only count as equal."""
+"""Factor within which two probabilities count as equal, because they differ by rounding only."""
 _EXACT_STRATA = 120
-"""Attempts up to which strata are counted exactly."""
+"""Largest number of attempts for which the stratified test is exact."""
 _EXACT_WORK = 250
-"""Up to this product of both groups' size and the smaller one's, ranks are counted exactly (about 10 ms)."""
+"""Largest product of the size of both groups and that of the smaller one for an exact rank test (about 10 ms)."""
 
 
 def fisher(failed_with: int, with_: int, failed: int, total: int) -> float:
-    """Fisher's exact test: the probability of a table at least as unlikely as this one, all margins given: of
-    `total` attempts `failed` failed, and `failed_with` of the `with_` that had the circumstance.
+    """Return the p-value of Fisher's exact test: the probability of a table that is at most as likely as this one.
+
+    Of `total` attempts `failed` failed; `with_` attempts had the circumstance, and `failed_with` of these failed.
     """
     first, chances = _tables(with_, failed, total)
     here = chances[failed_with - first]
     return min(sum(chance for chance in chances if chance <= here * _ALMOST), 1.0)
 
 
-def fisher_more(failed_with: int, with_: int, failed: int, total: int) -> float:
-    """One-sided: the probability that at least so many of the failures are among the `with_`."""
+def fisher_one_sided(failed_with: int, with_: int, failed: int, total: int) -> float:
+    """Return the one-sided p-value: the probability of at least `failed_with` failures with the circumstance."""
     first, chances = _tables(with_, failed, total)
     return min(sum(chances[failed_with - first :]), 1.0)
 
 
-def least_fisher(with_: int, failed: int, total: int) -> float:
-    """The smallest probability that `fisher` can give with these margins."""
+def fisher_minimum(with_: int, failed: int, total: int) -> float:
+    """Return the smallest p-value that `fisher` can return with these margins."""
     first, chances = _tables(with_, failed, total)
     return min(fisher(first, with_, failed, total), fisher(first + len(chances) - 1, with_, failed, total))
 
 
 @lru_cache(maxsize=4096)
 def _tables(with_: int, failed: int, total: int) -> tuple[int, tuple[float, ...]]:
-    """The smallest possible number of failures with the circumstance, and the hypergeometric probability of it
-    and each larger one.
+    """Return the smallest possible number of failures with the circumstance, and the hypergeometric probabilities
+    of that number and of each larger one.
     """
     first, last = max(0, with_ + failed - total), min(with_, failed)
     every = math.comb(total, failed)
@@ -57,13 +58,15 @@ def _tables(with_: int, failed: int, total: int) -> tuple[int, tuple[float, ...]
 
 
 Stratum = tuple[int, int, int]
-"""Attempts, those with the circumstance, those that failed."""
+"""Number of attempts, of attempts with the circumstance, and of failed attempts."""
 
 
-def stratified(strata: Sequence[Stratum], failed_with: int) -> tuple[float, float]:
-    """Fisher's test within strata (exact Mantel-Haenszel): the probability of so many failures with the
-    circumstance in all strata together, or of a number no likelier, all margins of each stratum given; and the
-    smallest that these margins allow. Where there are many attempts, by the normal distribution.
+def stratified_fisher(strata: Sequence[Stratum], failed_with: int) -> tuple[float, float]:
+    """Return the p-value of Fisher's test within strata (exact Mantel-Haenszel), and the smallest possible
+    p-value.
+
+    `failed_with` is the number of failures with the circumstance in all strata together. With more than
+    `_EXACT_STRATA` attempts the normal approximation is used.
     """
     if sum(total for total, _, _ in strata) > _EXACT_STRATA:
         return _stratified_by_normal(strata, failed_with)
@@ -81,7 +84,7 @@ def stratified(strata: Sequence[Stratum], failed_with: int) -> tuple[float, floa
 
 
 def _convolved(one: Sequence[float], other: Sequence[float]) -> list[float]:
-    """Of the sum of two numbers."""
+    """Return the probabilities of the sum of two independent numbers from the probabilities of each."""
     result = [0.0] * (len(one) + len(other) - 1)
     for i, a in enumerate(one):
         for j, b in enumerate(other):
@@ -107,9 +110,10 @@ def _two_sided(distance: float, variance: float) -> float:
     return min(1.0, 2 * NormalDist().cdf(-max(distance, 0.0) / math.sqrt(variance)))
 
 
-def stratified_ranks(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
-    """The rank test within strata (van Elteren 1960), each as figures of failures and of passes; by the normal
-    distribution. 1 where no stratum has both.
+def van_elteren(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
+    """Return the p-value of the rank test within strata (van Elteren 1960), by the normal approximation.
+
+    Each stratum has the figures of its failures and those of its passes. 1 if no stratum has both.
     """
     distance = variance = 0.0
     for bad, good in strata:
@@ -122,16 +126,17 @@ def stratified_ranks(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) 
 
 
 def mann_whitney(one: Sequence[float], other: Sequence[float]) -> float:
-    """The rank test of Mann and Whitney: the probability of rank sums at least as far apart. Exact for small
-    groups; else by the normal distribution, corrected for ties and for continuity. 1 where a group is empty.
+    """Return the p-value of the rank test of Mann and Whitney; 1 if a group is empty.
+
+    It is exact for small groups, else a normal approximation with corrections for ties and continuity.
     """
     few, many = sorted((one, other), key=len)
     if not few or len({*one, *other}) == 1:
         return 1.0
     total = len(few) + len(many)
     if len(few) * total <= _EXACT_WORK:
-        above = rank_chance(many, few)
-        below = rank_chance([-value for value in many], [-value for value in few])
+        above = rank_sum_tail(many, few)
+        below = rank_sum_tail([-value for value in many], [-value for value in few])
         return min(1.0, 2 * min(above, below))
     return _by_normal(few, many, total)
 
@@ -142,7 +147,7 @@ def _by_normal(few: Sequence[float], many: Sequence[float], total: int) -> float
 
 
 def _rank_sum(few: Sequence[float], many: Sequence[float]) -> float:
-    """Of the few; equal values share their mean rank."""
+    """Return the sum of the ranks of `few` among all values; equal values get their mean rank."""
     rank = {value: (start + 1 + end) / 2 for value, start, end in _runs_of([*few, *many])}
     return sum(rank[value] for value in few)
 
@@ -154,7 +159,7 @@ def _rank_variance(few: Sequence[float], many: Sequence[float]) -> float:
 
 
 def _runs_of(values: Sequence[float]) -> Iterator[tuple[float, int, int]]:
-    """Each value with its places in the order of size, from and before."""
+    """Yield each distinct value with its first position in sorted order and the position after its last."""
     start = 0
     for value, group in itertools.groupby(sorted(values)):
         end = start + sum(1 for _ in group)
@@ -162,9 +167,11 @@ def _runs_of(values: Sequence[float]) -> Iterator[tuple[float, int, int]]:
         start = end
 
 
-def wilson(failed: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a rate (Wilson 1927): true to its confidence also near 0 and 1 and for few attempts. (0, 1) for
-    none.
+def wilson_interval(failed: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the confidence interval of a rate (Wilson 1927), which is accurate near 0 and 1 and for few attempts
+    too.
+
+    (0, 1) if there are no attempts.
     """
     if total == 0:
         return 0.0, 1.0
@@ -176,10 +183,11 @@ def wilson(failed: int, total: int, *, confidence: float = 0.95) -> tuple[float,
     return low, 1.0 if failed == total else min(middle + half, 1.0)
 
 
-def effective_number(least: Iterable[float], level: float) -> int:
-    """By how much probabilities have to be multiplied where many tests are made at once: tests whose smallest
-    possible probability is too large to ever be found do not count (Tarone 1990). Keeps the probability of any
-    false finding at or below `level`, as Bonferroni's correction does, and is smaller.
+def tarone_factor(least: Iterable[float], level: float) -> int:
+    """Return the factor by which the p-values of many tests are multiplied (Tarone 1990).
+
+    `least` has the smallest possible p-value of each test. A test that can never be significant does not count, so
+    the factor is at most Bonferroni's and still keeps the probability of any false finding at or below `level`.
     """
     ordered = sorted(least)
     k = 1
@@ -189,7 +197,7 @@ def effective_number(least: Iterable[float], level: float) -> int:
 
 
 def holm(chances: Sequence[float]) -> tuple[float, ...]:
-    """Probabilities corrected for their number (Holm 1979), in the order given."""
+    """Return the p-values corrected for their number (Holm 1979), in the given order."""
     corrected = [1.0] * len(chances)
     most = 0.0
     for place, index in enumerate(sorted(range(len(chances)), key=lambda i: chances[i])):
@@ -198,9 +206,10 @@ def holm(chances: Sequence[float]) -> tuple[float, ...]:
     return tuple(corrected)
 
 
-def rank_chance(old: Sequence[float], new: Sequence[float]) -> float:
-    """The exact probability that the new runs' rank sum is as high as it is, if all orders are equally likely
-    (one-sided; equal values share their mean rank).
+def rank_sum_tail(old: Sequence[float], new: Sequence[float]) -> float:
+    """Return the exact one-sided p-value of the rank sum of `new`: the probability of one at least as high.
+
+    All orders are equally likely; equal values get their mean rank.
     """
     every = sorted([*old, *new])
     doubled: dict[float, int] = {}
@@ -217,7 +226,7 @@ def rank_chance(old: Sequence[float], new: Sequence[float]) -> float:
 
 @lru_cache(maxsize=256)
 def _upper_tail(doubled_ranks: tuple[int, ...], size: int, total: int) -> float:
-    """Share of all choices of `size` ranks whose sum is at least `total`."""
+    """Return the share of all choices of `size` ranks whose sum is at least `total`."""
     ways: list[dict[int, int]] = [{0: 1}, *({} for _ in range(size))]
     for rank in doubled_ranks:
         for taken in range(size, 0, -1):

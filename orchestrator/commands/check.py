@@ -24,7 +24,7 @@ from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageEr
 from orchestrator.files import write_atomically
 from orchestrator.model.regression import GateRow, Judgement, RunFigures
 from orchestrator.model.tests import TestId
-from orchestrator.reports.json_encoding import compact
+from orchestrator.reports.json_encoding import to_json_line
 from orchestrator.reports.tables.gates import annotation_lines, gates_table
 from orchestrator.text import plural
 
@@ -181,7 +181,7 @@ def _save(db: Database, newest: RunRow, path: Path) -> int:
         "tests": tests,
     }
     try:
-        write_atomically(path, (compact(document) + "\n").encode())
+        write_atomically(path, (to_json_line(document) + "\n").encode())
     except OSError as error:
         raise StateError(f"{path} cannot be written: {error.strerror}") from error
     say(f"{path}: {plural(len(tests), 'test')} of {plural(len(runs), 'run')}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.flakiness import find
+from orchestrator.analysis.flakiness import find_causes
 from orchestrator.coordinator.console import parse_window, say, show
 from orchestrator.coordinator.database import database_for_report
 from orchestrator.coordinator.session import load_with_database
@@ -55,7 +55,7 @@ def flaky(options: FlakyOptions) -> int:
     with database_for_report(config) as db:
         found = flaky_tests(db, since=window.since, until=window.until)
         broken = always_failing(db, since=window.since, until=window.until)
-    rows = worst_first((test, find(test)) for test in found)
+    rows = worst_first((test, find_causes(test)) for test in found)
     shown = rows[: options.limit]
     if options.output_format != "table":
         show(flaky_table(shown), options.output_format)

@@ -4,7 +4,7 @@ The kernel's peak is of everything that is charged: what was there before (the a
 page cache of files that somebody read, and the test's anonymous, shared and kernel memory. Only the last is need.
 No kernel keeps a peak of it alone, so it lies between two bounds: the whole rise of the peak, and that rise less
 the page cache that was charged meanwhile. Most tests read files that are cached already, so that both are the
-same. docs/design/own-memory.md
+same. docs/design/measure/own-memory.md
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class OwnMemory:
 
     memory_bytes: int
     at_most: bool = False
-    """Whether it is an upper bound: the peak may be of something that ran before."""
+    """True if it is an upper bound: the peak may be of something that ran before."""
     at_least: bool = False
-    """Whether it is a lower bound: page cache was charged meanwhile, which may have been part of the peak."""
+    """True if it is a lower bound: page cache was charged meanwhile, which may have been part of the peak."""
     cache_bytes: int | None = None
     """The page cache charged while it ran; None if that is not known."""
 

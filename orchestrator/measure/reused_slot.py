@@ -75,7 +75,7 @@ class CounterSnapshot:
     peak_bytes: int | None
     """The memory peak since the previous snapshot."""
     peak_is_shared: bool = False
-    """Whether the agent reads that peak too (cgroup v1), and not the peak of the container's whole life."""
+    """True if the agent reads that peak too (cgroup v1), and not the peak of the container's whole life."""
     at: float = field(default_factory=monotonic)
     """The monotonic time at which the peak had been reset."""
 
@@ -151,15 +151,15 @@ class SnapshotWindow:
     before: CounterSnapshot
     after: CounterSnapshot
     overlapped: bool = False
-    """Whether it may have begun before the snapshot `before` was taken. What it had allocated and freed by then is
+    """True if it may have begun before the snapshot `before` was taken. What it had allocated and freed by then is
     known if that was more than the previous test had needed.
     """
     seconds: float = math.inf
     """The time from that snapshot to the end of the test."""
     next_released: bool = False
-    """Whether the next test may have begun before the snapshot `after` was taken."""
+    """True if the next test may have begun before the snapshot `after` was taken."""
     ended_others: bool = False
-    """Whether the process that it was forked from may have ended with it, so that its memory was freed."""
+    """True if the process that it was forked from may have ended with it, so that its memory was freed."""
 
     @property
     def peak_by_agent(self) -> int | None:
@@ -206,7 +206,7 @@ class SnapshotWindow:
 
     @property
     def _late(self) -> bool:
-        """Whether much of it had run when the peak was reset: its CPU time exceeds the time after that."""
+        """True if much of it had run when the peak was reset: its CPU time exceeds the time after that."""
         cpu = _growth(self.agent_before.cpu_seconds, self.agent_after.cpu_seconds)
         return self.overlapped and (cpu is None or self.seconds < _LATE_SHARE * cpu)
 

@@ -72,7 +72,7 @@ class _Span:
     start: Counters | None
     end: Counters | None
     peak_reset: bool = False
-    """Whether the memory peak at the end began with the test; the one at the start is of what came before."""
+    """True if the memory peak at the end began with the test; the one at the start is of what came before."""
 
     def last(self, name: str) -> float | None:
         return None if self.end is None else getattr(self.end, name)

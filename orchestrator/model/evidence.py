@@ -86,8 +86,8 @@ class EngineState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputChunk:
-    """When a chunk of output arrived: it begins `offset` bytes into its stream, `at_seconds` after the test's
-    start.
+    """Arrival of a chunk of output: it begins `offset` bytes into its stream and arrived `at_seconds` after the
+    test's start.
     """
 
     at_seconds: float
@@ -157,7 +157,7 @@ class Attestation:
 
 
 class Launch(StrEnum):
-    """How a test was started inside its container."""
+    """Way in which a test was started inside its container."""
 
     PROCESS = "process"
     """Started as a new program."""
@@ -167,14 +167,14 @@ class Launch(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotUse:
-    """How an attempt used its container: alone, or after other tests."""
+    """Use of a container by an attempt: alone, or after other tests."""
 
     position: int = 1
     """1 for the first test of the container, 2 for the second, and so on."""
     launch: Launch = Launch.PROCESS
     note: str | None = None
-    """Why the test was not forked although its suite is preloaded, what was reset after it, or why the container
-    was removed after it.
+    """Remark for metrics.json: why the test was not forked although its suite is preloaded, what was reset after
+    it, or why the container was removed after it.
     """
 
     @property

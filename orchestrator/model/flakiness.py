@@ -27,7 +27,7 @@ or fixed.
 
 MINIMUM_FAILURES = 5
 MINIMUM_PASSES = 5
-"""With fewer failed or fewer passed attempts no cause can be found."""
+"""Smallest numbers of failed and of passed attempts with which causes are searched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +162,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlakinessFinding:
-    """How often a test fails, and what its failures have in common."""
+    """Failure rate of a test, and the circumstances that its failures have in common."""
 
     test_id: TestId
     failed: int

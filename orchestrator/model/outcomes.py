@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How an attempt ended."""
+    """Outcome of an attempt or a test."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     INFRA = "infra"
     """Unknown: the engine failed, or the witnesses disagree."""
     INTERRUPTED = "interrupted"
-    """Ended because the run was stopped."""
+    """The run was stopped before the test's end."""
     SKIPPED = "skipped"
 
 

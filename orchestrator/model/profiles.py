@@ -88,7 +88,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:
-    """Where an image comes from: built from a Dockerfile, or a reference that the engine has or can pull."""
+    """Source of an image: a Dockerfile, or a reference that the engine has or can pull."""
 
     name: str
     dockerfile: Path | None = None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFigures:
-    """What one test used in one run: the medians of its repetitions that passed."""
+    """Usage of one test in one run: the medians of its repetitions that passed."""
 
     run_id: str
     memory_peak_bytes: float | None
@@ -21,7 +21,7 @@ class RunFigures:
     machine: str | None = None
     """Digest of the machine's id; None: not known."""
     launch: str | None = None
-    """How the test was started (`Launch`). Memory figures of different launches are not compared."""
+    """Way in which the test was started (`Launch`). Memory figures of different launches are not compared."""
 
 
 class Judgement(StrEnum):

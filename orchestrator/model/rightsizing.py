@@ -1,4 +1,4 @@
-"""Right-sizing: what earlier attempts used, and the profile that is advised for a test."""
+"""Right-sizing: usage of earlier attempts, and the profile that is suggested for a test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one earlier attempt used, and the limits under which it ran."""
+    """Usage of one earlier attempt, and the limits under which it ran."""
 
     run_id: str
     outcome: Outcome
@@ -103,7 +103,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """What one test needs, and the profile that is advised."""
+    """Limits that one test needs, and the profile that is suggested for it."""
 
     test_id: TestId
     current: str

@@ -83,7 +83,7 @@ class AttemptRow:
     attempt: int
     profile: str
     reason: str
-    """Why the test ran under this profile."""
+    """Reason why the test ran under this profile."""
     clamped: tuple[str, ...] = ()
     outcome: Outcome
     message: str
@@ -91,7 +91,7 @@ class AttemptRow:
     signal: int | None
     witnesses: int
     slot: SlotUse
-    """How the attempt used its container. Its note is not stored here but in metrics.json."""
+    """Use of the container. Its note is not stored in the database but in metrics.json."""
     started_at: datetime
     timings: Timings
     limits: Limits

@@ -1,4 +1,4 @@
-"""Test suites: which files are tests, how their runner is called, and what a search for tests left out."""
+"""Test suites: their files and runners, and the tests that a search found and left out."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class ResultsFormat(StrEnum):
 
 
 class Granularity(StrEnum):
-    """What is scheduled as one test: a file, or each case that the runner can list."""
+    """Unit that is scheduled as one test: a file, or each case that the runner can list."""
 
     FILE = "file"
     CASE = "case"
 
 
 class Preload(StrEnum):
-    """How much of a runner is started once per slot; each test is then forked from it."""
+    """Part of a runner that is started once per slot; each test is then forked from it."""
 
     OFF = "off"
     """Nothing: each test starts a program of its own."""
     START = "start"
     """Interpreter, runner and plugins; a test is collected after the fork."""
     COLLECT = "collect"
-    """Also the collection: test modules are imported before the fork."""
+    """Interpreter, runner, plugins and collection: test modules are imported before the fork."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """Which files are tests, and how they are run."""
+    """A set of test files, and the way in which they are run."""
 
     name: str
     match: tuple[str, ...]
@@ -54,23 +54,24 @@ class Suite:
     exclude: tuple[str, ...] = ()
     runner: Runner
     command: tuple[str, ...] = ()
-    """For Runner.COMMAND a template (`{test}`, `{name}`, `{output_dir}`), for other runners extra arguments."""
+    """Template of the command for Runner.COMMAND (`{test}`, `{name}`, `{output_dir}`); extra arguments for others.
+    """
     results: ResultsFormat | None = None
     """None: the runner's default (pytest: junit; shell and command: exit-code)."""
     granularity: Granularity = Granularity.FILE
     preload: Preload = Preload.OFF
-    """Has an effect only for pytest, in profiles that reuse slots."""
+    """Part of the runner that is preloaded; only for pytest, in profiles that reuse slots."""
     env: Mapping[str, str] = field(default_factory=dict)
     pass_env: tuple[str, ...] = ()
     """Names of the host's environment variables that tests get."""
     profile: str | None = None
     """Profile of the suite's tests where no rule matches."""
     working_dir: str = "."
-    """Relative to the project's root; must stay inside it."""
+    """Working directory relative to the project's root, and inside it."""
 
 
 class LeftOutReason(StrEnum):
-    """Why tests that plain pytest, or a suite's globs, would find are not run. Each completes "3 not run: "."""
+    """Reason why a test is not run although plain pytest or a suite's globs find it, completing "3 not run: "."""
 
     OUTSIDE = "they lead out of the project"
     BEHIND_LINKS = "they are behind links that are not followed"
@@ -85,5 +86,5 @@ class LeftOut:
     """A test, or a folder of tests, that a search for tests found and that cannot be run."""
 
     path: str
-    """Relative to the project's root; bytes that are not UTF-8 are escaped."""
+    """Path relative to the project's root; bytes that are not UTF-8 are escaped."""
     reason: LeftOutReason

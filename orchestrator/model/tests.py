@@ -31,10 +31,10 @@ class TestId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """How a test is started inside a container, and how its result is read."""
+    """Command that runs a test inside a container, and the format of its results."""
 
     argv: tuple[str, ...]
-    """May contain `{output_dir}`, which is replaced by the container's `$ORCH_OUTPUT_DIR`."""
+    """Program and arguments; `{output_dir}` is replaced by the container's `$ORCH_OUTPUT_DIR`."""
     working_dir: str = "."
     env: Mapping[str, str] = field(default_factory=dict)
     results: ResultsFormat = ResultsFormat.EXIT_CODE
@@ -43,7 +43,7 @@ class Command:
     skip_exit_codes: frozenset[int] = frozenset()
     """Exit codes that mean "nothing was run" (pytest 5, automake's 77)."""
     preload: Preload = Preload.OFF
-    """How much of the runner a reused slot starts once for all its tests of this kind."""
+    """Part of the runner that a reused slot starts once for all its tests of this kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ class Assignment:
     run_id: str
     test: Test
     profile: Profile
-    """Has the effective limits: overrides by rules are applied, and limits are clamped to the host."""
+    """Profile with the effective limits: overrides by rules are applied, and limits are clamped to the host."""
     reason: str
     clamped: tuple[str, ...] = ()
     """A notice for each limit that was lowered to what the host has."""
@@ -104,7 +104,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledTest:
-    """When and on which worker a test of a plan is expected to run."""
+    """Time and worker at which a test of a plan is expected to run."""
 
     assignment: Assignment
     worker: int

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Source(StrEnum):
-    """Where a figure was measured, best source first."""
+    """Source of a figure, best source first."""
 
     KERNEL = "kernel"
     """Counters of cgroups that orch reads on the host."""
@@ -55,7 +55,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What one attempt used, from the test's start to its end. None: not measured; `missing` has the reason."""
+    """Usage of one attempt from the test's start to its end. None: not measured; `missing` has the reason."""
 
     cpu_seconds: float | None = None
     cpu_user_seconds: float | None = None

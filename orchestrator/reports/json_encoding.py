@@ -37,7 +37,7 @@ def to_json(document: object) -> str:
     return _text(document, orjson.OPT_INDENT_2)
 
 
-def compact(document: object) -> str:
+def to_json_line(document: object) -> str:
     """As `to_json`, in one line."""
     return _text(document, 0)
 

@@ -1,7 +1,7 @@
 """What the end of a run is told from, kept while its results come: numbers, and lists that are bounded.
 
-However many tests a run has, this stays small (docs/design/coordinator.md). Reports that name every test write
-their part of each at once, to a file: `jsonrun` by the run's events, `junit`, `ctrf`.
+However many tests a run has, this stays small (docs/design/coordinator/cost.md). Reports that name every test
+write their part of each at once, to a file: `jsonrun` by the run's events, `junit`, `ctrf`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TopResults:
         """It may be one of them. Keys must be comparable with each other."""
         kept = self._kept
         if len(kept) < self._limit or key < kept[-1][0]:
-            insort(kept, (key, slim(result)), key=_FIRST)
+            insort(kept, (key, without_samples(result)), key=_FIRST)
             del kept[self._limit :]
 
     @property
@@ -57,7 +57,7 @@ class TopResults:
 
 
 @dataclass(slots=True)
-class Noticed:
+class NoticeGroup:
     """A kind of notice, with the first test that has one."""
 
     result: TestResult
@@ -79,7 +79,7 @@ class ResultTotals:
         self.failed_kinds: Counter[str] = Counter()
         self.failures: list[TestResult] = []
         """The first `MAX_ROWS`; `MAX_OUTPUTS` of them with what they printed."""
-        self.others: list[TestResult] = []
+        self.successful: list[TestResult] = []
         """The first `MAX_LISTED` that passed or were skipped; `MAX_OUTPUTS` of them with what they printed."""
         self.flaky: list[TestResult] = []
         """The first `MAX_ROWS` that passed after they had failed."""
@@ -87,11 +87,11 @@ class ResultTotals:
         """By kind."""
         self.serious_violations = 0
         """More than notices."""
-        self.broken: list[tuple[TestResult, Violation]] = []
+        self.listed_violations: list[tuple[TestResult, Violation]] = []
         """The first `MAX_LISTED` of those."""
         self.most_severe: tuple[int, TestResult] | None = None
         """The severity rank of the most severe of those, and the first test that has it."""
-        self.notices: dict[str, Noticed] = {}
+        self.notices: dict[str, NoticeGroup] = {}
         """By kind, in the order of the first of each."""
         self.worst: dict[str, tuple[float, TestResult]] = {}
         """Most memory (share of the limit), most CPU and longest duration (seconds), by the name of each."""
@@ -100,10 +100,10 @@ class ResultTotals:
     @property
     def failed_tests(self) -> int:
         """All that neither passed nor were skipped."""
-        return self.tests - self.other_tests
+        return self.tests - self.successful_tests
 
     @property
-    def other_tests(self) -> int:
+    def successful_tests(self) -> int:
         """Passed or skipped."""
         return self.outcomes[Outcome.PASSED] + self.outcomes[Outcome.SKIPPED]
 
@@ -132,13 +132,13 @@ class ResultTotals:
     def _list(self, result: TestResult) -> None:
         if is_failure(result):
             if len(self.failures) < MAX_ROWS:
-                self.failures.append(slim(result, keep_output=len(self.failures) < MAX_OUTPUTS))
-        elif len(self.others) < MAX_LISTED:
-            self.others.append(slim(result, keep_output=len(self.others) < MAX_OUTPUTS))
+                self.failures.append(without_samples(result, keep_output=len(self.failures) < MAX_OUTPUTS))
+        elif len(self.successful) < MAX_LISTED:
+            self.successful.append(without_samples(result, keep_output=len(self.successful) < MAX_OUTPUTS))
         if result.flaky:
             self.flaky_tests += 1
             if not is_failure(result) and len(self.flaky) < MAX_ROWS:
-                self.flaky.append(slim(result))
+                self.flaky.append(without_samples(result))
         if result.outcome is Outcome.PASSED:
             if kind := _passed_kind(result):
                 self.passed_kinds[kind] += 1
@@ -146,18 +146,18 @@ class ResultTotals:
             self.failed_kinds[kind] += 1
 
     def _note_violations(self, result: TestResult, found: Iterable[Violation]) -> None:
-        kept = slim(result)
+        kept = without_samples(result)
         for violation in by_severity(found):
             self.violations[violation.kind.value] += 1
             if violation.severity is Severity.NOTICE:
                 if known := self.notices.get(violation.kind):
                     known.times += 1
                 else:
-                    self.notices[violation.kind] = Noticed(kept, violation)
+                    self.notices[violation.kind] = NoticeGroup(kept, violation)
                 continue
             self.serious_violations += 1
-            if len(self.broken) < MAX_LISTED:
-                self.broken.append((kept, violation))
+            if len(self.listed_violations) < MAX_LISTED:
+                self.listed_violations.append((kept, violation))
             rank = violation.severity.rank
             if self.most_severe is None or rank < self.most_severe[0]:
                 self.most_severe = rank, kept
@@ -166,7 +166,7 @@ class ResultTotals:
         for name, figure_of in FIGURES:
             figure = figure_of(final)
             if figure is not None and (name not in self.worst or figure > self.worst[name][0]):
-                self.worst[name] = figure, slim(result)
+                self.worst[name] = figure, without_samples(result)
         peak = final.evidence.usage.memory_peak_bytes
         if peak is not None:
             self.most_memory.add((-peak, str(result.test.id)), result)
@@ -196,23 +196,23 @@ class RunSummary:
 # ---------------------------------------------------------------- one result
 
 
-def slim(result: TestResult, *, keep_output: bool = False) -> TestResult:
+def without_samples(result: TestResult, *, keep_output: bool = False) -> TestResult:
     """The result without its time series, and without the ends of its output where they are not wanted."""
-    return replace(result, attempts=tuple([_slim_attempt(a, keep_output) for a in result.attempts]))
+    return replace(result, attempts=tuple([_attempt_without_samples(a, keep_output) for a in result.attempts]))
 
 
-def _slim_attempt(attempt: Attempt, keep_output: bool) -> Attempt:
+def _attempt_without_samples(attempt: Attempt, keep_output: bool) -> Attempt:
     evidence = attempt.evidence
     changed = replace(
         evidence,
         samples=(),
-        stdout=_slim_log(evidence.stdout, keep_output),
-        stderr=_slim_log(evidence.stderr, keep_output),
+        stdout=_log_without_chunks(evidence.stdout, keep_output),
+        stderr=_log_without_chunks(evidence.stderr, keep_output),
     )
     return replace(attempt, evidence=changed)
 
 
-def _slim_log(log: OutputLog, keep_output: bool) -> OutputLog:
+def _log_without_chunks(log: OutputLog, keep_output: bool) -> OutputLog:
     return replace(log, chunks=(), tail=log.tail if keep_output else b"")
 
 

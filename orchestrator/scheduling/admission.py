@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment
 
 ENOUGH_ATTEMPTS = 3
-"""From this number of attempts on, the history is used instead of the limits."""
+"""Smallest number of earlier attempts with which the history is used instead of the limits."""
 
 SHARED_BYTES = 80 << 20
 """The memory of the preloaded pytest that is charged beside a forked test: 33 MiB were measured with one template,
@@ -48,7 +48,7 @@ class Need:
     """CPUs, rounded to the nearest thousandth."""
     memory_bytes: int
     exclusive: bool = False
-    """Whether the test must run alone."""
+    """True if the test must run alone."""
     group: str | None = None
     """The name of a group of which at most one test runs at a time."""
     millicpus: int = field(init=False, repr=False, compare=False)
@@ -74,8 +74,8 @@ def need_of(assignment: Assignment) -> Need:
     """Return the need of a test.
 
     With at least 3 earlier attempts it is the p95 of the test's history; before that the limit for memory and a
-    cautious estimate for CPUs (docs/design/first-runs.md). It is never more than the limits, because the test
-    cannot use more. The memory of the process that it is forked from is added.
+    cautious estimate for CPUs (docs/design/scheduling/first-runs.md). It is never more than the limits, because
+    the test cannot use more. The memory of the process that it is forked from is added.
     """
     limits, history = assignment.profile.limits, assignment.history
     cpus, memory_bytes = limits.cpus, limits.memory_bytes
@@ -127,13 +127,13 @@ class Admission:
     millicpus: int = 0
     memory_bytes: int = 0
     exclusive: bool = False
-    """Whether the only running test is an exclusive one."""
+    """True if the only running test is an exclusive one."""
     groups: frozenset[str] = frozenset()
     """The groups of the running tests."""
 
     @property
     def full(self) -> bool:
-        """Whether no test at all can be added."""
+        """True if no test at all can be added."""
         return self.exclusive or self.running >= self.budget.slots
 
     @property

@@ -4,7 +4,7 @@ A worker runs tests one after another. A *queued-ahead* test is submitted to a w
 test has ended, so that a reused slot never waits for the scheduler. It takes over its predecessor's share of the
 budget: a worker holds the largest need of all its tests. Only the head of the wait queue is queued ahead, so no
 other test is overtaken. A queued-ahead test that its worker has not started yet is put back into the wait queue as
-soon as it could start elsewhere (docs/design/queued-ahead.md).
+soon as it could start elsewhere (docs/design/scheduling/queued-ahead.md).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ QUEUED_AHEAD = 4
 
 MOST_QUEUED_AHEAD = 24
 BACKLOG_SECONDS = 0.12
-"""Where a worker's recent tests are short, up to `MOST_QUEUED_AHEAD` tests are queued ahead, until they make this
-much work. Results can then be recorded in batches, which costs less (docs/design/queued-ahead.md).
+"""The work that is queued ahead for a worker whose recent tests are short, with at most `MOST_QUEUED_AHEAD` tests.
+Results can then be recorded in batches, which costs less (docs/design/scheduling/queued-ahead.md).
 """
 
 BRIEF_SECONDS = 0.05
-"""Only behind tests that are expected to take less than this may a queued-ahead test need more than they do. It
-makes the worker hold more than it uses, which costs long tests more than a wait for the scheduler
-(docs/design/queued-ahead.md). The rule does not apply where all slots are taken, because nothing else could use
-it.
+"""The expected duration of a running test from which on a test queued ahead behind it may not need more than it
+does. The worker would hold more than it uses, which delays other tests longer than a wait for the scheduler
+(docs/design/scheduling/queued-ahead.md). The rule does not apply if all slots are taken, because no other test
+could start.
 """
 
 LONGEST_QUEUED_AHEAD_SECONDS = 0.25
-"""A test that is known to take longer is not queued ahead, nor is another behind it: it would gain nothing, and
-the budget is used better by whichever test fits when it ends (docs/design/queued-ahead.md).
+"""The longest known duration of a test that is queued ahead, or behind which another is queued. A longer one gains
+nothing, and whichever test fits when it ends uses the budget better (docs/design/scheduling/queued-ahead.md).
 """
 
 OPENING_SECONDS = 0.2
@@ -56,7 +56,7 @@ class WorkerState:
     """The tests of one worker and its share of the budget, as the scheduler's thread knows them."""
 
     number: int
-    """Counted from 0, in the order in which workers were needed."""
+    """Number of the worker, from 0, in the order in which workers were needed."""
     current: QueuedTest | None = None
     """The test that it runs; None: it is idle."""
     queued_ahead: deque[QueuedTest] = field(default_factory=deque)
@@ -85,7 +85,7 @@ class WorkerState:
         self.pace_seconds = seconds if self.pace_seconds == math.inf else 0.7 * self.pace_seconds + 0.3 * seconds
 
     def expected_end(self, now: float) -> float:
-        """Return when it will have run all its tests. A test that overruns counts as ending now."""
+        """Return the time at which it will have run all its tests. A test that overruns counts as ending now."""
         assert self.current is not None  # noqa: S101 - only asked of busy workers
         end = self.started + self.current.expected_seconds
         if not self.queued_ahead:
@@ -130,7 +130,7 @@ class Dispatcher:
 
     def _blocked(self) -> Sequence[SlotClass]:
         """Return the slot classes without a free slot whose queued tests end sooner in the open slots than in
-        another one that would have to be opened (docs/design/idle-slots.md).
+        another one that would have to be opened (docs/design/engine/idle-slots.md).
         """
         return [
             one

@@ -17,16 +17,16 @@ class Policy:
     max_fail: int | None = None
     """The number of failed tests after which no new test is started. None: no limit."""
     flaky_fails: bool = False
-    """Whether a test that failed and then passed counts as failed."""
+    """True if a test that failed and then passed counts as failed."""
     deadline_seconds: float | None = None
     """The time limit of the whole run from its first test; tests that still run then are terminated. None: no
     limit.
     """
     promote: bool = True
-    """Whether a test that its limits killed gets one attempt in the next larger profile."""
+    """True if a test that its limits killed gets one attempt in the next larger profile."""
     promoted_passes: bool = False
-    """Whether a test that passed only in the next larger profile counts as passed. Off by default, because the
-    test does not pass under its own limits (docs/design/promotion.md).
+    """True if a test that passed only in the next larger profile counts as passed. Off by default, because the
+    test does not pass under its own limits (docs/design/scheduling/attempts.md).
     """
     infra_retries: int = 1
     """The number of further attempts after engine failures; they do not count as flaky or as retries."""
@@ -34,14 +34,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """An attempt has started."""
+    """Event: an attempt has started."""
 
     assignment: Assignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """An attempt has ended."""
+    """Event: an attempt has ended."""
 
     attempt: Attempt
     will_retry: bool
@@ -51,7 +51,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class QueueDrained:
-    """All completed attempts have been handled; the scheduler waits for more."""
+    """Event: all completed attempts have been handled, and the scheduler waits for more."""
 
 
 Event = Started | Finished | QueueDrained

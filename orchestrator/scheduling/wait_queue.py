@@ -1,6 +1,6 @@
 """The wait queue: choose which test starts next, from the free resources and the expected durations. Pure.
 
-Two rules apply, one after the other (docs/design/backfilling.md has the measurements):
+Two rules apply, one after the other (docs/design/scheduling/backfilling.md has the measurements):
 
 While much work is left, the test starts that fills most of the machine for the longest time: among the first tests
 in the queue that fit, the one with the largest area (share of the scarcest resource times expected seconds). The
@@ -52,13 +52,15 @@ class QueuedTest:
     need: Need
     expected_seconds: float
     slot_key: object = None
-    """Tests with equal keys can run one after another in the same slot. None: the test needs a fresh slot."""
+    """Key of the slots in which the test can run; equal for tests that can share a slot. None: it needs a fresh
+    one.
+    """
     opening_seconds: float = 0.0
     """The time until a new slot is ready for its first test."""
     reused_seconds: float = 0.0
     """The expected duration in a slot that other tests have used before."""
     may_queue_ahead: bool = False
-    """Whether it may be submitted to a worker that still runs another test, and other tests behind it."""
+    """True if the test may be submitted to a worker that still runs another test, and other tests behind it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +101,7 @@ class WaitQueue:
         """Millicpu seconds, byte seconds and seconds of the queued tests, exclusive ones not counted."""
         self._first_added: tuple[Need, float] | None = None
         self._mixed = False
-        """Whether tests with different needs or expected durations were ever added."""
+        """True if tests with different needs or expected durations were ever added."""
         self.slot_classes: list[SlotClass] = []
         """The classes of reused slots: one for each profile, so the list is short."""
         for one in sorted(tests, key=_RANK):
@@ -316,8 +318,8 @@ def _reserve(
 
 BRIEF_SECONDS = 0.25
 BRIEF_SHARE = 1 / 200
-"""A test is brief if it takes no longer than this, or no larger share of the time of all tests: its position in
-the order of length does not change the duration of the run.
+"""The longest duration of a brief test, absolute and as a share of the time of all tests. Its position in the
+order of length does not change the duration of the run.
 """
 
 

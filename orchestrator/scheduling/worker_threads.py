@@ -86,7 +86,7 @@ class WorkerBackend(Protocol):
 
     @property
     def drained(self) -> bool:
-        """Whether no completion is available at once."""
+        """True if no completion is available at once."""
         ...
 
     @property
@@ -141,7 +141,7 @@ class WorkerThread:
         self._next: WorkItem | None = None
         """The item that `upcoming` has already taken off the queue."""
         self._last = False
-        """Whether the end mark of the queue was read."""
+        """True if the end mark of the queue was read."""
 
     def submit(self, item: WorkItem) -> None:
         """Run this item after all that were submitted before."""
@@ -268,7 +268,7 @@ class WorkerPool:
 
     @property
     def drained(self) -> bool:
-        """Whether no completion is available at once."""
+        """True if no completion is available at once."""
         return self._completions.empty()
 
     @property

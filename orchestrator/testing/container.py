@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     """Simulates a container's main process and returns its exit code."""
 
 
-class Gone(Exception):  # noqa: N818 - no error: it ends the thread of a behaviour whose container has ended
+class Gone(Exception):  # noqa: N818 - not an error: it ends the thread of a behaviour whose container has ended
     """Raised in a behaviour whose container was killed or removed; behaviours must not catch it."""
 
 
@@ -32,7 +32,7 @@ def exit_at_once(_: FakeContainer) -> int:
 
 
 class FakeChannel:
-    """Both ends of a container's streams. Output can be read after the container's end, as with a real one."""
+    """A container's streams, with both ends. Output can be read after the container's end, as with a real one."""
 
     def __init__(self) -> None:
         self._out: Queue[tuple[str, bytes]] = Queue()
@@ -117,7 +117,7 @@ class FakeContainer:
 
     @property
     def running(self) -> bool:
-        """Whether the container has started and not ended."""
+        """True if the container has started and not ended."""
         return self._status == "running"
 
     def start(self) -> None:
@@ -133,7 +133,7 @@ class FakeContainer:
             code = self._behaviour(self)
         except Gone:
             return
-        except Exception as error:  # noqa: BLE001 - the test that wrote the behaviour looks at it
+        except Exception as error:  # noqa: BLE001 - the test reads it from `defect`
             self.defect, code = error, 70
         self.end(code)
 

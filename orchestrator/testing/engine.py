@@ -138,11 +138,11 @@ class FakeEngine(FakeImages):
 
     # ------------------------------------------------------------ availability and events
 
-    def ping(self, timeout_seconds: float) -> None:  # noqa: ARG002 - it answers at once
+    def ping(self, timeout_seconds: float) -> None:  # noqa: ARG002 - the Protocol has it
         """Answer, unless a failure was set by `fail`."""
         self._called("ping", "")
 
-    def events(self, labels: Mapping[str, str], kinds: tuple[str, ...], since: float) -> FakeEvents:  # noqa: ARG002 - one stream for all
+    def events(self, labels: Mapping[str, str], kinds: tuple[str, ...], since: float) -> FakeEvents:  # noqa: ARG002 - there is one stream
         """Return the stream that `emit_event` adds to and `end_events` ends."""
         self._called("events", " ".join(labels))
         self._events = FakeEvents()
@@ -150,12 +150,12 @@ class FakeEngine(FakeImages):
 
     def emit_event(self, container: str, kind: str) -> None:
         """Add an event of another program's action on a container."""
-        assert self._events is not None  # noqa: S101 - somebody follows
+        assert self._events is not None  # noqa: S101 - a caller of `events` reads them
         self._events.put({"Action": kind, "Actor": {"ID": container}, "timeNano": time.time_ns()})
 
     def end_events(self) -> None:
         """End the event stream, as the end of the engine does."""
-        assert self._events is not None  # noqa: S101 - somebody follows
+        assert self._events is not None  # noqa: S101 - a caller of `events` reads them
         self._events.close()
 
     # ------------------------------------------------------------ containers

@@ -80,7 +80,7 @@ class FakeImages:
         self._id_of(image_id)
         return frozenset()
 
-    def pull(self, reference: str, timeout_seconds: float) -> str:  # noqa: ARG002 - the Protocol's
+    def pull(self, reference: str, timeout_seconds: float) -> str:  # noqa: ARG002 - the Protocol has it
         """Return the ID of an image of `registry`. Raises ImageError if it is not there."""
         if reference not in self.registry:
             raise ImageError(f"pulling {reference}: no registry has it")
@@ -96,7 +96,7 @@ class FakeImages:
         tags: tuple[str, ...],
         build_args: Mapping[str, str],
         labels: Mapping[str, str],
-        network: str | None,  # noqa: ARG002 - the Protocol's
+        network: str | None,  # noqa: ARG002 - the Protocol has it
         on_line: Callable[[str], None],
     ) -> str:
         """Carry out FROM and LABEL, fail at `RUN false` and `RUN exit N`, and ignore other lines."""

@@ -1,4 +1,4 @@
-"""What a test left behind, and what it kept taking hold of: from its evidence to `Violation`s. Pure."""
+"""Find the violations of a test that left resources behind or whose use grew to its end. Pure computation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from orchestrator.model.usage import Sample
 
 TMP = "/tmp"  # noqa: S108 - inside the container, a tmpfs of its own
-SHM = "/dev/shm"  # noqa: S108 - as above
+SHM = "/dev/shm"  # noqa: S108 - inside the container, a tmpfs of its own
 _PYTEST_FOLDER = "pytest-of-"
-"""pytest keeps what its `tmp_path` gave out, for people to look at."""
+"""Prefix of the folder in which pytest keeps the folders of its `tmp_path` fixture for inspection."""
 _DEATH_SECONDS = 0.15
-"""Before the end that the agent reports, a test's process may be dead already: the agent waits for leftovers."""
+"""Time before the reported end in which the test may have ended already, because the agent waits for leftovers."""
 _IPC_NAMES = {
     "shm": "shared memory segment",
     "sem": "semaphore set",
@@ -31,8 +31,10 @@ _IPC_NAMES = {
 
 
 def leaks(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Violation]:
-    """Growth to the end, and what was left. A test that was killed had no chance to tidy up: of it only the
-    growth counts.
+    """Yield violations for steady growth and for leftover processes, files and IPC objects.
+
+    A test that was killed could not clean up, so what it left is not counted: nothing after a timeout, only
+    processes after an OOM kill or a crash.
     """
     yield from _growth(evidence, profile)
     agent = evidence.agent
@@ -45,7 +47,7 @@ def leaks(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Vi
 
 
 def leaked_objects(evidence: Evidence) -> Iterator[Violation]:
-    """Containers, volumes and networks, whatever became of the test."""
+    """Yield a violation for leftover containers, volumes and networks, whatever the outcome of the test."""
     if evidence.leaked_objects:
         count = len(evidence.leaked_objects)
         yield _count(
@@ -57,6 +59,7 @@ def leaked_objects(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _growth(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
+    """Yield violations for open files, threads and memory that grew steadily to the end."""
     if len(evidence.samples) < MIN_POINTS:
         return
     thresholds, limits = profile.thresholds, profile.limits
@@ -80,8 +83,8 @@ def _growth(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
                 kind,
                 Severity.WARNING,
                 trend.growth,
-                f"{what} kept growing to the end: from {trend.first:.0f} to {trend.last:.0f} in the last "
-                f"{seconds_text(trend.seconds)}, {trend.per_second:.3g} a second",
+                f"{what} grew steadily to the end: from {trend.first:.0f} to {trend.last:.0f} in the last "
+                f"{seconds_text(trend.seconds)}, {trend.per_second:.3g} per second",
                 minimum,
             )
     yield from _memory_growth(evidence, profile)
@@ -100,15 +103,17 @@ def _memory_growth(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             measured=trend.growth,
             limit=ratio * limit,
             unit="bytes",
-            message=f"anonymous memory kept growing to the end: from {size_text(trend.first)} to "
+            message=f"anonymous memory grew steadily to the end: from {size_text(trend.first)} to "
             f"{size_text(trend.last)} in the last {seconds_text(trend.seconds)}; at that rate it reaches its "
             f"limit of {size_text(limit)} after another {seconds_text(left)}",
         )
 
 
 def _points(evidence: Evidence, figure: Callable[[Sample], int | None]) -> list[tuple[float, float]]:
-    """A figure over time, as long as the test was surely alive. Of the time only what it could have run: a test of
-    50 ms that takes half a second on a busy machine has not kept growing for half a second.
+    """Return a figure over the test's time, without the last moments in which the test may have ended.
+
+    Time in which other processes used the CPUs is not counted: a test of 50 ms that takes half a second on a busy
+    machine has not grown for half a second.
     """
     seconds = evidence.timings.test_seconds
     end, share = seconds - _DEATH_SECONDS, evidence.counted_seconds / seconds if seconds > 0 else 1.0
@@ -127,7 +132,7 @@ def _processes(agent: AgentRecord) -> Iterator[Violation]:
 
 
 def _files(agent: AgentRecord, profile: Profile) -> Iterator[Violation]:
-    """What stands in /tmp. A few files are what temporary folders are for: only many, or much, is told."""
+    """Yield a violation if more files, or more bytes, were left in /tmp than the thresholds allow."""
     thresholds = profile.thresholds
     left = next((place for place in agent.places if place.place == TMP), None)
     if left is None or _is_pytests_own(left):
@@ -153,7 +158,7 @@ def _is_pytests_own(left: LeftoverFiles) -> bool:
 
 
 def _ipc(agent: AgentRecord) -> Iterator[Violation]:
-    """What outlives its processes on a machine that is not thrown away after the test."""
+    """Yield a violation for IPC objects and shared memory, which outlive the processes that created them."""
     found = [
         f"{_IPC_NAMES.get(left.kind, left.kind)} {left.name}"
         + (f" ({size_text(left.amount)})" if left.kind == "shm" and left.amount is not None else "")
@@ -170,8 +175,10 @@ def _ipc(agent: AgentRecord) -> Iterator[Violation]:
 
 
 def full_places(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
-    """Writable places that were full, or nearly, at the end. What was filled and emptied before shows only in
-    the peak of memory that files took, which does not say where they were.
+    """Yield violations for writable places that were full, or nearly, at the test's end.
+
+    A place that was full only before the end shows in the peak of shared memory, which does not say which place it
+    was; this gives at most a notice.
     """
     near = profile.thresholds.tmpfs_near_ratio
     if near is None:
@@ -186,7 +193,7 @@ def full_places(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
                 continue
             seen = True
             full = used >= size
-            state = "is full, further writes are refused" if full else f"is {format_ratio(used / size)} full"
+            state = "is full and refuses further writes" if full else f"is {format_ratio(used / size)} full"
             yield Violation(
                 kind=ViolationKind.TMPFS_FULL,
                 severity=Severity.ERROR if full else Severity.WARNING,
@@ -198,15 +205,15 @@ def full_places(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
     peak, limits = evidence.usage.shmem_peak_bytes, profile.limits
     size = limits.tmpfs_bytes
     room = size + limits.shm_bytes + limits.outputs_bytes
-    if not seen and peak is not None and near * size <= peak <= room:  # more is no matter of files alone
+    if not seen and peak is not None and near * size <= peak <= room:  # a higher peak is not caused by files alone
         yield Violation(
             kind=ViolationKind.TMPFS_FULL,
             severity=Severity.NOTICE,
             measured=peak,
             limit=size,
             unit="bytes",
-            message=f"files in memory and shared memory together came to {size_text(peak)}, and {TMP} holds "
-            f"{size_text(size)}: it may have been full for a time",
+            message=f"files in memory and shared memory reached {size_text(peak)} together, and {TMP} holds "
+            f"{size_text(size)}: it may have been full for some time",
         )
 
 

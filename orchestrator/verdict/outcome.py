@@ -1,7 +1,7 @@
-"""Why a test ended: from the evidence of two witnesses to one `Outcome`. Pure.
+"""Decide the outcome of an attempt from the evidence of two witnesses. Pure computation.
 
-Two must agree before a test counts as passed: the agent inside (its end record) and the engine outside
-(state, exit code, timestamps). In doubt the outcome is `infra`: nothing is known about the test.
+A test passes only if both agree: the agent inside the container (its end record) and the engine outside (state,
+exit code, timestamps). In doubt the outcome is `infra`: the result of the test is unknown.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 _KILLED = 128 + signal.SIGKILL
 _SIGNALS = range(1, 65)
 _START_LAG = timedelta(seconds=30)
-# The engine writes down the start when the runtime has answered, the end when the kernel has spoken: a program
-# of a few milliseconds has ended "before" it started (seen on Docker 20.10), by as much as the engine is behind.
+"""Time by which the recorded end may be before the recorded start. The engine records the start when the runtime
+has answered, and the end when the kernel reports it, so a program of a few milliseconds can seem to end first
+(seen on Docker 20.10).
+"""
 _FIRST_SANE_YEAR = 2000
-"""Engines write "never" as year 1, and an unset clock says 1970."""
+"""First year of a valid timestamp: engines write "never" as year 1, and a clock that was not set starts in 1970.
+"""
 _SHELL_CODES = {126: "the command could not be executed", 127: "the command was not found"}
 _UNEXPECTED = {
     "created": "the container was never started",
@@ -35,13 +38,13 @@ _UNEXPECTED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The verdict on one attempt."""
+    """The outcome of one attempt, with the reason."""
 
     outcome: Outcome
     message: str
-    """Why, in one line; empty for a pass."""
+    """Reason for the outcome in one line; empty for a pass."""
     exit_code: int | None
-    """The test's; None where no witness knows it."""
+    """Exit code of the test; None if no witness reported it."""
     signal: int | None = None
     witnesses: int = 2
 
@@ -49,15 +52,16 @@ class Decision:
 def decide(
     evidence: Evidence, *, command: Command, cases: tuple[CaseResult, ...], cases_problem: str | None
 ) -> Decision:
-    """Judge an attempt in a container that ran this test alone, so that its exit code is the test's.
+    """Return the outcome of an attempt.
 
-    `cases_problem`: why the runner's results could not be read; exit code 0 without them is no pass.
+    `cases` are the results that the suite's runner wrote. `cases_problem` is the reason why they could not be
+    read, or None; without readable results, exit code 0 does not count as passed.
     """
     outcome, message = (
-        _stopped(evidence)
-        or _contradicted(evidence)
-        or _doubted(evidence)
-        or _ended(evidence, command, cases, cases_problem)
+        _ended_or_unobserved(evidence)
+        or _kernel_disagrees(evidence)
+        or _witnesses_disagree(evidence)
+        or _by_exit_code(evidence, command, cases, cases_problem)
     )
     code = _exit_code(evidence)
     return Decision(
@@ -77,41 +81,47 @@ def _exit_code(evidence: Evidence) -> int | None:
     return None
 
 
-def _stopped(evidence: Evidence) -> tuple[Outcome, str] | None:
-    """Ended by us, or never seen."""
+def _ended_or_unobserved(evidence: Evidence) -> tuple[Outcome, str] | None:
+    """Return the outcome of an attempt that orch ended or could not observe; None for any other."""
     if evidence.interrupted:
-        return Outcome.INTERRUPTED, "stopped before it had ended"
+        return Outcome.INTERRUPTED, "stopped before its end"
     if evidence.engine_failure is not None:
         return Outcome.INFRA, evidence.engine_failure
     if evidence.attestation is not None and evidence.attestation.mismatches:
-        return Outcome.INFRA, f"the container was not as asked for: {'; '.join(evidence.attestation.mismatches)}"
+        return (
+            Outcome.INFRA,
+            f"the container differs from what was requested: {'; '.join(evidence.attestation.mismatches)}",
+        )
     if evidence.timed_out:
         if _exit_code(evidence) == _KILLED and (evidence.usage.oom_kills or 0) > 0:
-            return Outcome.OOM, "killed for lack of memory; the rest was ended at the time limit"
-        said = f"still running at its time limit, ended after {evidence.timings.test_seconds:.1f} s"
-        return Outcome.TIMEOUT, "; ".join(text for text in (said, evidence.host_busy) if text)
+            return Outcome.OOM, "killed for lack of memory; its other processes were ended at the time limit"
+        text = f"still running at its time limit, ended after {evidence.timings.test_seconds:.1f} s"
+        return Outcome.TIMEOUT, "; ".join(part for part in (text, evidence.host_busy) if part)
     return None
 
 
-def _contradicted(evidence: Evidence) -> tuple[Outcome, str] | None:
-    """Infra where the kernel says of the test's process what the agent does not."""
-    told = evidence.kernel_exit_code
-    if evidence.agent is None or told in (None, evidence.agent.exit_code):
+def _kernel_disagrees(evidence: Evidence) -> tuple[Outcome, str] | None:
+    """Return INFRA if kernel and agent report different exit codes of the test's process; else None."""
+    code = evidence.kernel_exit_code
+    if evidence.agent is None or code in (None, evidence.agent.exit_code):
         return None
-    return Outcome.INFRA, f"two exit codes: agent's record {evidence.agent.exit_code}, kernel {told}"
+    return Outcome.INFRA, f"two exit codes: agent's record {evidence.agent.exit_code}, kernel {code}"
 
 
-def _doubted(evidence: Evidence) -> tuple[Outcome, str] | None:
-    """Infra where the witnesses are not enough or do not agree."""
+def _witnesses_disagree(evidence: Evidence) -> tuple[Outcome, str] | None:
+    """Return INFRA if a witness is missing or the two disagree; None if they suffice.
+
+    A container that was killed for memory together with its agent is OOM.
+    """
     engine = evidence.engine
     if evidence.kept and engine is not None and evidence.agent is not None:
-        # it has no exit code yet: that it still runs is what the second witness has to say
+        # it still runs, so the engine has no exit code; that it runs is the evidence of the second witness
         return (
             None
             if engine.status == "running"
             else (Outcome.INFRA, f"the container is {engine.status}, not running")
         )
-    problem = "the engine did not say how the container ended" if engine is None else _state_problem(engine)
+    problem = "the engine did not report how the container ended" if engine is None else _state_problem(engine)
     if problem is not None or engine is None:
         return Outcome.INFRA, problem or ""
     if evidence.agent is not None and evidence.agent.exit_code != engine.exit_code:
@@ -130,23 +140,25 @@ def _doubted(evidence: Evidence) -> tuple[Outcome, str] | None:
 
 
 def _state_problem(engine: EngineState) -> str | None:
-    """What is wrong with the state of a container that should have run and ended."""
+    """Return what is wrong with the state of a container that should have run and ended; None: nothing."""
     detail = f": {engine.error}" if engine.error else ""
     if engine.status != "exited":
         return _UNEXPECTED.get(engine.status, f"the container is {engine.status}, not exited") + detail
     if engine.exit_code is None:
-        return f"the engine knows no exit code{detail}"
+        return f"the engine reports no exit code{detail}"
     started, finished = engine.started_at, engine.finished_at
     if started is None or finished is None or min(started.year, finished.year) < _FIRST_SANE_YEAR:
-        return f"the engine does not say when the container started and ended{detail}"
+        return f"the engine does not report when the container started and ended{detail}"
     if finished < started - _START_LAG:
         return f"by the engine's clock the container ended before it started{detail}"
     return None
 
 
 def _out_of_memory(evidence: Evidence) -> bool:
-    """True if the kernel killed for lack of memory. Its own counter decides. Where nobody could read that,
-    the engine's flag counts, but only with a peak at the limit, because the flag alone is known to lie.
+    """Return True if the kernel killed a process for lack of memory.
+
+    The kernel's own counter decides. If it could not be read, the engine's flag counts, but only with a peak at
+    the limit, because the flag alone can be wrong.
     """
     kills = evidence.usage.oom_kills
     if kills is not None:
@@ -157,10 +169,10 @@ def _out_of_memory(evidence: Evidence) -> bool:
     return flagged and limit is not None and peak is not None and peak >= limit
 
 
-def _ended(
+def _by_exit_code(
     evidence: Evidence, command: Command, cases: tuple[CaseResult, ...], cases_problem: str | None
 ) -> tuple[Outcome, str]:
-    """By the exit code that the witnesses agree on."""
+    """Return the outcome by the exit code that the witnesses agree on, and by the results."""
     code = _exit_code(evidence)
     if code == _KILLED and _out_of_memory(evidence):
         return Outcome.OOM, "killed for lack of memory"
@@ -173,14 +185,14 @@ def _ended(
         return _exited_zero(cases, failing, cases_problem)
     if failing is not None:
         return Outcome.FAILED, _case_message(failing)
-    said = [f"exit code {code}", _SHELL_CODES.get(code or 0), cases_problem]
-    return Outcome.FAILED, ": ".join(part for part in said if part)
+    parts = [f"exit code {code}", _SHELL_CODES.get(code or 0), cases_problem]
+    return Outcome.FAILED, ": ".join(part for part in parts if part)
 
 
 def _exited_zero(
     cases: tuple[CaseResult, ...], failing: CaseResult | None, cases_problem: str | None
 ) -> tuple[Outcome, str]:
-    """Exit code 0 alone is no pass: the results must be there, and must say the same."""
+    """Return the outcome of exit code 0: a pass only if the results could be read and no case failed."""
     if cases_problem is not None:
         return Outcome.FAILED, cases_problem
     if failing is not None:
@@ -193,7 +205,7 @@ def _exited_zero(
 
 
 def _case_message(case: CaseResult) -> str:
-    """The case and the first line of what it says; the whole of it stands in the output and in the results."""
+    """Return the name of the case and the first line of its message; the output and the results have all of it."""
     first = next((line for line in case.message.splitlines() if line.strip()), "")
     return f"{case.name}: {first or case.outcome.value}"
 
@@ -201,5 +213,5 @@ def _case_message(case: CaseResult) -> str:
 def _signal_name(number: int) -> str:
     try:
         return f"{signal.Signals(number).name} (signal {number})"
-    except ValueError:  # a real-time signal between the two that have names
+    except ValueError:  # a real-time signal without a name
         return f"signal {number}"

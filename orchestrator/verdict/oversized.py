@@ -1,4 +1,4 @@
-"""Is a test's profile far larger than what it needs? Pure."""
+"""Find tests whose profile is far larger than needed. Pure computation."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ _NO_LARGER = (
 def oversized(
     evidence: Evidence, profile: Profile, outcome: Outcome, others: Iterable[Profile]
 ) -> Iterator[Violation]:
-    """A notice with the next smaller of `others`, if a test that passed needs so little that it would fit into
-    that one with room to spare. Open files and the network of a test are not known: only a profile with the
-    same image, network and capabilities is a smaller one. A peak that is an upper bound will do. Where the smaller
-    profile does not reuse its containers, a test that was forked needs a runner of its own there: its peak then
-    counts with the memory that was charged before it began.
+    """Yield a notice if a test that passed needs at most `oversized_ratio` of the next smaller of `others`.
+
+    Only a profile with the same image, network and capabilities counts as smaller, because a test's open files and
+    use of the network are not known. A peak that is an upper bound is good enough. If the smaller profile does not
+    reuse its containers, a test that was forked would start a runner of its own there, so the memory that was
+    charged before the test is added to its peak.
     """
     ratio, usage = profile.thresholds.oversized_ratio, evidence.usage
     peak, duration = usage.memory_peak_bytes, evidence.counted_seconds
@@ -63,14 +64,14 @@ def oversized(
             limit=ratio,
             unit="ratio",
             message=f"profile {profile.name} is larger than needed: {size_text(peak)}, {seconds_text(duration)} "
-            f"and {usage.pids_peak} tasks at most are {format_ratio(share)} or less of what {smaller.name} grants "
+            f"and {usage.pids_peak} tasks are at most {format_ratio(share)} of what {smaller.name} grants "
             f"({size_text(limits.memory_bytes)}, {seconds_text(limits.timeout_seconds)}, {limits.pids} tasks)",
         )
 
 
 def too_small(limits: Limits, killed: Sequence[tuple[Outcome, Limits]], history: History | None) -> bool:
-    """Whether the test was ended before by limits no tighter than these, in this run (`killed`) or an earlier one:
-    what was refused once is not advised.
+    """Return True if limits at least as large as these have ended the test before, in this run (`killed`: outcomes
+    and limits) or in an earlier one. Such a profile is not suggested.
     """
     for outcome, had in killed:
         if outcome is Outcome.OOM and limits.memory_bytes <= had.memory_bytes:
@@ -83,7 +84,9 @@ def too_small(limits: Limits, killed: Sequence[tuple[Outcome, Limits]], history:
 
 @lru_cache(maxsize=64)
 def _next_smaller(profile: Profile, others: tuple[Profile, ...]) -> Profile | None:
-    """The largest that is smaller in memory or time and larger in nothing."""
+    """Return the largest of `others` that is smaller in memory or time and larger in no limit; None: there is
+    none.
+    """
     smaller = [
         other for other in others if _is_smaller(other.limits, profile.limits) and _is_alike(other, profile)
     ]

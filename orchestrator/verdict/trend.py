@@ -1,8 +1,8 @@
-"""Does a figure keep growing to its test's end? A slope that single jumps and noise do not move. Pure.
+"""Find steady growth of a figure to its test's end, robust against single jumps and noise. Pure computation.
 
-The slope is that of Theil and Sen (Sen 1968, J. Am. Stat. Assoc. 63): the median of the slopes between all
-pairs of points, so that up to 29 % of the points may be wrong. Only the second half counts, because every test
-takes hold of something when it starts.
+The slope is that of Theil and Sen (Sen 1968, J. Am. Stat. Assoc. 63): the median of the slopes between all pairs
+of points, so up to 29 % of the points may be wrong. Only the second half counts, because every test allocates
+resources when it starts.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MIN_POINTS = 5
-"""In the second half: fewer say nothing."""
+"""Smallest number of points in the second half for a judgement."""
 MIN_SECONDS = 0.4
 MAX_POINTS = 64
-"""The number of pairs is its square."""
+"""Largest number of points that are used; the number of pairs grows with its square."""
 MAX_STEP_RATIO = 0.4
-"""Share of the growth that may come in one step. A test that opens 200 files at once and keeps them grows in
-one, in two where a sample fell into it.
+"""Largest share of the growth that may come in one step. A test that opens 200 files at once and keeps them grows
+in one step, or in two if a sample was taken meanwhile.
 """
 MAX_DROP_RATIO = 0.25
-"""Share of the growth that may have been given back at the end: more, and it is no longer growing."""
+"""Largest share of the growth that may be released at the end; with more the figure no longer grows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +35,16 @@ class Trend:
     first: float
     last: float
     growth: float
-    """The lesser of what the slope and what the two ends say."""
+    """The smaller of two estimates: slope times duration, and last value minus first."""
     seconds: float
     per_second: float
 
 
 def steady_growth(points: Sequence[tuple[float, float]], *, minimum: float) -> Trend | None:
-    """The growth of `points`, (seconds since the test's start, value) by time, if it is at least `minimum`, in
-    steps of which none makes up most of it, and had not ended when the test did; else None.
+    """Return the growth of `points`, or None if it is not steady.
+
+    Each point is (seconds since the test's start, value), in order of time. Growth is steady if it is at least
+    `minimum`, no single step is most of it, and it had not ended before the test.
     """
     tail = _second_half(points)
     if len(tail) < MIN_POINTS:
@@ -65,7 +67,7 @@ def steady_growth(points: Sequence[tuple[float, float]], *, minimum: float) -> T
 
 
 def _second_half(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those from half of the last one's time on, thinned evenly to `MAX_POINTS`, both ends kept."""
+    """Return the points from half of the last one's time on, evenly reduced to `MAX_POINTS`, both ends kept."""
     half = points[-1][0] / 2 if points else 0.0
     tail = [point for point in points if point[0] >= half]
     if len(tail) <= MAX_POINTS:

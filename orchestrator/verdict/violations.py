@@ -1,6 +1,6 @@
-"""Which budgets an attempt broke: from its evidence and its profile to `Violation`s. Pure.
+"""Find the budgets that an attempt broke. Pure computation.
 
-Separate from the outcome: a test may pass and still break its budget. A figure that was not measured
+Violations are separate from the outcome: a test can pass and still break a budget. A figure that was not measured
 breaks none.
 """
 
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
     from orchestrator.model.profiles import Profile
 
 _ORDER = {kind: place for place, kind in enumerate(ViolationKind)}
-_UNSEEN = frozenset({Outcome.INFRA, Outcome.INTERRUPTED})
-"""Nothing is known of these tests' use: their figures say no more than how far they came."""
+_NOT_CHECKED = frozenset({Outcome.INFRA, Outcome.INTERRUPTED})
+"""Outcomes for which usage is not checked: the test did not run to its end, so its figures are not its usage."""
 
 
 def violations(
     evidence: Evidence, *, profile: Profile, outcome: Outcome, others: Iterable[Profile] = ()
 ) -> tuple[Violation, ...]:
-    """All broken budgets, in the order of `ViolationKind`. `profile` with the limits that were in effect;
-    `others`: the profiles that the test could be given instead, none if nobody chose this one for it.
+    """Return all broken budgets in the order of `ViolationKind`.
+
+    `profile` has the limits that were in effect. `others` are the profiles that could be suggested instead; empty:
+    none is suggested.
     """
     found: list[Violation] = []
-    if outcome not in _UNSEEN:
+    if outcome not in _NOT_CHECKED:
         found += _memory(evidence, profile, outcome)
         found += _cpu(evidence, profile)
         found += _time(evidence, profile, outcome)
@@ -66,16 +68,19 @@ def _memory(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[
             measured=usage.oom_kills,
             limit=0,
             unit="count",
-            message=f"the kernel killed {processes} of it at the memory limit of {size_text(limit)}, "
-            f"yet the test ended as {outcome.value}",
+            message=f"the kernel killed {processes} of the test at the memory limit of {size_text(limit)}, "
+            f"but the test ended as {outcome.value}",
         )
     if peak is not None and not usage.memory_peak_is_upper_bound:
         yield from _memory_peak(profile, peak, killed=bool(usage.oom_kills))
 
 
 def _memory_peak(profile: Profile, peak: int, *, killed: bool) -> Iterator[Violation]:
-    """A peak near or at the limit. It is the test's own: page cache that fills the limit harms nobody. Where the
-    kernel killed for lack of memory the limit was reached, although what stood before the test is not in its peak.
+    """Yield a violation for a peak near or at the limit. Page cache does not count, because the kernel reclaims
+    it.
+
+    `killed`: the kernel killed a process for lack of memory. The limit was then reached, even if the peak is
+    lower, because the peak does not include memory that was charged before the test.
     """
     limit, near = profile.limits.memory_bytes, profile.thresholds.memory_near_ratio
     if peak >= limit or killed:
@@ -83,7 +88,7 @@ def _memory_peak(profile: Profile, peak: int, *, killed: bool) -> Iterator[Viola
         kind = ViolationKind.MEMORY_OVER
     elif near is not None and peak >= near * limit:
         message = (
-            f"memory came to {format_ratio(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
+            f"memory reached {format_ratio(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
         )
         kind = ViolationKind.MEMORY_NEAR
     else:
@@ -101,7 +106,7 @@ def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             measured=usage.cpu_seconds,
             limit=budget,
             unit="seconds",
-            message=f"used {seconds_text(usage.cpu_seconds)} of CPU time, its budget is {seconds_text(budget)}",
+            message=f"used {seconds_text(usage.cpu_seconds)} of CPU time; its budget is {seconds_text(budget)}",
         )
     duration, throttled = evidence.counted_seconds, usage.throttled_seconds
     if thresholds.throttled_ratio is None or throttled is None or duration <= 0:
@@ -113,7 +118,7 @@ def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             measured=throttled / duration,
             limit=thresholds.throttled_ratio,
             unit="ratio",
-            message=f"was held back for {seconds_text(throttled)} (summed over CPUs) "
+            message=f"was throttled for {seconds_text(throttled)} (summed over CPUs) "
             f"of {seconds_text(duration)} by its limit of {profile.limits.cpus:g} CPUs",
         )
 
@@ -137,7 +142,7 @@ def _time(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Vi
 
 
 def _pids(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
-    """A refused fork, or a peak close to it. The peak counts threads too."""
+    """Yield a violation for a refused fork, or for a peak near the limit. The peak includes threads."""
     usage, limit, near = evidence.usage, profile.limits.pids, profile.thresholds.pids_near_ratio
     if usage.pids_limit_hits:
         severity, measured = Severity.ERROR, max(usage.pids_peak or 0, limit)
@@ -146,11 +151,11 @@ def _pids(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
     elif (
         near is not None
         and usage.pids_peak is not None
-        and "pids_peak" not in usage.upper_bounds  # it may be an earlier test's of the same container
+        and "pids_peak" not in usage.upper_bounds  # the peak may be that of an earlier test in the same container
         and usage.pids_peak >= near * limit
     ):
         severity, measured = Severity.WARNING, usage.pids_peak
-        message = f"had {usage.pids_peak} processes and threads at once, its limit is {limit}"
+        message = f"had {usage.pids_peak} processes and threads at once; its limit is {limit}"
     else:
         return
     yield Violation(
@@ -164,7 +169,7 @@ def _pids(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
 
 
 def _output(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
-    """A stream that was cut off, else both together above the threshold."""
+    """Yield a violation for each truncated stream; if there is none, for a total output above the threshold."""
     threshold = profile.thresholds.log_bytes
     total = evidence.stdout.total_bytes + evidence.stderr.total_bytes
     cut = [
@@ -184,12 +189,12 @@ def _output(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             Severity.WARNING,
             total,
             threshold,
-            f"wrote {size_text(total)} of output, {size_text(threshold)} is the threshold",
+            f"wrote {size_text(total)} of output; the threshold is {size_text(threshold)}",
         )
 
 
 def _disk(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
-    """All that a test may write to is in memory, save a volume of its image."""
+    """Yield a violation for writes to disk, which only a volume of the image makes possible."""
     written, threshold = evidence.usage.write_bytes, profile.thresholds.disk_write_bytes
     if written is not None and threshold is not None and written > threshold:
         yield _bytes(
@@ -197,7 +202,7 @@ def _disk(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             Severity.WARNING,
             written,
             threshold,
-            f"wrote {size_text(written)} to disk, {size_text(threshold)} is the threshold",
+            f"wrote {size_text(written)} to disk; the threshold is {size_text(threshold)}",
         )
 
 

@@ -121,7 +121,7 @@ def test_a_container_that_is_not_what_was_asked_for_is_infra(
     evidence = bench_of(disobedient, busybox_image).sh("true")
     outcome, message = outcome_of(evidence)
     assert outcome is Outcome.INFRA
-    assert message.startswith("the container was not as asked for: ")
+    assert message.startswith("the container differs from what was requested: ")
     assert evidence.attestation is not None
     assert any(sentence in one for one in evidence.attestation.mismatches)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,12 +23,13 @@ from orchestrator.measure import cgroups
 from orchestrator.measure.processes import owner_token
 from orchestrator.measure.sampler import Sampler
 from orchestrator.model.usage import Source
-from orchestrator.stop_flag import StopFlag
+from orchestrator.stop_flag import StopFlag, StopLevel
+from tests.support import said
 from tests.support.cgroups import cgroups_named
 from tests.support.handmade import OPEN_SECCOMP, make_assignment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from orchestrator.engine.base import Engine
@@ -44,13 +46,14 @@ class Bench:
 
     def __init__(self, engine: Engine, image: str, folder: Path, sampler: Sampler) -> None:
         self.engine, self.folder, self.run_id = engine, folder, str(uuid.uuid4())
+        self.stop = StopFlag()
         for name in ("project", "work"):
             (folder / name).mkdir()
         version = engine.info.cgroup_version
         self.executor = LocalExecutor(
             SlotFactory(
                 engine,
-                availability=EngineAvailability(engine, StopFlag()),
+                availability=EngineAvailability(engine, self.stop),
                 context=ContainerContext(
                     project_root=folder / "project",
                     state_dir=None,
@@ -62,16 +65,17 @@ class Bench:
                 sampler=sampler,
                 work_dir=folder / "work",
             ),
-            stop=StopFlag(),
+            stop=self.stop,
         )
         self.count = 0
 
-    def sh(self, text: str, **changes: Any) -> Evidence:
+    def sh(self, text: str, *, once_said: Callable[[], object] | None = None, **changes: Any) -> Evidence:
         self.count += 1
         place = self.folder / f"attempt-{self.count}"
         place.mkdir()
         changes = {"timeout_seconds": 120.0, "run_id": self.run_id, "attempt": self.count, **changes}
-        return self.executor.run(make_assignment("sh", "-c", text, **changes), 0.0, place)
+        with nullcontext() if once_said is None else said.once_said(place / "stdout", once_said):
+            return self.executor.run(make_assignment("sh", "-c", text, **changes), 0.0, place)
 
 
 @pytest.fixture
@@ -137,10 +141,23 @@ def test_an_oom_killed_test(bench: Bench, kind: ParentKind) -> None:
     assert 28 * MIB <= usage.memory_peak_bytes <= usage.memory_charged_peak_bytes  # the agent stood before it
 
 
-def test_a_test_that_is_killed_with_its_agent_still_has_its_figures(bench: Bench, kind: ParentKind) -> None:
-    """It stops what would end it, so the engine's KILL takes the whole container: no end record."""
+def test_a_test_that_is_killed_still_has_its_figures(bench: Bench, kind: ParentKind) -> None:
+    """It ignores TERM, so its processes are killed; its agent lives and writes the end record."""
     evidence = bench.sh(f"trap '' TERM; {BURN}; while :; do sleep 0.2; done", timeout_seconds=6.0)
     assert evidence.timed_out
+    assert evidence.agent is not None
+    assert evidence.agent.exit_code == 137
+    check(evidence, kind)
+    assert evidence.usage.cpu_seconds is not None
+    assert evidence.usage.cpu_seconds > 0.02
+
+
+def test_a_test_that_is_killed_with_its_agent_still_has_its_figures(bench: Bench, kind: ParentKind) -> None:
+    """A run that is stopped at once has the engine kill the whole container: there is no end record."""
+    text = f"{BURN}; echo burnt; while :; do sleep 0.2; done"
+    evidence = bench.sh(text, once_said=lambda: bench.stop.set(StopLevel.KILL))
+    assert evidence.interrupted
+    assert evidence.agent is None
     check(evidence, kind)
     assert evidence.usage.cpu_seconds is not None
     assert evidence.usage.cpu_seconds > 0.02

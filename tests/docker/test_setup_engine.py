@@ -4,9 +4,11 @@ The engine of its own lives in namespaces of its own (mounts, network, processes
 everybody uses is neither seen nor touched.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
@@ -17,52 +19,59 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "setup-engine"
 
 
+MARK = f"ORCH_TEST_SETUP_ENGINE={uuid.uuid4()}"
+"""A variable that what was started here inherits: other tests start and stop engines at the same time."""
+
+
 def setup_engine(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [SCRIPT, *words], capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **env}
+        [SCRIPT, *words], capture_output=True, text=True, timeout=120, check=False, env=environment(**env)
     )
 
 
-def daemons() -> set[str]:
-    names = {}
+def environment(**env: str) -> dict[str, str]:
+    name, _, value = MARK.partition("=")
+    return {**os.environ, name: value, **env}
+
+
+def started_daemons() -> list[str]:
+    """Engines that were started here and live."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
-                names[entry.name] = (entry / "comm").read_text().strip()
-            except OSError:
-                continue  # ended meanwhile
-    return {pid for pid, name in names.items() if name == "dockerd"}
+            with contextlib.suppress(OSError):  # ended meanwhile
+                is_engine = (entry / "comm").read_text().strip() == "dockerd"
+                if is_engine and MARK in (entry / "environ").read_text(errors="replace").split("\0"):
+                    found.append(entry.name)
+    return found
 
 
 @pytest.mark.parametrize("verb", ["status", "start"])
 def test_an_engine_that_answers_is_used(verb, tmp_path):
-    before = daemons()
     done = setup_engine(verb, ORCH_ENGINE_STATE=str(tmp_path / "state"))
     assert done.returncode == 0, done.stderr
     assert "answers at" in done.stderr
-    assert daemons() == before
+    assert started_daemons() == []
     assert not (tmp_path / "state").exists()
 
 
 def test_an_address_that_is_not_the_usual_one_is_printed(tmp_path):
     link = tmp_path / "engine.sock"
-    link.symlink_to("/var/run/docker.sock")
+    link.symlink_to(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
     done = setup_engine("status", DOCKER_HOST=f"unix://{link}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"DOCKER_HOST=unix://{link}\n"
 
 
 def test_a_wrong_address_is_said_and_nothing_is_started():
-    before = daemons()
     done = setup_engine(DOCKER_HOST="unix:///nonexistent.sock")
     assert done.returncode == 1
     assert "unset DOCKER_HOST" in done.stderr
     assert done.stdout == ""
-    assert daemons() == before
+    assert started_daemons() == []
 
 
 def test_stop_leaves_alone_what_it_did_not_start(tmp_path):
-    before = daemons()
     done = setup_engine("stop", ORCH_ENGINE_STATE=str(tmp_path))
     assert done.returncode == 0
     assert "nothing to stop" in done.stderr
@@ -76,7 +85,7 @@ def test_stop_leaves_alone_what_it_did_not_start(tmp_path):
     finally:
         sleeper.kill()
         sleeper.wait()
-    assert daemons() == before
+    assert started_daemons() == []
 
 
 def test_an_unknown_verb_prints_the_usage():
@@ -110,14 +119,14 @@ echo all done
     reason="needs root, an installed dockerd, and no systemd that would start the machine's own engine",
 )
 def test_it_starts_an_engine_and_stops_it():
-    before = daemons()
     done = subprocess.run(
         ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "sh", "-c", OWN, "sh", SCRIPT],
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
+        env=environment(),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("all done\n")
-    assert daemons() == before
+    assert started_daemons() == []

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,9 @@ from orchestrator.engine.agent.output_reader import _TimedReader
 from orchestrator.engine.docker.availability import EngineAvailability
 from orchestrator.engine.images.pinned import PinnedImages
 from orchestrator.engine.isolation.hardening import ContainerContext
-from orchestrator.engine.labels import Owner, container_name, run_filter
+from orchestrator.engine.labels import Owner, run_filter
 from orchestrator.engine.slots.executor import LocalExecutor
+from orchestrator.engine.slots.lane import SlotLane
 from orchestrator.engine.slots.slot_factory import SlotFactory
 from orchestrator.measure.cgroups import AGENT_FILES_V1, AGENT_FILES_V2
 from orchestrator.measure.processes import owner_token
@@ -25,15 +28,18 @@ from orchestrator.measure.sampler import Sampler
 from orchestrator.model.evidence import LeftoverProcess
 from orchestrator.model.usage import Source
 from orchestrator.stop_flag import StopFlag, StopLevel
+from tests.support import said
 from tests.support.cgroups import cgroups_named
 from tests.support.handmade import OPEN_SECCOMP, make_assignment
 from tests.support.load import busy_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from orchestrator.engine.base import Engine
+    from orchestrator.engine.slots.open_slot import OpenSlot
     from orchestrator.model.evidence import Evidence
+    from orchestrator.model.tests import Assignment
 
 pytestmark = pytest.mark.docker
 MIB = 1 << 20
@@ -72,13 +78,38 @@ class Bench:
         )
         self._numbers = iter(range(1, 100_000))
 
-    def sh(self, text: str, **changes: Any) -> Evidence:
-        """Run shell text as a test."""
+    def sh(self, text: str, *, once_said: Callable[[], object] | None = None, **changes: Any) -> Evidence:
+        """Run shell text as a test; call `once_said` when it has written to its standard output."""
         number = next(self._numbers)
         place = self.folder / f"attempt-{number}"
         place.mkdir()
         assignment = make_assignment("sh", "-c", text, run_id=self.run_id, attempt=number, **changes)
-        return self.executor.run(assignment, 0.0, place)
+        with nullcontext() if once_said is None else said.once_said(place / "stdout", once_said):
+            return self.executor.run(assignment, 0.0, place)
+
+    def sh_while_busy(self, loops: int, *tests: tuple[str, dict[str, Any]]) -> list[Evidence]:
+        """Run shell texts at once while loops use the CPUs. Their slots are opened before that and removed after
+        it, because the engine is slow then too.
+        """
+        assignments = [
+            make_assignment("sh", "-c", text, run_id=self.run_id, path=f"t{number}.sh", **changes)
+            for number, (text, changes) in enumerate(tests)
+        ]
+        slots = [self.executor.open(assignment) for assignment in assignments]
+        with busy_machine(loops, seconds=60), ThreadPoolExecutor(len(slots)) as pool:
+            found = list(pool.map(self._run_in, slots, assignments))
+        for slot in slots:
+            self.executor.close_slot(slot)
+        return found
+
+    def _run_in(self, slot: OpenSlot, assignment: Assignment) -> Evidence:
+        place = self.folder / assignment.test.id.path
+        place.mkdir()
+        lane = SlotLane(self.executor.lane_context(), take=lambda _: slot, retire=lambda _: None)
+        try:
+            return lane.run(assignment, time.monotonic(), lambda _: place)
+        finally:
+            lane.close()
 
     def containers(self) -> list[str]:
         """Names of this run's containers."""
@@ -280,10 +311,12 @@ def test_time_in_which_others_have_the_cpus_is_not_counted(
     monkeypatch.setattr("orchestrator.engine.agent.output_reader.MOST_GRANTED", 99.0)
     if not pressure:  # a kernel that accounts none: psi=0
         monkeypatch.setattr("orchestrator.measure.cpu_wait._pressure_files", lambda _: [])
-    with busy_machine(16, seconds=60):
-        works = bench.sh(COUNT, timeout_seconds=1.0)
-        hangs = bench.sh("sleep 60", timeout_seconds=1.0)
-        spins = bench.sh("while :; do :; done", timeout_seconds=0.5)
+    works, hangs, spins = bench.sh_while_busy(
+        16,
+        (COUNT, {"timeout_seconds": 1.0}),
+        ("sleep 60", {"timeout_seconds": 1.0}),
+        ("while :; do :; done", {"timeout_seconds": 0.5}),
+    )
     assert not works.timed_out, (works.timings, works.cpu_waited_seconds, works.usage.cpu_seconds)
     assert works.timings.test_seconds > 1.0, "the machine was not busy: this says nothing"
     assert works.cpu_waited_seconds is not None
@@ -319,8 +352,7 @@ def test_who_looks_too_late_finds_no_test_too_late(bench: Bench, monkeypatch: py
 def test_a_test_that_never_gets_a_cpu_is_starved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What may be granted is bounded; who was ended there has had too little, and is not slow by that."""
     monkeypatch.setattr("orchestrator.engine.agent.output_reader.MOST_GRANTED", 0.5)
-    with busy_machine(16, seconds=30):
-        evidence = bench.sh("while :; do :; done", timeout_seconds=1.0)
+    (evidence,) = bench.sh_while_busy(16, ("while :; do :; done", {"timeout_seconds": 1.0}))
     assert evidence.timed_out
     assert evidence.starved
     assert "host busy: " in evidence.host_busy
@@ -354,9 +386,7 @@ def test_leftover_daemon_with_its_command_line(bench: Bench) -> None:
 def test_what_ends_by_itself_is_no_leftover(bench: Bench) -> None:
     """By what it could run: 50 ms of CPU time are had late on a busy machine, 200 ms of sleep are not."""
     works = "sh -c 'i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done' & sh -c 'exec sleep 0.05' & exit 0"
-    with busy_machine(10, seconds=30):
-        evidence = bench.sh(works)
-        sleeper = bench.sh("sleep 60 & exit 0")
+    evidence, sleeper = bench.sh_while_busy(10, (works, {}), ("sleep 60 & exit 0", {}))
     check_two_witnesses(evidence, 0)
     assert evidence.agent is not None
     assert evidence.agent.leftovers == ()
@@ -490,32 +520,22 @@ def test_leftovers_that_fill_the_pids_limit(bench: Bench) -> None:
 
 
 def test_a_container_that_somebody_else_removes(bench: Bench) -> None:
-    assignment = make_assignment("sleep", "30", run_id=bench.run_id)
-    place = bench.folder / "removed"
-    place.mkdir()
+    removed: list[float] = []
 
     def remove() -> None:
-        for _ in range(200):
-            if bench.engine.find(run_filter(bench.run_id)):
-                break
-            time.sleep(0.05)
-        time.sleep(1)
-        bench.engine.remove(container_name(assignment))
+        (name,) = bench.containers()
+        removed.append(time.monotonic())
+        bench.engine.remove(name)
 
-    thread = threading.Thread(target=remove)
-    thread.start()
-    began = time.monotonic()
-    evidence = bench.executor.run(assignment, 0.0, place)
-    thread.join()
-    assert time.monotonic() - began < 15
+    evidence = bench.sh("echo begun; exec sleep 90", once_said=remove, timeout_seconds=120.0)
+    assert time.monotonic() - removed[0] < 15
     assert evidence.agent is None
     assert evidence.engine is not None
     assert evidence.engine.status == "gone"
 
 
 def test_interrupted_by_the_stop_flag(bench: Bench) -> None:
-    threading.Timer(1.0, lambda: bench.stop.set(StopLevel.TERMINATE)).start()
-    evidence = bench.sh("echo begun; exec sleep 30")
+    evidence = bench.sh("echo begun; exec sleep 30", once_said=lambda: bench.stop.set(StopLevel.TERMINATE))
     assert evidence.interrupted
     assert not evidence.timed_out
     check_two_witnesses(evidence, 143)
@@ -523,8 +543,8 @@ def test_interrupted_by_the_stop_flag(bench: Bench) -> None:
 
 
 def test_killed_by_the_stop_flag(bench: Bench) -> None:
-    threading.Timer(1.5, lambda: bench.stop.set(StopLevel.KILL)).start()
-    evidence = bench.sh("trap '' TERM; echo begun; while :; do sleep 0.1; done")
+    text = "trap '' TERM; echo begun; while :; do sleep 0.1; done"
+    evidence = bench.sh(text, once_said=lambda: bench.stop.set(StopLevel.KILL))
     assert evidence.interrupted
     assert evidence.agent is None
     assert evidence.engine is not None

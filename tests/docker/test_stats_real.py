@@ -89,10 +89,8 @@ def check_engine_figures(evidence: Evidence) -> None:
 
 def test_a_container_that_the_engine_had_to_kill_has_the_engines_figures(bench: Bench) -> None:
     # at once, by the engine: the agent goes with its test and writes no record
-    timer = threading.Timer(2.5, bench.stop.set, (StopLevel.KILL, "test"))
-    timer.start()
-    evidence = bench.sh(BURN, timeout_seconds=30.0)
-    timer.join()
+    text = f"i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo burnt; {BURN}"
+    evidence = bench.sh(text, once_said=lambda: bench.stop.set(StopLevel.KILL, "test"), timeout_seconds=60.0)
     assert evidence.interrupted
     check_engine_figures(evidence)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.files import Pieces, cache_folder, replace_file, write_atomically
+from orchestrator.files import SpooledText, cache_folder, replace_file, write_atomically
 
 
 def test_the_cache_is_where_the_user_has_it(monkeypatch, tmp_path):
@@ -60,7 +60,7 @@ def test_a_long_name_is_no_problem(tmp_path):
 
 
 def test_what_waits_is_read_as_often_as_it_is_wanted_and_more_can_follow(tmp_path):
-    pieces = Pieces(tmp_path)
+    pieces = SpooledText(tmp_path)
     assert list(pieces.read()) == []
     pieces.add("né ")
     pieces.add("x" * 600_000)
@@ -74,7 +74,7 @@ def test_what_waits_is_read_as_often_as_it_is_wanted_and_more_can_follow(tmp_pat
 def test_what_waits_costs_a_descriptor_only_as_long_as_it_is_wanted(tmp_path):
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))
-    pieces = Pieces(tmp_path)
+    pieces = SpooledText(tmp_path)
     assert len(list(descriptors.iterdir())) == before + 1
     del pieces
     assert len(list(descriptors.iterdir())) == before

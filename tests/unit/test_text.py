@@ -112,3 +112,38 @@ def test_shortening_never_exceeds_the_width(data, width):
 def test_shortening_keeps_both_ends_of_an_id():
     short = text.shorten_middle("test/unit/deeply/nested/folder/test_index.py::test_big", 30)
     assert short == "test/unit…ndex.py::test_big"[:9] + "…" + "test_index.py::test_big"[-20:]
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (64.25 * (1 << 20), "64.2 MiB"),
+        ((1 << 20) - 1, "1 MiB"),
+        (134 * (1 << 20) + (1 << 20) // 2, "134 MiB"),
+        (4 << 30, "4 GiB"),
+        (3 << 40, "3 TiB"),
+        (5000 << 40, "5000 TiB"),
+    ],
+)
+def test_sizes_have_binary_units(size, shown):
+    assert text.size_text(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.0, "<1 ms"),
+        (0.0123, "12 ms"),
+        (0.9999, "1 s"),
+        (1.25, "1.25 s"),
+        (10.0, "10 s"),
+        (99.999, "1 min 40 s"),
+        (303.2, "5 min 3 s"),
+    ],
+)
+def test_durations_in_sentences(seconds, shown):
+    assert text.seconds_text(seconds) == shown

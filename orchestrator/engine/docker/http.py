@@ -1,7 +1,7 @@
 """A client of the engine's HTTP API: JSON requests and streams of JSON lines, over a Unix socket, TCP or TLS.
 
 It uses http.client directly. Through the Docker SDK the same request takes 3 to 4 times the CPU time, and the
-import of the SDK takes longer than a short test (docs/design/engine-http.md). Archives, builds, pulls and attached
+import of the SDK takes longer than a short test (docs/design/engine/http.md). Archives, builds, pulls and attached
 streams stay with the SDK (`sdk.py`).
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Connect = Callable[[float | None], socket.socket]
-    """Opens a connection to the engine; the argument is its timeout in seconds."""
+    """A function that opens a connection to the engine; the argument is the connection's timeout in seconds."""
 
 CALL_SECONDS = 60.0
 """The longest time between two bytes of an answer: an engine under full load took 11 s for a create."""
@@ -121,36 +121,42 @@ class _Connection(http.client.HTTPConnection):
 
 
 class JsonLines:
-    """An open-ended answer with one JSON object per line. One thread reads it; any thread may close it."""
+    """An open-ended answer with one JSON object per line. One thread reads it; another thread may close it."""
 
     def __init__(self, opened: socket.socket, response: http.client.HTTPResponse) -> None:
         self._socket = opened
         self._response = response
         self._closed = threading.Event()
+        self._reading = threading.Lock()
+        """Held while the response is in use: http.client raises any error if it is closed during a read."""
 
     def next(self) -> Mapping[str, object] | None:
         """Return the next object, or None if the answer has ended or was closed. Raises EngineError."""
-        try:
-            line = self._response.readline(MAX_LINE_BYTES)
-            found = json.loads(line) if line.strip() else None
-        except (OSError, ValueError, http.client.HTTPException, AttributeError) as error:
+        with self._reading:
             if self._closed.is_set():
                 return None
-            raise EngineError(f"reading the engine's answer: {error}") from error
+            try:
+                line = self._response.readline(MAX_LINE_BYTES)
+                found = json.loads(line) if line.strip() else None
+            except (OSError, ValueError, http.client.HTTPException, AttributeError) as error:
+                # AttributeError: a shutdown takes the TLS state away during a read
+                if self._closed.is_set():
+                    return None
+                raise EngineError(f"reading the engine's answer: {error}") from error
         return found if isinstance(found, dict) and not self._closed.is_set() else None
 
     def close(self) -> None:
-        """Shut the connection down, which wakes a thread that waits in `next`. May be called twice."""
+        """Shut the connection down, which ends a read of the other thread, then free it. May be called twice."""
         self._closed.set()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()  # the file descriptor stays open until the reader's response is closed too
-        with suppress(OSError, AttributeError):  # AttributeError: the other thread is just reading
+        with self._reading:
             self._response.close()
+            self._socket.close()
 
 
 class ConnectionPool:
-    """Kept-alive connections to one engine. Any thread may call any method."""
+    """A pool of persistent connections to one engine. Any thread may call any method."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -241,7 +247,10 @@ class EngineApi:
     """
 
     def __init__(self, pool: ConnectionPool, api_version: str | None) -> None:
-        """`api_version` is the prefix of all paths, such as 1.41; None sends paths without a version."""
+        """Send requests through `pool`, with `api_version` (such as 1.41) as the prefix of all paths.
+
+        With None, the paths have no prefix.
+        """
         self._pool = pool
         self._prefix = f"/v{api_version}" if api_version else ""
 

@@ -1,4 +1,4 @@
-"""The state of one attempt in a slot, from its order to its evidence."""
+"""The state of one attempt in a slot, from the agent's order to the attempt's evidence."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class StagedTest:
     session: AgentSession
     reader: OutputReader
     line: bytes
-    """The line that releases it."""
+    """The line that tells the agent to start the test."""
     keep: bool
-    """Whether the slot may take another test after it."""
+    """True if the slot may take another test after this one."""
     released: bool = False
-    """Whether the agent has that line, and starts the test when the one before it has ended and left nothing."""
+    """True if `line` was sent. The agent then starts the test once the one before has ended and left nothing."""
 
     def release(self) -> None:
-        """Send its line to the agent. Raises EngineError."""
+        """Send `line` to the agent. Raises EngineError."""
         self.released = True
         self.session.release(self.line)
 
@@ -52,61 +52,61 @@ class InFlightTest:
     assignment: Assignment
     reader: OutputReader
     position: int
-    """Its number among the tests of its slot, from 1."""
+    """The test's number in its slot, from 1."""
     first: bool
-    """Whether the agent reads all counters before it."""
+    """True if the agent reads all counters before the test."""
     keep: bool
-    """Whether the slot may take another test after it."""
+    """True if the slot may take another test after this one."""
     before: CounterSnapshot | None = None
-    """The snapshot taken before it; None if the slot is not measured by snapshots."""
+    """The snapshot taken before the test; None if the slot is not measured by snapshots."""
     after: CounterSnapshot | None = None
-    """The snapshot taken after it."""
+    """The snapshot taken after the test; None until then."""
     overlapped: bool = False
-    """Whether it may have started before the snapshot `before` was taken."""
+    """True if the test may have started before the snapshot `before` was taken."""
     next_released: bool = False
-    """Whether the agent started the next test without waiting for orch."""
+    """True if the agent started the next test without waiting for orch."""
     retire_reason: str | None = None
-    """Why the slot is not used again, although its agent waits for another test."""
+    """The reason not to use the slot again, although its agent waits for another test; None if there is none."""
     agent_before: Counters = NOT_READ
-    """What the agent read before it, if that was after another test."""
+    """The agent's counters at the end of the previous test in the slot."""
     agent_after: Counters = NOT_READ
-    """What the agent read after it."""
+    """The agent's counters at the end of this test."""
     witnessed: bool = False
-    """Whether the first process that the agent forks after the release is this test's."""
+    """True if the agent's first fork after the release is this test, so that the kernel's events apply to it."""
     kernel_exit_code: int | None = None
-    """The exit code by the kernel's process events."""
+    """The exit code from the kernel's process events; None if there was no event."""
 
 
 @dataclass(slots=True)
 class AttemptState:
-    """What is known of one attempt so far."""
+    """The facts about one attempt, filled in as it proceeds."""
 
     began: float = field(default_factory=time.monotonic)
-    """The monotonic time at which it left the queue."""
+    """The monotonic time at which the attempt left the queue."""
     ended: float = 0.0
-    """The monotonic time at which its output had been read."""
+    """The monotonic time at which all output had been read."""
     output: SlotOutput | None = None
     engine_state: EngineState | None = None
     failure: str | None = None
-    """Why nothing is known of the test: trouble with the engine or the container."""
+    """The failure of the engine or container that leaves the test's result unknown; None if there was none."""
     stopped: bool = False
-    """Whether the run was stopped while the attempt waited for the engine."""
+    """True if the run was stopped while the attempt waited for the engine."""
     attestation: Attestation | None = None
     usage: Usage = field(default_factory=Usage)
     samples: tuple[Sample, ...] = ()
     waited_seconds: float | None = None
-    """How long the test could not run because others used the CPUs."""
+    """The seconds in which the test could not run because other processes used the CPUs; None if unknown."""
     starved: bool = False
-    """Whether it timed out for want of CPU time."""
+    """True if the test timed out because it got too little CPU time."""
     kept: bool = False
-    """Whether the container was left running for another test."""
+    """True if the container was left running for another test."""
     create_seconds: float = 0.0
     start_seconds: float = 0.0
     leaked: tuple[str, ...] = ()
-    """Names of what could not be removed."""
+    """The names of objects that could not be removed."""
 
     def evidence(self, slot: OpenSlot | None, test: InFlightTest | None, queue_seconds: float) -> Evidence:
-        """Return the evidence of the attempt; `slot` and `test` are None if it did not get so far."""
+        """Return the evidence of the attempt; `slot` and `test` are None if it failed before there was one."""
         output = self.output
         return Evidence(
             agent=output.record if output else None,

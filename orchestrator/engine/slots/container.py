@@ -1,4 +1,4 @@
-"""The container of a slot: it is created, started, asked for its state, and removed."""
+"""Creates, starts, inspects and removes the container of a slot."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ END_SECONDS = 15.0
 
 
 class SlotContainer:
-    """A container in which an agent runs tests. Call `open` once, and `close` whatever happened."""
+    """A container in which an agent runs tests. Call `open` once, then always `close`, also if `open` failed."""
 
     def __init__(self, engine: ContainerEngine, spec: ContainerSpec, *, streams_dir: Path | None) -> None:
-        """Create nothing yet.
+        """Describe the container; `open` creates it.
 
         `streams_dir` is the folder for the FIFOs of its streams; with None, the engine's attach call is used.
         """
@@ -42,12 +42,12 @@ class SlotContainer:
         self.create_seconds = 0.0
         self.start_seconds = 0.0
         self.leaked: tuple[str, ...] = ()
-        """Names of what the last `close` could not remove."""
+        """The names of objects that the last `close` could not remove."""
 
     def open(self) -> Session:
         """Create and start the container, and wait until its agent is ready.
 
-        Raises EngineError. What was made by then is removed by `close`.
+        Raises EngineError; `close` removes what was created before the failure.
         """
         began = time.monotonic()
         fifos = None if self._streams_dir is None else FifoChannel(self._streams_dir)
@@ -64,8 +64,8 @@ class SlotContainer:
     def _create(self) -> str:
         """Create the container and return its ID.
 
-        A container with the same name may exist: the engine went away during an earlier create call, which it
-        completed later. It is removed first, if its labels are this container's.
+        A container with the same name may exist, if the engine went away during an earlier create call and
+        completed it later. That container is removed first, if its labels are the same.
         """
         try:
             return self._engine.create(self.spec)
@@ -77,7 +77,7 @@ class SlotContainer:
             return self._engine.create(self.spec)
 
     def _await_agent(self, channel: Channel) -> None:
-        """Wait for the agent's ready message. Raises EngineError if something else comes, or nothing."""
+        """Wait for the agent's ready message. Raises EngineError if other output comes, or none in time."""
         seen = b""
         ended = 0
         deadline = time.monotonic() + READY_SECONDS
@@ -107,7 +107,7 @@ class SlotContainer:
     def await_exit(self) -> Inspection | None:
         """Wait until the container has ended and return its inspection.
 
-        Returns None if the engine does not know the container (any more). Raises EngineError.
+        Return None if the engine does not know the container. Raises EngineError.
         """
         if self.container_id is None:
             return None
@@ -122,9 +122,9 @@ class SlotContainer:
         return state_of(self._engine, self.container_id or self.spec.name)
 
     def close(self) -> None:
-        """Remove the container, and release its streams. May be called again.
+        """Remove the container and close its streams; a container that a failed create call left is removed too.
 
-        This includes a container whose create call was given up and completed later. Raises EngineError.
+        May be called more than once. Raises EngineError.
         """
         self.leaked = ()
         try:
@@ -151,15 +151,18 @@ class SlotContainer:
 class PlainContainer(SlotContainer):
     """The container of an image without a shell: the test is its main process, so it takes one test.
 
-    There is no agent: the engine is the only witness, and outputs do not come back.
+    Without an agent, the exit code is known from the engine only, and output files are not returned.
     """
 
     def __init__(self, engine: ContainerEngine, spec: ContainerSpec) -> None:
-        """Create nothing yet."""
+        """Describe the container; `open` creates it."""
         super().__init__(engine, spec, streams_dir=None)
 
     def open(self) -> PlainSession:
-        """Create the container and attach to it; its session starts it with the test. Raises EngineError."""
+        """Create the container and attach to it, without starting it. Raises EngineError.
+
+        The session starts the container, and so the test.
+        """
         began = time.monotonic()
         container_id = self.container_id = self._create()
         channel = self._channel = self._engine.attach(container_id)

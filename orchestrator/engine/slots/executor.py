@@ -1,4 +1,4 @@
-"""Runs tests in slots: lanes take slots that are opened ahead of need, and return them to be removed or kept."""
+"""Runs tests in slots that are opened ahead of need, and removed or kept after use."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Tally:
 
 
 class LocalExecutor:
-    """Runs tests in the slots of one factory. Lanes may be used by many threads, each by one.
+    """Runs tests in the slots of one factory. Many threads may run tests at once, each with a lane of its own.
 
-    Several executors may share a factory: each has a stop flag, slots and a tally of its own.
+    Several executors may share a factory; each has its own stop flag, slots and tally.
     """
 
     def __init__(self, slots: SlotFactory, *, stop: StopFlag) -> None:
-        """Open nothing yet. `stop` ends the tests of its lanes."""
+        """Use the slots of a factory, none of which is opened yet. `stop` ends the tests of all lanes."""
         self.slots = slots
         self.stop = stop
         self.tally = Tally()
@@ -55,11 +55,14 @@ class LocalExecutor:
         )
 
     def sibling(self, *, stop: StopFlag | None = None) -> LocalExecutor:
-        """Return an executor with the same factory, for containers that are not counted with this one's."""
+        """Return an executor with the same factory whose containers are counted separately.
+
+        `stop` is its stop flag; by default, this executor's.
+        """
         return LocalExecutor(self.slots, stop=stop or self.stop)
 
     def lane_context(self, calibrations: Calibrations = NO_CALIBRATIONS) -> LaneContext:
-        """Return what a lane needs of this executor; figures are corrected by `calibrations`."""
+        """Return the context of this executor's lanes, which correct their figures by `calibrations`."""
         return LaneContext(
             info=self.slots.engine.info,
             availability=self.slots.availability,
@@ -79,11 +82,11 @@ class LocalExecutor:
         )
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
-        """Say which assignments are likely to be run next, in this order."""
+        """Start to open slots for the assignments that are likely to run next, in this order. Return at once."""
         self._prestarted.prepare(assignments)
 
     def close(self) -> None:
-        """Remove idle and prestarted slots, and wait until all are removed. Close the lanes first."""
+        """Remove the idle and prestarted slots; return once all are removed. Close the lanes before."""
         self._idle_slots.close()
         self._prestarted.close()
 
@@ -99,14 +102,14 @@ class LocalExecutor:
             lane.close()
 
     def open(self, assignment: Assignment, *, standby: bool = False) -> OpenSlot:
-        """Open a slot and count it; see `SlotFactory.open`. Raises EngineError."""
+        """Open a slot by `SlotFactory.open`, and count it. Raises EngineError."""
         self._count(expected=1)
         slot = self.slots.open(assignment, standby=standby)
         self._count(created=1)
         return slot
 
     def close_slot(self, slot: OpenSlot) -> None:
-        """Remove a slot and count it; see `SlotFactory.close`."""
+        """Remove a slot by `SlotFactory.close`, and count it."""
         self._count(removed=int(self.slots.close(slot)))
 
     def _count(self, *, expected: int = 0, created: int = 0, removed: int = 0) -> None:

@@ -1,7 +1,8 @@
 """A pool of open slots that no lane uses at present, shared by the lanes of a run.
 
 Where tests of several profiles alternate, a lane puts its slot here and later takes it back, instead of opening
-one each time. An idle slot costs memory, which nothing reserves: docs/design/idle-slots.md explains the limits.
+one each time. An idle slot costs memory, which nothing reserves: docs/design/engine/idle-slots.md explains the
+limits.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ engine, orch and the page cache; this is a quarter of that.
 
 
 class IdleSlot(Protocol):
-    """What the pool needs to know of a slot."""
+    """The properties of a slot that the pool uses."""
 
     @property
     def profile(self) -> Profile:
-        """The profile whose tests it can take."""
+        """The profile whose tests the slot can take."""
         ...
 
     @property
     def charged_bytes(self) -> int | None:
-        """The memory charged to it, in bytes; None if that is not known."""
+        """The memory charged to the slot, in bytes; None if unknown."""
         ...
 
     @property
     def alive(self) -> bool:
-        """Whether it can still take a test."""
+        """True if the slot can still take a test."""
         ...
 
 
@@ -48,7 +49,7 @@ class IdleSlotPool(Generic[T]):
     """Idle slots of all profiles. Any thread may call any method."""
 
     def __init__(self, retire: Callable[[T], None], *, max_slots: int, max_bytes: int) -> None:
-        """Keep at most `max_slots` slots with at most `max_bytes` charged to them; `retire` removes a slot."""
+        """Keep at most `max_slots` slots, with `max_bytes` charged to all of them; `retire` removes a slot."""
         self._retire = retire
         self._max_slots = max_slots
         self._max_bytes = max_bytes
@@ -79,7 +80,7 @@ class IdleSlotPool(Generic[T]):
         return sum(one.charged_bytes or 0 for one in self._waiting)
 
     def take(self, profile: Profile) -> T | None:
-        """Return the living slot of an equal profile that was added last, or None. Ended ones are removed."""
+        """Return the usable slot of an equal profile that was added last, or None; remove ended slots."""
         with self._lock:
             fitting = [one for one in reversed(self._waiting) if one.profile == profile]
             found = next((one for one in fitting if one.alive), None)
@@ -100,5 +101,5 @@ class IdleSlotPool(Generic[T]):
 
 
 def idle_limits(info: EngineInfo) -> tuple[int, int]:
-    """Return how many slots may be idle on this engine, and with how many bytes charged to all of them."""
+    """Return the largest number of idle slots on this engine, and the most bytes charged to all of them."""
     return IDLE_PER_CPU * max(1, info.cpus), int(info.memory_bytes * MEMORY_SHARE)

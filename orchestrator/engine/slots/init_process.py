@@ -1,9 +1,9 @@
 """Checks from outside whether a reused container is still as it was before its first test.
 
-Checked is what each test inherits from process 1, or from the process that it is forked from, and the folders that
-it may write to. A test runs as the user of these processes, so the kernel lets it change them, and the next test
-would inherit the change. Any user of this machine can read all of it, except the modes of the folders, which only
-root can.
+It checks the attributes that a test inherits from process 1, or from the process that it is forked from, and the
+folders that it may write to. A test runs as the user of these processes, so the kernel lets it change them, and
+the next test would inherit the change. Any user of this machine can read these attributes, except the modes of the
+folders, which only root can read.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _FILES = {"limits": "resource limits", "autogroup": "autogroup's priority"}
-"""Files in a process's folder under /proc -> what they hold, in words for the user. A kernel may lack the second.
-Core dump filter and OOM score belong to root for a process that is not dumpable, as these are.
+"""The description of each file of a process's folder under /proc that is compared. A kernel may lack the second.
+The core dump filter and OOM score need no check: those of a process that is not dumpable belong to root.
 """
 _SYSCALLS = {"x86_64": (315, 252)}
 _OTHER_SYSCALLS = (275, 31)
-"""Numbers of sched_getattr and ioprio_get, which Python does not offer: on x86-64, and on the architectures with
-the kernel's generic table (arm64, riscv64, loongarch64).
+"""The numbers of the system calls sched_getattr and ioprio_get, which Python does not offer: on x86-64, and on the
+architectures with the kernel's generic table (arm64, riscv64, loongarch64).
 """
 _ATTRIBUTES_BYTES = 56
 _IOPRIO_WHO_PROCESS = 1
 _AGENTS_BITS = stat.S_IRWXU | stat.S_ISVTX | stat.S_ISUID | stat.S_ISGID
 _FS_IOC_GETFLAGS = 0x80086601
 
-# keeps Python's lock, unlike CDLL: these calls take less time than getting it back can
+# Unlike CDLL, this keeps the interpreter lock: these calls take less time than acquiring the lock again may.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 
@@ -83,13 +83,13 @@ class ProcessMonitor:
 
 
 class FolderMonitor:
-    """The modes, owners, extended attributes (access lists among them) and flags of a container's folders.
+    """The modes, owners, extended attributes (with access lists) and flags of a container's folders.
 
-    No folder is monitored if this user may not access them.
+    Folders that this user may not access are not monitored.
     """
 
     def __init__(self, pid: int, folders: Sequence[str]) -> None:
-        """Open the `folders` that root does not own, by their paths inside the container."""
+        """Open those of `folders` (paths inside the container) that root does not own."""
         self._descriptors: dict[str, int] = {}
         for place in folders:
             with suppress(OSError):
@@ -100,11 +100,11 @@ class FolderMonitor:
 
     @staticmethod
     def _seen(descriptor: int) -> tuple[int, tuple[object, ...]]:
-        """Return the bits of the mode that the agent sees too, and everything else."""
+        """Return the bits of the mode that the agent can see too, and all other attributes."""
         info = os.fstat(descriptor)
         attributes: list[object] = []
         flags = b""
-        with suppress(OSError):  # a file system may have none
+        with suppress(OSError):  # a file system may have no flags
             attributes = [(name, os.getxattr(descriptor, name)) for name in os.listxattr(descriptor)]
         with suppress(OSError):
             flags = fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, b"\0" * 8)
@@ -114,7 +114,8 @@ class FolderMonitor:
     def changed(self) -> tuple[str, ...]:
         """Return the folders that have changed in a way that the agent does not reset.
 
-        What the agent sees, it has reset before the next test began. So a change of that is the next test's.
+        The agent resets the changes that it can see before the next test begins. So a change of those belongs to
+        the next test.
         """
         found = []
         for place, descriptor in self._descriptors.items():
@@ -131,11 +132,10 @@ class FolderMonitor:
 
 
 class InitProcessMonitor:
-    """Monitors one container from before its first test on. Close it."""
+    """Monitors one container, starting before its first test. Close it."""
 
     def __init__(self, pid: int, folders: Sequence[str] = ()) -> None:
-        """Read the first state of process 1, by its `pid` on the host, and of the `folders` that tests may write
-        to.
+        """Read the first state of process 1 (`pid` on this machine), and of the `folders` that tests may write to.
 
         Raises OSError if the process has ended, or cannot be monitored on this system.
         """
@@ -157,14 +157,14 @@ class InitProcessMonitor:
 
     @property
     def alive(self) -> bool:
-        """Whether the kernel says that the container's process 1 still runs."""
+        """True if the container's process 1 still runs, according to the kernel."""
         return not self._poll.poll(0)
 
     def changed(self, server_pids: str = "") -> str | None:
-        """Return in words which inherited attribute has changed, or None.
+        """Return a description of the inherited attribute that has changed, None if none has.
 
-        `server_pids` are the processes that tests are forked from, by their pids inside the container. These are
-        like process 1 when they start, or refuse to serve (preload_server.py).
+        `server_pids` are the processes that tests are forked from, by their pids inside the container. These have
+        the attributes of process 1 when they start, or refuse to serve (preload_server.py).
         """
         try:
             if self._agent is None:
@@ -177,7 +177,7 @@ class InitProcessMonitor:
         if server_pids != self._server_pids and not self._find(server_pids):
             return "what tests are forked from, which cannot be monitor on this kernel"
         for server in self._servers:
-            with suppress(OSError):  # ended: another one takes its place, or its end is the next test's to tell
+            with suppress(OSError):  # ended: another one replaces it, or the next test reports its end
                 found = _difference(self._first, server.state())
             if found is not None:
                 return f"the {found} of a process that tests are forked from"
@@ -188,9 +188,9 @@ class InitProcessMonitor:
         return () if self._folders is None else self._folders.changed()
 
     def _find(self, server_pids: str) -> bool:
-        """Monitor these processes from now on; return False if this kernel does not list a process's children.
+        """Start to monitor these processes; return False if this kernel does not list a process's children.
 
-        One that is not found has ended since: a test that has begun may have replaced it.
+        A process that is not found has ended: a later test may have replaced it.
         """
         for server in self._servers:
             server.close()
@@ -205,7 +205,7 @@ class InitProcessMonitor:
         return os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # noqa: PTH110 - quicker
 
     def kill(self) -> None:
-        """Kill process 1, and its container with it, if this user may: the engine then finds it ended already."""
+        """Kill process 1, and so its container, if this user may. Its removal by the engine is then quicker."""
         with suppress(OSError):
             signal.pidfd_send_signal(self._process, signal.SIGKILL)
 
@@ -227,7 +227,7 @@ def _difference(first: dict[str, object], now: dict[str, object]) -> str | None:
 
 
 def _descendants(pid: int, generations: int) -> Iterator[int]:
-    """Yield the pids of a process's children, and of theirs."""
+    """Yield the pids of a process's descendants, down to this number of generations."""
     with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:  # noqa: PTH123 - quicker
         for word in file.read().split():
             yield int(word)

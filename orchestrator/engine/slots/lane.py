@@ -1,10 +1,10 @@
 """Runs tests one after another, each in a slot of its own or several in one, and returns the evidence of each.
 
-Several tests share a slot where the profile says `reuse`. Then the agent is sent the order for the next test while
-one runs, and starts it once it has verified that the one before it left nothing. It does not wait for orch: what
-orch sees from outside comes a moment later. If that is a reason not to use the slot again, the test that has
-started is run again in another slot. Trouble with the engine is part of the evidence (`engine_failure`) and raises
-nothing. docs/design/reused-slots.md has the measurements.
+Several tests share a slot where the profile has `reuse`. Then the order for the next test is sent to the agent
+while one runs. The agent starts it once it has verified that the previous test left nothing, without waiting for
+orch, whose checks from outside end a moment later. If they find a reason not to use the slot again, the test that
+has started is run again in another slot. A failure of the engine is part of the evidence (`engine_failure`) and
+raises nothing. docs/design/engine/reused-slots.md has the measurements.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ if TYPE_CHECKING:
 NO_AGENT = "the image has no shell for the agent, which reads this figure"
 RUNNING = EngineState(status="running")
 STANDBY_AT = 20
-"""The standby slot is opened when the current one has this many tests left: 100 ms or more, as opening takes."""
+"""The number of tests left in the current slot at which the standby slot is opened; both take about 100 ms."""
 EARLY_SECONDS = 0.05
-"""While a test as short as this runs, which needs next to no memory, the agent is already sent the line of the
-next one: the 1 ms that it would wait for orch matters then.
+"""The longest test during which the next one is already released, if it needs next to no memory either: the 1 ms
+that the agent would wait for orch matters for such tests.
 """
 MAX_STARTS = 3
-"""How often a test is started whose container is lost before the test begins."""
+"""The largest number of starts of a test whose container is lost before the test begins."""
 PREPARE_BYTES = 64 << 20
-"""Memory for setting up a pytest with its plugins and conftest files: most need 20 to 40 MiB."""
+"""The memory for setting up a pytest with its plugins and conftest files: most need 20 to 40 MiB."""
 LIMIT_STEP_BYTES = 1 << 20
 LIMIT_SLACK_BYTES = 4 << 20
-"""A memory limit that is too high by no more than this is not changed: setting one takes the engine 50 ms."""
+"""The largest excess of a memory limit that is left as it is: setting one takes the engine 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class _NextTests:
-    """Where a lane learns of its next test."""
+    """The callables from which a lane gets its next test and the folder for its output."""
 
     upcoming: Callable[[], Assignment | None]
     folder_of: Callable[[Assignment], Path]
@@ -70,17 +70,17 @@ class _NextTests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneContext:
-    """What all lanes of an executor share."""
+    """The objects that all lanes of an executor share."""
 
     info: EngineInfo
     availability: EngineAvailability
     stop: StopFlag
     calibrations: Calibrations
-    """What figures are corrected by."""
+    """The costs of null tests, which are subtracted from the figures."""
     open_standby: Callable[[Assignment], OpenSlot]
-    """Opens a slot for any test like this one."""
+    """A function that opens a slot for any test with the same profile."""
     pinned_image: Callable[[str], str]
-    """See `PinnedImages.pinned`."""
+    """A function that returns the ID that an image had when the run began (`PinnedImages.pinned`)."""
 
 
 class SlotLane:
@@ -94,8 +94,9 @@ class SlotLane:
         retire: Callable[[OpenSlot], None],
         idle_slots: IdleSlotPool[OpenSlot] | None = None,
     ) -> None:
-        """`take` opens a slot for a test, `retire` removes one. `idle_slots` keeps slots that the lane does not
-        need at present.
+        """Use `take` to open a slot for a test, and `retire` to remove one.
+
+        `idle_slots` holds slots that the lane does not need at present; without it, they are removed.
         """
         self._context = context
         self._take = take
@@ -118,9 +119,9 @@ class SlotLane:
     ) -> Evidence:
         """Run one attempt and return its evidence.
 
-        `waits_since` is the monotonic time from which it could have run. `folder_of` makes the folder that
-        receives an attempt's stdout, stderr and outputs/. `upcoming` returns the assignment that is certain to be
-        the next `run`, if that is known; it is started when this one ends.
+        `waits_since` is the monotonic time from which the attempt could have run. `folder_of` makes the folder
+        that receives an attempt's stdout, stderr and outputs/. `upcoming` returns the assignment that is certain
+        to be the next `run`, or None; that test is started when this one ends.
         """
         for _ in range(MAX_STARTS):
             attempt, test = self._run_to_end(assignment, folder_of, upcoming)
@@ -149,7 +150,7 @@ class SlotLane:
         folder_of: Callable[[Assignment], Path],
         upcoming: Callable[[], Assignment | None],
     ) -> tuple[AttemptState, InFlightTest | None]:
-        """Start the test, unless it was released before, and read it to its end or to that of its container."""
+        """Start the test, unless it was released before, and read its output until it or its container ends."""
         attempt = AttemptState()
         test: InFlightTest | None = None
         try:
@@ -171,7 +172,7 @@ class SlotLane:
         return attempt, test
 
     def _lost_before_start(self, attempt: AttemptState, test: InFlightTest | None) -> bool:
-        """Return whether the container was lost before the agent began the test: with the engine, or by others."""
+        """Return whether the container was ended, by the engine's end or others, before its test began."""
         slot, output = self._slot, attempt.output
         if slot is None or test is None or output is None or output.record is not None:
             return False
@@ -187,7 +188,7 @@ class SlotLane:
         slot, (test, self._next_test) = self._slot, (self._next_test, None)
         if test is None or test.assignment is assignment:
             return slot, test
-        test.reader.close()  # against the contract of `upcoming`: another test runs in the slot
+        test.reader.close()  # `upcoming` broke its contract: another test runs in the slot
         self._discard()
         return None, None
 
@@ -249,9 +250,9 @@ class SlotLane:
 
     @staticmethod
     def _begin_witness(slot: OpenSlot, assignment: Assignment) -> bool:
-        """Have the kernel's process events observed for the test that is released next; False if they are not.
+        """Start to observe the process events of the test that is released next; return False if impossible.
 
-        A test that may be forked from a server is not observed: its parent is not the agent.
+        A test that may be forked from a server is not observed, because its parent is not the agent.
         """
         if slot.exit_witness is None or preload.plan(assignment) is not None:
             return False
@@ -260,17 +261,17 @@ class SlotLane:
 
     @staticmethod
     def _begin_measuring(slot: OpenSlot, assignment: Assignment, *, keep: bool) -> None:
-        """Begin the test's figures now."""
+        """Start to measure the test now."""
         slot.meter.begin(slot.session.container_id, assignment.key)
         slot.meter.begin_cpu_wait(assignment.profile.limits.cpus)
         if keep and slot.meter.begin_snapshots():
             slot.uses_snapshots, slot.snapshot = True, slot.meter.snapshot()
 
     def _set_memory_limit(self, slot: OpenSlot, *, room_bytes: int) -> None:
-        """Set the container's memory limit to its profile's plus what cannot be reclaimed from it now.
+        """Set the container's memory limit to its profile's plus the memory that cannot be reclaimed from it now.
 
-        With `room_bytes`, raise it to at least that much above. If the engine cannot, the limit stays, and the
-        attestation says so.
+        With `room_bytes`, instead raise it to at least that much above the latter. If the engine cannot set it,
+        the limit stays, and the attestation says so.
         """
         unreclaimable = slot.meter.unreclaimable_bytes()
         if unreclaimable is None:
@@ -336,7 +337,7 @@ class SlotLane:
         raise EngineError("the slot's events ended without its output")
 
     def _on_prepared(self, slot: OpenSlot, test: InFlightTest) -> None:
-        """Begin the test's figures: the process that it is forked from is set up, and the test waits."""
+        """Start to measure a test that waits to be forked, once the process that it is forked from is set up."""
         if test.first:
             slot.meter.samples()
             self._begin_measuring(slot, test.assignment, keep=test.keep)
@@ -349,10 +350,10 @@ class SlotLane:
         slot.floor_bytes = slot.agent_read.memory_bytes
 
     def _stage_next(self, slot: OpenSlot, test: InFlightTest, following: _NextTests) -> None:
-        """Write the order for the next test, and open a standby slot for those after it.
+        """Write the order for the next test, and open a standby slot when few tests are left.
 
-        Behind a short test the next one is released at once. Behind a long one it waits until the long one's
-        memory peak has been reset.
+        After a short test, the next one is released at once. After a long one, it waits until the memory peak has
+        been reset.
         """
         session = slot.session
         if not test.keep or not slot.uses_snapshots or self._staged is not None or self._next_test is not None:
@@ -372,7 +373,7 @@ class SlotLane:
             self._standby = StandbySlot(self._context.open_standby, assignment)
 
     def _on_measured(self, slot: OpenSlot, test: InFlightTest, following: _NextTests) -> None:
-        """Examine the slot from outside, and release the next test if nothing speaks against it.
+        """Examine the slot from outside, and release the next test unless there is a reason to retire the slot.
 
         The test's processes have ended and the agent has read its counters.
         """
@@ -399,9 +400,9 @@ class SlotLane:
         self._next_test = next_test
 
     def _is_small(self, test: InFlightTest) -> bool:
-        """Return whether a test will be short, and its peak too low to hide that of the test after it.
+        """Return whether a test will probably be short, with a peak too low to hide that of the test after it.
 
-        This is judged by its history, or else by the test before it in this lane.
+        The estimate is from its history, or else from the test before it in this lane.
         """
         known = test.assignment.history
         if test.reader.prepares:
@@ -427,7 +428,7 @@ class SlotLane:
     # ------------------------------------------------------------ after its end
 
     def _conclude(self, slot: OpenSlot, test: InFlightTest | None, attempt: AttemptState) -> None:
-        """Ask the second witness, measure, and keep the slot or remove it."""
+        """Compare the exit codes of agent and engine, set the attempt's figures, and keep or remove the slot."""
         output = attempt.output
         record = output.record if output is not None else None
         clean = record is not None and record.exit_code == 0 and not record.leftovers and not record.dirty
@@ -450,7 +451,7 @@ class SlotLane:
             attempt.leaked = slot.container.leaked
 
     def _ask_engine(self, slot: OpenSlot, attempt: AttemptState) -> None:
-        """Set the engine's state of the container; await its end first, if it is not kept."""
+        """Set `attempt.engine_state`; wait for the container's end first, unless it is kept."""
         if attempt.kept:
             attempt.engine_state = RUNNING
             return
@@ -461,10 +462,10 @@ class SlotLane:
             attempt.failure = error.message
             return
         attempt.engine_state = inspection.state if inspection else EngineState(status="gone")
-        slot.inspection = slot.inspection or inspection  # the first, with the limits that were asked for
+        slot.inspection = slot.inspection or inspection  # the first one has the limits that were requested
 
     def _attest(self, slot: OpenSlot, attempt: AttemptState) -> None:
-        """Compare the container's effective settings with the requested ones, once for a slot."""
+        """Set `attempt.attestation`, the comparison of effective and requested settings, made once for a slot."""
         if slot.attestation is None and slot.inspection is not None:
             slot.attestation = attest(
                 slot.inspection,
@@ -480,10 +481,10 @@ class SlotLane:
     def _interference(
         self, slot: OpenSlot, test: InFlightTest | None, output: SlotOutput, attempt: AttemptState
     ) -> str | None:
-        """Return why nothing is known of the test although engine and agent have answered, or None.
+        """Return why the test's result is unknown although engine and agent have answered, None if it is known.
 
-        Either the engine ended while its container was there, so that its later answer is no witness, or somebody
-        else acted on the container.
+        Either the engine ended while the container existed, so that its later answer proves nothing, or another
+        program acted on the container.
         """
         availability, kept = self._context.availability, attempt.kept
         odd = not kept and not _as_expected(slot, output, attempt.engine_state)
@@ -503,7 +504,7 @@ class SlotLane:
         return "the container was frozen externally (by its cgroup)" if slot.frozen else None
 
     def _measure(self, slot: OpenSlot, test: InFlightTest | None, attempt: AttemptState) -> None:
-        """Set the attempt's figures: usage, samples, and the time that it waited for CPUs."""
+        """Set the attempt's figures: usage, samples, and the time in which it waited for CPUs."""
         output = attempt.output
         attempt.samples = slot.meter.samples()
         reused = False
@@ -524,7 +525,9 @@ class SlotLane:
             plain = None if slot.session.has_agent else NO_AGENT
             usage = slot.meter.usage(output, attempt.samples, reason=attempt.failure or plain)
         calibration = None
-        if output is not None and output.record is not None:  # else it did not cost what a null test's agent does
+        if (
+            output is not None and output.record is not None
+        ):  # without a record, the costs of a null test do not apply
             image_id = self._context.pinned_image(slot.container.spec.image_id)
             calibration = self._context.calibrations.of(image_id, reused=reused)
         attempt.usage = corrected(usage, calibration)
@@ -570,7 +573,7 @@ class SlotLane:
 
 
 def _as_expected(slot: OpenSlot, output: SlotOutput, state: EngineState | None) -> bool:
-    """Return whether both witnesses name the same exit code; without an agent, whether the code is no signal's."""
+    """Return whether agent and engine report the same exit code; without an agent, whether it is below 128."""
     if state is None or state.exit_code is None:
         return False
     if not slot.session.has_agent:
@@ -581,6 +584,6 @@ def _as_expected(slot: OpenSlot, output: SlotOutput, state: EngineState | None) 
 def _may_have_ended_others(record: AgentRecord | None) -> bool:
     """Return whether the process that the test was forked from may have ended with it.
 
-    The agent ends all processes with what a test leaves, and a test can end its parent.
+    The agent ends all processes if a test leaves some, and a test can end its parent.
     """
     return record is None or bool(record.leftovers or record.dirty) or record.exit_code == 128 + signal.SIGKILL

@@ -1,4 +1,4 @@
-"""An open slot: a container whose agent waits for tests, and what observes and measures it."""
+"""An open slot: a container whose agent waits for tests, with the objects that observe and measure it."""
 
 from __future__ import annotations
 
@@ -32,48 +32,48 @@ class OpenSlot:
     engine_generation: int
     """The engine's generation when the container was opened (see EngineAvailability)."""
     frozen: bool = False
-    """Whether its cgroup was found frozen by somebody else."""
+    """True if the container's cgroup was found frozen by another program."""
     exit_witness: ExitWitness | None = None
-    """None if the kernel's process events cannot be received here."""
+    """The receiver of the kernel's process events; None if they cannot be received here."""
     init_process: InitProcessMonitor | None = None
-    """None if the slot takes one test only."""
+    """The monitor of the container's process 1; None if the slot takes one test only."""
     inspection: Inspection | None = None
     """The engine's inspection while the container waited for its first test; None if the engine is remote."""
     kernel_view: KernelView | None = None
-    """The kernel's view of process 1 while it waited for its first test."""
+    """The kernel's view of process 1 while the agent waited for its first test; None if it cannot be read here."""
     attestation: Attestation | None = None
-    """The comparison of its effective settings with the requested ones, once it was made."""
+    """The comparison of the effective settings with the requested ones; None until it is made."""
     position: int = 0
-    """The number of tests that were released in it."""
+    """The number of tests that were released in the slot."""
     floor_bytes: int | None = None
-    """The memory charged to it after its first test."""
+    """The memory charged to the container after its first test."""
     limit_bytes: int = 0
-    """The memory limit that was requested; 0 stands for its profile's."""
+    """The memory limit that was requested; 0 stands for the profile's."""
     effective_limit_bytes: int | None = None
-    """The memory limit in the kernel."""
+    """The memory limit in the kernel, once it was changed; None before or if it cannot be read."""
     uses_snapshots: bool = False
-    """Whether its tests after the first are measured by counter snapshots taken between them."""
+    """True if the slot's tests after the first are measured by counter snapshots taken between them."""
     snapshot: CounterSnapshot | None = None
     """The last counter snapshot."""
     agent_read: Counters = NOT_READ
-    """What the agent read after its last test, and after the cleaning that followed."""
+    """The agent's counters after the last test, or after the cleaning that followed it."""
 
     @property
     def charged_bytes(self) -> int | None:
-        """The memory charged to it after its last test, in bytes; None if that is not known."""
+        """The memory charged to the container after its last test, in bytes; None if unknown."""
         return self.agent_read.memory_bytes
 
     @property
     def alive(self) -> bool:
-        """Whether the kernel says that its process 1 still runs."""
+        """True if the container's process 1 still runs, according to the kernel."""
         return self.init_process is not None and self.init_process.alive
 
     @property
     def has_room(self) -> bool:
-        """Whether it can be used for another test, by the number of tests that it has had."""
+        """True if the slot has taken fewer tests than its profile allows."""
         return self.init_process is not None and self.position < self.profile.reuse
 
     def may_take(self, assignment: Assignment) -> bool:
-        """Return whether this test may run in it."""
+        """Return whether this test may run in the slot."""
         same = self.profile is assignment.profile or self.profile == assignment.profile
         return same and self.has_room and self.alive and assignment.attempt == 1

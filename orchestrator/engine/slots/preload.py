@@ -1,4 +1,4 @@
-"""Plans tests that are forked from a pytest which their slot has started before: the agent's lines for it. Pure.
+"""Plans tests that are forked from a pytest that already runs in their slot, and writes the agent's lines. Pure.
 
 The program that forks them runs inside the container: preload_server.py.
 """
@@ -29,7 +29,7 @@ PROGRAM = (
     "exec(compile(text, 'orch', 'exec'), {'__name__': 'orch_preload'})"
 )
 MAX_REQUEST_BYTES = 32 << 10
-"""The longest request. A FIFO holds 64 KiB, so the agent never blocks on writing one, even if the server has died.
+"""The longest request. A FIFO holds 64 KiB, so the agent never blocks while it writes one, even to a dead server.
 """
 
 _SUITE_NAME = "junit_suite_name="
@@ -37,24 +37,24 @@ _SUITE_NAME = "junit_suite_name="
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreloadPlan:
-    """How one test is forked."""
+    """The server and template that one test is forked from, and the request for it."""
 
     key: str
-    """Tests with the same key can be forked from the same server."""
+    """The key of the server: tests with the same key can be forked from the same one."""
     folder: str
     """The working directory."""
     template: str
-    """Tests with the same one are forked from the same template of their server."""
+    """The key of the server's template that the test is forked from."""
     imports: bool
-    """Whether its module is imported in the template."""
+    """True if the test's module is imported in the template."""
     request: str
-    """One line of ASCII; see preload_server.py."""
+    """The request to the server, one line of ASCII; see preload_server.py."""
 
 
 def plan(assignment: Assignment) -> PreloadPlan | None:
     """Return how the test is forked; None if it runs as a program of its own.
 
-    That is so if its suite has no preload, or if its slot is used once.
+    It does if its suite has no preload, or if its slot is used once.
     """
     command = assignment.test.command
     if command.preload is Preload.OFF or assignment.profile.reuse < 2:
@@ -66,7 +66,7 @@ def plan(assignment: Assignment) -> PreloadPlan | None:
 
 
 def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str, str]) -> PreloadPlan | None:
-    """Return how the command `argv` is forked; None if it is no pytest that can be.
+    """Return how the command `argv` is forked; None if it is not a pytest command that can be forked.
 
     `argv` holds the words inside the container, the target last. `own` is the environment of this test alone,
     which is not set yet while pytest is configured.
@@ -96,7 +96,7 @@ def preloading(mode: Preload, argv: Sequence[str], folder: str, own: Mapping[str
 
 
 def must_prepare(plan: PreloadPlan, running: str | None, template: str | None) -> bool:
-    """Return whether something has to be set up before the test, whose cost is not the test's.
+    """Return whether processes or imports have to be set up before the test, at a cost that is not the test's.
 
     `running` and `template` are the keys of the slot's server and of the template of the test before this one.
     """
@@ -104,9 +104,10 @@ def must_prepare(plan: PreloadPlan, running: str | None, template: str | None) -
 
 
 def setup_script(plan: PreloadPlan, running: str | None, template: str | None) -> str:
-    """Return the agent's lines that come after those of the environment and before those of the test.
+    """Return the agent's lines that start the server if needed, and set the request for the test.
 
-    A server with another key is replaced, so tests with the same key should run one after another.
+    They come after the lines of the environment and before those of the test. A server with another key is
+    replaced, so tests with the same key should run one after another.
     """
     start = "" if plan.key == running else f"orch_server {shlex.join((plan.folder, *server_argv()))}\n"
     ready = "prepare=yes\n" if must_prepare(plan, running, template) else ""
@@ -115,6 +116,6 @@ def setup_script(plan: PreloadPlan, running: str | None, template: str | None) -
 
 @cache
 def server_argv() -> tuple[str, ...]:
-    """Return the command of the server. Its text is compressed, because an agent may read orders byte by byte."""
+    """Return the server's command. Its program is compressed, because an agent may read orders byte by byte."""
     text = files("orchestrator.engine.agent").joinpath("preload_server.py").read_bytes()
     return ("python3", "-c", PROGRAM, base64.b64encode(zlib.compress(text, 9)).decode())

@@ -1,8 +1,8 @@
 """Opens slots ahead of need and removes used ones in the background, with threads of its own.
 
-A fresh slot costs the engine far more than its test. So the engine must be busy all the time, but never with more
-calls at once than it can use: beyond that, each call only takes longer (docs/design/fresh-slots.md). A prestarted
-slot belongs to one attempt of one test, whose name and labels its container carries.
+A fresh slot costs the engine far more than a test. So the engine should be busy all the time, but with no more
+calls at once than it can handle: beyond that, each call only takes longer (docs/design/engine/fresh-slots.md). A
+prestarted slot belongs to one attempt of one test, whose name and labels its container has.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ T = TypeVar("T")
 Key = tuple[str, int]
 
 IN_FLIGHT_PER_CPU = 2
-"""The number of openings and removals at once. Measured on 2 CPUs: ms a container at 1, 2, 3, 4, 6, 8 at once:
-417, 258, 200, 184, 226, 215. One alone leaves the engine idle between its steps; above 4 the calls only wait for
-each other.
+"""The number of openings and removals at once, for each CPU. Measured on 2 CPUs with 1, 2, 3, 4, 6 and 8 at once:
+417, 258, 200, 184, 226 and 215 ms a container. With one, the engine is idle between its steps; with more than 4,
+the calls only wait for each other.
 """
 OPENINGS_PER_REMOVAL = 6
-"""A start takes the engine 130 to 190 ms, the removal of a container that has ended 10 to 30."""
+"""The number of openers for each remover: a start takes the engine 130 to 190 ms, the removal of a container that
+has ended 10 to 30 ms.
+"""
 RETIRED_PER_REMOVER = 4
 """The number of slots that may wait for each remover. `retire` blocks beyond that, so that they do not pile up."""
 TAKEN_KEPT = 1024
@@ -38,14 +40,14 @@ CLOSED = "no slot is opened any more: the run is ending"
 
 @dataclass(slots=True)
 class _Prestarted(Generic[T]):
-    """A slot between `prepare` and `take`; it is being opened until it is `done`."""
+    """A slot between `prepare` and `take`; `done` is set once it is open or has failed to open."""
 
     item: T | None = None
     error: Exception | None = None
     done: bool = False
 
     def outcome(self) -> T:
-        """Return the slot; raises what opening it raised."""
+        """Return the slot, or raise the exception that opening it raised."""
         if self.error is not None:
             raise self.error
         return cast("T", self.item)
@@ -68,7 +70,7 @@ class PrestartedSlots(Generic[T]):
     ) -> None:
         """Allow `max_ahead` slots to be open or opening before their test is taken; each uses memory.
 
-        `starters` and `removers` are the numbers of slots opened and closed at once, whoever asks for it.
+        `starters` and `removers` are the largest numbers of slots that are opened and closed at once.
         """
         self._open_slot = open_slot
         self._close_slot = close_slot
@@ -88,9 +90,9 @@ class PrestartedSlots(Generic[T]):
         self._remove_threads: list[threading.Thread] = []
 
     def prepare(self, assignments: Sequence[Assignment]) -> None:
-        """Start to open slots for the attempts that are likely to be taken next, in this order. Returns at once.
+        """Start to open slots for the attempts that are likely to be taken next, in this order. Return at once.
 
-        This replaces an earlier call, but slots that are open or opening stay until they are taken or closed.
+        The list replaces that of an earlier call, but slots that are open or opening stay until taken or closed.
         """
         with self._changed:
             if self._closed or self._max_ahead < 1:
@@ -107,7 +109,7 @@ class PrestartedSlots(Generic[T]):
     def take(self, assignment: Assignment) -> T:
         """Return the slot of this attempt: the prestarted one, or else one that is opened now.
 
-        Raises what `open_slot` raised, and EngineError once the pool is closed.
+        Raises the exceptions of `open_slot`, and EngineError once the pool is closed.
         """
         key = _key(assignment)
         with self._changed:
@@ -150,7 +152,7 @@ class PrestartedSlots(Generic[T]):
             self._changed.notify_all()
 
     def retire(self, item: T) -> None:
-        """Close a slot in the background; blocks while too many others wait. After `close`, it is closed here."""
+        """Close a slot in the background, or in this thread after `close`. Blocks while too many others wait."""
         with self._changed:
             room = self._removers * RETIRED_PER_REMOVER
             self._changed.wait_for(lambda: self._closed or len(self._retired) < room)
@@ -169,7 +171,7 @@ class PrestartedSlots(Generic[T]):
     def close(self) -> None:
         """Close all prestarted and retired slots, and end the threads. May be called twice.
 
-        Slots that are being opened are closed once they are open; those that were taken are left to their takers.
+        Slots that are being opened are closed once they are open. Slots that were taken are not closed.
         """
         with self._changed:
             self._closed = True
@@ -178,7 +180,7 @@ class PrestartedSlots(Generic[T]):
         for thread in self._start_threads:
             thread.join()
         with self._changed:
-            if not self._opened_all:  # from now on nothing is opened: all that the engine can use is the removers'
+            if not self._opened_all:  # nothing is opened any more, so all threads may remove
                 self._removers += self._starters
             left = [entry for entry in self._prestarted.values() if entry.error is None]
             self._prestarted.clear()
@@ -194,7 +196,7 @@ class PrestartedSlots(Generic[T]):
     # ------------------------------------------------------------ the threads
 
     def _open_ahead(self) -> None:
-        """Open the slot that is wanted first, while there is room, until the pool is closed (an opener thread)."""
+        """Open the slots of `prepare` in order, while there is room, until the pool is closed (in an opener)."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._has_room())
@@ -206,14 +208,15 @@ class PrestartedSlots(Generic[T]):
                 self._opening += 1
             try:
                 entry.item = self._open_slot(assignment)
-            except Exception as error:  # noqa: BLE001 - it is the taker's to see, whatever it is
+            except Exception as error:  # noqa: BLE001 - `take` raises it
                 entry.error = error
             entry.done = True
             self._end_opening()
 
     def _has_room(self) -> bool:
-        """Return whether one more may be opened ahead of need. A failed one uses nothing. The caller holds the
-        lock.
+        """Return whether one more slot may be opened ahead of need; failed ones do not count.
+
+        The caller holds the lock.
         """
         if not self._hints or self._waiting_takers or self._opening >= self._starters:
             return False
@@ -227,15 +230,15 @@ class PrestartedSlots(Generic[T]):
                 if not self._retired:
                     return
                 item = self._retired.popleft()
-                self._changed.notify_all()  # there is room for who waits to retire
+                self._changed.notify_all()  # a caller that waits in `retire` may continue
             try:
                 self._close_slot(item)
-            except Exception:  # noqa: BLE001, S112 - its trouble is its own; the next one must still be closed
+            except Exception:  # noqa: BLE001, S112 - the other slots must still be closed
                 continue
 
 
 def worker_counts(cpus: int) -> tuple[int, int]:
-    """Return how many (starters, removers) an engine with this many CPUs can use; 0 stands for unknown."""
+    """Return the numbers of (starters, removers) for an engine with this many CPUs; 0 means unknown."""
     together = max(2, IN_FLIGHT_PER_CPU * cpus)
     removers = max(1, together // (OPENINGS_PER_REMOVAL + 1))
     return together - removers, removers
@@ -246,7 +249,7 @@ def _key(assignment: Assignment) -> Key:
 
 
 def _start(work: Callable[[], None], name: str) -> threading.Thread:
-    # a daemon: where nobody came to call `close`, the program must still end, and the watchdog clears up
+    # a daemon thread: if `close` was never called, the program must still end, and the watchdog cleans up
     thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     return thread

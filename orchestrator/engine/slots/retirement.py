@@ -1,7 +1,7 @@
-"""Reasons not to use a slot again after a test, as far as they can be seen from outside the container.
+"""Determines the reasons not to use a slot again after a test, as far as they are visible from outside.
 
-orch looks when the next test may already run, so `next_started` names that test where it could be the cause.
-docs/design/reused-slots.md has the measurements.
+At the time of the check the next test may already run; `next_started` names that test, which may be the cause.
+docs/design/engine/reused-slots.md has the measurements.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 SIGNALLED = f"{NOT_AGAIN}: a signal that was meant for it may have met the next test"
 ENGINE_ENDED = "the engine ended while the test ran"
 HIDING_SHARE = 1 / 8
-"""A share of the memory limit. Where a memory peak cannot be reset, a test that needed more retires its slot, so
-that the upper bound for the tests after it is never near a limit.
+"""A share of the memory limit. Where a memory peak cannot be reset, a slot is retired after a test that needed
+more, so that the upper bound for later tests is never near the limit.
 """
 FLOOR_SHARE = 0.25
 """A share of the memory limit. A slot with this much more memory charged than at first is retired, because page
-cache of earlier tests would count as the need of the next one.
+cache of earlier tests would be counted as memory of the next one.
 """
 
 
 def reason_after(slot: OpenSlot, test: InFlightTest, next_started: Assignment | None) -> str | None:
-    """Return why the slot is retired after `test`, or None; for a test that the agent has just measured.
+    """Return the reason to retire the slot after `test`, which the agent has just measured; None if there is none.
 
-    Sets the slot's memory floor after its first test.
+    Set the slot's memory floor after its first test.
     """
     changed = None if slot.init_process is None else slot.init_process.changed(test.reader.serving)
     if changed is None and slot.session.resized:
@@ -42,7 +42,7 @@ def reason_after(slot: OpenSlot, test: InFlightTest, next_started: Assignment | 
     if charged is None:
         return None
     if not slot.uses_snapshots and _hides_later_peaks(slot, test):
-        return "its container is not used again: its peak of memory cannot be set back, and is high"
+        return f"{NOT_AGAIN}: its memory peak is high and cannot be reset"
     if slot.floor_bytes is None:
         slot.floor_bytes = charged
     if charged - slot.floor_bytes <= FLOOR_SHARE * slot.profile.limits.memory_bytes:
@@ -51,7 +51,10 @@ def reason_after(slot: OpenSlot, test: InFlightTest, next_started: Assignment | 
 
 
 def changed_folders_reason(slot: OpenSlot, next_started: Assignment | None) -> str | None:
-    """Return why the slot is retired for changed writable folders, once the agent has reset what it could."""
+    """Return the reason to retire the slot for changed writable folders, None if there is none.
+
+    Call it once the agent has reset the changes that it can see.
+    """
     changed = () if slot.init_process is None else slot.init_process.changed_folders()
     if not changed:
         return None
@@ -64,7 +67,7 @@ def _unless(next_started: Assignment | None) -> str:
 
 
 def _hides_later_peaks(slot: OpenSlot, test: InFlightTest) -> bool:
-    """Return whether a test has raised a peak so far that it would be the bound for the tests after it."""
+    """Return whether the test raised the memory peak so far that it would hide the peaks of the tests after it."""
     before, after = agent_counters(test.reader.before), test.agent_after
     peak, now = after.memory_peak_bytes, after.memory_bytes
     if before.memory_peak_bytes is None or peak is None or now is None or peak <= before.memory_peak_bytes:

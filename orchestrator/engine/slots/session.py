@@ -1,7 +1,7 @@
-"""The conversation with the agent of an open container: orders go in, and the events of each test come out.
+"""Sends orders to the agent of an open container, and yields the events of each test.
 
-A session exists only for a container that is open (`SlotContainer.open` returns it). How many tests it takes is
-the caller's decision.
+A session exists only for a container that is open (`SlotContainer.open` returns it). The caller decides how many
+tests it takes.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ MAX_LATE_PIECES = 64
 
 
 class SlotEvent(Enum):
-    """What happens to a test while its output is read."""
+    """The events of a test while its output is read."""
 
     PREPARED = "prepared"
     """The process that the test is forked from is set up. The test starts once the event has been handled."""
     STARTED = "started"
-    """The test runs; nothing has to be done for it at once."""
+    """The test runs, and needs nothing from orch at this moment."""
     LONG_RUNNING = "long-running"
     """The test has run for `LASTING_SECONDS`."""
     KILLING = "killing"
-    """The engine kills the container once the event has been handled: the last chance to read its cgroup."""
+    """The engine kills the container once the event has been handled, so its cgroup can be read only now."""
     MEASURED = "measured"
-    """The test's processes have ended, and the agent has read the counters. The agent has more to do."""
+    """The test's processes have ended, and the agent has read the counters, but has not finished its work."""
 
 
 class Session:
@@ -56,35 +56,35 @@ class Session:
     has_agent = True
 
     def __init__(self, engine: ContainerEngine, container_id: str, channel: Channel) -> None:
-        """`channel` is the container's; it is closed with the container."""
+        """Use the container's `channel`, which is closed with the container."""
         self._engine = engine
         self.container_id = container_id
         self._channel = channel
         self._attached = not isinstance(channel, FifoChannel)
         self._silent_since = 0.0
         self._next_output = {"stdout": b"", "stderr": b""}
-        """Output of the next test, which may have begun when the end of the current one is read."""
+        """The first output of the next test, which may have begun before the current one's end is read."""
         self._released_count = self._read_count = 0
-        """The number of tests that were released, and of those that are or have been read."""
+        """The number of tests that were released, and of those whose reading has begun."""
 
     def start(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> OutputReader:
         """Start a test now and return the reader for `events`. Raises EngineError.
 
-        `folder` receives its output. With `keep`, the container may take another test after it. With `first`, the
-        agent reads all counters before it.
+        `folder` receives the test's output. With `keep`, the container may take another test afterwards. With
+        `first`, the agent reads all counters before the test.
         """
         raise NotImplementedError
 
     def needs_preparation(self, assignment: Assignment) -> bool:  # noqa: ARG002 - for the agent's session
-        """Return whether something has to be set up before this test."""
+        """Return whether processes or imports have to be set up before this test."""
         return False
 
     def proceed(self) -> None:
-        """Let a waiting agent continue: its container has been examined."""
+        """Let a waiting agent continue, once its container has been examined."""
 
     @property
     def resized(self) -> bool:
-        """Whether a test has changed the buffer sizes of the streams."""
+        """True if a test has changed the buffer sizes of the streams."""
         return False
 
     def events(
@@ -98,9 +98,9 @@ class Session:
     ) -> Generator[SlotEvent | SlotOutput]:
         """Read a started test to its end; yield its events, and its output as the last item.
 
-        The test is ended when its time is over or `stop` rises. `waited_seconds` returns how long the test could
-        not run so far because others used the CPUs. `signal` sends a signal without the engine (see Termination).
-        Raises EngineError. Close the generator if it is not exhausted.
+        End the test when its time is over or the run is stopped by `stop`. `waited_seconds` returns the seconds in
+        which the test could not run so far because other processes used the CPUs. `signal` sends a signal without
+        the engine (see Termination). Raises EngineError. Close the generator if it is not exhausted.
         """
         termination = Termination(
             self._engine,
@@ -172,10 +172,10 @@ class Session:
     def _time_out(
         self, reader: OutputReader, termination: Termination, waited_seconds: Callable[[], float]
     ) -> Iterator[SlotEvent]:
-        """End a test whose time is over, unless it has ended by now or is granted more time.
+        """End a test whose time is over, unless it has ended or is granted more time.
 
-        What the streams hold is read first: orch too may have waited for a CPU, so that the test's end may have
-        come before its limit.
+        The output that has arrived is read first: orch may have waited for a CPU too, so that the test may have
+        ended within its limit.
         """
         if not termination.timed_out:
             for _ in range(MAX_LATE_PIECES):
@@ -191,7 +191,7 @@ class Session:
         termination.begin()
 
     def _feed(self, reader: OutputReader, stream: str, data: bytes) -> Iterator[SlotEvent]:
-        """Give a piece of output to the reader, and yield the events in it."""
+        """Give a piece of output to the reader, and yield the events that it contains."""
         measured, prepared = reader.measured, reader.prepared
         rest = reader.feed(stream, data)
         if rest and self._released_count <= self._read_count:
@@ -199,7 +199,7 @@ class Session:
         self._next_output[stream] += rest
         if reader.prepared and not prepared:
             yield SlotEvent.PREPARED
-            # now and not at the test's first mark: on a busy machine, its end may be there when that is read
+            # now and not at the test's first mark: on a busy machine, the test may have ended when that is read
             reader.restart()
             self.proceed()
         if reader.measured and not measured:
@@ -210,17 +210,17 @@ class AgentSession(Session):
     """The session of a container with an agent, which runs one test after another, each with its own nonce."""
 
     def __init__(self, engine: ContainerEngine, container_id: str, channel: Channel) -> None:
-        """`channel` is the container's, whose agent is ready."""
+        """Use the `channel` of a container whose agent is ready."""
         super().__init__(engine, container_id, channel)
         self._environment = ""
-        """The environment that the agent has been given."""
+        """The shell text of the environment that the agent has now."""
         self._last: Assignment | None = None
         self._last_environment = ""
         self._server: str | None = None
         self._template: str | None = None
 
     def start(self, assignment: Assignment, *, folder: Path, keep: bool, first: bool) -> OutputReader:
-        """Start a test now and return the reader for `events`; see `Session.start`."""
+        """Start a test now and return the reader for `events`, as `Session.start` describes."""
         reader, line = self.stage(assignment, folder=folder, keep=keep, first=first)
         try:
             if not first:
@@ -240,9 +240,9 @@ class AgentSession(Session):
     def stage(
         self, assignment: Assignment, *, folder: Path, keep: bool, first: bool
     ) -> tuple[AgentOutputReader, bytes]:
-        """Write the order for a test, and return its reader and the line that releases it; see `start`.
+        """Write the order for a test, and return its reader and the line that starts it (see `release`).
 
-        The test before it may still run. Raises EngineError.
+        The parameters are those of `Session.start`. The test before it may still run. Raises EngineError.
         """
         setup, prepares = self._setup_script(assignment)
         reader = AgentOutputReader(assignment, folder, first=first, prepares=prepares)
@@ -259,13 +259,13 @@ class AgentSession(Session):
     def release(self, line: bytes) -> None:
         """Send the line of a staged test to the agent.
 
-        The agent starts it at once, or as soon as the test before it has ended and left nothing behind.
+        The agent starts the test at once, or as soon as the one before has ended and left nothing behind.
         """
         self._released_count += 1
         self._channel.write(line)
 
     def _environment_of(self, assignment: Assignment) -> str:
-        """Return the shell text of a test's environment; it is cached while what it depends on stays the same."""
+        """Return the shell text of a test's environment; cached while profile and variables stay the same."""
         command, known = assignment.test.command, self._last
         if known is None or known.profile is not assignment.profile or known.test.command.env != command.env:
             self._last_environment = hardening.environment(assignment)
@@ -278,7 +278,7 @@ class AgentSession(Session):
         return plan is not None and preload.must_prepare(plan, self._server, self._template)
 
     def _setup_script(self, assignment: Assignment) -> tuple[str, bool]:
-        """Return the agent's lines that let the test be forked, and whether something is set up by them."""
+        """Return the agent's lines that let the test be forked, and whether they set up a server or template."""
         # over attached streams a container takes one test only, so there is no other to share a server with
         plan = None if self._attached else preload.plan(assignment)
         if plan is None:
@@ -288,13 +288,13 @@ class AgentSession(Session):
         return preload.setup_script(plan, running, template), preload.must_prepare(plan, running, template)
 
     def proceed(self) -> None:
-        """Let a waiting agent continue: its container has been examined. Only over FIFOs does an agent wait."""
+        """Let a waiting agent continue, once its container has been examined; an agent waits only over FIFOs."""
         if not self._attached:
             self._channel.write(b"go\n")
 
     @property
     def resized(self) -> bool:
-        """Whether a test has changed the buffer sizes of the streams."""
+        """True if a test has changed the buffer sizes of the streams."""
         return isinstance(self._channel, FifoChannel) and self._channel.resized
 
 
@@ -332,4 +332,4 @@ def has_ended(engine: ContainerEngine, container: str) -> bool:
 
 def _unexpected_output(stream: str, data: bytes) -> str:
     text = f"wrote {data[:200].decode(errors='replace')!r}" if data else "ended"
-    return f"the container's {stream} {text} between two tests: what came before counts no longer"
+    return f"the container's {stream} {text} between two tests, so its earlier output cannot be trusted"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def can_share_fifos(info: EngineInfo) -> bool:
-    """Return whether the FIFOs of a mounted folder reach into a container; ORCH_STREAMS=attach denies it."""
+    """Return whether a container can use FIFOs of a mounted folder; ORCH_STREAMS=attach disables that."""
     return info.local and os.environ.get("ORCH_STREAMS") != "attach"
 
 
@@ -50,10 +50,10 @@ class SlotFactory:
         sampler: Sampler,
         work_dir: Path,
     ) -> None:
-        """`availability` waits for an engine that goes away.
+        """Use `availability` to wait for an engine that goes away.
 
-        `images` gives the pinned ID of each image by name. A mapping of images that are not prepared for the agent
-        yet will do. `work_dir` is a folder of this run's own, for the FIFOs of its slots.
+        `images` has the pinned ID of each image by name; the images of a plain mapping are first prepared for the
+        agent. `work_dir` is a folder of this run alone, for the FIFOs of its slots.
         """
         self.engine = engine
         self.availability = availability
@@ -67,15 +67,15 @@ class SlotFactory:
         self._numbers = itertools.count(1)
         self._fifos = can_share_fifos(engine.info)
         self._without_shell: set[str] = set()
-        """IDs of images in which no agent can run."""
+        """The IDs of images in which no agent can run."""
         self._volumes: dict[str, frozenset[str]] = {}
-        """Image ID -> folders that the image declares as volumes."""
+        """The folders that each image declares as volumes, by the image's ID."""
 
     def open(self, assignment: Assignment, *, standby: bool = False) -> OpenSlot:
         """Open a slot for this assignment and return it once its agent waits.
 
-        An engine that is away is waited for, and an image that was removed is restored. With `standby`, the slot
-        is for any test like this one, and its name says so. Raises EngineError; then nothing is left behind.
+        Wait for an engine that is away, and restore an image that was removed. With `standby`, the slot is for any
+        test with the same profile, and its name says so. Raises EngineError; then nothing is left behind.
         """
         return self.availability.retry(lambda: self._open_with_image(assignment, standby=standby), ask=True)
 
@@ -101,7 +101,7 @@ class SlotFactory:
             try:
                 session = container.open()
             except NoShellError:
-                # the container never ran; another one has the test as its main process
+                # the container never ran; open one that has the test as its main process
                 container.close()
                 self._without_shell.add(spec.image_id)
                 container = self._container(spec, assignment, streams_dir)
@@ -144,8 +144,8 @@ class SlotFactory:
     def _reusable(slot: OpenSlot, assignment: Assignment) -> bool:
         """Return whether the slot may take another test after this one.
 
-        This is so only over FIFOs, on this machine: elsewhere nobody sees what a test has done to the agent. An
-        image that declares volumes is excluded, because nothing empties these.
+        The caller has checked that it uses FIFOs, so that its process 1 can be monitored for changes. An image
+        that declares volumes is excluded, because nothing empties them.
         """
         return assignment.profile.reuse > 1 and assignment.attempt == 1 and not slot.container.spec.volumes
 
@@ -174,10 +174,10 @@ class SlotFactory:
         )
 
     def close(self, slot: OpenSlot) -> bool:
-        """Remove container and cgroup, and return whether a container was removed.
+        """Remove the slot's container and cgroup, and return whether a container was removed.
 
-        An engine that is away is waited for. The reaper finds what cannot be removed, by its labels; the test's
-        own result does not depend on it.
+        Wait for an engine that is away. A container that cannot be removed raises nothing, because the test's
+        result does not depend on it; the reaper finds it later by its labels.
         """
         if slot.init_process is not None:
             slot.init_process.kill()
@@ -200,7 +200,7 @@ class SlotFactory:
 
 
 def _exit_witness(pid: int | None) -> ExitWitness | None:
-    """Return None if this kernel, or this user, cannot receive process events."""
+    """Return a receiver of the process's events; None if this kernel or this user cannot receive them."""
     try:
         return None if pid is None else ExitWitness(pid)
     except OSError:
@@ -208,7 +208,7 @@ def _exit_witness(pid: int | None) -> ExitWitness | None:
 
 
 def _init_process(pid: int | None) -> InitProcessMonitor | None:
-    """Return None if the process cannot be monitored from here, so that the slot takes one test only."""
+    """Return a monitor of the process; None if it cannot be monitored, so that the slot takes one test only."""
     try:
         return None if pid is None else InitProcessMonitor(pid, hardening.WRITABLE)
     except (OSError, AttributeError):  # a kernel without pidfd

@@ -1,4 +1,4 @@
-"""The slot that a lane opens in the background while its current one takes its last tests."""
+"""Opens a lane's next slot in the background while its current one takes its last tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StandbySlot:
-    """A slot that is being opened by a thread of its own."""
+    """A slot that a separate thread opens."""
 
     def __init__(self, open_standby: Callable[[Assignment], OpenSlot], assignment: Assignment) -> None:
         """Start to open the slot. `assignment` is any test that it could take."""
@@ -27,7 +27,7 @@ class StandbySlot:
         self._thread.start()
 
     def _open(self, open_standby: Callable[[Assignment], OpenSlot], assignment: Assignment) -> None:
-        # a failure is repeated, and reported, when the lane opens a slot for its next test
+        # a failure will occur again, and be reported, when the lane opens a slot for its next test
         with suppress(EngineError, OSError):
             self._found = open_standby(assignment)
 

@@ -1,9 +1,9 @@
 """Ends a test that must stop: TERM to all its processes, KILL after the grace period, then the container itself.
 
-The signals spare process 1, so that the agent lives to write its end record and the outputs come back. They are
-sent from outside where that can be done (`signal`), else from inside (`kill -TERM -1`). If neither works (no
-process can be started, nothing answers), the engine ends the container. Each step runs in a thread of its own,
-because the reader must go on reading the test's output.
+The signals are not sent to process 1, so that the agent can write its end record and return the outputs. They are
+sent from outside where possible (`signal`), else from inside (`kill -TERM -1`). If neither works (no process can
+be started, nothing answers), the engine ends the container. Each step runs in a thread of its own, because the
+reader must continue to read the test's output.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ INSIDE_SECONDS = 5.0
 AFTER_KILL_SECONDS = 2.0
 """The agent's time to write its record after KILL, before the container is ended."""
 GIVE_UP_SECONDS = 20.0
-"""After the engine was asked to kill the container: if it still runs then, the engine has failed."""
+"""The time after the engine's kill of the container: if it still runs then, the engine has failed."""
 
 
 class Termination:
-    """One escalation. Nothing is sent before `begin`; from then on the reader calls `step` at short intervals."""
+    """The steps that end one test. `begin` starts them; from then on, call `step` at short intervals."""
 
     def __init__(
         self,
@@ -41,8 +41,8 @@ class Termination:
     ) -> None:
         """Prepare to end the test in `container`, with `grace_seconds` between TERM and KILL.
 
-        Without `can_exec`, nothing can be run inside, so TERM too is sent by the engine. `signal` sends the signal
-        of the given name without the engine, and returns False if it could not.
+        Without `can_exec`, no command can be run inside, so the engine sends TERM too. `signal` sends the signal
+        of the given name without the engine, and returns False if that is impossible.
         """
         self._engine = engine
         self._container = container
@@ -53,14 +53,14 @@ class Termination:
         self._next: list[tuple[float, str]] = []
         self._given_up_at = float("inf")
         self.begun = False
-        """Whether `begin` was called."""
+        """True if `begin` was called."""
         self.timed_out = self.interrupted = False
-        """Why: the test's time was over, or the run was stopped. Set by the caller."""
+        """The cause, which the caller sets: the test's time was over, or the run was stopped."""
 
     def begin(self, *, at_once: bool = False) -> None:
-        """Start with TERM, or `at_once` with the engine's KILL, which also shortens an escalation under way.
+        """Start with TERM, or with `at_once` kill the container now, also if the steps have begun.
 
-        Further calls change nothing.
+        Other calls after the first do nothing.
         """
         now = time.monotonic()
         if at_once and not self._at_once:
@@ -78,12 +78,12 @@ class Termination:
 
     @property
     def kills_now(self) -> bool:
-        """Whether the next `step` has the engine kill the container."""
+        """True if the next `step` makes the engine kill the container."""
         now = time.monotonic()
         return any(action == "engine" and at <= now for at, action in self._next)
 
     def step(self) -> None:
-        """Take the steps that are due. Raises EngineError if none has ended the container."""
+        """Take the steps that are due. Raises EngineError if the container still runs after the last one."""
         now = time.monotonic()
         while self._next and self._next[0][0] <= now:
             _, action = self._next.pop(0)
@@ -101,4 +101,4 @@ class Termination:
                 argv = ("/bin/sh", "-c", f"kill -{action} -1")
                 self._engine.run_inside(self._container, argv, INSIDE_SECONDS)
         except EngineError:
-            return  # it has ended meanwhile, or the next step is stronger; `step` checks the last one
+            return  # the container has ended, or a stronger step follows; `step` checks the last one

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
-from orchestrator.files import Pieces, write_atomically
+from orchestrator.files import SpooledText, write_atomically
 from orchestrator.model.outcomes import FAILING_CASES, CaseOutcome, Outcome
 from orchestrator.model.results import counted_attempts
 from orchestrator.reports.json_encoding import to_json
@@ -55,7 +55,7 @@ class CtrfReport:
 
     def __init__(self, folder: Path) -> None:
         """What is made waits on `folder`'s disk. Raises OSError."""
-        self._tests = Pieces(folder)
+        self._tests = SpooledText(folder)
         self._statuses: Counter[str] = Counter()
         self._suites: set[str] = set()
 
@@ -153,7 +153,7 @@ def _test(result: TestResult) -> Document:
             for case in attempt.cases
         ],
         "extra": _extra(result),
-        **_told(attempt, with_output=result.outcome is not Outcome.PASSED),
+        **_texts(attempt, with_output=result.outcome is not Outcome.PASSED),
     }
     if len(attempts) > 1:
         found["retryAttempts"] = [_retry(number, one) for number, one in enumerate(attempts, 1)]
@@ -166,7 +166,7 @@ def _retry(number: int, attempt: Attempt) -> Document:
         "status": _STATUS[attempt.outcome],
         **_times(attempt),
         "extra": {"profile": attempt.assignment.profile.name, "outcome": attempt.outcome.value},
-        **_told(attempt, with_output=attempt.outcome is not Outcome.PASSED),
+        **_texts(attempt, with_output=attempt.outcome is not Outcome.PASSED),
     }
 
 
@@ -176,7 +176,7 @@ def _times(attempt: Attempt) -> Document:
     return {"duration": duration, "start": start, "stop": start + duration}
 
 
-def _told(attempt: Attempt, *, with_output: bool) -> Document:
+def _texts(attempt: Attempt, *, with_output: bool) -> Document:
     """Message, the failed cases' texts, and the ends of both streams, where there are any."""
     trace = "\n\n".join(f"{c.name}\n{c.message}" for c in attempt.cases if c.outcome in FAILING_CASES)
     found: Document = {}

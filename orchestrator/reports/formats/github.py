@@ -66,7 +66,7 @@ class Annotations:
     def add(self, results: Iterable[TestResult]) -> None:
         """Tests have their final results."""
         for result in results:
-            if _is_told(result):
+            if _is_reported(result):
                 self._tests += 1
                 self._errors += _is_error(result)
                 self._top.add(_rank(result), result)
@@ -95,7 +95,7 @@ class Annotations:
         )
 
 
-def _is_told(result: TestResult) -> bool:
+def _is_reported(result: TestResult) -> bool:
     grave = any(v.severity is not Severity.NOTICE for v in result.violations)
     return is_failure(result) or result.flaky or grave
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
-from orchestrator.files import Pieces, write_atomically
+from orchestrator.files import SpooledText, write_atomically
 from orchestrator.model.outcomes import FAILING_CASES, SUCCESSFUL, CaseOutcome, CaseResult, Outcome
 from orchestrator.model.results import Verb, counted_attempts
 from orchestrator.reports.tables.columns import figure_of
@@ -35,7 +35,7 @@ class JUnitReport:
 
     def __init__(self, folder: Path) -> None:
         """What is made waits on `folder`'s disk. Raises OSError."""
-        self._suites = Pieces(folder)
+        self._suites = SpooledText(folder)
         self._totals: Counter[str] = Counter()
 
     def add(self, results: Iterable[TestResult]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from orchestrator.files import write_atomically
 from orchestrator.model.usage import Source, Usage
 from orchestrator.redaction import redact
-from orchestrator.reports.json_encoding import compact, fields_of, plain, to_json
+from orchestrator.reports.json_encoding import fields_of, plain, to_json, to_json_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -101,8 +101,8 @@ def _result(result: TestResult) -> Document:
 def result_text(result: TestResult) -> str:
     """`result_document` as ASCII JSON on one line."""
     attempts = ",".join(map(attempt_text, result.attempts))
-    final = _TEXTS.of(result.final).body
-    return f'{compact(_result_head(result))[:-1]},{final[:-1]},"attempts":[{attempts}]}}'
+    final = _ATTEMPT_TEXTS.of(result.final).body
+    return f'{to_json_line(_result_head(result))[:-1]},{final[:-1]},"attempts":[{attempts}]}}'
 
 
 def _result_head(result: TestResult) -> Document:
@@ -131,8 +131,8 @@ def attempt_document(attempt: Attempt, *, samples: bool = False) -> Document:
 
 def attempt_text(attempt: Attempt, *, samples: bool = False) -> str:
     """`attempt_document` as ASCII JSON on one line."""
-    text = "".join(_TEXTS.of(attempt))
-    return f'{text[:-1]},"samples":{compact(attempt.evidence.samples)}}}' if samples else text
+    text = "".join(_ATTEMPT_TEXTS.of(attempt))
+    return f'{text[:-1]},"samples":{to_json_line(attempt.evidence.samples)}}}' if samples else text
 
 
 def _attempt_head(attempt: Attempt) -> Document:
@@ -144,29 +144,31 @@ def _attempt_head(attempt: Attempt) -> Document:
     }
 
 
-class _Text(NamedTuple):
+class _AttemptText(NamedTuple):
     """Of an attempt, as JSON; both parts together are an object."""
 
     head: str
     body: str
 
 
-class _Texts:
+class _AttemptTextCache:
     """Of the latest attempts: each is written four times while a test ends, by two threads."""
 
     def __init__(self, number: int) -> None:
-        self._recent: deque[tuple[Attempt, _Text]] = deque(maxlen=number)
+        self._recent: deque[tuple[Attempt, _AttemptText]] = deque(maxlen=number)
 
-    def of(self, attempt: Attempt) -> _Text:
+    def of(self, attempt: Attempt) -> _AttemptText:
         for known, text in tuple(self._recent):
             if known is attempt:
                 return text
-        text = _Text(f"{compact(_attempt_head(attempt))[:-1]},", compact(_attempt_body(attempt))[1:])
+        text = _AttemptText(
+            f"{to_json_line(_attempt_head(attempt))[:-1]},", to_json_line(_attempt_body(attempt))[1:]
+        )
         self._recent.append((attempt, text))
         return text
 
 
-_TEXTS = _Texts(8)
+_ATTEMPT_TEXTS = _AttemptTextCache(8)
 """Few, because what is remembered is kept alive: an attempt may have 128 KiB of output."""
 
 
@@ -242,30 +244,30 @@ def run_pieces(summary: RunSummary, events: Path) -> Iterator[bytes]:
     """
     number = summary.totals.tests
     head = {"schema": SCHEMA_VERSION, "run": {**_run_fields(summary.run), **_end_fields(summary)}}
-    tests, ledger = _told(events, number), ledger_document(summary)
+    tests, ledger = _finished_tests(events, number), ledger_document(summary)
     if number <= _PRETTY_TESTS:
         whole = {**head, "tests": [json.loads(text) for text in tests], "ledger": ledger}
         yield f"{to_json(whole)}\n".encode("ascii")
         return
-    yield f'{compact(head)[:-1]},"tests":[\n'.encode("ascii")
+    yield f'{to_json_line(head)[:-1]},"tests":[\n'.encode("ascii")
     yield next(tests)
     for text in tests:
         yield b",\n"
         yield text
-    yield f'\n],"ledger":{compact(ledger)}}}\n'.encode("ascii")
+    yield f'\n],"ledger":{to_json_line(ledger)}}}\n'.encode("ascii")
 
 
-def _told(events: Path, number: int) -> Iterator[bytes]:
+def _finished_tests(events: Path, number: int) -> Iterator[bytes]:
     """What the lines of tests that have ended say of them."""
-    told = 0
+    found = 0
     start, end = len(_TEST_FINISHED), len(b"}\n")
     with events.open("rb") as lines:
         for line in lines:
             if line.startswith(_TEST_FINISHED) and line.endswith(b"}\n"):
-                told += 1
+                found += 1
                 yield line[start:-end]
-    if told != number:
-        raise OSError(errno.EIO, f"{events.name} has {told} of {number} tests: something has changed it")
+    if found != number:
+        raise OSError(errno.EIO, f"{events.name} has {found} of {number} tests: something has changed it")
 
 
 _TEST_FINISHED = b'{"event":"test-finished","test":'
@@ -279,14 +281,14 @@ _TEST_FINISHED = b'{"event":"test-finished","test":'
 
 def run_started_line(run: Run, plan: Sequence[Assignment]) -> str:
     """The first line: `{"event": "run-started", "schema": 1, "run": {…}, "planned": N}`."""
-    return compact(
+    return to_json_line(
         {"event": "run-started", "schema": SCHEMA_VERSION, "run": _run_fields(run), "planned": len(plan)}
     )
 
 
 def test_started_line(assignment: Assignment) -> str:
     """A test was released in a container."""
-    return compact({"event": "test-started", **_assignment_fields(assignment)})
+    return to_json_line({"event": "test-started", **_assignment_fields(assignment)})
 
 
 def attempt_finished_line(attempt: Attempt, *, will_retry: bool) -> str:
@@ -296,7 +298,7 @@ def attempt_finished_line(attempt: Attempt, *, will_retry: bool) -> str:
         **_assignment_fields(attempt.assignment),
         "will_retry": will_retry,
     }
-    return f'{compact(head)[:-1]},"result":{attempt_text(attempt)}}}'
+    return f'{to_json_line(head)[:-1]},"result":{attempt_text(attempt)}}}'
 
 
 def test_finished_line(result: TestResult) -> str:
@@ -306,7 +308,7 @@ def test_finished_line(result: TestResult) -> str:
 
 def run_finished_line(summary: RunSummary) -> str:
     """The last line: what the document's `run` and `ledger` say at the end."""
-    return compact(
+    return to_json_line(
         {
             "event": "run-finished",
             "run": {"id": summary.run.id, **_end_fields(summary)},

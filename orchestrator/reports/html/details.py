@@ -1,7 +1,7 @@
 """What a test's own page shows, packed: JSON, deflated, in base64, whose alphabet holds no markup. Pure.
 
 The page is unpacked and drawn by report.js when it is asked for. As much history and as many samples are kept as
-the report's size allows; tests in trouble keep theirs longest.
+the report's size allows; tests with problems keep theirs longest.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
+from orchestrator.figures import known_values
 from orchestrator.model.nightly import AttemptHistory, Series
 from orchestrator.model.outcomes import FAILING_CASES
 from orchestrator.model.resources import Resource
@@ -34,7 +35,7 @@ _LINE_LIMIT = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
+class DetailLevel:
     """How much is told of a test."""
 
     points: int
@@ -44,29 +45,29 @@ class Detail:
     tail: int
     """Characters of each output stream."""
     digits: int
-    """Significant ones of figures; those of calm tests hold for all."""
+    """Significant ones of figures; those of tests without problems hold for all tests."""
     width: int
     """Characters for each value of a course: 1 for 64 steps from zero to its highest, 2 for 4096."""
 
 
-_FULL = Detail(points=80, history=30, tail=6000, digits=4, width=2)
-_SHORT = Detail(points=40, history=14, tail=2000, digits=4, width=2)
+_FULL = DetailLevel(points=80, history=30, tail=6000, digits=4, width=2)
+_SHORT = DetailLevel(points=40, history=14, tail=2000, digits=4, width=2)
 _STEPS = (
     (_FULL, _FULL),
-    (_FULL, Detail(points=30, history=14, tail=1000, digits=3, width=1)),
-    (_FULL, Detail(points=16, history=8, tail=400, digits=3, width=1)),
-    (_SHORT, Detail(points=10, history=6, tail=0, digits=2, width=1)),
-    (_SHORT, Detail(points=8, history=0, tail=0, digits=2, width=1)),
-    (_SHORT, Detail(points=5, history=0, tail=0, digits=2, width=1)),
-    (_SHORT, Detail(points=0, history=0, tail=0, digits=2, width=1)),
+    (_FULL, DetailLevel(points=30, history=14, tail=1000, digits=3, width=1)),
+    (_FULL, DetailLevel(points=16, history=8, tail=400, digits=3, width=1)),
+    (_SHORT, DetailLevel(points=10, history=6, tail=0, digits=2, width=1)),
+    (_SHORT, DetailLevel(points=8, history=0, tail=0, digits=2, width=1)),
+    (_SHORT, DetailLevel(points=5, history=0, tail=0, digits=2, width=1)),
+    (_SHORT, DetailLevel(points=0, history=0, tail=0, digits=2, width=1)),
     (
-        Detail(points=20, history=8, tail=500, digits=3, width=1),
-        Detail(points=0, history=0, tail=0, digits=2, width=1),
+        DetailLevel(points=20, history=8, tail=500, digits=3, width=1),
+        DetailLevel(points=0, history=0, tail=0, digits=2, width=1),
     ),
 )
 _ROOM_PER_TEST = (900, 220, 100, 55, 40, 30, 20, 0)
 """Characters a test below which a step is not worth trying."""
-"""For tests in trouble and for calm ones: from all there is to the least."""
+"""Detail levels for tests with problems and for the other tests, from the most detailed to the least."""
 
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-"
 _PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
@@ -74,7 +75,7 @@ _MISSING = "."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class DetailInput:
     """What details are made from."""
 
     report: Nightly
@@ -86,14 +87,14 @@ class Material:
     flaky: AbstractSet[TestId] = frozenset()
 
 
-def packed_details(material: Material, *, limit: int) -> str:
+def packed_details(source: DetailInput, *, limit: int) -> str:
     """Base64 of at most `limit` characters if the least fits in that; else the least."""
-    each = limit / max(len(material.tests), 1)
+    each = limit / max(len(source.tests), 1)
     text = ""
-    for (troubled, calm), least in zip(_STEPS, _ROOM_PER_TEST, strict=True):
+    for (for_problems, for_others), least in zip(_STEPS, _ROOM_PER_TEST, strict=True):
         if each < least:
             continue
-        text = _pack(_document(material, troubled, calm))
+        text = _pack(_document(source, for_problems, for_others))
         if len(text) <= limit:
             break
     return text
@@ -109,21 +110,21 @@ def _pack(document: object) -> str:
     return base64.b64encode(zlib.compress(plain.encode("utf-8", "replace"), level=9)).decode("ascii")
 
 
-def _document(material: Material, troubled: Detail, calm: Detail) -> dict[str, Any]:
-    number = {test.test_id: at for at, test in enumerate(material.tests)}
-    runs = {run: number for number, run in enumerate(material.report.began)}
+def _document(source: DetailInput, for_problems: DetailLevel, for_others: DetailLevel) -> dict[str, Any]:
+    number = {test.test_id: at for at, test in enumerate(source.tests)}
+    runs = {run: number for number, run in enumerate(source.report.began)}
     entries = []
-    for test in material.tests:
-        trouble = test.failing or bool(test.kinds) or test.test_id in material.flaky
-        detail = troubled if trouble else calm
-        entries.append(_test(test, detail, runs, material.tails.get(test.last.id)))
-    attempts = [_attempt(attempt) for test in material.tests for attempt in test.attempts]
+    for test in source.tests:
+        problem = test.failing or bool(test.kinds) or test.test_id in source.flaky
+        detail = for_problems if problem else for_others
+        entries.append(_test(test, detail, runs, source.tails.get(test.last.id)))
+    attempts = [_attempt(attempt) for test in source.tests for attempt in test.attempts]
     return {
         "tests": columns(entries),
-        "usage": columns([_usage(test.last, calm.digits) for test in material.tests]),
+        "usage": columns([_usage(test.last, for_others.digits) for test in source.tests]),
         "attempts": [list(column) for column in zip(*attempts, strict=True)],
-        "runs": [round(began.timestamp()) for began in material.report.began.values()],
-        "lanes": [] if material.drawn is None else _lanes(material.drawn, number),
+        "runs": [round(began.timestamp()) for began in source.report.began.values()],
+        "lanes": [] if source.drawn is None else _lanes(source.drawn, number),
     }
 
 
@@ -145,7 +146,9 @@ def _lanes(drawn: Timeline, number: Mapping[Any, int]) -> list[Any]:
     return [unit, *lanes]
 
 
-def _test(test: NightlyTest, detail: Detail, runs: Mapping[str, int], tails: OutputTails | None) -> dict[str, Any]:
+def _test(
+    test: NightlyTest, detail: DetailLevel, runs: Mapping[str, int], tails: OutputTails | None
+) -> dict[str, Any]:
     last = test.last
     entry: dict[str, Any] = {
         "suite": one_line(last.suite, 80),
@@ -232,8 +235,8 @@ def _failed_cases(attempt: AttemptRow) -> Iterator[list[str]]:
         yield [one_line(case.name, 200), case.outcome.value, one_line(case.message, _LINE_LIMIT)]
 
 
-def _history(test: NightlyTest, detail: Detail, runs: Mapping[str, int]) -> list[Any]:
-    """[numbers of the runs, outcomes as words, seconds and bytes as courses], an element for each attempt."""
+def _history(test: NightlyTest, detail: DetailLevel, runs: Mapping[str, int]) -> list[Any]:
+    """[numbers of the runs, outcomes as words, seconds and bytes as encoded], an element for each attempt."""
     now = test.now.newest(detail.history) if detail.history else AttemptHistory()
     before = test.before.newest(detail.history - len(now)) if detail.history > len(now) else AttemptHistory()
     if len(before) + len(now) < 2:
@@ -245,24 +248,26 @@ def _history(test: NightlyTest, detail: Detail, runs: Mapping[str, int]) -> list
     return [
         [runs[run] for run in (*before.run_ids, *now.run_ids)],
         [outcome.value for outcome in (*before.outcomes, *now.outcomes)],
-        *(course(values, detail.width) for values in figures),
+        *(encoded_series(values, detail.width) for values in figures),
     ]
 
 
-def _samples(samples: Series, last: AttemptRow, detail: Detail) -> list[Any]:
-    """[seconds it lasted (None: as the attempt), courses of memory, CPU seconds, tasks] at equal distances."""
+def _samples(samples: Series, last: AttemptRow, detail: DetailLevel) -> list[Any]:
+    """[seconds it lasted (None: as the attempt), encoded of memory, CPU seconds, tasks] at equal distances."""
     kept = thinned(samples, detail.points)
     if len(kept) < 2:
         return []
     usage = last.usage
     memory = _beyond(kept.memory_bytes, usage.memory_floor_bytes)
     if detail.width > 1:
-        courses = [course(values, detail.width) for values in (memory, kept.cpu_seconds, kept.pids)]
-        return [significant(kept.at_seconds[-1], 4), *courses]
+        encoded = [encoded_series(values, detail.width) for values in (memory, kept.cpu_seconds, kept.pids)]
+        return [significant(kept.at_seconds[-1], 4), *encoded]
     # the page knows these figures of the attempt: a length and two tops a test are most of what a course takes
     tops = usage.memory_peak_bytes, _total(usage.cpu_user_seconds, usage.cpu_system_seconds)
-    courses = [course(values, 1, top=top) for values, top in zip((memory, kept.cpu_seconds), tops, strict=True)]
-    return [None, *courses]
+    encoded = [
+        encoded_series(values, 1, top=top) for values, top in zip((memory, kept.cpu_seconds), tops, strict=True)
+    ]
+    return [None, *encoded]
 
 
 def _beyond(values: Sequence[float | None], floor: float | None) -> Sequence[float | None]:
@@ -274,12 +279,12 @@ def _total(*figures: float | None) -> float | None:
     return sum(f for f in figures if f is not None) if None not in figures else None
 
 
-def course(values: Sequence[float | None], width: int, *, top: float | None = None) -> list[Any]:
+def encoded_series(values: Sequence[float | None], width: int, *, top: float | None = None) -> list[Any]:
     """[top, width, text]: each value as its share of the top, in `width` digits of base 64; None as dots.
 
     `top`: one that the reader knows, then None stands for it; else the highest. [] if no value is known.
     """
-    known = _known(values)
+    known = known_values(values)
     if not known:
         return []
     highest, steps = top or max(known) or 1.0, 64**width - 1
@@ -292,11 +297,6 @@ def course(values: Sequence[float | None], width: int, *, top: float | None = No
         ]
         text = "".join([width * _MISSING if share is None else digits[share] for share in shares])
     return [None if top else significant(highest, 4), width, text]
-
-
-def _known(values: Sequence[float | None]) -> Sequence[float]:
-    """Mostly nothing is missing."""
-    return [value for value in values if value is not None] if None in values else cast("Sequence[float]", values)
 
 
 def thinned(samples: Series, count: int) -> Series:

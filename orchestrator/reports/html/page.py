@@ -17,13 +17,13 @@ from markupsafe import Markup
 
 from orchestrator.model.nightly import HistoryAnalysis
 from orchestrator.model.resources import Resource
-from orchestrator.reports.html.details import Material, packed_details
+from orchestrator.reports.html.details import DetailInput, packed_details
 from orchestrator.reports.html.distribution import histogram, profile_uses
 from orchestrator.reports.html.environment import environment
 from orchestrator.reports.html.ranking import growths, rankings
 from orchestrator.reports.html.timeline import timeline
 from orchestrator.reports.html.view import (
-    Row,
+    TestRow,
     all_rows,
     changed_violations,
     failing_now,
@@ -99,8 +99,8 @@ def nightly_page(
     drawn = None if report.main is None else timeline(report.main)
     frame = _render(report, tests, drawn, analysis)
     room = max(limit - len(frame.encode()), _LEAST_DETAILS)
-    material = Material(report=report, tests=tests, drawn=drawn, tails=tails or {}, flaky=flaky)
-    details = packed_details(material, limit=room)
+    source = DetailInput(report=report, tests=tests, drawn=drawn, tails=tails or {}, flaky=flaky)
+    details = packed_details(source, limit=room)
     before, _, after = frame.rpartition(_PLACEHOLDER)
     return f"{before}{details}{after}"
 
@@ -117,7 +117,7 @@ def _render(report: Nightly, tests: tuple[NightlyTest, ...], drawn: object, anal
         f"style-src {' '.join(s.source for s in styles)}; base-uri 'none'; form-action 'none'"
     )
     main = report.main.run if report.main else (report.runs[0] if report.runs else None)
-    rows: tuple[Row, ...] = all_rows(tests)
+    rows: tuple[TestRow, ...] = all_rows(tests)
     flaky = flaky_tests(tests, analysis)
     return (
         environment()
@@ -141,8 +141,8 @@ def _render(report: Nightly, tests: tuple[NightlyTest, ...], drawn: object, anal
             histograms=[
                 h
                 for h in (
-                    histogram(tests, Resource.MEMORY_RATIO, "Peak memory, of its limit"),
-                    histogram(tests, Resource.TIME_RATIO, "Time, of the timeout"),
+                    histogram(tests, Resource.MEMORY_RATIO, "Peak memory, share of the limit"),
+                    histogram(tests, Resource.TIME_RATIO, "Duration, share of the timeout"),
                 )
                 if h
             ],

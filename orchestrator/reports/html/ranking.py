@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.resources import Resource
 from orchestrator.reports.html.svg import sparkline_path
-from orchestrator.text import format_bytes, format_ratio, format_seconds
+from orchestrator.reports.tables.table import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.model.nightly import NightlyTest
-    from orchestrator.model.resources import Unit
 
 WORST = 8
 GROWN = 10
@@ -21,13 +20,13 @@ NOTEWORTHY = 0.25
 """Change of a median that is worth a line."""
 
 RANKED = (
-    (Resource.MEMORY, "Memory", "Highest peak charged to the test's container."),
-    (Resource.CPU, "CPU time", "User and system, of all its processes."),
-    (Resource.DURATION, "Time", "From its release to its end, without queueing."),
+    (Resource.MEMORY, "Memory", "Peak of the test's own memory."),
+    (Resource.CPU, "CPU time", "User and system time of all processes."),
+    (Resource.DURATION, "Duration", "From start to end, without time in the queue."),
     (Resource.READ, "Read from disk", "Bytes from block devices."),
     (Resource.WRITE, "Written to disk", "Bytes to block devices."),
-    (Resource.PIDS, "Processes and threads", "Most at once."),
-    (Resource.THROTTLED, "Held back", "Time for which the CPU limit kept it waiting."),
+    (Resource.PIDS, "Processes and threads", "Maximum at one time."),
+    (Resource.THROTTLED, "Throttling", "Time for which the CPU limit stopped it."),
 )
 _LEAST = {Resource.THROTTLED: 0.1, Resource.READ: 4096.0, Resource.WRITE: 4096.0}
 """Less of it is not worth ranking."""
@@ -37,7 +36,7 @@ _NOISE = {Resource.MEMORY: 2.0 * 1024 * 1024, Resource.CPU: 0.1, Resource.DURATI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RankedTest:
     """A test in a ranking."""
 
     test: NightlyTest
@@ -57,20 +56,7 @@ class Ranking:
     key: str
     title: str
     note: str
-    places: tuple[Place, ...]
-
-
-def shown(value: float, unit: Unit) -> str:
-    """A figure with its unit."""
-    match unit:
-        case "bytes":
-            return format_bytes(value)
-        case "seconds":
-            return format_seconds(value)
-        case "ratio":
-            return format_ratio(value)
-        case "count":
-            return f"{value:.0f}"
+    tests: tuple[RankedTest, ...]
 
 
 def rankings(tests: Sequence[NightlyTest]) -> tuple[Ranking, ...]:
@@ -83,12 +69,12 @@ def rankings(tests: Sequence[NightlyTest]) -> tuple[Ranking, ...]:
             :WORST
         ]
         if worst:
-            places = tuple(_place(test, resource, value, worst[0][0]) for value, test in worst)
-            found.append(Ranking(key=resource.key, title=title, note=note, places=places))
+            ranked = tuple(_ranked_test(test, resource, value, worst[0][0]) for value, test in worst)
+            found.append(Ranking(key=resource.key, title=title, note=note, tests=ranked))
     return tuple(found)
 
 
-def _place(test: NightlyTest, resource: Resource, value: float, top: float) -> Place:
+def _ranked_test(test: NightlyTest, resource: Resource, value: float, top: float) -> RankedTest:
     history = test.history(resource)
     limits = test.last.limits
     limit = {
@@ -96,15 +82,15 @@ def _place(test: NightlyTest, resource: Resource, value: float, top: float) -> P
         Resource.DURATION: test.maximum(Resource.TIME_RATIO),
         Resource.PIDS: value / limits.pids if limits.pids else None,
     }.get(resource)
-    course = ", ".join(shown(v, resource.unit) for v in history[-6:])
-    return Place(
+    latest = ", ".join(str(Figure(value, resource.unit)) for value in history[-6:])
+    return RankedTest(
         test=test,
-        value=shown(value, resource.unit),
+        value=str(Figure(value, resource.unit)),
         share=value / top,
         of_limit=limit,
         change=test.change(resource),
         sparkline=sparkline_path(history),
-        sparkline_text=f"last {min(len(history), 6)} runs: {course}",
+        sparkline_text=f"last {min(len(history), 6)} runs: {latest}",
     )
 
 
@@ -130,7 +116,7 @@ def growths(tests: Sequence[NightlyTest]) -> tuple[Growth, ...]:
                 continue
             before = after / (1 + change)
             if after - before >= noise:
-                texts = shown(before, resource.unit), shown(after, resource.unit)
+                texts = str(Figure(before, resource.unit)), str(Figure(after, resource.unit))
                 title = titles[resource]
                 found.append(Growth(test=test, title=title, before=texts[0], after=texts[1], change=change))
     return tuple(sorted(found, key=lambda g: -g.change)[:GROWN])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
+
+from orchestrator.figures import maxima_of_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ def sparkline_path(values: Sequence[float]) -> str:
     """A line through the values from the left to the right edge, zero at the bottom; empty for fewer than two."""
     if len(values) < 2:
         return ""
-    kept = _parts(values)
+    kept = maxima_of_parts(values, _PARTS)
     top = max(kept) or 1.0
     step = SPARK_WIDTH / (len(kept) - 1)
     points = [
@@ -30,14 +31,6 @@ def sparkline_path(values: Sequence[float]) -> str:
         for at, value in enumerate(kept)
     ]
     return "M" + "L".join(points)
-
-
-def _parts(values: Sequence[float]) -> Sequence[float]:
-    """As they are, or the maxima of equal parts of them."""
-    if len(values) <= _PARTS:
-        return values
-    edges = [len(values) * part // _PARTS for part in range(_PARTS + 1)]
-    return [max(values[a:b]) for a, b in itertools.pairwise(edges)]
 
 
 def strokes_path(strokes: Iterable[tuple[float, float, float]]) -> str:

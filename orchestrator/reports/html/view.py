@@ -61,8 +61,8 @@ def tiles(report: Nightly, flaky: int) -> tuple[Tile, ...]:
     """Counts and cost, each with what it was before. `flaky`: how many tests are."""
     tests, cost, before = report.tests, report.cost, report.cost_before
     new, fixed = sum(t.newly_failing for t in tests), sum(t.fixed for t in tests)
-    broken = sum(len(t.kinds - t.kinds_before) for t in tests)
-    mended = sum(len(t.kinds_before - t.kinds) for t in tests)
+    new_violations = sum(len(t.kinds - t.kinds_before) for t in tests)
+    resolved = sum(len(t.kinds_before - t.kinds) for t in tests)
     outcomes = report.outcomes
     counts = ", ".join(
         f"{thousands(outcomes[o])} {o.value}" for o in Outcome if outcomes[o] and o is not Outcome.PASSED
@@ -72,14 +72,19 @@ def tiles(report: Nightly, flaky: int) -> tuple[Tile, ...]:
         found += [
             Tile(title="New failures", value=str(new), tone="bad" if new else ""),
             Tile(title="Fixed", value=str(fixed), tone="good" if fixed else ""),
-            Tile(title="New violations", value=str(broken), note=f"{mended} gone", tone="bad" if broken else ""),
+            Tile(
+                title="New violations",
+                value=str(new_violations),
+                note=f"{resolved} resolved",
+                tone="bad" if new_violations else "",
+            ),
         ]
     else:
-        found.append(Tile(title="Violations", value=str(broken), note="nothing ran before to compare with"))
+        found.append(Tile(title="Violations", value=str(new_violations), note="no earlier run to compare with"))
     found += [
         Tile(title="Flaky", value=str(flaky), tone="bad" if flaky else ""),
         Tile(
-            title="Length of runs",
+            title="Duration of runs",
             value=format_clock(cost.wall_seconds),
             note=_against(cost.wall_seconds, before.wall_seconds if before else None, plural(cost.runs, "run")),
         ),
@@ -101,7 +106,7 @@ def _against(now: float, before: float | None, otherwise: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failing:
+class FailingTest:
     """A test that fails, and for how long it has."""
 
     test: NightlyTest
@@ -109,10 +114,10 @@ class Failing:
     new: bool
 
 
-def failing_now(tests: Sequence[NightlyTest]) -> tuple[Failing, ...]:
+def failing_now(tests: Sequence[NightlyTest]) -> tuple[FailingTest, ...]:
     """New ones first."""
     found = [
-        Failing(test=test, since=_failing_for(test), new=test.newly_failing and bool(test.before))
+        FailingTest(test=test, since=_failing_for(test), new=test.newly_failing and bool(test.before))
         for test in tests
         if test.failing
     ]
@@ -121,13 +126,13 @@ def failing_now(tests: Sequence[NightlyTest]) -> tuple[Failing, ...]:
 
 def _failing_for(test: NightlyTest) -> str:
     if test.newly_failing:
-        return "new" if test.before else "first seen"
+        return "new" if test.before else "first run"
     count = 0
     for outcome in test.before.deciding_outcomes:
         if outcome in SUCCESSFUL:
             break
         count += 1
-    return f"{plural(count, 'run')} before"
+    return f"{plural(count, 'run')} ago"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +181,7 @@ def _by_kind(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flaky:
+class FlakyRow:
     """A test that passes and fails."""
 
     test: NightlyTest
@@ -186,11 +191,11 @@ class Flaky:
     """`18 % (9 to 31 %)`."""
     strip: tuple[str, ...]
     """Its latest runs, oldest first: pass, fail, or flaky where it did both."""
-    said: tuple[str, ...]
-    """What its failures have in common, a sentence each."""
+    findings: tuple[str, ...]
+    """Sentences on what its failures have in common."""
 
 
-def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tuple[Flaky, ...]:
+def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tuple[FlakyRow, ...]:
     """Those that are in the report, the worst first."""
     here = {test.test_id: test for test in tests}
     found = []
@@ -198,8 +203,10 @@ def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tupl
         if flaky.test_id in here:
             failed, _, rate = rate_text(finding.failed, finding.total, finding.low, finding.high).partition(": ")
             strip = tuple(_runs(flaky.attempts))[-_STRIP:]
-            said = tuple(sentences(finding))
-            found.append(Flaky(test=here[flaky.test_id], failed=failed, rate=rate, strip=strip, said=said))
+            findings = tuple(sentences(finding))
+            found.append(
+                FlakyRow(test=here[flaky.test_id], failed=failed, rate=rate, strip=strip, findings=findings)
+            )
     return tuple(found)
 
 
@@ -215,9 +222,9 @@ class ProfileAdvice:
 
     test: NightlyTest
     advice: str
-    now: str
-    better: str
-    """Empty: none holds what it needs."""
+    current: str
+    suggested: str
+    """Name of the profile; empty if no profile fits."""
     saved: str
     runs: int
     reason: str
@@ -230,8 +237,8 @@ def profile_advice(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> t
         ProfileAdvice(
             test=here[one.test_id],
             advice=one.advice.value,
-            now=one_line(one.current, 60),
-            better=one_line(one.suggested or "", 60),
+            current=one_line(one.current, 60),
+            suggested=one_line(one.suggested or "", 60),
             saved=_saved(one),
             runs=one.runs,
             reason=one_line(one.reason, 200),
@@ -257,7 +264,7 @@ def _saved(one: Suggestion) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TestRow:
     """A test in the table of all; figures are text without units, which the head has;
     empty if unknown, and left out at the end.
     """
@@ -271,12 +278,12 @@ class Row:
     violations: str
 
 
-def all_rows(tests: Sequence[NightlyTest]) -> tuple[Row, ...]:
+def all_rows(tests: Sequence[NightlyTest]) -> tuple[TestRow, ...]:
     """In the order of the tests."""
     return tuple(_row(test) for test in tests)
 
 
-def _row(test: NightlyTest) -> Row:
+def _row(test: NightlyTest) -> TestRow:
     memory, time = test.maximum(Resource.MEMORY_RATIO), test.maximum(Resource.TIME_RATIO)
     peak = test.maximum(Resource.MEMORY)
     figures = (
@@ -290,7 +297,7 @@ def _row(test: NightlyTest) -> Row:
         _change(test.change(Resource.MEMORY)),
     )
     said = next((at for at in range(len(figures), 0, -1) if figures[at - 1]), 0)
-    return Row(
+    return TestRow(
         outcome=test.outcome.value,
         bad=test.failing,
         name=name_of(test),

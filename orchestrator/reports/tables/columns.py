@@ -26,9 +26,9 @@ RUN = Column(key="run", title="run")
 RUN_IF_WIDE = Column(key="run", title="run", optional=True)
 
 
-def count(key: str, title: str | None = None, *, optional: bool = False, worth: int = 0) -> Column:
-    """A column of numbers; `worth` as in `Column`."""
-    return Column(key=key, title=title or key, right=True, optional=optional, worth=worth)
+def count(key: str, title: str | None = None, *, optional: bool = False, priority: int = 0) -> Column:
+    """A column of numbers; `priority` as in `Column`."""
+    return Column(key=key, title=title or key, right=True, optional=optional, priority=priority)
 
 
 def in_bytes(value: float | None) -> Figure:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.flakiness import Condition
 from orchestrator.reports.tables.columns import as_ratio, count, number
-from orchestrator.reports.tables.flaky import always_text, ends_text, odds
+from orchestrator.reports.tables.flaky import always_text, chance_text, ends_text
 from orchestrator.reports.tables.table import Column, Figure, Table
 from orchestrator.text import format_ratio, one_line, plural
 
@@ -75,7 +75,7 @@ def conclusions(diagnosis: Diagnosis) -> list[str]:
 def _culprits(diagnosis: Diagnosis, by: dict[Condition, ConditionResult]) -> Iterator[str]:
     for condition in diagnosis.culprits:
         found = by[condition]
-        chance = f", {odds(found.chance)}" if found.chance else ""
+        chance = f", {chance_text(found.chance)}" if found.chance else ""
         yield f"fails {condition.value} ({found.failed} of {found.total}: {ends_text(found.ends)}{chance})"
         if found.message:
             yield f"    it said: {one_line(found.message, 200)}"

@@ -56,7 +56,7 @@ _PHRASES = {
 _SHOWN_CAUSES = 4
 _SHOWN_TOGETHER = 3
 
-Flaky = tuple["FlakyTest", "FlakinessFinding"]
+FlakyRow = tuple["FlakyTest", "FlakinessFinding"]
 
 
 def strip(attempts: Sequence[AttemptContext], *, width: int = STRIP_WIDTH) -> str:
@@ -113,7 +113,7 @@ def cause_text(cause: Cause) -> str:
         text = f"fails {without} {gone}, {with_} else" if cause.helps else f"fails {with_} {there}, {without} else"
     else:
         text = _figures(cause)
-    return f"{text} ({odds(cause.chance)}){_together(cause.together_with)}"
+    return f"{text} ({chance_text(cause.chance)}){_together(cause.together_with)}"
 
 
 def _of(share: FailureCounts) -> str:
@@ -149,7 +149,7 @@ def _together(others: Sequence[Circumstance]) -> str:
     return f"; not to be told from: {', '.join(named)}{rest}"
 
 
-def odds(chance: float) -> str:
+def chance_text(chance: float) -> str:
     """`by chance 1 in 2,300`, to two digits."""
     if chance <= 1e-6:
         return "by chance less than 1 in 1,000,000"
@@ -166,7 +166,7 @@ def always_lines(broken: Sequence[tuple[TestId, int]], *, limit: int) -> list[st
     return [*lines, ""] if lines else []
 
 
-def flaky_lines(rows: Sequence[Flaky], *, more: int = 0) -> list[str]:
+def flaky_lines(rows: Sequence[FlakyRow], *, more: int = 0) -> list[str]:
     """For people: a paragraph a test, then the legend."""
     lines: list[str] = []
     for test, finding in rows:
@@ -179,7 +179,7 @@ def flaky_lines(rows: Sequence[Flaky], *, more: int = 0) -> list[str]:
     return [*lines, LEGEND]
 
 
-def flaky_table(rows: Sequence[Flaky]) -> Table:
+def flaky_table(rows: Sequence[FlakyRow]) -> Table:
     """A row a test, the most certain cause with its figures."""
     return Table(
         name="flaky",
@@ -238,6 +238,6 @@ def _often(item: tuple[Outcome, int]) -> tuple[int, str]:
     return (-item[1], item[0].value)
 
 
-def worst_first(rows: Iterable[Flaky]) -> list[Flaky]:
+def worst_first(rows: Iterable[FlakyRow]) -> list[FlakyRow]:
     """Tests that surely fail often before those that failed once in two."""
     return sorted(rows, key=lambda row: (-row[1].low, str(row[0].test_id)))

@@ -81,10 +81,10 @@ class Column:
     flexible: bool = False
     """Shortened in the middle where the terminal is narrow."""
     optional: bool = False
-    """Left out where it is empty in all rows, or the terminal is narrower still: the least worth goes first."""
+    """Left out where it is empty in all rows, or the terminal is narrower still: the least priority goes first."""
     bounded: bool = False
     """Its figures may be bounds: formats for programs have `KEY_bound` after it, `<=`, `>=` or empty."""
-    worth: int = 0
+    priority: int = 0
     """Among optional columns; of equal ones the rightmost goes first."""
 
 
@@ -141,7 +141,7 @@ def _kept(columns: Sequence[Column], widths: Sequence[int], filled: Sequence[int
     """Indexes of the columns that are shown, of those that have anything in them."""
     least = [min(w, _MIN_TEXT_COLUMNS) if c.flexible else w for c, w in zip(columns, widths, strict=True)]
     kept = list(filled)
-    for index in sorted(filled, key=lambda i: (columns[i].worth, -i)):
+    for index in sorted(filled, key=lambda i: (columns[i].priority, -i)):
         if columns[index].optional and _width([least[i] for i in kept]) > limit:
             kept.remove(index)
     return kept

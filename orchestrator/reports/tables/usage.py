@@ -37,8 +37,8 @@ WIDE = (Resource.MEMORY, Resource.CPU, Resource.DURATION)
 """What has columns of its own in the table of one row a test."""
 
 _EMPTY = "no measured attempts in this window"
-_HISTORY = Column(key="history", title="history", optional=True, worth=4)
-_TREND = Column(key="trend", title="trend", right=True, optional=True, worth=5)
+_HISTORY = Column(key="history", title="history", optional=True, priority=4)
+_TREND = Column(key="trend", title="trend", right=True, optional=True, priority=5)
 
 
 # ---------------------------------------------------------------- offenders
@@ -101,17 +101,17 @@ def usage_table(rows: Sequence[UsageRow]) -> Table:
     """A row for each test and resource, with every figure."""
     several = len({row.resource for row in rows}) != 1
     kinds = (
-        Column(key="resource", title="resource", optional=not several, worth=0 if several else -2),
-        Column(key="unit", title="unit", optional=True, worth=-1),
+        Column(key="resource", title="resource", optional=not several, priority=0 if several else -2),
+        Column(key="unit", title="unit", optional=True, priority=-1),
     )
     spread = (
         count("maximum", "max"),
-        count("mean", optional=several, worth=3),
+        count("mean", optional=several, priority=3),
         *(count(name) for name in ("p50", "p95", "p99")),
     )
     before = (
         count("before_count", "before", optional=True),
-        count("before_p50", "p50 before", optional=True, worth=-1),
+        count("before_p50", "p50 before", optional=True, priority=-1),
     )
     return Table(
         name="usage",
@@ -158,8 +158,8 @@ def _wide_columns(resource: Resource) -> tuple[Column, ...]:
     first = resource is WIDE[0]
     columns = (
         count(f"{resource.key}_maximum", f"max {title}"),
-        count(f"{resource.key}_p95", "p95", optional=True, worth=3 if first else 2),
-        count(f"{resource.key}_trend", "trend", optional=True, worth=5 if first else 1),
+        count(f"{resource.key}_p95", "p95", optional=True, priority=3 if first else 2),
+        count(f"{resource.key}_trend", "trend", optional=True, priority=5 if first else 1),
     )
     return (*columns, _HISTORY) if first else columns
 

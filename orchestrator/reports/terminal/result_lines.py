@@ -145,7 +145,7 @@ def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS, with_rem
 def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> tuple[str, ...]:
     """A finished test for a terminal of `columns`: the id shortened in the middle, a long remark below."""
     remark = remark_of(result)
-    text = bare_line(result, columns=columns, profile_columns=profile_columns)
+    text = line_without_remark(result, columns=columns, profile_columns=profile_columns)
     shared = shared_of(result.final.evidence.usage)
     if shared and cells(text) + 4 + cells(shared) <= columns:
         text = f"{text}    {shared}"
@@ -156,7 +156,7 @@ def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PR
     return (text, _INDENT + shorten_end(remark, max(columns - len(_INDENT), _MIN_ID_COLUMNS)))
 
 
-def bare_line(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> str:
+def line_without_remark(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> str:
     """A finished test without its remark, for a terminal of `columns`."""
     front = _result_columns(result, profile_columns)
     return front + _fitting_id(key_of(result.final.assignment), front, columns)
@@ -179,7 +179,7 @@ def remark_of(result: TestResult) -> str:
 def remarks(result: TestResult) -> tuple[str, ...]:
     """All remarks on a result, most important first, none twice. Not yet made safe to print."""
     final = result.final
-    found = [_story(result), final.message]
+    found = [_attempts_remark(result), final.message]
     found += [violation.message for violation in by_severity(final.violations)]
     found += _leftovers(final)
     for name, log in (("stdout", final.evidence.stdout), ("stderr", final.evidence.stderr)):
@@ -190,8 +190,8 @@ def remarks(result: TestResult) -> tuple[str, ...]:
     if final.witnesses < 2 and final.outcome is Outcome.PASSED:
         found.append("one witness only: the image has no shell for the agent")
     found += [f"sources disagree: {text}" for text in final.evidence.usage.disagreements.values()]
-    found.append(_waited(final))
-    found += [*final.assignment.clamped, *final.evidence.outputs_notes, _confirmed(result)]
+    found.append(_host_busy_remark(final))
+    found += [*final.assignment.clamped, *final.evidence.outputs_notes, _confirmation_remark(result)]
     return tuple(dict.fromkeys(remark for remark in found if remark))
 
 
@@ -203,7 +203,7 @@ def _leftovers(attempt: Attempt) -> list[str]:
     return [f"left running: {command}" for command in left if not any(command in leak for leak in leaks)]
 
 
-def _story(result: TestResult) -> str:
+def _attempts_remark(result: TestResult) -> str:
     """What several attempts add up to."""
     if len(result.attempts) < 2:
         return ""
@@ -230,7 +230,7 @@ def _story(result: TestResult) -> str:
     return f"{final.outcome} {how}, {where}: {why}"
 
 
-def _confirmed(result: TestResult) -> str:
+def _confirmation_remark(result: TestResult) -> str:
     """Of a failure: that it is not due to a container that other tests had used, or that this is not known."""
     if result.final.outcome not in FAILING:
         return ""
@@ -242,7 +242,7 @@ def _confirmed(result: TestResult) -> str:
     return f"failed {_where(slot)}, not confirmed in a fresh one: the run was stopped" if slot.reused else ""
 
 
-def _waited(attempt: Attempt) -> str:
+def _host_busy_remark(attempt: Attempt) -> str:
     """Of a test that would have come near its limit by the clock: that others had the CPUs."""
     evidence, limit = attempt.evidence, attempt.assignment.profile.limits.timeout_seconds
     near = attempt.assignment.profile.thresholds.time_near_ratio or 1.0

@@ -17,9 +17,9 @@ from orchestrator.reports.terminal.result_lines import (
     PROFILE_COLUMNS,
     REMARK_CHARACTERS,
     VERB_COLUMNS,
-    bare_line,
     key_of,
     line,
+    line_without_remark,
     remarks,
     wrapped_lines,
 )
@@ -54,7 +54,7 @@ def summary_lines(
     totals = summary.totals
     lines: list[str] = []
     if success_output is OutputWhen.FINAL:
-        lines += section("Output of passed tests", totals.others, totals.other_tests, with_output=True)
+        lines += section("Output of passed tests", totals.successful, totals.successful_tests, with_output=True)
     with_output = failure_output is OutputWhen.FINAL
     lines += section("Failures", totals.failures, totals.failed_tests, with_output=with_output)
     lines += violation_lines(totals, columns=columns)
@@ -94,7 +94,7 @@ def _with_all_remarks(result: TestResult, columns: int | None, profile_columns: 
         first = f"    {safe[0]}" if safe else ""
         front = line(result, profile_columns=profile_columns, with_remark=False)
         return [front + first, *(f"  also: {remark}" for remark in safe[1:])]
-    lines = [bare_line(result, columns=columns, profile_columns=profile_columns)]
+    lines = [line_without_remark(result, columns=columns, profile_columns=profile_columns)]
     for remark in safe:
         lines += _folded(f"  {remark}", columns)
     return lines
@@ -123,7 +123,7 @@ def violation_lines(totals: ResultTotals, *, columns: int | None = None) -> list
     """Each broken budget: severity, kind, test, sentence; the sentence on lines of its own on a terminal. Of
     notices one of each kind, with the number of the others: advice must not bury what is grave.
     """
-    shown = [(result, violation, 0) for result, violation in totals.broken]
+    shown = [(result, violation, 0) for result, violation in totals.listed_violations]
     shown += [(one.result, one.violation, one.times - 1) for one in totals.notices.values()]
     if not shown:
         return []
@@ -140,7 +140,7 @@ def violation_lines(totals: ResultTotals, *, columns: int | None = None) -> list
         else:
             lines.append(front + shorten_middle(name, max(columns - len(front), 20)))
             lines += _folded(f"           {message}", columns)
-    hidden = totals.serious_violations - len(totals.broken)
+    hidden = totals.serious_violations - len(totals.listed_violations)
     if hidden > 0:
         lines.append(f"  and {hidden} more")
     return lines

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from orchestrator.analysis.diagnosis import LEVEL, weigh
+from orchestrator.analysis.diagnosis import LEVEL, compare_conditions
 from orchestrator.model.flakiness import Condition, ConditionResult
 
 
@@ -16,7 +16,7 @@ def result(condition, failed, total):
 
 def test_a_condition_that_makes_it_fail_is_named():
     results = [result(c, 0, 10) for c in Condition if c is not Condition.ITSELF]
-    weighed, culprits = weigh([*results, result(Condition.ITSELF, 8, 10)])
+    weighed, culprits = compare_conditions([*results, result(Condition.ITSELF, 8, 10)])
     assert culprits == (Condition.ITSELF,)
     by = {one.condition: one for one in weighed}
     assert by[Condition.ALONE].chance is None
@@ -25,20 +25,20 @@ def test_a_condition_that_makes_it_fail_is_named():
 
 def test_five_runs_can_show_it():
     results = [result(c, 0, 5) for c in Condition if c is not Condition.REUSED]
-    assert weigh([*results, result(Condition.REUSED, 5, 5)])[1] == (Condition.REUSED,)
+    assert compare_conditions([*results, result(Condition.REUSED, 5, 5)])[1] == (Condition.REUSED,)
 
 
 def test_a_test_that_fails_alone_as_often_has_no_condition():
-    assert weigh([result(condition, 5, 10) for condition in Condition])[1] == ()
+    assert compare_conditions([result(condition, 5, 10) for condition in Condition])[1] == ()
 
 
 def test_nothing_is_compared_without_runs_alone():
     results = [result(Condition.ALONE, 0, 0), result(Condition.ITSELF, 9, 10)]
-    assert weigh(results) == (tuple(results), ())
+    assert compare_conditions(results) == (tuple(results), ())
 
 
 def test_an_untried_condition_has_no_chance():
-    weighed, culprits = weigh([result(Condition.ALONE, 0, 10), result(Condition.NEIGHBOURS, 0, 0)])
+    weighed, culprits = compare_conditions([result(Condition.ALONE, 0, 10), result(Condition.NEIGHBOURS, 0, 0)])
     assert (weighed[1].chance, culprits) == (None, ())
 
 
@@ -48,6 +48,6 @@ def test_without_a_cause_one_is_named_no_more_often_than_stated():
     named = 0
     for _ in range(500):
         results = [result(c, sum(source.random() < 0.3 for _ in range(10)), 10) for c in Condition]
-        named += bool(weigh(results)[1])
+        named += bool(compare_conditions(results)[1])
     assert LEVEL == 0.05
     assert named <= 36

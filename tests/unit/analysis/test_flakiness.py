@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.analysis.flakiness import LEVEL, find, suspects
+from orchestrator.analysis.flakiness import LEVEL, find_causes, suspects
 from orchestrator.model.flakiness import (
     AttemptContext,
     Circumstance,
@@ -91,7 +91,7 @@ def test_no_cause_is_named_where_there_is_none():
     """Stated: in at most 1 of 100 such tests. 160 tests; 6 or more would happen by chance in 1 of 100 cases."""
     source = random.Random(11)
     named = sum(
-        bool(find(history(source, length, lambda _, rate=rate: rate)).causes)
+        bool(find_causes(history(source, length, lambda _, rate=rate: rate)).causes)
         for length, rate in ((40, 0.25), (80, 0.2), (160, 0.1), (160, 0.3))
         for _ in range(40)
     )
@@ -106,7 +106,7 @@ def test_a_bad_night_is_no_cause(repeat):
     named = 0
     for _ in range(40):
         luck = {f"r{night}": source.choice([0.02, 0.02, 0.7]) for night in range(90)}
-        found = find(history(source, 80 // repeat, lambda t, luck=luck: luck[t.run_id], repeat=repeat))
+        found = find_causes(history(source, 80 // repeat, lambda t, luck=luck: luck[t.run_id], repeat=repeat))
         named += bool(found.causes)
     assert named <= 3, "at 1 of 100 four or more would happen in 1 of 1,000 cases"
 
@@ -126,7 +126,7 @@ PLANTED = {
 def test_a_planted_cause_is_found(factor):
     """In 4 of 5 histories of 160 attempts at least, and named first."""
     source = random.Random(5)
-    found = [find(history(source, 160, PLANTED[factor])) for _ in range(20)]
+    found = [find_causes(history(source, 160, PLANTED[factor])) for _ in range(20)]
     first = [finding.causes[0].of for finding in found if finding.causes]
     right = {Factor.NEIGHBOUR: OTHERS[3], Factor.AFTER: OTHERS[7]}
     hits = [of for of in first if of.factor is factor and of.subject in ("", "a", "b", right.get(factor))]
@@ -137,7 +137,7 @@ def test_what_a_finding_says():
     attempts = (
         [attempt(slot_position=2, outcome=Outcome.FAILED)] * 6 + [attempt(slot_position=2)] * 2 + [attempt()] * 30
     )
-    finding = find(apart(*attempts))
+    finding = find_causes(apart(*attempts))
     (cause,) = finding.causes
     assert (finding.failed, finding.total, finding.ends) == (6, 38, {Outcome.FAILED: 6})
     assert finding.low < 6 / 38 < finding.high
@@ -148,13 +148,13 @@ def test_what_a_finding_says():
 
 def test_too_few_failures_have_no_cause():
     attempts = [attempt(slot_position=2, outcome=Outcome.FAILED)] * 4 + [attempt()] * 60
-    finding = find(apart(*attempts))
+    finding = find_causes(apart(*attempts))
     assert (finding.missing, finding.causes, finding.tried) == (1, (), 0)
 
 
 def test_what_always_came_together_is_named_together():
     bad = attempt(outcome=Outcome.FAILED, slot_position=3, forked=True, after="b", neighbours=frozenset({"c"}))
-    finding = find(apart(*[bad] * 6, *[attempt()] * 20))
+    finding = find_causes(apart(*[bad] * 6, *[attempt()] * 20))
     named = finding.causes[0]
     assert named.of.factor is Factor.REUSED
     assert [(one.factor, one.subject) for one in named.together_with] == [
@@ -167,20 +167,20 @@ def test_what_always_came_together_is_named_together():
 
 def test_being_alone_may_be_what_fails():
     alone = attempt(outcome=Outcome.FAILED, others=0.0)
-    finding = find(apart(*[alone] * 6, *[attempt()] * 20))
+    finding = find_causes(apart(*[alone] * 6, *[attempt()] * 20))
     assert any(c.of.factor is Factor.PARALLEL and c.helps for c in finding.causes)
 
 
 def test_a_longer_time_is_a_sign_and_no_cause():
     slow = attempt(outcome=Outcome.FAILED, duration_seconds=5.0)
-    finding = find(apart(*[slow] * 8, *[attempt()] * 30))
+    finding = find_causes(apart(*[slow] * 8, *[attempt()] * 30))
     assert [cause.of.factor for cause in finding.causes] == [Factor.DURATION]
     assert not finding.has_cause
 
 
 def test_a_figure_that_was_not_measured_is_left_out():
     bad = attempt(outcome=Outcome.FAILED, throttled_ratio=None, memory_ratio=None, others=None)
-    finding = find(apart(*[bad] * 8, *[attempt()] * 30))
+    finding = find_causes(apart(*[bad] * 8, *[attempt()] * 30))
     assert finding.causes == ()
 
 
@@ -190,7 +190,7 @@ def test_what_retries_pass_by_counts():
     for night in range(8):
         bad = attempt(run_id=f"r{night}", slot_position=4, outcome=Outcome.FAILED)
         attempts += [bad, replace(bad, slot_position=1, outcome=Outcome.PASSED)]
-    finding = find(FlakyTest(test_id=TestId(path="a"), attempts=tuple(attempts)))
+    finding = find_causes(FlakyTest(test_id=TestId(path="a"), attempts=tuple(attempts)))
     assert finding.causes[0].of.factor is Factor.REUSED
     assert finding.causes[0].present == FailureCounts(failed=8, total=8)
 
@@ -198,7 +198,7 @@ def test_what_retries_pass_by_counts():
 def test_repetitions_of_one_run_are_compared():
     attempts = [attempt(repetition=n, outcome=Outcome.FAILED, throttled_ratio=0.5 + n / 99) for n in range(9)]
     attempts += [attempt(repetition=n, neighbours=frozenset("x"), throttled_ratio=n / 999) for n in range(10, 40)]
-    finding = find(FlakyTest(test_id=TestId(path="a"), attempts=tuple(attempts)))
+    finding = find_causes(FlakyTest(test_id=TestId(path="a"), attempts=tuple(attempts)))
     assert {cause.of.factor for cause in finding.causes} == {Factor.THROTTLED, Factor.NEIGHBOUR}
     (neighbour,) = (cause for cause in finding.causes if cause.of.factor is Factor.NEIGHBOUR)
     assert neighbour.helps
@@ -250,6 +250,6 @@ def test_a_mechanism_comes_before_the_neighbour_that_was_there_or_missing():
                 neighbours=frozenset() if bad else frozenset({"test/b.py"}),
             )
         )
-    found = find(FlakyTest(test_id=TestId(path="test/x.py"), attempts=tuple(attempts)))
+    found = find_causes(FlakyTest(test_id=TestId(path="test/x.py"), attempts=tuple(attempts)))
     assert found.failed == 14
     assert [cause.of.factor for cause in found.causes[:2]] == [Factor.THROTTLED, Factor.NEIGHBOUR]

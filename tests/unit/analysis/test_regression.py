@@ -5,8 +5,14 @@ import random
 
 import pytest
 
-from orchestrator.analysis.likelihood import evidence, kernel_width, likeness
-from orchestrator.analysis.regression import carried_forward, compare, estimate, like_with_like, noise_floor
+from orchestrator.analysis.likelihood import autocorrelation, kernel_width, likelihood_ratio
+from orchestrator.analysis.regression import (
+    compare,
+    estimate_growth,
+    extrapolate_drift,
+    noise_floor,
+    on_one_machine,
+)
 from orchestrator.model.regression import Judgement
 
 OLD = [100 + (7 * number) % 5 for number in range(30)]  # 100 to 104
@@ -70,8 +76,8 @@ def test_a_drift_goes_on():
     growing = [100 * 1.005**-age for age in range(50)]
     assert judged([100 * 1.005**n for n in (3, 2, 1)], growing, tolerance=0.05).judgement is Judgement.UNCHANGED
     assert judged([120 * 1.005**n for n in (3, 2, 1)], growing, tolerance=0.05).judgement is Judgement.GROWN
-    assert carried_forward(growing, 3) == pytest.approx([100 * 1.005**2] * 50, rel=1e-6)
-    assert carried_forward(growing[::-1], 3) == pytest.approx(growing[::-1])  # what shrinks is not carried on
+    assert extrapolate_drift(growing, 3) == pytest.approx([100 * 1.005**2] * 50, rel=1e-6)
+    assert extrapolate_drift(growing[::-1], 3) == pytest.approx(growing[::-1])  # what shrinks is not carried on
 
 
 def test_zeros_are_figures_too():
@@ -85,7 +91,7 @@ def test_only_the_newest_runs_are_looked_at():
 
 
 def test_the_estimate_is_the_median_of_all_ratios():
-    assert estimate([1, 2], [2, 4, 8]) == pytest.approx(2.0)  # of 1 2 2 4 4 8: 3, less one
+    assert estimate_growth([1, 2], [2, 4, 8]) == pytest.approx(2.0)  # of 1 2 2 4 4 8: 3, less one
 
 
 def test_growth_is_seen_behind_two_modes_and_outliers():
@@ -122,16 +128,16 @@ def test_machines_are_compared_with_themselves():
 
 
 def test_one_machine_changes_nothing():
-    assert like_with_like([1, 2], [3], (["a", "a"], ["a"])) == ([1, 2], [3])
-    assert like_with_like([], [3], ([], ["a"])) == ([], [3])
-    assert like_with_like([1, 2], [3], (["a", "a"], ["b"])) == ([], [])
+    assert on_one_machine([1, 2], [3], (["a", "a"], ["a"])) == ([1, 2], [3])
+    assert on_one_machine([], [3], ([], ["a"])) == ([], [3])
+    assert on_one_machine([1, 2], [3], (["a", "a"], ["b"])) == ([], [])
 
 
 def test_evidence_is_that_of_its_definition():
     """Against plain computation for one shift: kernels of Student's t with 3 degrees of freedom."""
     chance = random.Random(1)
     old, new = [chance.gauss(0, 0.05) for _ in range(30)], [chance.gauss(0.14, 0.05) for _ in range(4)]
-    assert likeness(old) == 0.0
+    assert autocorrelation(old) == 0.0
     middle = sorted(old)[14] / 2 + sorted(old)[15] / 2
     known = tuple(value - middle for value in old)
     width = kernel_width(known)
@@ -147,8 +153,8 @@ def test_evidence_is_that_of_its_definition():
     step = math.log1p(0.1)
     shifts = [step * part / 4 for part in range(1, 9)] + [step * 2 + 0.06 * part for part in range(1, 14)]
     above = [math.exp(weight(shift)) for shift in shifts if shift >= step]
-    found = evidence(old, new, tolerance=0.1)
-    assert found.weight == pytest.approx(math.log(sum(above) / len(above)))
+    found = likelihood_ratio(old, new, tolerance=0.1)
+    assert found.log_ratio == pytest.approx(math.log(sum(above) / len(above)))
     assert found.growth == pytest.approx(math.expm1(max(shifts, key=weight)))
 
 

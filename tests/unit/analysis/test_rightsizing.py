@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.analysis import rightsizing
-from orchestrator.analysis.rightsizing import caused_kill
+from orchestrator.analysis.rightsizing import kill_under
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Limits, Network, Profile
 from orchestrator.model.rightsizing import Advice, Observation, Observations
@@ -216,5 +216,5 @@ def test_what_is_suggested_kills_nothing_of_the_history():
         if found.suggested:
             limits = next(p for p in PROFILES if p.name == found.suggested).limits
             moved += 1
-            assert not any(caused_kill(one, limits) for one in history)
+            assert not any(kill_under(one, limits) for one in history)
     assert moved > 50

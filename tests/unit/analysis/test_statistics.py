@@ -10,22 +10,22 @@ import pytest
 
 from orchestrator.analysis import statistics
 from orchestrator.analysis.statistics import (
-    effective_number,
     fisher,
-    fisher_more,
+    fisher_minimum,
+    fisher_one_sided,
     holm,
-    least_fisher,
     mann_whitney,
-    rank_chance,
-    stratified,
-    stratified_ranks,
-    wilson,
+    rank_sum_tail,
+    stratified_fisher,
+    tarone_factor,
+    van_elteren,
+    wilson_interval,
 )
 
 
 def test_fishers_tea_tasting():
     """Fisher 1935: 3 of 4 cups right, 8 cups: one-sided 17/70, two-sided 34/70."""
-    assert fisher_more(3, 4, 4, 8) == pytest.approx(17 / 70)
+    assert fisher_one_sided(3, 4, 4, 8) == pytest.approx(17 / 70)
     assert fisher(3, 4, 4, 8) == pytest.approx(34 / 70)
 
 
@@ -42,10 +42,10 @@ def test_fisher_is_the_share_of_all_orders():
     for both in range(failed):
         share = sum(tables.count(k) for k in set(tables) if tables.count(k) <= tables.count(both)) / len(tables)
         assert fisher(both, with_, failed, total) == pytest.approx(share)
-        assert fisher_more(both, with_, failed, total) == pytest.approx(
+        assert fisher_one_sided(both, with_, failed, total) == pytest.approx(
             sum(k >= both for k in tables) / len(tables)
         )
-    assert least_fisher(with_, failed, total) == pytest.approx(
+    assert fisher_minimum(with_, failed, total) == pytest.approx(
         min(fisher(k, with_, failed, total) for k in range(4))
     )
 
@@ -75,8 +75,8 @@ def test_the_normal_approximation_is_near_the_exact_count():
 
 
 def test_one_stratum_is_fishers_test():
-    assert stratified([(16, 5, 4)], 3) == pytest.approx((fisher(3, 5, 4, 16), least_fisher(5, 4, 16)))
-    assert stratified([(9, 9, 4), (5, 2, 0)], 4) == (1.0, 1.0), "nothing to compare in any"
+    assert stratified_fisher([(16, 5, 4)], 3) == pytest.approx((fisher(3, 5, 4, 16), fisher_minimum(5, 4, 16)))
+    assert stratified_fisher([(9, 9, 4), (5, 2, 0)], 4) == (1.0, 1.0), "nothing to compare in any"
 
 
 def test_strata_are_counted_exactly():
@@ -88,14 +88,14 @@ def test_strata_are_counted_exactly():
     ]
     for both in range(5):
         share = sum(ways.count(k) for k in set(ways) if ways.count(k) <= ways.count(both)) / len(ways)
-        assert stratified(strata, both)[0] == pytest.approx(share)
+        assert stratified_fisher(strata, both)[0] == pytest.approx(share)
 
 
 def test_many_strata_by_the_normal_distribution_are_near_the_exact_count(monkeypatch):
     strata = [(6, 3, 2)] * 18
-    exact = stratified(strata, 26)[0]
+    exact = stratified_fisher(strata, 26)[0]
     monkeypatch.setattr(statistics, "_EXACT_STRATA", 0)
-    assert stratified(strata, 26)[0] == pytest.approx(exact, rel=0.15)
+    assert stratified_fisher(strata, 26)[0] == pytest.approx(exact, rel=0.15)
     assert 0.001 < exact < 0.02
 
 
@@ -106,29 +106,29 @@ def test_ranks_within_strata_see_no_difference_between_them():
     for night in range(10):
         values = [10 * night + source.random() for _ in range(10)]
         strata.append((values[: night // 2], values[night // 2 :]))
-    assert stratified_ranks(strata) > 0.05
+    assert van_elteren(strata) > 0.05
     pooled = [v for bad, _ in strata for v in bad], [v for _, good in strata for v in good]
     assert mann_whitney(*pooled) < 0.01
     shifted = [([v + 1 for v in bad], good) for bad, good in strata]
-    assert stratified_ranks(shifted) < 1e-6
-    assert stratified_ranks([([], [1.0])]) == 1.0
+    assert van_elteren(shifted) < 1e-6
+    assert van_elteren([([], [1.0])]) == 1.0
 
 
 def test_wilson_as_published():
     """Newcombe 1998, table I, method 3 (81 of 263, 15 of 148, 0 of 20, 1 of 29)."""
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
-    assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
-    assert wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(7, 7)[1] == 1.0
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert wilson_interval(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
+    assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    assert wilson_interval(7, 7)[1] == 1.0
 
 
 def test_tests_that_can_never_be_found_do_not_count():
-    assert effective_number([1e-6] * 3 + [0.2] * 1000, 0.01) == 3
-    assert effective_number([], 0.01) == effective_number([0.5] * 50, 0.01) == 1
+    assert tarone_factor([1e-6] * 3 + [0.2] * 1000, 0.01) == 3
+    assert tarone_factor([], 0.01) == tarone_factor([0.5] * 50, 0.01) == 1
     # Tarone's K: the least for which at most K tests can pass at level / K; 0.004 cannot at 0.01 / 3
-    assert effective_number([0.0001, 0.0001, 0.004, 0.004], 0.01) == 3
+    assert tarone_factor([0.0001, 0.0001, 0.004, 0.004], 0.01) == 3
 
 
 def test_holm():
@@ -145,4 +145,4 @@ def test_the_rank_test_is_exact():
         ranks = [sum(b < a for b in every) + sum(b == a for b in every) / 2 for a in every]
         total = sum(ranks[6:])
         choices = [sum(chosen) >= total - 1e-9 for chosen in itertools.combinations(ranks, 3)]
-        assert rank_chance(old, new) == pytest.approx(sum(choices) / len(choices))
+        assert rank_sum_tail(old, new) == pytest.approx(sum(choices) / len(choices))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.model.outcomes import Outcome
-from orchestrator.reports.json_encoding import compact, plain, to_json
+from orchestrator.reports.json_encoding import plain, to_json, to_json_line
 
 SCALARS = (
     st.none()
@@ -31,24 +31,24 @@ VALUES = st.recursive(
 @given(document=st.dictionaries(st.text(max_size=3) | st.integers(), VALUES, max_size=4))
 def test_a_text_says_what_pythons_encoder_makes_of_the_plain_document(document):
     expected = json.loads(json.dumps(plain(document), allow_nan=False))
-    for text in (to_json(document), compact(document)):
+    for text in (to_json(document), to_json_line(document)):
         assert text.isascii()
         assert json.loads(text) == expected
-    assert "\n" not in compact(document)
+    assert "\n" not in to_json_line(document)
 
 
 @pytest.mark.parametrize("odd", ["a", "\u00e9\U0001f600", "\ud800", 1 << 70])
 def test_the_layout_does_not_depend_on_the_encoder_that_was_needed(odd):
     document = {"empty": {}, "list": [1, {"b": None}], "odd": odd}
     assert to_json(document) == json.dumps(plain(document), indent=2)
-    assert compact(document) == json.dumps(plain(document), separators=(",", ":"))
+    assert to_json_line(document) == json.dumps(plain(document), separators=(",", ":"))
 
 
 def test_the_models_values_are_said_as_their_plain_ones(build):
     attempt = build.attempt(folder=Path("/x"), violations=(build.violation(),))
     mapping = MappingProxyType({"at": datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "nan": float("nan")})
     for value in (attempt, mapping, frozenset({Outcome.OOM}), b"\xff", (1, (2,))):
-        assert json.loads(compact([value])) == [plain(value)]
+        assert json.loads(to_json_line([value])) == [plain(value)]
 
 
 def test_a_type_that_reports_do_not_know_is_an_error():

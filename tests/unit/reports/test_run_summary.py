@@ -21,7 +21,7 @@ def totals_of(*results):
 def test_every_outcome_is_counted():
     found = totals_of(*(result(f"{n}.py", outcome) for n, outcome in enumerate(Outcome)), result("p.py"))
     assert found.counts == {"tests": 9, "flaky": 0, "violations": 0, **dict.fromkeys(Outcome, 1), "passed": 2}
-    assert (found.failed_tests, found.other_tests) == (6, 3)
+    assert (found.failed_tests, found.successful_tests) == (6, 3)
 
 
 def test_an_empty_run_has_all_its_counts():
@@ -48,13 +48,13 @@ def test_notices_are_counted_by_kind_and_the_first_of_each_kept():
         ("oversized", 2, "a.py"),
         ("memory-growth", 1, "b.py"),
     ]
-    assert (found.serious_violations, found.broken, found.most_severe) == (0, [], None)
+    assert (found.serious_violations, found.listed_violations, found.most_severe) == (0, [], None)
 
 
 def test_of_a_tests_broken_budgets_the_gravest_is_first():
     warning, error = violation("time-near", severity="warning"), violation(severity="error")
     found = totals_of(result("a.py", violations=(warning,)), result("b.py", violations=(warning, error)))
-    assert [(str(r.test.id), v.kind.value) for r, v in found.broken] == [
+    assert [(str(r.test.id), v.kind.value) for r, v in found.listed_violations] == [
         ("a.py", "time-near"),
         ("b.py", "child-oom"),
         ("b.py", "time-near"),
@@ -92,7 +92,7 @@ def test_the_few_that_come_first_are_in_order_and_equal_ones_as_they_came(keys, 
 def test_lists_are_bounded_and_so_is_the_output_in_them(outcome):
     printed = log(b"x" * 1000)
     found = totals_of(*(result(f"{n}.py", outcome, stdout=printed, stderr=printed) for n in range(600)))
-    kept = found.failures if outcome == "failed" else found.others
+    kept = found.failures if outcome == "failed" else found.successful
     assert len(kept) == (d.MAX_ROWS if outcome == "failed" else d.MAX_LISTED)
     assert [str(r.test.id) for r in kept[:2]] == ["0.py", "1.py"]
     tails = [bool(r.final.evidence.stdout.tail or r.final.evidence.stderr.tail) for r in kept]
@@ -105,7 +105,7 @@ def test_no_time_series_is_kept():
     series = tuple(Sample(at_seconds=random.random()) for _ in range(600))
     evidence = d.replace(one.evidence, samples=series)
     found = totals_of(of(d.replace(one, evidence=evidence)))
-    every = [*found.failures, found.broken[0][0], found.most_severe[1], *found.most_memory.results]
+    every = [*found.failures, found.listed_violations[0][0], found.most_severe[1], *found.most_memory.results]
     every += [kept for _, kept in found.worst.values()]
     assert len(every) == 7
     assert {r.final.evidence.samples for r in every} == {()}

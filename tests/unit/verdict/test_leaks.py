@@ -38,8 +38,8 @@ def test_open_files_that_grow_to_the_end() -> None:
     (leak,) = found(growing("process_open_files_max", per_second=50), time_near_ratio=None)
     assert (leak.kind, leak.severity, leak.unit, leak.limit) == (ViolationKind.FD_LEAK, "warning", "count", 20)
     assert leak.measured == pytest.approx(90, abs=6)
-    assert "kept growing to the end: from 10" in leak.message
-    assert "50 a second" in leak.message
+    assert "grew steadily to the end: from 10" in leak.message
+    assert "50 per second" in leak.message
     assert "1024" in leak.message
 
 
@@ -141,12 +141,12 @@ def test_who_is_killed_cannot_tidy_up(outcome: Outcome, expected: list[str]) -> 
 @pytest.mark.parametrize(
     ("change", "expected", "part"),
     [
-        ({"used_bytes": 64 * MIB}, "error", "/tmp is full, further writes are refused at the test's end: 64 MiB"),
+        ({"used_bytes": 64 * MIB}, "error", "/tmp is full and refuses further writes at the test's end: 64 MiB"),
         ({"used_bytes": 60 * MIB}, "warning", "/tmp is 94 % full at the test's end: 60 MiB of 64 MiB"),
         (
             {"used_inodes": 1000},
             "error",
-            "is full, further writes are refused at the test's end: 1000 files of 1000",
+            "is full and refuses further writes at the test's end: 1000 files of 1000",
         ),
         ({"used_inodes": 900}, "warning", "90 % full"),
     ],
@@ -169,7 +169,7 @@ def test_disk_writes() -> None:
     assert kinds(seen(Usage(write_bytes=16 * MIB))) == []
     (written,) = found(seen(Usage(write_bytes=17 * MIB)))
     assert (written.kind, written.severity) == (ViolationKind.DISK_WRITE, "warning")
-    assert written.message == "wrote 17 MiB to disk, 16 MiB is the threshold"
+    assert written.message == "wrote 17 MiB to disk; the threshold is 16 MiB"
     assert kinds(seen(Usage(write_bytes=17 * MIB)), disk_write_bytes=None) == []
 
 

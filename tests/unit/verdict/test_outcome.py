@@ -87,7 +87,7 @@ def test_by_exit_code(evidence: Evidence, outcome: Outcome, signal: int | None) 
 @pytest.mark.parametrize(
     ("engine", "says"),
     [
-        (None, "did not say"),
+        (None, "did not report"),
         (state(1), "two exit codes"),
         (state(None), "no exit code"),
         (state(0, status="created", started_at=None), "never started"),  # E4
@@ -95,9 +95,9 @@ def test_by_exit_code(evidence: Evidence, outcome: Outcome, signal: int | None) 
         (state(0, status="running"), "is running"),
         (state(0, status="dead"), "is dead"),
         (EngineState(status="gone"), "removed externally"),  # E6
-        (state(0, finished_at=YEAR_ONE), "does not say when"),
-        (state(0, started_at=YEAR_ONE), "does not say when"),
-        (state(0, finished_at=None), "does not say when"),
+        (state(0, finished_at=YEAR_ONE), "does not report when"),
+        (state(0, started_at=YEAR_ONE), "does not report when"),
+        (state(0, finished_at=None), "does not report when"),
         (state(0, finished_at=NOW - timedelta(seconds=60)), "before it started"),
     ],
 )

@@ -1,6 +1,6 @@
 "use strict";
-// The report's own script: links, filter, sort buttons, the timeline's labels, and each test's page.
-// Whatever came from a test is only ever set as text, never as markup.
+// The script of the report: links, filter, sort buttons, labels of the timeline, and the page of each test.
+// Text that comes from tests is always inserted as text, never as markup.
 (function () {
   const $ = (id) => document.getElementById(id);
   const page = $("page"), main = $("main"), table = $("all");
@@ -25,7 +25,7 @@
     return details;
   }
 
-  // columns -> one object a test, with its name, outcome and profile from the table; places with times
+  // Turn columns into one object for each test, with its name, outcome and profile from the table; lanes with times in seconds.
   function expanded(packed) {
     const tests = names.map(([outcome, name, profile]) => ({ outcome, name, profile, usage: {}, attempts: [] }));
     const spread = (columns, onto) => { for (const [key, values] of Object.entries(columns)) values.forEach((value, i) => { if (value !== null) onto(tests[i])[key] = value; }); };
@@ -38,13 +38,13 @@
       for (let i = 0; i < count; i += 1, next += 1) test.attempts.push(packed.attempts.map((column) => column[next]));
       if (test.history) test.history[0] = test.history[0].map((run) => packed.runs[run]);
     }
-    const [unit, ...lanes] = packed.lanes;
-    const places = lanes.map((flat) => {
+    const [unit, ...flatLanes] = packed.lanes;
+    const lanes = flatLanes.map((flat) => {
       const blocks = [];
       for (let i = 0, end = 0; i < flat.length; i += 3) { const start = end + flat[i]; end = start + flat[i + 1]; blocks.push([start * unit, end * unit, flat[i + 2]]); }
       return blocks;
     });
-    return { tests, places };
+    return { tests, lanes };
   }
 
   // ---------------------------------------------------------------- figures
@@ -111,8 +111,8 @@
     prepareSorting(all);
   }
 
-  // At 2,000 rows the time goes into laying them out anew: report.css makes each row a grid of its own, so that those
-  // out of sight are left out. The roles give back what such a table would no longer say to a screen reader.
+  // With 2,000 rows, layout takes most of the time. report.css makes each row a grid of its own, so that rows outside
+  // of the viewport are not laid out. The roles restore the table's structure for screen readers.
   function prepareSorting(all) {
     const heads = Array.from(table.tHead.rows[0].cells), body = table.tBodies[0], compare = new Intl.Collator(undefined, { numeric: true }).compare;
     const keys = heads.map(() => null);
@@ -151,17 +151,17 @@
     const svg = document.querySelector(".timeline"), output = $("under");
     if (!svg) return;
     async function at(event) {
-      const { tests, places } = await unpack();
+      const { tests, lanes } = await unpack();
       const box = svg.getBoundingClientRect();
-      const end = Math.max(...places.map((blocks) => (blocks.length ? blocks[blocks.length - 1][1] : 0)));
+      const end = Math.max(...lanes.map((blocks) => (blocks.length ? blocks[blocks.length - 1][1] : 0)));
       const time = ((event.clientX - box.left) / box.width) * end, slack = (end / box.width) * 2;
-      const lane = Math.min(places.length - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * places.length)));
-      const block = places[lane].find(([start, stop]) => time >= start - slack && time <= stop + slack);
+      const lane = Math.min(lanes.length - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * lanes.length)));
+      const block = lanes[lane].find(([start, stop]) => time >= start - slack && time <= stop + slack);
       return block && tests[block[2]] ? { lane, start: block[0], end: block[1], number: block[2], test: tests[block[2]] } : null;
     }
     svg.addEventListener("mousemove", async (event) => {
       const found = await at(event);
-      output.textContent = found ? "place " + (found.lane + 1) + ", from " + seconds(found.start) + " for " + seconds(found.end - found.start) + ": " + found.test.name : "";
+      output.textContent = found ? "lane " + (found.lane + 1) + ", from " + seconds(found.start) + " for " + seconds(found.end - found.start) + ": " + found.test.name : "";
     });
     svg.addEventListener("click", async (event) => {
       const found = await at(event);
@@ -173,8 +173,8 @@
 
   const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
 
-  // [highest, width, text] -> values; details.py's `course`
-  function course(packed, known) {
+  // Decode [highest, width, text], which details.py's `encoded_series` made, into values.
+  function decodedSeries(packed, known) {
     if (!packed || !packed.length) return [];
     const [highest, width, text] = packed, top = highest === null ? known : highest, values = [];
     for (let i = 0; i < text.length; i += width) {
@@ -191,7 +191,7 @@
 
   const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
-  // `times`: when each point of an evenly spaced x was, for a history; else x is seconds
+  // `times`: for a history with an evenly spaced x, the time of each point. Without it, x is in seconds.
   function chart(place, { label, data, series, times, values, top, whole }) {
     const day = (at) => (Number.isInteger(at) && times[at] !== undefined ? moment(times[at]).slice(5, times[times.length - 1] - times[0] > 172800 ? 10 : 16) : "");
     const axis = { stroke: () => colour("--quiet"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
@@ -199,7 +199,7 @@
       width: place.clientWidth || 400, height: 190, legend: { live: true, markers: { show: false } }, padding: [8, times ? 40 : 8, 0, 0],
       cursor: { y: false, drag: { x: true, y: false } },
       scales: { x: { time: false }, y: { range: (u, low, high) => [0, Math.max(high, top || 0) * 1.08 || 1] } },
-      axes: [{ ...axis, space: times ? 90 : 60, size: 28, incrs: times ? WHOLE : undefined, values: (u, ticks) => ticks.map((t) => (times ? day(t) : t + " s")) }, { ...axis, size: 56, incrs: values === bytes ? BINARY : whole ? WHOLE : undefined, values: (u, ticks) => ticks.map(values) }],
+      axes: [{ ...axis, space: times ? 90 : 60, size: 28, incrs: times ? WHOLE : undefined, values: (u, ticks) => ticks.map((t) => (times ? day(t) : t + " s")) }, { ...axis, size: 56, incrs: values === bytes ? BINARY : whole ? WHOLE : undefined, values: (u, ticks) => ticks.map((t) => (t === 0 ? "0" : values(t))) }],
       series: [{ label: times ? "run" : "at", value: (u, v) => (v === null || v === undefined ? "" : times ? moment(times[v]) : v.toFixed(2) + " s") },
         ...series.map((s) => ({ label: s.label, stroke: () => colour(s.colour), fill: s.fill ? () => colour(s.colour) + "22" : undefined, width: 1.5, spanGaps: true, points: { show: Boolean(times), size: 5, fill: () => colour(s.colour) }, value: (u, v) => (v === null || v === undefined ? "" : values(v)) }))],
     };
@@ -211,7 +211,7 @@
   function sampleCharts(test) {
     if (!test.samples) return [];
     const usage = test.usage, length = test.samples[0] === null ? test.attempts[test.attempts.length - 1][4] : test.samples[0];
-    const memory = course(test.samples[1], usage.memory_peak_bytes), cpu = course(test.samples[2], usage.cpu_user_seconds + usage.cpu_system_seconds), tasks = course(test.samples[3]);
+    const memory = decodedSeries(test.samples[1], usage.memory_peak_bytes), cpu = decodedSeries(test.samples[2], usage.cpu_user_seconds + usage.cpu_system_seconds), tasks = decodedSeries(test.samples[3]);
     const count = Math.max(memory.length, cpu.length, tasks.length), x = Array.from({ length: count }, (_, i) => (length * i) / (count - 1));
     const holders = h("div", { class: "charts" });
     const add = (heading, options) => {
@@ -226,14 +226,14 @@
     if (busy.length > 1) add("CPUs in use", { data: [x, used], values: (v) => v.toFixed(2), top: 1, series: [{ label: "CPUs", colour: "--good", fill: true }], label: "CPUs in use over " + seconds(length) + ": at most " + Math.max(...busy).toFixed(2) + " of " + test.limits[2] });
     const some = tasks.filter((v) => v !== null);
     if (some.length > 1 && Math.max(...some) > 1) add("Processes and threads", { data: [x, tasks], whole: true, values: (v) => v.toFixed(0), series: [{ label: "tasks", colour: "--near" }], label: "Processes and threads over " + seconds(length) + ": at most " + Math.max(...some) });
-    return holders.childNodes.length ? [h("h2", {}, "While it ran"), holders] : [];
+    return holders.childNodes.length ? [h("h2", {}, "Usage over time"), holders] : [];
   }
 
   function historyCharts(test) {
     if (!test.history) return [];
-    const [began, outcomes] = test.history, took = course(test.history[2]), memory = course(test.history[3]), x = began.map((_, i) => i), first = began[0];
+    const [began, outcomes] = test.history, took = decodedSeries(test.history[2]), memory = decodedSeries(test.history[3]), x = began.map((_, i) => i), first = began[0];
     const holders = h("div", { class: "charts" });
-    for (const [heading, values, unit, tint] of [["Time of each attempt", took, seconds, "--good"], ["Memory of each attempt", memory, bytes, "--accent"]]) {
+    for (const [heading, values, unit, tint] of [["Duration of each attempt", took, seconds, "--good"], ["Memory of each attempt", memory, bytes, "--accent"]]) {
       const known = values.filter((v) => v !== null), place = h("div", { class: "chart" });
       if (known.length < 2) continue;
       holders.append(h("div", {}, h("h3", {}, heading), place));
@@ -254,17 +254,17 @@
   // ---------------------------------------------------------------- a test's page
 
   const FIGURES = [
-    ["memory_peak_bytes", "Memory, its own peak", bytes], ["memory_floor_bytes", "Stood charged before it", bytes], ["page_cache_bytes", "Page cache it read in", bytes], ["anon_peak_bytes", "Anonymous", bytes],
-    ["file_peak_bytes", "Page cache", bytes], ["shmem_peak_bytes", "Shared and tmpfs", bytes], ["cpu_user_seconds", "CPU, user", seconds],
-    ["cpu_system_seconds", "CPU, system", seconds], ["throttled_seconds", "Held back by the CPU limit", seconds], ["pids_peak", "Processes and threads", String],
-    ["oom_kills", "Killed for want of memory", String], ["read_bytes", "Read from disk", bytes], ["write_bytes", "Written to disk", bytes],
+    ["memory_peak_bytes", "Memory, peak", bytes], ["memory_floor_bytes", "Memory charged before the test", bytes], ["page_cache_bytes", "Page cache charged during the test", bytes], ["anon_peak_bytes", "Anonymous memory, peak", bytes],
+    ["file_peak_bytes", "Page cache, peak", bytes], ["shmem_peak_bytes", "Shared memory and tmpfs, peak", bytes], ["cpu_user_seconds", "CPU, user", seconds],
+    ["cpu_system_seconds", "CPU, system", seconds], ["throttled_seconds", "Throttled by the CPU limit", seconds], ["pids_peak", "Processes and threads, peak", String],
+    ["oom_kills", "OOM kills", String], ["read_bytes", "Read from disk", bytes], ["write_bytes", "Written to disk", bytes],
   ];
 
   function figuresOf(test) {
     const list = h("dl", { class: "facts" }), [memory, timeout, cpus, tasks] = test.limits, usage = test.usage || {};
     const last = test.attempts[test.attempts.length - 1];
     const add = (name, value) => list.append(h("div", { class: "pair" }, h("dt", {}, name), h("dd", {}, value)));
-    add("Time", seconds(last[4]) + " of " + seconds(timeout) + " (" + percent(last[4] / timeout) + ")");
+    add("Duration", seconds(last[4]) + " of " + seconds(timeout) + " (" + percent(last[4] / timeout) + ")");
     for (const [key, name, unit] of FIGURES) {
       if (!(key in usage)) continue;
       const value = usage[key], limit = key === "memory_peak_bytes" ? memory : key === "pids_peak" ? tasks : 0;
@@ -272,7 +272,7 @@
       if (typeof value === "string") add(name, "– (" + value + ")");
       else add(name, bound + unit(value) + (limit ? " of " + unit(limit) + " (" + percent(value / limit) + ")" : ""));
     }
-    add("CPUs granted", String(cpus));
+    add("CPU limit", String(cpus));
     return list;
   }
 
@@ -284,11 +284,11 @@
 
   function attemptsOf(test) {
     const lines = test.attempts.map((a) => [(a[0] > 1 ? a[0] + "." : "") + a[1], a[2], a[3], seconds(a[4]), seconds(a[5]), seconds(a[6]), a[7] === 1 ? "new" : "reused, test " + a[7], a[8], a[9] || ""]);
-    const parts = [h("h2", {}, "Attempts"), tableOf("Attempts of this run", ["Attempt", "Outcome", "Profile", "Ran#", "Waited#", "Set up#", "Container", "Started as", "What it said"], lines)];
+    const parts = [h("h2", {}, "Attempts"), tableOf("Attempts of this run", ["Attempt", "Outcome", "Profile", "Duration#", "Queued#", "Set-up#", "Container", "Launch", "Message"], lines)];
     const number = details.tests.indexOf(test);
-    for (const blocks of details.places) {
+    for (const blocks of details.lanes) {
       const at = blocks.findIndex((block) => block[2] === number), before = at > 0 ? details.tests[blocks[at - 1][2]] : null;
-      if (before && test.attempts[0][5] >= 0.005) parts.push(h("p", { class: "note" }, "Its place was freed by ", h("a", { class: "test", href: "#t" + blocks[at - 1][2] }, h("bdi", {}, before.name)), "."));
+      if (before && test.attempts[0][5] >= 0.005) parts.push(h("p", { class: "note" }, "Previous test in its lane: ", h("a", { class: "test", href: "#t" + blocks[at - 1][2] }, h("bdi", {}, before.name)), "."));
     }
     return parts;
   }
@@ -297,24 +297,24 @@
     const parts = [];
     if (test.violations) parts.push(h("h2", {}, "Violations"), h("ul", { class: "plain" }, test.violations.map(([kind, severity, message]) => h("li", {}, h("span", { class: "severity " + severity }, kind), " ", h("bdi", {}, message)))));
     const [count, ...failed] = test.cases;
-    if (failed.length) parts.push(h("h2", {}, "Failed cases"), tableOf("Failed cases", ["Case", "Outcome", "What it said"], failed));
-    else if (count) parts.push(h("p", { class: "note" }, count + (count === 1 ? " case" : " cases") + " in it, none failed."));
-    parts.push(...sampleCharts(test), h("h2", {}, "Usage of its last attempt"), figuresOf(test), ...attemptsOf(test), ...historyCharts(test));
-    for (const [key, name] of [["out", "Output, its end"], ["err", "Error output, its end"]]) if (test[key]) parts.push(h("h2", {}, name), h("pre", { tabindex: "0", role: "region", "aria-label": name }, test[key]));
+    if (failed.length) parts.push(h("h2", {}, "Failed cases"), tableOf("Failed cases", ["Case", "Outcome", "Message"], failed));
+    else if (count) parts.push(h("p", { class: "note" }, count + (count === 1 ? " case" : " cases") + ", none failed."));
+    parts.push(...sampleCharts(test), h("h2", {}, "Usage of the last attempt"), figuresOf(test), ...attemptsOf(test), ...historyCharts(test));
+    for (const [key, name] of [["out", "Standard output (end)"], ["err", "Standard error (end)"]]) if (test[key]) parts.push(h("h2", {}, name), h("pre", { tabindex: "0", role: "region", "aria-label": name }, test[key]));
     return parts;
   }
 
   async function open(number) {
     let test = null, problem = "";
     try { test = (await unpack()).tests[number]; } catch (error) { problem = String(error); }
-    const back = h("a", { class: "back", href: "#tests" }, "← All of the report");
+    const back = h("a", { class: "back", href: "#tests" }, "← Back to the report");
     charts = [];
     if (!test) {
-      page.replaceChildren(back, h("p", {}, problem ? "This browser cannot unpack the tests' pages: " + problem : "There is no such test in this report."));
+      page.replaceChildren(back, h("p", {}, problem ? "This browser cannot unpack the pages of tests: " + problem : "There is no such test in this report."));
     } else {
       const name = h("h1", { tabindex: "-1", class: tone(test.outcome) }, h("bdi", {}, test.name));
       const facts = [test.outcome + (test.before && test.before !== test.outcome ? ", was " + test.before : ""), "profile " + test.profile + " (" + test.reason + ")", "suite " + test.suite, "run " + test.run];
-      page.replaceChildren(back, name, h("p", { class: "when" }, facts.join(" · ")), test.message ? h("p", { class: "said" }, h("bdi", {}, test.message)) : "", ...sections(test), h("p", { class: "note" }, "Again: ", h("code", {}, "orch repro " + test.run + ":" + test.name)));
+      page.replaceChildren(back, name, h("p", { class: "when" }, facts.join(" · ")), test.message ? h("p", { class: "failure" }, h("bdi", {}, test.message)) : "", ...sections(test), h("p", { class: "note" }, "Reproduce: ", h("code", {}, "orch repro " + test.run + ":" + test.name)));
       document.title = test.name + " · " + title;
     }
     if (page.hidden) returnTo = scrollY;

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.model.nightly import Series
-from orchestrator.reports.html.details import columns, course, significant, thinned
+from orchestrator.reports.html.details import columns, encoded_series, significant, thinned
 
 
 def series(times, *, memory_bytes=None):
@@ -38,18 +38,18 @@ def number(digits):
 def test_a_course_is_read_back_within_its_step(values, width):
     top = max(v for v in values if v is not None)
     step = top / (64**width - 1)
-    for value, found in zip(values, values_of(course(values, width)), strict=True):
+    for value, found in zip(values, values_of(encoded_series(values, width)), strict=True):
         assert (value is None) is (found is None)
         assert value is None or abs(value - found) <= step / 2 + top * 1e-3
 
 
 def test_a_top_that_is_known_is_not_told():
-    assert course([0.0, 5.0, 20.0], 1, top=10.0) == [None, 1, "Ag-"]
+    assert encoded_series([0.0, 5.0, 20.0], 1, top=10.0) == [None, 1, "Ag-"]
 
 
 def test_a_course_of_nothing_is_empty():
-    assert course([None, None], 2) == []
-    assert course([], 2) == []
+    assert encoded_series([None, None], 2) == []
+    assert encoded_series([], 2) == []
 
 
 @given(

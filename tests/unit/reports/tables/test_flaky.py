@@ -24,9 +24,9 @@ from orchestrator.model.tests import TestId
 from orchestrator.reports.tables.diagnosis import conclusions, diagnosis_table, result_text
 from orchestrator.reports.tables.flaky import (
     cause_text,
+    chance_text,
     flaky_lines,
     flaky_table,
-    odds,
     rate_text,
     sentences,
     strip,
@@ -80,9 +80,9 @@ def test_the_strip_is_plain_and_has_the_newest_right():
 
 def test_rates_and_odds():
     assert rate_text(7, 40, 0.0873, 0.3195) == "7 of 40 failed: 18 % (8.7 to 32 %)"
-    assert odds(1 / 2345) == "by chance 1 in 2,300"
-    assert odds(0.009) == "by chance 1 in 110"
-    assert odds(1e-9) == "by chance less than 1 in 1,000,000"
+    assert chance_text(1 / 2345) == "by chance 1 in 2,300"
+    assert chance_text(0.009) == "by chance 1 in 110"
+    assert chance_text(1e-9) == "by chance less than 1 in 1,000,000"
 
 
 @pytest.mark.parametrize(

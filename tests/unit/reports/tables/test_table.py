@@ -63,9 +63,9 @@ def test_an_optional_column_with_nothing_in_it_is_not_shown():
 def test_the_column_worth_least_goes_first():
     columns = (
         Column(key="t", title="test"),
-        Column(key="a", title="a" * 10, optional=True, worth=1),
-        Column(key="b", title="b" * 10, optional=True, worth=2),
-        Column(key="c", title="c" * 10, optional=True, worth=1),
+        Column(key="a", title="a" * 10, optional=True, priority=1),
+        Column(key="b", title="b" * 10, optional=True, priority=2),
+        Column(key="c", title="c" * 10, optional=True, priority=1),
     )
     table = Table(name="x", columns=columns, rows=(("t", "1", "2", "3"),))
     heads = [render(table, "table", columns=width).splitlines()[0].split() for width in (40, 39, 27, 15)]
