@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 THROTTLED_TIMEOUT_RATIO = 0.25
 """Throttled seconds divided by duration from which on a timeout is attributed to the CPU limit
-(docs/design/scheduling/promotion.md).
+(docs/design/scheduling/attempts.md).
 """
 
 
