@@ -89,7 +89,7 @@ def test_a_busy_machine_makes_no_test_overrun(tmp_path: Path) -> None:
     files = {f"test/test_cpu_{n}.py": NEEDS_A_SECOND_AND_A_HALF for n in range(2)}
     files |= {"test/test_hang.py": HANGS, "profiles.yaml": "version: 1\nprofiles:\n  standard: {timeout: 5s}\n"}
     orch = Orch(project=write_files(tmp_path / "project", files))
-    code, out, found = run_while_busy(orch, 16, "--profile", "standard", "-j", "3")
+    code, out, found = run_while_busy(orch, 16, "--profile", "standard", "-j", "2")
     assert code == 1, out
     hang = found.pop("test/test_hang.py")
     assert (hang["verb"], len(hang["attempts"])) == ("TIMEOUT", 1)
