@@ -2,7 +2,7 @@
 # What is in a slot's cgroups before its first process has done anything, and after a container of `true`:
 #   startup.sh [IMAGE] [RUNS]      needs docker, root, and an image with /bin/sh
 # One line a run: the container's own cgroup as its shell sees it first (memory peak, pids peak, CPU in µs), then its
-# parent's once the container is gone. Made for docs/design/cgroups.md.
+# parent's once the container is gone. Made for docs/design/engine/cgroups.md.
 set -eu
 image=${1:-orch/test-isolation:latest} runs=${2:-20}
 driver=$(docker info -f '{{.CgroupDriver}}')

@@ -1,4 +1,4 @@
-"""Where the time of a fresh container goes; the tables of docs/design/fresh-slots.md.
+"""Where the time of a fresh container goes; the tables of docs/design/engine/fresh-slots.md.
 
 settings     what each setting of a container costs, compared with orch's settings
 concurrency  how many containers at once the engine can use

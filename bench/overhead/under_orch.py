@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 MEMORY = "/dev/shm"
-"""Files removed from a disk would make the next contender slow (docs/design/coordinator.md)."""
+"""Files removed from a disk would make the next contender slow (docs/design/coordinator/cost.md)."""
 
 
 class Orch:

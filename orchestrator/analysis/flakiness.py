@@ -2,7 +2,7 @@
 
 Each circumstance (a neighbour, a host, throttling, …) is tested: binary ones by Fisher's exact test, numeric ones
 by the rank test of Mann and Whitney. The p-values are corrected for the number of tests, and a circumstance is
-named as a cause only below the significance level; docs/design/flaky.md has the measured error rates. A
+named as a cause only below the significance level; docs/design/analysis/flaky.md has the measured error rates. A
 circumstance may be a sign of the true cause, so those that always occurred together with it are named too.
 """
 

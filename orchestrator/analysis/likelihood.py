@@ -3,7 +3,7 @@
 The distribution of the noise is estimated from the old runs. Unlike rank tests and means, a likelihood ratio uses
 all of it: two modes, tails, rare outliers, and correlation between successive runs. If nothing has changed and
 the distribution is known, the ratio exceeds 1/p with a probability of at most p (Markov's inequality). Here the
-distribution is an estimate, so docs/design/gates.md has the measured error rates.
+distribution is an estimate, so docs/design/analysis/regression.md has the measured error rates.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Figures are scaled to one machine, and the drift of the old runs is extrapolated to the new ones. A test has grown
 if the most likely growth is above the tolerance and the minimum, and the likelihood ratio of such growth is large
-enough. docs/design/gates.md has the measured error rates.
+enough. docs/design/analysis/regression.md has the measured error rates.
 """
 
 from __future__ import annotations

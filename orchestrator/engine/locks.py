@@ -1,6 +1,6 @@
 """Named locks between the orch processes of one user, as files in the user's cache folder.
 
-Why not filelock and platformdirs: docs/design/engine-http.md.
+Why not filelock and platformdirs: docs/design/dependencies.md.
 """
 
 from __future__ import annotations

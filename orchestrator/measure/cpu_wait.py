@@ -3,8 +3,8 @@
 Three figures bound it. The kernel's pressure (`some` of the cgroup's cpu.pressure) says for how long some task
 of it was ready to run and did not. Time in which its quota held it back is in that, and is taken off. What its
 own tasks took from each other is in it too: a test that got all CPUs that it may use has waited for nobody
-else. So it is never more than the time that is left beside the CPU time it got. docs/design/starved.md has what
-was measured.
+else. So it is never more than the time that is left beside the CPU time it got.
+docs/design/measure/busy-machines.md has what was measured.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The kernel's peak is of everything that is charged: what was there before (the a
 page cache of files that somebody read, and the test's anonymous, shared and kernel memory. Only the last is need.
 No kernel keeps a peak of it alone, so it lies between two bounds: the whole rise of the peak, and that rise less
 the page cache that was charged meanwhile. Most tests read files that are cached already, so that both are the
-same. docs/design/own-memory.md
+same. docs/design/measure/own-memory.md
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Checks that two sources of a figure agree, except for known differences. Pure.
 
-What differs, measured on Docker 20.10, cgroup v1, kernel 6.18 (docs/design/calibration.md): a parent cgroup also
-counts the CPU time of the container's end (1 to 4 ms) and of packing its outputs (56 ms for 8 MB); 12 to 640 KiB
-of memory, because the kernel charges in batches; the processes that pack the outputs. A reader inside lags by a
-scheduler tick for each CPU.
+What differs, measured on Docker 20.10, cgroup v1, kernel 6.18 (docs/design/measure/calibration.md): a parent
+cgroup also counts the CPU time of the container's end (1 to 4 ms) and of packing its outputs (56 ms for 8 MB); 12
+to 640 KiB of memory, because the kernel charges in batches; the processes that pack the outputs. A reader inside
+lags by a scheduler tick for each CPU.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class Attempt:
 
         A test that is forked from a preloaded runner gets the profile's limit on top of the memory that was
         charged before it. The container's limit is changed only if it is off by more than 4 MiB
-        (docs/design/own-memory.md), so the test may have a little more than the profile's limit, and a peak of 97
-        MiB under 96 MiB is possible.
+        (docs/design/measure/own-memory.md), so the test may have a little more than the profile's limit, and a
+        peak of 97 MiB under 96 MiB is possible.
         """
         evidence, limit = self.evidence, self.assignment.profile.limits.memory_bytes
         effective = evidence.attestation.effective_memory_bytes if evidence.attestation else None

@@ -74,8 +74,8 @@ def need_of(assignment: Assignment) -> Need:
     """Return the need of a test.
 
     With at least 3 earlier attempts it is the p95 of the test's history; before that the limit for memory and a
-    cautious estimate for CPUs (docs/design/first-runs.md). It is never more than the limits, because the test
-    cannot use more. The memory of the process that it is forked from is added.
+    cautious estimate for CPUs (docs/design/scheduling/first-runs.md). It is never more than the limits, because
+    the test cannot use more. The memory of the process that it is forked from is added.
     """
     limits, history = assignment.profile.limits, assignment.history
     cpus, memory_bytes = limits.cpus, limits.memory_bytes

@@ -1,7 +1,7 @@
 """Estimate the CPU need of tests without history from the tests of the same run that have ended.
 
 Only CPUs are estimated: too low an estimate makes tests slower, while too low an estimate of memory
-could make the kernel's OOM killer end them (docs/design/first-runs.md).
+could make the kernel's OOM killer end them (docs/design/scheduling/first-runs.md).
 """
 
 from __future__ import annotations

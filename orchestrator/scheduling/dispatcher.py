@@ -4,7 +4,7 @@ A worker runs tests one after another. A *queued-ahead* test is submitted to a w
 test has ended, so that a reused slot never waits for the scheduler. It takes over its predecessor's share of the
 budget: a worker holds the largest need of all its tests. Only the head of the wait queue is queued ahead, so no
 other test is overtaken. A queued-ahead test that its worker has not started yet is put back into the wait queue as
-soon as it could start elsewhere (docs/design/queued-ahead.md).
+soon as it could start elsewhere (docs/design/scheduling/queued-ahead.md).
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ QUEUED_AHEAD = 4
 MOST_QUEUED_AHEAD = 24
 BACKLOG_SECONDS = 0.12
 """The work that is queued ahead for a worker whose recent tests are short, with at most `MOST_QUEUED_AHEAD` tests.
-Results can then be recorded in batches, which costs less (docs/design/queued-ahead.md).
+Results can then be recorded in batches, which costs less (docs/design/scheduling/queued-ahead.md).
 """
 
 BRIEF_SECONDS = 0.05
 """The expected duration of a running test from which on a test queued ahead behind it may not need more than it
 does. The worker would hold more than it uses, which delays other tests longer than a wait for the scheduler
-(docs/design/queued-ahead.md). The rule does not apply if all slots are taken, because no other test could start.
+(docs/design/scheduling/queued-ahead.md). The rule does not apply if all slots are taken, because no other test
+could start.
 """
 
 LONGEST_QUEUED_AHEAD_SECONDS = 0.25
 """The longest known duration of a test that is queued ahead, or behind which another is queued. A longer one gains
-nothing, and whichever test fits when it ends uses the budget better (docs/design/queued-ahead.md).
+nothing, and whichever test fits when it ends uses the budget better (docs/design/scheduling/queued-ahead.md).
 """
 
 OPENING_SECONDS = 0.2
@@ -129,7 +130,7 @@ class Dispatcher:
 
     def _blocked(self) -> Sequence[SlotClass]:
         """Return the slot classes without a free slot whose queued tests end sooner in the open slots than in
-        another one that would have to be opened (docs/design/idle-slots.md).
+        another one that would have to be opened (docs/design/engine/idle-slots.md).
         """
         return [
             one

@@ -26,7 +26,7 @@ class Policy:
     """True if a test that its limits killed gets one attempt in the next larger profile."""
     promoted_passes: bool = False
     """True if a test that passed only in the next larger profile counts as passed. Off by default, because the
-    test does not pass under its own limits (docs/design/promotion.md).
+    test does not pass under its own limits (docs/design/scheduling/attempts.md).
     """
     infra_retries: int = 1
     """The number of further attempts after engine failures; they do not count as flaky or as retries."""

@@ -1,4 +1,7 @@
-"""Choose the larger limits that a test gets once after its own have killed it (docs/design/promotion.md)."""
+"""Choose the larger limits for one more attempt of a test that its own limits ended.
+
+The rules are in docs/design/scheduling/attempts.md.
+"""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def select(plan: Sequence[Assignment], shard: Shard, by: ShardBy) -> tuple[Assig
     MEMORY give the largest remaining test to the shard with the smallest sum (longest processing time first; at
     most 4/3 of the best partition: Graham 1969). They need the same history in every shard, for example from one
     restored database; with different ones a test could run twice or not at all, which `partition_digest` shows
-    (docs/design/shards.md).
+    (docs/design/scheduling/shards.md).
     """
     owners = partition(plan, shard.count, by)
     return tuple(a for a, owner in zip(plan, owners, strict=True) if owner == shard.number - 1)

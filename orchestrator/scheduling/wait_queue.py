@@ -1,6 +1,6 @@
 """The wait queue: choose which test starts next, from the free resources and the expected durations. Pure.
 
-Two rules apply, one after the other (docs/design/backfilling.md has the measurements):
+Two rules apply, one after the other (docs/design/scheduling/backfilling.md has the measurements):
 
 While much work is left, the test starts that fills most of the machine for the longest time: among the first tests
 in the queue that fit, the one with the largest area (share of the scarcest resource times expected seconds). The

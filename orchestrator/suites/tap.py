@@ -1,4 +1,4 @@
-"""Read cases from TAP on standard output; docs/design/tap.md has the rules and why no library is used.
+"""Read cases from TAP on standard output; docs/design/suites/tap.md has the rules and why no library is used.
 
 https://testanything.org/tap-version-13-specification.html,
 https://testanything.org/tap-version-14-specification.html

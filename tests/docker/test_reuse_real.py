@@ -736,7 +736,7 @@ def test_modes_of_writable_places_are_set_back(lane: Lane, place: str, poison: s
     ids=["bits of others", "extended attribute", "access list", "flags"],
 )
 def test_what_only_root_sees_of_a_writable_place_ends_the_container(python_lane: Lane, poison: str) -> None:
-    """Another user cannot look into a container: the limit that docs/design/reused-slots.md tells of."""
+    """Another user cannot look into a container: the limit that docs/design/engine/reused-slots.md tells of."""
     lane = python_lane
     plain = [lane.test(f"{PRISTINE}; {INHERITED}") for _ in range(3)]
     poisoned = lane.test(f"import fcntl, os, struct, time\n{LATER}; {poison}", program=("python3", "-c"))

@@ -16,7 +16,8 @@ from scripts import docs_pages
 ROOT = Path(__file__).parents[2]
 WRITTEN = [
     path
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"))
+    for folder in ("", "docs/**/", "examples/**/", "docker/", "bench/**/")
+    for path in ROOT.glob(f"{folder}*.md")
     if not {".orch", ".venv"} & set(path.relative_to(ROOT).parts)
 ]
 
@@ -42,7 +43,7 @@ def test_every_command_and_option_is_on_the_page():
 
 def test_every_key_has_its_row_and_its_meaning():
     page = docs_pages.configuration_page()
-    for key in Document.model_fields:
+    for key in Document.keys:
         assert re.search(rf"^\| `{key}` \| [^|]+ \| [^|]+ \| \S", page, re.MULTILINE), key
     assert "| `memory` | size | `512m` |" in page
     assert "| `memory` | `128m` | `512m` | `1g` | `4g` |" in page
@@ -74,3 +75,25 @@ def test_files_that_are_named_exist(path):
     folders = "orchestrator|docs|scripts|tests|docker|examples|requirements|bench"
     for name in re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", path.read_text(encoding="utf-8")):
         assert (ROOT / name).exists() or (path.parent / name).exists(), name
+
+
+def test_pages_that_the_code_names_exist():
+    """A docstring or comment that refers to `docs/....md` names a page that is there."""
+    folders = ("orchestrator", "tests", "bench", "scripts", "docker")
+    sources = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".sh", ""}
+    ]
+    found = {
+        (name, path.relative_to(ROOT).as_posix())
+        for path in sources
+        if path.is_file()
+        for name in re.findall(r"docs/[\w/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert found
+    assert not {pair for pair in found if not (ROOT / pair[0]).exists()}
+
+
+def test_the_list_of_decisions_has_every_page():
+    folder = ROOT / "docs" / "design"
+    listed = set(re.findall(r"\]\(([^)#\s]+)", (folder / "README.md").read_text(encoding="utf-8")))
+    assert listed == {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")} - {"README.md"}

@@ -32,6 +32,10 @@ def test_help_imports_nothing_but_click(words):
     ours = {name for name in modules if name.startswith("orchestrator.")}
     assert ours == {
         "orchestrator.cli",
+        *(
+            f"orchestrator.cli.{name}"
+            for name in ("configuration", "machine", "options", "program", "results", "running")
+        ),
         "orchestrator.errors",
         "orchestrator.model",
         "orchestrator.model.resources",

@@ -2,7 +2,7 @@
 
 No YAML library that keeps comments is needed for this: a profile's name is replaced where `positions` says that
 it stands, and new rules are whole lines. What this cannot do safely is refused; whoever writes the result reads
-it again before (docs/design/right-sizing.md).
+it again before (docs/design/analysis/right-sizing.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.config.parsing.yaml_tree import Items, Scalar, Table, read_tree
+from orchestrator.config.parsing.nodes import Items, Scalar, Table
+from orchestrator.config.parsing.yaml_tree import read_tree
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:

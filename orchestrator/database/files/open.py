@@ -1,5 +1,5 @@
 """Open a database whatever its file contains: create it, upgrade it, refuse it, or set it aside and begin a new
-one. For reading only, nothing is created, upgraded or set aside: docs/design/reading.md.
+one. For reading only, nothing is created, upgraded or set aside: docs/design/database/reading.md.
 
 No file is overwritten. The file is inspected before SQLite opens it, because opening it already changes files:
 SQLite replays or deletes a log.

@@ -1,4 +1,4 @@
-"""List the projects of a database (docs/design/projects.md)."""
+"""List the projects of a database (docs/design/database/projects.md)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Read and store the projects of a database, and choose the project to which a query is limited
-(docs/design/projects.md).
+(docs/design/database/projects.md).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 # agent.sh: process 1 of every container. Runs tests one at a time, ends what they leave, reports each with an
 # end record that only it can write. POSIX sh only (dash, ash, bash), builtins wherever a fork can be saved, and few
-# bytes by `read`, which takes them one by one: docs/design/reused-slots.md has what each step costs.
+# bytes by `read`, which takes them one by one: docs/design/engine/reused-slots.md has what each step costs.
 #
 #   /.orch/sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
 #
 # Tests are the same user, who may run that shell and not read it: so the kernel lets no other process at this one's
-# memory, descriptors and environment (docs/design/images.md). A process that it forks is like it until it executes a
+# memory, descriptors and environment (docs/design/engine/images.md). A process that it forks is like it until it executes a
 # program; what it executes can be read again, so that gets none of these descriptors: 3, oom_score_adj of this process,
 # which only who may read it can open (hence before this shell); 5 and 6, the server's; 7 orders, 8 and 9 the streams.
 #

@@ -10,7 +10,7 @@ there in pytest's own code. A request is a line of JSON: `argv` (what follows `p
 agent may also ask for chores (`CHORES`), which are answered in lines of their own. To a request the
 answer is `exit CODE PIDS`, PIDS being the processes that serve, or `refuse PIDS: WHY`: nothing has been run.
 To `prepare REQUEST`, which comes before the test's clock and memory floor begin, it is `ready PIDS`, or refuse.
-What a forked test may not share, and how equality with a plain pytest is kept: docs/design/preload.md.
+What a forked test may not share, and how equality with a plain pytest is kept: docs/design/engine/preload.md.
 """
 
 from __future__ import annotations

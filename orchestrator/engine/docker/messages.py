@@ -60,7 +60,7 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
 
     With `hosts_file`, which is mounted as /etc/hosts, the engine does not set up the network of a container
     without a network. That set-up takes half of a container's time and provides only that file and the address of
-    the host's name server (docs/design/fresh-slots.md).
+    the host's name server (docs/design/engine/fresh-slots.md).
     """
     mounts = [] if hosts_file is None else [Mount(source=str(hosts_file), target="/etc/hosts")]
     return {
@@ -78,9 +78,9 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
         "AttachStdout": True,
         "AttachStderr": True,
         "Tty": spec.tty,
-        "NetworkDisabled": hosts_file is not None,  # a network namespace of its own, with nothing but loopback
+        "NetworkDisabled": hosts_file is not None,  # a network namespace with nothing but loopback
         "StopSignal": "SIGKILL",  # an engine that shuts down waits 10 s for each container that ignores the signal
-        "Healthcheck": {"Test": ["NONE"]},  # the image's own would run processes inside the test's limits
+        "Healthcheck": {"Test": ["NONE"]},  # the image's health check would run processes inside the test's limits
         "HostConfig": {
             "NetworkMode": spec.network,
             "ReadonlyRootfs": spec.read_only_root,
@@ -98,8 +98,8 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
             "Tmpfs": dict(spec.tmpfs),
             "ShmSize": spec.shm_bytes,
             "IpcMode": "private",
-            "CgroupnsMode": "private",  # the host's is what Docker gives on cgroup v1, with the run's name in it
-            "LogConfig": {"Type": "none", "Config": {}},  # nothing that could fill the disk
+            "CgroupnsMode": "private",  # Docker's default on cgroup v1, the host's, shows the run's name to tests
+            "LogConfig": {"Type": "none", "Config": {}},  # a log could fill the disk
             "AutoRemove": False,  # the exit code is read from the engine after the end
             "RestartPolicy": {"Name": "no"},
             "CgroupParent": spec.cgroup_parent or "",

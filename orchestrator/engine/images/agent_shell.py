@@ -2,8 +2,8 @@
 
 A process whose program file is not readable by its user is not dumpable: the kernel denies other processes of that
 user access to its memory, descriptors and environment. Such a file must belong to root, so it is added in a
-prepared image, made once per image, together with the entries of user and group 1001. docs/design/images.md has
-the reasons.
+prepared image, made once per image, together with the entries of user and group 1001. docs/design/engine/images.md
+has the reasons.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _GROUP_LINE = f"{USER_NAME}:x:{GID}:\n".encode()
 
 
 def prepared_image(engine: ImageEngine, image_id: str, on_line: Callable[[str], None] = lambda _: None) -> str:
-    """Return the ID of the prepared image of `image_id`, which is made if missing, by one process at a time.
+    """Return the ID of the prepared image of `image_id`; make it if it is missing, one process at a time.
 
     An image without a shell gets the entries of the user only. `on_line` is called with a line if another process
     is preparing the image. Raises EngineError.
@@ -94,5 +94,5 @@ def with_entry(table: bytes, entry: bytes) -> bytes:
 
 
 def _of_lines(table: bytes) -> list[list[bytes]]:
-    """Return [name, number] of each line that has both."""
+    """Return the [name, number] of each line that has both."""
     return [words[:3:2] for words in (line.split(b":") for line in table.splitlines()) if len(words) > 2]

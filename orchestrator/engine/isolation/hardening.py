@@ -1,6 +1,6 @@
 """Makes the container settings of a profile: the only place that defines how containers are isolated. Pure.
 
-docs/design/hardening.md lists the reason and the proof of each setting.
+docs/design/engine/hardening.md lists the reason and the proof of each setting.
 """
 
 from __future__ import annotations

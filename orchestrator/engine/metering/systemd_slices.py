@@ -1,7 +1,7 @@
 """Stops the systemd slices that slots ran in.
 
 systemd owns the cgroup of a slice: after `rmdir` of the cgroup the unit stays loaded and active, so it has to be
-stopped by systemd itself (docs/design/cgroups.md).
+stopped by systemd itself (docs/design/engine/cgroups.md).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ STOP_SECONDS = 30.0
 
 
 def stop_slices(names: Iterable[str]) -> None:
-    """Ask systemd to stop these slice units, and what runs in them, without waiting until they have stopped.
+    """Ask systemd to stop these slice units and their processes, without waiting until they have stopped.
 
-    Errors are ignored: the caller sees from the cgroup whether the slice is gone.
+    Errors are ignored: the caller checks by the cgroup whether the slice is gone.
     """
     wanted = sorted(names)
     if not wanted:

@@ -1,7 +1,8 @@
 """A pool of open slots that no lane uses at present, shared by the lanes of a run.
 
 Where tests of several profiles alternate, a lane puts its slot here and later takes it back, instead of opening
-one each time. An idle slot costs memory, which nothing reserves: docs/design/idle-slots.md explains the limits.
+one each time. An idle slot costs memory, which nothing reserves: docs/design/engine/idle-slots.md explains the
+limits.
 """
 
 from __future__ import annotations

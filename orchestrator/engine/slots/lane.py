@@ -4,7 +4,7 @@ Several tests share a slot where the profile has `reuse`. Then the order for the
 while one runs. The agent starts it once it has verified that the previous test left nothing, without waiting for
 orch, whose checks from outside end a moment later. If they find a reason not to use the slot again, the test that
 has started is run again in another slot. A failure of the engine is part of the evidence (`engine_failure`) and
-raises nothing. docs/design/reused-slots.md has the measurements.
+raises nothing. docs/design/engine/reused-slots.md has the measurements.
 """
 
 from __future__ import annotations

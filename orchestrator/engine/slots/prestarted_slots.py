@@ -1,7 +1,7 @@
 """Opens slots ahead of need and removes used ones in the background, with threads of its own.
 
 A fresh slot costs the engine far more than a test. So the engine should be busy all the time, but with no more
-calls at once than it can handle: beyond that, each call only takes longer (docs/design/fresh-slots.md). A
+calls at once than it can handle: beyond that, each call only takes longer (docs/design/engine/fresh-slots.md). A
 prestarted slot belongs to one attempt of one test, whose name and labels its container has.
 """
 

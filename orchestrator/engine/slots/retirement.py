@@ -1,7 +1,7 @@
 """Determines the reasons not to use a slot again after a test, as far as they are visible from outside.
 
 At the time of the check the next test may already run; `next_started` names that test, which may be the cause.
-docs/design/reused-slots.md has the measurements.
+docs/design/engine/reused-slots.md has the measurements.
 """
 
 from __future__ import annotations
