@@ -185,9 +185,8 @@ def clamp(profile: Profile, host: HostInfo) -> tuple[Profile, tuple[str, ...]]:
         limits = replace(limits, nofile=host.nofile)
     for name, label in (("tmpfs_bytes", "tmpfs"), ("outputs_bytes", "outputs"), ("shm_bytes", "shm")):
         size_bytes: int = getattr(limits, name)
-        if (
-            size_bytes > limits.memory_bytes
-        ):  # a tmpfs counts as memory: filling a larger one would end in an OOM kill
+        # A tmpfs counts as memory: filling a larger one would end in an OOM kill.
+        if size_bytes > limits.memory_bytes:
             wanted, room = two_sizes(size_bytes, limits.memory_bytes)
             notices.append(f"{label} {wanted} -> {room}: it counts as memory, of which there is {room}")
             limits = replace(limits, **{name: limits.memory_bytes})
