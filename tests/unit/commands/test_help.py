@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from orchestrator.cli import orch
 from orchestrator.commands.help import TOPICS
-from orchestrator.config.layers.merge import ENVIRONMENT
+from orchestrator.config.layers.sources import ENVIRONMENT
 from orchestrator.errors import ExitCode
 
 
