@@ -12,6 +12,7 @@ from itertools import compress
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
+from orchestrator.figures import percentile
 from orchestrator.model.evidence import Launch
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.rightsizing import Advice, Need, Observations, Suggestion
@@ -188,7 +189,7 @@ class _RecordedNeeds:
                 if used is not None and seconds > 0
             ]
         )
-        return _percentile(shares, 0.95) if shares else None
+        return percentile(shares, 0.95) if shares else None
 
     def _pids(self) -> int | None:
         most = max((pids for pids in self._judged.pids_peak if pids is not None), default=None)
@@ -200,7 +201,7 @@ class _RecordedNeeds:
             hung = judged.where([one is Outcome.TIMEOUT for one in judged.outcome])
             judged = judged.where([one is not Outcome.TIMEOUT for one in judged.outcome])
         ended = sorted(_seconds_under(judged, cpus))
-        bounds = [_percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
+        bounds = [percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
         limits = zip(hung.limit_timeout_seconds, hung.throttled_seconds, hung.duration_seconds, strict=True)
         # a test that timed out needs an unknown time longer than its limit
         bounds += [limit * (TIME_MARGIN if _throttled(held, seconds) else 1.0) for limit, held, seconds in limits]
@@ -311,9 +312,3 @@ def _notes(history: Observations, current: Profile, chosen: Profile) -> Iterator
         yield f"open files are not measured exactly: their limit falls to {chosen.limits.nofile}"
     if chosen.reuse > 1 and current.reuse == 1:
         yield "its containers are reused"
-
-
-def _percentile(ordered: Sequence[float], ratio: float) -> float:
-    """Return the percentile by nearest rank, like the database; stages do not import each other."""
-    rank = math.ceil(round(ratio * len(ordered), 9))
-    return ordered[max(rank, 1) - 1]

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from orchestrator.figures import median_of_known
 from orchestrator.files import replace_file
 from orchestrator.measure.parts import cap_parts
 from orchestrator.model.usage import Source, Usage
@@ -122,24 +123,19 @@ def calibrate(usages: Sequence[Usage]) -> Calibration | None:
         runs=len(usages),
         source=source,
         cpu_seconds=median(cpu),
-        cpu_user_seconds=_median(usage.cpu_user_seconds for usage in usages),
-        cpu_system_seconds=_median(usage.cpu_system_seconds for usage in usages),
+        cpu_user_seconds=median_of_known(usage.cpu_user_seconds for usage in usages),
+        cpu_system_seconds=median_of_known(usage.cpu_system_seconds for usage in usages),
         cpu_spread_seconds=max(cpu) - min(cpu),
         memory_floor_bytes=_whole(usage.memory_floor_bytes for usage in usages),
         memory_rise_bytes=_whole(rises),
-        start_cpu_seconds=_median(start.get("cpu_seconds") for start in before),
+        start_cpu_seconds=median_of_known(start.get("cpu_seconds") for start in before),
         start_memory_peak_bytes=_whole(start.get("memory_peak_bytes") for start in before),
         start_pids_peak=_whole(start.get("pids_peak") for start in before),
     )
 
 
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
-
-
 def _whole(values: Iterable[float | None]) -> int | None:
-    found = _median(values)
+    found = median_of_known(values)
     return None if found is None else int(found)
 
 

@@ -131,7 +131,7 @@ def test_eighty_columns_are_enough_for_reports(orch: Orch, words: tuple[str, ...
 def test_eighty_columns_are_enough_for_a_run(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
     text = on_a_terminal(make_project(FILES), "run", "--show-progress", "plain")
     wide = [line for line in text.splitlines() if len(line) > 80]
-    assert [line for line in wide if not line.startswith(("reproduce: ", "  all of it: "))] == [], text
+    assert [line for line in wide if not line.startswith(("reproduce: ", "  full output: "))] == [], text
     assert "\x1b[3" not in text  # NO_COLOR
 
 

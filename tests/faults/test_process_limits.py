@@ -62,7 +62,7 @@ def test_too_few_open_files(project: Path, files: int) -> None:
     done = orch_under(project, f"ulimit -n {files}", "-j", "4", "test")
     assert_refused(
         done,
-        f"ulimit -n: 4 tests at once need {needed} open files, and orch may have {files}",
+        f"ulimit -n: 4 tests at once need {needed} open files, but the limit of orch is {files}",
         f"ulimit -n {needed}, or a lower -j",
     )
     assert not (project / ".orch" / "runs").exists()
@@ -88,14 +88,14 @@ def test_a_number_that_nobody_asked_for_is_one_that_fits(project: Path) -> None:
 def test_too_little_address_space(project: Path) -> None:
     assert_refused(
         orch_under(project, "ulimit -v 600000", "-j", "1", "test"),
-        "ulimit -v: a test needs 884736 KiB of address space, and orch may have 600000",
+        "ulimit -v: a test needs 884736 KiB of address space, but the limit of orch is 600000",
         "ulimit -v 884736",
     )
 
 
 def test_files_that_may_not_grow(project: Path) -> None:
     done = orch_under(project, "ulimit -f 1000", "-j", "1", "test")
-    assert_refused(done, "KiB a file, and orch may have 1000", "ulimit -f")
+    assert_refused(done, "KiB a file, but the limit of orch is 1000", "ulimit -f")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root gives the process another user, of whom nothing else runs")
@@ -115,7 +115,7 @@ def test_too_few_processes_of_a_user(project: Path) -> None:
             timeout=120,
             check=False,
         )
-    assert_refused(done, "processes and threads of this user, and orch may have 20", "ulimit -u")
+    assert_refused(done, "processes and threads of this user, but the limit of orch is 20", "ulimit -u")
 
 
 def test_no_room_for_temporary_files(project: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `orch check` found: a table, a sentence for each broken gate, GitHub's annotations."""
+"""Results of `orch check`: a table, a sentence for each exceeded gate, and GitHub annotations."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from orchestrator.reports.tables.table import Cell
 
 MAX_ANNOTATIONS = 10
-"""GitHub shows so many of a kind in one step."""
+"""Number of annotations of one level that GitHub shows for a step."""
 
 
 def gates_table(rows: Sequence[GateRow], *, name: str = "gates", empty: str = "no gate is broken") -> Table:
-    """A row a comparison; ratios are growth: 0.15 is 15 % more."""
+    """Return a table with a row for each comparison. Ratios are growth: 0.15 is 15 % more."""
     return Table(
         name=name,
         columns=(
             Column(key="judgement", title="gate"),
             TEST,
-            Column(key="resource", title="of"),
+            Column(key="resource", title="resource"),
             count("before", "before"),
             count("now", "now"),
             count("growth", "growth"),
@@ -60,7 +60,7 @@ def _row(row: GateRow) -> tuple[Cell, ...]:
 
 
 def sentence(row: GateRow) -> str:
-    """`memory grew by +15 %, from 61M to 70M (+10 % is allowed; 5 runs against 50)`."""
+    """Return a sentence: `memory grew by +15 %, from 61M to 70M (+10 % is allowed; 5 runs against 50)`."""
     found = row.comparison
     grew = f"{row.resource} grew by {Figure(found.growth, 'change')}"
     before, now = Figure(found.before, row.unit), Figure(found.now, row.unit)
@@ -69,7 +69,9 @@ def sentence(row: GateRow) -> str:
 
 
 def annotation_lines(broken: Sequence[GateRow], suspected: Sequence[GateRow]) -> list[str]:
-    """GitHub's workflow commands, the largest growth first: an error a broken gate, a warning a suspicion."""
+    """Return GitHub's workflow commands, largest growth first: an error for each exceeded gate, a warning for each
+    suspicion.
+    """
     lines: list[str] = []
     for level, rows in (("error", broken), ("warning", suspected)):
         for row in rows[:MAX_ANNOTATIONS]:
@@ -82,7 +84,7 @@ def annotation_lines(broken: Sequence[GateRow], suspected: Sequence[GateRow]) ->
 
 
 def _data(text: str) -> str:
-    """As GitHub's own toolkit escapes a message."""
+    """Escape a message like GitHub's toolkit."""
     return one_line(text).replace("%", "%25")
 
 
