@@ -14,12 +14,13 @@
 # An order is the shell lines of one test, which end in a call of orch_test. With a folder, they are in a file of it,
 # and the input has a line "NONCE FILE", which may arrive while the previous test runs, and "go" after a cleaning.
 # Without a folder, the input has a line with the nonce, the lines, and the nonce again. Any other line ends the
-# container. The out stream has these sections, separated by marks, each of which is a newline and a line "NONCE WORD":
-# (begin, limits and counters before the test, (ready, "go" from orch,) run,) <the test's stdout>, end, code and
-# counters, rest, what the test left, tar, <archive of the outputs>, reset, what could not be emptied, over `begin` to
-# `run` are written for a first test or a preparation by a server, `ready` for the latter only. The err stream has <the
-# test's stderr>, end. The end of the input means that the container is not needed any more. shellcheck disable=SC2329 #
-# the functions are called by what orch sends
+# container.
+# The out stream has these sections, separated by marks, each of which is a newline and a line "NONCE WORD":
+#   (begin, limits and counters before the test, (ready, "go" from orch,) run,) <the test's stdout>, end, code and
+#   counters, rest, what the test left, tar, <archive of the outputs>, reset, what could not be emptied, over
+# `begin` to `run` are written for a first test or a preparation by a server, `ready` for the latter only. The err
+# stream has <the test's stderr>, end. The end of the input means that the container is not needed any more.
+# shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
 # Process 1 receives only the signals of a test for which it has a handler: dash has one for INT, and would end. Tests
 # get the default handler back (`launch`).
