@@ -7,16 +7,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from orchestrator.config import remembered
-from orchestrator.config.layers import build
+from orchestrator.config.layers.build import build_config
+from orchestrator.config.layers.resolve import resolve
 from orchestrator.config.parsing.problems import Place
-from orchestrator.config.settings import Layer
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.config.settings import Config, Merged
+    from orchestrator.config.settings import Config
 
 MAX_FILE_BYTES = 1 << 20
 FILE_NAME = "profiles.yaml"
@@ -38,36 +37,18 @@ def load_config(
     path = find_file(start) if path is None else start / path
     root = find_root(start) if path is None else path.parent.resolve()
     file_name = None if path is None else _shown_name(path, start)
-    data = b"" if path is None or file_name is None else _data(path, file_name)
-    key = remembered.key_of(path, data, str(file_name), env, overrides)
-    merged = remembered.recall(key)
-    if merged is None:
-        from orchestrator.config.layers.resolve import merge
-
-        text = None if path is None or file_name is None else _text(data, file_name)
-        merged = merge(text, file_name=file_name or "", env=env, overrides=overrides, root=root)
-        remembered.forget_earlier_kind()
-        if _may_be_kept(merged):
-            remembered.remember(key, merged)
-    return build.build(
-        merged,
+    settings = resolve(
+        None if path is None or file_name is None else _text(path, file_name),
+        file_name=file_name or "",
+        env=env,
+        overrides=overrides,
+        root=root,
+    )
+    return build_config(
+        settings,
         root=root,
         path=None if path is None else root / path.name,
         shorten={file_name: path.name} if path is not None and file_name is not None else {},
-    )
-
-
-def _may_be_kept(merged: Merged) -> bool:
-    """True where nothing can be secret (a database's URL may have a password in it; variables, build arguments
-    and words of commands are the project's own text), and no check looked at files, which may change: a seccomp
-    profile, folders that may be links.
-    """
-    given = {name: s.value for name, s in merged.settings.items() if s.layer is not Layer.DEFAULT}
-    return (
-        given.keys().isdisjoint(("seccomp", "database"))
-        and not any(name.startswith("presets.") for name in given)
-        and not any(suite.env or suite.command or suite.working_dir != "." for suite in given.get("suites", ()))
-        and not any(image.build_args for name, image in given.items() if name.startswith("images."))
     )
 
 
@@ -106,7 +87,8 @@ def _data(path: Path, name: str) -> bytes:
     return data
 
 
-def _text(data: bytes, name: str) -> str:
+def _text(path: Path, name: str) -> str:
+    data = _data(path, name)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

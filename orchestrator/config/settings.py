@@ -1,4 +1,4 @@
-"""The whole configuration as one frozen value. Cheap to import: neither YAML nor pydantic is loaded here."""
+"""The whole configuration as one frozen value, and the single settings that it is made of."""
 
 from __future__ import annotations
 
@@ -60,17 +60,6 @@ class Setting:
 
 Settings = dict[str, Setting]
 """Settings by their dotted names, such as `run.jobs`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """All layers in one, checked. Rules, suites and images have the attributes of `document`'s parts."""
-
-    settings: Settings
-    rule_places: tuple[Place, ...]
-    """The place of each rule of the layer whose rules apply."""
-    digest: str
-    """See `Config.digest`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,9 @@ The engine is imported inside functions, because commands without containers use
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,24 +28,8 @@ def load(config_path: Path | None, overrides: dict[str, str]) -> Config:
 
 
 def load_with_database(config_path: Path | None, database: str | None) -> Config:
-    """The configuration for a command whose only setting on the command line is `--db`.
-
-    A file's path is put in afterwards: settings with a database, whose URL may have a password, are not remembered
-    (`config.remembered`), and reading them anew takes 0.25 s.
-    """
-    if database is None:
-        return load(config_path, {})
-    if not _PATH.fullmatch(database):
-        return load(config_path, {"database": database})
-    from orchestrator.config.settings import Layer, Origin
-
-    config = load(config_path, {})
-    origin = Origin(layer=Layer.COMMAND_LINE, place=Layer.COMMAND_LINE.value)
-    return replace(config, database_url=database, origins={**config.origins, "database": origin})
-
-
-_PATH = re.compile(r"[\w./-]*[./][\w./-]*", re.ASCII)
-"""A database that is surely a file's path, and a valid setting."""
+    """Return the configuration for a command whose only setting on the command line is `--db`."""
+    return load(config_path, {} if database is None else {"database": database})
 
 
 def seccomp_text(config: Config) -> str:

@@ -5,10 +5,6 @@ They pass through the same validation as a project's own file, so they cannot be
 
 from __future__ import annotations
 
-from orchestrator.config.parsing.problems import Place
-from orchestrator.config.parsing.yaml_tree import Items, Node, Scalar, Table
-
-BUILT_IN = Place("built-in default")
 BASE_PROFILE = "standard"
 """A new profile without `inherits` takes what it leaves out from this one."""
 
@@ -109,13 +105,3 @@ DEFAULTS: dict[str, object] = {
     },
     "state_dir": ".orch",
 }
-
-
-def as_tree(value: object, place: Place) -> Node:
-    """Dicts, tuples and texts -> the tree that a file with them would give, all of it at `place`."""
-    if isinstance(value, dict):
-        entries = {str(key): as_tree(item, place) for key, item in value.items()}
-        return Table(entries, dict.fromkeys(entries, place), place)
-    if isinstance(value, tuple):
-        return Items(tuple(as_tree(item, place) for item in value), place)
-    return Scalar(str(value), place, untyped=True)

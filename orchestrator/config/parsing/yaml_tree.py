@@ -7,79 +7,13 @@ merge keys, duplicate keys (PyYAML silently keeps the last), and aliases that mu
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import yaml
 
+from orchestrator.config.parsing.nodes import Items, Node, Scalar, Table
 from orchestrator.config.parsing.problems import Place, Problem, shown
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _MAX_DEPTH = 32
 _MAX_NODES = 50_000
-
-_NULL = re.compile(r"(~|null|Null|NULL|)\Z")
-_BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)\Z")
-_INT = re.compile(r"([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
-_FLOAT = re.compile(
-    r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """A single value, as it was written."""
-
-    text: str
-    place: Place
-    quoted: bool = False
-    untyped: bool = False
-    """From a source that knows texts only (a variable, a flag): any type may be read from it."""
-
-    @property
-    def kind(self) -> str:
-        """null, true/false, number or text: how YAML 1.2's core schema reads it."""
-        if self.quoted or self.untyped:
-            return "text"
-        if _NULL.match(self.text):
-            return "null"
-        if _BOOL.match(self.text):
-            return "true/false"
-        return "number" if _INT.match(self.text) or _FLOAT.match(self.text) else "text"
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """A YAML sequence."""
-
-    items: tuple[Node, ...]
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A mapping; keys are unique texts."""
-
-    entries: Mapping[str, Node]
-    key_places: Mapping[str, Place]
-    place: Place
-
-
-Node = Scalar | Items | Table
-
-
-def plain_tree(node: Node) -> object:
-    """The same as dicts and lists, with Scalar at the leaves: what the validator takes."""
-    match node:
-        case Table():
-            return {key: plain_tree(value) for key, value in node.entries.items()}
-        case Items():
-            return [plain_tree(item) for item in node.items]
-        case Scalar():
-            return node
 
 
 def read_tree(text: str, *, file: str) -> tuple[Node | None, list[Problem]]:

@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.config.parsing.yaml_tree import Items, Scalar, Table, read_tree
+from orchestrator.config.parsing.nodes import Items, Scalar, Table
+from orchestrator.config.parsing.yaml_tree import read_tree
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:

@@ -173,6 +173,17 @@ unknown: 1
     ]
 
 
+def test_an_index_is_that_of_the_file_also_after_an_invalid_entry(tmp_path: Path) -> None:
+    lines = _problems(tmp_path, "rules:\n  - {match: /x, profile: fast}\n  - 3\n  - {match: a, profile: fats}\n")
+    assert [line.split(": ")[1] for line in lines] == ["rules[0].match", "rules[1]", "rules[2].profile"]
+
+
+def test_only_valid_names_are_suggested_also_those_of_invalid_profiles(tmp_path: Path) -> None:
+    lines = _problems(tmp_path, "profiles: {own: 3, -x: {}, '': {}}\ndefault_profile: owm\n")
+    assert len(lines) == 4
+    assert lines[-1].endswith("did you mean `own`? accepted: fast, intensive, own, slow, standard")
+
+
 def test_a_circle_is_reported_once_and_named(tmp_path: Path) -> None:
     (line,) = _problems(tmp_path, "profiles: {a: {inherits: b}, b: {inherits: c}, c: {inherits: a}}\n")
     assert "a circle: a -> b -> c -> a" in line

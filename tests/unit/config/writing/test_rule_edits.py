@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.config.parsing.yaml_tree import Items, Scalar, Table, read_tree
+from orchestrator.config.parsing.nodes import Items, Scalar, Table
+from orchestrator.config.parsing.yaml_tree import read_tree
 from orchestrator.config.writing.rule_edits import NewRule, edited, escaped
 from orchestrator.errors import UsageError
 from orchestrator.globs import compile_glob
