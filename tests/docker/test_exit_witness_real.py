@@ -97,7 +97,7 @@ def test_a_test_whose_agent_reports_a_false_exit_code_is_infra(
     "before", ["sleep 0.2", "touch /tmp/x; sleep 0.2", "(sleep 0.05 &); chmod 700 /tmp; sleep 0.2"]
 )
 def test_in_a_reused_slot_tests_that_orch_releases_are_reported(lane: Lane, before: str) -> None:
-    """Not reported: the first test, before which the agent starts programs, and tests that the agent itself begins.
+    """Not reported: the first test, before which the agent starts programs, and tests that the agent begins.
     Programs that the agent starts to clean up are not taken for the next test.
     """
     texts = ["sleep 0.2", "sleep 0.2", before, "sleep 0.2; exit 3"]
