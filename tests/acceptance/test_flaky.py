@@ -1,8 +1,8 @@
 """`orch flaky` and its diagnoses on the real engine: the cause of a failure is named, and no container is left.
 
 A hardened container shares with its neighbours only the machine's CPUs and the project's files, which are
-read-only but can be locked. A test shares with the test before it in its slot only the continuing process numbers; files,
-processes and IPC are removed. Two tests fail by these, and by nothing else.
+read-only but can be locked. A test shares with the test before it in its slot only the continuing process numbers;
+files, processes and IPC are removed. Two tests fail by these, and by nothing else.
 """
 
 from __future__ import annotations

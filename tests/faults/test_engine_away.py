@@ -100,7 +100,7 @@ class Run:
         return str(next(e for e in self.events() if e["event"] == "run-started")["run"]["id"])
 
     def attempts(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the outcomes of each test's attempts, by test."""
+        """Return the results of each test's attempts, by test."""
         found: dict[str, list[dict[str, Any]]] = {}
         for event in self.events():
             if event["event"] == "attempt-finished":
@@ -289,7 +289,7 @@ def freeze(pid: str) -> None:
 
 
 def two_images(project: Path, other: str) -> None:
-    """Return a project with six tests of one image, and two of another that run later."""
+    """Write six tests of one image into the project, and two of another image that run later."""
     images = f'images: {{tiny: {{reference: "{IMAGE}"}}, other: {other}}}'
     text = re.sub("images: .*", images, PROFILES).replace(
         "default_profile", "  later: {inherits: fresh, image: other, timeout: 5s}\ndefault_profile"
