@@ -148,11 +148,17 @@ def test_strict_limits_refuse_a_profile_larger_than_the_host(make_project: Calla
 @pytest.mark.parametrize("address", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1"])
 def test_no_engine_is_36_at_once_with_one_remedy(make_project: Callable[..., Orch], address: str) -> None:
     orch = make_project({"test/good.test.sh": PASSES})
-    began = time.monotonic()
-    orch("db", "path")  # about the work of a start, on a machine that may be busy
-    started = time.monotonic()
-    refused = orch("run", "--engine", address, expect=36)
-    assert time.monotonic() - started < max(2, 2 * (started - began))
+    starts, refusals = list[float](), list[float]()
+    for _ in range(3):  # the best of each, on a machine that may be busy with other things
+        began = time.monotonic()
+        orch("db", "path")  # as much work as a start is
+        started = time.monotonic()
+        refused = orch("run", "--engine", address, expect=36)
+        starts.append(started - began)
+        refusals.append(time.monotonic() - started)
+        if min(refusals) < max(2, 2 * min(starts)):
+            break
+    assert min(refusals) < max(2, 2 * min(starts)), (starts, refusals)
     assert address in refused.stderr
     assert len(refused.stderr.splitlines()) == 2
     assert not (orch.project / ".orch/runs").exists()

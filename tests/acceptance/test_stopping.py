@@ -188,7 +188,10 @@ def test_old_run_folders_are_removed_during_a_run_and_a_stop_does_not_wait_for_i
 def test_sigusr1_prints_what_is_running(orch: Orch) -> None:
     with running(orch) as (process, _):
         os.kill(process.pid, signal.SIGUSR1)
-        time.sleep(0.5)
+        assert process.stderr is not None
+        while line := process.stderr.readline():  # until its end at the latest, where it has not said so
+            if "test/long.test.sh" in line:
+                break
         os.killpg(process.pid, signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
-    assert "test/long.test.sh" in stderr
+        process.communicate(timeout=20)
+    assert "test/long.test.sh" in line

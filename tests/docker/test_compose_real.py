@@ -173,7 +173,8 @@ def report_image(tmp_path):
     wanted = [f"--platform={tag}" for tag in ("manylinux2014_x86_64", "manylinux_2_28_x86_64", "any")]
     locked = ["--require-hashes", f"--requirement={ROOT / 'requirements' / 'run.lock'}"]
     place = tmp_path / "image"
-    pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--only-binary=:all:"]
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-compile", "--only-binary=:all:"]
+    pip += ["--disable-pip-version-check"]
     target = [f"--python-version={version}", f"--target={place / 'site'}"]
     subprocess.run([*pip, *target, *wanted, *locked], timeout=300, check=True)
     (place / "Dockerfile").write_text(

@@ -33,6 +33,8 @@ profiles:
   reused: {{inherits: fresh, reuse: 50}}
 default_profile: fresh
 """
+LONG_AT_FIRST = '[ "$ORCH_ATTEMPT" = 1 ] || exec sleep 0.2\nexec sleep 5\n'
+"""A test that somebody has time to find and to do something to."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ class Run:
             return []
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def await_ended(self, count: int, seconds: float = 60) -> None:
+    def await_ended(self, count: int, seconds: float = 120) -> None:
         """Wait until this number of tests have results."""
         deadline = time.monotonic() + seconds
         while sum(event["event"] == "test-finished" for event in self.events()) < count:
@@ -74,7 +76,7 @@ class Run:
             assert time.monotonic() < deadline, "its tests do not end"
             time.sleep(0.05)
 
-    def await_running(self, engine: OwnEngine, seconds: float = 30) -> str:
+    def await_running(self, engine: OwnEngine, seconds: float = 120) -> str:
         """Wait for the first test, and return the ID of its container."""
         deadline = time.monotonic() + seconds
         label = f"label=io.orch.test={FIRST}"
@@ -244,8 +246,8 @@ def test_a_container_changed_by_somebody_else_makes_its_test_infra(
     engine: OwnEngine, project: Path, words: tuple[str, ...], message: str
 ) -> None:
     """The test is `infra` with the cause, and runs once more (A10, E6)."""
-    fill(project, "sleep 2.5\n")
-    (project / "profiles.yaml").write_text(PROFILES.replace("timeout: 10s", "timeout: 6s"))
+    fill(project, LONG_AT_FIRST)
+    (project / "profiles.yaml").write_text(PROFILES.replace("timeout: 10s", "timeout: 8s"))
     run = Run(engine, project, "-j", "1", "test")
     try:
         container = run.await_running(engine)
@@ -262,8 +264,8 @@ def test_a_container_changed_by_somebody_else_makes_its_test_infra(
 
 def test_a_cgroup_that_is_frozen_from_outside_is_not_a_timeout(engine: OwnEngine, project: Path) -> None:
     """The cgroup is frozen without the engine's knowledge (A10)."""
-    fill(project, "sleep 2.5\n")
-    (project / "profiles.yaml").write_text(PROFILES.replace("timeout: 10s", "timeout: 5s"))
+    fill(project, LONG_AT_FIRST)
+    (project / "profiles.yaml").write_text(PROFILES.replace("timeout: 10s", "timeout: 8s"))
     run = Run(engine, project, "-j", "1", "test")
     try:
         container = run.await_running(engine)
