@@ -64,11 +64,16 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def __init__(self, path: str) -> None:
         super().__init__(path, Handler)
         self.connections = 0
+        self.closed = 0
         self.answers: dict[str, tuple[int, bytes]] = {}
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, _ = super().get_request()
         return connection, ("local", 0)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.closed += 1
 
 
 @pytest.fixture
@@ -142,8 +147,10 @@ def test_a_connection_that_was_closed_while_idle_is_not_used(calls: EngineApi, s
     server.answers["/v1.41/last"] = (200, b"1")
     for number in range(1, 4):
         assert get(calls, "/last") == 1
-        time.sleep(0.1)
-        assert server.connections == number
+        deadline = time.monotonic() + 20
+        while server.closed < number and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (server.connections, server.closed) == (number, number)
 
 
 def test_calls_from_many_threads_get_their_own_answers(calls: EngineApi) -> None:

@@ -197,7 +197,7 @@ def test_a_reader_on_a_server_sees_one_state(postgres_url, tmp_path):
         assert load_run(database, run.id)
 
 
-def test_a_server_that_does_not_answer_is_told_without_the_password(tmp_path):
+def test_an_unreachable_server_is_reported_without_the_password(tmp_path):
     url = f"postgresql://me:s3cret@/name?host={tmp_path}"
     with pytest.raises(DatabaseError) as caught:
         Database.open(url, state_dir=tmp_path)
@@ -205,7 +205,7 @@ def test_a_server_that_does_not_answer_is_told_without_the_password(tmp_path):
     assert "server" in str(caught.value.remedy)
 
 
-def test_a_missing_driver_is_told_with_its_remedy(tmp_path):
+def test_a_missing_driver_is_reported_with_a_remedy(tmp_path):
     with pytest.raises(UsageError) as caught:
         Database.open("postgresql+pg8000://me@host/name", state_dir=tmp_path)
     assert "orch-runner[postgres]" in str(caught.value.remedy)

@@ -257,7 +257,7 @@ def test_time_series_are_thinned_then_deleted_with_age(database):
 # ---------------------------------------------------------------- size
 
 
-def test_the_size_of_a_database_is_told(database):
+def test_the_size_of_a_database_is_reported(database):
     record(database, 3, (10, 1.0), (20, 2.0))
     size = database_size(database)
     rows = {table.name: table.rows for table in size.tables}
