@@ -13,17 +13,18 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from orchestrator.figures import median_of_known
 from orchestrator.files import replace_file
 from orchestrator.measure.parts import cap_parts
+from orchestrator.measure.processes import boot_id
 from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from orchestrator.model.runs import EngineInfo
 
@@ -32,7 +33,6 @@ FILE = "calibration.json"
 KEPT = 100
 """The largest number of stored calibrations; the oldest are dropped first."""
 SUBTRACTED = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _VERSION = 2
 """A part of every key. Change it when what is measured here changes, so that older calibrations are not used."""
 
@@ -81,7 +81,7 @@ def key_of(info: EngineInfo, image_id: str, *, agent: str, channel: str) -> str:
 
     `channel` names how the container's streams are read.
     """
-    boot = _boot_id() if info.local else ""
+    boot = boot_id() if info.local else ""
     parts = (
         _VERSION,
         info.name,
@@ -97,13 +97,6 @@ def key_of(info: EngineInfo, image_id: str, *, agent: str, channel: str) -> str:
         channel,
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def _boot_id() -> str:
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def calibrate(usages: Sequence[Usage]) -> Calibration | None:

@@ -85,6 +85,11 @@ class Profile:
     """Number of tests that may use one slot; 1: a fresh container for each test."""
     thresholds: Thresholds = field(default_factory=Thresholds)
 
+    def same_environment(self, other: Profile) -> bool:
+        """Return True if image, network and capabilities are equal, so that a test finds the same in both."""
+        own = self.image, self.network, set(self.capabilities)
+        return own == (other.image, other.network, set(other.capabilities))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:
