@@ -126,15 +126,21 @@ def format_bytes(count: float | None) -> str:
         return UNKNOWN
     if count < 0:
         return "-" + format_bytes(-count)
-    if count < 1024:
-        return f"{count:.0f}B"
-    value = float(count)
-    for unit in "KMGTPE":  # pragma: no branch - counts end long before exabytes
-        value /= 1024
-        if value < 1023.5 or unit == "E":
+    value, unit = _in_binary_unit(count)
+    rounded = f"{value:.1f}" if unit and value < 9.95 else f"{value:.0f}"
+    return rounded.removesuffix(".0") + (unit or "B")
+
+
+def _in_binary_unit(count: float) -> tuple[float, str]:
+    """Return a number of bytes in the largest unit of which it has at least one, and the letter of the unit, which
+    is empty for bytes.
+    """
+    value, letter = float(count), ""
+    for larger in "KMGTPE":
+        if value < (1023.5 if letter else 1024):  # above it, rounding would show 1024
             break
-    rounded = f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
-    return rounded.removesuffix(".0") + unit
+        value, letter = value / 1024, larger
+    return value, letter
 
 
 NEARLY_NOTHING = "<1ms"
@@ -211,27 +217,51 @@ _SHOWN = 3
 _SHOWN_CHARACTERS = 80
 
 
-def size_text(size_bytes: float) -> str:
-    """Format a size for a sentence: `61 MiB`, `1.5 GiB`, `512 B`, with one decimal below 100."""
-    value, unit = float(size_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1023.95:  # above it, rounding would show 1024
-            break
-        value, unit = value / 1024, larger
-    text = f"{value:.0f}" if value >= 100 or unit == "B" else f"{value:.1f}".removesuffix(".0")
-    return f"{text} {unit}"
+def size_text(size_bytes: float, decimals: int = 1) -> str:
+    """Format a size for a sentence: `61 MiB`, `1.5 GiB`, `512 B`. From 100 on it has one decimal less."""
+    value, unit = _in_binary_unit(size_bytes)
+    if not unit:
+        return f"{value:.0f} B"
+    return f"{_without_zeros(value, decimals if value < 99.95 else decimals - 1)} {unit}iB"
 
 
-def seconds_text(seconds: float) -> str:
+def seconds_text(seconds: float, decimals: int = 2) -> str:
     """Format a duration for a sentence: `<1 ms`, `12 ms`, `1.25 s`, `5 min 3 s`."""
-    if seconds < 0.0005:
+    if seconds < _NEARLY_NOTHING_SECONDS:
         return "<1 ms"
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
+        return f"{_without_zeros(seconds * 1000, decimals - 2)} ms"
     if seconds < 99.995:
-        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
+        return f"{_without_zeros(seconds, decimals)} s"
+    minutes, rest = divmod(round(seconds, decimals - 2), 60)
+    return f"{minutes:.0f} min {_without_zeros(rest, decimals - 2)} s"
+
+
+def _without_zeros(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def two_sizes(first_bytes: float, second_bytes: float) -> tuple[str, str]:
+    """Format two sizes for a sentence that compares them. If they differ, their texts differ: they get up to two
+    more decimals, and then exact numbers of bytes.
+    """
+    for decimals in (1, 2, 3):
+        texts = size_text(first_bytes, decimals), size_text(second_bytes, decimals)
+        if texts[0] != texts[1] or first_bytes == second_bytes:
+            return texts
+    return f"{first_bytes:.0f} B", f"{second_bytes:.0f} B"
+
+
+def two_durations(first_seconds: float, second_seconds: float) -> tuple[str, str]:
+    """Format two durations for a sentence that compares them. If they differ by a microsecond or more, their texts
+    differ: they get up to two more decimals, and then seconds to the microsecond.
+    """
+    for decimals in (2, 3, 4):
+        texts = seconds_text(first_seconds, decimals), seconds_text(second_seconds, decimals)
+        if texts[0] != texts[1] or first_seconds == second_seconds:
+            return texts
+    return f"{first_seconds:.6f} s", f"{second_seconds:.6f} s"
 
 
 def listed(items: Sequence[str], total: int | None = None) -> str:

@@ -17,7 +17,7 @@ from orchestrator.model.evidence import Launch
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.rightsizing import Advice, Need, Observations, Suggestion
 from orchestrator.model.usage import THROTTLED_TIMEOUT_RATIO
-from orchestrator.text import seconds_text, size_text
+from orchestrator.text import size_text, two_durations, two_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -260,9 +260,9 @@ def _shortfalls(profile: Profile, recorded: _RecordedNeeds, present: Limits) -> 
     limits = profile.limits
     need = recorded.need(limits.cpus, reuses=profile.reuse > 1)
     if need.memory_bytes > limits.memory_bytes:
-        yield f"memory {size_text(limits.memory_bytes)} is less than {size_text(need.memory_bytes)}"
+        yield "memory {} is less than {}".format(*two_sizes(limits.memory_bytes, need.memory_bytes))
     if need.timeout_seconds > limits.timeout_seconds:
-        yield f"timeout {seconds_text(limits.timeout_seconds)} is less than {seconds_text(need.timeout_seconds)}"
+        yield "timeout {} is less than {}".format(*two_durations(limits.timeout_seconds, need.timeout_seconds))
     cpus = present.cpus if need.cpus is None else need.cpus
     if cpus > limits.cpus:
         yield f"cpus {limits.cpus:g} are less than {cpus:.2g}"

@@ -10,7 +10,7 @@ from orchestrator.errors import UsageError
 from orchestrator.globs import compile_glob
 from orchestrator.model.profiles import Rule
 from orchestrator.model.tests import Assignment
-from orchestrator.text import size_text
+from orchestrator.text import two_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -177,17 +177,18 @@ def clamp(profile: Profile, host: HostInfo) -> tuple[Profile, tuple[str, ...]]:
         notices.append(f"cpus {limits.cpus:g} -> {granted}: this host grants {granted}")
         limits = replace(limits, cpus=host.cpus)
     if limits.memory_bytes > host.memory_bytes:
-        granted = size_text(host.memory_bytes)
-        notices.append(f"memory {size_text(limits.memory_bytes)} -> {granted}: this host grants {granted}")
+        wanted, granted = two_sizes(limits.memory_bytes, host.memory_bytes)
+        notices.append(f"memory {wanted} -> {granted}: this host grants {granted}")
         limits = replace(limits, memory_bytes=host.memory_bytes)
     if limits.nofile > host.nofile:
         notices.append(f"nofile {limits.nofile} -> {host.nofile}: this host grants {host.nofile}")
         limits = replace(limits, nofile=host.nofile)
     for name, label in (("tmpfs_bytes", "tmpfs"), ("outputs_bytes", "outputs"), ("shm_bytes", "shm")):
-        wanted: int = getattr(limits, name)
-        if wanted > limits.memory_bytes:  # a tmpfs counts as memory: filling a larger one would end in an OOM kill
-            room = size_text(limits.memory_bytes)
-            notices.append(f"{label} {size_text(wanted)} -> {room}: it counts as memory, of which there is {room}")
+        size_bytes: int = getattr(limits, name)
+        # A tmpfs counts as memory: filling a larger one would end in an OOM kill.
+        if size_bytes > limits.memory_bytes:
+            wanted, room = two_sizes(size_bytes, limits.memory_bytes)
+            notices.append(f"{label} {wanted} -> {room}: it counts as memory, of which there is {room}")
             limits = replace(limits, **{name: limits.memory_bytes})
     return replace(profile, limits=limits), tuple(notices)
 

@@ -1,4 +1,4 @@
-"""The wheel and the sdist: accepted by the index, and complete where there is no checkout."""
+"""The wheel and the sdist are accepted by the index, and work without a checkout."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_the_main_job_without_a_checkout(installed):
     assert objects_of(folder.resolve().name.rpartition("-")[2]) == []
 
 
-def test_without_an_engine_the_remedy_is_one_that_an_installed_orch_has(installed):
+def test_without_an_engine_the_remedy_works_for_an_installed_orch(installed):
     nowhere = installed("run", "--engine", f"unix://{installed.project}/no.sock", expect=36)
     assert "start Docker or Podman" in nowhere.stderr
     assert "scripts/" not in nowhere.stderr

@@ -1,4 +1,4 @@
-"""A busy machine changes no verdict: starved is not slow, and ending is not leaking (CASES A11, A12)."""
+"""A busy machine changes no verdict: no timeout for lack of CPU, no leak of an ending process (CASES A11, A12)."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def has_begun(orch: Orch) -> bool:
 
 
 @pytest.mark.parametrize("profile", ["fast", "standard"])
-def test_what_ends_by_itself_on_a_busy_machine_is_no_leak(tmp_path: Path, profile: str) -> None:
-    """A12. multiprocessing's resource tracker and forkserver end when they see that their pipe has been closed."""
+def test_a_process_that_ends_by_itself_on_a_busy_machine_is_no_leak(tmp_path: Path, profile: str) -> None:
+    """multiprocessing's resource tracker and forkserver end by themselves after the test and are no leak (A12)."""
     files = {f"test/test_shm_{n}.py": SHARED_MEMORY for n in range(4)}
     files |= {f"test/test_pool_{n}.py": POOL for n in range(2)}
     files |= {"test/test_left.py": LEFTOVER, "profiles.yaml": SETTINGS}
@@ -83,8 +83,8 @@ def test_it():
 
 
 def test_a_busy_machine_makes_no_test_overrun(tmp_path: Path) -> None:
-    """A11. At a load of 16 on 2 CPUs a test that needs 1.5 s of CPU takes more than its 5 s, and is no TIMEOUT.
-    One that hangs is, and is not run a second time.
+    """At a load of 16 on 2 CPUs a test that needs 1.5 s of CPU takes more than its limit of 5 s and passes (A11).
+    One that hangs times out, and is not run a second time.
     """
     files = {f"test/test_cpu_{n}.py": NEEDS_A_SECOND_AND_A_HALF for n in range(2)}
     files |= {"test/test_hang.py": HANGS, "profiles.yaml": "version: 1\nprofiles:\n  standard: {timeout: 5s}\n"}

@@ -1,4 +1,4 @@
-"""The commands around a run: doctor, build, clean, shell, init, schema, show-config, profiles, help."""
+"""Commands other than run and reports: doctor, build, clean, shell, init, schema, show-config, profiles, help."""
 
 from __future__ import annotations
 

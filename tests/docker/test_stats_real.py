@@ -1,4 +1,4 @@
-"""An engine that is elsewhere: its own statistics are what is left where no agent's record comes back."""
+"""An engine elsewhere: its statistics are used if no agent's record comes back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BURN = "while :; do :; done"
 
 @pytest.fixture
 def remote(engine: Engine) -> Iterator[Engine]:
-    """The real engine, pretending to share neither kernel nor files with us."""
+    """Return the real engine, treated as if it shared neither kernel nor files with orch."""
     opened = open_engine()
     opened._info = replace(opened.info, local=False)  # type: ignore[attr-defined]
     yield opened
@@ -88,7 +88,7 @@ def check_engine_figures(evidence: Evidence) -> None:
 
 
 def test_a_container_that_the_engine_had_to_kill_has_the_engines_figures(bench: Bench) -> None:
-    # at once, by the engine: the agent goes with its test and writes no record
+    # the engine kills the container at once, so the agent writes no record
     text = f"i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo burnt; {BURN}"
     evidence = bench.sh(text, once_said=lambda: bench.stop.set(StopLevel.KILL, "test"), timeout_seconds=60.0)
     assert evidence.interrupted

@@ -51,7 +51,7 @@ def test_damaged_packed_values_are_value_errors(data):
         encoding.unpack(data)
 
 
-def test_a_bomb_is_refused():
+def test_packed_data_that_expands_beyond_the_limit_is_refused():
     with pytest.raises(ValueError, match="64 MiB"):
         encoding.unpack(zlib.compress(b" " * (65 * 2**20)))
 
