@@ -25,9 +25,9 @@ from orchestrator.database.queries.runs import list_runs, load_run
 from orchestrator.database.queries.sizes import database_size
 from orchestrator.database.queries.usage import usage_report
 from orchestrator.database.queries.violations import load_violation_groups
-from orchestrator.database.rollups.statistics import percentile
 from orchestrator.database.schema.views import VIEWS
 from orchestrator.database.store.store import Database
+from orchestrator.figures import percentile
 from orchestrator.model.resources import Resource
 from orchestrator.model.tests import TestId
 from orchestrator.reports.tables.usage import WIDE

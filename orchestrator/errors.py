@@ -1,4 +1,4 @@
-"""The errors that orch raises on purpose, each with its exit code and the user's next step.
+"""The errors that orch raises on purpose, each with an exit code and a remedy for the user.
 
 `cli.main` catches `OrchError` once, prints `message` and `remedy`, and exits with `exit_code`. Anything else
 that reaches it is a defect of orch (`ExitCode.DEFECT`).
@@ -33,7 +33,7 @@ class OrchError(Exception):
 
 
 class UsageError(OrchError):
-    """The command line or the environment asks for something impossible."""
+    """The command line or the environment is invalid."""
 
     exit_code = ExitCode.USAGE
 
@@ -57,7 +57,7 @@ class GateError(OrchError):
 
 
 class EngineError(OrchError):
-    """The container engine failed: nothing is known about the tests concerned."""
+    """The container engine failed, so that the results of the affected tests are unknown."""
 
     exit_code = ExitCode.INFRA
 
@@ -97,13 +97,13 @@ class DatabaseError(OrchError):
 
 
 class UnusableDatabaseError(DatabaseError):
-    """The file is no resource database, or damaged, or of a later orch; it was not changed."""
+    """The file is not a resource database, or is damaged, or was written by a later orch. It was not changed."""
 
     exit_code = ExitCode.USAGE
 
 
 class StateError(OrchError):
-    """What a run leaves on the disk cannot be written."""
+    """A file or folder of the run cannot be written."""
 
     exit_code = ExitCode.INFRA
 

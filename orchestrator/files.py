@@ -1,6 +1,4 @@
-"""Files that orch writes for itself and for others: the user's cache folder, and files that appear whole or not at
-all.
-"""
+"""Paths and writing of files: the user's cache folder, private folders, atomic replacement, and unnamed files."""
 
 from __future__ import annotations
 
@@ -20,18 +18,20 @@ if TYPE_CHECKING:
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""Errors of a disk, or a user's share of it, that is full."""
+"""Numbers of the errors that mean a full disk or an exceeded quota."""
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/orch`, or `~/.cache/orch`; it may not be there. RuntimeError: the user has no home."""
+    """Return `$XDG_CACHE_HOME/orch` or `~/.cache/orch`, which need not exist. Raises RuntimeError if the user has
+    no home.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or str(Path("~").expanduser() / ".cache")
     return Path(home) / "orch"
 
 
 def spare_folders(name: str) -> tuple[Path, ...]:
-    """Where else this user may keep things when a disk is full, best first; they may not be there. For use through
-    `private_folder`.
+    """Return folders called `name` that this user can write to when the disk of the project is full, best first.
+    They need not exist; use them through `private_folder`.
     """
     places = [Path(tempfile.gettempdir()) / f"orch-{os.geteuid()}"]
     with suppress(RuntimeError):
@@ -40,7 +40,7 @@ def spare_folders(name: str) -> tuple[Path, ...]:
 
 
 def free_bytes(folder: Path) -> int:
-    """What this user may still write below the folder; 0: none, or it cannot be told."""
+    """Return the number of bytes that this user can still write below `folder`; 0 if that is not known."""
     try:
         status = os.statvfs(folder)
     except OSError:
@@ -49,19 +49,22 @@ def free_bytes(folder: Path) -> int:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder that is this user's alone. OSError: it is somebody else's, or others may write to it."""
+    """Create a folder that only this user can write to, and return it. Raises OSError if it exists and belongs to
+    another user, or if others can write to it.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise PermissionError(errno.EPERM, "not this user's alone", str(folder))
+        raise PermissionError(errno.EPERM, "owned or writable by others", str(folder))
     return folder
 
 
 def replace_file(path: Path, content: bytes | Iterable[bytes], *, mode: int | None = None) -> None:
-    """Write beside `path`, then rename: a reader never sees half a file, a failed write keeps the old one. A
-    device or a pipe is written to and stays.
+    """Replace a file atomically: write a temporary file beside `path`, then rename it. After a failed write the
+    old file is unchanged. A device or pipe is not replaced but written to.
 
-    `content` in one piece or in many; `mode`: the permissions, None: those that the umask allows. Raises OSError.
+    `content`: all bytes, or pieces of them; `mode`: the permissions, by default those that the umask allows.
+    Raises OSError.
     """
     pieces = [content] if isinstance(content, bytes) else content
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -81,7 +84,7 @@ def replace_file(path: Path, content: bytes | Iterable[bytes], *, mode: int | No
 
 
 def _umask() -> int:
-    # Reading the umask by setting it would race with other threads that create files.
+    # os.umask() reads the mask only by setting it, which would race with other threads that create files.
     for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith("Umask:"):
             return int(line.split()[1], 8)
@@ -89,23 +92,21 @@ def _umask() -> int:
 
 
 def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write beside `path`, then rename: a reader never sees half a report, a failed write keeps the old one.
-
-    `content` in one piece or in many. Folders are made as needed. The file gets the permissions that the umask
-    allows: a CI agent of another user may have to read it. Raises OSError.
+    """Replace a file as `replace_file` does, and create its folder if it is missing. The permissions are those
+    that the umask allows, because a CI agent of another user may have to read the file. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, content)
 
 
 class SpooledText:
-    """Text of a report that is made while its run goes on, and waits for what will stand in front of it: in a file
-    without a name, which nobody has to remove whatever ends the run. When its disk is full it moves to the one of
-    temporary files.
+    """Text of a report that is written during a run and read back at its end, because the head of the report is
+    not known earlier. The text is in an unnamed file, which the kernel removes even if orch is killed. If the disk
+    is full, the text is moved to the disk of temporary files.
     """
 
     def __init__(self, folder: Path) -> None:
-        """The file is in `folder`, on its disk, or, where that is full, elsewhere. Raises OSError."""
+        """Create the file on the disk of `folder`, or on that of temporary files if this fails. Raises OSError."""
         self._size = 0
         try:
             self._file = _unnamed(folder)
@@ -114,7 +115,7 @@ class SpooledText:
         self._close = weakref.finalize(self, self._file.close)
 
     def add(self, text: str) -> None:
-        """Put it behind what is there. Raises OSError."""
+        """Append `text`. Raises OSError."""
         data = text.encode()
         try:
             write_all(self._file, data)
@@ -138,7 +139,7 @@ class SpooledText:
         self._close = weakref.finalize(self, other.close)
 
     def read(self) -> Iterator[bytes]:
-        """All of it, as UTF-8. Raises OSError."""
+        """Yield the whole text as UTF-8 in pieces. Raises OSError."""
         self._file.seek(0)
         left = self._size
         while left and (piece := self._file.read(min(_PIECE_BYTES, left))):
@@ -148,19 +149,19 @@ class SpooledText:
 
 
 def _unnamed(folder: Path | None) -> RawIOBase:
-    # nothing is buffered: what an error leaves behind is known
+    # Unbuffered, so that after an error the content of the file is known.
     return cast("RawIOBase", tempfile.TemporaryFile(dir=folder, buffering=0))
 
 
 def write_all(file: RawIOBase, data: bytes) -> None:
-    """Write to a file without a buffer. OSError: it may have a part of it."""
+    """Write all of `data` to an unbuffered file. After an OSError the file may have a part of it."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) or 0 :]
 
 
 def copy_bytes(source: RawIOBase, target: RawIOBase, size: int) -> None:
-    """Copy so many bytes from where `source` stands. Raises OSError."""
+    """Copy `size` bytes from the current position of `source`. Raises OSError."""
     while size and (piece := source.read(min(_PIECE_BYTES, size))):
         write_all(target, piece)
         size -= len(piece)

@@ -1,7 +1,6 @@
-"""Path globs, the same in suites, rules and filters: `*` stays inside a folder, `**` spans folders.
+"""Path globs for suites, rules and filters: `*` matches within a folder, `**` across folders.
 
-Python 3.11 has no `glob.translate`, and `fnmatch` lets `*` cross a slash. A stage may not import another
-stage, so this stands beside the model.
+Python 3.11 has no `glob.translate`, and in `fnmatch` a `*` matches slashes.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ _ANY_FOLDERS = r"(?:[^/]+/)*"
 
 @lru_cache(maxsize=4096)
 def compile_glob(pattern: str) -> re.Pattern[str]:
-    """A compiled pattern for whole POSIX paths (use `fullmatch`). UsageError: the glob cannot be read.
+    """Compile a glob to a pattern for whole POSIX paths (use `fullmatch`). Raises UsageError for an invalid glob.
 
-    `**/` is any number of folders (none too), a final `/**` or `/` everything below, `?` one character,
-    `[a-z]` and `[!a-z]` one of a set. All but `**` stay inside one folder.
+    `**/` matches any number of folders, including none; `/**` or `/` at the end everything below a folder; `?` one
+    character; `[a-z]` and `[!a-z]` one character of a set. Only `**` matches slashes.
     """
     try:
         return re.compile(_translate(pattern), re.DOTALL)
@@ -31,6 +30,11 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
         ) from None
 
 
+def escape_glob(path: str) -> str:
+    """Return a glob that matches only `path`."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+
+
 def _translate(pattern: str) -> str:
     pattern = pattern.removeprefix("./")
     if pattern.endswith("/"):
@@ -39,13 +43,13 @@ def _translate(pattern: str) -> str:
     at = 0
     while at < len(pattern):
         text, at = _token(pattern, at)
-        if not (text == _ANY_FOLDERS and parts and parts[-1] == text):  # `**/**/` would only backtrack
+        if not (text == _ANY_FOLDERS and parts and parts[-1] == text):  # `**/**/` is the same and slow to match
             parts.append(text)
     return "".join(parts)
 
 
 def _token(pattern: str, at: int) -> tuple[str, int]:
-    """The regular expression of what stands at `at`, and where the next token begins."""
+    """Return the regular expression for the token at `at`, and the position of the next token."""
     segment_start = at == 0 or pattern[at - 1] == "/"
     if pattern.startswith("**/", at) and segment_start:
         return _ANY_FOLDERS, at + 3
@@ -65,12 +69,14 @@ def _escaped_member(found: re.Match[str]) -> str:
 
 
 def _character_set(pattern: str, at: int) -> tuple[str, int]:
-    """`[abc]` or `[!abc]`; a bracket that is never closed stands for itself."""
+    """Return the regular expression for the set `[abc]` or `[!abc]` at `at`, and the position behind it. A bracket
+    that is not closed matches itself.
+    """
     first = at + 2 if pattern.startswith(("[!", "[^"), at) else at + 1
     end = pattern.find("]", first + 1)  # the first character of a set may be `]`
     if end < 0:
         return r"\[", at + 1
-    # Each member escaped by itself: `--`, `&&` and the like are set operations of future Pythons.
+    # Escape each member by itself: future Pythons read `--`, `&&` and the like as set operations.
     members = _MEMBER.sub(_escaped_member, pattern[first:end])
     negated = first == at + 2
     return (f"[^/{members}]" if negated else f"(?!/)[{members}]"), end + 1

@@ -1,4 +1,4 @@
-"""Takes passwords and secrets out of text that is stored or shown."""
+"""Removal of passwords and other secrets from text that is stored or shown."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ _SECRET_NAME = re.compile(rf".*{_SECRET_WORD}", re.IGNORECASE)
 
 
 def is_secret_name(name: str) -> bool:
-    """True for a variable whose value is never stored: its name ends in TOKEN, SECRET, PASSWORD or KEY."""
+    """Return whether the value of the variable is a secret, which is never stored: the name ends in TOKEN, SECRET,
+    PASSWORD or KEY.
+    """
     return _SECRET_NAME.fullmatch(name) is not None
 
 
 def redact(text: str) -> str:
-    """`text` (a word of a command line, an address) with the password of a URL and the value of NAME=VALUE, where
-    NAME is a secret's, replaced by `***`.
+    """Return a word of a command line, or an address, with passwords in URLs and the values of secrets
+    (NAME=VALUE) replaced by `***`.
     """
     text = _URL_PARAMETER.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", text))
     return _ASSIGNMENT.sub(rf"\1{MASK}", text)
 
 
 def redact_values(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables, with the values of secrets replaced by `***`."""
+    """Return the variables with the values of secrets replaced by `***`."""
     return {name: MASK if is_secret_name(name) else value for name, value in variables.items()}

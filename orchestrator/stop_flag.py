@@ -1,8 +1,8 @@
-"""The flag that ends a run: how urgently, why, and who is woken. Shared by the scheduler and the executors.
+"""The flag that ends a run, with its level and its reason. The scheduler and the executors share it.
 
-There is no lock in here on purpose. `set` is called from signal handlers, which interrupt the main thread
-anywhere, also inside `wait` or `set`: a lock held there would never be released. Every step is one operation
-that CPython makes whole (an item set to True, `dict.setdefault`, `list.append`, `SimpleQueue.put`).
+It has no lock on purpose. Signal handlers call `set`, and they interrupt the main thread anywhere, even inside
+`wait` or `set`: a lock that is held there would never be released. Every step is one operation that is atomic in
+CPython (setting an item to True, `dict.setdefault`, `list.append`, `SimpleQueue.put`).
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ class StopLevel(IntEnum):
     """How urgently a run ends. Each level includes those below it."""
 
     RUN = 0
-    """Not at all."""
+    """The run goes on."""
     DRAIN = 1
-    """Start nothing new; let what runs finish."""
+    """Start no further test; let running tests finish."""
     TERMINATE = 2
-    """End what runs gently: TERM, the profile's grace, KILL."""
+    """End running tests gently: TERM, the grace period of the profile, KILL."""
     KILL = 3
-    """End what runs at once."""
+    """Kill running tests at once."""
 
 
 class StopFlag:
     """A level that only rises. Safe to use from any thread and from signal handlers."""
 
     def __init__(self) -> None:
-        # One latch per level, each only ever set to True: whatever interrupts whatever, no level is lost,
-        # which "compare, then assign" on a single attribute could not promise.
+        # One item per level, which is only ever set to True, so that no level is lost when one call interrupts
+        # another. Comparing and then assigning a single attribute could lose one.
         self._reached = [True, False, False, False]
         self._reasons: dict[int, str] = {}
         self._listeners: list[Callable[[], object]] = []
 
     @property
     def level(self) -> StopLevel:
-        """The highest level that was set."""
-        if self._reached == _ONLY_RUN:  # asked several times a test
+        """Return the highest level that was set."""
+        if self._reached == _ONLY_RUN:  # a short cut, because it is read several times per test
             return StopLevel.RUN
         for level in (StopLevel.KILL, StopLevel.TERMINATE, StopLevel.DRAIN):
             if self._reached[level]:
@@ -55,8 +55,9 @@ class StopFlag:
 
     @property
     def reason(self) -> str | None:
-        """Why the run ends: the reason given for the present level, else for the lower one nearest to it.
-        None: not stopped, or nobody said why.
+        """Return why the run ends: the reason of the current level, else that of the next lower level with one.
+
+        Return None if the run was not stopped, or no reason was given.
         """
         for level in range(self.level, StopLevel.RUN, -1):
             if level in self._reasons:
@@ -64,7 +65,7 @@ class StopFlag:
         return None
 
     def set(self, level: StopLevel, reason: str | None = None) -> None:
-        """Raise the level; a lower or equal one changes nothing. The first reason for a level is kept."""
+        """Raise the level. A lower or equal level changes nothing. The first reason of a level is kept."""
         if level <= self.level:
             return
         if reason is not None:
@@ -74,8 +75,10 @@ class StopFlag:
             listener()
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call `listener` after each rise, in the thread or signal handler that caused it: it must be quick
-        and take no lock (`SimpleQueue.put` is made for it). Returns what ends the listening.
+        """Call `listener` after each rise of the level. Return a function that ends this.
+
+        It is called in the thread or signal handler that raised the level, so it must be quick and take no lock
+        (`SimpleQueue.put` is suitable).
         """
         self._listeners.append(listener)
 
@@ -86,9 +89,9 @@ class StopFlag:
         return end
 
     def wait(self, timeout_seconds: float | None, *, above: StopLevel = StopLevel.RUN) -> StopLevel:
-        """Block until the level is higher than `above`, or time is up (None: no limit); the level then."""
+        """Wait until the level is above `above` or the timeout (None: no limit) is over. Return the level."""
         woken: SimpleQueue[None] = SimpleQueue()
-        # Listen first, look second: a rise in between is seen by one or the other.
+        # Listen before reading the level, so that a rise between the two is not missed.
         end = self.listen(lambda: woken.put(None))
         deadline = None if timeout_seconds is None else monotonic() + timeout_seconds
         try:
@@ -96,7 +99,7 @@ class StopFlag:
                 remaining = None if deadline is None else deadline - monotonic()
                 if remaining is not None and remaining <= 0:
                     break
-                # In pieces: a signal that arrives just before CPython blocks does not end a wait.
+                # In pieces, because a signal that arrives just before CPython blocks does not end a wait.
                 with suppress(Empty):
                     woken.get(timeout=_PIECE_SECONDS if remaining is None else min(remaining, _PIECE_SECONDS))
             return self.level if level <= above else level

@@ -1,6 +1,7 @@
-"""Figures and foreign text made fit to print: units always shown, nothing that could steer a terminal.
+"""Formatting of figures with their units, and escaping of untrusted text for terminals and reports.
 
-Names, messages and output come from tests, so from anyone. Every report passes them through here first.
+Names, messages and output come from tests and may contain anything. Every report escapes them with these
+functions.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 UNKNOWN = "?"
-"""Shown for a figure that was not measured; never 0."""
+"""Text for a figure that was not measured. Such a figure is never shown as 0."""
 
 ELLIPSIS = "…"
 
 NAME_CHARACTERS = 1000
-"""Most of a name in a report that is a file: a test may give itself one of megabytes."""
+"""Maximum length of a name in a report that is a file. A test can have a name of several megabytes."""
 TEXT_CHARACTERS = 20_000
-"""Most of a message, or of the end of a stream, there."""
+"""Maximum length of a message, or of the end of an output stream, in a report that is a file."""
 
-# C0 but tab and newline, DEL, C1, zero-width and bidirectional controls, line and paragraph separators,
+# C0 except tab and newline, DEL, C1, zero-width and bidirectional controls, line and paragraph separators,
 # surrogates (undecodable file names), interlinear marks, noncharacters and tag characters: all of them
 # can hide, reorder or forge text on a terminal or in a web page.
 _UNSAFE = re.compile(
@@ -42,25 +43,31 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def decode(data: bytes) -> str:
-    """Output of a test as text: UTF-8, each undecodable byte as U+FFFD, CRLF as a newline."""
+    """Decode the output of a test as UTF-8: each undecodable byte becomes U+FFFD, CRLF becomes a newline."""
     return data.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def visible(text: str) -> str:
-    r"""Control characters as `\x1b`-like escapes, lone surrogates as U+FFFD; newlines and tabs stay."""
+    r"""Return `text` with control characters as escapes such as `\x1b` and lone surrogates as U+FFFD. Newlines and
+    tabs stay.
+    """
     return _UNSAFE.sub(_escape, text)
 
 
 def one_line(text: str, limit: int = 1000) -> str:
-    r"""`visible`, newlines and tabs as `\n` and `\t` too, no longer than about `limit` characters."""
-    if len(text) <= limit and text.isascii() and text.isprintable():  # nearly always
+    r"""Return `text` on one line: as `visible`, with newlines and tabs as `\n` and `\t`, and shortened in the
+    middle to about `limit` characters.
+    """
+    if len(text) <= limit and text.isascii() and text.isprintable():  # true for nearly all texts
         return text.strip()
-    # Cut first: a test may give itself a name of 10 MB.
+    # Shorten first: a name can have 10 MB.
     return _UNSAFE_IN_LINE.sub(_escape, bounded(text.strip(), limit))
 
 
 def bounded(text: str, limit: int) -> str:
-    """`text`, or its head and tail with the number of characters left out between them."""
+    """Return `text` if it has at most `limit` characters, else its start and end with the number of characters
+    that were removed between them.
+    """
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -68,7 +75,9 @@ def bounded(text: str, limit: int) -> str:
 
 
 def cells(text: str) -> int:
-    """Columns that `text` takes on a terminal: East Asian wide characters two, combining marks none."""
+    """Return the number of terminal columns of `text`: two for East Asian wide characters, none for combining
+    marks.
+    """
     if text.isascii():
         return len(text)
     return sum(_char_cells(char) for char in text)
@@ -81,7 +90,9 @@ def _char_cells(char: str) -> int:
 
 
 def shorten_middle(text: str, width: int) -> str:
-    """At most `width` columns; the end, where a test's own name is, keeps two thirds of them."""
+    """Shorten `text` in the middle to at most `width` columns. Two thirds of them are for the end, which has the
+    name of the test.
+    """
     if cells(text) <= width:
         return text
     if width <= 1:
@@ -91,7 +102,7 @@ def shorten_middle(text: str, width: int) -> str:
 
 
 def shorten_end(text: str, width: int) -> str:
-    """At most `width` columns, cut at the end."""
+    """Shorten `text` at the end to at most `width` columns."""
     if cells(text) <= width:
         return text
     return _take(text, width - 1) + ELLIPSIS if width > 1 else ELLIPSIS[: max(width, 0)]
@@ -108,30 +119,39 @@ def _take(chars: Iterable[str], width: int) -> str:
 
 
 def format_bytes(count: float | None) -> str:
-    """Bytes with Docker's binary units, at most 5 characters: `61M`, `1.5G`, `512M`; None is `?`."""
+    """Format a number of bytes with Docker's binary units in at most 5 characters: `61M`, `1.5G`, `512M`; None is
+    `?`.
+    """
     if count is None:
         return UNKNOWN
     if count < 0:
         return "-" + format_bytes(-count)
-    if count < 1024:
-        return f"{count:.0f}B"
-    value = float(count)
-    for unit in "KMGTPE":  # pragma: no branch - counts end long before exabytes
-        value /= 1024
-        if value < 1023.5 or unit == "E":
+    value, unit = _in_binary_unit(count)
+    rounded = f"{value:.1f}" if unit and value < 9.95 else f"{value:.0f}"
+    return rounded.removesuffix(".0") + (unit or "B")
+
+
+def _in_binary_unit(count: float) -> tuple[float, str]:
+    """Return a number of bytes in the largest unit of which it has at least one, and the letter of the unit, which
+    is empty for bytes.
+    """
+    value, letter = float(count), ""
+    for larger in "KMGTPE":
+        if value < (1023.5 if letter else 1024):  # above it, rounding would show 1024
             break
-    rounded = f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
-    return rounded.removesuffix(".0") + unit
+        value, letter = value / 1024, larger
+    return value, letter
 
 
 NEARLY_NOTHING = "<1ms"
 _NEARLY_NOTHING_SECONDS = 0.0005
-"""What is less is below what a test's figures are good for, and is written in one way, 0 included."""
+"""Durations below this are shorter than the error of the measurement. All of them, 0 included, have one text."""
 
 
 def format_seconds(seconds: float | None, *, decimals: int = 3) -> str:
-    """Seconds for reading, a duration or CPU time: `<1ms`, `43ms`, `0.412s`, `12.4s`, `2m05s`, `1h02m`; None is
-    `?`. `decimals` 1 where there is little room: `0.4s`.
+    """Format a duration or CPU time: `<1ms`, `43ms`, `0.412s`, `12.4s`, `2m05s`, `1h02m`; None is `?`.
+
+    `decimals`: digits after the point of values from 0.1 to 10 s; 1 for narrow columns (`0.4s`).
     """
     if seconds is None:
         return UNKNOWN
@@ -145,7 +165,7 @@ def format_seconds(seconds: float | None, *, decimals: int = 3) -> str:
 
 
 def format_clock(seconds: float) -> str:
-    """Whole seconds: `7s`, `2m05s`, `1h02m`."""
+    """Format a duration in whole seconds: `7s`, `2m05s`, `1h02m`."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes == 0:
         return f"{rest}s"
@@ -156,24 +176,26 @@ def format_clock(seconds: float) -> str:
 
 
 def format_stopwatch(seconds: float) -> str:
-    """A test's duration, always 8 columns: `  0.412s`, `125.250s`, ` 3600.0s`, `    <1ms`."""
+    """Format a test's duration in 8 columns: `  0.412s`, `125.250s`, ` 3600.0s`, `    <1ms`."""
     if seconds < _NEARLY_NOTHING_SECONDS:
         return f"{NEARLY_NOTHING:>8}"
     return f"{seconds:7.3f}s" if seconds < 999.9995 else f"{seconds:7.1f}s"
 
 
 def format_ratio(ratio: float | None) -> str:
-    """A share of a limit: `100 %`, `12.5 %`, `2500 %`; None is `?`. Only a true 100 % reads so."""
+    """Format a share of a limit: `100 %`, `2.5 %`, `2500 %`; None is `?`. A share below the limit is never shown
+    as `100 %`.
+    """
     if ratio is None:
         return UNKNOWN
     percent = ratio * 100
-    if 99.5 <= percent < 100:  # "100 %" must mean that the limit was reached
+    if 99.5 <= percent < 100:  # "100 %" means that the limit was reached
         return f"{min(percent, 99.9):.1f} %"
     return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.1f} %"
 
 
 def format_change(change: float | None) -> str:
-    """A change against before: `+12 %`, `-3 %`, `±0 %`, `x25`; None is empty."""
+    """Format a relative change (0.12 is 12 % more): `+12 %`, `-3 %`, `±0 %`, `x25`; None is empty."""
     if change is None:
         return ""
     percent = round(change * 100)
@@ -195,27 +217,51 @@ _SHOWN = 3
 _SHOWN_CHARACTERS = 80
 
 
-def size_text(size_bytes: float) -> str:
-    """`61 MiB`, `1.5 GiB`, `512 B`: at most one decimal, none from 100 on."""
-    value, unit = float(size_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1023.95:  # what would be shown as 1024 is one of the next unit
-            break
-        value, unit = value / 1024, larger
-    text = f"{value:.0f}" if value >= 100 or unit == "B" else f"{value:.1f}".removesuffix(".0")
-    return f"{text} {unit}"
+def size_text(size_bytes: float, decimals: int = 1) -> str:
+    """Format a size for a sentence: `61 MiB`, `1.5 GiB`, `512 B`. From 100 on it has one decimal less."""
+    value, unit = _in_binary_unit(size_bytes)
+    if not unit:
+        return f"{value:.0f} B"
+    return f"{_without_zeros(value, decimals if value < 99.95 else decimals - 1)} {unit}iB"
 
 
-def seconds_text(seconds: float) -> str:
-    """`<1 ms`, `12 ms`, `1.25 s`, `5 min 3 s`."""
-    if seconds < 0.0005:
+def seconds_text(seconds: float, decimals: int = 2) -> str:
+    """Format a duration for a sentence: `<1 ms`, `12 ms`, `1.25 s`, `5 min 3 s`."""
+    if seconds < _NEARLY_NOTHING_SECONDS:
         return "<1 ms"
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
+        return f"{_without_zeros(seconds * 1000, decimals - 2)} ms"
     if seconds < 99.995:
-        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
+        return f"{_without_zeros(seconds, decimals)} s"
+    minutes, rest = divmod(round(seconds, decimals - 2), 60)
+    return f"{minutes:.0f} min {_without_zeros(rest, decimals - 2)} s"
+
+
+def _without_zeros(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def two_sizes(first_bytes: float, second_bytes: float) -> tuple[str, str]:
+    """Format two sizes for a sentence that compares them. If they differ, their texts differ: they get up to two
+    more decimals, and then exact numbers of bytes.
+    """
+    for decimals in (1, 2, 3):
+        texts = size_text(first_bytes, decimals), size_text(second_bytes, decimals)
+        if texts[0] != texts[1] or first_bytes == second_bytes:
+            return texts
+    return f"{first_bytes:.0f} B", f"{second_bytes:.0f} B"
+
+
+def two_durations(first_seconds: float, second_seconds: float) -> tuple[str, str]:
+    """Format two durations for a sentence that compares them. If they differ by a microsecond or more, their texts
+    differ: they get up to two more decimals, and then seconds to the microsecond.
+    """
+    for decimals in (2, 3, 4):
+        texts = seconds_text(first_seconds, decimals), seconds_text(second_seconds, decimals)
+        if texts[0] != texts[1] or first_seconds == second_seconds:
+            return texts
+    return f"{first_seconds:.6f} s", f"{second_seconds:.6f} s"
 
 
 def listed(items: Sequence[str], total: int | None = None) -> str:

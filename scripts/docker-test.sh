@@ -1,5 +1,5 @@
 #!/bin/sh
-# The verbs of the older test script, as a thin front over orch. Words after the verb go to orch unchanged.
+# Runs orch by the verbs of an older test script. Words after the verb are passed to orch unchanged.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,7 @@ usage: scripts/docker-test.sh VERB [WORDS...]
 END
 }
 
-# The orch of this checkout's environment, else the one on PATH, else the package itself.
+# orch WORDS...: runs orch from this checkout's .venv, otherwise from PATH, otherwise as a module.
 orch() {
     if [ -x .venv/bin/orch ]; then
         exec .venv/bin/orch "$@"

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Shared by scripts/demo, scripts/test and scripts/docker-test.sh; sourced with the project's root as working
-# directory. Sets up what a new Debian machine lacks: a virtual environment and a container engine.
+# directory. Its functions set up what a new Debian machine lacks: a virtual environment and a container engine.
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -8,7 +8,7 @@ die() {
     exit 36
 }
 
-# Prints a Python from 3.11 on: python3 if it is new enough, else the newest python3.N on the PATH.
+# find_python: prints the name of a Python 3.11 or newer: python3 if it is new enough, else the newest python3.N on the PATH.
 find_python() {
     for candidate in python3 $(versioned_pythons); do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
@@ -19,7 +19,7 @@ find_python() {
     die "needs Python 3.11 or later"
 }
 
-# versioned_pythons: the names python3.N of all programs on the PATH, the newest first.
+# versioned_pythons: prints the names python3.N of all programs on the PATH, the newest first.
 versioned_pythons() (
     IFS=:
     for folder in $PATH; do
@@ -29,7 +29,7 @@ versioned_pythons() (
     done | sort -u -t . -k 2,2nr
 )
 
-# ensure_venv run|dev: .venv holds exactly the locked packages and this checkout.
+# ensure_venv run|dev: makes .venv with the locked packages and this checkout, if it is missing or out of date.
 ensure_venv() {
     lock=requirements/$1.lock
     stamp=.venv/.orch-$1
@@ -39,7 +39,7 @@ ensure_venv() {
     if [ ! -x .venv/bin/python ]; then
         say "making .venv with $("$python" --version)"
         if ! "$python" -m venv .venv >/dev/null 2>&1; then
-            # Debian ships venv apart from Python
+            # Debian has venv in a package of its own
             rm -rf .venv
             ensure_package python3-venv python3-venv # no program of that name: it is installed
             "$python" -m venv .venv || die "could not make a virtual environment"
@@ -55,11 +55,11 @@ ensure_venv() {
     fi
     rm -f "$log"
     printf '%s\n' "$wanted" >"$stamp"
-    # a dev environment holds all that a run needs
+    # a dev environment has all packages that a run needs
     if [ "$1" = dev ]; then cat requirements/run.lock pyproject.toml | cksum >.venv/.orch-run; fi
 }
 
-# ensure_package PROGRAM PACKAGE: a program that tests need and that no Python package carries.
+# ensure_package PROGRAM PACKAGE: installs the Debian package of a program that is missing, if this is root.
 ensure_package() {
     command -v "$1" >/dev/null 2>&1 && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -69,7 +69,7 @@ ensure_package() {
     die "needs the package $2"
 }
 
-# ensure_postgres: the programs of a server; Debian keeps them off the PATH, and tests look there too.
+# ensure_postgres: installs a PostgreSQL server if it is missing. Debian keeps its programs outside the PATH.
 ensure_postgres() {
     for program in /usr/lib/postgresql/*/bin/initdb; do
         [ -x "$program" ] && return
@@ -77,7 +77,7 @@ ensure_postgres() {
     ensure_package initdb postgresql
 }
 
-# ensure_engine: an engine answers, and is stopped at the end if it was started here.
+# ensure_engine: starts a container engine if none answers, and stops it when the script exits.
 ensure_engine() {
     started=no
     scripts/setup-engine status >/dev/null 2>&1 || started=yes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.accuracy.programs import FIGURES, NULL
+from orchestrator.figures import median_of_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,13 +54,8 @@ def rows(measurements: Sequence[Measurement], programs: Sequence[Program]) -> li
                 mine = [m for m in measurements if m.tool == tool and m.program == program.name]
                 null = [m.figures.get(name) for m in measurements if m.tool == tool and m.program == NULL]
                 if mine:
-                    table.append(_row(name, program, mine, _median(null)))
+                    table.append(_row(name, program, mine, median_of_known(null)))
     return table
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
 
 
 def _truth(name: str, program: Program, measurement: Measurement) -> float | None:
@@ -73,8 +68,8 @@ def _row(name: str, program: Program, mine: Sequence[Measurement], floor: float 
     errors = [(value - truth, value) for value, truth in pairs if truth is not None]
     worst_error, worst = max(errors, key=lambda pair: abs(pair[0]), default=(None, None))
     values = [value for value, _ in pairs]
-    truth = _median([_truth(name, program, m) for m in mine])
-    error = _median([error for error, _ in errors])
+    truth = median_of_known([_truth(name, program, m) for m in mine])
+    error = median_of_known([error for error, _ in errors])
     # what a program does on top of nothing: not for the null program itself, nor where a limit caps both
     net = [e - floor for e, _ in errors] if floor is not None and _adds_up(program) else [e for e, _ in errors]
     return Row(
@@ -85,7 +80,7 @@ def _row(name: str, program: Program, mine: Sequence[Measurement], floor: float 
         runs=len(mine),
         missing=len(mine) - len(pairs),
         source=", ".join(source for source in sources if source),
-        median=_median(values),
+        median=median_of_known(values),
         worst=worst if worst is not None else max(values, default=None),
         error_median=error,
         error_worst=worst_error,

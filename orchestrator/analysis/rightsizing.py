@@ -12,10 +12,12 @@ from itertools import compress
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
+from orchestrator.figures import percentile
 from orchestrator.model.evidence import Launch
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.rightsizing import Advice, Need, Observations, Suggestion
-from orchestrator.text import seconds_text, size_text
+from orchestrator.model.usage import THROTTLED_TIMEOUT_RATIO
+from orchestrator.text import size_text, two_durations, two_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,11 +36,6 @@ TIME_MARGIN = 1.5
 """Factor on the p99 of the durations; the longest duration gets `LONGEST_MARGIN`."""
 LONGEST_MARGIN = 1.15
 PIDS_MARGIN = 1.15
-THROTTLED_RATIO = 0.25
-"""Share of throttled time from which on a timeout is attributed to the CPU limit.
-
-The same share as for promotion: docs/design/scheduling/attempts.md.
-"""
 
 _ORDER = (Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER, Advice.FITS, Advice.UNKNOWN)
 _NOT_JUDGED = frozenset({Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED})
@@ -188,7 +185,7 @@ class _RecordedNeeds:
                 if used is not None and seconds > 0
             ]
         )
-        return _percentile(shares, 0.95) if shares else None
+        return percentile(shares, 0.95) if shares else None
 
     def _pids(self) -> int | None:
         most = max((pids for pids in self._judged.pids_peak if pids is not None), default=None)
@@ -200,7 +197,7 @@ class _RecordedNeeds:
             hung = judged.where([one is Outcome.TIMEOUT for one in judged.outcome])
             judged = judged.where([one is not Outcome.TIMEOUT for one in judged.outcome])
         ended = sorted(_seconds_under(judged, cpus))
-        bounds = [_percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
+        bounds = [percentile(ended, 0.99) * TIME_MARGIN, ended[-1] * LONGEST_MARGIN] if ended else []
         limits = zip(hung.limit_timeout_seconds, hung.throttled_seconds, hung.duration_seconds, strict=True)
         # a test that timed out needs an unknown time longer than its limit
         bounds += [limit * (TIME_MARGIN if _throttled(held, seconds) else 1.0) for limit, held, seconds in limits]
@@ -247,7 +244,7 @@ def kill_under(one: Observation, limits: Limits) -> Outcome | None:
 
 
 def _throttled(held_back_seconds: float | None, seconds: float) -> bool:
-    return held_back_seconds is not None and seconds > 0 and held_back_seconds / seconds >= THROTTLED_RATIO
+    return held_back_seconds is not None and seconds > 0 and held_back_seconds / seconds >= THROTTLED_TIMEOUT_RATIO
 
 
 def _ooms(history: Observations) -> list[bool]:
@@ -263,9 +260,9 @@ def _shortfalls(profile: Profile, recorded: _RecordedNeeds, present: Limits) -> 
     limits = profile.limits
     need = recorded.need(limits.cpus, reuses=profile.reuse > 1)
     if need.memory_bytes > limits.memory_bytes:
-        yield f"memory {size_text(limits.memory_bytes)} is less than {size_text(need.memory_bytes)}"
+        yield "memory {} is less than {}".format(*two_sizes(limits.memory_bytes, need.memory_bytes))
     if need.timeout_seconds > limits.timeout_seconds:
-        yield f"timeout {seconds_text(limits.timeout_seconds)} is less than {seconds_text(need.timeout_seconds)}"
+        yield "timeout {} is less than {}".format(*two_durations(limits.timeout_seconds, need.timeout_seconds))
     cpus = present.cpus if need.cpus is None else need.cpus
     if cpus > limits.cpus:
         yield f"cpus {limits.cpus:g} are less than {cpus:.2g}"
@@ -281,11 +278,9 @@ def _shortfalls(profile: Profile, recorded: _RecordedNeeds, present: Limits) -> 
 def _candidates(current: Profile, profiles: Iterable[Profile]) -> Iterator[Profile]:
     yield current
     for profile in profiles:
-        alike = profile.image == current.image and profile.network == current.network
-        if alike and set(profile.capabilities) == set(current.capabilities) and profile.name != current.name:
+        same_name = profile.name == current.name  # then it is the current profile without the limits of the rule
+        if profile.same_environment(current) and not (same_name and profile.limits == current.limits):
             yield profile
-        elif alike and profile.name == current.name and profile.limits != current.limits:
-            yield profile  # the current profile without the limits of the rule
 
 
 def _size(limits: Limits) -> tuple[int, float, float]:
@@ -311,9 +306,3 @@ def _notes(history: Observations, current: Profile, chosen: Profile) -> Iterator
         yield f"open files are not measured exactly: their limit falls to {chosen.limits.nofile}"
     if chosen.reuse > 1 and current.reuse == 1:
         yield "its containers are reused"
-
-
-def _percentile(ordered: Sequence[float], ratio: float) -> float:
-    """Return the percentile by nearest rank, like the database; stages do not import each other."""
-    rank = math.ceil(round(ratio * len(ordered), 9))
-    return ordered[max(rank, 1) - 1]

@@ -24,8 +24,9 @@ from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageEr
 from orchestrator.files import write_atomically
 from orchestrator.model.regression import GateRow, Judgement, RunFigures
 from orchestrator.model.tests import TestId
+from orchestrator.reports.formats.github import check_annotations
 from orchestrator.reports.json_encoding import to_json_line
-from orchestrator.reports.tables.gates import annotation_lines, gates_table
+from orchestrator.reports.tables.gates import gates_table
 from orchestrator.text import plural
 
 if TYPE_CHECKING:
@@ -77,10 +78,10 @@ class Baseline:
 
 
 def check(options: CheckOptions) -> int:
-    """Compare the newest runs with the baseline, or write one; exit code 3 for a broken gate."""
+    """Compare the newest runs with the baseline, or write one. Return exit code 3 on a resource regression."""
     if (options.baseline is None) == (options.save is None):
         raise UsageError(
-            "a check wants a baseline", remedy="--baseline RUN, BRANCH or FILE; or --save FILE makes one"
+            "orch check needs either --baseline or --save", remedy="for example: orch check --baseline main"
         )
     tolerances = {"memory": options.memory, "time": options.time, "cpu": options.cpu}
     allowed = {name: parsed for name, text in tolerances.items() if (parsed := parse_tolerance(text)) is not None}
@@ -103,7 +104,7 @@ def parse_tolerance(text: str) -> float | None:
         return None
     found = _TOLERANCE.fullmatch(text.strip())
     if found is None:
-        raise UsageError(f"cannot read the tolerance {text!r}", remedy="write +10%, or off")
+        raise UsageError(f"cannot read the tolerance {text!r}", remedy="write a percentage such as +10%, or off")
     return float(found[1]) / 100
 
 
@@ -193,18 +194,20 @@ def _read(path: Path, newest: RunRow) -> Baseline:
         document = json.loads(path.read_text(encoding="utf-8"))
         schema = document["schema"]
         if document["kind"] != FILE_KIND or schema not in (1, FILE_SCHEMA):
-            raise ValueError("another kind of file, or one of a newer orch")
+            raise ValueError("the file is of another kind, or of a newer orch")
         figures = {
             TestId(path=str(test["path"]), case=test["case"]): tuple(_figures(one, schema) for one in test["runs"])
             for test in document["tests"]
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is no baseline: {error}", remedy="orch check --save FILE writes one") from error
+        raise UsageError(
+            f"{path} is not a baseline: {error}", remedy="orch check --save FILE writes one"
+        ) from error
     if schema == 1:
-        note(f"{path} is of an older orch, which did not know a test's own memory: memory is not compared")
+        note(f"{path} was written by an older orch, which measured memory in another way: memory is not compared")
     known, project = document.get("project_id"), newest.project
     if known != newest.project_id and (known is not None or document.get("project") != project):
-        note(f"{path} is a baseline of {document.get('project')}, not of this {project}")
+        note(f"{path} is a baseline of project {document.get('project')}, not of {project}")
     return Baseline(name=str(path), figures=figures, runs=max(map(len, figures.values()), default=0))
 
 
@@ -227,7 +230,7 @@ def _number(value: object) -> float | None:
     return float(value)
 
 
-# ---------------------------------------------------------------- the answer
+# ---------------------------------------------------------------- comparison and output
 
 
 def _compared(old: Figures, new: Figures, allowed: Mapping[str, float]) -> list[GateRow]:
@@ -245,7 +248,7 @@ def _compared(old: Figures, new: Figures, allowed: Mapping[str, float]) -> list[
                 [getattr(one, field) for one in after],
                 tolerance=allowed[name],
                 minimum=minimum,
-                # of an older baseline file the machines are not known
+                # baseline files of older versions do not contain the machines
                 machines=(known[: len(before)], known[len(before) :])
                 if len(known) == len(before) + len(after)
                 else None,
@@ -271,7 +274,7 @@ def _print_result(rows: Sequence[GateRow], baseline: Baseline, new_runs: int, ou
     by = {kind: [row for row in rows if row.comparison.judgement is kind] for kind in Judgement}
     grown, suspected, few = by[Judgement.GROWN], by[Judgement.SUSPECTED], by[Judgement.TOO_FEW]
     if output_format == "github":
-        for line in annotation_lines(grown, suspected):
+        for line in check_annotations(grown, suspected):
             say(line)
     elif output_format in ("json", "csv"):
         show(gates_table(rows), output_format)
@@ -284,6 +287,6 @@ def _print_result(rows: Sequence[GateRow], baseline: Baseline, new_runs: int, ou
         f" {len(by[Judgement.UNCHANGED])} unchanged, {len(few)} with too few runs"
     )
     if suspected or few:
-        needed = f"{MINIMUM_NEW_RUNS} new runs and {MINIMUM_OLD_RUNS} old ones"
-        write_line(f"a judgement needs {needed} in which the test passed")
+        needed = f"at least {MINIMUM_NEW_RUNS} new and {MINIMUM_OLD_RUNS} old runs"
+        write_line(f"a comparison needs {needed} in which the test passed")
     return ExitCode.VIOLATIONS if grown else ExitCode.OK

@@ -28,7 +28,7 @@ def clean(*, engine_url: str | None, older_than: str | None, dry_run: bool) -> i
     for work_dir in work_dirs:
         say(f"{word} folder {work_dir}")
     swept = Swept() if dry_run else remove_orphans(engine, found, work_dirs=work_dirs)
-    # after the containers: what is in those that the engine knows goes with them
+    # after the containers, because removing those that the engine knows removes their cgroups too
     rest = orphaned_slots.find_of_dead(owner_alive)
     for one in rest:
         say(f"{word} {one.text}")
@@ -39,7 +39,7 @@ def clean(*, engine_url: str | None, older_than: str | None, dry_run: bool) -> i
         return ExitCode.OK
     left = (*swept.left, *orphaned_slots.remove(rest))
     for problem in left:
-        say(f"left: {problem}")
+        say(f"not removed: {problem}")
     say(f"{len(swept.removed)} objects, {len(work_dirs)} folders and {len(rest)} cgroups removed")
     return ExitCode.INFRA if left else ExitCode.OK
 

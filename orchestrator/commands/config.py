@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
-from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.coordinator.console import say, show
@@ -15,6 +12,7 @@ from orchestrator.reports.tables.table import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 
 FILE_NAME = "profiles.yaml"
@@ -29,7 +27,7 @@ def init(*, folder: Path, force: bool) -> int:
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", remedy="orch init --force overwrites it")
     path.write_text(text, encoding="utf-8")
-    say(f"wrote {path}; orch plan shows what would run, orch run runs it")
+    say(f"wrote {path}; next: orch plan shows which tests would run, orch run runs them")
     return ExitCode.OK
 
 
@@ -80,15 +78,3 @@ def _settings(config: Any) -> Iterator[tuple[str, object]]:
     from orchestrator.config.writing.setting_texts import setting_texts
 
     yield from setting_texts(config).items()
-
-
-def _plain(value: object) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, tuple | list | frozenset):
-        return [_plain(v) for v in value]
-    if hasattr(value, "items"):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, Enum):
-        return value.value
-    return str(value) if isinstance(value, Path) else value

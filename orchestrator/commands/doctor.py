@@ -16,6 +16,7 @@ from orchestrator.engine.cleanup import orphaned_slots
 from orchestrator.engine.cleanup.reaper import find_orphans
 from orchestrator.engine.docker.addresses import candidate_addresses
 from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images.agent_shell import find_prepared
 from orchestrator.engine.isolation import enforcement
 from orchestrator.engine.metering import parent_cgroups
 from orchestrator.engine.slots.slot_factory import can_share_fifos
@@ -110,13 +111,13 @@ def _engine_checks(info: EngineInfo) -> Iterator[Check]:
         yield Check(
             name="limits",
             health=Health.FAILED,
-            finding=f"the engine cannot limit {', '.join(missing)}: tests would run without",
+            finding=f"the engine cannot limit {', '.join(missing)}: tests would run without these limits",
             remedy=enforcement.remedy(info),
         )
     else:
         yield Check(name="limits", health=Health.OK, finding="memory, cpus and pids are enforced")
     yield _figures(info)
-    streams = "FIFOs" if can_share_fifos(info) else "the engine's attach call (the engine is elsewhere)"
+    streams = "FIFOs" if can_share_fifos(info) else "the engine's attach call (the engine is remote)"
     yield Check(name="streams", health=Health.OK, finding=streams)
     for warning in info.warnings:
         yield Check(name="engine", health=Health.NOTE, finding=warning)
@@ -128,14 +129,14 @@ def _figures(info: EngineInfo) -> Check:
             finding = "kernel counters of each slot's own parent cgroup"
         case parent_cgroups.ParentKind.LEASED:
             finding = (
-                "kernel counters of this user's parent cgroups, by difference; peaks from inside the container"
+                "kernel counters of this user's parent cgroups, as differences; peaks from inside the container"
             )
         case parent_cgroups.ParentKind.NONE:
             return Check(
                 name="figures",
                 health=Health.NOTE,
-                finding="kernel counters read inside the container (end records)",
-                remedy="with Docker as root on this machine, a slot's counters outlive its container",
+                finding="kernel counters that are read inside the container",
+                remedy="run orch as root with a local Docker engine for counters that outlive a container",
             )
     return Check(name="figures", health=Health.OK, finding=finding)
 
@@ -154,7 +155,7 @@ def _disk_checks(info: EngineInfo, config: Config | None) -> Iterator[Check]:
             name=f"disk {name}",
             health=Health.WARNING if low else Health.OK,
             finding=f"{format_bytes(free)} free at {folder}",
-            remedy="make room: docker system df shows what the engine keeps, orch runs prune what orch does"
+            remedy="free space: docker system df shows the use of the engine, orch runs prune frees what orch uses"
             if low
             else "",
         )
@@ -163,7 +164,7 @@ def _disk_checks(info: EngineInfo, config: Config | None) -> Iterator[Check]:
 def _config_checks(config: Config, engine: Engine) -> Iterator[Check]:
     try:
         seccomp_text(config)
-        yield Check(name="seccomp", health=Health.OK, finding=str(config.seccomp or "the profile that orch ships"))
+        yield Check(name="seccomp", health=Health.OK, finding=str(config.seccomp or "the built-in profile"))
     except OrchError as error:
         yield _failed("seccomp", error)
     state = next(p for p in (config.state_dir, *config.state_dir.parents) if p.exists())
@@ -191,19 +192,20 @@ def _config_checks(config: Config, engine: Engine) -> Iterator[Check]:
             yield Check(
                 name="image",
                 health=Health.WARNING,
-                finding=f"{name}: not there yet",
-                remedy=f"orch build {name}, or orch build --offline-base where no registry answers",
+                finding=f"{name}: not built yet",
+                remedy=f"orch build {name}, or orch build --offline-base if no registry can be reached",
             )
         else:
             size = format_bytes(engine.image_bytes(found))
             yield Check(name="image", health=Health.OK, finding=f"{name}: {found[:19]} {size}")
-            yield _calibration(config, engine.info, name, found)
+            yield _calibration(config, engine.info, name, find_prepared(engine, found))
 
 
-def _calibration(config: Config, info: EngineInfo, name: str, image_id: str) -> Check:
-    known = calibration.load(config.state_dir).get(key_of(info, image_id))
+def _calibration(config: Config, info: EngineInfo, name: str, prepared_id: str | None) -> Check:
+    """Return the calibration of the prepared image, from which containers are created."""
+    known = None if prepared_id is None else calibration.load(config.state_dir).get(key_of(info, prepared_id))
     if known is None:
-        finding = f"{name}: not measured here since the last boot; the next run does"
+        finding = f"{name}: not measured since the last boot; the next run measures it"
         return Check(name="calibration", health=Health.NOTE, finding=finding)
     start = (
         "?" if known.start_cpu_seconds is None else f"{known.start_cpu_seconds * 1000:.1f} ms",
@@ -212,7 +214,7 @@ def _calibration(config: Config, info: EngineInfo, name: str, image_id: str) -> 
     finding = (
         f"{name}: a test that does nothing costs {known.cpu_seconds * 1000:.1f} ms of CPU (subtracted,"
         f" ±{known.cpu_spread_seconds * 500:.1f} ms), floor {format_bytes(known.memory_floor_bytes)};"
-        f" the runtime's start {start[0]}, peak {start[1]} (kept apart)"
+        f" the start of the container {start[0]}, peak {start[1]} (not counted)"
     )
     return Check(name="calibration", health=Health.OK, finding=finding)
 
@@ -228,6 +230,6 @@ def _leftovers(engine: Engine) -> Iterator[Check]:
     yield Check(
         name="leftovers",
         health=Health.WARNING,
-        finding=f"of dead runs: {len(orphans)} objects, {len(rest)} cgroups{held}",
+        finding=f"left by dead runs: {len(orphans)} objects, {len(rest)} cgroups{held}",
         remedy="orch clean removes them" if os.geteuid() == 0 or not rest else "sudo orch clean removes them",
     )

@@ -47,9 +47,7 @@ def flaky(options: FlakyOptions) -> int:
             output_format=options.output_format,
         )
     if options.runs is not None:
-        raise UsageError(
-            "--runs is how often --diagnose runs a test", remedy="orch flaky --diagnose TEST --runs N"
-        )
+        raise UsageError("--runs needs --diagnose", remedy="orch flaky --diagnose TEST --runs N")
     window = parse_window(options.since, options.until)
     config = load_with_database(options.config_path, options.database)
     with database_for_report(config) as db:
@@ -63,7 +61,7 @@ def flaky(options: FlakyOptions) -> int:
     for line in always_lines(broken, limit=options.limit):
         say(line)
     if not rows:
-        say(f"no test passed and failed within a run, or broke and was mended; {window.text}")
+        say(f"no flaky tests; {window.text}")
         return ExitCode.OK
     for line in flaky_lines(shown, more=len(rows) - len(shown)):
         say(line)

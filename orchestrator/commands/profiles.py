@@ -6,13 +6,13 @@ import difflib
 import math
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.rightsizing import WINDOW, advice_order, suggest
-from orchestrator.commands.config import _plain
 from orchestrator.config.loader import load_config
 from orchestrator.config.writing.rule_edits import NewRule, edited
 from orchestrator.coordinator.console import note, say, show
@@ -119,7 +119,7 @@ def _apply(config: Config, tests: Sequence[Test], found: Sequence[Suggestion], *
         return
     if config.path is None:
         raise UsageError("there is no profiles.yaml to change", remedy="orch init writes one")
-    path = config.path.resolve()  # a link stays one
+    path = config.path.resolve()  # keeps a symbolic link
     data = path.read_bytes()
     bom, before = data.startswith(b"\xef\xbb\xbf"), data.decode("utf-8-sig")
     wanted = {one.test_id: one.suggested for one in found if one.suggested}
@@ -131,7 +131,7 @@ def _apply(config: Config, tests: Sequence[Test], found: Sequence[Suggestion], *
     write_line("\n".join(map(visible, diff)))
     _check(config, path, after, tests, wanted)
     if path.read_bytes() != data:
-        raise UsageError(f"{config.path} was changed meanwhile", remedy="run the command again")
+        raise UsageError(f"{config.path} was changed by another program", remedy="run the command again")
     _write(path, (b"\xef\xbb\xbf" if bom else b"") + after.encode("utf-8"))
     write_line(f"{config.path} written: {plural(len(found), 'test')} under another profile")
 
@@ -207,8 +207,8 @@ def _terms(assignment: Assignment, profile: Profile) -> tuple[object, ...]:
 
 def _unsafe(path: Path) -> OrchError:
     return UsageError(
-        f"{path.name} was left as it is: read again after the change above, it would not mean what it should",
-        remedy="anchors and aliases may be the cause; change it by hand",
+        f"{path.name} was not changed: the change above would not have the intended effect",
+        remedy="YAML anchors and aliases may be the cause; change the file by hand",
     )
 
 
@@ -264,3 +264,16 @@ def _profiles_table(profiles: list[Profile]) -> Table:
         for p in profiles
     )
     return Table(name="profiles", columns=columns, rows=rows)
+
+
+def _plain(value: object) -> Any:
+    """Return a profile, or a value in it, as values that JSON can express."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, tuple | list | frozenset):
+        return [_plain(v) for v in value]
+    if hasattr(value, "items"):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""Run `orch report` and `orch offenders`: show what the resource database knows about a window of time."""
+"""`orch report` and `orch offenders`: show usage and violations in a window of time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class ReportOptions:
 def report(options: ReportOptions) -> int:
     """Show the usage of each test over a window, the tests of one run, or violations. Return the exit code."""
     if options.run_id is not None and (options.since or options.until):
-        raise UsageError("--run is one run, --since and --until are a window", remedy="give one of them")
+        raise UsageError(
+            "--run cannot be combined with --since or --until", remedy="report on a run or on a window"
+        )
     if options.html or options.prometheus:
         return _files(options)
     window = parse_window(options.since or "7d", options.until)
@@ -66,7 +68,8 @@ def _files(options: ReportOptions) -> int:
 
     if options.run_id is not None or options.violations or options.resources:
         raise UsageError(
-            "--html and --prometheus report on a window", remedy="leave out --run, --violations and --resource"
+            "--html and --prometheus report on a whole window",
+            remedy="leave out --run, --violations and --resource",
         )
     remove_earlier_reports({"html": options.html, "prometheus": options.prometheus})
     config = load_with_database(options.config_path, options.database)
@@ -103,7 +106,7 @@ def _explain(window: Window, what: str, more: int, *, compared: bool) -> None:
     rest = f", {more} more with a larger --limit" if more else ""
     say(f"{what}{rest}; {window.text}")
     if compared:
-        say(f"trend: the median against {window.before}, from {MINIMUM_FOR_TREND} runs in each on")
+        say(f"trend: the median compared with {window.before}, if each has at least {MINIMUM_FOR_TREND} runs")
 
 
 def _resources(names: Sequence[str], *, people: bool) -> tuple[Resource, ...]:

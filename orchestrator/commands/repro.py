@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.shell import client_program
 from orchestrator.config.settings import Config
 from orchestrator.coordinator.console import note, say, show
 from orchestrator.coordinator.environment import new_run, run_environment
@@ -19,6 +18,7 @@ from orchestrator.coordinator.session import container_context, git_state, load_
 from orchestrator.coordinator.signals import Signals
 from orchestrator.engine import labels
 from orchestrator.engine.base import Engine
+from orchestrator.engine.docker.command_line_client import client_program
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.isolation.docker_run import run_words, shell_text
@@ -65,7 +65,7 @@ def repro(
     if not run_it:
         say(shell_text(_words(config, engine, assignment, image_id)))
         if hidden := sorted(filter(is_secret_name, assignment.test.command.env)):
-            note(f"values of {', '.join(hidden)} are not shown: export them before you run this")
+            note(f"the values of {', '.join(hidden)} are not shown: export them before you run the command")
         return ExitCode.OK
 
     _warn_of_other_sources(config, record)
@@ -98,7 +98,7 @@ def _image(engine: Engine, recorded: AttemptRow) -> str:
     image_id = recorded.attestation.image_id if recorded.attestation else ""
     if not image_id or engine.find_image(image_id) is None:
         raise NothingFoundError(
-            f"the image of that run ({image_id[:19] or 'unknown'}) is not on this engine any more",
+            f"the image of that run ({image_id[:19] or 'unknown'}) is no longer on this engine",
             remedy="orch build, then run the test again",
         )
     return image_id
@@ -109,10 +109,10 @@ def _warn_of_other_sources(config: Config, record: RunRecord) -> None:
     if record.run.revision and revision and revision != record.run.revision:
         was = f"the sources are at {revision[:12]}, the run was at {record.run.revision[:12]}"
     elif dirty or record.run.dirty:
-        was = "the sources have, or had, changes that no revision holds"
+        was = "the sources have, or had, uncommitted changes"
     else:
         return
-    note(f"{was}: differences may come from there")
+    note(f"{was}: this may explain differences")
 
 
 def _words(config: Config, engine: Engine, assignment: Assignment, image_id: str) -> list[str]:
@@ -127,7 +127,9 @@ def _words(config: Config, engine: Engine, assignment: Assignment, image_id: str
     )
     command = assignment.test.command
     env = {**hardening.BASE_ENV, **hardening.test_env(assignment)}
-    secret = set(filter(is_secret_name, command.env))  # of the project; what is ours may be called ..._KEY
+    secret = set(
+        filter(is_secret_name, command.env)
+    )  # only variables of the project; a variable of orch may be called ..._KEY
     return run_words(
         spec,
         hardening.argv_inside(command),
@@ -155,12 +157,12 @@ def _assignment(config: Config, recorded: AttemptRow) -> Assignment:
     test = next((t for t in tests if t.id == recorded.test_id), None)
     if test is None:
         raise NothingFoundError(
-            f"{wanted} is not among the project's tests any more", remedy="check out the revision of that run"
+            f"{wanted} is no longer a test of this project", remedy="check out the revision of that run"
         )
     profile = config.profiles.get(recorded.profile)
     if profile is None:
         raise NothingFoundError(
-            f"profile {recorded.profile!r} is not in the configuration any more",
+            f"profile {recorded.profile!r} is no longer in the configuration",
             remedy="check out the revision of that run",
         )
     return Assignment(
@@ -204,7 +206,7 @@ def run_again(
     for violation in attempt.violations:
         say(f"{violation.severity.value}: {one_line(violation.message)}")
     if attempt.outcome is not Outcome.PASSED:
-        # its folder is gone with the rest: nothing may point there
+        # its folder has been removed, so the output must not name it
         for line in output_lines(replace(attempt, folder=None)):
             say(line)
     return 128 + signal_number if signal_number is not None else _code(attempt.outcome)

@@ -14,7 +14,7 @@ from orchestrator.database.queries.runs import list_runs, load_run
 from orchestrator.errors import ExitCode
 from orchestrator.reports.json_encoding import to_json
 from orchestrator.reports.tables import render
-from orchestrator.text import one_line
+from orchestrator.text import one_line, plural
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,5 +83,5 @@ def runs_prune(*, config_path: Path | None, database: str | None, dry_run: bool)
         note(problem)
     with database_to_write(config_path, database) as db:
         count = db.prune(config.retention)
-    say(f"{len(gone)} run folders and the records of {count} runs removed")
+    say(f"removed {plural(len(gone), 'run folder')} and the records of {plural(count, 'run')}")
     return ExitCode.OK

@@ -6,8 +6,6 @@ gets, and the reaper removes the container as it does for a run.
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -17,17 +15,15 @@ from orchestrator.coordinator.console import note
 from orchestrator.coordinator.environment import ensure_images_of, run_environment
 from orchestrator.coordinator.session import load_with_database
 from orchestrator.engine import labels
+from orchestrator.engine.docker.command_line_client import client_env, client_program
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation import hardening
 from orchestrator.engine.isolation.docker_run import run_words
-from orchestrator.errors import EngineError
 from orchestrator.measure.processes import host_info
 from orchestrator.scheduling.assign import clamp, known_profile
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from orchestrator.model.runs import EngineInfo
 
 
 def shell(
@@ -72,21 +68,3 @@ def shell(
             name=name,
         )
         return subprocess.run(words, env=client_env(engine.info), check=False).returncode
-
-
-def client_program(info: EngineInfo) -> str:
-    """Return the path of the engine's command-line client. Raises EngineError if it is not installed."""
-    for name in (info.name, "docker", "podman"):
-        found = shutil.which(name)
-        if found:
-            return found
-    raise EngineError(
-        f"the command line of {info.name} is not installed; it is needed for a terminal in a container",
-        remedy="install docker-cli (Debian: docker.io) or podman",
-    )
-
-
-def client_env(info: EngineInfo) -> dict[str, str]:
-    """Return the environment variables with which the engine's command-line client uses the same engine."""
-    variable = "CONTAINER_HOST" if info.name == "podman" else "DOCKER_HOST"
-    return {**os.environ, variable: info.address}

@@ -1,4 +1,4 @@
-"""Finds profiles.yaml, reads all layers and gives one Config or one ConfigError with all problems."""
+"""Find profiles.yaml and return the Config of all layers, or raise one ConfigError with all problems."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from orchestrator.config import remembered
-from orchestrator.config.layers import build
+from orchestrator.config.layers.build import build_config
+from orchestrator.config.layers.resolve import resolve
 from orchestrator.config.parsing.problems import Place
-from orchestrator.config.settings import Layer
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.config.settings import Config, Merged
+    from orchestrator.config.settings import Config
 
 MAX_FILE_BYTES = 1 << 20
 FILE_NAME = "profiles.yaml"
@@ -26,7 +25,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 def load_config(
     *, path: Path | None, start: Path, env: Mapping[str, str], overrides: Mapping[str, str] = _NOTHING
 ) -> Config:
-    """The configuration that holds in the folder `start`.
+    """Return the configuration that applies in the folder `start`.
 
     `path` (or ORCH_CONFIG) names the file; else profiles.yaml is looked for from `start` upwards. `overrides`
     are dotted settings from the command line with the text the user gave, such as `{"run.jobs": "4"}`.
@@ -38,41 +37,23 @@ def load_config(
     path = find_file(start) if path is None else start / path
     root = find_root(start) if path is None else path.parent.resolve()
     file_name = None if path is None else _shown_name(path, start)
-    data = b"" if path is None or file_name is None else _data(path, file_name)
-    key = remembered.key_of(path, data, str(file_name), env, overrides)
-    merged = remembered.recall(key)
-    if merged is None:
-        from orchestrator.config.layers.resolve import merge
-
-        text = None if path is None or file_name is None else _text(data, file_name)
-        merged = merge(text, file_name=file_name or "", env=env, overrides=overrides, root=root)
-        remembered.forget_earlier_kind()
-        if _may_be_kept(merged):
-            remembered.remember(key, merged)
-    return build.build(
-        merged,
+    settings = resolve(
+        None if path is None or file_name is None else _text(path, file_name),
+        file_name=file_name or "",
+        env=env,
+        overrides=overrides,
+        root=root,
+    )
+    return build_config(
+        settings,
         root=root,
         path=None if path is None else root / path.name,
         shorten={file_name: path.name} if path is not None and file_name is not None else {},
     )
 
 
-def _may_be_kept(merged: Merged) -> bool:
-    """True where nothing can be secret (a database's URL may have a password in it; variables, build arguments
-    and words of commands are the project's own text), and no check looked at files, which may change: a seccomp
-    profile, folders that may be links.
-    """
-    given = {name: s.value for name, s in merged.settings.items() if s.layer is not Layer.DEFAULT}
-    return (
-        given.keys().isdisjoint(("seccomp", "database"))
-        and not any(name.startswith("presets.") for name in given)
-        and not any(suite.env or suite.command or suite.working_dir != "." for suite in given.get("suites", ()))
-        and not any(image.build_args for name, image in given.items() if name.startswith("images."))
-    )
-
-
 def find_file(start: Path) -> Path | None:
-    """The nearest profiles.yaml from `start` upwards; a repository's root ends the search."""
+    """Return the nearest profiles.yaml from `start` upwards, at most to the repository's root, or None."""
     for folder in (start, *start.parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
@@ -82,12 +63,12 @@ def find_file(start: Path) -> Path | None:
 
 
 def find_root(start: Path) -> Path:
-    """The nearest folder with .git from `start` upwards, else `start`."""
+    """Return the nearest folder with .git from `start` upwards, or `start` if there is none."""
     return next((folder for folder in (start, *start.parents) if (folder / ".git").exists()), start)
 
 
 def _shown_name(path: Path, start: Path) -> str:
-    """The file's name as seen from the user's folder, if that is shorter than the whole path."""
+    """Return the path relative to the user's folder if that is shorter than the absolute path."""
     relative = os.path.relpath(path, start)
     return relative if len(relative) < len(str(path)) else str(path)
 
@@ -102,11 +83,12 @@ def _data(path: Path, name: str) -> bytes:
         message = f"{name}:1:1: cannot be read: {error.strerror}"
         raise ConfigError(message, remedy="`orch init` writes a profiles.yaml; --config names another") from error
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{name}:1:1: larger than {MAX_FILE_BYTES >> 20} MiB; this is no profiles.yaml")
+        raise ConfigError(f"{name}:1:1: larger than {MAX_FILE_BYTES >> 20} MiB, too large for a profiles.yaml")
     return data
 
 
-def _text(data: bytes, name: str) -> str:
+def _text(path: Path, name: str) -> str:
+    data = _data(path, name)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Calibrates each image at its first use on this engine since boot, by null tests, and stores the result."""
+"""Calibrate each image by null tests when it is first used on this engine since boot, and store the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NULL_COMMAND = Command(argv=("/bin/sh", "-c", ":"))
 NULL_TEST = TestId(path=".orch/null-test")
 NULL_SECONDS = 20.0
 _Kind = tuple[str, bool]
-"""The name of an image, and whether it is about tests that come after another in their container."""
+"""The name of an image, and whether the calibration is for tests that follow another test in their container."""
 
 
 def key_of(info: EngineInfo, image_id: str, *, reused: bool = False) -> str:
@@ -56,9 +56,10 @@ def calibrate(
     work_dir: Path,
     stop: StopFlag,
 ) -> Calibrations:
-    """Return calibrations for the images of the plan; those that are not known are measured and stored.
+    """Return calibrations for the images of the plan. Those that are not stored yet are measured and stored.
 
-    An image whose null tests do not pass (it has no shell) has none: its figures are not corrected.
+    An image whose null tests do not pass, for example because it has no shell, gets no calibration: its figures
+    are not corrected.
     """
     known = calibration.load(state_dir)
     kinds = {(a.profile.image, reused): a.profile for a in plan for reused in {False, a.profile.reuse > 1}}
@@ -75,7 +76,7 @@ def calibrate(
         if made is not None:
             found[reused][images[image]] = made
     if fresh:
-        with suppress(OSError):  # a folder that cannot be written costs the next run half a second
+        with suppress(OSError):  # if the folder cannot be written, the next run measures again, which takes 0.5 s
             calibration.store(state_dir, {keys[kind]: made for kind, made in fresh.items()})
     return Calibrations(*found)
 
@@ -139,7 +140,9 @@ def _measure(
             for test, following in zip(tests, (*tests[1:], None), strict=True):
                 if stop.level > StopLevel.RUN:
                     return None
-                evidence = lane.run(test, time.monotonic(), partial(_place, folder), partial(_itself, following))
+                evidence = lane.run(
+                    test, time.monotonic(), partial(_place, folder), partial(_next_test, following)
+                )
                 if evidence.engine_failure is not None or evidence.agent is None or evidence.agent.exit_code != 0:
                     return None
                 if evidence.slot.position > 1 or not reused:
@@ -153,5 +156,5 @@ def _place(folder: str, _: Assignment) -> Path:
     return Path(folder)
 
 
-def _itself(following: Assignment | None) -> Assignment | None:
+def _next_test(following: Assignment | None) -> Assignment | None:
     return following

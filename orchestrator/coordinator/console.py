@@ -1,4 +1,4 @@
-"""Prints a command's answer on stdout, in the format that was asked for."""
+"""Print the output of a command, and read the windows of time that its options give."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def write(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print one line to stderr, so that stdout has the answer alone."""
+    """Print one line to stderr, so that stdout has only the output of the command."""
     print(f"orch: {text}", file=sys.stderr)
 
 
 def show(tables: Table | Sequence[Table], output_format: str) -> None:
-    """Tables as table, json, csv or markdown; as wide as the terminal where there is one."""
+    """Print tables as table, json, csv or markdown. A table is as wide as the terminal if stdout is one."""
     from orchestrator.reports.tables.render import render
 
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -53,13 +53,13 @@ class Window:
 
     @property
     def text(self) -> str:
-        """`2026-11-14 09:30 to now (7 days)`, in UTC."""
+        """Return the window for people, in UTC, such as `2026-11-14 09:30 to now UTC (7 days)`."""
         end = "now" if self.until is None else _moment(self.until)
         return f"all until {end}" if self.since is None else f"{_moment(self.since)} to {end} UTC ({self._length})"
 
     @property
     def before(self) -> str:
-        """The window before: `the 7 days before`."""
+        """Return a text for the window of the same length before this one, such as `the 7 days before`."""
         return f"the {self._length} before"
 
     @property
@@ -76,18 +76,24 @@ def _moment(moment: datetime) -> str:
 
 
 def parse_window(since: str | None, until: str | None) -> Window:
-    """Both as for `parse_since`; UsageError if the end is not after the beginning."""
+    """Return the window between two texts that `parse_since` accepts; without `until` it ends now.
+
+    Raises UsageError if the end is not after the start.
+    """
     window = Window(since=parse_since(since), until=None if until is None else parse_since(until))
     if window.since is not None and (window.until or datetime.now(UTC)) <= window.since:
         raise UsageError(
-            f"the window from {_moment(window.since)} on has nothing in it",
-            remedy="its beginning (--since) must be before its end (--until, else now)",
+            f"the window that starts at {_moment(window.since)} UTC is empty",
+            remedy="its start (--since) must be before its end (--until, or now)",
         )
     return window
 
 
 def parse_since(text: str | None) -> datetime | None:
-    """`24h`, `7d`, `2w` before now, or an ISO date or time (UTC unless it says so). None: from the beginning."""
+    """Return the time that a text means: `24h`, `7d`, `2w` (before now), or an ISO date or time (UTC by default).
+
+    Return None for None and `all`: no limit. Raises UsageError for other texts.
+    """
     if text is None or text == "all":
         return None
     found = _WINDOW.fullmatch(text.strip())

@@ -1,4 +1,7 @@
-"""Opens the project's resource database for a command. SQLAlchemy, 0.2 s, is imported where that is done."""
+"""Open the resource database of the project for a command.
+
+SQLAlchemy takes 0.2 s to import, so it is imported only when a database is opened.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,14 @@ if TYPE_CHECKING:
 
 
 NO_PROJECT = ""
-"""Id that no project has: this one has not run yet, and nothing says what it will be told by."""
+"""An id that no project has. It stands for a project that has not run yet and whose id cannot be derived."""
 
 
 @contextmanager
 def database_to_read(config_path: Path | None, database: str | None, *, scoped: bool = True) -> Iterator[Database]:
-    """The project's resource database, to be read. `scoped`: what is shown is the project's alone, so that others
-    in the database are told of.
+    """Open the resource database of the project for reading.
+
+    With `scoped`, the command shows this project only, and a notice names other projects in the database.
     """
     with open_read_only(load_with_database(config_path, database)) as db:
         if scoped:
@@ -44,7 +48,7 @@ def database_to_read(config_path: Path | None, database: str | None, *, scoped: 
 
 
 def open_database(config: Config) -> Database:
-    """The resource database, to be written: made, brought up to date, or set aside where it cannot be used."""
+    """Open the resource database for writing. Create or upgrade it if needed; set an unusable file aside."""
     from orchestrator.database.files.open import fallback_spool_folders
     from orchestrator.database.store.store import Database
 
@@ -54,11 +58,11 @@ def open_database(config: Config) -> Database:
         owner_alive=owner_alive,
         spool_fallback=fallback_spool_folders(config.database_url, state_dir=config.state_dir),
     )
-    return _asked_for(config, database)
+    return _for_project(config, database)
 
 
 def keep_project(config: Config) -> str:
-    """The project's id, which is in the state folder from now on."""
+    """Return the id of the project, and write it to the state folder if it is not there yet."""
     kept = kept_id(config.state_dir)
     if kept is not None:
         return kept
@@ -68,7 +72,7 @@ def keep_project(config: Config) -> str:
 
 
 def print_scope(db: Database) -> None:
-    """Say whose figures are shown, where the database has those of other projects too."""
+    """Print which project is shown if the database has other projects too."""
     from orchestrator.database.queries.projects import known_projects
 
     text = scope_text(known_projects(db), db.project)
@@ -77,17 +81,17 @@ def print_scope(db: Database) -> None:
 
 
 def open_read_only(config: Config) -> Database:
-    """The resource database, to be read only: refused where it cannot be, and never made."""
+    """Open the resource database for reading. Raises DatabaseError if it cannot be read; creates none."""
     from orchestrator.database.store.store import Database
 
-    return _asked_for(
+    return _for_project(
         config,
         Database.open(config.database_url, state_dir=config.state_dir, owner_alive=owner_alive, reading=True),
     )
 
 
-def _asked_for(config: Config, db: Database) -> Database:
-    """The same, to be asked about the project of this configuration."""
+def _for_project(config: Config, db: Database) -> Database:
+    """Return the database, set to the project of this configuration. Close it if that fails."""
     from orchestrator.database.queries.projects import known_projects
 
     try:
@@ -100,7 +104,7 @@ def _asked_for(config: Config, db: Database) -> Database:
 
 @contextmanager
 def database_to_write(config_path: Path | None, database: str | None) -> Iterator[Database]:
-    """The resource database, to be written; what the user should know of the opening is told."""
+    """Open the resource database of the project for writing, and print its notices."""
     with open_database(load_with_database(config_path, database)) as db:
         for text in db.notices:
             note(text)
@@ -109,8 +113,11 @@ def database_to_write(config_path: Path | None, database: str | None) -> Iterato
 
 @contextmanager
 def database_for_report(config: Config, *, scoped: bool = True) -> Iterator[Database]:
-    """As `opened`, with Python's collector of cycles at rest. A report reads up to a hundred thousand rows and
-    keeps them to its end; with `cli.GC_THRESHOLDS` alone the page of a week took 7 % longer.
+    """Open the resource database for a report, and disable Python's cycle collector meanwhile.
+
+    A report reads up to a hundred thousand rows and keeps them until its end. With the collector enabled, even
+    with its raised thresholds (`orchestrator.cli.program`), the page of a week took 7 % longer. `scoped` as in
+    `database_to_read`.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -125,13 +132,16 @@ def database_for_report(config: Config, *, scoped: bool = True) -> Iterator[Data
 
 
 class LazyDatabase:
-    """The resource database of a run. A background thread opens it while the first container starts; before that,
-    questions about earlier runs are answered by `read_directly` where the file allows it. For use by one thread.
+    """The resource database of a run, which a background thread opens while the first container starts.
+
+    Before that, `read_directly` answers questions about earlier runs if the file allows it. Used by one thread.
     """
 
     def __init__(self, config: Config, notices: Callable[[Iterable[str]], None], *, reading: bool = False) -> None:
-        """`notices` is told what the user should know of the opening, by who waits for it. `reading`: nothing will
-        be recorded.
+        """Prepare to open the database of the configuration; nothing is opened yet.
+
+        `notices` is called with the notices of the open database, in the thread that first calls `get`. With
+        `reading`, the database is opened for reading only.
         """
         self._config = config
         self._open_it = open_read_only if reading else open_database
@@ -139,7 +149,7 @@ class LazyDatabase:
         self._database: Database | None = None
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
-        self._told = False
+        self._notices_shown = False
         self._project: str | None = None
         self._file = database_file(config.state_dir)
 
@@ -155,20 +165,20 @@ class LazyDatabase:
             self._database.close()
 
     def keep_project(self) -> str:
-        """The project's id, which is in the state folder from now on."""
+        """Return the id of the project, and write it to the state folder if it is not there yet."""
         if self._project is None:
             self._project = keep_id(self._config, self._known_project() or None)
         return self._project
 
     def _known_project(self) -> str:
-        """As `Database.project`. A database is opened for it in a project's first run only."""
+        """Return the id of the project, or `NO_PROJECT`. Opens the database only if the state folder has no id."""
         kept = kept_id(self._config.state_dir)
         if kept is None and self._config.database_url is None and not self._file.exists():
             return found_id(self._config, ()) or NO_PROJECT
         return kept or self.get().project or NO_PROJECT
 
     def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
-        """See `Database.history`: of this project's tests."""
+        """Return the history of these tests of the project, as `Database.history` does."""
         tests, project = tuple(test_ids), self._known_project()
         if self._may_read_directly:
             keys = {test: [key_of_test(project, test)] for test in tests}
@@ -179,7 +189,7 @@ class LazyDatabase:
         return self.get().history(tests, project=project)
 
     def startup_seconds(self) -> tuple[float, int] | None:
-        """See `database.startup.startup_seconds`."""
+        """Return the start-up time of a container in seconds and the number of runs it is from, or None."""
         if self._may_read_directly:
             none: tuple[tuple[float, int] | None] = (None,)
             known = read_directly(self._file, lambda fetch: (read_startup_seconds(fetch),), absent=none)
@@ -194,13 +204,13 @@ class LazyDatabase:
         return self._thread is None and self._database is None and self._config.database_url is None
 
     def failed(self, run_id: str) -> tuple[TestId, ...]:
-        """Tests of an earlier run that did not pass, or were planned and not run."""
+        """Return the tests of an earlier run that did not pass, or were planned and not run."""
         from orchestrator.database.queries.runs import failed_tests
 
         return tuple(failed_tests(self.get(), run_id))
 
     def open_in_background(self, first: Callable[[Database], None] = lambda _: None) -> None:
-        """Open it, and do `first` with it, by and by. Only the first call counts."""
+        """Open the database in a background thread, then call `first` with it there. Later calls do nothing."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._open, args=(first,), name="orch-database-opener")
             self._thread.start()
@@ -210,23 +220,23 @@ class LazyDatabase:
             if self._database is None:
                 self._database = self._open_it(self._config)
             first(self._database)
-        except BaseException as error:  # noqa: BLE001 - raised where the database is wanted
+        except BaseException as error:  # noqa: BLE001 - `get` raises it
             self._error = error
 
     def get(self) -> Database:
-        """It, open, once all that `open_in_background` was given is done. Raises what came of that."""
+        """Return the open database once the background thread has ended. Raises an error of that thread."""
         if self._thread is None and self._database is None:
             self._database = self._open_it(self._config)
         if self._thread is not None:
             self._thread.join()
         if self._error is not None:
             raise self._error
-        assert self._database is not None  # noqa: S101 - for the type checker: open, or an error
-        if not self._told:
-            self._told = True
+        assert self._database is not None  # noqa: S101 - tells the type checker
+        if not self._notices_shown:
+            self._notices_shown = True
             self._notices(self._database.notices)
         return self._database
 
     def record_soon(self, run_id: str, result: TestResult) -> None:
-        """See `Database.record_soon`."""
+        """Record the result of a test in the next batch, as `Database.record_soon` does."""
         self.get().record_soon(run_id, result)

@@ -1,5 +1,7 @@
-"""Removes the report files that an invocation names before it begins: whatever comes of it, no report of an
-earlier run is left that could be taken for its own (docs/design/reports/report-files.md).
+"""Remove the report files that a command line names, before the command starts.
+
+Otherwise, if the command fails, the report of an earlier run could be taken for its own
+(docs/design/reports/report-files.md).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _STARTS: Mapping[str, tuple[bytes, ...]] = {
     "html": (b"<!doctype html",),
     "prometheus": _METRICS,
 }
-"""How a report begins, in small letters and after blanks."""
+"""The beginnings of each option's report, in lower case and without leading white space."""
 _CONTAINS: Mapping[str, bytes] = {
     "junit": b"<testsuite",
     "sarif": b"sarif",
@@ -33,14 +35,15 @@ _CONTAINS: Mapping[str, bytes] = {
     "html": b"<head",
     "prometheus": b"# ",
 }
-"""What is in its first bytes, likewise."""
+"""A text in the first `_LOOK_BYTES` of each option's report, in lower case."""
 
 
 def remove_earlier_reports(named: Mapping[str, Path | None]) -> None:
-    """Remove each file; `named` has options' names, as in `gitlab_metrics`. Other names are passed over.
+    """Remove the files of report options.
 
-    Devices and pipes stay. UsageError, and this file stays: it is a folder, cannot be removed, or is no report of
-    its kind; the option may have swallowed the name of something else.
+    `named` maps names of options (such as `gitlab_metrics`) to files; options that write no report are ignored.
+    Devices and pipes are left alone. Raises UsageError if a file is a folder, cannot be removed, or is no report
+    that its option writes: the command line may name another file by mistake. Such a file is not changed.
     """
     for option in _STARTS:
         path = named.get(option)
@@ -49,7 +52,7 @@ def remove_earlier_reports(named: Mapping[str, Path | None]) -> None:
 
 
 def remove_reports_named_in(words: Sequence[str]) -> None:
-    """The same for a command line that could not be parsed. Raises nothing."""
+    """Remove the files of report options in a command line that could not be parsed. Raises nothing."""
     for option in _STARTS:
         flag = f"--{option.replace('_', '-')}"
         for word, following in zip(words, (*words[1:], ""), strict=True):
@@ -71,11 +74,11 @@ def _remove(path: Path, option: str) -> None:
             head = file.read(_LOOK_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
         if head and not (head.startswith(_STARTS[option]) and _CONTAINS[option] in head):
             raise UsageError(
-                f"{flag} {path}: the file is there and is no report that this option writes; it was not changed",
+                f"{flag} {path}: this file exists and is not a report of this option; it was not changed",
                 remedy="name another file, or remove this one",
             )
         path.unlink()
-    except (FileNotFoundError, NotADirectoryError):  # who writes it tells what is wrong with its name
+    except (FileNotFoundError, NotADirectoryError):  # the code that writes the report reports a wrong name
         return
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

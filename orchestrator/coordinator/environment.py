@@ -1,4 +1,4 @@
-"""The environment in which containers are created, measured and removed, for every command that runs some."""
+"""The environment in which a command creates, measures and removes containers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnvironment:
-    """What a run has while its containers exist. The counts of `executor` and `reaper` can be read afterwards."""
+    """The parts that a run needs while it has containers. `executor` and `reaper` keep their counts afterwards."""
 
     owner: Owner
     context: ContainerContext
@@ -122,8 +122,8 @@ def ensure_images_of(
 ) -> Mapping[str, str]:
     """Build or pull the named images of the configuration, and those that they are built on, if they are missing.
 
-    Returns the ID of each by its name. `offline_base`: where no registry answers, build on a base made from this
-    machine's package mirror. `on_line` gets each line of a build's output. Raises ImageError.
+    Return the ID of each image by its name. With `offline_base`, build on a base made from this machine's package
+    mirror if no registry can be reached. `on_line` gets each line of a build's output. Raises ImageError.
     """
     wanted: dict[str, ImageSpec] = {}
     pending = sorted(names)

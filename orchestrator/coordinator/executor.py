@@ -1,4 +1,4 @@
-"""Assignment -> Attempt: runs it on the engine, reads its cases, judges it, and files what it left."""
+"""Run one attempt of an assignment on the engine, read its cases, judge it and write its metrics."""
 
 from __future__ import annotations
 
@@ -43,9 +43,11 @@ class AttemptRunner:
         default_profile: str | None = None,
         judge_budgets: bool = True,
     ) -> None:
-        """`profiles`: what a test could be given instead of its own, with this host's limits; of one that has
-        `default_profile`, which nobody chose for it, it is not said that a smaller one would do.
-        `judge_budgets` False: no violation is looked for.
+        """Prepare to run attempts; `folder` gets their files.
+
+        `profiles` are those that could be suggested instead of a test's own, with the limits of this host. For a
+        test under `default_profile`, which nobody chose for it, no smaller profile is suggested. With
+        `judge_budgets` False, no violations are detected.
         """
         self._executor = executor
         self._calibrations = calibrations
@@ -54,7 +56,7 @@ class AttemptRunner:
         self._default_profile = default_profile
         self._judge_budgets = judge_budgets
         self._killed: dict[TestId, list[tuple[Outcome, Limits]]] = {}
-        """Of tests that a limit ended in this run: how, and under which limits."""
+        """The outcomes of each test that a limit ended in this run, with the limits that were in effect."""
 
     def lane(self) -> AttemptLane:
         """Return a new lane, which runs tests one after another."""
@@ -69,7 +71,7 @@ class AttemptRunner:
         return self._folder.attempt_folder(assignment)
 
     def look_for_room(self, assignment: Assignment) -> None:
-        """An attempt failed, for want of room perhaps: the next one may need another place for what it leaves."""
+        """Move to another folder for the following attempts if the disk has no room for the files of this one."""
         limits = assignment.profile.limits
         self._folder.move_elsewhere(unless_free_bytes=limits.outputs_bytes + 2 * limits.log_bytes)
 
@@ -121,7 +123,7 @@ class AttemptRunner:
 def _read_report(command: Command, place: Path, evidence: Evidence) -> CaseReport | None:
     if command.results is ResultsFormat.EXIT_CODE:
         return None
-    from orchestrator.suites.results import read_cases  # 80 ms, and many suites have none
+    from orchestrator.suites.results import read_cases  # takes 80 ms, and many suites report no cases
 
     stdout = b""
     if command.results is ResultsFormat.TAP and evidence.stdout.path is not None:
@@ -152,7 +154,7 @@ class AttemptLane:
         self._execute = execute
         self._lane = lane
         self._places: dict[tuple[str, int], Path] = {}
-        """Folders of attempts that are let in and not judged yet: two at most."""
+        """The folders of attempts that have started and are not judged yet; at most two."""
 
     def run(
         self, assignment: Assignment, waits_since: float, upcoming: Callable[[], Assignment | None]
@@ -167,8 +169,8 @@ class AttemptLane:
             return self._execute.judge(assignment, place, evidence)
         except OSError as error:
             raise StateError(
-                f"cannot keep what {assignment.test.id} left: {error}",
-                remedy="make room or set state_dir in profiles.yaml; what was finished is recorded",
+                f"cannot write the files of {assignment.test.id}: {error}",
+                remedy="free disk space, or set state_dir in profiles.yaml; finished tests are recorded",
             ) from error
 
     def close(self) -> None:
@@ -176,7 +178,7 @@ class AttemptLane:
         self._lane.close()
 
     def _place_of(self, assignment: Assignment) -> Path:
-        """Its folder, made at the first call: a test whose container was lost under it is let in again."""
+        """Return the folder of the attempt. An attempt that starts again after its container was lost keeps it."""
         key = assignment.key, assignment.attempt
         place = self._places.get(key)
         if place is None:

@@ -1,4 +1,4 @@
-"""The exit code of `orch run`, from what the run came to or from the error that ended it."""
+"""The exit code of `orch run`, from the results of the run or from the error that ended it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What to run and how it is assigned. None: the configuration decides."""
+    """The options that select and assign tests. None means that the configuration decides."""
 
     paths: tuple[str, ...] = ()
     profile: str | None = None
@@ -38,7 +38,7 @@ class Selection:
     engine_url: str | None = None
 
     def overrides(self) -> dict[str, str]:
-        """Settings that the command line sets, as `load_config` takes them."""
+        """Return the settings that the command line overrides, as `load_config` takes them."""
         given = {
             "run.jobs": self.jobs,
             "run.retries": self.retries,
@@ -66,7 +66,7 @@ class RunOptions(Selection):
     ctrf: Path | None = None
     gitlab_metrics: Path | None = None
     github: bool | None = None
-    """None: where GITHUB_ACTIONS says so."""
+    """True or False: write for GitHub or not. None: write if the variable GITHUB_ACTIONS is `true`."""
     step_summary: Path | None = None
     offline_base: bool = False
     allow_unenforced: bool = False
@@ -74,7 +74,7 @@ class RunOptions(Selection):
     dry_run: bool = False
 
     def overrides(self) -> dict[str, str]:
-        """Settings that the command line sets, as `load_config` takes them."""
+        """Return the settings that the command line overrides, as `load_config` takes them."""
         given = {
             "run.flaky_result": self.flaky_result,
             "run.max_fail": self.max_fail,
@@ -84,14 +84,17 @@ class RunOptions(Selection):
             "run.failure_output": self.failure_output,
         }
         named = {name: str(value) for name, value in given.items() if value is not None}
-        # not super(): a slotted dataclass is made anew by its decorator, and super() would mean the first one
+        # super() would mean the class that the decorator of a slotted dataclass has replaced
         return {**Selection.overrides(self), **named}
 
 
 def run_options(context: click.Context, options: dict[str, Any]) -> RunOptions:
-    """What `orch run` was told. The report files that it names are removed: their run begins here."""
+    """Return the options of `orch run`, with those of its preset. Remove the report files that they name.
+
+    The files are removed here, so that a run that fails leaves no report of an earlier one.
+    """
     if not options["dry_run"]:
-        remove_earlier_reports(options)  # also where the configuration, or a preset in it, turns out to be wrong
+        remove_earlier_reports(options)  # before the configuration is read, because that may fail
     given = RunOptions(**apply_preset(context, options))
     if not given.dry_run:
         remove_earlier_reports({field.name: getattr(given, field.name) for field in fields(given)})
@@ -99,7 +102,10 @@ def run_options(context: click.Context, options: dict[str, Any]) -> RunOptions:
 
 
 def apply_preset(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with those of `--preset` where the command line says nothing."""
+    """Return the options, with those of `--preset` for every option that the command line does not give.
+
+    Raises UsageError if there is no such preset.
+    """
     name = options["preset"]
     if name is None:
         return options

@@ -1,8 +1,7 @@
-"""What this process itself is granted: open files, processes, file size, address space, room for temporary files.
+"""Check the limits of this process: open files, processes, file size, address space, temporary files.
 
-A run that meets such a limit in the middle loses what it was about to do; so it is refused before anything is
-started, with the number that it needs. The figures are measured, with a margin
-(docs/design/coordinator/process-limits.md).
+A run that reaches such a limit fails in the middle. It is therefore refused before anything is started, with the
+number that it needs. The figures are measured and have a margin (docs/design/coordinator/process-limits.md).
 """
 
 from __future__ import annotations
@@ -25,22 +24,24 @@ if TYPE_CHECKING:
     from orchestrator.model.profiles import Profile
 
 FILES, FILES_PER_SLOT = 64, 32
-"""Most that were open on 2 CPUs at -j 1, 2, 4, 8: 51, 72, 95, 131 in fresh slots, 38, 63, 114, 214 in reused
-ones.
+"""The number of open files. Measured on 2 CPUs at -j 1, 2, 4, 8: at most 51, 72, 95, 131 with fresh slots, and
+38, 63, 114, 214 with reused slots.
 """
 TASKS, TASKS_PER_SLOT = 24, 2
-"""Threads at -j 1 and 8: 9 and 17; the watchdog and the build of an image come to it."""
+"""The number of threads and processes. Measured threads at -j 1 and 8: 9 and 17, to which the watchdog and the
+build of an image are added.
+"""
 ADDRESS_BYTES, ADDRESS_BYTES_PER_SLOT = 768 << 20, 96 << 20
-"""Address space at -j 1, 2, 4, 8: 641, 713, 929, 1197 MiB, of which little is ever used."""
+"""The address space in bytes. Measured at -j 1, 2, 4, 8: 641, 713, 929, 1197 MiB, of which little is used."""
 MANY_TASKS = 1 << 16
-"""A limit on tasks from which on the tasks of the user are not counted."""
+"""The tasks of the user are counted only if the limit on tasks is lower than this."""
 DATABASE_BYTES = 64 << 20
 """The number of bytes that a run may add to the database."""
 TEMPORARY_BYTES, TEMPORARY_FILES = 1 << 20, 64
 
 
 def most_slots() -> int:
-    """How many slots the limits of this process allow where nobody asked for a number."""
+    """Return how many slots the limits of this process allow, at least 1; for runs without a given number."""
     files = _hard(resource.RLIMIT_NOFILE) - FILES
     address = _hard(resource.RLIMIT_AS) - ADDRESS_BYTES
     slots = min(files // FILES_PER_SLOT, address // ADDRESS_BYTES_PER_SLOT)
@@ -55,8 +56,9 @@ def _hard(kind: int) -> int:
 
 
 def require_process_limits(slots: int, *, profiles: Iterable[Profile], state_dir: Path) -> None:
-    """Raise the soft limits as far as is needed. UsageError: this process cannot have what `slots` tests at once
-    need.
+    """Raise the soft limits of this process as far as `slots` tests at once need.
+
+    Raises UsageError if a hard limit, or the room for temporary files, is too small.
     """
     fewer = ", or a lower -j" if slots > 1 else ""
     at_once = f"{slots} tests at once need" if slots > 1 else "a test needs"
@@ -74,24 +76,27 @@ def require_process_limits(slots: int, *, profiles: Iterable[Profile], state_dir
 
 
 def _require_limit(kind: int, needed: int, text: str, otherwise: str, *, unit: int = 1) -> None:
-    """`text`: the letter of the shell's ulimit, and what needs how many of it."""
+    """Raise one soft limit to `needed` if it is lower. Raises UsageError if that fails.
+
+    `text` is the letter of the shell's ulimit and a sentence with `{}` for the number, which is given in `unit`.
+    """
     soft, hard = resource.getrlimit(kind)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     if hard == resource.RLIM_INFINITY or hard >= needed:
-        wanted = _roomy(needed, hard) if kind == resource.RLIMIT_NOFILE else needed
+        wanted = _with_reserve(needed, hard) if kind == resource.RLIMIT_NOFILE else needed
         with suppress(OSError, ValueError):
             resource.setrlimit(kind, (wanted, hard))
             return
     number = -(-needed // unit)
     raise UsageError(
-        f"ulimit -{text.format(number)}, and orch may have {soft // unit}",
-        remedy=f"run it with ulimit -{text[0]} {number}{otherwise}",
+        f"ulimit -{text.format(number)}, but the limit of orch is {soft // unit}",
+        remedy=f"run orch with ulimit -{text[0]} {number}{otherwise}",
     )
 
 
-def _roomy(needed: int, hard: int) -> int:
-    """What other parts of a large machine's run may want besides, where it is to be had."""
+def _with_reserve(needed: int, hard: int) -> int:
+    """Return a limit of open files with a reserve for other parts of a large run, as far as `hard` allows."""
     wanted = max(needed, 8192)
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
@@ -106,7 +111,7 @@ def _largest_file(profiles: Iterable[Profile], state_dir: Path) -> int:
 
 
 def _tasks_of_user() -> int:
-    """Threads of all processes of this user, which the limit counts."""
+    """Return the number of threads of all processes of this user, which is what the limit counts."""
     count, user = 0, os.getuid()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -117,7 +122,7 @@ def _tasks_of_user() -> int:
 
 
 def _require_temporary_room() -> None:
-    remedy = "make room there, or set TMPDIR to a folder that has it"
+    remedy = "free space there, or set TMPDIR to a folder on another disk"
     try:
         folder = tempfile.gettempdir()
         found = os.statvfs(folder)
@@ -135,14 +140,17 @@ def _require_temporary_room() -> None:
 
 
 def process_limit_error(error: BaseException) -> UsageError | None:
-    """What an error says of a limit of this process, if it does: for where no one could ask before."""
+    """Return an error for the user if a limit of this process caused `error`, else None.
+
+    Not every limit can be checked before the run.
+    """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.EMFILE, errno.ENFILE):
             return UsageError(
                 f"ulimit -n: this process may have {limit} open files, which is too few",
-                remedy=f"run it with more: ulimit -n {FILES + FILES_PER_SLOT * 8}",
+                remedy=f"run orch with more: ulimit -n {FILES + FILES_PER_SLOT * 8}",
             )
         if isinstance(seen, MemoryError):
             return UsageError("there is not enough memory for orch itself", remedy="see ulimit -v, and free -m")

@@ -1,4 +1,4 @@
-"""Which project this is in a database: its id, kept in the state folder (docs/design/database/projects.md)."""
+"""The id of the project in a database, which is kept in the state folder (docs/design/database/projects.md)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ID_FILE = "project"
 _ID = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
 _URL = re.compile(r"(?!file:)[A-Za-z][\w+.-]*://(?:[^/@]*@)?(?P<host>\[[^\]/]+\]|[^/:@]+)(?::\d*)?/(?P<path>.+)")
 _SCP = re.compile(r"(?:[^/@:]+@)?(?P<host>[^/:@]+):(?P<path>.+)")
-"""`git@host:owner/name`, as git takes it where there is no slash before the colon."""
+"""The short form `git@host:owner/name`, which git accepts if no slash precedes the colon."""
 _SHOWN = 3
-"""Projects that are named."""
+"""The number of other projects that a notice names."""
 
 
 def project_name(config: Config) -> str:
@@ -36,7 +36,7 @@ def project_name(config: Config) -> str:
 
 
 def kept_id(state_dir: Path) -> str | None:
-    """The id in the state folder; None: there is none yet. StateError: it cannot be read."""
+    """Return the id in the state folder, or None if there is none yet. Raises StateError if it cannot be read."""
     path = state_dir / ID_FILE
     try:
         text = path.read_text(encoding="utf-8").strip()
@@ -46,18 +46,18 @@ def kept_id(state_dir: Path) -> str | None:
         raise StateError(f"cannot read the project's id in {path}: {error}") from error
     if not _ID.fullmatch(text):
         raise StateError(
-            f"{path} holds no id of a project: one line of at most 200 characters is expected",
-            remedy="remove it: the next run finds the id in the resource database again, or makes one",
+            f"{path} does not contain the id of a project: one line of at most 200 characters is expected",
+            remedy="remove it: the next run takes the id from the resource database, or creates one",
         )
     return text
 
 
 def found_id(config: Config, known: Sequence[ProjectRow]) -> str | None:
-    """The project's id where the state folder has none; None: one has to be made up. `known`: the projects of the
-    database.
+    """Return the id of a project whose state folder has none, or None if a new one is needed.
 
-    The only project of the state folder's own database is this one. Else counts where git says the sources are
-    from, which is the same in every clone, then the folder's name, which was the id before schema 8.
+    `known` are the projects of the database. A single project in the state folder's own database is this one.
+    Otherwise the id is derived from the origin of the sources in git, which is the same in every clone. A database
+    from before schema 8 may have the name of the folder as id.
     """
     if config.database_url is None and len(known) == 1:
         return known[0].id
@@ -67,8 +67,9 @@ def found_id(config: Config, known: Sequence[ProjectRow]) -> str | None:
 
 
 def keep_id(config: Config, wanted: str | None) -> str:
-    """Write the id into the state folder, a new one for None, unless there is one; returns what is there then.
-    UsageError: the folder cannot be written.
+    """Write the id to the state folder unless it has one, and return the id that is there.
+
+    For None, a new id is created. Raises UsageError if the folder cannot be written.
     """
     path = config.state_dir / ID_FILE
     kept = kept_id(config.state_dir)
@@ -92,7 +93,7 @@ def keep_id(config: Config, wanted: str | None) -> str:
 
 
 def _publish(draft: Path, path: Path) -> None:
-    """Whole or not at all; of two first runs at once, one writes it."""
+    """Move the draft to `path` atomically. If another run has written `path` in the meantime, keep that file."""
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -102,8 +103,10 @@ def _publish(draft: Path, path: Path) -> None:
 
 
 def id_of_sources(root: Path) -> str | None:
-    """The same id for every clone of a repository: by the address of its remote `origin` if that is on a
-    host, else by its first commit; and by the folder within it. None: git does not say.
+    """Return an id that is the same in every clone of a repository, or None if git cannot say.
+
+    It is derived from the address of the remote `origin` if that is on a host, else from the first commit; and
+    from the folder within the repository.
     """
     if shutil.which("git") is None:
         return None
@@ -115,7 +118,7 @@ def id_of_sources(root: Path) -> str | None:
 
 
 def _address(url: str) -> str | None:
-    """`host/owner/name`, however it is written; None: it is on no host."""
+    """Return the address of a repository as `host/owner/name`, or None if it is not on a host."""
     found = _URL.fullmatch(url) or (None if "://" in url else _SCP.fullmatch(url))
     if found is None:
         return None
@@ -123,7 +126,7 @@ def _address(url: str) -> str | None:
 
 
 def _first_commit(root: Path) -> str | None:
-    """None too where only the last commits are there: each such clone would have another first one."""
+    """Return the first commit, or None. A shallow clone has none: its oldest commit depends on its depth."""
     if _git(root, "rev-parse", "--is-shallow-repository") != "false":
         return None
     roots = (_git(root, "rev-list", "--max-parents=0", "HEAD") or "").split()
@@ -141,7 +144,7 @@ def _git(root: Path, *words: str) -> str | None:
 
 
 def scope_text(known: Sequence[ProjectRow], project: str | None) -> str | None:
-    """Whose figures are shown, where that needs saying; None: the database has this project alone, or nothing."""
+    """Return a text that says which project is shown, or None if the database has no other project."""
     here = next((one for one in known if one.id == project), None)
     others = [one for one in known if one is not here]
     if not others:
@@ -150,9 +153,10 @@ def scope_text(known: Sequence[ProjectRow], project: str | None) -> str | None:
         rest = plural(len(others), "other project")
         return f"project {_label(here, known)} only; the database has {rest}: {_listed(others, known)}"
     if len(known) == 1:
-        return f"of project {_label(known[0], known)}, the only one in the database; this folder has no runs there"
+        rest = "the only one in the database; this folder has no runs there"
+        return f"showing project {_label(known[0], known)}, {rest}"
     return (
-        f"nothing to show: the database has no runs of this folder, but of {_listed(others, known)};"
+        f"nothing to show: the database has no runs of this folder, only of {_listed(others, known)};"
         " run orch in the folder of one of them"
     )
 
@@ -163,7 +167,7 @@ def _listed(some: Sequence[ProjectRow], known: Sequence[ProjectRow]) -> str:
 
 
 def _label(project: ProjectRow, known: Sequence[ProjectRow]) -> str:
-    """Its name; with its id where another has the same."""
+    """Return the name of a project, followed by its id if another project has the same name."""
     name = one_line(project.name, 60)
     alike = sum(one.name == project.name for one in known) > 1
     return f"{name} ({one_line(project.id[:8])})" if alike else name

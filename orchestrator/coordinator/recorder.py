@@ -1,4 +1,4 @@
-"""What becomes of a run's events and results: rows, files, lines.
+"""Write the events and results of a run to the database, to files and to the display.
 
 Several at a time where several have come, and each kind of work for all of them in turn: it then finds its code
 and data in the processor's caches. One test after another took half as much again
@@ -33,7 +33,7 @@ MOST_WAITING = 64
 
 
 class ResultRecorder:
-    """Of one run, in the scheduler's thread. `flush` at the end, however it comes."""
+    """Record the events and results of one run. Used by the thread of the scheduler, which calls `flush` last."""
 
     def __init__(
         self, run_id: str, *, database: Database | LazyDatabase, folder: RunFolder, progress: RunProgress
@@ -42,7 +42,7 @@ class ResultRecorder:
         self._database, self._folder, self._progress = database, folder, progress
         self._waiting: list[Event | TestResult] = []
         self.totals = ResultTotals()
-        """What is told of the results at the end; they themselves are not kept."""
+        """The totals of the results, for the summary. The results themselves are not kept."""
 
     def event(self, event: Event) -> None:
         """Queue an event of the schedule; write all that is queued when the schedule has nothing more for now."""
@@ -54,7 +54,7 @@ class ResultRecorder:
         self._waiting.append(event)
 
     def result(self, result: TestResult) -> None:
-        """Queue the final result of a test; write all that is queued if it has become too much."""
+        """Queue the final result of a test; write all that is queued once that is `MOST_WAITING` items."""
         self._waiting.append(result)
         if len(self._waiting) >= MOST_WAITING:
             self.flush()
@@ -65,7 +65,7 @@ class ResultRecorder:
         if not waiting:
             return
         results = [item for item in waiting if isinstance(item, TestResult)]
-        self.totals.add(results)  # first: an error must leave what came before it
+        self.totals.add(results)  # first, because a write below may fail
         for result in results:
             if not result.final.absent:
                 self._database.record_soon(self._run_id, result)
@@ -104,12 +104,12 @@ def recorded_end(database: Database, summary: RunSummary, retention: Retention) 
 
 @contextmanager
 def mark_interrupted_on_error(run_id: str, database: Callable[[], Database]) -> Iterator[None]:
-    """A run that an error ended (a reader that went away, a full disk) is recorded as interrupted."""
+    """Record the run as interrupted if the body raises an error, such as a closed pipe or a full disk."""
     began = time.monotonic()
     try:
         yield
     except BaseException as error:
-        with suppress(OrchError):  # the first error is the one to be told
+        with suppress(OrchError):  # the first error is the one to report
             database().finish_run(
                 run_id,
                 status=RunStatus.INTERRUPTED,

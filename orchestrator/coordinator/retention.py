@@ -1,7 +1,7 @@
-"""Old run folders: which of them retention gives up, and how they go, mostly while tests run.
+"""Find the run folders that retention no longer keeps, and remove them, mostly while tests run.
 
-A folder that a living orch writes to is locked (`RunFolder`), and stays. One that goes is renamed first, so that
-nobody finds half of it; what a stop has left of it goes with the next removal.
+A folder that a running orch writes to is locked (`RunFolder`) and is kept. A folder is renamed before it is
+removed, so that nobody finds a part of it. The next removal deletes what an interrupted one has left.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from orchestrator.stop_flag import StopFlag
 
 DELAY_SECONDS = 1.0
-"""From the first test's start to the first removal: until then containers and database come up, on all CPUs."""
+"""The delay from the start of the first test to the first removal. Until then the start of containers and of the
+database uses all CPUs.
+"""
 _GOING = re.compile(rf"\.{NAME.pattern}\.removing")
 
 
@@ -43,9 +45,9 @@ class OldRun:
 
 
 def old_runs(state_dir: Path, retention: Retention, *, now: datetime | None = None) -> tuple[OldRun, ...]:
-    """Folders that are too old, too many or too large together; the newest is always kept.
+    """Return the run folders that are too old, too many or too large together. The newest is always kept.
 
-    Time that passes and a run that grows only add to them: what is old while a run goes on is so at its end.
+    The result only grows as time passes and a run writes: a folder that is in it during a run is in it at the end.
     """
     now = now or datetime.now(UTC)
     found = sorted(_folders(state_dir, NAME), reverse=True)
@@ -61,7 +63,9 @@ def old_runs(state_dir: Path, retention: Retention, *, now: datetime | None = No
         elif index >= retention.runs_count:
             old.append(OldRun(path=folder, bytes=size, reason=f"more than {retention.runs_count} runs"))
         elif total > retention.runs_bytes:
-            old.append(OldRun(path=folder, bytes=size, reason="all run folders together are over their size"))
+            old.append(
+                OldRun(path=folder, bytes=size, reason="all run folders together are larger than retention allows")
+            )
     return tuple(old)
 
 
@@ -79,10 +83,10 @@ def remove_old_runs(
     stopped: Callable[[], bool] = lambda: False,
     removed: Callable[[OldRun], object] = lambda _: None,
 ) -> Sequence[str]:
-    """Remove what is old, but for folders in use, and what an earlier removal has left. Returns what could not be
-    removed, a sentence each.
+    """Remove old run folders that are not in use, and the rest of interrupted removals.
 
-    `stopped` is asked often; once it is True, the rest stays. `removed` is told of each that is gone.
+    Return a sentence for each folder that could not be removed. `stopped` is called often; once it returns True,
+    nothing more is removed. `removed` is called for each folder that was removed.
     """
     problems = []
     left = [OldRun(path=path, bytes=0, reason="") for path in _folders(state_dir, _GOING)]
@@ -99,7 +103,7 @@ def remove_old_runs(
 
 def _remove(path: Path, stopped: Callable[[], bool]) -> bool:
     """Remove a run folder. Returns False if it is in use or the run was stopped meanwhile. Raises OSError."""
-    with suppress(FileNotFoundError), _held(path) as held:  # not found: somebody else was quicker
+    with suppress(FileNotFoundError), _held(path) as held:  # not found: another process has removed it
         if not held:
             return False
         if not _GOING.fullmatch(path.name):
@@ -121,7 +125,7 @@ def _parts(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _held(path: Path) -> Iterator[bool]:
-    """No other orch removes it meanwhile. False: somebody else holds it. Raises OSError."""
+    """Lock a run folder against removal by others. Yields False if another process holds it. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield _lock(descriptor)
@@ -134,7 +138,7 @@ def _lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks: nobody can hold one
+    except OSError:  # a file system without locks, so that nobody holds one
         pass
     return True
 
@@ -147,8 +151,9 @@ def _folders(state_dir: Path, name: re.Pattern[str]) -> Iterator[Path]:
 
 
 class OldRunRemoval:
-    """Removes a project's old run folders in a thread while tests run. Context manager: leaving it early gives up
-    what is not yet removed.
+    """Removes the old run folders of a project in a thread while tests run.
+
+    As a context manager, its exit ends the removal early.
     """
 
     def __init__(self, state_dir: Path, retention: Retention) -> None:
@@ -166,16 +171,14 @@ class OldRunRemoval:
         self._join()
 
     def begin_soon(self, stop: StopFlag) -> None:
-        """The first test has started: begin in `DELAY_SECONDS`; end early when the run is stopped. Only the first
-        call counts.
-        """
+        """Start the removal in `DELAY_SECONDS`. It ends early if the run is stopped. Later calls do nothing."""
         if self._timer is None:
             self._timer = threading.Timer(DELAY_SECONDS, self._work, [stop])
             self._timer.name = "orch-old-runs"
             self._timer.start()
 
     def _work(self, stop: StopFlag) -> None:
-        # What fails here is told by `finish`, which tries again.
+        # Failures are ignored here, because `finish` tries again and returns them.
         remove_old_runs(
             self._state_dir,
             self._retention,
@@ -183,8 +186,9 @@ class OldRunRemoval:
         )
 
     def finish(self) -> Sequence[str]:
-        """The run has ended, and its folder is as large as it will be: wait, and remove the rest. Returns what
-        could not be removed, a sentence each.
+        """Wait for the thread, then remove the rest. Return a sentence for each folder that could not be removed.
+
+        It is called after the run, when the run's own folder has its final size.
         """
         self._join()
         return remove_old_runs(self._state_dir, self._retention)

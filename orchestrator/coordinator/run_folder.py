@@ -1,4 +1,4 @@
-"""Writes the folder of a run below `.orch/runs`."""
+"""The folder of a run below `.orch/runs`, with the files that it gets while tests run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,12 @@ NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 KEPT_ELSEWHERE_DAYS = 30
 EVENTS_NAME = "events.jsonl"
 SIZE_NAME = ".bytes"
-"""File of an ended run's folder that says how many bytes are in it."""
+"""The file with the number of bytes in the folder of an ended run."""
 RESERVE_BYTES = 16 << 20
 RESERVE_SHARE = 0.05
-"""A disk with less of both free counts as full: how much a test leaves is known only when it has been written."""
+"""A disk counts as full if less than both of these is free, because the size of a test's files is known only after
+they are written.
+"""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -57,9 +59,10 @@ def attempt_folder_name(test: str, *, repetition: int, attempt: int) -> str:
 
 
 def needs_no_metrics_file(attempt: Attempt) -> bool:
-    """True for a test of a reused slot that passed and left nothing to look at but what it printed: there is no
-    metrics.json of it, which would cost a tenth of what such a test takes. All that it
-    would say is in events.jsonl and the database (docs/design/coordinator/cost.md).
+    """Return True for a test in a reused slot that passed and left nothing but what it printed.
+
+    Such a test gets no metrics.json, because writing it would take a tenth of the time of the test. Its content is
+    in events.jsonl and the database (docs/design/coordinator/cost.md).
     """
     evidence = attempt.evidence
     notable = evidence.outputs_notes or any(v.severity is not Severity.NOTICE for v in attempt.violations)
@@ -68,8 +71,10 @@ def needs_no_metrics_file(attempt: Attempt) -> bool:
 
 
 class RunFolder:
-    """One run's folder, made when the run starts. Once its disk is full, what is written goes to a folder of the
-    same name elsewhere (docs/design/coordinator/full-disk.md).
+    """The folder of one run, which is created when the run starts.
+
+    Once its disk is full, new files go to a folder of the same name on another disk
+    (docs/design/coordinator/full-disk.md).
     """
 
     def __init__(self, state_dir: Path, run: Run) -> None:
@@ -80,7 +85,7 @@ class RunFolder:
         self._bytes = 0
         try:
             (self.path / "tests").mkdir(parents=True)
-            self._hold()
+            self._lock_folder()
             _point(state_dir / "latest", self.path)
             ignore = state_dir / ".gitignore"
             if not ignore.exists():
@@ -91,8 +96,8 @@ class RunFolder:
                 remedy="make the project writable, or set state_dir in profiles.yaml or ORCH_STATE_DIR",
             ) from error
 
-    def _hold(self) -> None:
-        """No other orch removes it as an old one as long as this object lives. The kernel ends that with us."""
+    def _lock_folder(self) -> None:
+        """Lock the folder against removal by other orch processes, as long as this object or process exists."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, descriptor)
         with suppress(OSError):  # a file system without locks
@@ -119,7 +124,7 @@ class RunFolder:
         return min(RESERVE_BYTES, int(status.f_blocks * status.f_frsize * RESERVE_SHARE))
 
     def move_elsewhere(self, *, unless_free_bytes: int = 0) -> None:
-        """Write elsewhere from here on, unless so much is free after all, or there is no room elsewhere either."""
+        """Write new files to another disk, unless `unless_free_bytes` are free here or no other disk has room."""
         with self._lock:
             if self._elsewhere is not None or 0 < unless_free_bytes <= free_bytes(self.path):
                 return
@@ -127,25 +132,24 @@ class RunFolder:
                 place = folder / self.path.name
                 with suppress(OSError):
                     if free_bytes(private_folder(folder)) >= RESERVE_BYTES:
-                        _forget_old(folder)
+                        _remove_old(folder)
                         (place / "tests").mkdir(parents=True)
                         self._elsewhere = place
                         break
             if self._elsewhere is not None:
-                note(f"the disk under {self.path} is full: what is left from here on is in {self._elsewhere}")
+                note(f"the disk under {self.path} is full: new files of this run are written to {self._elsewhere}")
 
     def attempt_folder(self, assignment: Assignment) -> Path:
-        """The folder of one attempt; whoever has something to keep makes it. The first attempt's has the test's
-        plain name.
-        """
+        """Return the path of an attempt's folder. It is created by the first code that writes a file to it."""
         name = attempt_folder_name(
             str(assignment.test.id), repetition=assignment.repetition, attempt=assignment.attempt
         )
         return self.writable_path() / "tests" / name
 
     def write_metrics(self, attempt: Attempt) -> None:
-        """metrics.json of an attempt that has a folder; none where there is no room, for the same stands in the
-        events. From many threads.
+        """Write metrics.json of an attempt that has a folder. May be called from any thread.
+
+        On a full disk the file is left out, because events.jsonl has the same content. Raises OSError.
         """
         if attempt.folder is None:
             return
@@ -162,7 +166,7 @@ class RunFolder:
             self.move_elsewhere()
 
     def link_by_status(self, result: TestResult) -> None:
-        """A link from by-status/OUTCOME to the deciding attempt's folder, for what did not simply pass."""
+        """Link by-status/OUTCOME to the folder of the deciding attempt, if the outcome is not `passed`."""
         folder = result.final.folder
         if folder is None or result.outcome is Outcome.PASSED:
             return
@@ -172,20 +176,21 @@ class RunFolder:
             link.symlink_to(Path("..") / ".." / "tests" / folder.name)
 
     def add_sizes(self, results: Iterable[TestResult]) -> None:
-        """What the tests have left on the disk. Added up here, nobody has to look into thousands of folders when
-        the run has ended.
+        """Add the sizes of the tests' files to the size of the folder.
+
+        They are counted here so that nothing has to read thousands of folders at the end of the run.
         """
         self._bytes += sum(_bytes_of(attempt) for result in results for attempt in result.attempts)
 
     def write_size(self) -> None:
-        """All results are counted and all reports written: note how much is in the folder."""
+        """Write the size of the folder, after all results were added and all reports written."""
         total = self._bytes
         with suppress(OSError), os.scandir(self.path) as entries:
             total += sum(entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False))
         _note_bytes(self.path, total)
 
 
-def _forget_old(folder: Path) -> None:
+def _remove_old(folder: Path) -> None:
     """Remove the folders of runs older than `KEPT_ELSEWHERE_DAYS`; nothing else removes them."""
     for old in folder.iterdir():
         if time.time() - old.lstat().st_mtime > KEPT_ELSEWHERE_DAYS * 86_400:
@@ -193,10 +198,10 @@ def _forget_old(folder: Path) -> None:
 
 
 class EventsFile:
-    """events.jsonl of a run: it moves with what is written elsewhere. Used by one thread at a time."""
+    """The file events.jsonl of a run, which moves to another disk with the folder. For one thread at a time."""
 
     def __init__(self, folder: RunFolder) -> None:
-        """Raises OSError."""
+        """Create the file. Raises OSError."""
         self._folder = folder
         self.path = folder.writable_path() / EVENTS_NAME
         self._file = self.path.open("w+b", buffering=0)
@@ -217,7 +222,7 @@ class EventsFile:
     def _move(self, error: OSError) -> None:
         """Move the file to the fallback folder, with all lines written so far."""
         with suppress(OSError):
-            os.ftruncate(self._file.fileno(), self._size)  # a part of a line is none
+            os.ftruncate(self._file.fileno(), self._size)  # remove an incomplete line
         self._folder.move_elsewhere()
         if self._folder.elsewhere is None:
             raise error
@@ -239,14 +244,14 @@ class EventsFile:
 
 def _point(link: Path, target: Path) -> None:
     """Point the symbolic link `link` to `target` atomically."""
-    with suppress(OSError):  # a convenience only
+    with suppress(OSError):  # the link is only a convenience
         fresh = link.with_name(f".latest-{os.getpid()}")
         fresh.symlink_to(target.relative_to(link.parent))
         fresh.replace(link)
 
 
 def size_of(folder: Path) -> int:
-    """Bytes in a run's folder; of one that has ended they are counted once, for there may be thousands."""
+    """Return the number of bytes in a run's folder. For an ended run they are counted once and kept in a file."""
     known, ended = folder / SIZE_NAME, (folder / "run.json").exists()
     if ended:
         with suppress(OSError, ValueError):
@@ -276,5 +281,5 @@ def _bytes_below(folder: Path) -> int:
     for place, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - many files, no objects
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - Path objects are too slow for many files
     return total

@@ -1,4 +1,4 @@
-"""Runs a plan: from the first container to the last, with the results recorded and shown as they arrive."""
+"""Run a plan, and record and show its results as they arrive."""
 
 from __future__ import annotations
 

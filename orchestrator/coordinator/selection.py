@@ -1,4 +1,4 @@
-"""From the command line's selection to a plan: which tests, under which profile, and why."""
+"""Make the plan of a run from the options: which tests, under which profile, and why."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class EarlierRuns(Protocol):
     """Access to the results of earlier runs."""
 
     def history(self, test_ids: Iterable[TestId]) -> Mapping[TestId, History]:
-        """Of the project's tests that passed at least once in the last 30 days."""
+        """Return the history of those tests that passed at least once in the last 30 days."""
 
     def failed(self, run_id: str) -> Iterable[TestId]:
-        """Tests of an earlier run that did not pass, or were planned and not run."""
+        """Return the tests of an earlier run that did not pass, or were planned and not run."""
 
 
 def make_plan(
@@ -58,8 +58,10 @@ def make_plan(
     notice: Callable[[str], None],
     left_out: list[LeftOut] | None = None,
 ) -> tuple[Assignment, ...]:
-    """The assignments, in the tests' order. `earlier` None: nothing is known of earlier runs. `left_out` gets the
-    tests that were found and cannot run. NoTestsError: what was asked for cannot run.
+    """Return the assignments of the selected tests, in the order of the tests.
+
+    `earlier` gives access to earlier runs; None: there are none. Tests that were found and cannot run are added
+    to `left_out`. Raises NoTestsError if a test that the options name cannot run.
     """
     left_out = [] if left_out is None else left_out
     wanted = parse_filter(options.filter_text) if options.filter_text else None
@@ -112,12 +114,10 @@ def _check_profile(name: str, config: Config) -> None:
 
 
 def _not_passed(tests: tuple[Test, ...], run_id: str, earlier: EarlierRuns) -> tuple[Test, ...]:
-    """Those that did not pass in an earlier run, or were planned and not run."""
+    """Return those of the tests that did not pass in an earlier run, or were planned and not run."""
     failed = {str(test_id) for test_id in earlier.failed(run_id)}
     if not failed:
-        raise NoTestsError(
-            f"run {run_id} has nothing to run again: all of it passed", remedy="orch run runs everything"
-        )
+        raise NoTestsError(f"run {run_id} has no test to run again: all passed", remedy="orch run runs all tests")
     return tuple(t for t in tests if str(t.id) in failed)
 
 
@@ -138,14 +138,14 @@ def handle_empty_selection(config: Config, notice: Callable[[str], None]) -> Non
 
 MAX_AUTO_SLOTS = 64
 MEMORY_SHARE = 0.9
-"""Of the host's memory; the rest is the engine's, orch's and the page cache's."""
+"""The share of the host's memory for tests. The rest is for the engine, orch and the page cache."""
 
 
 def budget(config: Config, host: HostInfo, plan: Sequence[Assignment]) -> Budget:
-    """What may run at once. A number of jobs that the user gave is believed over the count of CPUs."""
+    """Return how much may run at once. A number of jobs that the user gave takes precedence over the CPUs."""
     memory = int(host.memory_bytes * MEMORY_SHARE)
     if config.run.jobs is not None:
-        # no test is granted more than the host has, so that this lets as many run as were asked for
+        # no test is given more CPUs than the host has, so this allows the requested number of tests
         return Budget(cpus=host.cpus * config.run.jobs, memory_bytes=memory, slots=config.run.jobs)
     return Budget(cpus=host.cpus, memory_bytes=memory, slots=min(MAX_AUTO_SLOTS, max(1, len(plan)), most_slots()))
 
@@ -158,8 +158,10 @@ def with_notice(plan: tuple[Assignment, ...], notice: str | None) -> tuple[Assig
 
 
 def shard_wanted(text: str | None, environ: Mapping[str, str], notice: Callable[[str], None]) -> Shard | None:
-    """`m/n`, or `auto`: what the CI system says. Never guessed without being asked: a matrix of Python versions
-    has the same variables, and each of its jobs must run everything.
+    """Return the shard that `m/n` means, or for `auto` the one in the variables of the CI system.
+
+    Without the option these variables are ignored: a matrix of Python versions has them too, and each of its jobs
+    must run all tests.
     """
     if not text:
         return None
@@ -167,14 +169,14 @@ def shard_wanted(text: str | None, environ: Mapping[str, str], notice: Callable[
         return parse_shard(text)
     shard = shard_of_environment(environ)
     if shard is None:
-        notice("--shard auto: no variable of GitHub, GitLab or Buildkite names a shard; everything is run")
+        notice("--shard auto: no variable of GitHub, GitLab or Buildkite names a shard; all tests are run")
     return shard
 
 
 def sharded(
     plan: Sequence[Assignment], shard: Shard, by_name: str, notice: Callable[[str], None]
 ) -> tuple[Assignment, ...]:
-    """The shard's part, and a line to stderr that says how good and which partition it is."""
+    """Return the assignments of the shard. `notice` gets a line with the balance and the partition's digest."""
     by = ShardBy(by_name)
     part = select(plan, shard, by)
     known = sum(a.history is not None for a in plan)
@@ -183,6 +185,6 @@ def sharded(
     digest = partition_digest(plan, shard.count, by)
     notice(
         f"shard {shard.number}/{shard.count} by {by.value}: {len(part)} of {len(plan)} tests ({known} with "
-        f"history){balance}; partition {digest}, the same on all shards or tests are lost"
+        f"history){balance}; partition {digest}, which must be the same on all shards"
     )
     return part

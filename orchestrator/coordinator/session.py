@@ -1,15 +1,14 @@
-"""What every command that runs containers sets up in the same way. Those that run none load it for the
-configuration alone, so that the engine is imported where it is needed.
+"""Load the configuration, and derive the settings that all containers of a run share.
+
+The engine is imported inside functions, because commands without containers use this module too.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,28 +28,12 @@ def load(config_path: Path | None, overrides: dict[str, str]) -> Config:
 
 
 def load_with_database(config_path: Path | None, database: str | None) -> Config:
-    """The configuration for a command whose only setting on the command line is `--db`.
-
-    A file's path is put in afterwards: settings with a database, whose URL may have a password, are not remembered
-    (`config.remembered`), and reading them anew takes 0.25 s.
-    """
-    if database is None:
-        return load(config_path, {})
-    if not _PATH.fullmatch(database):
-        return load(config_path, {"database": database})
-    from orchestrator.config.settings import Layer, Origin
-
-    config = load(config_path, {})
-    origin = Origin(layer=Layer.COMMAND_LINE, place=Layer.COMMAND_LINE.value)
-    return replace(config, database_url=database, origins={**config.origins, "database": origin})
-
-
-_PATH = re.compile(r"[\w./-]*[./][\w./-]*", re.ASCII)
-"""A database that is surely a file's path, and a valid setting."""
+    """Return the configuration for a command whose only setting on the command line is `--db`."""
+    return load(config_path, {} if database is None else {"database": database})
 
 
 def seccomp_text(config: Config) -> str:
-    """The seccomp profile's JSON, checked: a broken one is refused, never replaced by none."""
+    """Return the JSON of the seccomp profile. Raises ConfigError if it is broken or allows unnamed calls."""
     import json
 
     path = config.seccomp
@@ -63,18 +46,21 @@ def seccomp_text(config: Config) -> str:
         profile = json.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: cannot use the seccomp profile: {error}", remedy="orch never runs unconfined; mend the file"
+            f"{path}: cannot use the seccomp profile: {error}",
+            remedy="correct the file; orch never runs tests without a seccomp profile",
         ) from error
     if not isinstance(profile, dict) or profile.get("defaultAction") in (None, "SCMP_ACT_ALLOW", "SCMP_ACT_LOG"):
         raise ConfigError(
-            f"{path}: the seccomp profile allows what it does not name",
+            f"{path}: the seccomp profile allows system calls that it does not name",
             remedy="its defaultAction must refuse, e.g. SCMP_ACT_ERRNO",
         )
     return json.dumps(profile, separators=(",", ":"))
 
 
 def container_context(config: Config, info: EngineInfo) -> ContainerContext:
-    """What is the same for all containers of a run. UsageError: the project cannot be mounted."""
+    """Return the settings that all containers of a run share. Raises UsageError for a project that cannot be
+    mounted.
+    """
     from orchestrator.engine.isolation.hardening import USER, ContainerContext
     from orchestrator.measure import cgroups, reused_slot
 
@@ -83,7 +69,7 @@ def container_context(config: Config, info: EngineInfo) -> ContainerContext:
         root == Path(p) for p in ("/etc", "/var", "/usr", "/proc", "/sys", "/dev", "/run")
     ):
         raise UsageError(f"will not mount {root} into containers", remedy="run orch inside a project's folder")
-    # what hides the folder needs it to be there: the project is mounted read-only
+    # a folder that does not exist need not be hidden, and has no mount point in a read-only project
     state_dir = config.state_dir.resolve() if config.state_dir.is_dir() else None
     if info.local and not container_user_can_enter(root):
         raise UsageError(
@@ -104,7 +90,10 @@ def container_context(config: Config, info: EngineInfo) -> ContainerContext:
 
 
 def container_user_can_enter(folder: Path) -> bool:
-    """True if the containers' user may read and enter it; what is above it does not matter to a mount."""
+    """Return whether the user of the containers may read and enter a folder.
+
+    The folders above it do not matter to a mount.
+    """
     from orchestrator.engine.isolation.hardening import USER
 
     uid, gid = (int(number) for number in USER.split(":"))
@@ -117,7 +106,7 @@ def container_user_can_enter(folder: Path) -> bool:
 
 
 def git_state(root: Path) -> tuple[str | None, str | None, bool | None]:
-    """(revision, branch, whether files differ), each None where git does not say."""
+    """Return (revision, branch, whether tracked files were changed), each None if git cannot say."""
     if shutil.which("git") is None or not (root / ".git").exists():
         return None, None, None
 

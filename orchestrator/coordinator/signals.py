@@ -1,4 +1,4 @@
-"""Handles the signals of a run: the first stop ends tests gently, the second kills them, SIGUSR1 lists them."""
+"""Handle the signals of a run: the first stop ends tests gently, the second kills them, SIGUSR1 lists them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Context manager: the handlers of a run. `received` is the first signal that asked it to stop."""
+    """Context manager that installs the signal handlers of a run.
+
+    `received` is the number of the first signal that stopped it.
+    """
 
     def __init__(self, stop: StopFlag, running: Callable[[], Iterable[str]]) -> None:
         self._stop = stop

@@ -31,7 +31,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """All settings of one container, independent of the engine. `hardening.container_spec` makes it."""
+    """All settings of one container, independent of the engine; made by `hardening.container_spec`."""
 
     name: str
     image_id: str
@@ -105,7 +105,7 @@ class EffectiveSettings:
     tty: bool | None = None
     stdin_open: bool | None = None
     health_check: bool | None = None
-    """True if a health check runs in the container."""
+    """True if a health check runs in the container; None if the engine reports none."""
     restart: str | None = None
     cgroup_parent: str | None = None
     volumes: frozenset[str] = frozenset()
@@ -155,8 +155,7 @@ class Channel(Protocol):
         """Remove the files of the streams once the agent has opened them, so that tests cannot see them."""
 
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
-        """Return the next piece of output as (`stdout` or `stderr`, bytes); empty bytes mean that the stream
-        ended.
+        """Return the next piece of output as (`stdout` or `stderr`, bytes); empty bytes are a stream's end.
 
         Return None if nothing came within the time, or if both streams have ended.
         """
@@ -193,7 +192,7 @@ class ContainerEngine(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """The engine's version and abilities, read once when it was opened."""
+        """The engine's version and abilities, read once when the engine was opened."""
 
     def ping(self, timeout_seconds: float) -> None:
         """Raise EngineUnavailableError if the engine does not answer within the time."""

@@ -13,16 +13,18 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from orchestrator.figures import median_of_known
 from orchestrator.files import replace_file
 from orchestrator.measure.parts import cap_parts
+from orchestrator.measure.processes import boot_id
 from orchestrator.model.usage import Source, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from orchestrator.model.runs import EngineInfo
 
@@ -31,7 +33,6 @@ FILE = "calibration.json"
 KEPT = 100
 """The largest number of stored calibrations; the oldest are dropped first."""
 SUBTRACTED = ("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds")
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _VERSION = 2
 """A part of every key. Change it when what is measured here changes, so that older calibrations are not used."""
 
@@ -80,7 +81,7 @@ def key_of(info: EngineInfo, image_id: str, *, agent: str, channel: str) -> str:
 
     `channel` names how the container's streams are read.
     """
-    boot = _boot_id() if info.local else ""
+    boot = boot_id() if info.local else ""
     parts = (
         _VERSION,
         info.name,
@@ -96,13 +97,6 @@ def key_of(info: EngineInfo, image_id: str, *, agent: str, channel: str) -> str:
         channel,
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def _boot_id() -> str:
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def calibrate(usages: Sequence[Usage]) -> Calibration | None:
@@ -122,24 +116,19 @@ def calibrate(usages: Sequence[Usage]) -> Calibration | None:
         runs=len(usages),
         source=source,
         cpu_seconds=median(cpu),
-        cpu_user_seconds=_median(usage.cpu_user_seconds for usage in usages),
-        cpu_system_seconds=_median(usage.cpu_system_seconds for usage in usages),
+        cpu_user_seconds=median_of_known(usage.cpu_user_seconds for usage in usages),
+        cpu_system_seconds=median_of_known(usage.cpu_system_seconds for usage in usages),
         cpu_spread_seconds=max(cpu) - min(cpu),
         memory_floor_bytes=_whole(usage.memory_floor_bytes for usage in usages),
         memory_rise_bytes=_whole(rises),
-        start_cpu_seconds=_median(start.get("cpu_seconds") for start in before),
+        start_cpu_seconds=median_of_known(start.get("cpu_seconds") for start in before),
         start_memory_peak_bytes=_whole(start.get("memory_peak_bytes") for start in before),
         start_pids_peak=_whole(start.get("pids_peak") for start in before),
     )
 
 
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
-
-
 def _whole(values: Iterable[float | None]) -> int | None:
-    found = _median(values)
+    found = median_of_known(values)
     return None if found is None else int(found)
 
 

@@ -112,20 +112,19 @@ def _folders(own_cgroups: str, root: Path, controller: str) -> Iterator[str]:
 
 def owner_token() -> str:
     """Return the unique name of this process for the labels of what it makes: `boot_id:pid:start_time`."""
-    return f"{_boot_id()}:{os.getpid()}:{_start_time(os.getpid())}"
+    namespace = _pid_namespace()
+    return f"{boot_id()}{namespace and f'.{namespace}'}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
 def owner_mark() -> str:
     """Return the name of this process for a cgroup's name, without the boot: `pid_namespace.pid.start_time`."""
-    namespace = _boot_id().partition(".")[2] or "0"
-    return f"{namespace}.{os.getpid()}.{_start_time(os.getpid())}"
+    return f"{_pid_namespace() or '0'}.{os.getpid()}.{_start_time(os.getpid())}"
 
 
 def token_of_mark(mark: str) -> str:
     """Return the token of the process with this mark, which was made since this machine was booted."""
     namespace, pid, start_time = mark.split(".")
-    boot = _boot_id().partition(".")[0]
-    return f"{boot}{'' if namespace == '0' else f'.{namespace}'}:{pid}:{start_time}"
+    return f"{boot_id()}{'' if namespace == '0' else f'.{namespace}'}:{pid}:{start_time}"
 
 
 def owner_alive(token: str) -> bool:
@@ -136,26 +135,30 @@ def owner_alive(token: str) -> bool:
     """
     boot, _, rest = token.partition(":")
     pid, _, start_time = rest.partition(":")
-    own_boot, _, own_namespace = _boot_id().partition(".")
-    if boot.partition(".")[0] != own_boot or not pid.isdigit():
+    boot, _, namespace = boot.partition(".")
+    if boot != boot_id() or not pid.isdigit():
         return False
-    if boot.partition(".")[2] != own_namespace:
+    if namespace != _pid_namespace():
         return True
     return _start_time(int(pid)) == start_time
 
 
 def owner_is_of_this_boot(token: str) -> bool:
     """Return whether the token was made on this machine since it was booted, in any pid namespace."""
-    return token.partition(":")[0].partition(".")[0] == _boot_id().partition(".")[0]
+    return token.partition(":")[0].partition(".")[0] == boot_id()
 
 
-def _boot_id() -> str:
-    """Return the boot ID, and the pid namespace in which this process's pid is valid."""
-    boot = (read_text("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}").strip()
+def boot_id() -> str:
+    """Return the ID of this boot: the kernel's, or the time of the boot if there is no /proc."""
+    return (read_text("/proc/sys/kernel/random/boot_id") or f"{psutil.boot_time():.0f}").strip()
+
+
+def _pid_namespace() -> str:
+    """Return the ID of the pid namespace in which this process's pid is valid; empty if there is no /proc."""
     try:
-        return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
-        return boot
+        return ""
 
 
 def _start_time(pid: int) -> str | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from orchestrator.figures import known_values
 from orchestrator.model.outcomes import SUCCESSFUL, Outcome
 from orchestrator.model.resources import Resource
 from orchestrator.model.stored import MINIMUM_FOR_TREND
@@ -64,10 +65,7 @@ class AttemptHistory:
     def measured(self, resource: Resource) -> Sequence[float]:
         """Return the measured figures of a resource, oldest first. KeyError: the resource was not loaded."""
         if resource not in self._measured:
-            column = self.figures[resource] if self.run_ids else ()
-            if None in column:
-                column = [figure for figure in column if figure is not None]
-            self._measured[resource] = cast("Sequence[float]", column)
+            self._measured[resource] = known_values(self.figures[resource]) if self.run_ids else ()
         return self._measured[resource]
 
     def maximum(self, resource: Resource) -> float | None:

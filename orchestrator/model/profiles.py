@@ -95,6 +95,11 @@ class Profile:
         """Return the profile with a fresh container for each test."""
         return self if self.reuse == 1 else replace(self, reuse=1)
 
+    def same_environment(self, other: Profile) -> bool:
+        """Return True if image, network and capabilities are equal, so that a test finds the same in both."""
+        own = self.image, self.network, set(self.capabilities)
+        return own == (other.image, other.network, set(other.capabilities))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:

@@ -81,6 +81,18 @@ def counted_attempts(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
     return attempts
 
 
+def deciding_attempt(attempts: Sequence[Attempt]) -> Attempt:
+    """Return the last attempt that passed or failed, else the last one.
+
+    A retry that was interrupted, skipped or `infra` does not decide, nor does an inconclusive failure that was
+    repeated.
+    """
+    if len(attempts) == 1:
+        return attempts[0]
+    undecided = (Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED)
+    return next((a for a in reversed(counted_attempts(attempts)) if a.outcome not in undecided), attempts[-1])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
     """Result of one test in a run: its attempts in order, and the outcome that follows from them."""
@@ -95,16 +107,8 @@ class TestResult:
 
     @property
     def final(self) -> Attempt:
-        """The deciding attempt: the last one that passed or failed, else the last one. A retry that was
-        interrupted, skipped or `infra` is no statement about the test; an inconclusive failure that was repeated
-        does not count.
-        """
-        if len(self.attempts) == 1:
-            return self.attempts[0]
-        silent = (Outcome.INFRA, Outcome.INTERRUPTED, Outcome.SKIPPED)
-        return next(
-            (a for a in reversed(counted_attempts(self.attempts)) if a.outcome not in silent), self.attempts[-1]
-        )
+        """The deciding attempt, see `deciding_attempt`."""
+        return deciding_attempt(self.attempts)
 
     @property
     def overruled(self) -> Attempt | None:

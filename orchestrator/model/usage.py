@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+THROTTLED_TIMEOUT_RATIO = 0.25
+"""Throttled seconds divided by duration from which on a timeout is attributed to the CPU limit
+(docs/design/scheduling/attempts.md).
+"""
+
+
 class Source(StrEnum):
     """Source of a figure, best source first."""
 

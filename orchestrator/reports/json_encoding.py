@@ -1,8 +1,8 @@
-"""JSON of plain values and of the model's: dataclasses, enums, paths, times. ASCII, in one line or indented.
+"""JSON text of plain values and of the model's: dataclasses, enums, paths, times. ASCII, on one line or indented.
 
-By orjson, which takes nearly all of them as they are, five to ten times as fast as Python's own encoder with a
-function for what that does not know. The rest (half a surrogate pair, a number beyond 64 bits, a key that is no
-text) goes by `plain` and Python's.
+orjson encodes nearly all values itself, five to ten times as fast as Python's encoder with a fallback function.
+The others (lone surrogates, numbers beyond 64 bits, keys that are not text) are converted by `plain` and encoded
+by Python.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-"""What Python makes of undecodable bytes in file names and arguments."""
+"""Surrogates, by which Python represents undecodable bytes in file names and arguments."""
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 _SCALARS = (str, int, float, bool, type(None))
 
 
 def to_json(document: object) -> str:
-    """Indented, with nothing after the last brace. NaN and infinity become null. TypeError: a value of a type that
-    reports do not know.
+    """Return `document` as indented JSON without a final newline. NaN and infinity become null. Raises TypeError
+    for a value of an unknown type.
     """
     return _text(document, orjson.OPT_INDENT_2)
 
 
 def to_json_line(document: object) -> str:
-    """As `to_json`, in one line."""
+    """Return `document` as JSON on one line; otherwise as `to_json`."""
     return _text(document, 0)
 
 
@@ -48,16 +48,16 @@ def _text(document: object, layout: int) -> str:
     except TypeError:
         layouts: Any = {"indent": 2} if layout else {"separators": (",", ":")}
         return json.dumps(plain(document), allow_nan=False, **layouts)
-    # only text has such characters, and there an escape says the same
+    # such characters occur only inside strings, where an escape is equivalent
     return text if text.isascii() else _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def plain(value: object) -> Any:
-    """`value` with nothing in it that JSON cannot say; dataclasses become objects of their fields.
+    """Return `value` as dicts, lists, text, numbers and None; dataclasses become objects of their fields.
 
-    Text from undecodable bytes gets U+FFFD. Raises TypeError for a type that reports do not know.
+    Text from undecodable bytes gets U+FFFD. Raises TypeError for a value of an unknown type.
     """
-    if type(value) in _SCALARS:  # most values are; 10,000 tests have a million of them
+    if type(value) in _SCALARS:  # true for most values; 10,000 tests have a million of them
         return _plain_scalar(value)
     if isinstance(value, Enum):
         value = value.value
@@ -86,5 +86,5 @@ def _plain_scalar(value: object) -> str | float | int | None:
 
 
 def fields_of(value: DataclassInstance) -> Document:
-    """Name -> value, in the class's order."""
+    """Return the fields of a dataclass by name, in the order of the class."""
     return {field.name: getattr(value, field.name) for field in fields(value)}

@@ -1,7 +1,7 @@
-"""What the end of a run is told from, kept while its results come: numbers, and lists that are bounded.
+"""The totals and bounded lists that the reports of a finished run need, updated while results come in.
 
-However many tests a run has, this stays small (docs/design/coordinator/cost.md). Reports that name every test
-write their part of each at once, to a file: `jsonrun` by the run's events, `junit`, `ctrf`.
+The size does not depend on the number of tests (docs/design/coordinator/cost.md). Reports that have an entry for
+each test write it to a file at once: the run's events, `junit`, `ctrf`.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from orchestrator.model.violations import Violation
 
 MAX_OUTPUTS = 30
-"""So many failures are told of with what they printed, and so many passes."""
+"""Maximum number of failures that are reported with their output; the same for passed tests."""
 MAX_LISTED = 200
 MAX_ROWS = 500
-"""Of a table in a page."""
+"""Maximum number of rows of a table in a report."""
 MOST_MEMORY = 10
 
 _FIRST = itemgetter(0)
 
 
 class TopResults:
-    """The few results that come first by a key; equal ones as they came."""
+    """The `limit` results with the lowest keys. Results with equal keys stay in the order of arrival."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._kept: list[tuple[Any, TestResult]] = []
 
     def add(self, key: Any, result: TestResult) -> None:
-        """It may be one of them. Keys must be comparable with each other."""
+        """Add a result if its key is among the lowest. Keys must be comparable with each other."""
         kept = self._kept
         if len(kept) < self._limit or key < kept[-1][0]:
             insort(kept, (key, without_samples(result)), key=_FIRST)
@@ -52,13 +52,13 @@ class TopResults:
 
     @property
     def results(self) -> list[TestResult]:
-        """TopResults first."""
+        """The kept results in the order of their keys."""
         return [result for _, result in self._kept]
 
 
 @dataclass(slots=True)
 class NoticeGroup:
-    """A kind of notice, with the first test that has one."""
+    """A kind of notice: the first test that has one, and the number of notices of this kind."""
 
     result: TestResult
     violation: Violation
@@ -66,52 +66,58 @@ class NoticeGroup:
 
 
 class ResultTotals:
-    """Of one run. A list that has only the first ones says so; how many there are is counted beside it."""
+    """Counts of a run's results, and lists of the first ones of each kind. Each bounded list has a count of all
+    its results beside it.
+    """
 
     def __init__(self) -> None:
         self.tests = 0
         self.flaky_tests = 0
         self.absent_tests = 0
-        """Cases that were asked for and do not exist; they count as skipped."""
+        """The number of selected cases that do not exist; they count as skipped."""
         self.reused_tests = 0
         """The number of tests whose deciding attempt ran in a container that earlier tests had used."""
         self.outcomes: Counter[Outcome] = Counter()
         self.passed_kinds: Counter[str] = Counter()
-        """How tests passed that did not simply pass; in the order of the first of each."""
+        """The number of passed tests by what is special about the pass (`flaky`, `undersized`), in the order of
+        occurrence.
+        """
         self.failed_kinds: Counter[str] = Counter()
         self.failures: list[TestResult] = []
-        """The first `MAX_ROWS`; `MAX_OUTPUTS` of them with what they printed."""
+        """The first `MAX_ROWS` failures; the first `MAX_OUTPUTS` of them have their output."""
         self.successful: list[TestResult] = []
-        """The first `MAX_LISTED` that passed or were skipped; `MAX_OUTPUTS` of them with what they printed."""
+        """The first `MAX_LISTED` passed or skipped tests; the first `MAX_OUTPUTS` of them have their output."""
         self.flaky: list[TestResult] = []
-        """The first `MAX_ROWS` that passed after they had failed."""
+        """The first `MAX_ROWS` tests that passed after a failure."""
         self.violations: Counter[str] = Counter()
-        """By kind."""
+        """The number of violations by kind."""
         self.serious_violations = 0
-        """More than notices."""
+        """The number of violations that are more severe than notices."""
         self.listed_violations: list[tuple[TestResult, Violation]] = []
-        """The first `MAX_LISTED` of those."""
+        """The first `MAX_LISTED` violations that are more severe than notices, each with its test."""
         self.most_severe: tuple[int, TestResult] | None = None
-        """The severity rank of the most severe of those, and the first test that has it."""
+        """The severity rank of the most severe violation, and the first test that has it. Notices do not count."""
         self.notices: dict[str, NoticeGroup] = {}
-        """By kind, in the order of the first of each."""
+        """Notices by kind, in the order of occurrence."""
         self.worst: dict[str, tuple[float, TestResult]] = {}
-        """Most memory (share of the limit), most CPU and longest duration (seconds), by the name of each."""
+        """The highest figure and its test, by name: memory as a share of the limit, CPU seconds, duration in
+        seconds.
+        """
         self.most_memory = TopResults(MOST_MEMORY)
 
     @property
     def failed_tests(self) -> int:
-        """All that neither passed nor were skipped."""
+        """The number of tests that neither passed nor were skipped."""
         return self.tests - self.successful_tests
 
     @property
     def successful_tests(self) -> int:
-        """Passed or skipped."""
+        """The number of tests that passed or were skipped."""
         return self.outcomes[Outcome.PASSED] + self.outcomes[Outcome.SKIPPED]
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Outcome -> number of tests, plus `tests`, `flaky` and `violations`."""
+        """The number of tests by outcome, plus `tests`, `flaky` and `violations`."""
         return {
             "tests": self.tests,
             "flaky": self.flaky_tests,
@@ -120,7 +126,7 @@ class ResultTotals:
         }
 
     def add(self, results: Iterable[TestResult]) -> None:
-        """Tests have their final results."""
+        """Add the final results of tests."""
         for result in results:
             self.tests += 1
             self.outcomes[result.outcome] += 1
@@ -177,22 +183,22 @@ class ResultTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """All that the reports of a run that has ended have in common."""
+    """The end of a run, as all reports need it."""
 
     run: Run
     status: RunStatus
     totals: ResultTotals
     not_run: tuple[str, ...] = ()
-    """Ids of planned tests that were not run, because the run was stopped."""
+    """Ids of planned tests that were not run because the run was stopped."""
     left_out: tuple[LeftOut, ...] = ()
-    """What the search for tests came upon and could not plan."""
+    """Tests that were found and could not be planned."""
     duration_seconds: float
     exit_code: int
     ledger: Ledger = field(default_factory=Ledger)
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """See `ResultTotals.counts`."""
+        """The counts of the totals, see `ResultTotals.counts`."""
         return self.totals.counts
 
 
@@ -200,7 +206,7 @@ class RunSummary:
 
 
 def without_samples(result: TestResult, *, keep_output: bool = False) -> TestResult:
-    """The result without its time series, and without the ends of its output where they are not wanted."""
+    """Return the result without its time series and, unless `keep_output`, without the ends of its output."""
     return replace(result, attempts=tuple([_attempt_without_samples(a, keep_output) for a in result.attempts]))
 
 
@@ -220,7 +226,7 @@ def _log_without_chunks(log: OutputLog, keep_output: bool) -> OutputLog:
 
 
 def is_failure(result: TestResult) -> bool:
-    """True for all that neither passed nor was skipped."""
+    """Return whether the test neither passed nor was skipped."""
     return result.outcome not in SUCCESSFUL
 
 
@@ -249,7 +255,7 @@ def _cpu_seconds(attempt: Attempt) -> float | None:
 
 
 def _duration_seconds(attempt: Attempt) -> float | None:
-    # A skipped test, or one that the engine never started, took no time of its own.
+    # A skipped test, and one that the engine did not start, has no duration.
     return attempt.evidence.timings.test_seconds or None
 
 
@@ -258,4 +264,6 @@ FIGURES: tuple[tuple[str, Callable[[Attempt], float | None]], ...] = (
     ("cpu", _cpu_seconds),
     ("duration", _duration_seconds),
 )
-"""Of which the worst tests are named at a run's end, in this order."""
+"""Names of figures and functions that return the figure of an attempt. The summary names the highest of each in
+this order.
+"""

@@ -86,7 +86,7 @@ def need_of(assignment: Assignment) -> Need:
             cpus = min(cpus, history.cpus_p95)
         if history.memory_bytes_p95 is not None:
             memory_bytes = min(memory_bytes, history.memory_bytes_p95)
-    memory_bytes += SHARED_BYTES if _is_forked(assignment) else 0
+    memory_bytes += SHARED_BYTES if is_forked(assignment) else 0
     return Need(cpus=cpus, memory_bytes=memory_bytes, exclusive=assignment.exclusive, group=assignment.group)
 
 
@@ -106,10 +106,10 @@ def _estimated_cpus(assignment: Assignment) -> float:
         return limit
     if history is not None and history.cpus_p95 is not None:
         return whole_cpus(history.cpus_p95)
-    return max(SINGLE_CPUS, limit / 2) if _is_forked(assignment) else limit
+    return max(SINGLE_CPUS, limit / 2) if is_forked(assignment) else limit
 
 
-def _is_forked(assignment: Assignment) -> bool:
+def is_forked(assignment: Assignment) -> bool:
     """Return whether the test is forked from a pytest that its container has preloaded."""
     first = assignment.attempt == 1 and assignment.profile.reuse > 1
     return first and assignment.test.command.preload is not Preload.OFF

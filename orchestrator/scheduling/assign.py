@@ -11,6 +11,7 @@ from orchestrator.globs import compile_glob
 from orchestrator.model.profiles import Rule
 from orchestrator.model.tests import Assignment
 from orchestrator.scheduling.fresh_containers import reason_for_fresh, with_fresh_reason
+from orchestrator.text import two_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -187,17 +188,18 @@ def clamp(profile: Profile, host: HostInfo) -> tuple[Profile, tuple[str, ...]]:
         notices.append(f"cpus {limits.cpus:g} -> {granted}: this host grants {granted}")
         limits = replace(limits, cpus=host.cpus)
     if limits.memory_bytes > host.memory_bytes:
-        granted = _size(host.memory_bytes)
-        notices.append(f"memory {_size(limits.memory_bytes)} -> {granted}: this host grants {granted}")
+        wanted, granted = two_sizes(limits.memory_bytes, host.memory_bytes)
+        notices.append(f"memory {wanted} -> {granted}: this host grants {granted}")
         limits = replace(limits, memory_bytes=host.memory_bytes)
     if limits.nofile > host.nofile:
         notices.append(f"nofile {limits.nofile} -> {host.nofile}: this host grants {host.nofile}")
         limits = replace(limits, nofile=host.nofile)
     for name, label in (("tmpfs_bytes", "tmpfs"), ("outputs_bytes", "outputs"), ("shm_bytes", "shm")):
-        wanted: int = getattr(limits, name)
-        if wanted > limits.memory_bytes:  # a tmpfs counts as memory: filling a larger one would end in an OOM kill
-            room = _size(limits.memory_bytes)
-            notices.append(f"{label} {_size(wanted)} -> {room}: it counts as memory, of which there is {room}")
+        size_bytes: int = getattr(limits, name)
+        # A tmpfs counts as memory: filling a larger one would end in an OOM kill.
+        if size_bytes > limits.memory_bytes:
+            wanted, room = two_sizes(size_bytes, limits.memory_bytes)
+            notices.append(f"{label} {wanted} -> {room}: it counts as memory, of which there is {room}")
             limits = replace(limits, **{name: limits.memory_bytes})
     return replace(profile, limits=limits), tuple(notices)
 
@@ -220,11 +222,3 @@ def _rule_reason(rule: Rule) -> str:
     given = {"match": rule.match, "marker": rule.marker, "suite": rule.suite}
     conditions = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
     return f"rule {rule.place}".rstrip() + f": {conditions or 'every test'}"
-
-
-def _size(size_bytes: int) -> str:
-    """Return the size in the largest binary unit that gives at least 1, with one decimal."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{size_bytes} B"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Limits
+from orchestrator.model.usage import THROTTLED_TIMEOUT_RATIO
+from orchestrator.text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
     from orchestrator.model.results import Attempt
     from orchestrator.model.tests import Assignment
     from orchestrator.scheduling.admission import Budget
-
-THROTTLED_RATIO = 0.25
-"""The ratio of throttled seconds to the test's duration from which a timeout is attributed to the CPU limit."""
 
 
 def limits_killed(attempt: Attempt) -> bool:
@@ -33,7 +32,7 @@ def limits_killed(attempt: Attempt) -> bool:
     duration_seconds = attempt.evidence.counted_seconds
     if attempt.outcome is not Outcome.TIMEOUT or throttled_seconds is None or duration_seconds <= 0:
         return False
-    return throttled_seconds / duration_seconds >= THROTTLED_RATIO
+    return throttled_seconds / duration_seconds >= THROTTLED_TIMEOUT_RATIO
 
 
 def next_profile(
@@ -96,10 +95,10 @@ def _clamp(profile: Profile, budget: Budget) -> Profile:
 def _notice(asked: Limits, granted: Limits, name: str) -> str | None:
     lowered = []
     if granted.memory_bytes < asked.memory_bytes:
-        lowered.append(f"memory {asked.memory_bytes} to {granted.memory_bytes} bytes")
+        lowered.append(f"memory {size_text(asked.memory_bytes)} -> {size_text(granted.memory_bytes)}")
     if granted.cpus < asked.cpus:
-        lowered.append(f"cpus {asked.cpus:g} to {granted.cpus:g}")
-    return f"profile {name}: {', '.join(lowered)} (what this machine has)" if lowered else None
+        lowered.append(f"cpus {asked.cpus:g} -> {granted.cpus:g}")
+    return f"profile {name}: {', '.join(lowered)}: this host grants no more" if lowered else None
 
 
 def _at_least(limits: Limits, floor: Limits) -> Limits:

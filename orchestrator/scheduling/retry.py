@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.model.outcomes import FAILING, Outcome
-from orchestrator.model.results import TestResult, Verb, counted_attempts
+from orchestrator.model.results import TestResult, Verb, counted_attempts, deciding_attempt
 from orchestrator.model.violations import ViolationKind
 from orchestrator.scheduling.promotion import limits_killed, promote
 
@@ -130,7 +130,7 @@ def verb_of(attempts: Sequence[Attempt]) -> Verb:
 
     Where several apply, the first of these is taken: FLAKY, OOM (of a child process), LEAK, SLOW.
     """
-    final = _deciding(attempts)
+    final = deciding_attempt(attempts)
     if _is_promoted(final, attempts) and final.outcome in FAILING | {Outcome.PASSED}:
         return Verb.UNDERSIZED if final.outcome is Outcome.PASSED else Verb.RUNAWAY
     if final.outcome is not Outcome.PASSED:
@@ -153,13 +153,7 @@ def _outcome_of(attempts: Sequence[Attempt], verb: Verb, policy: Policy) -> Outc
         return own[-1].outcome
     if verb is Verb.FLAKY and policy.flaky_fails:
         return Outcome.FAILED
-    return _deciding(attempts).outcome
-
-
-def _deciding(attempts: Sequence[Attempt]) -> Attempt:
-    """Return the last attempt that passed or failed, else the last one, like `TestResult.final`."""
-    conclusive = FAILING | {Outcome.PASSED}
-    return next((a for a in reversed(counted_attempts(attempts)) if a.outcome in conclusive), attempts[-1])
+    return deciding_attempt(attempts).outcome
 
 
 def _is_promoted(attempt: Attempt, attempts: Sequence[Attempt]) -> bool:

@@ -26,7 +26,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from orchestrator.model.suites import Preload
+from orchestrator.scheduling.admission import is_forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -345,21 +345,17 @@ def longest_first(plan: Iterable[Assignment]) -> tuple[Assignment, ...]:
     brief = max(BRIEF_SECONDS, BRIEF_SHARE * sum(map(expected_seconds, tests)))
     work: defaultdict[str, float] = defaultdict(float)
     for one in tests:
-        if _is_forked(one):
+        if is_forked(one):
             work[_folder(one)] += min(expected_seconds(one), brief)
 
     def key(one: Assignment) -> tuple[object, ...]:
-        seconds, forked = expected_seconds(one), _is_forked(one)
+        seconds, forked = expected_seconds(one), is_forked(one)
         folder = _folder(one) if forked else ""
         limits = one.profile.limits
         leading = max(seconds, brief) if forked else seconds
         return one.exclusive, -leading, -limits.memory_bytes, -limits.cpus, -work[folder], folder, -seconds
 
     return tuple(sorted(tests, key=key))
-
-
-def _is_forked(assignment: Assignment) -> bool:
-    return assignment.profile.reuse > 1 and assignment.test.command.preload is not Preload.OFF
 
 
 def _folder(assignment: Assignment) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.violations import Severity, Violation, ViolationKind
-from orchestrator.text import format_ratio, listed, plural, seconds_text, size_text
+from orchestrator.text import format_ratio, listed, plural, seconds_text, size_text, two_sizes
 from orchestrator.verdict.trend import MIN_POINTS, steady_growth
 
 if TYPE_CHECKING:
@@ -185,9 +185,9 @@ def full_places(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
         return
     seen = False
     for left in evidence.agent.places if evidence.agent else ():
-        for used, size, text in (
-            (left.used_bytes, left.size_bytes, size_text),
-            (left.used_inodes, left.size_inodes, lambda number: f"{number:.0f} files"),
+        for used, size, texts in (
+            (left.used_bytes, left.size_bytes, two_sizes),
+            (left.used_inodes, left.size_inodes, lambda *counts: [f"{count:.0f} files" for count in counts]),
         ):
             if used is None or not size or used < near * size:
                 continue
@@ -199,8 +199,8 @@ def full_places(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
                 severity=Severity.ERROR if full else Severity.WARNING,
                 measured=used,
                 limit=size,
-                unit="bytes" if text is size_text else "count",
-                message=f"{left.place} {state} at the test's end: {text(used)} of {text(size)}",
+                unit="bytes" if texts is two_sizes else "count",
+                message=f"{left.place} {state} at the test's end: {' of '.join(texts(used, size))}",
             )
     peak, limits = evidence.usage.shmem_peak_bytes, profile.limits
     size = limits.tmpfs_bytes

@@ -88,7 +88,7 @@ def _next_smaller(profile: Profile, others: tuple[Profile, ...]) -> Profile | No
     none.
     """
     smaller = [
-        other for other in others if _is_smaller(other.limits, profile.limits) and _is_alike(other, profile)
+        other for other in others if _is_smaller(other.limits, profile.limits) and other.same_environment(profile)
     ]
     return max(smaller, key=lambda p: (p.limits.memory_bytes, p.limits.timeout_seconds, p.name), default=None)
 
@@ -97,11 +97,3 @@ def _is_smaller(limits: Limits, than: Limits) -> bool:
     no_larger = all(getattr(limits, name) <= getattr(than, name) for name in _NO_LARGER)
     less = limits.memory_bytes < than.memory_bytes or limits.timeout_seconds < than.timeout_seconds
     return no_larger and less
-
-
-def _is_alike(other: Profile, profile: Profile) -> bool:
-    return (other.image, other.network, set(other.capabilities)) == (
-        profile.image,
-        profile.network,
-        set(profile.capabilities),
-    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.violations import Severity, Violation, ViolationKind
-from orchestrator.text import format_ratio, plural, seconds_text, size_text
+from orchestrator.text import format_ratio, plural, seconds_text, size_text, two_durations, two_sizes
 from orchestrator.verdict.leaks import full_places, leaked_objects, leaks
 from orchestrator.verdict.oversized import oversized
 
@@ -83,13 +83,12 @@ def _memory_peak(profile: Profile, peak: int, *, killed: bool) -> Iterator[Viola
     lower, because the peak does not include memory that was charged before the test.
     """
     limit, near = profile.limits.memory_bytes, profile.thresholds.memory_near_ratio
+    peak_text, limit_text = two_sizes(peak, limit)
     if peak >= limit or killed:
-        message = f"memory reached its limit: {size_text(peak)} of {size_text(limit)}"
+        message = f"memory reached its limit: {peak_text} of {limit_text}"
         kind = ViolationKind.MEMORY_OVER
     elif near is not None and peak >= near * limit:
-        message = (
-            f"memory reached {format_ratio(peak / limit)} of its limit: {size_text(peak)} of {size_text(limit)}"
-        )
+        message = f"memory reached {format_ratio(peak / limit)} of its limit: {peak_text} of {limit_text}"
         kind = ViolationKind.MEMORY_NEAR
     else:
         return
@@ -100,13 +99,14 @@ def _cpu(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
     usage, thresholds = evidence.usage, profile.thresholds
     budget = thresholds.cpu_seconds
     if budget is not None and usage.cpu_seconds is not None and usage.cpu_seconds > budget:
+        used, allowed = two_durations(usage.cpu_seconds, budget)
         yield Violation(
             kind=ViolationKind.CPU_BUDGET,
             severity=Severity.WARNING,
             measured=usage.cpu_seconds,
             limit=budget,
             unit="seconds",
-            message=f"used {seconds_text(usage.cpu_seconds)} of CPU time; its budget is {seconds_text(budget)}",
+            message=f"used {used} of CPU time; its budget is {allowed}",
         )
     duration, throttled = evidence.counted_seconds, usage.throttled_seconds
     if thresholds.throttled_ratio is None or throttled is None or duration <= 0:
@@ -131,10 +131,8 @@ def _time(evidence: Evidence, profile: Profile, outcome: Outcome) -> Iterator[Vi
         message = f"did not end within its time limit of {seconds_text(limit)}"
     elif near is not None and duration >= near * limit:
         kind, severity = ViolationKind.TIME_NEAR, Severity.WARNING
-        message = (
-            f"took {format_ratio(duration / limit)} of its time limit: {seconds_text(duration)} of "
-            f"{seconds_text(limit)}"
-        )
+        took, allowed = two_durations(duration, limit)
+        message = f"took {format_ratio(duration / limit)} of its time limit: {took} of {allowed}"
     else:
         return
     message += f"; {evidence.host_busy}" if evidence.host_busy else ""
@@ -176,12 +174,13 @@ def _output(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
         (name, log) for name, log in (("stdout", evidence.stdout), ("stderr", evidence.stderr)) if log.truncated
     ]
     for name, log in cut:
+        written, kept = two_sizes(log.total_bytes, log.kept_bytes)
         yield _bytes(
             ViolationKind.OUTPUT_FLOOD,
             Severity.WARNING,
             log.total_bytes,
             profile.limits.log_bytes,
-            f"wrote {size_text(log.total_bytes)} to {name}: only {size_text(log.kept_bytes)} were kept",
+            f"wrote {written} to {name}: only {kept} were kept",
         )
     if not cut and threshold is not None and total > threshold:
         yield _bytes(
@@ -189,7 +188,7 @@ def _output(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             Severity.WARNING,
             total,
             threshold,
-            f"wrote {size_text(total)} of output; the threshold is {size_text(threshold)}",
+            "wrote {} of output; the threshold is {}".format(*two_sizes(total, threshold)),
         )
 
 
@@ -202,7 +201,7 @@ def _disk(evidence: Evidence, profile: Profile) -> Iterator[Violation]:
             Severity.WARNING,
             written,
             threshold,
-            f"wrote {size_text(written)} to disk; the threshold is {size_text(threshold)}",
+            "wrote {} to disk; the threshold is {}".format(*two_sizes(written, threshold)),
         )
 
 

@@ -1,4 +1,4 @@
-"""The `orch` program as a user runs it: a process of its own, in a project of its own, on the real engine."""
+"""Fixtures that run the `orch` program as a user does, in a process and project of its own, on the real engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs the engine, and is the program as a user runs it."""
+    """Mark all tests of this folder as acceptance tests that need the engine."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.acceptance)
@@ -38,14 +38,14 @@ class Orch:
         return [sys.executable, "-m", "orchestrator", *words]
 
     def environment(self) -> dict[str, str]:
-        """As a user's, without settings of orch and Python that this machine may have."""
+        """Return a user's environment, without this machine's settings for orch and Python."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORCH_", "PYTHON"))}
         return {**kept, "PYTHONPATH": str(CHECKOUT), "NO_COLOR": "1", "COLUMNS": "120", **self.env}
 
     def __call__(
         self, *words: str, expect: int | None = 0, seconds: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        """Run to the end; the exit code must be `expect` (None: any)."""
+        """Run to the end. The exit code must be `expect` (None: any)."""
         done = subprocess.run(
             self.command(*words),
             cwd=self.project,
@@ -64,7 +64,7 @@ class Orch:
         return done
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start and return; whoever asked sees to its end. A group of its own, as a terminal's job is."""
+        """Start the program in a process group of its own, like a terminal's job; the caller ends it."""
         return subprocess.Popen(
             self.command(*words),
             cwd=self.project,
@@ -78,7 +78,7 @@ class Orch:
 
 
 def write_files(root: Path, files: Mapping[str, str]) -> Path:
-    """A project's folder."""
+    """Write files into a project's folder."""
     root.mkdir()
     for name, text in files.items():
         path = root / name
@@ -88,7 +88,7 @@ def write_files(root: Path, files: Mapping[str, str]) -> Path:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came true in time."""
+    """Wait until the condition holds, and return whether it did in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -98,13 +98,13 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def docker(*words: str) -> list[str]:
-    """Lines that the engine's own command line prints: a witness besides orch."""
+    """Return the lines that the engine's own command line prints, which do not depend on orch."""
     done = subprocess.run(["docker", *words], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 def objects_of(run_id: str) -> list[str]:
-    """Containers, volumes and networks on the engine that carry a run's label."""
+    """Return the containers, volumes and networks on the engine with a run's label."""
     label = f"label=io.orch.run={run_id}"
     found = [f"container {name}" for name in docker("ps", "-a", "--filter", label, "--format", "{{.Names}}")]
     for kind in ("volume", "network"):
@@ -114,14 +114,14 @@ def objects_of(run_id: str) -> list[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def images(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Both shipped images are there before any test runs; seconds where they are, minutes where not."""
+    """Build both shipped images before any test runs; takes seconds if they exist, otherwise minutes."""
     project = tmp_path_factory.mktemp("images")
     Orch(project=project)("build", "--offline-base", "--quiet", seconds=900)
 
 
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[[Mapping[str, str]], Orch]:
-    """A new project of these files."""
+    """Return a function that makes a new project of the given files."""
 
     def make(files: Mapping[str, str], *, name: str = "project") -> Orch:
         return Orch(project=write_files(tmp_path / name, files))
@@ -130,5 +130,5 @@ def make_project(tmp_path: Path) -> Callable[[Mapping[str, str]], Orch]:
 
 
 def run_folders(orch: Orch) -> Sequence[Path]:
-    """Of a project, oldest first."""
+    """Return a project's run folders, oldest first."""
     return sorted((orch.project / ".orch" / "runs").iterdir())

@@ -1,4 +1,4 @@
-"""Tests that try to make results, run as a user runs them (CASES A1, A2)."""
+"""Tests that try to forge their results, run as a user runs them (CASES A1, A2)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""`orch flaky` and its diagnoses on the real engine: what makes a test fail is named, and nothing is left of it.
+"""`orch flaky` and its diagnoses on the real engine: the cause of a failure is named, and no container is left.
 
-What a hardened container has in common with its neighbours is little: the machine's CPUs, and the project's files,
-which are read-only but can be locked. What a test has in common with the one before it in its slot is less: files,
-processes and IPC are gone, but the numbers of processes go on. Two tests fail by these, and by nothing else.
+A hardened container shares with its neighbours only the machine's CPUs and the project's files, which are
+read-only but can be locked. A test shares with the test before it in its slot only the continuing process numbers;
+files, processes and IPC are removed. Two tests fail by these, and by nothing else.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ exec 9<test/lock.sh
 flock 9
 sleep 1.5
 """,
-    # a predecessor that leaves what can be left, and takes many process numbers
+    # a predecessor that leaves whatever it can, and uses many process numbers
     "test/litter.sh": """#!/bin/sh
 touch /tmp/litter "$ORCH_OUTPUT_DIR/litter"
 for n in $(seq 100); do /bin/true; done
 """,
-    # fails by the number of its process alone: that litter was there before is not to be seen
+    # fails by its process number alone: it can find nothing else of its predecessor
     "test/numbered.sh": """#!/bin/sh
 [ -z "$(ls /tmp)" ] || { echo "litter in /tmp" >&2; exit 2; }
 [ $$ -lt 90 ] || { echo "process $$" >&2; exit 1; }
@@ -53,16 +53,16 @@ for n in $(seq 100); do /bin/true; done
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Orch:
-    """With a history in which the lock was taken by the rival, and litter ran before."""
+    """Return a project with a history in which `rival` held the lock and `litter` ran before."""
     orch = Orch(project=write_files(tmp_path_factory.mktemp("flaky") / "project", FILES))
-    # by name: the second rival waits for the first one's lock, so that it is beside the lock's test
+    # in order of name: the second rival waits for the first one's lock, so it runs beside the lock's test
     orch("run", "--jobs", "2", "--repeat", "2", "test/lock.sh", "test/a_rival.sh", expect=None)
     orch("run", "--jobs", "1", "test/litter.sh", "test/numbered.sh")
     return orch
 
 
 def recorded(orch: Orch, run: str) -> Mapping[str, Any]:
-    """What the diagnoses' own database says of one."""
+    """Return what the diagnoses' database has about one diagnosis."""
     place = f"sqlite:///{orch.project}/.orch/diagnoses/resources.db"
     found: Mapping[str, Any] = json.loads(orch("runs", "show", run, "--db", place, "--format", "json").stdout)
     return found
@@ -79,7 +79,7 @@ def diagnosed(orch: Orch, test: str) -> Mapping[str, Mapping[str, Any]]:
     return {row["condition"]: row for row in rows}
 
 
-def test_a_test_that_fails_beside_others_is_diagnosed_so(project):
+def test_a_failure_beside_other_tests_is_diagnosed(project):
     before = project("runs", "list", "--format", "json").stdout
     rows = diagnosed(project, "lock.sh")
     guilty = {name for name, row in rows.items() if row["makes_it_fail"]}
@@ -95,24 +95,24 @@ def test_a_test_that_fails_beside_others_is_diagnosed_so(project):
     assert names == {"test/lock.sh", "test/a_rival.sh"}
 
 
-def test_a_test_that_fails_in_a_reused_slot_is_diagnosed_so(project):
-    """By process numbers only: with exit code 2 it would say that something of its predecessor was still there."""
+def test_a_failure_in_a_reused_slot_is_diagnosed(project):
+    """The test fails by process numbers only; exit code 2 would mean that it found files of its predecessor."""
     rows = diagnosed(project, "numbered.sh")
     assert {name for name, row in rows.items() if row["makes_it_fail"]} == {"in a reused slot"}, rows
     assert rows["in a reused slot"]["detail"] == "after test/litter.sh"
     assert rows["in a reused slot"]["message"] == "exit code 1"
 
 
-def test_ctrl_c_ends_a_diagnosis_and_its_company(project):
+def test_ctrl_c_ends_a_diagnosis_and_its_background_load(project):
     process = project.start("flaky", "--diagnose", "a_rival.sh", "--runs", "50")
     try:
         latest = project.project / ".orch/diagnoses/latest"
         old = latest.resolve()
-        assert wait_until(lambda: latest.resolve() != old and latest.is_dir(), 60)
+        assert wait_until(lambda: latest.resolve() != old and latest.is_dir(), 120)
         run_id = latest.resolve().name.rpartition("-")[2]
-        assert wait_until(lambda: any((latest / "tests").glob("*.r3")), 60)
+        assert wait_until(lambda: any((latest / "tests").glob("*.r3")), 120)
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()

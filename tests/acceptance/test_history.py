@@ -1,4 +1,4 @@
-"""What is known afterwards: runs, report, offenders, repro, rerun, prune. One project, run twice, serves all."""
+"""Commands that read the history: runs, report, offenders, repro, rerun, prune. One project that ran twice."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
     return Past(orch=orch, first=first, rerun=rerun)
 
 
-def test_rerun_takes_what_did_not_pass(past: Past) -> None:
+def test_rerun_runs_tests_that_did_not_pass(past: Past) -> None:
     assert {test["id"] for test in past.first["tests"]} == set(FILES)
     assert {test["id"] for test in past.rerun["tests"]} == {ODD_NAME, "test/test_cases.py"}
 
 
-def test_cases_inside_a_file_appear(past: Past) -> None:
+def test_cases_inside_a_file_are_shown(past: Past) -> None:
     cases = {case["name"]: case["outcome"] for test in past.first["tests"] for case in test["cases"]}
     assert cases == {
         "test_passes": "passed",
@@ -106,7 +106,7 @@ def test_runs_export(past: Past, tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", ["memory", "cpu", "duration", "memory-ratio"])
 def test_offenders(past: Past, by: str) -> None:
     rows = json.loads(past.orch("offenders", "--by", by, "--format", "json").stdout)["offenders"]
-    # above the calibrated floor a shell test of a millisecond may have used nothing, and is no offender then
+    # a shell test of a millisecond may use nothing beyond the calibration, and is no offender then
     idle = {name for name in FILES if name.endswith(".sh")} if by == "cpu" else set()
     assert set(FILES) - idle <= {row["test"] for row in rows} <= set(FILES)
     key = {"memory": "memory_peak_bytes", "cpu": "cpu_seconds", "duration": "duration_seconds"}.get(
@@ -121,7 +121,7 @@ def test_offenders(past: Past, by: str) -> None:
 def test_offenders_of_a_window_and_a_limit(past: Past) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
     refused = past.orch("offenders", "--since", tomorrow, "--format", "json", expect=2)
-    assert "has nothing in it" in refused.stderr
+    assert "is empty" in refused.stderr
     assert len(json.loads(past.orch("offenders", "--limit", "1", "--format", "json").stdout)["offenders"]) == 1
     assert "cannot read the window" in past.orch("offenders", "--since", "yesteryear", expect=2).stderr
 
@@ -138,7 +138,7 @@ def test_the_printed_repro_command_gives_the_same_exit_code(past: Past) -> None:
     command = past.orch("repro", f"{past.first_id[:8]}:{ODD_NAME}").stdout
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd="/", timeout=60, check=False)
     assert (done.returncode, done.stdout) == (3, "went wrong\n")
-    again = past.orch("repro", "--run", f"latest:{Path(ODD_NAME).name}", expect=1)  # as a run would exit
+    again = past.orch("repro", "--run", f"latest:{Path(ODD_NAME).name}", expect=1)  # the exit code of a run
     assert ["exit", "code", "3", "3", "same"] in [line.split() for line in again.stdout.splitlines()]
     passing = past.orch("repro", f"{past.first_id}:test/test_large.py").stdout
     done = subprocess.run(["sh", "-c", passing], capture_output=True, text=True, cwd="/", timeout=60, check=False)
@@ -147,11 +147,11 @@ def test_the_printed_repro_command_gives_the_same_exit_code(past: Past) -> None:
 
 
 def test_history_orders_and_predicts(past: Past) -> None:
-    # of a test that never passed nothing is known: a failure says little about what a pass needs
+    # nothing is predicted for a test that never passed, because a failure says little about a pass
     assert "4 tests, 2 with history" in past.orch("plan").stdout
 
 
-def test_prune_gives_up_old_run_folders(past: Past) -> None:
+def test_prune_removes_old_run_folders(past: Past) -> None:
     newest = run_folders(past.orch)[-1]
     old = past.orch.project / ".orch/runs/20200101T000000Z-0123abcd"
     (old / "tests").mkdir(parents=True)
@@ -162,7 +162,7 @@ def test_prune_gives_up_old_run_folders(past: Past) -> None:
     assert newest.exists()
 
 
-def test_the_database_is_where_it_says(past: Past, tmp_path: Path) -> None:
+def test_db_path_prints_the_path_of_the_database(past: Past, tmp_path: Path) -> None:
     assert past.orch("db", "path").stdout.strip() == str(past.orch.project / ".orch/resources.db")
     elsewhere = tmp_path / "other.db"
     past.orch("run", "test/good.test.sh", "--db", f"sqlite:///{elsewhere}")
@@ -171,7 +171,7 @@ def test_the_database_is_where_it_says(past: Past, tmp_path: Path) -> None:
 
 
 def test_a_renamed_folder_keeps_its_history(tmp_path: Path) -> None:
-    """CASES B6."""
+    """The project's id, not its folder's name, identifies its history (CASES B6)."""
     before = Orch(project=write_files(tmp_path / "before", {"test/a.test.sh": "exit 0\n"}))
     before("run")
     after = Orch(project=before.project.rename(tmp_path / "after"))

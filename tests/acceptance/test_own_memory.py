@@ -1,4 +1,4 @@
-"""A test's memory is its own: the same figure wherever it ran, whatever stood there before (CASES B1, B2, B4)."""
+"""A test's own memory is the same figure wherever it ran, whatever was charged before (CASES B1, B2, B4)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MODES = {
 
 
 def run(orch: Orch, *words: str) -> Mapping[str, Any]:
-    """Each test's last attempt, by path."""
+    """Run orch and return each test's last attempt, by path."""
     document = json.loads(orch("run", "--offline-base", "--jobs", "1", "--format", "json", *words).stdout)
     return {test["path"]: test["attempts"][-1] for test in document["tests"]}
 
@@ -57,7 +57,7 @@ def peaks(found: Mapping[str, Any]) -> list[int]:
 
 
 def is_one(low: int, high: int) -> bool:
-    """Within 1 MiB or 5 %."""
+    """Return whether two figures are equal within 1 MiB or 5 %."""
     return high - low <= max(MIB, high / 20)
 
 
@@ -65,7 +65,7 @@ def is_one(low: int, high: int) -> bool:
 def test_the_same_test_needs_the_same_in_any_position(
     make_project: Callable[[Mapping[str, str]], Orch], mode: str
 ) -> None:
-    """CASES B1: by position 40, 54, 67, 80 MiB before, in one slot with a template for each folder."""
+    """The figure does not depend on the position in a slot (CASES B1; without own memory: 40, 54, 67, 80 MiB)."""
     profile, preload = MODES[mode]
     files = {f"d{n}/test_x.py": TRIVIAL for n in range(FOLDERS)}
     files |= {f"d{n}/test_y.py": HUNGRY.format(mib=20) for n in (3, 7)}
@@ -85,11 +85,11 @@ def test_the_same_test_needs_the_same_in_any_position(
         assert trivial[-1] < 12 * MIB
         assert min(one["usage"]["memory_floor_bytes"] for one in found.values()) > 20 * MIB
         limits = {one["attestation"]["effective_memory_bytes"] for one in found.values()}
-        assert min(limits) > (128 + 20) * MIB  # not eaten by what stands: the profile's 128 are the test's
+        assert min(limits) > (128 + 20) * MIB  # what is charged before takes nothing from the profile's 128 MiB
 
 
-def test_the_one_that_needs_more_is_the_worst(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
-    """CASES B2: it had rank 24 of 61, because of where it ran."""
+def test_the_test_that_needs_most_has_rank_1(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
+    """The test that needs most has rank 1 in any position (CASES B2; without own memory: rank 24 of 61)."""
     files = {f"d{n % 10}/test_{n}.py": TRIVIAL for n in range(30)}
     files["d5/test_hungry.py"] = HUNGRY.format(mib=20)
     orch = make_project({**files, "profiles.yaml": PROFILES.format(profile="fast", preload="start")})
@@ -100,8 +100,8 @@ def test_the_one_that_needs_more_is_the_worst(make_project: Callable[[Mapping[st
     assert " shared" in line
 
 
-def test_a_limit_is_the_tests_own(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
-    """As much as the profile grants fits beside what the test is forked from, and more does not."""
+def test_the_limit_applies_to_a_tests_own_memory(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
+    """A test can use its whole limit beside what it is forked from, and not more."""
     files = {"d1/test_fits.py": HUNGRY.format(mib=112), "d2/test_over.py": HUNGRY.format(mib=140)}
     orch = make_project({**files, "profiles.yaml": PROFILES.format(profile="fast", preload="start")})
     document = json.loads(orch("run", "--offline-base", "--jobs", "1", "--format", "json", expect=None).stdout)
@@ -111,8 +111,8 @@ def test_a_limit_is_the_tests_own(make_project: Callable[[Mapping[str, str]], Or
     assert not any(attempt["attestation"]["mismatches"] for attempt in first.values())
 
 
-def test_page_cache_is_no_need(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
-    """CASES B4: a test that reads a large file was said to need 294M."""
+def test_page_cache_is_not_counted(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
+    """Page cache of a large file is not counted as need (CASES B4)."""
     reads = """\
 def test_reads():
     with open("/work/large.bin", "rb", buffering=0) as file:
@@ -126,7 +126,7 @@ def test_reads():
             file.write(bytes(1 << 20))
     descriptor = os.open(orch.project / "large.bin", os.O_RDONLY)
     os.fsync(descriptor)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # else it is charged to nobody
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # otherwise it is charged to nobody
     os.close(descriptor)
     usage = run(orch)["d1/test_reads.py"]["usage"]
     assert usage["page_cache_bytes"] > 90 * MIB

@@ -1,4 +1,4 @@
-"""examples/quickstart: each way a test can end, told apart by its verb."""
+"""examples/quickstart: each way a test can end has its own verb."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OUTCOMES = {
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Orch, str]:
-    """The example, run in a copy; what it printed."""
+    """Run the example in a copy, and return its output."""
     place = tmp_path_factory.mktemp("quickstart") / "quickstart"
     shutil.copytree(CHECKOUT / "examples/quickstart", place, ignore=shutil.ignore_patterns(".orch", "__pycache__"))
     orch = Orch(project=place)
@@ -64,5 +64,5 @@ def test_outcomes_and_their_evidence(ended: tuple[Orch, str]) -> None:
     assert not (Path("/tmp") / f"orch-{document['run']['id']}").exists()
 
 
-def test_the_part_that_passes(ended: tuple[Orch, str]) -> None:
+def test_the_tests_of_test_ok_pass(ended: tuple[Orch, str]) -> None:
     assert "2 run: 2 passed" in ended[0]("run", "test/ok").stdout

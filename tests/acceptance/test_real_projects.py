@@ -1,4 +1,4 @@
-"""Three real projects from their source distributions: every case as in a plain run of the same pytest."""
+"""Three real projects from their source distributions: every case has the outcome of a plain pytest run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.acceptance.conftest import CHECKOUT, Orch
 if TYPE_CHECKING:
     from pathlib import Path
 
-# name, PYTHONPATH of a plain run, fewest cases that its suite is known to have
+# name, PYTHONPATH of a plain run, minimum number of cases
 PROJECTS = [
     pytest.param("toolz", ".image/deps", 186, id="toolz"),
     pytest.param("more-itertools", ".image/deps", 664, id="more-itertools"),
@@ -53,7 +53,7 @@ def test_same_cases_and_outcomes_as_plain_pytest(
 
 
 def start_plain_pytest(folder: Path, python_path: str, report: Path) -> subprocess.Popen[str]:
-    """The same pytest as in the container, in this machine's Python, on the same files."""
+    """Start the container's version of pytest in this machine's Python, on the same files."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     env |= {"PYTHONPATH": python_path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     words = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit1"]
@@ -69,19 +69,19 @@ def start_plain_pytest(folder: Path, python_path: str, report: Path) -> subproce
 
 
 def cases_of_orch(document: dict[str, list[dict[str, object]]]) -> Cases:
-    """(node id, outcome) of every case in `orch run --format json`."""
+    """Return (node id, outcome) of every case in the output of `orch run --format json`."""
     return Counter(
         (f"{test['id']}::{case['name']}", case["outcome"]) for test in document["tests"] for case in test["cases"]
     )
 
 
 def cases_of_plain(report: Path) -> Cases:
-    """(node id, outcome) of every case in pytest's own JUnit file."""
+    """Return (node id, outcome) of every case in pytest's own JUnit file."""
     return Counter((node_id(case), outcome(case)) for case in ET.parse(report).iter("testcase"))
 
 
 def node_id(case: ET.Element) -> str:
-    """`tests/test_a.py::TestX::test_y` of file `tests/test_a.py`, class name `tests.test_a.TestX`."""
+    """Return the node id `tests/test_a.py::TestX::test_y` of class `tests.test_a.TestX` in `tests/test_a.py`."""
     file = case.attrib["file"]
     module = file.removesuffix(".py").replace("/", ".")
     classes = case.attrib["classname"].removeprefix(module).strip(".")

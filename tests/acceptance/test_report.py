@@ -1,4 +1,4 @@
-"""What stays of runs: reports, offenders, violations, SARIF, and a recorded test run again."""
+"""Reports of recorded runs: offenders, violations, SARIF, the nightly page, and a recorded test run again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def orch(tmp_path_factory: pytest.TempPathFactory) -> Orch:
-    """A project that has run three times; no test here adds a run."""
+    """Return a project that has run three times; no test of this module adds a run."""
     found = Orch(project=write_files(tmp_path_factory.mktemp("reports") / "project", FILES))
     for _ in range(3):
         found("run", "--sarif", "out/orch.sarif", expect=1)
@@ -71,7 +71,7 @@ def test_reports_of_all_kinds(orch: Orch) -> None:
     assert ranked["by_cpu"][0]["test"] == "test/burns.test.sh"
     assert orch("report", "--since", "1h", "--run", "latest", expect=2).stderr.startswith("orch: --run is one run")
 
-    # violations: in a window counted once for each test and kind, in one run as they were
+    # violations: in a window counted once for each test and kind, in one run all of them
     found = json.loads(orch("report", "--violations", "--format", "json").stdout)["violations"]
     leak = next(one for one in found if one["kind"] == "process-leak")
     assert (leak["test"], leak["times"], leak["measured"]) == ("test/leaves one.test.sh", 3, 1)
@@ -82,7 +82,7 @@ def test_reports_of_all_kinds(orch: Orch) -> None:
     assert {one["times"] for one in one_run} == {1}
     assert "process-leak" in orch("report", "--violations", "--format", "markdown").stdout
 
-    # SARIF: the same from a run as from its record, and the same fingerprints in every run
+    # SARIF: the same from a run and from its record, with the same fingerprints in every run
     written = json.loads((orch.project / "out" / "orch.sarif").read_text(encoding="ascii"))
     stored = json.loads(orch("report", "--run", "latest", "--format", "sarif").stdout)
     Draft202012Validator(LOG).validate(written)
@@ -121,22 +121,22 @@ def test_a_recorded_test_runs_again_and_leaves_nothing(orch: Orch) -> None:
 
 
 @pytest.mark.parametrize("words", [("report",), ("offenders", "--by", "all"), ("report", "--violations")])
-def test_eighty_columns_are_enough_for_reports(orch: Orch, words: tuple[str, ...]) -> None:
+def test_reports_fit_80_columns(orch: Orch, words: tuple[str, ...]) -> None:
     text = on_a_terminal(orch, *words)
     assert max(map(len, text.splitlines())) <= 80, text
     assert "test/burns.test.sh" in text or "--violations" in words
     assert "\x1b" not in text
 
 
-def test_eighty_columns_are_enough_for_a_run(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
+def test_a_run_fits_80_columns(make_project: Callable[[Mapping[str, str]], Orch]) -> None:
     text = on_a_terminal(make_project(FILES), "run", "--show-progress", "plain")
     wide = [line for line in text.splitlines() if len(line) > 80]
-    assert [line for line in wide if not line.startswith(("reproduce: ", "  all of it: "))] == [], text
+    assert [line for line in wide if not line.startswith(("reproduce: ", "  full output: "))] == [], text
     assert "\x1b[3" not in text  # NO_COLOR
 
 
 def on_a_terminal(orch: Orch, *words: str) -> str:
-    """What it prints on a terminal of 80 columns."""
+    """Run orch on a terminal of 80 columns and return its output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
     env = {name: value for name, value in orch.environment().items() if name != "COLUMNS"}

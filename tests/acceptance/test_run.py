@@ -1,4 +1,4 @@
-"""`orch run` on small projects: exit codes, formats, what a test sees, how tests are chosen and repeated."""
+"""`orch run` on small projects: exit codes, formats, a test's environment, selection and repetition."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_figures_come_from_the_kernel(make_project: Callable[..., Orch]) -> None
     assert [case["name"] for case in test["cases"]] == ["test_it"]
 
 
-def test_what_a_test_sees(make_project: Callable[..., Orch]) -> None:
+def test_the_environment_of_a_test(make_project: Callable[..., Orch]) -> None:
     looks = """#!/bin/sh
 set -e
 [ "$(id -u):$(id -g)" = 1001:1001 ]
@@ -99,7 +99,7 @@ def test_violations_fail_is_3(make_project: Callable[..., Orch]) -> None:
     assert outcomes(document) == {"test/leaves.test.sh": "passed"}
 
 
-def test_nothing_selected_is_4_unless_told_otherwise(make_project: Callable[..., Orch]) -> None:
+def test_nothing_selected_is_4_unless_configured(make_project: Callable[..., Orch]) -> None:
     orch = make_project({"README": "no tests here\n"})
     refused = orch("run", expect=4)
     assert "no tests selected" in refused.stderr
@@ -118,7 +118,7 @@ def test_nothing_selected_is_4_unless_told_otherwise(make_project: Callable[...,
         (["--nonsense"], "--nonsense"),
     ],
 )
-def test_wrong_words_are_2_and_start_nothing(
+def test_wrong_arguments_are_2_and_start_nothing(
     make_project: Callable[..., Orch], words: list[str], said: str
 ) -> None:
     orch = make_project({"test/good.test.sh": PASSES})
@@ -148,11 +148,17 @@ def test_strict_limits_refuse_a_profile_larger_than_the_host(make_project: Calla
 @pytest.mark.parametrize("address", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1"])
 def test_no_engine_is_36_at_once_with_one_remedy(make_project: Callable[..., Orch], address: str) -> None:
     orch = make_project({"test/good.test.sh": PASSES})
-    began = time.monotonic()
-    orch("db", "path")  # as much work as a start is, on a machine that may be busy with other things
-    started = time.monotonic()
-    refused = orch("run", "--engine", address, expect=36)
-    assert time.monotonic() - started < max(2, 2 * (started - began))
+    starts, refusals = list[float](), list[float]()
+    for _ in range(3):  # the best of each, on a machine that may be busy with other things
+        began = time.monotonic()
+        orch("db", "path")  # as much work as a start is
+        started = time.monotonic()
+        refused = orch("run", "--engine", address, expect=36)
+        starts.append(started - began)
+        refusals.append(time.monotonic() - started)
+        if min(refusals) < max(2, 2 * min(starts)):
+            break
+    assert min(refusals) < max(2, 2 * min(starts)), (starts, refusals)
     assert address in refused.stderr
     assert len(refused.stderr.splitlines()) == 2
     assert not (orch.project / ".orch/runs").exists()
@@ -174,14 +180,14 @@ def test_max_fail_starts_nothing_new(make_project: Callable[..., Orch]) -> None:
     assert [test["outcome"] for test in document["tests"]] == ["failed", "failed"]
 
 
-def test_repeat_runs_each_test_so_often(make_project: Callable[..., Orch]) -> None:
+def test_repeat_runs_each_test_n_times(make_project: Callable[..., Orch]) -> None:
     orch = make_project({"test/good.test.sh": PASSES})
     document = run_json(orch, "--repeat", "3")
     assert [test["outcome"] for test in document["tests"]] == ["passed"] * 3
     assert len(list((run_folders(orch)[-1] / "tests").iterdir())) == 3
 
 
-def test_flaky_counts_as_told(make_project: Callable[..., Orch]) -> None:
+def test_flaky_passes_count_as_configured(make_project: Callable[..., Orch]) -> None:
     orch = make_project({"test/flaky.test.sh": '#!/bin/sh\n[ "$ORCH_ATTEMPT" -ge 2 ]\n'})
     assert run_json(orch, expect=1)["tests"][0]["flaky"] is False
     (test,) = run_json(orch, "--retries", "2", "--junit", "flaky.xml")["tests"]
@@ -199,7 +205,7 @@ def test_the_whole_run_has_a_deadline(make_project: Callable[..., Orch]) -> None
     assert objects_of(document["run"]["id"]) == []
 
 
-def test_rules_markers_hints_and_filters_choose(make_project: Callable[..., Orch]) -> None:
+def test_rules_markers_comments_and_filters_select_profiles_and_tests(make_project: Callable[..., Orch]) -> None:
     text = """version: 1
 default_profile: fast
 rules:

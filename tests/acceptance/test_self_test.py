@@ -1,4 +1,4 @@
-"""`orch self-test`: a table and JSON, proven on this machine, and exit code 3 where nothing can be proven."""
+"""`orch self-test`: its table and JSON, and exit code 3 where a check cannot be proven."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands around a run: doctor, build, clean, shell, init, schema, show-config, profiles, help."""
+"""Commands other than run and reports: doctor, build, clean, shell, init, schema, show-config, profiles, help."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def test_doctor_finds_the_machine_fit(make_project: Callable[..., Orch]) -> None
     sick = orch("doctor", "--engine", "unix:///nowhere.sock", expect=36)
     assert "failed" in sick.stdout
     assert "->" in sick.stdout
+
+
+def test_doctor_shows_the_calibration_of_the_last_run(make_project: Callable[..., Orch]) -> None:
+    orch = make_project({"test/good.test.sh": PASSES})
+    orch("run")
+    assert "isolation: a test that does nothing costs" in orch("doctor").stdout
 
 
 def test_build_shows_what_dockerignore_saves(make_project: Callable[..., Orch]) -> None:

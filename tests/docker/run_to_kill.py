@@ -1,4 +1,4 @@
-"""A run in a process of its own, to be killed: a Reaper around two tests that sleep. Started by test_reaper_real.
+"""A run in a process of its own that test_reaper_real kills: a Reaper around two tests that sleep.
 
 python run_to_kill.py IMAGE_ID RUN_ID FOLDER
 """
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 def run(executor: LocalExecutor, assignment: Assignment, kept: Path) -> None:
-    """Ends before its time only if something is wrong: say what."""
+    """Print the problem of a test that ended too early."""
     print(executor.run(assignment, 0.0, kept), file=sys.stderr)
 
 
 def main(image_id: str, run_id: str, folder: Path) -> None:
     place = folder / f"orch-{run_id}"
     place.mkdir()
-    project = folder / "project"  # the folder itself is for our user alone
+    project = folder / "project"  # only our user may enter the folder itself
     project.mkdir(mode=0o755)
     owner = Owner(run_id=run_id, token=owner_token(), work_dir=str(place))
     engine = open_engine()

@@ -1,8 +1,8 @@
-"""What a test can do to the agent, to the preload server and to its templates, which are the same user: nothing.
+"""A test cannot affect the agent, the preload server or its templates, although they have the same user.
 
-The table of attacks (CASES A1, A2): each is made from inside a real test, in a fresh and in a reused slot and from
-a preloaded pytest, under the four built-in profiles, for an orch that is root and for one of a user of the docker
-group. The same attack on a child of the test's own succeeds, so that a broken probe cannot look like safety.
+Each attack (CASES A1, A2) is made from inside a real test, in a fresh and in a reused slot and from a preloaded
+pytest, under the four built-in profiles, for an orch of root and for one of a user of the docker group. The same
+attack on a child of the test itself succeeds, so a broken attack cannot look like protection.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Runs:
         return place
 
     def run(self, *assignments: Assignment) -> list[Evidence]:
-        """One after another in one lane."""
+        """Run the assignments one after another in one lane."""
         lane = self.executor.lane()
         try:
             following = (*assignments[1:], None)
@@ -150,7 +150,7 @@ class Runs:
             lane.close()
 
     def answers(self, profile: str) -> dict[str, Any]:
-        """{mode: answers} of the attacks in a slot of their own, in a used slot, and from a preloaded pytest."""
+        """Return {mode: answers} of the attacks in a fresh slot, in a reused slot, and from a preloaded pytest."""
         preloaded = [Command(argv=(*PYTEST, f"test_{n}.py"), preload=Preload.START) for n in ("first", "attack")]
         tests = {
             "fresh": [self.test(PLAIN, profile, 1)],
@@ -174,7 +174,7 @@ class Runs:
 
 
 def as_ordinary_user(work: Callable[[Path], Any]) -> Any:
-    """What `work`, given a folder, returns in a process of a user of the docker group."""
+    """Call `work` with a folder in a process of a user of the docker group, and return its result."""
     place = Path(tempfile.mkdtemp(prefix="orch-attacks-"))
     socket = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
     socket_group = socket.stat().st_gid
@@ -234,11 +234,11 @@ def test_nothing_of_the_agent_can_be_reached(
         assert {name: answers[name] for name in protected} == dict.fromkeys(protected, PROTECTED), mode
         tracing = {} if profile == "intensive" else dict.fromkeys(TRACING, "EPERM")
         assert answers["child"] == {**ON_A_CHILD, **tracing}, mode
-        # the ordinary user's files are the tests' user's: then only the mount is in the way
+        # the ordinary user has the uid of the tests' user, so only the mount protects the files
         own = {"write into an order": "EROFS"} if user == "ordinary" else {}
         assert answers["streams"] == {**STREAMS, **own}, mode
         assert answers["signals"] == {"sent": "ok", "stopped": "False"}, mode
-        # readable for all, and so without a secret: no nonce, no variable of the environment
+        # readable for everybody, so it must contain no secret: no nonce, no environment variable
         assert not re.search(r"\b[0-9a-f]{24}\b", answers["command line"]["agent"])
         assert "THEIR" not in answers["command line"]["agent"]
 
@@ -290,14 +290,14 @@ def stolen(runs: Runs) -> list[Evidence]:
 
 
 def test_an_order_cannot_be_stolen(cheats: Runs) -> None:
-    """CASES A1."""
+    """A test cannot read the order of the next test (CASES A1)."""
     assert outcomes(stolen(cheats)) == [Outcome.PASSED, *[Outcome.FAILED] * 6]
 
 
 def test_a_stolen_order_would_not_be_followed(
     engine: DockerEngine, images: dict[str, str], tmp_path: Path, sampler: Sampler
 ) -> None:
-    """The same where the agent can be reached: that is seen, and a line that is no order ends the container."""
+    """Even if the agent can be reached, that is detected, and a line that is no order ends the container."""
     readable = ("-c", READABLE, agent_text(), STREAMS_DIR)
     within_reach: Any = Disobedient(engine, lambda spec: replace(spec, argv=readable))
     runs = Runs(within_reach, images, tmp_path, sampler)
@@ -307,13 +307,13 @@ def test_a_stolen_order_would_not_be_followed(
     finally:
         runs.close()
     assert outcomes(found) == [Outcome.INFRA] * 7
-    # the container has ended before the next test was let in, or with it
+    # the container ended before the next test was released, or with it
     assert found[1].engine is not None
     assert found[1].slot.position == 1 or found[1].engine.exit_code == 125
 
 
 def test_an_exit_code_cannot_be_changed_in_memory(cheats: Runs) -> None:
-    """CASES A2."""
+    """A test cannot change the agent's record of its exit code (CASES A2)."""
     for profile, reuse in (("standard", 1), ("fast", 1000)):
         test = cheats.test(Command(argv=("python3", "-c", PATCH)), profile, reuse)
         [evidence] = cheats.run(test)

@@ -1,4 +1,4 @@
-"""Images that are not ours get the agent's shell and the user's entry, without anything of them being run."""
+"""Foreign images get the agent's shell and the entry of the tests' user, and none of their programs is run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.docker.test_attestation_real import Bench, Disobedient, outcome_of
 from tests.support.handmade import busybox_rootfs, make_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from orchestrator.engine.docker.engine import DockerEngine
 
@@ -52,7 +52,7 @@ def sampler() -> Iterator[Sampler]:
 
 
 @pytest.mark.parametrize("shell", [None, "/bin/dash", "/bin/bash"])
-def test_an_image_with_everything_that_could_be_in_the_way(
+def test_a_foreign_image_with_onbuild_entrypoint_and_volume_is_prepared(
     engine: DockerEngine, tmp_path: Path, sampler: Sampler, shell: str | None
 ) -> None:
     mark = f"orch-test-awkward-{uuid.uuid4().hex[:12]}"
@@ -74,7 +74,7 @@ def test_an_image_with_everything_that_could_be_in_the_way(
         assert image not in (built, root)
         assert prepared_image(engine, built) == prepared_image(engine, image) == image
         assert engine.image_labels(image)["theirs"] == mark
-        # what is made of it is not taken for a container that a dead run has left
+        # a container of the prepared image does not look like one that a dead run left
         assert {engine.image_labels(image)[key] for key in (labels.MANAGED, labels.OWNER, labels.NAME)} == {""}
         evidence = Bench(engine, image, tmp_path, sampler).sh(LOOKS)
         assert outcome_of(evidence) == (Outcome.PASSED, ""), evidence.stderr.tail
@@ -86,16 +86,19 @@ def test_an_image_with_everything_that_could_be_in_the_way(
 def test_a_container_that_an_interrupted_preparation_leaves_is_found(
     engine: DockerEngine, busybox_image: str
 ) -> None:
+    def is_orphan(container: str, owner_alive: Callable[[str], bool]) -> bool:
+        """By its ID: other tests may have containers on this engine."""
+        return container in {one.id for one in find_orphans(engine, owner_alive=owner_alive)}
+
     with engine._stopped(busybox_image) as container:
-        assert find_orphans(engine, owner_alive=lambda token: token.split(":")[1] == str(os.getpid())) == ()
-        orphans = find_orphans(engine, owner_alive=lambda _: False)
-        assert [one.id for one in orphans if one.id == container] == [container]
-    assert [one for one in find_orphans(engine, owner_alive=lambda _: False) if one.id == container] == []
+        assert not is_orphan(container, lambda token: token.split(":")[1] == str(os.getpid()))
+        assert is_orphan(container, lambda _: False)
+    assert not is_orphan(container, lambda _: False)
 
 
 @pytest.fixture
 def bare_image(engine: DockerEngine) -> Iterator[str]:
-    """An image as it comes, not prepared."""
+    """A foreign image that is not prepared."""
     name = f"orch-test-bare:{uuid.uuid4().hex[:12]}"
     image = engine.import_rootfs(io.BytesIO(busybox_rootfs()), name, {})
     yield image
@@ -103,7 +106,7 @@ def bare_image(engine: DockerEngine) -> Iterator[str]:
     engine.remove_image(name)
 
 
-def test_nobody_can_forget_to_prepare_an_image(
+def test_the_executor_prepares_every_image(
     engine: DockerEngine, bare_image: str, tmp_path: Path, sampler: Sampler
 ) -> None:
     evidence = Bench(engine, bare_image, tmp_path, sampler).sh("test ! -r /proc/1/environ")
@@ -120,4 +123,4 @@ def test_a_container_without_the_agents_shell_is_infra(
     outcome, message = outcome_of(Bench(other, bare_image, tmp_path, sampler).sh("true"))
     assert outcome is Outcome.INFRA
     assert "came up without its agent: its state is exited, exit code 127" in message
-    assert time.monotonic() - began < 30  # not the whole time that an agent may take to come up
+    assert time.monotonic() - began < 30  # not the whole time that an agent may need to start

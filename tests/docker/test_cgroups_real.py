@@ -1,4 +1,4 @@
-"""What the kernel's counters really say of a container that has ended and was removed."""
+"""The kernel's counters of a container that has ended and was removed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def docker(*arguments: str, data: bytes | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[str]:
-    """The development base; where it is absent, an image made of this machine's static busybox."""
+    """Return the development base; if it is missing, an image made from this machine's static busybox."""
     if subprocess.run(["docker", "image", "inspect", BASE], capture_output=True, check=False).returncode == 0:
         yield BASE
         return
@@ -68,7 +68,7 @@ def image() -> Iterator[str]:
 
 @dataclass
 class Running:
-    """A container that has done its work and waits for a line."""
+    """A container that has done its work and waits for an input line."""
 
     parent: CgroupPaths
     own: CgroupPaths
@@ -81,7 +81,7 @@ class Running:
 def running(image: str, script: str, *options: str) -> Iterator[Running]:
     driver, version = docker("info", "-f", "{{.CgroupDriver}} {{.CgroupVersion}}").split()
     name = f"orch-measure-test-{os.getpid()}"
-    # no dash in a slice's name: systemd would nest it in slices that stay
+    # no dash in a slice's name, because systemd would nest it in slices that remain
     parent = f"{name.replace('-', '_')}.slice" if driver == "systemd" else f"/{name}"
     command = ["docker", "run", "-i", "--name", name, f"--cgroup-parent={parent}", "--network=none", *options]
     script = f"{script}\necho ready\nread line\nexit 7"
@@ -148,8 +148,8 @@ def test_a_parents_figures_outlive_its_container(image: str) -> None:
     assert usage.anon_peak_bytes == alive.anon_bytes
 
 
-def test_who_counts_an_oom_kill_and_a_refused_fork(image: str) -> None:
-    """On v1 neither is in the parent's counters: the container's own, or the agent inside, must be asked."""
+def test_which_cgroup_counts_an_oom_kill_and_a_refused_fork(image: str) -> None:
+    """On v1 neither is in the parent's counters, only in the container's own, which the agent can read."""
     files = " ".join((*AGENT_FILES_V1, *AGENT_FILES_V2))
     script = f"""
     (tail /dev/zero || {ALLOCATE.format(size=200 * MIB)}) 2>/dev/null

@@ -1,4 +1,4 @@
-"""docker-compose.test.yml: valid, run for real, as closed as it says, and nothing left behind."""
+"""docker-compose.test.yml is valid, its services run isolated as it says, and nothing is left."""
 
 import json
 import os
@@ -94,7 +94,7 @@ def test_docker_test_script_runs_compose(project):
     assert "pytest" in done.stdout + done.stderr
 
 
-def test_a_failing_suite_says_so_by_its_exit_code(project):
+def test_a_failing_suite_has_exit_code_1(project):
     done = compose(project, "run", "--rm", "-T", "test-isolation", ORCH_TESTS="test/test_failure.py")
     assert done.returncode == 1
     assert "1 failed, 1 passed" in done.stdout
@@ -115,7 +115,7 @@ def test_another_project_and_its_whole_suite(project, tmp_path):
         ("test-full", {"Memory": 4 * 2**30, "PidsLimit": 1024, "NetworkMode": "bridge"}),
     ],
 )
-def test_the_containers_are_as_closed_as_the_file_says(project, service, expected):
+def test_the_containers_are_isolated_as_the_file_says(project, service, expected):
     name = f"{project}-{service}"
     process = subprocess.Popen(
         [BIN / "docker-compose", f"--project-name={project}", f"--file={FILE}"]  # noqa: RUF005 - two parts
@@ -166,14 +166,15 @@ def test_the_containers_are_as_closed_as_the_file_says(project, service, expecte
 
 @pytest.fixture
 def report_image(tmp_path):
-    """What the file's own recipe makes, on a base that this machine has: orch's dependencies by hash."""
+    """Build the image of the report service, with orch's dependencies, on a base that this machine has."""
     base = "orch/test-isolation:latest"
     script = "import sys; print('%d.%d' % sys.version_info[:2])"
     version = docker("run", "--rm", "--network=none", base, "python3", "-c", script).strip()
     wanted = [f"--platform={tag}" for tag in ("manylinux2014_x86_64", "manylinux_2_28_x86_64", "any")]
     locked = ["--require-hashes", f"--requirement={ROOT / 'requirements' / 'run.lock'}"]
     place = tmp_path / "image"
-    pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--only-binary=:all:"]
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-compile", "--only-binary=:all:"]
+    pip += ["--disable-pip-version-check"]
     target = [f"--python-version={version}", f"--target={place / 'site'}"]
     subprocess.run([*pip, *target, *wanted, *locked], timeout=300, check=True)
     (place / "Dockerfile").write_text(

@@ -1,4 +1,4 @@
-"""The kernel's word on a test's exit, which is no word of the agent's (CASES A2)."""
+"""The kernel reports a test's exit independently of the agent (CASES A2)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def lane(engine: DockerEngine, isolation_image: str, tmp_path: Path, sampler: Sa
 
 
 @pytest.mark.parametrize("shell", ["busybox_image", "dash_image"])
-def test_each_way_to_end_is_told(
+def test_each_way_to_end_is_reported(
     engine: DockerEngine, tmp_path: Path, sampler: Sampler, shell: str, request: pytest.FixtureRequest
 ) -> None:
     bench = Bench(engine, request.getfixturevalue(shell), tmp_path, sampler)
@@ -78,7 +78,7 @@ def test_a_process_whose_first_thread_ended_before(lane: Lane, code: int) -> Non
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_an_agent_that_lies_is_found_out(
+def test_a_test_whose_agent_reports_a_false_exit_code_is_infra(
     engine: DockerEngine,
     busybox_image: str,
     tmp_path: Path,
@@ -96,9 +96,9 @@ def test_an_agent_that_lies_is_found_out(
 @pytest.mark.parametrize(
     "before", ["sleep 0.2", "touch /tmp/x; sleep 0.2", "(sleep 0.05 &); chmod 700 /tmp; sleep 0.2"]
 )
-def test_in_a_reused_slot_what_orch_lets_in_is_told(lane: Lane, before: str) -> None:
-    """Not the first one, before which the agent starts programs, nor what begins by itself behind a short one.
-    What the agent starts to clean up is not taken for the next test.
+def test_in_a_reused_slot_tests_that_orch_releases_are_reported(lane: Lane, before: str) -> None:
+    """Not reported: the first test, before which the agent starts programs, and tests that the agent begins.
+    Programs that the agent starts to clean up are not taken for the next test.
     """
     texts = ["sleep 0.2", "sleep 0.2", before, "sleep 0.2; exit 3"]
     tests = [lane.test(text) for text in texts]
@@ -110,7 +110,7 @@ def test_in_a_reused_slot_what_orch_lets_in_is_told(lane: Lane, before: str) -> 
     assert decide(doubtful, command=tests[2].test.command, cases=(), cases_problem=None).outcome is Outcome.INFRA
 
 
-def test_only_what_this_process_forks_is_heard() -> None:
+def test_only_forks_of_this_process_are_reported() -> None:
     witness, other = ExitWitness(os.getpid()), ExitWitness(1)
     try:
         for status in (3, 0):
@@ -123,14 +123,14 @@ def test_only_what_this_process_forks_is_heard() -> None:
         witness.begin()
         began = time.monotonic()
         assert witness.exit_code(0) is None
-        assert time.monotonic() - began < 0.05  # nothing was forked: nothing to wait for
+        assert time.monotonic() - began < 0.05  # nothing was forked, so there is nothing to wait for
     finally:
         witness.close()
         other.close()
 
 
-def test_what_was_lost_is_not_guessed() -> None:
-    """More threads than the kernel keeps messages of for who does not read."""
+def test_a_lost_event_is_no_evidence() -> None:
+    """More threads end than the kernel keeps messages for while nobody reads."""
     witness = ExitWitness(os.getpid())
     many = "import threading\nfor _ in range(3000):\n t = threading.Thread(target=int)\n t.start()\n t.join()"
     try:

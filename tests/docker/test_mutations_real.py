@@ -1,4 +1,4 @@
-"""The proof of the proofs: each item of the hardening taken away behind orch's back, and something turns red."""
+"""If an item of the hardening is removed without orch's knowledge, attestation or the self-test detects it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.docker
 
 
 class Changing:
-    """The calls of an engine, of which the one that creates a container is changed."""
+    """An engine whose call that creates a container is changed."""
 
     def __init__(self, calls: EngineApi, mutation: Mutation) -> None:
         self._calls = calls
@@ -64,7 +64,7 @@ def own_engine() -> Iterator[Engine]:
 
 
 def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Bench:
-    """A run with what real ones have: a state folder that is hidden, and the profile that orch ships."""
+    """A run like a real one, with a hidden state folder and the built-in profile."""
     bench = Bench(engine, image, folder, sampler)
     state = folder / "project" / ".orch"
     for place in (state, folder / "project" / "elsewhere" / ".orch"):
@@ -81,7 +81,7 @@ def bench_on(engine: Engine, image: str, folder: Path, sampler: Sampler) -> Benc
 
 
 def mismatches_without_agent(bench: Bench) -> tuple[str, ...]:
-    """By inspect and by the kernel's files: the program that runs is a harmless one."""
+    """Return the differences that inspect and the kernel's files show; the container runs a harmless program."""
     engine = bench.engine
     spec = bench.executor.slots.spec(make_assignment("true"), streams_dir=None, cgroup_parent=None)
     container = engine.create(spec)
@@ -94,7 +94,7 @@ def mismatches_without_agent(bench: Bench) -> tuple[str, ...]:
         engine.remove(container)
 
 
-def test_without_any_change_nothing_differs(
+def test_without_a_mutation_attestation_finds_no_difference(
     own_engine: Engine, busybox_image: str, tmp_path: Path, sampler: Sampler
 ) -> None:
     evidence = bench_on(own_engine, busybox_image, tmp_path, sampler).sh("true")
@@ -107,7 +107,7 @@ ATTESTED = [mutation for mutation in MUTATIONS if mutation.item != MORE_ENV]
 
 
 @pytest.mark.parametrize("mutation", ATTESTED, ids=lambda mutation: mutation.item)
-def test_something_turns_red(
+def test_attestation_detects_each_mutation(
     mutation: Mutation,
     own_engine: Engine,
     busybox_image: str,
@@ -116,8 +116,8 @@ def test_something_turns_red(
     record_property: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slot_container, "READY_SECONDS", 5.0)  # for those whose agent does not come up
-    monkeypatch.setattr(slot_container, "END_SECONDS", 3.0)  # for the one that is started again and again
+    monkeypatch.setattr(slot_container, "READY_SECONDS", 5.0)  # for mutations with which the agent does not start
+    monkeypatch.setattr(slot_container, "END_SECONDS", 3.0)  # for the container that is restarted again and again
     bench = bench_on(own_engine, busybox_image, tmp_path, sampler)
     own_engine._api = Changing(own_engine._api, mutation)  # type: ignore[attr-defined]
     began = time.monotonic()
@@ -137,8 +137,8 @@ def test_something_turns_red(
 
 
 def self_tested(engine: Engine, image: str, folder: Path, sampler: Sampler) -> tuple[Check, ...]:
-    """All checks of a small profile in an image of orch's, with something in orch's own folder. It is a prepared
-    one: making that takes a container too, which would be changed.
+    """Run all checks of a small profile, with a file in orch's own folder. The image is already prepared, because
+    preparing it uses a container too, which would be changed.
     """
     bench = bench_on(engine, image, folder, sampler)
     (folder / "project" / ".orch" / "of-another-run").touch()
@@ -148,7 +148,7 @@ def self_tested(engine: Engine, image: str, folder: Path, sampler: Sampler) -> t
         assert bench.containers() == []
 
 
-def test_without_any_change_all_is_proven(
+def test_without_a_mutation_the_self_test_proves_everything(
     own_engine: Engine, isolation_image: str, tmp_path: Path, sampler: Sampler
 ) -> None:
     checks = self_tested(own_engine, isolation_image, tmp_path, sampler)
@@ -157,7 +157,7 @@ def test_without_any_change_all_is_proven(
 
 
 @pytest.mark.parametrize("item", EFFECTS)
-def test_its_effect_is_seen_from_inside(
+def test_the_self_test_detects_each_mutation_by_its_effect(
     item: str,
     own_engine: Engine,
     isolation_image: str,
@@ -169,7 +169,7 @@ def test_its_effect_is_seen_from_inside(
     own_engine._api = Changing(own_engine._api, mutation)  # type: ignore[attr-defined]
     try:
         checks = self_tested(own_engine, isolation_image, tmp_path, sampler)
-    except EngineError as error:  # a container on this machine's network is not let in at all
+    except EngineError as error:  # a container on this machine's network gets no test at all
         if item == "network: host" and "this machine's network" in error.message:
             return
         raise

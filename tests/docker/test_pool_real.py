@@ -1,4 +1,4 @@
-"""The pool on a real engine: prepared slots are there when needed, and whatever happens nothing is left."""
+"""The pool of prestarted slots on a real engine: slots are ready when needed, and nothing is left in any case."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READY = b"\norch-agent ready\n"
 
 
 class Run:
-    """Opens containers whose agent waits for work, as slots do; the item is the container's id and its streams."""
+    """Opens containers whose agent waits for work, as slots do. An item is a container's id and its streams."""
 
     def __init__(self, engine: Engine, image: str, folder: Path) -> None:
         self.engine, self.image, self.folder = engine, image, folder
@@ -86,7 +86,7 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_prepared_slots_are_their_tests_and_removed_behind_them(run: Run) -> None:
+def test_prestarted_slots_belong_to_their_tests_and_are_removed_after_them(run: Run) -> None:
     pool = PrestartedSlots(run.open, run.close, max_ahead=2, starters=2, removers=1)
     line = run.tests(4)
     pool.prepare(line)
@@ -111,7 +111,7 @@ def test_a_stop_while_slots_open_leaves_nothing(run: Run, after_seconds: float) 
     assert run.left() == []
 
 
-def test_an_image_that_is_not_there_is_the_takers_trouble(run: Run) -> None:
+def test_a_missing_image_raises_where_the_slot_is_taken(run: Run) -> None:
     run.image = f"sha256:{'0' * 64}"
     pool = PrestartedSlots(run.open, run.close, max_ahead=1, starters=1, removers=1)
     (only,) = run.tests(1)

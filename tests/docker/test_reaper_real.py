@@ -1,4 +1,4 @@
-"""Nothing is left behind on a real engine, however orch dies."""
+"""However orch dies, nothing is left on a real engine."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ CLEAN_SECONDS = 10.0
 
 
 def traces(engine: Engine, run_id: str, place: Path) -> list[str]:
-    """What is left of a run: labelled objects, cgroups, its temporary folder."""
+    """Return what is left of a run: labelled objects, cgroups, its temporary folder."""
     found = [f"{f.kind} {f.name}" for f in engine.find({labels.RUN: run_id})]
     cgroups = cgroups_named(f"orch[-_]{run_id[:8]}*")
     return [*found, *map(str, cgroups), *([str(place)] if place.exists() else [])]
 
 
 def wait_until_clean(engine: Engine, run_id: str, place: Path) -> float:
-    """Seconds until no trace was left."""
+    """Wait until nothing of the run is left, and return the seconds."""
     began = time.monotonic()
     while left := traces(engine, run_id, place):
         assert time.monotonic() - began < CLEAN_SECONDS, left
@@ -51,7 +51,7 @@ def wait_until_clean(engine: Engine, run_id: str, place: Path) -> float:
 
 
 def status_of(engine: Engine, container: str) -> str:
-    """`being made` where the engine lists it already and does not know it by its ID yet."""
+    """Return a container's status; `being made` if the engine lists it but does not know its id yet."""
     try:
         return engine.inspect(container).state.status
     except NotFoundError:
@@ -59,7 +59,7 @@ def status_of(engine: Engine, container: str) -> str:
 
 
 class Running:
-    """The run in its own process, at the point where both its tests are running."""
+    """A run in a process of its own, started when both its tests are running."""
 
     def __init__(self, engine: Engine, image: str, folder: Path) -> None:
         self.run_id = str(uuid.uuid4())
@@ -106,7 +106,7 @@ def running(engine: Engine, busybox_image: str, tmp_path: Path) -> Iterator[Runn
 
 
 def gone(pid: int) -> bool:
-    """No such process, or one that nobody has waited for."""
+    """Return whether the process does not exist or is a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -198,7 +198,7 @@ def test_the_reaper_sweeps_at_the_end_and_lets_the_watchdog_go(
 
 
 def test_labels_inherited_from_an_image_are_not_ours(engine: Engine, busybox_image: str, tmp_path: Path) -> None:
-    """Somebody commits a container of ours, or copies its labels, and starts another from that image."""
+    """A container from an image that was committed from ours, and one with copied labels, are left alone."""
     run_id = str(uuid.uuid4())
     owner = Owner(run_id=run_id, token="0:1:1", work_dir=str(tmp_path))
     ours, theirs = f"orch-{run_id[:8]}-ours", f"somebodys-{run_id[:8]}"
@@ -222,7 +222,7 @@ def test_a_container_found_while_it_is_being_made_does_not_come_back(
     owner = Owner(run_id=run_id, token=owner_token(), work_dir=str(tmp_path))
     specs = [idle_spec(busybox_image, owner, f"orch-{run_id[:8]}-{n}", tmp_path) for n in range(24)]
     try:
-        with ThreadPoolExecutor(8) as makers:  # many at once: making one takes the engine longer
+        with ThreadPoolExecutor(8) as makers:  # many at once, so that the engine needs longer to make one
             making = [makers.submit(engine.create, spec) for spec in specs]
             while not all(made.done() for made in making):
                 for found in engine.find({labels.RUN: run_id}):

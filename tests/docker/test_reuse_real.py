@@ -1,4 +1,4 @@
-"""Reused slots on a real engine: tests that share a container, and tests that try to poison it (FAULTS H18)."""
+"""Reused slots on a real engine: tests share a container, and some try to affect later ones (FAULTS H18)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ INHERITED = (
 
 
 class Lane:
-    """Runs tests one after another, each known before the one in front of it has ended."""
+    """Runs tests one after another; each is submitted before the one before it has ended."""
 
     def __init__(
         self, engine: Engine, image: str, folder: Path, sampler: Sampler, *, seccomp: str = OPEN_SECCOMP
@@ -125,7 +125,7 @@ class Lane:
         self._lanes = [self._lane]
 
     def next_lane(self) -> None:
-        """What is run from now on is run in a new lane; the containers of the one before stay."""
+        """Run the following tests in a new lane; the containers of the lane before remain."""
         self._lane = self.executor.lane()
         self._lanes.append(self._lane)
 
@@ -134,7 +134,7 @@ class Lane:
         return make_assignment(*program, text, run_id=self.run_id, path=path, **{"reuse": 10, **changes})
 
     def pytest(self, text: str, *, folder: str = ".", **changes: Any) -> Assignment:
-        """A test that is forked from a preloaded pytest. `text`: the body of its function."""
+        """Return a test that is forked from a preloaded pytest. `text` is the body of its function."""
         name = f"{folder}/test_{uuid.uuid4().hex[:8]}.py"
         file = self.project / name
         file.parent.mkdir(exist_ok=True)
@@ -205,8 +205,8 @@ def python_lane(engine: DockerEngine, isolation_image: str, tmp_path: Path, samp
 
 @pytest.fixture
 def late_looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Orch looks at a container between two tests later than it would: as on a busy machine. Returns by how many
-    seconds, for the first looks.
+    """Delay orch's readings of a container between two tests, as on a busy machine. Return the seconds of delay of
+    the first readings.
     """
     look, first = SlotMeter.snapshot, list[float]()
 
@@ -228,7 +228,7 @@ def test_tests_share_a_container_and_nothing_else(lane: Lane) -> None:
     assert container(found[10]) != container(found[0])
     assert [e.stdout.tail for e in found] == [b"out %d\n" % n for n in range(12)]
     assert [e.stderr.tail for e in found] == [b"err %d\n" % n for n in range(12)]
-    # the last test of a container is told apart by the engine's word that it has ended, the others by that it runs
+    # the last test of a container has the engine's exit as second witness, the others have the running process 1
     assert [e.kept for e in found] == [*[True] * 9, False, True, True]
     for evidence in found:
         assert evidence.agent is not None
@@ -236,7 +236,7 @@ def test_tests_share_a_container_and_nothing_else(lane: Lane) -> None:
         assert evidence.usage.memory_peak_bytes is not None
 
 
-def test_each_has_figures_of_its_own(lane: Lane) -> None:
+def test_each_test_has_figures_of_its_own(lane: Lane) -> None:
     burn = "i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done"
     fill = "dd if=/dev/zero of=/tmp/x bs=1M count=12 2>/dev/null"
     tests = [lane.test(text, timeout_seconds=300.0) for text in (":", burn, fill, ":")]
@@ -248,13 +248,13 @@ def test_each_has_figures_of_its_own(lane: Lane) -> None:
     assert cpu[1] > 10 * max(cpu[0], cpu[2])
     peaks = [e.usage.memory_peak_bytes or 0 for e in (light, large, again)]
     assert peaks[1] >= 12 * MIB
-    assert max(peaks[0], peaks[2]) < 6 * MIB  # what an earlier one needed is not the next one's
+    assert max(peaks[0], peaks[2]) < 6 * MIB  # what an earlier test needed is not charged to the next one
     assert not large.usage.memory_peak_is_upper_bound
     assert not again.usage.memory_peak_is_upper_bound or not PEAKS_ARE_SET_BACK
 
 
 @pytest.mark.usefixtures("late_looks")
-def test_a_container_that_ends_is_looked_at_first(lane: Lane) -> None:
+def test_counters_are_read_before_a_container_ends(lane: Lane) -> None:
     tests = [
         lane.test(":"),
         lane.test("exit 3"),
@@ -267,7 +267,7 @@ def test_a_container_that_ends_is_looked_at_first(lane: Lane) -> None:
         assert evidence.engine_failure is None
 
 
-def test_the_next_one_begins_without_us(lane: Lane, late_looks: list[float]) -> None:
+def test_the_next_test_begins_without_orch(lane: Lane, late_looks: list[float]) -> None:
     late_looks.append(VERY_LATE_SECONDS)
     say_when = "read up rest </proc/uptime; echo $up"
     fill = "dd if=/dev/zero of=/dev/null bs=12M count=1 2>/dev/null;"
@@ -277,12 +277,12 @@ def test_the_next_one_begins_without_us(lane: Lane, late_looks: list[float]) -> 
     if PEAKS_ARE_SET_BACK:
         assert len({container(e) for e in found}) == 1
     else:
-        assert [e.slot.position for e in found] == [1, 2, 1, 2, 3]  # the second one's peak would stay
+        assert [e.slot.position for e in found] == [1, 2, 1, 2, 3]  # otherwise the second one's peak would remain
     times = [float(e.stdout.tail) for e in found]
-    assert times[1] - times[0] < VERY_LATE_SECONDS  # so long took the look between them
-    # who looked too late says so: what the second one needed may be in the third one's figure
+    assert times[1] - times[0] < VERY_LATE_SECONDS  # the reading between them took that long
+    # a late reading is marked: the second test's need may be in the third one's figure
     peaks = [(e.usage.memory_peak_bytes or 0, e.usage.memory_peak_is_upper_bound) for e in found]
-    assert peaks[1][0] >= 11.5 * MIB  # the kernel charges in lots of 256 KiB
+    assert peaks[1][0] >= 11.5 * MIB  # the kernel charges in batches of 256 KiB
     assert peaks[2][0] < 6 * MIB or peaks[2][1]
 
 
@@ -298,7 +298,7 @@ SHELL_POISONS = {
 
 
 @pytest.mark.parametrize("poison", SHELL_POISONS.values(), ids=SHELL_POISONS)
-def test_what_a_test_leaves_is_gone_for_the_next(lane: Lane, poison: str) -> None:
+def test_files_that_a_test_leaves_are_removed_before_the_next(lane: Lane, poison: str) -> None:
     tests = [lane.test(PRISTINE), lane.test(poison), lane.test(PRISTINE), lane.test(PRISTINE)]
     found = lane.run(*tests)
     assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
@@ -337,8 +337,8 @@ HOPPER = (
 """A program that forks and exits, the child does the same, and so on."""
 
 
-def test_a_process_that_has_another_number_at_each_look_is_found(lane: Lane) -> None:
-    """It would live on beside the next test, and could make its result."""
+def test_a_process_that_forks_and_ends_all_the_time_is_found(lane: Lane) -> None:
+    """Such a process would run beside the next test and could forge its result."""
     (lane.project / "hopper").write_bytes(HOPPER)
     (lane.project / "hopper").chmod(0o755)
     tests = [lane.test("./hopper </dev/null >/dev/null 2>&1; exit 0", timeout_seconds=20.0) for _ in range(4)]
@@ -346,13 +346,13 @@ def test_a_process_that_has_another_number_at_each_look_is_found(lane: Lane) -> 
     assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
     left = [e.agent.leftovers for e in found if e.agent is not None]
     assert len(left) == 4
-    assert all(left), left  # two of them, where one is about to end
+    assert all(left), left  # two processes, if one is about to end
     assert {p.command_line for processes in left for p in processes} == {"./hopper"}
-    assert {e.slot.position for e in found} == {1}  # none was followed by another
+    assert {e.slot.position for e in found} == {1}  # no test followed in the same container
 
 
-def test_what_a_forked_test_leaves_is_not_charged_with_its_server(python_lane: Lane) -> None:
-    """CASES B1: the server is ended with what was left, and was counted as the test's own then."""
+def test_a_forked_test_that_leaves_a_process_is_not_charged_with_its_server(python_lane: Lane) -> None:
+    """The server ends with the leftover process, and its memory must not count as the test's own (CASES B1)."""
     lane = python_lane
     leak = "subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"
     tests = [lane.pytest("pass"), lane.pytest("pass"), lane.pytest(leak), lane.pytest("pass")]
@@ -425,7 +425,7 @@ PYTHON_POISONS = {
 
 
 @pytest.mark.parametrize("poison", PYTHON_POISONS.values(), ids=PYTHON_POISONS)
-def test_a_container_that_cannot_be_cleaned_is_thrown_away(python_lane: Lane, poison: str) -> None:
+def test_a_container_that_cannot_be_cleaned_is_removed(python_lane: Lane, poison: str) -> None:
     lane, python = python_lane, ("python3", "-c")
     tests = [lane.test(PRISTINE), lane.test(poison, program=python), lane.test(PRISTINE), lane.test(PRISTINE)]
     found = lane.run(*tests)
@@ -433,7 +433,7 @@ def test_a_container_that_cannot_be_cleaned_is_thrown_away(python_lane: Lane, po
     assert container(found[0]) == container(found[1]) != container(found[2]) == container(found[3])
 
 
-def test_a_message_queue_is_seen(python_lane: Lane) -> None:
+def test_a_leftover_message_queue_is_found(python_lane: Lane) -> None:
     make = "import ctypes; assert ctypes.CDLL(None).mq_open(b'/queue', 0o102, 0o600, None) >= 0"
     lane = python_lane
     tests = [lane.test(PRISTINE), lane.test(make, program=("python3", "-c")), lane.test(PRISTINE)]
@@ -454,7 +454,7 @@ def test_profiles_that_alternate_keep_a_container_each(lane: Lane) -> None:
         assert evidence.usage.memory_peak_bytes is not None
 
 
-def test_a_container_that_waits_is_another_lanes_too(lane: Lane) -> None:
+def test_an_idle_slot_can_be_taken_by_another_lane(lane: Lane) -> None:
     first, other, again = lane.test(PRISTINE), lane.test(PRISTINE, pids=32), lane.test(PRISTINE)
     (one, _) = lane.run(first, other)
     lane.next_lane()
@@ -464,7 +464,7 @@ def test_a_container_that_waits_is_another_lanes_too(lane: Lane) -> None:
     assert two.slot.position == 2
 
 
-def test_a_container_that_dies_while_it_waits_is_no_tests_trouble(lane: Lane) -> None:
+def test_an_idle_slot_that_ends_affects_no_test(lane: Lane) -> None:
     first, other, again = lane.test(PRISTINE), lane.test(PRISTINE, pids=32), lane.test(PRISTINE)
     (one, _) = lane.run(first, other)
     lane.engine.kill(container(one))
@@ -475,7 +475,7 @@ def test_a_container_that_dies_while_it_waits_is_no_tests_trouble(lane: Lane) ->
     assert two.slot.position == 1
 
 
-def test_other_limits_get_another_container(lane: Lane) -> None:
+def test_a_test_with_other_limits_gets_another_container(lane: Lane) -> None:
     one, two = lane.run(lane.test(":"), lane.test(":", pids=32))
     assert container(one) != container(two)
 
@@ -495,15 +495,15 @@ NOT_USED_AGAIN = "its container is not used again: the test changed "
 
 
 def state(evidence: Evidence) -> str:
-    """What a test has printed of its surroundings, without pytest's own words."""
+    """Return the state that a test has printed, without pytest's own output."""
     text = evidence.stdout.tail.decode()
     assert "Max open files" in text, (text, evidence.stderr.tail)
     return re.sub(r"^.* in [0-9.]+s$", "", text, flags=re.MULTILINE)
 
 
-def assert_thrown_away(lane: Lane, tests: list[Assignment], what: str) -> None:
-    """The first and the second test share a container; after the second it is given up, for that reason, and those
-    that follow are as if nothing had been.
+def assert_removed(lane: Lane, tests: list[Assignment], what: str) -> None:
+    """Check that two tests share a container, that it is removed after the second one for the given reason, and
+    that the tests after it see no change.
     """
     found = lane.run(*tests)
     assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * len(tests), [
@@ -548,11 +548,11 @@ OF_PROCESS_1 = {name: (text.format(pid=1), what) for name, (text, what) in INHER
 
 @pytest.mark.parametrize(("poison", "what"), OF_PROCESS_1.values(), ids=OF_PROCESS_1)
 def test_what_is_inherited_from_process_1_is_watched(python_lane: Lane, poison: str, what: str) -> None:
-    """CASES C4: what the same user may change cannot be refused, so it is seen."""
+    """Changes of process 1 that the kernel allows to the same user are detected (CASES C4)."""
     lane = python_lane
     plain = [lane.test(f"{PRISTINE}; {INHERITED}") for _ in range(3)]
     poisoned = lane.test(f"{HEAD}{LATER}; {poison}", program=("python3", "-c"))
-    assert_thrown_away(lane, [plain[0], poisoned, *plain[1:]], what)
+    assert_removed(lane, [plain[0], poisoned, *plain[1:]], what)
 
 
 @pytest.mark.parametrize(("poison", "what"), INHERITANCES.values(), ids=INHERITANCES)
@@ -560,15 +560,15 @@ def test_what_is_inherited_from_process_1_is_watched(python_lane: Lane, poison: 
 def test_what_is_inherited_from_a_preloaded_runner_is_watched(
     python_lane: Lane, whose: str, poison: str, what: str
 ) -> None:
-    """CASES C3, C4: the parent of a forked test is a template, whose parent is the server."""
+    """The same for a template, which a forked test comes from, and for the server, its parent (CASES C3, C4)."""
     lane = python_lane
     plain = [lane.pytest(STATE) for _ in range(3)]
     found = [plain[0], lane.pytest(f"{LATER}; {poison.format(pid=whose)}"), *plain[1:]]
-    assert_thrown_away(lane, found, f"{what}")
+    assert_removed(lane, found, f"{what}")
 
 
 def test_the_first_test_of_a_template_is_watched_too(python_lane: Lane) -> None:
-    """No one has seen that template before this test has changed it."""
+    """Nobody has read that template before its first test changes it."""
     lane = python_lane
     tests = [
         lane.pytest(STATE),
@@ -611,7 +611,7 @@ OTHER_TEMPLATE = (
 
 @pytest.mark.parametrize("signal", ["SIGSTOP", "SIGKILL"])
 def test_another_folders_template_can_be_stopped_or_killed(python_lane: Lane, signal: str) -> None:
-    """The test whose template it was has a right result all the same."""
+    """The test that uses that template has a correct result nevertheless."""
     lane = python_lane
     tests = [
         lane.pytest(STATE),
@@ -626,7 +626,7 @@ def test_another_folders_template_can_be_stopped_or_killed(python_lane: Lane, si
 
 
 @pytest.mark.parametrize("whose", ["TEMPLATE", "SERVER"])
-def test_who_stops_its_own_runner_ends_with_its_time(python_lane: Lane, whose: str) -> None:
+def test_a_test_that_stops_its_runner_times_out(python_lane: Lane, whose: str) -> None:
     lane = python_lane
     tests = [lane.pytest(f"os.kill({whose}, signal.SIGSTOP)", timeout_seconds=2.0), lane.pytest(STATE)]
     stopped, after = lane.run(*tests)
@@ -634,7 +634,7 @@ def test_who_stops_its_own_runner_ends_with_its_time(python_lane: Lane, whose: s
     assert outcome(after, tests[1]) is Outcome.PASSED
 
 
-def test_a_server_that_ended_is_told_of_the_test_that_ended_it(python_lane: Lane) -> None:
+def test_an_ended_server_is_attributed_to_the_test_that_ended_it(python_lane: Lane) -> None:
     lane = python_lane
     find = "for p in /proc/[0-9]*; do grep -q python3 $p/comm && [ $p != /proc/1 ] && kill -KILL ${p#/proc/}; done"
     tests = [lane.pytest(STATE), lane.test(f"{find}; sleep 0.1; exit 0", memory_bytes=ROOM), lane.pytest(STATE)]
@@ -664,7 +664,7 @@ REFUSED = {
 def test_what_cannot_be_changed_in_another_process(
     engine: DockerEngine, isolation_image: str, tmp_path: Path, sampler: Sampler
 ) -> None:
-    """So nobody has to look for it: timer slack needs a capability, keyrings are behind the seccomp profile."""
+    """These changes are refused: timer slack needs a capability, and seccomp refuses keyrings."""
     lines = ["for pid in (AGENT, TEMPLATE, SERVER):"]
     for text, number in REFUSED.values():
         lines += [
@@ -702,8 +702,8 @@ MODES = {
 
 @pytest.mark.parametrize("poison", MODES.values(), ids=MODES)
 @pytest.mark.parametrize("place", ["/tmp", "$ORCH_OUTPUT_DIR"])
-def test_modes_of_writable_places_are_set_back(lane: Lane, place: str, poison: str) -> None:
-    """CASES C1, C2."""
+def test_modes_of_writable_places_are_restored(lane: Lane, place: str, poison: str) -> None:
+    """After a test has changed modes, the next test has the usual ones (CASES C1, C2)."""
     changed = poison.format(place=place)
     pristine = f"{PRISTINE}; {INHERITED}"
     tests = [lane.test(pristine), lane.test(changed), lane.test(pristine), lane.test(pristine)]
@@ -735,14 +735,14 @@ def test_modes_of_writable_places_are_set_back(lane: Lane, place: str, poison: s
     ],
     ids=["bits of others", "extended attribute", "access list", "flags"],
 )
-def test_what_only_root_sees_of_a_writable_place_ends_the_container(python_lane: Lane, poison: str) -> None:
-    """Another user cannot look into a container: the limit that docs/design/engine/reused-slots.md tells of."""
+def test_attributes_that_only_root_can_read_end_the_container(python_lane: Lane, poison: str) -> None:
+    """Only root can read these from outside, as docs/design/engine/reused-slots.md says."""
     lane = python_lane
     plain = [lane.test(f"{PRISTINE}; {INHERITED}") for _ in range(3)]
     poisoned = lane.test(f"import fcntl, os, struct, time\n{LATER}; {poison}", program=("python3", "-c"))
     tests = [plain[0], poisoned, *plain[1:]]
     if os.geteuid() == 0:
-        assert_thrown_away(lane, tests, "the mode or attributes of /tmp")
+        assert_removed(lane, tests, "the mode or attributes of /tmp")
     else:
         found = lane.run(*tests)
         assert [outcome(e, t) for e, t in zip(found, tests, strict=True)] == [Outcome.PASSED] * 4
@@ -778,7 +778,7 @@ STREAMS = (
 
 
 def test_flags_and_locks_of_the_streams_end_with_their_test(python_lane: Lane) -> None:
-    """They belong to an open file, which the tests of a slot do not share."""
+    """Flags and locks belong to an open file, which the tests of a slot do not share."""
     lane, python = python_lane, ("python3", "-c")
     plain = [
         lane.test(f"import fcntl, os\n{text}", program=python, memory_bytes=ROOM)
@@ -795,7 +795,7 @@ ORPHANS = "for i in $(seq {count}); do (: &) ; done"
 
 
 def test_orphans_of_a_preloaded_test_are_reaped(python_lane: Lane) -> None:
-    """CASES C5: under a limit of 64 processes."""
+    """Orphans do not use up a limit of 64 processes (CASES C5)."""
     lane = python_lane
     count = (
         "time.sleep(0.2)\n"
@@ -816,7 +816,7 @@ def test_orphans_of_a_preloaded_test_are_reaped(python_lane: Lane) -> None:
 
 @pytest.mark.parametrize("mode", ["preloaded", "reused", "fresh"])
 def test_13000_orphans_fill_no_pids_limit(python_lane: Lane, mode: str) -> None:
-    """FAULTS H13, in each way to run a test."""
+    """The same for 13,000 orphans, in each way to run a test (FAULTS H13)."""
     lane = python_lane
     text, limits = ORPHANS.format(count=13_000), {"timeout_seconds": 240.0}
     if mode == "preloaded":
@@ -836,7 +836,7 @@ def test_13000_orphans_fill_no_pids_limit(python_lane: Lane, mode: str) -> None:
 
 
 def test_a_conftest_that_changes_its_process_or_shares_memory_is_not_forked_from(python_lane: Lane) -> None:
-    """What tests would share with each other, or what could not be told from what one of them has changed."""
+    """Tests would share this memory, and such settings could not be distinguished from changes by a test."""
     lane = python_lane
     conftests = {
         "limits": "import resource; resource.setrlimit(resource.RLIMIT_NPROC, (60, 60))",
@@ -856,10 +856,10 @@ def test_a_conftest_that_changes_its_process_or_shares_memory_is_not_forked_from
     assert "share memory with what they start: " in why[2]
 
 
-def test_any_user_of_this_machine_sees_what_is_inherited(python_lane: Lane) -> None:
-    """A user of the docker group is another one than the tests', and may read all of it but the places' modes."""
+def test_an_ordinary_user_can_read_what_is_inherited(python_lane: Lane) -> None:
+    """A user of the docker group, who is not the tests' user, may read all of it except the places' modes."""
     if os.geteuid() != 0:
-        return  # the tests above have shown it
+        return  # the tests above cover this
     lane = python_lane
     (evidence,) = lane.run(lane.pytest("pass"))
     pid = lane.engine.inspect(container(evidence)).pid

@@ -1,8 +1,8 @@
-"""docker/seccomp.json on a real engine: what it refuses is refused, and what tests need works.
+"""docker/seccomp.json on a real engine: the listed calls are refused, and what tests need works.
 
-Each refused call is made three times with the same words: in a container closed as tests are; by root with
-capabilities under the profile, where nothing but the profile is left to refuse it; and by root without any
-profile. There it must give another answer, so that a broken probe cannot look like safety.
+Each refused call is made three times with the same arguments: in a container isolated like those of tests; by root
+with capabilities under the profile, where only the profile can refuse it; and by root without any profile, where
+the answer must be another one, so that a broken call cannot look like protection.
 """
 
 import json
@@ -29,7 +29,7 @@ CLOSED = (
 )
 ROOT_USER = (
     "--security-opt=apparmor=unconfined",
-    # by name: an engine that lacks one itself refuses ALL. Not SYS_PTRACE, by which the profile decides
+    # by name, because an engine that lacks one refuses ALL; without SYS_PTRACE, on which the profile depends
     "--cap-add=DAC_READ_SEARCH",
     "--cap-add=NET_ADMIN",
     "--cap-add=NET_RAW",
@@ -69,7 +69,7 @@ NUMBERS = {
         "unshare": 97, "userfaultfd": 282,
     },
 }  # fmt: skip
-# Each call in a process of its own: one that gets through may change what the next may do.
+# Each call has a process of its own, because one that succeeds may change what the next one may do.
 PROBE = """
 import ctypes, errno, json, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -162,7 +162,7 @@ def test_a_refused_call(name, call, refusals, seen):
     assert seen["open"][name] not in (seen["closed"][name], "EPERM"), "without the profile it must get further"
 
 
-# Families that a kernel may be built without: the profile refuses their numbers, whatever the kernel has.
+# A kernel may lack these families; the profile refuses their numbers anyway.
 FAMILIES = """
 import ctypes, errno
 libc = ctypes.CDLL(None, use_errno=True)
@@ -181,7 +181,7 @@ def test_socket_families():
     closed, unconfined = families(CLOSED), families(OPEN)
     assert [closed[family] for family in (1, 2, 10, 16)] == ["ok"] * 4
     assert {closed[family] for family in (17, 38, 40, 2**32 + 38, 2**32 + 1)} == {"EAFNOSUPPORT"}
-    # the kernel looks at the lower 32 bits only: a filter that compared them would have let these through
+    # the kernel uses only the lower 32 bits, so a filter that compares all bits would allow these
     assert unconfined[2**32 + 1] == "ok"
     assert unconfined[17] == "ok"
 

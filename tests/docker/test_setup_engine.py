@@ -1,7 +1,6 @@
-"""scripts/setup-engine: leaves a running engine alone, and starts and stops one of its own.
+"""scripts/setup-engine does not touch a running engine, and starts and stops one of its own.
 
-The engine of its own lives in namespaces of its own (mounts, network, processes), so that the one that
-everybody uses is neither seen nor touched.
+That engine runs in namespaces of its own (mounts, network, processes), so the machine's engine is not affected.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ def environment(**env: str) -> dict[str, str]:
 
 
 def started_daemons() -> list[str]:
-    """Engines that were started here and live."""
+    """Return the running engines that these tests started."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -55,7 +54,7 @@ def test_an_engine_that_answers_is_used(verb, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
-def test_an_address_that_is_not_the_usual_one_is_printed(tmp_path):
+def test_an_unusual_address_is_printed(tmp_path):
     link = tmp_path / "engine.sock"
     link.symlink_to(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
     done = setup_engine("status", DOCKER_HOST=f"unix://{link}")
@@ -63,7 +62,7 @@ def test_an_address_that_is_not_the_usual_one_is_printed(tmp_path):
     assert done.stdout == f"DOCKER_HOST=unix://{link}\n"
 
 
-def test_a_wrong_address_is_said_and_nothing_is_started():
+def test_a_wrong_address_is_reported_and_nothing_is_started():
     done = setup_engine(DOCKER_HOST="unix:///nonexistent.sock")
     assert done.returncode == 1
     assert "unset DOCKER_HOST" in done.stderr
@@ -71,11 +70,11 @@ def test_a_wrong_address_is_said_and_nothing_is_started():
     assert started_daemons() == []
 
 
-def test_stop_leaves_alone_what_it_did_not_start(tmp_path):
+def test_stop_does_not_stop_what_it_did_not_start(tmp_path):
     done = setup_engine("stop", ORCH_ENGINE_STATE=str(tmp_path))
     assert done.returncode == 0
     assert "nothing to stop" in done.stderr
-    # the pid of a process that began at another time is somebody else's
+    # a process with this pid and another start time is not the engine
     sleeper = subprocess.Popen(["sleep", "60"])
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,4 +1,4 @@
-"""Slots on a real engine: every way in which a test can end, told apart, and nothing left of it."""
+"""Slots on a real engine: each way in which a test can end has its own outcome, and nothing is left."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MIB = 1 << 20
 
 
 class Bench:
-    """A run of its own: give it shell text, get the evidence."""
+    """A run that takes shell text as a test and returns the evidence."""
 
     def __init__(self, engine: Engine, image: str, folder: Path, sampler: Sampler) -> None:
         self.engine = engine
@@ -112,12 +112,12 @@ class Bench:
             lane.close()
 
     def containers(self) -> list[str]:
-        """Names of this run's containers."""
+        """Return the names of this run's containers."""
         return [found.name for found in self.engine.find(run_filter(self.run_id))]
 
     def traces(self) -> list[str]:
-        """Everything that is left of this run but the file that all its containers have as /etc/hosts, which goes
-        with the run's folder.
+        """Return everything that is left of this run, except the /etc/hosts that its containers share, which is
+        removed with the run's folder.
         """
         return [
             *self.containers(),
@@ -140,7 +140,7 @@ def bench(
     sampler: Sampler,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Bench]:
-    """The same results are asked of both ways to the container's streams, and of both shells."""
+    """Return a bench for each kind of the container's streams and for each shell."""
     streams, _, shell = request.param.partition("-")
     image = request.getfixturevalue("busybox_image" if shell == "ash" else "dash_image")
     if streams == "attach":
@@ -154,7 +154,7 @@ def bench(
 
 
 def check_figures(evidence: Evidence) -> None:
-    """The figures of every test, however it ended, with their sources."""
+    """Check that a test has all figures with their sources, however it ended."""
     usage = evidence.usage
     for name in ("cpu_seconds", "memory_peak_bytes", "pids_peak"):
         assert getattr(usage, name) is not None, (name, usage.missing)
@@ -164,7 +164,7 @@ def check_figures(evidence: Evidence) -> None:
     assert usage.cpu_seconds > 0
     assert usage.memory_peak_bytes is not None
     assert usage.memory_charged_peak_bytes is not None
-    # a shell's own is less than what the kernel charges at once for each CPU
+    # a shell needs less than the batch that the kernel charges for each CPU
     assert 0 <= usage.memory_peak_bytes <= usage.memory_charged_peak_bytes <= 300 * MIB
     assert usage.memory_charged_peak_bytes > 64 << 10
     assert usage.pids_peak is not None
@@ -238,7 +238,7 @@ def test_self_sigkill_is_not_oom(bench: Bench) -> None:
     check_figures(evidence)
 
 
-EAT = "dd if=/dev/zero of=/dev/null bs=200M count=1"  # busybox allocates and fills the block
+EAT = "dd if=/dev/zero of=/dev/null bs=200M count=1"  # busybox allocates a block and fills it
 
 
 def test_oom_of_the_main_process(bench: Bench) -> None:
@@ -276,7 +276,7 @@ def test_timeout_of_a_test_that_obeys_term(bench: Bench) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may signal a container's processes from outside")
 def test_a_timeout_starts_nothing_inside(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be charged to the test: 12 ms of CPU time and more."""
+    """A program started inside would be charged to the test: 12 ms of CPU time or more."""
 
     def refused(*_: object) -> None:
         raise AssertionError("something was run inside")
@@ -305,11 +305,11 @@ COUNT = "i=0; while [ $i -lt 120000 ]; do i=$((i+1)); done"
 def test_time_in_which_others_have_the_cpus_is_not_counted(
     bench: Bench, pressure: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CASES A11: a test that would be done in a third of its limit, on a machine that gives it a tenth of a CPU.
-    One that hangs is ended at its limit there too, and so is one that computes without end, once it has had it.
+    """A test that needs a third of its limit passes on a machine that gives it a tenth of a CPU (CASES A11). One
+    that hangs is ended at its limit, and one that computes forever when it has used its limit.
     """
     monkeypatch.setattr("orchestrator.engine.agent.output_reader.MOST_GRANTED", 99.0)
-    if not pressure:  # a kernel that accounts none: psi=0
+    if not pressure:  # a kernel without pressure figures: psi=0
         monkeypatch.setattr("orchestrator.measure.cpu_wait._pressure_files", lambda _: [])
     works, hangs, spins = bench.sh_while_busy(
         16,
@@ -329,12 +329,14 @@ def test_time_in_which_others_have_the_cpus_is_not_counted(
     assert spins.timings.test_seconds > 1.0
 
 
-def test_who_looks_too_late_finds_no_test_too_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """orch itself got no CPU, or was stopped: the test's end has been in the stream since before its limit."""
+def test_a_test_that_ended_in_time_passes_if_orch_reads_its_end_late(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If orch itself got no CPU, it finds the test's end in the stream, where it was before the limit."""
     flush, naps = _TimedReader.flush, iter([2.0])
 
     def late(reading: _TimedReader) -> None:
-        """Called when the streams were silent for a moment."""
+        """Called when the streams had no data for a moment."""
         time.sleep(next(naps, 0.0))
         flush(reading)
 
@@ -350,7 +352,7 @@ def test_who_looks_too_late_finds_no_test_too_late(bench: Bench, monkeypatch: py
 
 
 def test_a_test_that_never_gets_a_cpu_is_starved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may be granted is bounded; who was ended there has had too little, and is not slow by that."""
+    """The extension of a limit is bounded; a test that is ended there got too little CPU and is not slow."""
     monkeypatch.setattr("orchestrator.engine.agent.output_reader.MOST_GRANTED", 0.5)
     (evidence,) = bench.sh_while_busy(16, ("while :; do :; done", {"timeout_seconds": 1.0}))
     assert evidence.timed_out
@@ -359,7 +361,7 @@ def test_a_test_that_never_gets_a_cpu_is_starved(bench: Bench, monkeypatch: pyte
 
 
 def test_timeout_where_nothing_can_be_started_inside(bench: Bench) -> None:
-    """All of the pids limit is used by processes that ignore TERM: only the engine can end it."""
+    """Processes that ignore TERM use up the pids limit, so only the engine can end the test."""
     evidence = bench.sh(
         "trap '' TERM; i=0; while [ $i -lt 100 ]; do sleep 100 & i=$((i+1)); done; wait",
         timeout_seconds=2.0,
@@ -383,8 +385,8 @@ def test_leftover_daemon_with_its_command_line(bench: Bench) -> None:
     check_figures(evidence)
 
 
-def test_what_ends_by_itself_is_no_leftover(bench: Bench) -> None:
-    """By what it could run: 50 ms of CPU time are had late on a busy machine, 200 ms of sleep are not."""
+def test_a_process_that_ends_soon_is_no_leftover(bench: Bench) -> None:
+    """The grace period counts time in which a process could run, so on a busy machine it lasts longer."""
     works = "sh -c 'i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done' & sh -c 'exec sleep 0.05' & exit 0"
     evidence, sleeper = bench.sh_while_busy(10, (works, {}), ("sleep 60 & exit 0", {}))
     check_two_witnesses(evidence, 0)
@@ -395,7 +397,7 @@ def test_what_ends_by_itself_is_no_leftover(bench: Bench) -> None:
     assert sleeper.timings.test_seconds < 3
 
 
-def test_a_leftovers_command_line_forges_nothing(bench: Bench) -> None:
+def test_a_leftovers_command_line_cannot_forge_the_record(bench: Bench) -> None:
     evidence = bench.sh(r"""sh -c 'sleep 99; :' "$(printf 'x\ncode 0\302\205code 0\013code 0\n@/x')" & exit 5""")
     check_two_witnesses(evidence, 5)
     assert evidence.agent is not None
@@ -422,7 +424,7 @@ def test_forged_end_record(bench: Bench) -> None:
     check_figures(evidence)
 
 
-def test_the_last_byte_is_kept_every_time(bench: Bench) -> None:
+def test_the_last_byte_of_output_is_kept(bench: Bench) -> None:
     times = 1000 if os.environ.get("ORCH_FAULTS") == "all" else 34  # for each of three kinds
     for number in range(times):
         evidence = bench.sh("printf 'out%s.' $0; printf 'err%s!' $0 >&2")
@@ -459,7 +461,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_bytes_of_all_kinds_come_back_equal(bench: Bench) -> None:
+def test_output_bytes_are_unchanged(bench: Bench) -> None:
     evidence = bench.sh('i=0; while [ $i -lt 256 ]; do printf "\\\\$(printf %o $i)"; i=$((i+1)); done')
     check_two_witnesses(evidence, 0)
     assert evidence.stdout.tail == bytes(range(256))
@@ -578,9 +580,7 @@ def test_an_image_that_does_not_exist_is_an_engine_failure(bench: Bench) -> None
     bench.executor.tally.created = bench.executor.tally.removed = bench.executor.tally.expected
 
 
-def test_an_entrypoint_that_is_not_there_is_an_engine_failure(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_entrypoint_is_an_engine_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench.executor.slots.spec
 
     def broken(assignment: Any, **keywords: Any) -> Any:

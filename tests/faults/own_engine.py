@@ -1,7 +1,7 @@
-"""An engine of a test's own, to be ended and frozen: beside the machine's, and without a trace afterwards.
+"""A container engine for one test, which may end and freeze it. It leaves nothing behind.
 
-It lives in a mount and a network namespace of its own, so that it has its own containerd, its mounts go with it,
-and nothing of the host's network is touched. Its containers have no network. Cgroups are the host's.
+It runs in a mount and a network namespace of its own. So it has its own containerd, its mounts disappear with it,
+and the host's network is not changed. Its containers have no network. Cgroups are the host's.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ _INSIDE = "mount -t tmpfs tmpfs /run && echo ready && exec sleep 3600"
 
 
 class OwnEngine:
-    """Start it, end it, freeze it; close it whatever happens."""
+    """An engine that a test starts, ends and freezes, and must close in any case."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="own-engine-"))  # short: a socket's path has 107 characters
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="own-engine-")
+        )  # short, because a socket's path has at most 107 characters
         self.folder.chmod(0o755)
         self.address = f"unix://{self.folder}/docker.sock"
         self._home = subprocess.Popen(
@@ -53,8 +55,8 @@ class OwnEngine:
             engine.import_rootfs(io.BytesIO(busybox_rootfs()), IMAGE, {})
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
-        # after kill -9; a containerd that ended with it may be a zombie, which nobody reaps where there is no init
+        """Start the engine and wait until it answers."""
+        # after kill -9; an ended containerd may remain a zombie where no init reaps it
         for name in ("docker.pid", "exec/containerd/containerd.pid"):
             (self.folder / name).unlink(missing_ok=True)
         words = ["nsenter", f"--target={self._home.pid}", "--mount", "--net", "dockerd", f"--host={self.address}"]
@@ -82,13 +84,13 @@ class OwnEngine:
         self._daemon.send_signal(number)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it and wait until it is gone; its containers are ended with it, or by the next one."""
+        """End the engine and wait for it; its containers end with it, or are ended by the next start."""
         self.send(number)
         assert self._daemon is not None
         self._daemon.wait(60)
 
     def docker(self, *words: str, refused: str | None = None) -> str:
-        """What its own command line says: a witness besides orch. `refused`: returned where it fails."""
+        """Run the engine's command line and return its output, or `refused` if it fails."""
         done = subprocess.run(
             ["docker", "--host", self.address, *words], capture_output=True, text=True, timeout=60, check=False
         )
@@ -98,7 +100,7 @@ class OwnEngine:
         return done.stdout
 
     def shims(self) -> list[int]:
-        """Pids of the processes that serve its containers."""
+        """Return the pids of the processes that serve its containers."""
         return self._processes(lambda words: "containerd-shim" in words[0])
 
     def _processes(self, wanted: Callable[[list[str]], bool]) -> list[int]:
@@ -112,7 +114,7 @@ class OwnEngine:
         return found
 
     def close(self) -> None:
-        """End it and all that it started, and remove its files."""
+        """End the engine and everything it started, and remove its files."""
         if self._daemon is not None and self._daemon.poll() is None:
             self.send(signal.SIGCONT)
             self.end()
@@ -127,7 +129,7 @@ class OwnEngine:
 
 
 def traces(engine: OwnEngine, run_id: str) -> list[str]:
-    """What is left of a run: containers, cgroups, shims, its temporary folder."""
+    """Return what is left of a run: containers, cgroups, shims, its temporary folder."""
     label = f"label=io.orch.run={run_id}"
     found = [f"container {name}" for name in engine.docker("ps", "-aq", "--filter", label).split()]
     found += [str(path) for path in cgroups_named(f"orch[-_]{run_id[:8]}*")]

@@ -1,4 +1,4 @@
-"""FAULTS.md, Database: D1 to D6, on real files, real processes and a really full file system."""
+"""Faults of the database (FAULTS D1 to D6), on real files, with real processes and a full file system."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ KILLS = 1000 if os.environ.get("ORCH_FAULTS") == "all" else 50
 
 
 class Writer:
-    """A process of its own that records results until it is killed, and says what has been committed; or, with
-    `soon`, what was given to `record_soon`, after `results` of which it sleeps.
+    """A process that records results until it is killed, and prints each committed one. With `soon` it prints each
+    result passed to `record_soon`, and sleeps after `results` of them.
     """
 
     def __init__(self, state: Path, *, soon: bool = False, results: int = 1_000_000) -> None:
         read, write = os.pipe()
-        self.pid = os.fork()  # forked, not started: a thousand of them need no thousand imports
+        self.pid = os.fork()  # forked and not started, so that a thousand of them need no thousand imports
         if self.pid == 0:
             os.close(read)
             self._work(state, write, soon, results)
@@ -62,7 +62,7 @@ class Writer:
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> list[str]:
-        """All lines said before the end, which must have come by our kill."""
+        """Return all printed lines. The process must have been ended by our kill."""
         with self.said:
             lines = self.said.read().splitlines()
         assert os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]) == -signal.SIGKILL, lines[-1:]
@@ -71,8 +71,8 @@ class Writer:
 
 @pytest.fixture(scope="module", autouse=True)
 def warm(tmp_path_factory):
-    """What a process does once, imports and statements made, is done before writers are forked: a slow machine may
-    need longer for it than they live.
+    """Do imports and prepare statements before writers are forked, because a slow machine may need longer for this
+    than a writer lives.
     """
     run = make_run()
     with Database.open(None, state_dir=tmp_path_factory.mktemp("warm")) as database:
@@ -90,7 +90,7 @@ def integrity(path: Path) -> str:
 
 @pytest.fixture
 def filled(tmp_path):
-    """A state folder whose database has a finished run of twenty results."""
+    """Return a state folder whose database has a finished run of twenty results."""
     run = make_run()
     with Database.open(None, state_dir=tmp_path) as database:
         database.begin_run(run, [])
@@ -147,7 +147,7 @@ def test_d1_kill_of_a_writer_of_batches_loses_no_more_than_one(tmp_path):
     for _ in range(KILLS):
         process = Writer(state, soon=True)
         run_id = process.said.readline().strip()
-        # By what it has done, not by time alone: a slow disk may be slower than any time chosen here.
+        # Waits for results and not only for a time, because a disk may be slower than any time chosen here.
         read = random.randrange(3 * BATCH_RESULTS)
         assert all(process.said.readline() for _ in range(read))
         time.sleep(random.uniform(0, 0.02))
@@ -165,16 +165,22 @@ def test_d1_kill_of_a_writer_of_batches_loses_no_more_than_one(tmp_path):
     assert integrity(state / "resources.db") == "ok"
 
 
-def test_d1_a_result_waits_no_longer_than_its_batch(tmp_path):
-    process = Writer(tmp_path, soon=True, results=3)
-    run_id = process.said.readline().strip()
-    for _ in range(3):
-        process.said.readline()
-    time.sleep(BATCH_SECONDS + 1.0)
-    process.kill()
-    process.wait()
-    with Database.open(None, state_dir=tmp_path, owner_alive=lambda _: False) as database:
-        assert len(load_run(database, run_id).final_attempts) == 3
+def test_d1_a_result_is_committed_with_its_batch(tmp_path):
+    """In one of three attempts at the latest: on a busy machine the writer itself may wait for a CPU."""
+    for attempt in range(3):
+        state = tmp_path / str(attempt)
+        process = Writer(state, soon=True, results=3)
+        run_id = process.said.readline().strip()
+        for _ in range(3):
+            process.said.readline()
+        time.sleep(BATCH_SECONDS + 1.0)
+        process.kill()
+        process.wait()
+        with Database.open(None, state_dir=state, owner_alive=lambda _: False) as database:
+            stored = len(load_run(database, run_id).final_attempts)
+        if stored == 3:
+            return
+    pytest.fail(f"{stored} of 3 results were stored")
 
 
 def test_d1_kill_during_creation_leaves_nothing_half_made(tmp_path):
@@ -193,7 +199,7 @@ def test_d1_kill_during_creation_leaves_nothing_half_made(tmp_path):
 
 
 def test_d1_what_a_killed_creation_left_is_removed_by_the_next(tmp_path):
-    """CASES D6."""
+    """The next start removes the half-made database of a killed one (CASES D6)."""
     state = tmp_path / "state"
     process = Writer(state)
     deadline = time.monotonic() + 30
@@ -220,15 +226,15 @@ def test_d1_what_a_killed_creation_left_is_removed_by_the_next(tmp_path):
 def test_d2_a_foreign_write_lock_is_waited_for(filled, held_seconds):
     program = (
         f"import sqlite3, time; c = sqlite3.connect({str(filled)!r}, isolation_level=None);"
-        f"c.execute('BEGIN IMMEDIATE'); print(flush=True); time.sleep({held_seconds}); c.execute('COMMIT')"
+        "c.execute('BEGIN IMMEDIATE'); print(time.monotonic(), flush=True);"
+        f"time.sleep({held_seconds}); c.execute('COMMIT')"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    holder.stdout.readline()
-    started = time.monotonic()
+    locked_at = float(holder.stdout.readline())
     run = make_run()
     with Database.open(None, state_dir=filled.parent) as database:
         database.begin_run(run, [])
-        assert time.monotonic() - started > held_seconds - 2, "it did wait"
+        assert time.monotonic() - locked_at >= held_seconds, "it did wait"
         assert database.record(run.id, make_result(run))
         finish(database, run)
         assert len(load_run(database, run.id).attempts) == 1
@@ -260,10 +266,10 @@ def test_d3_a_full_disk_spools_and_the_next_open_imports(tmp_path, fallback):
             database.begin_run(run, [], owner="me")
             database.record(run.id, make_result(run, "before.py"))
             ballast = fill(small)
-            for number in range(300):  # more than the pages that the log has left
+            for number in range(300):  # more than the free pages of the log
                 database.record(run.id, make_result(run, f"{number}.py"))
                 if number == 250 and not fallback:
-                    ballast.unlink()  # the spool finds room again, the run stays spooled
+                    ballast.unlink()  # there is room again, and the run is still spooled
             with pytest.raises(DatabaseError, match="full") as caught:
                 finish(database, run, exit_code=1)
             assert "imported by the next run" in str(caught.value.remedy)
@@ -298,7 +304,7 @@ def test_d3_a_full_disk_spools_a_whole_batch(tmp_path):
 
 
 @needs_root
-def test_d3_no_room_anywhere_is_said_with_the_number_lost(tmp_path):
+def test_d3_without_room_anywhere_the_number_of_lost_results_is_reported(tmp_path):
     with tmpfs(tmp_path / "small", "4m") as small:
         run = make_run()
         with Database.open(None, state_dir=small / "state") as database:
@@ -344,7 +350,7 @@ def make_foreign(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"noise" * 1000, b"x", os.urandom(8192), b"SQLite format 3\x00"])
-def test_d4_noise_is_set_aside_unchanged(tmp_path, content):
+def test_d4_a_file_of_random_bytes_is_set_aside_unchanged(tmp_path, content):
     path = tmp_path / "resources.db"
     path.write_bytes(content)
     with Database.open(None, state_dir=tmp_path) as database:
@@ -412,7 +418,7 @@ def test_d4_damage_found_in_mid_run_spools_and_the_next_open_sets_aside(filled):
 
 
 def copy_mid_run(tmp_path: Path) -> Path:
-    """A database with its log, as a kill would leave them: copied while it was open."""
+    """Return a copy of an open database and its log, as a kill would leave them."""
     run = make_run()
     with Database.open(None, state_dir=tmp_path / "live") as database:
         database.begin_run(run, [])
@@ -424,7 +430,7 @@ def copy_mid_run(tmp_path: Path) -> Path:
     return tmp_path / "copy" / "resources.db"
 
 
-def test_d4_a_log_left_by_a_kill_is_replayed_without_a_word(tmp_path):
+def test_d4_a_log_left_by_a_kill_is_replayed_without_a_notice(tmp_path):
     path = copy_mid_run(tmp_path)
     with Database.open(None, state_dir=path.parent) as database:
         assert database.notices == ()
@@ -435,7 +441,7 @@ FRAME_BYTES = 24 + 4096
 
 
 @pytest.mark.parametrize("killed", ["after the header of a frame", "within its page", "over an older log"])
-def test_d4_a_frame_that_a_kill_left_half_written_is_passed_over_without_a_word(tmp_path, killed):
+def test_d4_a_half_written_frame_is_ignored_without_a_notice(tmp_path, killed):
     path = copy_mid_run(tmp_path)
     log = path.with_name("resources.db-wal")
     with log.open("r+b") as file:
@@ -536,7 +542,7 @@ def test_d5_an_older_schema_is_migrated_after_a_backup(tmp_path):
 
 
 def test_d6_without_shared_memory_there_is_no_log_but_a_notice(tmp_path):
-    # SQLite's dot-file locking stands for a file system that cannot map shared memory.
+    # SQLite's dot-file locking simulates a file system that cannot map shared memory.
     url = f"sqlite:///file:{tmp_path}/resources.db?vfs=unix-dotfile&uri=true"
     run = make_run()
     with Database.open(url, state_dir=tmp_path) as database:

@@ -1,4 +1,4 @@
-"""The engine goes away and comes back: FAULTS E1, E2, E6, E9, O1, O3; CASES A10, D1 to D3. On one of its own."""
+"""A separate engine goes away and comes back (FAULTS E1, E2, E6, E9, O1, O3; CASES A10, D1 to D3)."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ profiles:
   reused: {{inherits: fresh, reuse: 50}}
 default_profile: fresh
 """
+LONG_AT_FIRST = '[ "$ORCH_ATTEMPT" = 1 ] || exec sleep 0.2\nexec sleep 5\n'
+"""A test that somebody has time to find and to do something to."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def engine() -> Iterator[OwnEngine]:
 
 
 class Run:
-    """`orch run` in a process of its own."""
+    """An `orch run` in a process of its own."""
 
     def __init__(self, engine: OwnEngine, project: Path, *words: str, **env: str) -> None:
         kept = {name: text for name, text in os.environ.items() if not name.startswith(("ORCH_", "PYTHON"))}
@@ -59,23 +61,23 @@ class Run:
         )
 
     def events(self) -> list[dict[str, Any]]:
-        """What it has told so far."""
+        """Return the events that the run has written so far."""
         try:
             lines = (self.project / ".orch" / "latest" / "events.jsonl").read_text().splitlines(keepends=True)
         except OSError:
             return []
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def await_ended(self, count: int, seconds: float = 60) -> None:
-        """So many tests have their results."""
+    def await_ended(self, count: int, seconds: float = 120) -> None:
+        """Wait until this number of tests have results."""
         deadline = time.monotonic() + seconds
         while sum(event["event"] == "test-finished" for event in self.events()) < count:
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline, "its tests do not end"
             time.sleep(0.05)
 
-    def await_running(self, engine: OwnEngine, seconds: float = 30) -> str:
-        """ID of the container in which the first test sleeps."""
+    def await_running(self, engine: OwnEngine, seconds: float = 120) -> str:
+        """Wait for the first test, and return the ID of its container."""
         deadline = time.monotonic() + seconds
         label = f"label=io.orch.test={FIRST}"
         while True:
@@ -100,7 +102,7 @@ class Run:
         return str(next(e for e in self.events() if e["event"] == "run-started")["run"]["id"])
 
     def attempts(self) -> dict[str, list[dict[str, Any]]]:
-        """Test -> its attempts' results."""
+        """Return the results of each test's attempts, by test."""
         found: dict[str, list[dict[str, Any]]] = {}
         for event in self.events():
             if event["event"] == "attempt-finished":
@@ -132,10 +134,10 @@ def assert_nothing_is_left(engine: OwnEngine, run_id: str, seconds: float = 10) 
 
 @pytest.mark.parametrize("profile", ["fresh", "reused"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
-def test_an_engine_that_is_restarted_costs_no_test(
+def test_a_restart_of_the_engine_loses_no_test(
     engine: OwnEngine, project: Path, profile: str, how: signal.Signals
 ) -> None:
-    """E1, D1, D2: what had not begun is not tried, what ran is run once more, nothing is left, nothing is lost."""
+    """Tests that had not begun lose no attempt, tests that ran run again, nothing is left or lost (E1, D1, D2)."""
     fill(project, "sleep 0.2\n", TESTS)
     run = Run(engine, project, "--profile", profile, "-j", "3", "test")
     try:
@@ -162,7 +164,7 @@ def test_an_engine_that_is_restarted_costs_no_test(
 
 
 def test_an_engine_that_is_frozen_is_waited_for(engine: OwnEngine, project: Path) -> None:
-    """E2. With `ORCH_FAULTS=all` for longer than a call may take."""
+    """orch waits for a frozen engine, with `ORCH_FAULTS=all` longer than a call may take (E2)."""
     fill(project, "sleep 0.2\n", 12)
     run = Run(engine, project, "-j", "2", "test")
     try:
@@ -196,8 +198,8 @@ def test_an_engine_that_stays_away_ends_the_run_with_the_reason(engine: OwnEngin
     assert_nothing_is_left(engine, run.id, 30)  # the watchdog's work
 
 
-def test_a_run_and_its_engine_killed_at_once_are_cleaned_up_after(engine: OwnEngine, project: Path) -> None:
-    """O1, O3, D2: what the watchdog cannot reach either is found by its cgroups."""
+def test_clean_up_after_a_run_and_its_engine_are_killed_at_once(engine: OwnEngine, project: Path) -> None:
+    """What the watchdog cannot reach is found by its cgroups (O1, O3, D2)."""
     fill(project, "sleep 5\n", 4)
     run = Run(engine, project, "-j", "2", "test")
     try:
@@ -240,12 +242,12 @@ def test_a_run_and_its_engine_killed_at_once_are_cleaned_up_after(engine: OwnEng
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_somebody_else_does_to_a_container_is_not_the_tests_fault(
+def test_a_container_changed_by_somebody_else_makes_its_test_infra(
     engine: OwnEngine, project: Path, words: tuple[str, ...], message: str
 ) -> None:
-    """A10, E6: `infra` with the cause, and run once more."""
-    fill(project, "sleep 2.5\n")
-    (project / "profiles.yaml").write_text(PROFILES.replace("timeout: 10s", "timeout: 6s"))
+    """The test is `infra` with the cause, and runs once more (A10, E6)."""
+    fill(project, LONG_AT_FIRST)
+    (project / "profiles.yaml").write_text(PROFILES.replace("timeout: 10s", "timeout: 8s"))
     run = Run(engine, project, "-j", "1", "test")
     try:
         container = run.await_running(engine)
@@ -261,9 +263,9 @@ def test_what_somebody_else_does_to_a_container_is_not_the_tests_fault(
 
 
 def test_a_cgroup_that_is_frozen_from_outside_is_not_a_timeout(engine: OwnEngine, project: Path) -> None:
-    """A10: behind the engine's back."""
-    fill(project, "sleep 2.5\n")
-    (project / "profiles.yaml").write_text(PROFILES.replace("timeout: 10s", "timeout: 5s"))
+    """The cgroup is frozen without the engine's knowledge (A10)."""
+    fill(project, LONG_AT_FIRST)
+    (project / "profiles.yaml").write_text(PROFILES.replace("timeout: 10s", "timeout: 8s"))
     run = Run(engine, project, "-j", "1", "test")
     try:
         container = run.await_running(engine)
@@ -279,7 +281,7 @@ def test_a_cgroup_that_is_frozen_from_outside_is_not_a_timeout(engine: OwnEngine
 
 
 def freeze(pid: str) -> None:
-    """Stop all processes of this one's cgroup."""
+    """Freeze the cgroup of a container's process."""
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "freezer":
@@ -289,7 +291,7 @@ def freeze(pid: str) -> None:
 
 
 def two_images(project: Path, other: str) -> None:
-    """Six tests of one image, and two of another, whose turn comes later."""
+    """Write six tests of one image into the project, and two of another image that run later."""
     images = f'images: {{tiny: {{reference: "{IMAGE}"}}, other: {other}}}'
     text = re.sub("images: .*", images, PROFILES).replace(
         "default_profile", "  later: {inherits: fresh, image: other, timeout: 5s}\ndefault_profile"
@@ -300,14 +302,14 @@ def two_images(project: Path, other: str) -> None:
         (project / "test" / f"{name}.test.sh").write_text("sleep 0.2\n")
 
 
-def test_an_image_that_is_removed_during_the_run_is_had_again(engine: OwnEngine, project: Path) -> None:
-    """D3, E9: made again by its content."""
+def test_an_image_that_is_removed_during_the_run_is_restored(engine: OwnEngine, project: Path) -> None:
+    """An image that is removed is built again from its content (D3, E9)."""
     (project / "Dockerfile").write_text(f"ARG BASE_IMAGE={IMAGE}\nFROM ${{BASE_IMAGE}}\nLABEL content=mine\n")
     (project / ".dockerignore").write_text("*\n")
     two_images(project, "{dockerfile: Dockerfile}")
     kept = engine.docker(
         "run", "--detach", "--network=none", IMAGE, "/bin/sleep", "600"
-    ).strip()  # its base is to be had
+    ).strip()  # its base is available
     run = Run(engine, project, "-j", "1", "test")
     try:
         run.await_ended(2)
@@ -323,8 +325,8 @@ def test_an_image_that_is_removed_during_the_run_is_had_again(engine: OwnEngine,
     assert_nothing_is_left(engine, run.id)
 
 
-def test_an_image_that_cannot_be_had_again_is_named(engine: OwnEngine, project: Path) -> None:
-    """D3: one that was only here, and nobody can make again."""
+def test_an_image_that_cannot_be_restored_is_named(engine: OwnEngine, project: Path) -> None:
+    """An image that exists only here and cannot be built again is named (D3)."""
     two_images(project, '{reference: "orch-test-other:1"}')
     kept = engine.docker("run", "--detach", "--network=none", IMAGE, "/bin/sleep", "600").strip()
     engine.docker("commit", "--change=LABEL content=other", kept, "orch-test-other:1")
@@ -337,7 +339,7 @@ def test_an_image_that_cannot_be_had_again_is_named(engine: OwnEngine, project: 
         run.close()
         engine.docker("rm", "--force", kept)
     assert code == 36, out + err
-    # a container of it may have been opened before its image went
+    # a container may have been opened before its image was removed
     assert re.search(r"(6 passed, 2|7 passed, 1) infra", out), out
     assert "image other" in out
     assert "was removed externally, and cannot be restored" in out

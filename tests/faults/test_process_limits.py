@@ -1,4 +1,4 @@
-"""FAULTS O7, CASES D4: limits of orch's own process are met before anything is started, not in the middle."""
+"""Limits of orch's own process are checked before anything is started (FAULTS O7, CASES D4)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def orch_under(project: Path, limits: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """`orch run` in a shell that has set limits."""
+    """Run `orch run` in a shell that has set limits."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("ORCH_", "PYTHON"))}
     return subprocess.run(
         ["bash", "-c", f'{limits}; exec "$@"', "bash", sys.executable, "-m", "orchestrator", "run", *words],
@@ -48,7 +48,7 @@ def orch_under(project: Path, limits: str, *words: str, **env: str) -> subproces
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], message: str, remedy: str) -> None:
-    """One line with the number, one with the remedy, nothing started."""
+    """Check for one line with the number and one with the remedy, and that nothing was started."""
     assert done.returncode == 2, done.stdout + done.stderr
     first, second = done.stderr.splitlines()
     assert message in first
@@ -62,13 +62,13 @@ def test_too_few_open_files(project: Path, files: int) -> None:
     done = orch_under(project, f"ulimit -n {files}", "-j", "4", "test")
     assert_refused(
         done,
-        f"ulimit -n: 4 tests at once need {needed} open files, and orch may have {files}",
+        f"ulimit -n: 4 tests at once need {needed} open files, but the limit of orch is {files}",
         f"ulimit -n {needed}, or a lower -j",
     )
     assert not (project / ".orch" / "runs").exists()
 
 
-def test_as_many_as_are_needed_are_enough_to_begin(project: Path) -> None:
+def test_exactly_enough_open_files_are_accepted(project: Path) -> None:
     done = orch_under(project, f"ulimit -n {FILES + 4 * FILES_PER_SLOT}", "-j", "4", "test")
     assert (done.returncode, "no engine answers" in done.stderr) == (36, True)
 
@@ -78,7 +78,7 @@ def test_a_soft_limit_is_raised(project: Path) -> None:
     assert (done.returncode, "no engine answers" in done.stderr) == (36, True)
 
 
-def test_a_number_that_nobody_asked_for_is_one_that_fits(project: Path) -> None:
+def test_the_default_number_of_jobs_fits_the_limits(project: Path) -> None:
     for number in range(40):
         (project / "test" / f"more{number}.test.sh").write_text("exit 0\n")
     done = orch_under(project, f"ulimit -n {FILES + 2 * FILES_PER_SLOT}", "test")
@@ -88,20 +88,20 @@ def test_a_number_that_nobody_asked_for_is_one_that_fits(project: Path) -> None:
 def test_too_little_address_space(project: Path) -> None:
     assert_refused(
         orch_under(project, "ulimit -v 600000", "-j", "1", "test"),
-        "ulimit -v: a test needs 884736 KiB of address space, and orch may have 600000",
+        "ulimit -v: a test needs 884736 KiB of address space, but the limit of orch is 600000",
         "ulimit -v 884736",
     )
 
 
-def test_files_that_may_not_grow(project: Path) -> None:
+def test_too_small_a_file_size(project: Path) -> None:
     done = orch_under(project, "ulimit -f 1000", "-j", "1", "test")
-    assert_refused(done, "KiB a file, and orch may have 1000", "ulimit -f")
+    assert_refused(done, "KiB a file, but the limit of orch is 1000", "ulimit -f")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root gives the process another user, of whom nothing else runs")
-def test_too_few_processes_of_a_user(project: Path) -> None:
+def test_too_few_processes(project: Path) -> None:
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("ORCH_", "PYTHON"))}
-    with tempfile.TemporaryDirectory() as made:  # pytest's own folders are closed to others
+    with tempfile.TemporaryDirectory() as made:  # other users cannot enter pytest's own folders
         shutil.copytree(project, made, dirs_exist_ok=True)
         for path in (Path(made), *Path(made).rglob("*")):
             os.chown(path, 64998, 64998)
@@ -115,11 +115,11 @@ def test_too_few_processes_of_a_user(project: Path) -> None:
             timeout=120,
             check=False,
         )
-    assert_refused(done, "processes and threads of this user, and orch may have 20", "ulimit -u")
+    assert_refused(done, "processes and threads of this user, but the limit of orch is 20", "ulimit -u")
 
 
 def test_no_room_for_temporary_files(project: Path, tmp_path: Path) -> None:
-    """A TMPDIR that cannot be used is passed over by Python; one without room is not."""
+    """Python ignores a TMPDIR that it cannot use, but not one without room."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount a small file system in a namespace of its own")
     small = tmp_path / "small"

@@ -123,10 +123,12 @@ def test_shortening_keeps_both_ends_of_an_id():
         (1536, "1.5 KiB"),
         (64.25 * (1 << 20), "64.2 MiB"),
         ((1 << 20) - 1, "1 MiB"),
+        (1023.6 * 1024, "1 MiB"),
+        (99.96 * (1 << 20), "100 MiB"),
         (134 * (1 << 20) + (1 << 20) // 2, "134 MiB"),
         (4 << 30, "4 GiB"),
         (3 << 40, "3 TiB"),
-        (5000 << 40, "5000 TiB"),
+        (5000 << 40, "4.9 PiB"),
     ],
 )
 def test_sizes_have_binary_units(size, shown):
@@ -147,3 +149,39 @@ def test_sizes_have_binary_units(size, shown):
 )
 def test_durations_in_sentences(seconds, shown):
     assert text.seconds_text(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [
+        (64 << 20, 61 << 20, ("64 MiB", "61 MiB")),
+        (60 << 20, 60 << 20, ("60 MiB", "60 MiB")),
+        ((60 << 20) + (30 << 10), 60 << 20, ("60.03 MiB", "60 MiB")),
+        ((512 << 20) + (200 << 10), 512 << 20, ("512.2 MiB", "512 MiB")),
+        ((1 << 30) + 1, 1 << 30, ("1073741825 B", "1073741824 B")),
+    ],
+)
+def test_two_sizes_that_differ_have_different_texts(first, second, shown):
+    assert text.two_sizes(first, second) == shown
+    assert text.two_sizes(second, first) == shown[::-1]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [
+        (3.0, 2.5, ("3 s", "2.5 s")),
+        (2.998, 3.0, ("2.998 s", "3 s")),
+        (0.0123, 0.0124, ("12.3 ms", "12.4 ms")),
+        (303.2, 303.4, ("5 min 3.2 s", "5 min 3.4 s")),
+        (300.0001, 300.0, ("300.000100 s", "300.000000 s")),
+        (0.0001, 0.0002, ("0.000100 s", "0.000200 s")),
+    ],
+)
+def test_two_durations_that_differ_have_different_texts(first, second, shown):
+    assert text.two_durations(first, second) == shown
+
+
+@given(st.integers(0, 1 << 50), st.integers(0, 1 << 50))
+def test_sizes_are_the_same_only_if_their_texts_are(first, second):
+    texts = text.two_sizes(first, second)
+    assert (texts[0] == texts[1]) is (first == second)

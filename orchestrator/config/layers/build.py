@@ -1,10 +1,13 @@
-"""Checked settings -> the frozen Config of model types."""
+"""Build the frozen Config, with the types of `model`, from checked settings."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from orchestrator.config.schema.parts import Part
 from orchestrator.config.settings import Config, Origin, Retention, RunSettings
 from orchestrator.config.shipped import docker_folder
 from orchestrator.model.profiles import AUTO_REUSE, ImageSpec, Limits, Network, Profile, Rule, Thresholds
@@ -14,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.config.schema.document import ImagePart, RulePart, SuitePart
-    from orchestrator.config.settings import Merged, Settings
+    from orchestrator.config.settings import Settings
 
 _SHIPPED = "shipped:"
+_NOT_IN_DIGEST = ("database", "state_dir", "retention.", "presets.")
 
 
 class _Collections(TypedDict):
@@ -27,16 +31,12 @@ class _Collections(TypedDict):
     presets: Mapping[str, tuple[str, ...]]
 
 
-def build(merged: Merged, *, root: Path, path: Path | None, shorten: Mapping[str, str]) -> Config:
+def build_config(settings: Settings, *, root: Path, path: Path | None, shorten: Mapping[str, str]) -> Config:
     """Return the Config of checked settings; `shorten` maps file names to the names that messages show."""
-    settings = merged.settings
     values: dict[str, Any] = {key: setting.value for key, setting in settings.items()}
     collections: _Collections = {
         "profiles": {name: _profile(name, values) for name in _names(values, "profiles")},
-        "rules": tuple(
-            _rule(rule, f"{shorten.get(place.source, place.source)}:{place.line}")
-            for rule, place in zip(values["rules"], merged.rule_places, strict=True)
-        ),
+        "rules": tuple(_rule(rule, shorten) for rule in values["rules"]),
         "suites": tuple(_suite(suite) for suite in values["suites"]),
         "images": {name: _image(name, values[f"images.{name}"], root) for name in _names(values, "images")},
         "presets": {name: values[f"presets.{name}"] for name in _names(values, "presets")},
@@ -44,7 +44,7 @@ def build(merged: Merged, *, root: Path, path: Path | None, shorten: Mapping[str
     return Config(
         project_root=root,
         path=path,
-        digest=merged.digest,
+        digest=_digest(settings),
         default_profile=values["default_profile"],
         run=_run(values),
         retention=_retention(values),
@@ -54,6 +54,18 @@ def build(merged: Merged, *, root: Path, path: Path | None, shorten: Mapping[str
         origins=_origins(settings, shorten),
         **collections,
     )
+
+
+def _digest(settings: Settings) -> str:
+    kept = {key: s.value for key, s in settings.items() if not key.startswith(_NOT_IN_DIGEST)}
+    text = json.dumps(kept, sort_keys=True, default=_json_form)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _json_form(value: object) -> object:
+    if isinstance(value, Part):
+        return value.given
+    raise TypeError(f"no JSON form of {type(value)}")
 
 
 def _origins(settings: Settings, shorten: Mapping[str, str]) -> Mapping[str, Origin]:
@@ -111,7 +123,8 @@ def _profile(name: str, values: Mapping[str, Any]) -> Profile:
     )
 
 
-def _rule(rule: RulePart, place: str) -> Rule:
+def _rule(rule: RulePart, shorten: Mapping[str, str]) -> Rule:
+    place = rule.table.place
     return Rule(
         profile=rule.profile,
         match=rule.match,
@@ -123,7 +136,7 @@ def _rule(rule: RulePart, place: str) -> Rule:
         cpus=rule.cpus,
         exclusive=rule.exclusive,
         group=rule.group,
-        place=place,
+        place=f"{shorten.get(place.source, place.source)}:{place.line}",
     )
 
 

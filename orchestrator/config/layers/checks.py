@@ -1,4 +1,4 @@
-"""Checks between settings: names that must exist, limits that must fit, paths that must stay inside."""
+"""Checks that involve several settings: names that must exist, limits that must fit, paths inside the project."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from orchestrator.config.parsing.nodes import Items, Scalar, Table
 from orchestrator.config.parsing.problems import Place, Problem, shown, suggestion
-from orchestrator.config.parsing.yaml_tree import Items, Scalar, Table
-from orchestrator.config.schema.validate import key_place, node_at
+from orchestrator.config.schema.readers import is_name
 from orchestrator.config.settings import Layer
 from orchestrator.config.units import format_size
 from orchestrator.model.suites import Runner
@@ -17,52 +17,54 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from orchestrator.config.layers.sources import Source
+    from orchestrator.config.parsing.nodes import Node
     from orchestrator.config.schema.document import ImagePart, SuitePart
-    from orchestrator.config.schema.validate import ValidLayer
     from orchestrator.config.settings import Settings
 
 _RULE_CONDITIONS = ("match", "marker", "suite")
 
 
-def check(layers: Sequence[ValidLayer], settings: Settings, root: Path) -> list[Problem]:
-    """Return all conflicts between settings. `layers` are in merge order, the built-in one first."""
-    names = _Names(layers)
-    problems = list(_profiles(settings, names, limits=not any(layer.damaged for layer in layers)))
+def check(sources: Sequence[Source], settings: Settings, root: Path) -> list[Problem]:
+    """Return all conflicts between settings. `sources` are in merge order, the built-in one first."""
+    names = _Names(sources)
+    problems = list(_profiles(settings, names, limits=not any(source.damaged for source in sources)))
     problems += _reference(settings, "default_profile", "profile", names.profiles)
-    for layer in layers:
-        problems += _rules(layer, names)
-        problems += _suites(layer, names, root)
-        problems += _images(layer, names)
-        if layer.layer in (Layer.ENVIRONMENT, Layer.COMMAND_LINE):
-            problems += _unknown_overrides(layer, names)
+    for source in sources:
+        problems += _rules(source, names)
+        problems += _suites(source, names, root)
+        problems += _images(source, names)
+        if source.layer in (Layer.ENVIRONMENT, Layer.COMMAND_LINE):
+            problems += _unknown_overrides(source, names)
     problems += _image_circles(settings)
     problems += _seccomp(settings, root)
     return problems
 
 
 class _Names:
-    """Names that references may use. Taken from the trees, so that one wrong key does not hide its owner."""
+    """The names that references may use. They are taken from the trees, so that one wrong key does not hide the
+    profile, image or suite that it belongs to.
+    """
 
-    def __init__(self, layers: Sequence[ValidLayer]) -> None:
-        lasting = [x for x in layers if x.layer in (Layer.DEFAULT, Layer.FILE)]
-        self.profiles = {name for layer in lasting for name in _keys(layer.tree, "profiles")}
-        self.images = {name for layer in lasting for name in _keys(layer.tree, "images")}
+    def __init__(self, sources: Sequence[Source]) -> None:
+        lasting = [x.document.table.entries for x in sources if x.layer in (Layer.DEFAULT, Layer.FILE)]
+        self.profiles = {name for entries in lasting for name in _keys(entries.get("profiles"))}
+        self.images = {name for entries in lasting for name in _keys(entries.get("images"))}
         self.suites: set[str] = set()
-        for layer in lasting:  # a file's suites replace the built-in ones
-            if "suites" in layer.tree.entries:
-                self.suites = set(_suite_names(layer.tree))
+        for entries in lasting:  # a file's suites replace the built-in ones
+            suites = entries.get("suites")
+            if isinstance(suites, Items):
+                self.suites = set(_suite_names(suites))
 
 
-def _keys(tree: Table, section: str) -> Iterable[str]:
-    node = tree.entries.get(section)
-    return node.entries if isinstance(node, Table) else ()
+def _keys(node: Node | None) -> Iterable[str]:
+    return filter(is_name, node.entries) if isinstance(node, Table) else ()
 
 
-def _suite_names(tree: Table) -> Iterator[str]:
-    suites = tree.entries.get("suites")
-    for index in range(len(suites.items) if isinstance(suites, Items) else 0):
-        name = node_at(tree, ("suites", index, "name"))
-        if isinstance(name, Scalar):
+def _suite_names(suites: Items) -> Iterator[str]:
+    for suite in suites.items:
+        name = suite.entries.get("name") if isinstance(suite, Table) else None
+        if isinstance(name, Scalar) and name.kind == "text" and is_name(name.text):
             yield name.text
 
 
@@ -89,7 +91,7 @@ def _profiles(settings: Settings, names: _Names, *, limits: bool) -> Iterator[Pr
 
 
 def _tmpfs(settings: Settings, name: str) -> Iterator[Problem]:
-    """A /tmp above memory could never be filled: its pages count towards the container's memory."""
+    """Check that /tmp is not larger than memory. It could never be filled, because its pages count as memory."""
     tmpfs, memory = settings[f"profiles.{name}.tmpfs"], settings[f"profiles.{name}.memory"]
     assert isinstance(tmpfs.value, int)  # noqa: S101 - both were parsed as sizes; tells the type checker
     assert isinstance(memory.value, int)  # noqa: S101 - as above
@@ -101,71 +103,70 @@ def _tmpfs(settings: Settings, name: str) -> Iterator[Problem]:
     yield Problem(place, f"profiles.{name}: {sizes}; {remedy}")
 
 
-def _rules(layer: ValidLayer, names: _Names) -> Iterator[Problem]:
-    for index, rule in enumerate(layer.document.rules):
-        where, given = f"rules[{index}]", rule.model_fields_set
+def _rules(source: Source, names: _Names) -> Iterator[Problem]:
+    for rule in source.document.rules:
+        where, given = rule.path, set(rule.given)
         if rule.profile is not None and rule.profile not in names.profiles:
-            place = layer.place("rules", index, "profile")
+            place = rule.place("profile")
             yield _unknown(place, f"{where}.profile", "profile", rule.profile, names.profiles)
         if rule.suite is not None and rule.suite not in names.suites:
-            place = layer.place("rules", index, "suite")
+            place = rule.place("suite")
             yield _unknown(place, f"{where}.suite", "suite", rule.suite, names.suites)
-        if layer.damaged:
+        if source.damaged:
             continue
         if not given.intersection(_RULE_CONDITIONS):
             text = 'no condition is given; add match, marker or suite (`match: "**"` for all tests)'
-            yield Problem(layer.place("rules", index), f"{where}: {text}")
+            yield Problem(rule.table.place, f"{where}: {text}")
         elif given.issubset(_RULE_CONDITIONS):
             text = "the rule changes nothing; add profile, retries, timeout, memory, cpus, exclusive or group"
-            yield Problem(layer.place("rules", index), f"{where}: {text}")
+            yield Problem(rule.table.place, f"{where}: {text}")
 
 
-def _suites(layer: ValidLayer, names: _Names, root: Path) -> Iterator[Problem]:
+def _suites(source: Source, names: _Names, root: Path) -> Iterator[Problem]:
     seen: Counter[str] = Counter()
-    for index, suite in enumerate(layer.document.suites):
-        where = f"suites[{index}]"
+    for suite in source.document.suites:
+        where = suite.path
         seen[suite.name] += 1
         if seen[suite.name] > 1:
-            place = layer.place("suites", index, "name")
+            place = suite.place("name")
             yield Problem(place, f"{where}.name: there is another suite {shown(suite.name)}; rename one")
         if suite.profile is not None and suite.profile not in names.profiles:
-            place = layer.place("suites", index, "profile")
+            place = suite.place("profile")
             yield _unknown(place, f"{where}.profile", "profile", suite.profile, names.profiles)
         if not (root / suite.working_dir).resolve().is_relative_to(root.resolve()):
-            place = layer.place("suites", index, "working_dir")
+            place = suite.place("working_dir")
             text = f"{shown(suite.working_dir)} is outside the project; expected a folder inside it"
             yield Problem(place, f"{where}.working_dir: {text}")
-        if not layer.damaged:
-            yield from _suite_command(layer, index, suite)
+        if not source.damaged:
+            yield from _suite_command(suite)
 
 
-def _suite_command(layer: ValidLayer, index: int, suite: SuitePart) -> Iterator[Problem]:
+def _suite_command(suite: SuitePart) -> Iterator[Problem]:
     if suite.runner != Runner.COMMAND:
         return
-    place = layer.place("suites", index, "command")
+    place = suite.place("command")
     if not suite.command:
-        yield Problem(place, f'suites[{index}]: runner command needs a command, such as ["make", "{{test}}"]')
+        yield Problem(place, f'{suite.path}: runner command needs a command, such as ["make", "{{test}}"]')
     elif not any("{test}" in word or "{name}" in word for word in suite.command):
-        yield Problem(place, f"suites[{index}].command: nothing names the test; add `{{test}}`")
+        yield Problem(place, f"{suite.path}.command: nothing names the test; add `{{test}}`")
 
 
-def _images(layer: ValidLayer, names: _Names) -> Iterator[Problem]:
-    for name, image in layer.document.images.items():
+def _images(source: Source, names: _Names) -> Iterator[Problem]:
+    for name, image in source.document.images.items():
         if image.base is not None and image.base not in names.images:
-            place = layer.place("images", name, "base")
+            place = image.place("base")
             yield _unknown(place, f"images.{name}.base", "image", image.base, names.images)
-        if not layer.damaged:
-            yield from _image_source(layer, name, image)
+        if not source.damaged:
+            yield from _image_source(image, source.document.key_place("images", name))
 
 
-def _image_source(layer: ValidLayer, name: str, image: ImagePart) -> Iterator[Problem]:
-    given = image.model_fields_set
-    place = key_place(layer.tree, ("images", name))
+def _image_source(image: ImagePart, place: Place) -> Iterator[Problem]:
+    given = set(image.given)
     if not given.intersection(("dockerfile", "reference")):
-        yield Problem(place, f"images.{name}: no source is given; add dockerfile or reference")
+        yield Problem(place, f"{image.path}: no source is given; add dockerfile or reference")
     elif "reference" in given and len(given) > 1:
         extra = ", ".join(sorted(given - {"reference"}))
-        yield Problem(place, f"images.{name}: a reference is not built; remove it, or {extra}")
+        yield Problem(place, f"{image.path}: a reference is not built; remove it, or {extra}")
 
 
 def _image_circles(settings: Settings) -> Iterator[Problem]:
@@ -185,14 +186,14 @@ def _image_circles(settings: Settings) -> Iterator[Problem]:
             yield Problem(settings[f"images.{start}"].place, f"images.{start}.base: a circle: {circle}")
 
 
-def _unknown_overrides(layer: ValidLayer, names: _Names) -> Iterator[Problem]:
-    for name in layer.document.profiles:
+def _unknown_overrides(source: Source, names: _Names) -> Iterator[Problem]:
+    for name, profile in source.document.profiles.items():
         if name not in names.profiles:
-            yield _unknown(layer.place("profiles", name), f"profiles.{name}", "profile", name, names.profiles)
+            yield _unknown(profile.table.place, f"profiles.{name}", "profile", name, names.profiles)
 
 
 def _seccomp(settings: Settings, root: Path) -> Iterator[Problem]:
-    """A missing or broken profile is an error here: engines fall back to something weaker or fail late."""
+    """Check that the seccomp profile can be used. Engines use a weaker one instead, or fail late."""
     setting = settings.get("seccomp")
     if setting is None:
         return

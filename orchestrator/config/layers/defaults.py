@@ -1,16 +1,12 @@
-"""The built-in layer: the four shipped profiles, two images and two suites, written as a file would be.
+"""The built-in layer of settings: four profiles, two images, two suites and the defaults of all other sections.
 
-They pass through the same validation as a project's own file, so they cannot be in a form that is refused.
+The values are texts as in profiles.yaml, and are validated like a project's own file.
 """
 
 from __future__ import annotations
 
-from orchestrator.config.parsing.problems import Place
-from orchestrator.config.parsing.yaml_tree import Items, Node, Scalar, Table
-
-BUILT_IN = Place("built-in default")
 BASE_PROFILE = "standard"
-"""A new profile without `inherits` takes what it leaves out from this one."""
+"""The profile that completes a new profile without `inherits`."""
 
 _COMMON = {
     "tmpfs_inodes": "65536",
@@ -109,13 +105,3 @@ DEFAULTS: dict[str, object] = {
     },
     "state_dir": ".orch",
 }
-
-
-def as_tree(value: object, place: Place) -> Node:
-    """Dicts, tuples and texts -> the tree that a file with them would give, all of it at `place`."""
-    if isinstance(value, dict):
-        entries = {str(key): as_tree(item, place) for key, item in value.items()}
-        return Table(entries, dict.fromkeys(entries, place), place)
-    if isinstance(value, tuple):
-        return Items(tuple(as_tree(item, place) for item in value), place)
-    return Scalar(str(value), place, untyped=True)

@@ -1,6 +1,6 @@
-"""Layers of settings -> one value for each dotted setting, with where it came from.
+"""Merge layers of settings: one value for each dotted setting, with its origin.
 
-Strongest first: command line, ORCH_* environment, file, `inherits`, built-in default.
+The order of precedence, strongest first: command line, ORCH_* environment, file, `inherits`, built-in default.
 """
 
 from __future__ import annotations
@@ -8,105 +8,51 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
-
-from orchestrator.config.layers.defaults import BASE_PROFILE, as_tree
-from orchestrator.config.parsing.problems import Place, Problem, shown, suggestion
-from orchestrator.config.parsing.yaml_tree import Node, Table
+from orchestrator.config.layers.defaults import BASE_PROFILE
+from orchestrator.config.parsing.nodes import Node, Table
+from orchestrator.config.parsing.problems import Problem, shown, suggestion
+from orchestrator.config.schema.parts import Part
 from orchestrator.config.settings import Layer, Setting, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from orchestrator.config.schema.validate import ValidLayer
-
-ENVIRONMENT: Mapping[str, str] = {
-    "ORCH_DEFAULT_PROFILE": "default_profile",
-    "ORCH_JOBS": "run.jobs",
-    "ORCH_RETRIES": "run.retries",
-    "ORCH_FLAKY_RESULT": "run.flaky_result",
-    "ORCH_MAX_FAIL": "run.max_fail",
-    "ORCH_TIMEOUT": "run.timeout",
-    "ORCH_VIOLATIONS": "run.violations",
-    "ORCH_STRICT_LIMITS": "run.strict_limits",
-    "ORCH_NO_TESTS": "run.no_tests",
-    "ORCH_SUCCESS_OUTPUT": "run.success_output",
-    "ORCH_FAILURE_OUTPUT": "run.failure_output",
-    "ORCH_SECCOMP": "seccomp",
-    "ORCH_STATE_DIR": "state_dir",
-    "ORCH_DB": "database",
-}
-"""Variable -> dotted setting. Other ORCH_* variables are no settings (a test inside orch has some)."""
-_FLAG_WORDS = {"1": "true", "yes": "true", "on": "true", "0": "false", "no": "false", "off": "false"}
+    from orchestrator.config.layers.sources import Source
 
 
-def environment_tree(env: Mapping[str, str]) -> Table:
-    """The tree of the settings that the environment gives; an empty variable counts as unset."""
-    parts: dict[str, Node] = {}
-    for variable, setting in ENVIRONMENT.items():
-        word = env.get(variable, "").strip()
-        if word:
-            word = _FLAG_WORDS.get(word.lower(), word) if setting == "run.strict_limits" else word
-            parts[setting] = as_tree(word, Place(variable))
-    return _nested(parts, Place("environment"))
+def settings_of(source: Source) -> Settings:
+    """Return the settings that the source itself gives, by their dotted names."""
+    given = _leaves(source.document, source.document.table, "")
+    return {name: Setting(value, source.layer, node.place) for name, value, node in given if name != "version"}
 
 
-def overrides_tree(overrides: Mapping[str, str]) -> Table:
-    """The tree of dotted settings from the command line."""
-    place = Place("command line")
-    return _nested({setting: as_tree(word, place) for setting, word in overrides.items()}, place)
-
-
-def _nested(parts: Mapping[str, Node], place: Place) -> Table:
-    """`{"run.jobs": node}` -> the table run with its key jobs."""
-    entries: dict[str, Node] = {}
-    grouped: dict[str, dict[str, Node]] = {}
-    for setting, node in parts.items():
-        first, dot, rest = setting.partition(".")
-        if dot:
-            grouped.setdefault(first, {})[rest] = node
-        else:
-            entries[first] = node
-    entries.update({first: _nested(inner, place) for first, inner in grouped.items()})
-    return Table(entries, {key: node.place for key, node in entries.items()}, place)
-
-
-def settings_of(layer: ValidLayer) -> Settings:
-    """Dotted setting -> value, for what this layer gives itself."""
-    return {
-        ".".join(path): Setting(value, layer.layer, layer.place(*path))
-        for path, value in _leaves(layer.document, ())
-        if path != ("version",)
-    }
-
-
-def _leaves(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
-    """What is merged by itself: keys of sections and entries of mappings in them, no deeper."""
-    if path and not getattr(value, "section", False) and not isinstance(value, dict):
-        yield path, value
+def _leaves(value: object, node: Node, path: str) -> Iterator[tuple[str, object, Node]]:
+    """Yield (dotted name, value, node) of each setting: a key of a section, or an entry of a mapping in one."""
+    if isinstance(value, Part) and value.section:
+        entries: Mapping[str, object] = value.given
     elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, (*path, key))
+        entries = value
     else:
-        yield from _leaves({key: getattr(value, key) for key in _given_keys(value)}, path)
+        yield path, value, node
+        return
+    assert isinstance(node, Table)  # noqa: S101 - sections and mappings were read from tables; for the type checker
+    for key, item in entries.items():
+        yield from _leaves(item, node.entries[key], f"{path}.{key}" if path else key)
 
 
-def _given_keys(part: object) -> list[str]:
-    """Keys that the layer gives, in the order of the model: a set's order changes from run to run."""
-    assert isinstance(part, BaseModel)  # noqa: S101 - only models have `section`; tells the type checker
-    return [key for key in type(part).model_fields if key in part.model_fields_set]
+def merge(sources: Sequence[Source]) -> tuple[Settings, list[Problem]]:
+    """Return the merged settings with `inherits` applied, and the problems of `inherits`.
 
-
-def merge(layers: Sequence[ValidLayer]) -> tuple[Settings, list[Problem]]:
-    """Merge layers, the weakest (built-in) first; `inherits` resolved. Problems: those of `inherits`."""
-    given = [settings_of(layer) for layer in layers]
+    `sources` are in merge order, the built-in one first.
+    """
+    given = [settings_of(source) for source in sources]
     merged: Settings = {}
     for settings in given:
         merged.update(settings)
     own: Settings = {}
     for settings in given[1:]:
         own.update(settings)
-    names = dict.fromkeys(name for layer in layers for name in layer.document.profiles)
+    names = dict.fromkeys(name for source in sources for name in source.document.profiles)
     resolver = _Inheritance(names=list(names), own=_by_profile(own), built_in=_by_profile(given[0]))
     result = {key: setting for key, setting in merged.items() if not key.startswith("profiles.")}
     for profile in resolver.names:
@@ -126,7 +72,7 @@ def _by_profile(settings: Settings) -> dict[str, Settings]:
 
 
 class _Inheritance:
-    """Resolves the chain of each profile once."""
+    """Applies `inherits`: resolves the chain of each profile once."""
 
     def __init__(self, *, names: list[str], own: dict[str, Settings], built_in: dict[str, Settings]) -> None:
         self._own = own
@@ -136,7 +82,7 @@ class _Inheritance:
         self.problems: list[Problem] = []
 
     def resolve(self, profile: str, below: tuple[str, ...]) -> Settings:
-        """All settings of `profile`; `below` are the profiles that inherit from it, nearest last."""
+        """Return all settings of `profile`. `below` are the profiles that inherit from it, the nearest last."""
         if profile not in self._done:
             own = self._own.get(profile, {})
             parent = own.get("inherits")

@@ -1,89 +1,23 @@
-"""YAML text -> a tree that remembers where each key and value stands, and guesses nothing.
+"""Read YAML text into a tree of nodes with the place of each key and value.
 
 Scalars keep their text: `on` stays `on` and `1:30` stays `1:30` (YAML 1.1 would make them True and 90), and
-`512m` reaches the parser of sizes as it was written. What YAML offers beyond plain data is refused: tags,
-merge keys, duplicate keys (PyYAML silently keeps the last), and aliases that multiply.
+`512m` reaches the parser of sizes as it was written. Everything beyond plain data is refused: tags, merge keys,
+duplicate keys (PyYAML silently keeps the last), and aliases that make a document too large.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import yaml
 
+from orchestrator.config.parsing.nodes import Items, Node, Scalar, Table
 from orchestrator.config.parsing.problems import Place, Problem, shown
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _MAX_DEPTH = 32
 _MAX_NODES = 50_000
 
-_NULL = re.compile(r"(~|null|Null|NULL|)\Z")
-_BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)\Z")
-_INT = re.compile(r"([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
-_FLOAT = re.compile(
-    r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """A single value, as it was written."""
-
-    text: str
-    place: Place
-    quoted: bool = False
-    untyped: bool = False
-    """From a source that knows texts only (a variable, a flag): any type may be read from it."""
-
-    @property
-    def kind(self) -> str:
-        """null, true/false, number or text: how YAML 1.2's core schema reads it."""
-        if self.quoted or self.untyped:
-            return "text"
-        if _NULL.match(self.text):
-            return "null"
-        if _BOOL.match(self.text):
-            return "true/false"
-        return "number" if _INT.match(self.text) or _FLOAT.match(self.text) else "text"
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """A YAML sequence."""
-
-    items: tuple[Node, ...]
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A mapping; keys are unique texts."""
-
-    entries: Mapping[str, Node]
-    key_places: Mapping[str, Place]
-    place: Place
-
-
-Node = Scalar | Items | Table
-
-
-def plain_tree(node: Node) -> object:
-    """The same as dicts and lists, with Scalar at the leaves: what the validator takes."""
-    match node:
-        case Table():
-            return {key: plain_tree(value) for key, value in node.entries.items()}
-        case Items():
-            return [plain_tree(item) for item in node.items]
-        case Scalar():
-            return node
-
 
 def read_tree(text: str, *, file: str) -> tuple[Node | None, list[Problem]]:
-    """The document's tree (None: empty, or unreadable), and all that is wrong with it as YAML."""
+    """Return the document's tree, or None if it is empty or cannot be read, and its problems as YAML."""
     try:
         root = _Composer(text).get_single_node()
     except yaml.YAMLError as error:
@@ -98,13 +32,13 @@ def read_tree(text: str, *, file: str) -> tuple[Node | None, list[Problem]]:
 
 
 class _Composer(yaml.SafeLoader):
-    """Composes nodes without resolving: a tag other than str, map, seq was written by the user."""
+    """Composes nodes without resolving types: a tag other than str, map and seq was written by the user."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - the stub declares it so; never changed
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        """Compose one node; bounded, because the parent class recurses for each level."""
+        """Compose one node. The depth is limited, because the parent class recurses for each level."""
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise yaml.composer.ComposerError(
@@ -123,7 +57,7 @@ class _TooLargeError(Exception):
 
 
 class _Converter:
-    """yaml.Node -> Node. Aliases are expanded, so the number of nodes is bounded here, not by the file."""
+    """Converts PyYAML's nodes to ours. It limits their number, because it expands aliases."""
 
     def __init__(self, file: str) -> None:
         self.problems: list[Problem] = []
@@ -137,7 +71,7 @@ class _Converter:
             reason = "aliases make this document too large; write the values out, or use `inherits`"
             raise _TooLargeError(Problem(place, reason))
         if node.tag.removeprefix("tag:yaml.org,2002:") not in ("str", "map", "seq"):
-            self.problems.append(Problem(place, f"the tag {shown(node.tag)} is not read here; remove it"))
+            self.problems.append(Problem(place, f"the tag {shown(node.tag)} is not supported; remove it"))
         if isinstance(node, yaml.ScalarNode):
             return Scalar(node.value, place, quoted=node.style is not None)
         if isinstance(node, yaml.SequenceNode):
@@ -154,7 +88,7 @@ class _Converter:
                 self.problems.append(Problem(key_place, "a key must be a single word"))
             elif key == "<<":
                 self.problems.append(
-                    Problem(key_place, "merge keys `<<` are not read; use `inherits` in a profile")
+                    Problem(key_place, "merge keys `<<` are not supported; use `inherits` in a profile")
                 )
             elif key in entries:
                 first = key_places[key]

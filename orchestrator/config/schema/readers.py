@@ -1,6 +1,5 @@
-"""Readers of single values in profiles.yaml: a `Scalar` in, a value out, or what would have been accepted.
-
-The error's place is not theirs to say: it is found by the path that the validator reports.
+"""Readers of single values in profiles.yaml. Each returns the value of a node, or raises RefusedError with what
+would have been accepted; the caller adds the place.
 """
 
 from __future__ import annotations
@@ -8,12 +7,11 @@ from __future__ import annotations
 import math
 import re
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from pydantic_core import PydanticCustomError
-
+from orchestrator.config.parsing.nodes import Items, Scalar
 from orchestrator.config.parsing.problems import shown, suggestion
-from orchestrator.config.parsing.yaml_tree import Scalar
+from orchestrator.config.schema.parts import RefusedError
 from orchestrator.config.units import (
     DURATION_EXAMPLES,
     SIZE_EXAMPLES,
@@ -25,10 +23,14 @@ from orchestrator.config.units import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from orchestrator.config.parsing.nodes import Node
+
+T = TypeVar("T")
+
 ALLOWED_CAPABILITIES = ("IPC_LOCK", "NET_BIND_SERVICE", "SYS_PTRACE")
-"""What a test may be given back: none of these reaches outside its container."""
+"""The capabilities that a profile may give back to tests: none of them reaches outside the container."""
 MIN_MEMORY_BYTES = 6 << 20
-"""Engines refuse to start a container with less."""
+"""The smallest memory limit with which engines start a container."""
 OFF = "off"
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
@@ -40,29 +42,29 @@ _NOT_FINITE = re.compile(r"[+-]?\.?(nan|inf|infinity)\Z", re.IGNORECASE)
 
 
 def refuse(message: str) -> NoReturn:
-    """Fail validation with a message for the user."""
-    raise PydanticCustomError("config", "{message}", {"message": message})
+    """Raise RefusedError with a message for the user."""
+    raise RefusedError(message)
 
 
-def _scalar(value: object, expected: str) -> Scalar:
-    if isinstance(value, Scalar):
-        if value.kind == "null":
+def _scalar(node: Node, expected: str) -> Scalar:
+    if isinstance(node, Scalar):
+        if node.kind == "null":
             refuse(f"no value is given; expected {expected}")
-        return value
-    refuse(f"expected {expected}, not a {'list' if isinstance(value, list) else 'mapping'}")
+        return node
+    refuse(f"expected {expected}, not a {'list' if isinstance(node, Items) else 'mapping'}")
 
 
-def _plain(value: object, expected: str) -> str:
-    """Text of a value that is no text in YAML (a number, true)."""
-    scalar = _scalar(value, expected)
+def _plain(node: Node, expected: str) -> str:
+    """Return the text of a number or of true or false; a quoted one is refused."""
+    scalar = _scalar(node, expected)
     if scalar.quoted:
         refuse(f"expected {expected}, not a text; remove the quotes around {shown(scalar.text)}")
     return scalar.text
 
 
-def read_text(value: object, expected: str = "a text") -> str:
-    """A non-empty text; numbers and the like must be quoted, so that all YAML readers agree."""
-    scalar = _scalar(value, expected)
+def read_text(node: Node, expected: str = "a text") -> str:
+    """Read a non-empty text. Texts that look like numbers must be quoted, so that all YAML readers agree."""
+    scalar = _scalar(node, expected)
     if scalar.kind != "text":
         refuse(f"{shown(scalar.text)} is a {scalar.kind} in YAML; expected {expected}: put it in quotes")
     if not scalar.text or "\0" in scalar.text:
@@ -70,46 +72,44 @@ def read_text(value: object, expected: str = "a text") -> str:
     return scalar.text
 
 
-def read_size(*, at_least: int = 1) -> Callable[[object], int]:
+def read_size(*, at_least: int = 1) -> Callable[[Node], int]:
     """Return a function that reads a size in bytes."""
 
-    def read(value: object) -> int:
-        scalar = _scalar(value, f"a size such as {SIZE_EXAMPLES}")
+    def read(node: Node) -> int:
+        scalar = _scalar(node, f"a size such as {SIZE_EXAMPLES}")
         try:
             size_bytes = parse_size(scalar.text)
         except UnitError as error:
             refuse(f"{error.message}; {error.remedy}")
         if size_bytes < at_least:
-            least = (
-                f"at least {at_least >> 20}m, less than that no engine starts" if at_least > 1 else "more than 0"
-            )
+            least = f"at least {at_least >> 20}m, engines start nothing smaller" if at_least > 1 else "more than 0"
             refuse(f"{shown(scalar.text)} is too small; expected {least}")
         return size_bytes
 
     return read
 
 
-def read_duration(*, zero: bool = False) -> Callable[[object], float]:
+def read_duration(*, zero: bool = False) -> Callable[[Node], float]:
     """Return a function that reads a duration in seconds."""
 
-    def read(value: object) -> float:
-        scalar = _scalar(value, f"a duration such as {DURATION_EXAMPLES}")
+    def read(node: Node) -> float:
+        scalar = _scalar(node, f"a duration such as {DURATION_EXAMPLES}")
         try:
             seconds = parse_duration(scalar.text)
         except UnitError as error:
             refuse(f"{error.message}; {error.remedy}")
         if not seconds and not zero:
-            refuse(f"{shown(scalar.text)} is no time at all; expected more than 0, such as {DURATION_EXAMPLES}")
+            refuse(f"{shown(scalar.text)} is too short; expected more than 0, such as {DURATION_EXAMPLES}")
         return seconds
 
     return read
 
 
-def read_days(*, at_least: int) -> Callable[[object], int]:
+def read_days(*, at_least: int) -> Callable[[Node], int]:
     """Return a function that reads a duration as a number of whole days."""
 
-    def read(value: object) -> int:
-        seconds = read_duration()(value)
+    def read(node: Node) -> int:
+        seconds = read_duration()(node)
         if seconds % 86400 or seconds < at_least * 86400:
             refuse(f"expected whole days, at least {at_least}d")
         return int(seconds // 86400)
@@ -117,12 +117,12 @@ def read_days(*, at_least: int) -> Callable[[object], int]:
     return read
 
 
-def read_integer(*, at_least: int, at_most: int) -> Callable[[object], int]:
-    """Reader of a whole number, in decimal digits without leading zeros."""
+def read_integer(*, at_least: int, at_most: int) -> Callable[[Node], int]:
+    """Return a function that reads a whole number, in decimal digits without leading zeros."""
     expected = f"a whole number from {at_least} to {at_most}"
 
-    def read(value: object) -> int:
-        word = _plain(value, expected)
+    def read(node: Node) -> int:
+        word = _plain(node, expected)
         if not _INTEGER.match(word) or not at_least <= int(word) <= at_most:
             refuse(f"{shown(word)} is not accepted; expected {expected}")
         return int(word)
@@ -130,14 +130,14 @@ def read_integer(*, at_least: int, at_most: int) -> Callable[[object], int]:
     return read
 
 
-def read_number(*, at_least: float, at_most: float) -> Callable[[object], float]:
+def read_number(*, at_least: float, at_most: float) -> Callable[[Node], float]:
     """Return a function that reads a finite number."""
     expected = f"a number from {at_least:g} to {at_most:g}"
 
-    def read(value: object) -> float:
-        word = _plain(value, expected)
+    def read(node: Node) -> float:
+        word = _plain(node, expected)
         if _NOT_FINITE.match(word):
-            refuse(f"{shown(word)} is no finite number; expected {expected}")
+            refuse(f"{shown(word)} is not a finite number; expected {expected}")
         if not _NUMBER.match(word) or not at_least <= float(word) <= at_most or math.isinf(float(word)):
             refuse(f"{shown(word)} is not accepted; expected {expected}")
         return float(word)
@@ -145,9 +145,9 @@ def read_number(*, at_least: float, at_most: float) -> Callable[[object], float]
     return read
 
 
-def read_flag(value: object) -> bool:
-    """Read true or false; the other words of YAML 1.1 for them are refused."""
-    word = _plain(value, "true or false")
+def read_flag(node: Node) -> bool:
+    """Read true or false. Other words that YAML 1.1 has for them (yes, on, no, off) are refused."""
+    word = _plain(node, "true or false")
     if word.lower() not in ("true", "false"):
         yes = word.lower() in ("yes", "on", "y")
         hint = "; write `true`" if yes else "; write `false`" if word.lower() in ("no", OFF, "n") else ""
@@ -155,48 +155,53 @@ def read_flag(value: object) -> bool:
     return word.lower() == "true"
 
 
-def read_word(words: tuple[str, ...]) -> Callable[[object], str]:
+def read_word(words: tuple[str, ...]) -> Callable[[Node], str]:
     """Return a function that reads one of `words`."""
 
-    def read(value: object) -> str:
-        word = _scalar(value, "one of " + ", ".join(words)).text
+    def read(node: Node) -> str:
+        word = _scalar(node, "one of " + ", ".join(words)).text
         if word not in words:
-            refuse(f"{shown(word)} is not known here{suggestion(word, words)}")
+            refuse(f"{shown(word)} is not known{suggestion(word, words)}")
         return word
 
     return read
 
 
-def read_or(word: str, read: Callable[[object], Any]) -> Callable[[object], Any]:
-    """None for `word`, else what `read` makes of it."""
+def read_or(word: str, read: Callable[[Node], T]) -> Callable[[Node], T | None]:
+    """Return a function that reads `word` as None and everything else by `read`."""
 
-    def read_either(value: object) -> Any:
-        return None if isinstance(value, Scalar) and value.text == word else read(value)
+    def read_either(node: Node) -> T | None:
+        return None if isinstance(node, Scalar) and node.text == word else read(node)
 
     return read_either
 
 
-def read_name(value: object) -> str:
-    """A name of a profile, suite, image or preset: it becomes part of labels and container names."""
-    word = value if isinstance(value, str) else read_text(value, "a name")
-    if not re.match(NAME_PATTERN.replace("$", r"\Z"), word):
-        refuse(f"{shown(word)} is no name; expected letters, digits, `-` and `_`, at most 63, no `-` in front")
+def is_name(word: str) -> bool:
+    """Return True if `word` can be the name of a profile, suite, image or preset."""
+    return re.match(NAME_PATTERN.replace("$", r"\Z"), word) is not None
+
+
+def read_name(node: Node) -> str:
+    """Read the name of a profile, suite, image or preset: it becomes part of labels and container names."""
+    word = read_text(node, "a name")
+    if not is_name(word):
+        refuse(f"{shown(word)} is not a name; expected letters, digits, `-` and `_`, at most 63, no `-` in front")
     return word
 
 
-def read_env_name(value: object) -> str:
-    """A name of an environment variable."""
-    word = value if isinstance(value, str) else read_text(value, "a variable's name")
+def read_env_name(node: Node) -> str:
+    """Read the name of an environment variable."""
+    word = read_text(node, "a variable's name")
     if not re.match(ENV_NAME_PATTERN.replace("$", r"\Z"), word):
-        refuse(f"{shown(word)} is no variable's name; expected letters, digits and `_`")
+        refuse(f"{shown(word)} is not a variable name; expected letters, digits and `_`")
     if word == "ORCH" or word.startswith("ORCH_"):
         refuse(f"{shown(word)} cannot be set: names that begin with ORCH_ are given to tests by orch itself")
     return word
 
 
-def read_env_value(value: object) -> str:
-    """Any scalar, as written: `1` and `true` are as good as their quoted forms in an environment."""
-    scalar = value if isinstance(value, Scalar) else _scalar(value, "a value")
+def read_env_value(node: Node) -> str:
+    """Read the text of any scalar: `1` and `true` need no quotes here. No value is an empty text."""
+    scalar = node if isinstance(node, Scalar) else _scalar(node, "a value")
     if scalar.kind == "null":
         return ""
     if "\0" in scalar.text:
@@ -204,9 +209,9 @@ def read_env_value(value: object) -> str:
     return scalar.text
 
 
-def read_glob(value: object) -> str:
-    """A glob that stays inside the project; a leading `./` is dropped."""
-    pattern = read_text(value, "a glob such as test/**/test_*.py")
+def read_glob(node: Node) -> str:
+    """Read a glob that stays inside the project; a leading `./` is removed."""
+    pattern = read_text(node, "a glob such as test/**/test_*.py")
     while pattern.startswith("./"):
         pattern = pattern[2:].lstrip("/")
     if pattern.startswith("/") or re.match(r"[A-Za-z]:", pattern):
@@ -214,14 +219,14 @@ def read_glob(value: object) -> str:
     if ".." in PurePosixPath(pattern).parts:
         refuse(f"{shown(pattern)} leaves the project; globs cannot contain `..`")
     if "\\" in pattern or not pattern:
-        refuse(f"{shown(pattern)} is no glob; folders are separated by `/`")
+        refuse(f"{shown(pattern)} is not a glob; folders are separated by `/`")
     return pattern
 
 
-def read_url(value: object) -> str:
-    """A database URL, or a file's path."""
-    url = read_text(value, "a file such as nightly.db, or a database URL")
+def read_url(node: Node) -> str:
+    """Read the URL of a database, or the path of a file."""
+    url = read_text(node, "a file such as nightly.db, or a database URL")
     if not re.match(r"[a-z][a-z0-9+]*://", url) and not re.fullmatch(r"[^:]*[./][^:]*", url):
         # the text is not repeated: it may hold a password
-        refuse("this is no database; expected a file such as nightly.db, or a URL such as postgresql://…")
+        refuse("this is not a database; expected a file such as nightly.db, or a URL such as postgresql://…")
     return url

@@ -1,4 +1,4 @@
-"""What runs beside a test that is diagnosed: other tests over and over, or containers that burn CPU time."""
+"""The load beside a diagnosed test: other tests that repeat, or containers that use up CPU time."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment
 
 START_TIMEOUT_SECONDS = 15.0
-"""Longest wait for the background to be there."""
+"""The longest time to wait until the background load has started."""
 RELEASE_SECONDS = 0.1
 MAX_RECORDED_ATTEMPTS = 100
-"""Attempts of a background that are recorded."""
+"""The number of attempts of a background load that are recorded."""
 BURN_SECONDS = 3600.0
 BURNER = Test(
     id=TestId(path=".orch/burner"), suite="", command=Command(argv=("/bin/sh", "-c", "while :; do :; done"))
 )
-"""Keeps one CPU busy until it is ended."""
+"""A test that keeps one CPU busy until it is ended."""
 _BURNER_BYTES = 32 << 20
 
 
@@ -51,11 +51,11 @@ def burner_profile(profile: Profile) -> Profile:
 
 
 class BackgroundLoad:
-    """Lanes of their own beside those of the schedule, each with one test over and over until they are ended."""
+    """Lanes beside those of the schedule, each of which repeats one test until the load is ended."""
 
     def __init__(self, executor: LocalExecutor, folder: RunFolder) -> None:
         self.attempts: list[Attempt] = []
-        """What came of the first ones: a test of 5 ms may run thousands of times."""
+        """The first attempts, at most `MAX_RECORDED_ATTEMPTS`. A test of 5 ms may run thousands of times."""
         self.errors: list[Exception] = []
         self._stop = StopFlag()
         self._executor = executor.sibling(stop=self._stop)
@@ -69,8 +69,10 @@ class BackgroundLoad:
 
     @contextmanager
     def running(self, makers: Sequence[Callable[[], Assignment]], *, stop: StopFlag) -> Iterator[None]:
-        """Run what each maker makes, one after another, in a thread for each; all are there when the body begins
-        and gone when it has ended, or soon after `stop` has risen to TERMINATE.
+        """Run the tests of each maker, one after another, in a thread per maker.
+
+        All have started when the body begins. They are ended after the body, or soon after `stop` rises to
+        TERMINATE.
         """
         end_listening = stop.listen(lambda: self._forward_stop(stop))
         self._forward_stop(stop)  # it may have risen before
@@ -93,7 +95,7 @@ class BackgroundLoad:
             self._stop.set(stop.level, stop.reason)
 
     def _wait_until_started(self, count: int, stop: StopFlag) -> None:
-        """Until each has its container, and a moment more to be let in."""
+        """Wait until each lane has its container, and `RELEASE_SECONDS` more for its test to start."""
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while self._executor.tally.created < count and not self.errors:
             if time.monotonic() > deadline or stop.wait(RELEASE_SECONDS / 2) is not StopLevel.RUN:
@@ -109,10 +111,10 @@ class BackgroundLoad:
                 attempt = lane.run(current, time.monotonic(), next_test.upcoming)
                 if len(self.attempts) < MAX_RECORDED_ATTEMPTS:
                     self.attempts.append(attempt)
-                # What was next_test may be in the container already, and has to be run to be ended. Nothing is
-                # asked of an engine that failed, over and over.
+                # The next test may be in the container already, and must be run to be ended. After a failure of
+                # the engine no further test is created.
                 following = next_test.upcoming() if attempt.outcome is not Outcome.INFRA else next_test.made
-        except Exception as error:  # noqa: BLE001 - told by the thread that waits for this one
+        except Exception as error:  # noqa: BLE001 - the thread that waits for this one raises it
             self.errors.append(error)
         finally:
             lane.close()

@@ -1,7 +1,7 @@
-"""`orch flaky --diagnose TEST`: the test under several conditions, and which of them make it fail.
+"""`orch flaky --diagnose TEST`: run a test under several conditions and find those that make it fail.
 
-It is recorded in a state folder of its own, `.orch/diagnoses`, with a database and run folders like any: what was
-made to fail on purpose is no history of the project (docs/design/analysis/flaky.md).
+The attempts are recorded in a state folder of their own, `.orch/diagnoses`, with its own database and run folders,
+because failures that were provoked are not history of the project (docs/design/analysis/flaky.md).
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
 
 RUNS = 10
 SUSPECTS = 3
-"""Neighbours, and predecessors, that are tried."""
+"""The largest number of neighbours, and of predecessors, that are tried."""
 DIAGNOSES = "diagnoses"
-"""Folder below the state folder; a state folder itself."""
+"""The name of the state folder of diagnoses, below the state folder of the project."""
 
 
 def diagnose(
@@ -68,10 +68,10 @@ def diagnose(
     runs: int = RUNS,
     output_format: str,
 ) -> int:
-    """Print what the test does under each condition. The exit code is 0 where it fails, 36 if the engine did.
+    """Print the results of a test under each condition. Return exit code 0, or 36 if no attempt could be judged.
 
-    `test_name`: the test's id, or the end of it. `runs`: attempts under each condition. `window`: the part of the
-    history in which neighbours and predecessors are looked for.
+    `test_name` is the id of the test or its end. `runs` is the number of attempts under each condition. `window`
+    is the part of the history in which suspected neighbours and predecessors are looked for.
     """
     config = load(config_path, {} if database is None else {"database": database})
     discovered = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
@@ -89,7 +89,7 @@ def diagnose(
     write_line = say if people else note
     busy = os.getloadavg()[0]
     if busy > host.cpus / 2:
-        note(f"this machine is busy already (load {busy:.1f}, {host.cpus:g} CPUs): alone is not quite alone")
+        note(f"this machine is busy (load {busy:.1f} on {host.cpus:g} CPUs): alone means beside that load")
     write_line(f"{one_line(str(test.id))}, {plural(runs, 'run')} under each condition")
     diagnosis, signal_number = _recorded(config, engine, this, subject, runs=runs, write_line=write_line)
     if people:
@@ -102,12 +102,15 @@ def diagnose(
 
 
 def find_test(every: Mapping[str, Test], name: str) -> Test:
-    """By its id, or by the end of it: of whole folder names, else of any text."""
+    """Return the test with this id, or whose id ends with it; an end at a folder boundary takes precedence.
+
+    Raises NothingFoundError if there is none, UsageError if there are several.
+    """
     if name in every:
         return every[name]
     found = [known for known in every if known.endswith(f"/{name}")] or [k for k in every if k.endswith(name)]
     if not found:
-        raise NothingFoundError(f"no test is called {name!r}", remedy="orch list names them all")
+        raise NothingFoundError(f"no test is called {name!r}", remedy="orch list lists all tests")
     if len(found) > 1:
         some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
         raise UsageError(f"{name!r} is the end of several tests: {some}", remedy="write more of the path")
@@ -117,12 +120,12 @@ def find_test(every: Mapping[str, Test], name: str) -> Test:
 def _test_under_diagnosis(
     config: Config, window: Window, every: Mapping[str, Test], test: Test, *, host: HostInfo, run_id: str
 ) -> DiagnosedTest:
-    """The test with what was there, by the window's history, more often when it failed."""
+    """Return the test with the neighbours and predecessors that its failures in the window have in common."""
     with open_read_only(config) as db:
         print_scope(db)
         known = flaky_tests(db, since=window.since, until=window.until, only=test.id)
     attempts = known[0].attempts if known else ()
-    itself = str(test.id)  # beside itself is a condition of its own
+    itself = str(test.id)  # running beside itself is another condition
     beside = _tests(every, [n for n in suspects(attempts, Factor.NEIGHBOUR, at_most=SUSPECTS + 1) if n != itself])
     before = _tests(every, suspects(attempts, Factor.AFTER, at_most=SUSPECTS))
     wanted = {t.id: t for t in (test, *beside, *before)}
@@ -167,7 +170,7 @@ def _recorded(
     runs: int,
     write_line: Callable[[str], None],
 ) -> tuple[Diagnosis, int | None]:
-    """The diagnosis, and the signal that ended it early if one did."""
+    """Return the diagnosis, and the number of the signal that ended it early or None."""
     folder = config.state_dir / DIAGNOSES
     began = time.monotonic()
     with Database.open(None, state_dir=folder, owner_alive=owner_alive) as database:
@@ -233,7 +236,7 @@ def _printed(results: Iterable[ConditionResult], write_line: Callable[[str], Non
 
 
 def _ledger(executor: LocalExecutor, runner: DiagnosisRunner, reaper: Reaper) -> Ledger:
-    """Of the test's own containers and those of its background."""
+    """Return the ledger of all containers: those of the test and those of the background loads."""
     own = ledger_of(executor, reaper)
     expected, created, removed = (
         sum(numbers) for numbers in zip((0, 0, 0), *runner.background_containers, strict=True)

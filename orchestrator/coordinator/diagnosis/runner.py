@@ -1,4 +1,4 @@
-"""The conditions of a diagnosis, each tried on the engine through the ordinary schedule, lanes and executor."""
+"""Run a test under each condition of a diagnosis, with the scheduler and the executor of an ordinary run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 POLICY = Policy(promote=False)
 LEAST_COPIES = 4
 MOST_COPIES = 8
-"""Of the test beside itself; of those that exclude each other one passes."""
+"""The number of copies of the test that run beside each other. Of copies that exclude each other, one passes."""
 MEMORY_SHARE = 0.9
 """The share of the host's memory that copies of the test may use."""
 REUSE = 1000
@@ -53,7 +53,7 @@ class DiagnosedTest:
     assignment: Assignment
     neighbours: tuple[Assignment, ...] = ()
     predecessors: tuple[Assignment, ...] = ()
-    """Tests that ran before it in its container. Empty: itself."""
+    """Tests that ran before it in the same container. If empty, the test itself is its predecessor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class ConditionSetup:
 
 @dataclass(slots=True, kw_only=True)
 class DiagnosisRunner:
-    """Runs a test under one condition after the other; all that it starts has ended when `results` ends."""
+    """Runs a test under one condition after another. Everything it starts has ended when `results` ends."""
 
     subject: DiagnosedTest
     runs: int
@@ -79,13 +79,13 @@ class DiagnosisRunner:
     host: HostInfo
     stop: StopFlag
     background_containers: list[tuple[int, int, int]] = field(default_factory=list)
-    """For each background load: the numbers of containers expected, created and removed."""
+    """The numbers of containers expected, created and removed, for each background load."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    """Numbers of repetitions, by which the attempts of the diagnosis differ."""
+    """The numbers of repetitions, which tell the attempts of the diagnosis apart."""
     _peak_bytes: int | None = None
 
     def results(self) -> Iterator[ConditionResult]:
-        """One for each condition, as it is done; fewer once `stop` has risen."""
+        """Yield the result of each condition as soon as it is known; end early after `stop` has risen."""
         makers = (
             self._alone,
             self._with_itself,
@@ -102,7 +102,7 @@ class DiagnosisRunner:
             result = _skipped(setup) if setup.skipped else self._run_setup(setup)
             yield result
             if setup.condition is Condition.ALONE and not result.total:
-                return  # there is nothing that the others could be held against
+                return  # the other conditions would have no result to be compared with
 
     # ------------------------------------------------------------ the conditions
 
@@ -116,7 +116,7 @@ class DiagnosisRunner:
     def _with_itself(self) -> ConditionSetup:
         limits = self.subject.assignment.profile.limits
         room = int(self.host.memory_bytes * MEMORY_SHARE / limits.memory_bytes)
-        twice = math.ceil(2 * self.host.cpus / limits.cpus)  # as much as the machine has
+        twice = math.ceil(2 * self.host.cpus / limits.cpus)  # twice the CPUs of the machine
         copies = min(MOST_COPIES, max(LEAST_COPIES, twice), room)
         itself = self.subject.assignment
         return ConditionSetup(
@@ -163,7 +163,7 @@ class DiagnosisRunner:
         make = self._maker(burner, burner_profile(burner.profile))
         return ConditionSetup(
             condition=Condition.BUSY_HOST,
-            detail=f"{plural(count, 'container')} that burn{'s' if count == 1 else ''} a CPU each",
+            detail=f"{plural(count, 'container')} that use{'s' if count == 1 else ''} one CPU each",
             plan=self._plan(Condition.BUSY_HOST),
             background=[make] * count,
         )
@@ -178,7 +178,7 @@ class DiagnosisRunner:
             condition=Condition.LITTLE_MEMORY,
             detail=f"{format_bytes(memory)}, {of}, instead of {format_bytes(limits.memory_bytes)}",
             plan=() if enough else self._plan(Condition.LITTLE_MEMORY, _with_memory(limits, memory)),
-            skipped="its limit is no higher than what it takes" if enough else "",
+            skipped="its limit is not higher than its need" if enough else "",
         )
 
     # ------------------------------------------------------------ assignments
@@ -203,7 +203,7 @@ class DiagnosisRunner:
             retries=0,
             exclusive=False,
             group=None,
-            history=None,  # in the order given
+            history=None,  # keeps the order of the plan
         )
 
     # ------------------------------------------------------------ carrying it out
@@ -242,7 +242,10 @@ class DiagnosisRunner:
         )
 
     def _record_background(self, background: BackgroundLoad) -> None:
-        """Record what ran beside it, but for burners, which are no tests of the project."""
+        """Record the attempts of a background load, except burners, which are not tests of the project.
+
+        Raises the first error of its threads.
+        """
         self.background_containers.append(background.containers)
         for attempt in background.attempts:
             if attempt.assignment.test is not BURNER:
@@ -251,7 +254,10 @@ class DiagnosisRunner:
             raise background.errors[0]
 
     def _is_counted(self, attempt: Attempt, condition: Condition) -> bool:
-        """It says something of the test under this condition; a second attempt confirms, in a fresh slot."""
+        """Return whether the attempt counts as evidence about the test under this condition.
+
+        Second attempts do not count, because they run in a fresh slot to confirm the first.
+        """
         own = attempt.assignment.test.id == self.subject.assignment.test.id and attempt.assignment.attempt == 1
         judged = attempt.outcome is Outcome.PASSED or attempt.outcome in FAILING
         return own and judged and (condition is not Condition.REUSED or attempt.evidence.slot.position > 1)

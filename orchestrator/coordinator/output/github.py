@@ -1,4 +1,4 @@
-"""What a CI system is told of a run: GitHub's annotations and step summary. Other files are options of `run`."""
+"""Write GitHub annotations and the step summary of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from orchestrator.reports.run_summary import RunSummary
 
 COUNTER = "orch-annotations"
-"""File in RUNNER_TEMP, which lives as long as the job: how many annotations its steps have made."""
+"""The file with the number of annotations that the steps of this job have made, in RUNNER_TEMP, which exists as
+long as the job.
+"""
 
 
 class GitHub:
@@ -53,7 +55,7 @@ class GitHub:
             self._violations.add(results)
 
     def suppress_commands(self) -> None:
-        """What tests print from here to `publish` is no command to the runner."""
+        """Make the runner ignore commands until `publish`, so that the output of tests cannot contain any."""
         if self._on:
             self._token = secrets.token_hex(16)
             self._say(stop_commands(self._token))
@@ -64,11 +66,13 @@ class GitHub:
         if self._token:
             self._say(resume_commands(self._token))
             self._token = ""
-            atexit.unregister(self.resume_commands)  # it would keep this, and results with it
+            atexit.unregister(self.resume_commands)  # else it keeps this object and its results in memory
 
     def publish(self, summary: RunSummary) -> None:
-        """Annotations, and the page. Raises UsageError if the page that an option names cannot be written; of
-        GitHub's own that is a remark: the run's exit code must not change for it.
+        """Write the annotations and the step summary.
+
+        Raises UsageError if a step summary that an option names cannot be written. For the file of GitHub's own
+        variable this is only a notice, because it must not change the exit code of the run.
         """
         self.resume_commands()
         if self._on:
@@ -84,7 +88,7 @@ class GitHub:
             note(error.message)
 
     def _counted(self, make: Callable[[int], list[str]]) -> list[str]:
-        """The lines that `make` gives for the room that is left of the job's annotations; noted as used."""
+        """Return the lines that `make` returns for the number of annotations that the job has left; count them."""
         with _locked(self._counter) as counter:
             used = _read_number(counter)
             lines = make(min(STEP_LIMIT, JOB_LIMIT - used))
@@ -100,7 +104,7 @@ class GitHub:
 
 
 def append_summary(summary: RunSummary, groups: Sequence[ViolationGroup], path: Path) -> None:
-    """Add the run's page to what is there already, within GitHub's limit for both together."""
+    """Append the summary of the run to a file, within GitHub's limit for the whole file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as stream:
@@ -114,7 +118,7 @@ def append_summary(summary: RunSummary, groups: Sequence[ViolationGroup], path: 
 
 @contextmanager
 def _locked(path: Path | None) -> Iterator[TextIO | None]:
-    """The counter's file under a lock, so that steps at once count right; None where there is none."""
+    """Yield the file of the counter under a lock, because steps may run at once; None if there is no such file."""
     stream: TextIO | None = None
     with suppress(OSError):
         stream = None if path is None else path.open("a+", encoding="ascii", errors="replace")

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.simulation import Prediction
 
 START_SECONDS = 0.104
-"""What a fresh container costs where no history knows: Docker 20.10, one after another (DESIGN, section 6)."""
+"""The start-up time of a fresh container if there is no history. Measured on Docker 20.10, one after another."""
 REUSED_SECONDS = 0.0013
-"""What a test pays in a container that is reused (DESIGN, section 6)."""
+"""The start-up time of a test in a container that is reused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Startup:
     """The time that starting a fresh container adds to a test, and where the figure comes from."""
 
     seconds: float = START_SECONDS
-    source: str = "as on another machine: no history here"
+    source: str = "measured on another machine: no history here"
 
 
 def print_plan(
@@ -96,7 +96,7 @@ def _prediction_lines(plan: Sequence[Assignment], budget: Budget, startup: Start
         )
         lines.append(f"limited by {predicted.bound_by}; mean use: {used}")
     else:
-        lines.append("nothing has to wait: no resource limits it")
+        lines.append("no test has to wait: no resource limits the parallelism")
     lines.append(
         f"start-up counted: {plural(fresh, 'container')} of {format_seconds(startup.seconds)} ({startup.source})"
     )

@@ -1,4 +1,4 @@
-"""The progress of a run: the terminal display, events.jsonl, `--format jsonl`, and the reports made on the way."""
+"""Pass the progress of a run to the terminal display, events.jsonl, `--format jsonl` and the reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class RunProgress:
-    """Joins the display, the events' file, --format jsonl and the reports that are made while tests run."""
+    """Passes the progress of a run to the display, events.jsonl, `--format jsonl` and the reports."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class RunProgress:
         self._lock = threading.Lock()
         self._folder = folder
         self.events = EventsFile(folder)
-        # a machine reads stdout when it was asked for JSON; people still see the tests on stderr
+        # with JSON, a program reads stdout, and the display goes to stderr
         stream = sys.stdout if self._format == "table" else sys.stderr
         self._display: Progress = open_progress(
             options.show_progress if self._format == "table" or options.show_progress != "auto" else "none",

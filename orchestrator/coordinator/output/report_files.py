@@ -1,4 +1,4 @@
-"""A run's reports that are files: made of its results while they come, put together when it has ended."""
+"""Write the report files of a run: collect results while tests run, and write the files at the end."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class FileReport(Report, Protocol):
 
 
 class ReportFiles:
-    """run.json and junit.xml of the run's folder, and the files that options name. What is written of each test
-    waits on the folder's disk.
+    """The files run.json and junit.xml of the run's folder, and the files that options name.
+
+    What a report needs of each test is kept on the disk of the folder until the run has ended.
     """
 
     def __init__(self, options: RunOptions, folder: RunFolder) -> None:
@@ -55,12 +56,12 @@ class ReportFiles:
             report.add(results)
 
     def write(self, summary: RunSummary, events: Path) -> list[str]:
-        """Write all of them; why, of each that cannot be written. `events`: the file of the run's events."""
+        """Write all files. Return a sentence for each that could not be written. `events` is events.jsonl."""
         self._begin()
         return [text for text in (_written(*one) for one in self._files(summary, events)) if text]
 
     def _begin(self) -> None:
-        """When the first test has ended, not sooner: a run's start has enough to import."""
+        """Create the reports when the first test has ended, so that their imports do not delay the start."""
         if self._reports:
             return
         from orchestrator.reports.formats.junit import JUnitReport
@@ -103,7 +104,7 @@ class ReportFiles:
 
 
 def _written(path: Path, write: Callable[[Path], None]) -> str:
-    """Empty, or why there is no such file: the others and the report itself must not be lost with it."""
+    """Write one file. Return an empty text, or why it cannot be written, so that the other files are written."""
     try:
         write(path)
     except OSError as error:

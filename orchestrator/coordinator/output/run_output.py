@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RunOutput:
-    """All that a run prints and writes, in the format that was asked for."""
+    """Everything that a run prints and writes, in the format that the options name."""
 
     def __init__(self, options: RunOptions, config: Config) -> None:
         self._options = options
@@ -48,7 +48,7 @@ class RunOutput:
             self.notice(text)
 
     def building(self, line: str) -> None:
-        """A line of an image's build: its steps are shown, what they print is not (a failed one's tail is)."""
+        """Print a line of an image's build if it is a step; the output of steps is left out."""
         is_step = line.startswith("Step ")
         self._in_step = is_step or (self._in_step and not line.startswith("Successfully built"))
         if is_step or not self._in_step:
@@ -77,18 +77,18 @@ class RunOutput:
             return
         failed = files.write(summary, progress.events.path)
         progress.summary(summary)
-        if summary.status is RunStatus.FINISHED:  # a stop may lose the results of attempts that left something
+        if summary.status is RunStatus.FINISHED:  # a stopped run may lack the results of attempts that wrote files
             folder.write_size()
         if self._github is not None:
             self._github.publish(summary)
         if failed:
             raise UsageError(
-                f"the tests have run, but {'; '.join(failed)}", remedy="name files in folders that can be written"
+                f"the tests have run, but {'; '.join(failed)}", remedy="name files in folders that are writable"
             )
 
 
 def github(options: RunOptions) -> GitHub | None:
-    """Who tells GitHub; None, and nothing is imported, where neither an option nor the environment asks."""
+    """Return the writer for GitHub, or None if neither an option nor the environment asks for it."""
     asked = options.github if options.github is not None else os.environ.get("GITHUB_ACTIONS") == "true"
     if not asked and options.step_summary is None:
         return None

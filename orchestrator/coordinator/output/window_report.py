@@ -1,4 +1,4 @@
-"""`orch report --html` and `--prometheus`: a window of the database as a file."""
+"""`orch report --html` and `--prometheus`: write a report on a window of the database to a file."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import TestId
 
 TAIL_BYTES = 8192
-"""Read of the end of each stream; the page shows less."""
+"""The number of bytes that are read from the end of each stream. The page shows fewer."""
 
 _MOST_TAILS = 200
-"""Tests whose output is read."""
+"""The largest number of tests whose output is read."""
 
 
 def write_reports(window: Window, *, config: Config, html: Path | None, prometheus: Path | None) -> None:
-    """Each file whole or not at all. UsageError: it cannot be written."""
+    """Write each file atomically. Raises UsageError if a file cannot be written."""
     with database_for_report(config) as db:
         report = nightly(db, since=window.since, until=window.until, orch_version=__version__)
         if html is not None:
@@ -72,8 +72,9 @@ def judged(
     until: datetime,
     profiles: Mapping[str, Profile],
 ) -> HistoryAnalysis:
-    """Flaky tests with the causes of their failures, and advice on profiles, by 30 days of history. `firsts`: the
-    tests that advice is wanted for, with the first attempt of their last run.
+    """Return the flaky tests with the causes of their failures, and advice on profiles, from 30 days of history.
+
+    `firsts` maps the tests that get advice to the first attempt of their last run.
     """
     since = until - WINDOW
     found = flaky_tests(db, since=since, until=until)
@@ -92,8 +93,10 @@ def judged(
 
 
 def _present_profile(attempt: AttemptRow, profiles: Mapping[str, Profile]) -> Profile | None:
-    """What the test has now, by its first attempt, as a retry may have had the next profile up; with its own
-    rule's limits, unless they were lowered to a host. None: the configuration has no such profile.
+    """Return the current profile of a test, or None if the configuration no longer has it.
+
+    `attempt` is a first attempt, because a retry may have had the next larger profile. The limits are those of the
+    attempt, which include those of a rule, unless they were lowered to fit the host.
     """
     profile = profiles.get(attempt.profile)
     if profile is None or attempt.clamped:
@@ -112,7 +115,7 @@ def _write(path: Path, content: bytes, report: Nightly) -> None:
 
 
 def _tails(report: Nightly, state_dir: Path) -> Iterator[tuple[str, OutputTails]]:
-    """Ends of the output of failed tests, then of those that broke a budget, as far as run folders are left."""
+    """Yield the ends of the output of failed tests, then of tests with violations, if their run folders exist."""
     folders = _run_folders(state_dir)
     failing = [test.last for test in report.tests if test.outcome not in SUCCESSFUL]
     broken = [test.last for test in report.tests if test.outcome in SUCCESSFUL and test.kinds]
@@ -128,7 +131,7 @@ def _folder_name(attempt: AttemptRow) -> str:
 
 
 def _run_folders(state_dir: Path) -> Mapping[str, Path]:
-    """Run folders by the first digits of their run."""
+    """Return the run folders by the first eight digits of the id of their run."""
     try:
         return {entry.name.rpartition("-")[2]: entry for entry in (state_dir / "runs").iterdir()}
     except OSError:
@@ -136,7 +139,7 @@ def _run_folders(state_dir: Path) -> Mapping[str, Path]:
 
 
 def _tail(path: Path) -> bytes:
-    """The last bytes of a file; none if it is not there."""
+    """Return the last bytes of a file; none if it cannot be read."""
     with suppress(OSError), path.open("rb") as stream:
         stream.seek(max(os.fstat(stream.fileno()).st_size - TAIL_BYTES, 0))
         return stream.read(TAIL_BYTES)

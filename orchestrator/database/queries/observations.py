@@ -15,13 +15,14 @@ from orchestrator.database.rows.mapping import names_of_tests
 from orchestrator.database.rows.raw_rows import RawQuery, fetch_raw, in_chunks
 from orchestrator.database.schema.resource_columns import MEMORY
 from orchestrator.database.schema.tables import attempts, hosts, runs, tests
+from orchestrator.figures import median_of_known
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.regression import RunFigures
 from orchestrator.model.rightsizing import Observations
 from orchestrator.model.tests import TestId
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from orchestrator.database.rows.raw_rows import RawRows
@@ -141,14 +142,9 @@ def _figures(run_id: str, rows: Sequence[Sequence[Any]], machine: str) -> RunFig
     memory, durations, cpu, _ = zip(*[row for row in rows if row[-1] == launch], strict=True)
     return RunFigures(
         run_id=run_id,
-        memory_peak_bytes=_median(memory),
+        memory_peak_bytes=median_of_known(memory),
         duration_seconds=median(durations),
-        cpu_seconds=_median(cpu),
+        cpu_seconds=median_of_known(cpu),
         machine=machine,
         launch=launch,
     )
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None

@@ -13,8 +13,8 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from orchestrator.database.rollups.statistics import rank
 from orchestrator.database.rows.encoding import little_endian
+from orchestrator.figures import nearest_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,7 +84,7 @@ class SortedKeys:
 
     def percentile(self, ratio: float) -> float:
         """Return the nearest-rank percentile as the value of its bucket. IndexError if there are no keys."""
-        keys, wanted = self._keys, rank(ratio, self.count)
+        keys, wanted = self._keys, nearest_rank(ratio, self.count)
         place = below = 0
         if self.count <= _MOST:  # then the lower 16 bits of a sum of keys are the sum of counts: start close by
             place = len(keys) * wanted // self.count

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from orchestrator.database.rollups.quantile_sketch import SortedKeys, count_values, sketch_keys, value_keys
-from orchestrator.database.rollups.statistics import Distribution, distribution, downsample_maxima
+from orchestrator.database.rollups.statistics import HISTORY_POINTS, Distribution, distribution
+from orchestrator.figures import known_values, maxima_of_parts
 
 if TYPE_CHECKING:
     from array import array
@@ -31,7 +32,7 @@ class AttemptValues:
     @classmethod
     def of(cls, column: Sequence[float | None], *, days: int) -> Self | None:
         """Return the values that were measured, or None if there are none."""
-        known = _known(column)
+        known = known_values(column)
         return cls(known, days) if known else None
 
     @property
@@ -55,7 +56,7 @@ class AttemptValues:
 
     def points(self) -> Sequence[float]:
         """Return about one value for each day: the maxima of groups of attempts."""
-        return downsample_maxima(self.values, self.days)
+        return maxima_of_parts(self.values, self.days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class DailySums:
         sketches: Sequence[bytes | None],
     ) -> Self | None:
         """Make daily sums from columns of `daily_usage`; return None if nothing was measured."""
-        found = cls(_known(sums), _known(maxima), _known(sketches))
+        found = cls(known_values(sums), known_values(maxima), known_values(sketches))
         return found if found.sums else None
 
     @property
@@ -104,11 +105,6 @@ class DailySums:
         return self.maxima
 
 
-def _known(column: Sequence[T | None]) -> Sequence[T]:
-    # Mostly nothing is missing: searching for None takes a quarter of the time of a copy.
-    return [value for value in column if value is not None] if None in column else cast("Sequence[T]", column)
-
-
 Part: TypeAlias = AttemptValues | DailySums
 
 
@@ -129,7 +125,7 @@ def window_distribution(parts: Sequence[Part]) -> Distribution:
 
 
 def window_history(parts: Sequence[Part]) -> tuple[float, ...]:
-    """Return a short history of a figure over the parts of a window, see `statistics.downsample_maxima`."""
+    """Return at most `HISTORY_POINTS` maxima of a figure over the parts of a window, in order of time."""
     if len(parts) == 1 and isinstance(parts[0], AttemptValues):
-        return downsample_maxima(parts[0].values)
-    return downsample_maxima(list(chain(*[part.points() for part in parts])))
+        return maxima_of_parts(parts[0].values, HISTORY_POINTS)
+    return maxima_of_parts(list(chain(*[part.points() for part in parts])), HISTORY_POINTS)

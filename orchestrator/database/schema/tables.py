@@ -30,7 +30,7 @@ hosts = sa.Table(
     count("memory_bytes", "Memory that orch was granted there."),
     text("kernel", "Kernel release."),
     text("python", "Version of the Python that ran orch."),
-    comment="Machines on which runs took place, as they were at the time.",
+    comment="Machines on which runs took place, in their state at that time.",
 )
 
 projects = sa.Table(
@@ -42,7 +42,7 @@ projects = sa.Table(
         primary_key=True,
     ),
     text("name", "Name of its folder in the newest run, for display."),
-    moment("named_at", "When the run with that name began."),
+    moment("named_at", "Start of the run with that name."),
     comment="Projects whose tests were recorded.",
 )
 
@@ -50,7 +50,7 @@ runs = sa.Table(
     "runs",
     metadata,
     uuid_key("UUID; its first 8 digits are what users read and type."),
-    moment("started_at", "When the run began."),
+    moment("started_at", "Start of the run."),
     text("status", "running, finished or interrupted."),
     text(
         "owner",
@@ -68,7 +68,7 @@ runs = sa.Table(
     json("engine", "The engine's description of itself (EngineInfo).", nullable=False),
     text("revision", "Revision of the project's source.", nullable=True),
     text("branch", "Branch of the project's source.", nullable=True),
-    flag("dirty", "Whether the source had uncommitted changes.", nullable=True),
+    flag("dirty", "True if the source had uncommitted changes.", nullable=True),
     count("planned_count", "Tests times repetitions that were planned."),
     blob("planned", "Planned tests: zlib-compressed JSON, [[path, case or null, repetition], …]."),
     count("exit_code", "Exit code of orch; NULL until the run ended.", nullable=True),
@@ -102,7 +102,7 @@ ledger = sa.Table(
     count("expected_containers", "Containers that the run was expected to create."),
     count("created_containers", "Containers that it created."),
     count("removed_containers", "Containers that it removed."),
-    json("left_objects", "Kind and name of each object that was still there at the end.", nullable=False),
+    json("left_objects", "Kind and name of each object that still existed at the end.", nullable=False),
     json("unexpected_objects", "Unexpected objects, with the test they belong to.", nullable=False),
     comment="Containers that each run created, and objects that were left.",
 )
@@ -115,7 +115,7 @@ tests = sa.Table(
     text("path", "POSIX path relative to the project's root."),
     text("case_name", "The runner's name of a case in the file; NULL: the whole file.", nullable=True),
     sa.Index(None, "path", "case_name"),
-    comment="Every test that was ever recorded.",
+    comment="All tests that were ever recorded.",
 )
 
 fact_sheets = sa.Table(
@@ -140,12 +140,12 @@ attempts = sa.Table(
     text("reason", "Reason for this profile."),
     json("clamped", "Notices of limits lowered to what the host has; NULL: none."),
     text("outcome", "passed, failed, timeout, oom, crashed, infra, interrupted or skipped."),
-    text("message", "Reason of the outcome in one line; empty for a pass."),
+    text("message", "Reason for the outcome in one line; empty for a pass."),
     count("exit_code", "Exit code of the test; NULL: not known, or ended by a signal.", nullable=True),
     count("signal", "Signal that ended the test.", nullable=True),
     count("witnesses", "Number of independent witnesses that agreed on how the test ended."),
-    moment("started_at", "When the test was released."),
-    real("queue_seconds", "Time waiting for a slot."),
+    moment("started_at", "Start of the test itself, after the container was ready."),
+    real("queue_seconds", "Time that the test waited for a slot."),
     real("create_seconds", "Time to create the container."),
     real("start_seconds", "Time to start the container."),
     real("test_seconds", "Duration of the test itself, without queueing and start-up."),
@@ -179,7 +179,7 @@ attempts = sa.Table(
     ),
     count(
         "memory_charged_peak_bytes",
-        "Highest memory charged at once: from before the test, the test's own, and page cache.",
+        "Highest total of memory that was charged: before the test, by the test itself, and page cache.",
         nullable=True,
     ),
     count("page_cache_bytes", "Page cache charged while the test ran.", nullable=True),
@@ -187,7 +187,7 @@ attempts = sa.Table(
     count("file_peak_bytes", "Highest page cache seen.", nullable=True),
     count("shmem_peak_bytes", "Highest shared memory and tmpfs seen.", nullable=True),
     count("swap_peak_bytes", "Highest swap.", nullable=True),
-    count("pids_peak", "Most processes and threads at once.", nullable=True),
+    count("pids_peak", "Largest number of processes and threads at one time.", nullable=True),
     count("oom_kills", "Processes that the kernel killed for lack of memory.", nullable=True),
     count("pids_limit_hits", "Forks refused by the pids limit.", nullable=True),
     count("throttled_periods", "Scheduler periods in which the test was throttled.", nullable=True),
@@ -231,14 +231,14 @@ attempts = sa.Table(
     text("image_id", "ID of the image it was made from.", nullable=True),
     text("attestation_sheet_id", "fact_sheets.id: the properties read back from the container.", nullable=True),
     count("stdout_bytes", "Bytes the test wrote to stdout."),
-    count("stdout_kept_bytes", "Bytes of them that were kept."),
+    count("stdout_kept_bytes", "Bytes of stdout that were kept."),
     count("stderr_bytes", "Bytes the test wrote to stderr."),
-    count("stderr_kept_bytes", "Bytes of them that were kept."),
-    count("outputs_count", "Files that came back from the output folder."),
-    flag("is_final", "Whether this attempt decided the test's result in this run."),
+    count("stderr_kept_bytes", "Bytes of stderr that were kept."),
+    count("outputs_count", "Number of files that were copied from the output folder."),
+    flag("is_final", "True if this attempt decided the test's result in this run."),
     text("test_outcome", "Outcome of the test as a whole; NULL unless final.", nullable=True),
     text("verb", "Status word shown before the test's line; NULL unless final.", nullable=True),
-    flag("is_flaky", "Whether the test passed and failed in this run; NULL unless final.", nullable=True),
+    flag("is_flaky", "True if the test passed and failed in this run; NULL unless final.", nullable=True),
     sa.UniqueConstraint("run_id", "test_id", "repetition", "attempt"),
     sa.Index(None, "started_at"),
     comment="One row for each attempt of a test: verdict, limits, usage, container.",
@@ -312,8 +312,8 @@ violations = sa.Table(
     text("unit", "bytes, seconds, count or ratio."),
     text("message", "One sentence for the user."),
     text("test_id", "tests.id of the attempt. This and the next two columns repeat columns of the attempt."),
-    moment("started_at", "When the test was released."),
-    flag("is_final", "Whether the attempt decided the test's result in its run."),
+    moment("started_at", "Start of the test itself, after the container was ready."),
+    flag("is_final", "True if the attempt decided the test's result in its run."),
     sa.Index(None, "started_at"),
     comment="Violations: budgets that attempts exceeded.",
 )
@@ -370,10 +370,10 @@ def _daily_columns() -> list[sa.Column[Any]]:
     for name, what in DAILY_FIGURES.items():
         columns += [
             count(f"{name}_count", f"Number of judged attempts with this figure: {what}."),
-            real(f"{name}_sum", "Sum over them; NULL: there are none.", nullable=True),
-            real(f"{name}_min", "Lowest of them.", nullable=True),
-            real(f"{name}_max", "Highest of them.", nullable=True),
-            blob(f"{name}_sketch", "Their distribution, within 0.05 % (see quantile_sketch.py)."),
+            real(f"{name}_sum", "Sum of these figures; NULL: there are none.", nullable=True),
+            real(f"{name}_min", "Lowest of these figures.", nullable=True),
+            real(f"{name}_max", "Highest of these figures.", nullable=True),
+            blob(f"{name}_sketch", "Distribution of these figures, within 0.05 % (see quantile_sketch.py)."),
         ]
     return columns
 
@@ -389,7 +389,7 @@ daily_usage = sa.Table(
     count("violations", "Violations of final attempts."),
     *_daily_columns(),
     sa.Index(None, "day"),
-    comment="Each test's attempts of a day, summed up; kept when the attempts themselves are gone.",
+    comment="Sums of each test's attempts of one day; kept when the attempts are deleted.",
     sqlite_with_rowid=False,
 )
 """The rows are stored in order of tests, because reports over a year read one test after the other."""

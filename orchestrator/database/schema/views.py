@@ -105,7 +105,7 @@ VIEWS = (
     ),
     View(
         name="daily_totals",
-        comment="What each day cost, as far as it is summed up: its attempts, failures, CPU time, duration.",
+        comment="Totals of each day that is summed up: attempts, failures, CPU time, duration.",
         query=(
             "SELECT d.day, p.name AS project, count(DISTINCT d.test_id) AS tests, sum(d.attempts) AS attempts, "
             "sum(d.failed + d.timeout + d.oom + d.crashed) AS failed_attempts, sum(d.flaky) AS flaky, "

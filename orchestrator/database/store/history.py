@@ -12,7 +12,7 @@ from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.database.rollups.statistics import percentile
+from orchestrator.figures import percentile
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.tests import History
 

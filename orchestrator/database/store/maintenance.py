@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
@@ -13,6 +12,7 @@ from orchestrator.database.rollups import daily
 from orchestrator.database.rows import projects
 from orchestrator.database.rows.encoding import pack_samples, unpack_samples
 from orchestrator.database.schema.tables import attempts, daily_usage, runs, samples, tests
+from orchestrator.figures import equal_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -147,9 +147,8 @@ def thin_series(series: Sequence[Sample], points: int = THINNED_POINTS) -> tuple
     """
     if len(series) <= points:
         return tuple(series)
-    parts = (points - 1) // 2
-    edges = [len(series) * part // parts for part in range(parts + 1)]
-    kept = {place for start, end in pairwise(edges) for place in _first_and_highest(series, start, end)}
+    parts = equal_parts(len(series), (points - 1) // 2)
+    kept = {place for part in parts for place in _first_and_highest(series, part.start, part.stop)}
     return tuple(series[place] for place in sorted(kept | {len(series) - 1}))
 
 

@@ -1,44 +1,48 @@
-# agent.sh: process 1 of every container. Runs tests one at a time, ends what they leave, reports each with an
-# end record that only it can write. POSIX sh only (dash, ash, bash), builtins wherever a fork can be saved, and few
-# bytes by `read`, which takes them one by one: docs/design/engine/reused-slots.md has what each step costs.
+# agent.sh is process 1 of every container. It runs tests one at a time, ends the processes that they leave, and writes
+# an end record for each, which no other process can write. It is for POSIX shells (dash, ash, bash), and uses builtins
+# instead of programs where possible, because they need no fork. It reads few bytes by `read`, which takes one system
+# call for each. docs/design/engine/reused-slots.md has the cost of each step.
 #
 #   /.orch/sh -c "$(cat agent.sh)" orch-agent PLACE     PLACE: a folder with the FIFOs in, out, err; or -: fds 0, 1, 2
 #
-# Tests are the same user, who may run that shell and not read it: so the kernel lets no other process at this one's
-# memory, descriptors and environment (docs/design/engine/images.md). A process that it forks is like it until it executes a
-# program; what it executes can be read again, so that gets none of these descriptors: 3, oom_score_adj of this process,
-# which only who may read it can open (hence before this shell); 5 and 6, the server's; 7 orders, 8 and 9 the streams.
+# Tests run as the same user, who may execute that shell but not read its file. So the kernel denies other processes
+# access to this one's memory, descriptors and environment (docs/design/engine/images.md). A forked process is also
+# protected, until it executes a program, which can be accessed again. So a program gets none of these descriptors: 3 is
+# oom_score_adj of this process, opened before this shell, which may not open it; 5 and 6 belong to the server; 7 has
+# the orders, 8 and 9 the streams.
 #
-# From orch, for each test, lines of shell that end in a call of orch_test. With a folder they stand in a file of it,
-# and the input has a line "NONCE FILE", which may be there while the test before it runs (and "go" after a cleaning);
-# else the input has a line with the nonce, the lines, and the nonce once more. Any other line ends the container.
-# To orch, on the out stream, each mark being a line "NONCE WORD" of its own after a newline:
-#   (first only, or where a server had to get ready: begin, what the kernel holds us to and counters before, (a server
-#   only: ready, and orch answers "go",) run,) <the test's stdout>, end, code and counters, rest, what the test left,
-#   tar, <archive of the outputs>, reset, what could not be emptied, over
-# and on the err stream: <the test's stderr>, end. End of input: the container is no longer wanted.
+# An order is the shell lines of one test, which end in a call of orch_test. With a folder, they are in a file of it,
+# and the input has a line "NONCE FILE", which may arrive while the previous test runs, and "go" after a cleaning.
+# Without a folder, the input has a line with the nonce, the lines, and the nonce again. Any other line ends the
+# container.
+# The out stream has these sections, separated by marks, each of which is a newline and a line "NONCE WORD":
+#   (begin, limits and counters before the test, (ready, "go" from orch,) run,) <the test's stdout>, end, code and
+#   counters, rest, what the test left, tar, <archive of the outputs>, reset, what could not be emptied, over
+# `begin` to `run` are written for a first test or a preparation by a server, `ready` for the latter only. The err
+# stream has <the test's stderr>, end. The end of the input means that the container is not needed any more.
 # shellcheck disable=SC2329 # the functions are called by what orch sends
 umask 022
-# Of the signals that a test sends, process 1 gets those only that it has a handler for: dash has one for INT, and would
-# end. Tests have it as ever (`launch`).
+# Process 1 receives only the signals of a test for which it has a handler: dash has one for INT, and would end. Tests
+# get the default handler back (`launch`).
 trap '' INT
-unset nonce # an image's variable of this name would be exported, with our secret in it
+unset nonce # an image's variable of this name would be exported, with the secret value
 place=$1
-# What it signals as all others must be this container's processes, not this user's on the whole machine.
+# `kill -1` signals all processes, which must be this container's, and not this user's on the whole machine.
 [ "$$" = 1 ] || exit 125
 if [ "$place" = - ]; then exec 7<&0 8>&1 9>&2; else exec 7<"$place/in" 8>"$place/out" 9>"$place/err"; fi
 exec </dev/null >/dev/null 2>&1
 cd / || exit 125
-server='' request='' prepare='' # processes that tests are forked from; what they are asked for the next test, and
-# whether they have to get ready for it first
-# Writable places that belong to the tests' user, their modes in octal, and what can be seen of these.
+# The pids of the processes that tests are forked from, the request to them for the next test, and whether they have to
+# prepare for it.
+server='' request='' prepare=''
+# The writable places that belong to the tests' user, their modes in octal, and the modes as builtins can test them.
 own_places='' modes='' first_seen=unknown
 
 newline='
 '
-# Where tests may write. Names without a blank.
+# The places where tests may write. Their names contain no blanks.
 writable="/tmp /dev/shm $ORCH_OUTPUT_DIR"
-# The expansion of their patterns while they are empty: a pattern without a match stays unchanged.
+# The result of their patterns while they are empty: a pattern without a match stays unchanged.
 # shellcheck disable=SC2086
 set -- /dev/mqueue/* /dev/mqueue/.*
 for folder in $writable; do set -- "$@" "$folder"/* "$folder"/.*; done
@@ -59,7 +63,7 @@ done </proc/self/status
 set -- /dev/*
 held="${held}dev $*
 "
-# On this machine orch reads mounts and limits itself, at once; here each byte takes a system call.
+# With FIFOs, orch reads mounts and limits itself; here each byte takes a system call.
 if [ "$place" = - ]; then
     while IFS= read -r text; do held="${held}mount $text
 "; done </proc/self/mountinfo
@@ -88,8 +92,8 @@ all_counters=$files
 readable $ORCH_NEXT_COUNTERS
 next_counters=$files
 
-# A busybox may be built to start what is part of it from its own file, which here is the agent's: a test would be as
-# closed as the agent, also to itself. Such a one has the test started by the ordinary file.
+# Some busybox builds start their own applets from the running file, which here is the agent's: such a test could not
+# access its own /proc files. So applets are started by the ordinary file of busybox.
 applets=
 if [ "$(command -v tr)" = tr ]; then
     IFS=:
@@ -136,25 +140,25 @@ find_live() {
     done
 }
 
-# As find_live, and also finds what forks and ends over and over: that has another number at each look, so one that goes
-# through the list in order may never meet it. While all are stopped none can do either.
+# Does the same as find_live, and also finds a process that forks and ends again and again: its pid always changes, so a
+# pass through the list may miss it. While all processes are stopped, none can fork or end.
 find_all_live() {
     find_live
-    if [ -n "$live" ] || ! kill -STOP -1; then return 0; fi # false: there is nobody
+    if [ -n "$live" ] || ! kill -STOP -1; then return 0; fi # kill fails if there is no process
     find_live
     kill -CONT -1
 }
 
-# Runs what needs a fork although there may be none to be had, because leftovers fill the pids limit. A failed
-# fork ends dash and ash, save in an eval that is called by `command`. The child must not fork in its turn: its
-# failure would end up here too, and go on as a second agent.
+# Runs a command that needs a fork, which may fail because leftovers fill the pids limit. A failed fork ends dash and
+# ash, except in an eval that is called by `command`. The child must not fork: if that failed, the child would return
+# from here and continue as a second agent.
 try() { command eval "$1"; }
 
-# Runs a program that is no test; what is still alive of one could open its descriptors.
+# Runs a program that is not a test, without the agent's descriptors, which leftovers of a test could open.
 helper() { "$@" 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-; }
 
-# Waits for $live to end by itself: until it could have run for 200 ms, however long a busy machine takes to grant that
-# (at most 60 looks, 3 s). What waits for a CPU, by the kernel's account of it, could not run.
+# Waits for the processes $live to end, until they could have run for 200 ms, which may take longer on a busy machine
+# (at most 60 checks, 3 s). Time in which they waited for a CPU, as the kernel counts it, is excluded.
 grace() {
     could=0 looks=0 known='' up=0.00
     read -r up _ </proc/uptime
@@ -186,7 +190,7 @@ grace() {
     done
 }
 
-# Sets $line to the command line of process $pid. False: it is about to end, its memory is gone already.
+# Sets $line to the command line of process $pid. Returns false if the process is ending and has no memory any more.
 name_process() {
     line=
     # shellcheck disable=SC2016 # expanded by eval
@@ -208,7 +212,7 @@ end_leftovers() {
     [ -n "$live" ] || return 0
     grace
     [ -n "$live" ] || return 0
-    kill -STOP -1 # so that it is still there under its number when it is named
+    kill -STOP -1 # so that each process still exists when its name is read
     find_live
     count=0
     for pid in $live; do
@@ -220,7 +224,7 @@ end_leftovers() {
     done
     tries=0
     while [ -n "$live" ] && [ "$tries" -lt 100 ]; do
-        if [ "$count" = 0 ]; then kill -CONT -1; else kill -KILL -1; fi # the server too
+        if [ "$count" = 0 ]; then kill -CONT -1; else kill -KILL -1; fi # also the server
         jobs # reaps without a fork: the dead count against the pids limit until then
         [ "$tries" = 0 ] || try 'helper sleep 0.02'
         find_live
@@ -229,8 +233,8 @@ end_leftovers() {
     [ -z "$live" ] || dirty processes
 }
 
-# Adds to $record how many entries the writable place $folder holds, and the first names, up to a newline: what follows
-# one could pretend to be a line of the record. Adds it to $filled. No fork.
+# Adds to $record the number of entries of the writable place $folder and the first names, up to a newline: text after
+# it could imitate a line of the record. Adds the place to $filled. No fork.
 list_place() {
     total=0 shown=0
     for pattern in '*' '.[!.]*' '..?*'; do
@@ -263,7 +267,7 @@ note_modes() {
     first_seen=$seen
 }
 
-# Sets $seen to what can be seen of those modes without a fork; orch sees the rest from outside, if it is root.
+# Sets $seen to the bits of those modes that can be tested without a fork. If orch is root, it checks the others.
 see_modes() {
     seen=
     for spot in $own_places; do
@@ -278,7 +282,7 @@ see_modes() {
     done
 }
 
-# True if the modes are the same as before the first test.
+# Returns true if the modes are the same as before the first test.
 has_modes() {
     [ -n "$own_places" ] || return 0
     see_modes
@@ -286,7 +290,7 @@ has_modes() {
 }
 
 # Restores the modes of the places, so that their contents can be listed and removed, and adds to $record the places
-# whose modes had changed. False if the modes could not be restored.
+# whose modes had changed. Returns false if the modes could not be restored.
 restore_modes() {
     if has_modes; then return 0; fi
     changed=
@@ -303,20 +307,20 @@ restore_modes() {
     return 1
 }
 
-# True if the writable places hold nothing and nobody made a System V object; no fork, and no listing.
+# Returns true if the writable places are empty and no System V object exists; no fork, and no listing.
 is_empty() {
     # shellcheck disable=SC2086
     set -- /dev/mqueue/* /dev/mqueue/.*
     for folder in $writable; do set -- "$@" "$folder"/* "$folder"/.*; done
     [ "$*" = "$nothing" ] || return 1
     for folder in /dev/mqueue $writable; do
-        [ ! -e "$folder/*" ] || return 1 # a file of that name
+        [ ! -e "$folder/*" ] || return 1 # a file with the name *
     done
-    # As a script, a table is read at once and not byte by byte: its head calls `key`, and each line below it, which
-    # has only numbers, a command that does not exist.
+    # A table that is run as a script is read at once, and not byte by byte. Its first line calls `key`. Each later line
+    # starts with a number, which is a command that does not exist.
     [ -z "$sysv" ] || {
         saved=$PATH
-        # shellcheck disable=SC2123 # nothing shall be found
+        # shellcheck disable=SC2123 # no command must be found
         PATH=/dev/null
         . /proc/sysvipc/shm && . /proc/sysvipc/sem && . /proc/sysvipc/msg
         tables=$?
@@ -347,8 +351,8 @@ list_ipc() {
     done
 }
 
-# Adds to $record what the test left besides processes. One fork, and only if it left files: how full their
-# places are.
+# Adds to $record the files and IPC objects that the test left. If there are files, one fork reads how full their places
+# are.
 list_left() {
     filled=
     for folder in $writable; do list_place; done
@@ -366,18 +370,18 @@ list_left() {
 "
 }
 
-# Lets the server do a task for which programs would have to be started: `list CAP FOLDER` and `pack CAP FOLDER`, which
-# write to stdout, and `empty FOLDER...`.
+# Makes the server do a task for which programs would have to be started: `list CAP FOLDER` and `pack CAP FOLDER`, which
+# write to stdout, and `empty FOLDER...`. Returns false if there is no server, or it failed.
 chore() {
     [ -n "$server" ] || return 1
     printf '%s\n' "$*" >&5
     IFS= read -r line <&6 && [ "$line" = "done" ]
 }
 
-# Writes the names of all that is in the outputs' folder but folders, a line "//", and the names of those that are larger
-# than all that may come back, which have holes; then the mark and the archive. What its owner may not read is made
-# readable. What is too large is not packed, and if there is such a file, small ones go first. Others are cut off, with
-# what comes after them; orch tells by the names.
+# Writes the names of all outputs except folders, a line "//", and the names of the files that are larger than the cap;
+# then the mark and the archive. Files that their owner may not read are made readable. Files larger than the cap are
+# not packed, and if there are some, small files are packed first. The archive is cut at the cap; orch finds the missing
+# files by the names.
 send_outputs() {
     large=
     for entry in "$ORCH_OUTPUT_DIR"/* "$ORCH_OUTPUT_DIR"/.[!.]* "$ORCH_OUTPUT_DIR"/..?*; do
@@ -424,11 +428,11 @@ reset_places() {
     if is_empty; then return 0; fi
     list_left
     record=
-    for folder in $filled $ipc_places; do dirty "$folder"; done # nobody is there to remove what is in tables
+    for folder in $filled $ipc_places; do dirty "$folder"; done # the shell cannot remove System V objects
 }
 
-# Starts the test in the foreground: a shell lets its background children ignore SIGINT. The memory killer takes
-# the test before the agent, which lives to tell: the test inherits the agent's score, and sets back the agent's.
+# Starts the test in the foreground, because a shell makes its background children ignore SIGINT. The OOM killer must
+# choose the test before the agent: the test inherits the agent's raised score, then resets that of the agent.
 launch() {
     echo 1000 >&3
     (
@@ -439,21 +443,23 @@ launch() {
         own
         unset ORCH_COUNTERS ORCH_NEXT_COUNTERS ORCH_LIMITS ORCH_OUTPUT_CAP
         if is_applet "$1"; then set -- "$applets" "$@"; fi
-        # opened anew: flags such as O_NONBLOCK, and locks, belong to an open file, and would be the next test's too
+        # opened again: flags such as O_NONBLOCK, and locks, belong to an open file, and would remain for the next test
         [ "$place" = - ] || exec >/proc/self/fd/8 2>/proc/self/fd/9 8>&1 9>&2
         exec "$@" >&8 2>&9 3>&- 5>&- 6<&- 7<&- 8>&- 9>&-
     )
     code=$?
 }
 
-# orch_server FOLDER COMMAND...    after `environment`: starts what tests are forked from, in place of one there is. It
-# takes requests on fd 0 and answers on fd 1: preload_server.py. A line request=... asks it for the test that follows.
+# orch_server FOLDER COMMAND...    Comes after `environment`. Starts the server that tests are forked from, in place of
+# an earlier one. It reads requests on fd 0 and answers on fd 1 (preload_server.py). A line request=... of an order is
+# the request for its test.
 orch_server() {
     if [ -n "$server" ]; then kill -KILL -1; jobs; fi
     server='' folder=$1
     shift
     helper mkfifo /tmp/.orch-ask /tmp/.orch-answer || return
-    # Opened for both directions nobody waits. The server is to be the only writer of answers, so that its end is seen.
+    # To open a FIFO for both directions does not block. In the end only the server has the answers open for writing, so
+    # that its end is noticed.
     exec 5<>/tmp/.orch-ask 4<>/tmp/.orch-answer 6</tmp/.orch-answer
     helper rm -f /tmp/.orch-ask /tmp/.orch-answer
     echo 500 >&3
@@ -468,8 +474,8 @@ orch_server() {
     exec 4>&-
 }
 
-# Has the server set up all that it needs for the test that $request describes, so that none of it is charged to the
-# test; no fork. If it cannot, $request is empty then and $how says why.
+# Makes the server prepare the test that $request describes, so that the cost is not charged to the test; no fork. If
+# the server cannot, $request is empty afterwards and $how has the reason.
 prepare_server() {
     [ -n "$server" ] || return 0
     printf 'prepare %s\n' "$request" >&5
@@ -480,15 +486,16 @@ prepare_server() {
     if [ "${line%% *}" != ready ]; then request='' how=" refused ${line#*: }"; fi
 }
 
-# Has the server run the test that $request describes, and sets $code; no fork. False: it has not; $how says why.
+# Makes the server run the test that $request describes, and sets $code; no fork. Returns false if the test was not run;
+# $how then has the reason.
 ask_server() {
     [ -n "$request" ] || return 1
     line=$request request='' how=' refused no server could be started'
     [ -n "$server" ] || return 1
     printf '%s\n' "$line" >&5
     how=' forked' code=137
-    # What the test orphans is ours to reap, or the dead fill the pids limit: a shell does so while it waits for a child,
-    # and not while it reads, which a signal with a trap ends.
+    # Orphans of the test must be reaped here, or they fill the pids limit when they have ended. A shell reaps while it
+    # waits for a child, but not while it reads; a signal with a trap ends the read.
     trap : CHLD
     until IFS= read -r line <&6; do
         if serves; then continue; fi
@@ -504,15 +511,15 @@ ask_server() {
     code=${server%% *} server=${server#* }
 }
 
-# Reaps ended children. True if there is no server, or it has not ended.
+# Reaps ended children. Returns true if there is no server, or it has not ended.
 serves() {
     jobs
     [ -z "$server" ] || [ -d "/proc/${server%% *}" ]
 }
 
-# Waits for orch's word: once a server is ready until what it has charged is known, after a cleaning until orch has set
-# the memory peak back, which the cleaned files were part of, and before the end of a container whose counters orch
-# reads from outside, which are gone with it. The next order may stand before that word.
+# Waits for "go" from orch in three cases: when a server is ready, until orch has read its memory; after a cleaning,
+# until orch has reset the memory peak, which includes the removed files; and before the container ends, until orch has
+# read its counters. The next order may come before "go".
 await_go() {
     while read -r word text <&7; do
         if [ "$word$text" = go ]; then return 0; fi
@@ -522,14 +529,14 @@ await_go() {
     return 1
 }
 
-# Ends the container if the line is not an order of orch, because another process has written it.
+# Ends the container if the line is not an order of orch: then another process has written it.
 expect_order() {
     case $1 in *[!0-9a-f]*) exit 125 ;; esac
     case ${#1}$2 in 24a | 24b) ;; *) exit 125 ;; esac
 }
 
-# orch_test first|next last|keep FOLDER COMMAND...    after `environment` and `own`, which export what the test is told.
-# `next`: the counters before are those after the test before; nothing is read twice.
+# orch_test first|next last|keep FOLDER COMMAND...    Comes after `environment` and `own`, which export the test's
+# variables. With `next`, the counters before the test are those after the previous one, and are not read again.
 orch_test() {
     turn=$1 keep=$2 folder=$3 record=$held measured=$next_counters how=''
     shift 3
@@ -555,10 +562,10 @@ orch_test() {
     fi
     left=$record record="code $code${server:+ [$server]}$how
 "
-    counters "$measured" # before the listing, which is no work of the test
+    counters "$measured" # before the listing, whose cost is not the test's
     mark end >&9
     if [ -z "$left" ] && has_modes && is_empty; then
-        # all at once: what reads it is woken once
+        # in one write, so that the reader is woken once
         printf '\n%s end\n%s\n%s rest\n\n%s list\n\n%s tar\n\n%s reset\n\n%s over\n' \
             "$nonce" "$record" "$nonce" "$nonce" "$nonce" "$nonce" "$nonce" >&8
         if [ "$keep" = keep ] && [ "$code" = 0 ]; then return; fi
@@ -573,7 +580,7 @@ orch_test() {
     record=
     if [ "$keep" = keep ] && [ "$code" = 0 ] && [ -z "$left" ]; then
         reset_places
-        # what went into the cleaning is not the next test's
+        # the cost of the cleaning is not the next test's
         [ -n "$record" ] || counters "$measured"
         printf '\n%s reset\n%s\n%s over\n' "$nonce" "$record" "$nonce" >&8
         case $record in *dirty*) ;; *) await_go && return ;; esac

@@ -55,7 +55,7 @@ class ArchiveSink:
 
     @property
     def _file(self) -> IO[bytes]:
-        """The temporary file, created at the first byte: most tests have no outputs."""
+        """Return the temporary file, which is created at the first byte because most tests have no outputs."""
         if self._held is None:
             self._held = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115 - lives as long as the sink
         return self._held
@@ -63,9 +63,9 @@ class ArchiveSink:
     def extract(self, folder: Path, cap_bytes: int, listed: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Extract the archive to `folder`, which is created if there is a file.
 
-        Return the names of the extracted files, and notes on files that were not. `listed` has the name of each
-        file that was to be packed on a line, then `//` and those that were too large. Raises OSError if the disk
-        is full.
+        Return the names of the extracted files, and notes on files that were not extracted. `listed` has one line
+        for the name of each file to be packed, a line `//`, and one for each that was too large. Raises OSError if
+        the disk is full.
         """
         names: list[str] = []
         notes = _Notes()
@@ -76,7 +76,7 @@ class ArchiveSink:
                 self._file.seek(0)
                 self._extract(folder, cap_bytes, names, notes)
         except _FullError as error:
-            if error.cause.errno in NO_ROOM:  # the test's own report may be among them
+            if error.cause.errno in NO_ROOM:  # the test's own report may be among the files
                 raise error.cause from None
             notes.add(f"the outputs could not be kept: {error.cause}")
         except Exception as error:  # noqa: BLE001 - tarfile raises almost anything at what a hostile program writes
@@ -103,7 +103,7 @@ class ArchiveSink:
         at = -1
         with tarfile.open(fileobj=self._file, mode="r:", errors="surrogateescape") as archive:
             for member in archive:
-                if member.size < 0 or member.offset <= at:  # would be read for ever (CVE-2025-8194)
+                if member.size < 0 or member.offset <= at:  # it would be read without end (CVE-2025-8194)
                     raise tarfile.ReadError("a header leads backwards")
                 at = member.offset
                 if member.isdir():
@@ -120,7 +120,7 @@ class ArchiveSink:
                     notes.refused(_clean(member.name), problem)
             end = archive.offset
         self._file.seek(end)
-        # tarfile takes a cut between two members, and a broken header that is not the first, for the end
+        # tarfile treats a cut between two members, and a broken header that is not the first, as the end
         if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("it ends early")
         return left
@@ -132,7 +132,7 @@ class ArchiveSink:
 
 
 class _Notes:
-    """Notes on outputs that were not extracted, of which the first `MAX_NOTES` are named."""
+    """The notes on outputs that were not extracted, with the names of the first `MAX_NOTES`."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -140,7 +140,7 @@ class _Notes:
         self._named: set[str] = set()
 
     def add(self, text: str) -> None:
-        """Add a note, whatever the number of notes."""
+        """Add a note, also beyond `MAX_NOTES`."""
         self._texts.append(text)
 
     def refused(self, name: str, problem: str) -> None:
@@ -164,7 +164,7 @@ class _Notes:
                 self.refused(line[2:], why)
 
     def texts(self) -> tuple[str, ...]:
-        """Return all notes, and one with the number of files that are not named."""
+        """Return all notes, and one with the number of files without a note."""
         return (*self._texts, *([f"{self._more} more did not come back"] if self._more else []))
 
 
@@ -215,7 +215,7 @@ def _copy(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> st
 
 def _store(source: IO[bytes], member: tarfile.TarInfo, folder: Path) -> str | None:
     target = folder.joinpath(*_clean(member.name).split("/"))
-    # nothing but regular files and folders is ever made here, so no part of the path can be a link
+    # only regular files and folders are created here, so no part of the path can be a link
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
@@ -228,7 +228,7 @@ def _store(source: IO[bytes], member: tarfile.TarInfo, folder: Path) -> str | No
             while data := source.read(_COPY_BYTES):
                 _write(out, data)
     except BaseException:
-        target.unlink(missing_ok=True)  # a part of a file is none: it is named as missing
+        target.unlink(missing_ok=True)  # an incomplete file is not kept: it is named as missing
         raise
     return None
 

@@ -1,4 +1,4 @@
-"""Sorts the output of one test's container: the test's own output, the agent's record, the archive of outputs."""
+"""Separates the output of a test's container into the test's own output, the agent's record and the outputs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.2
 """The interval at which the deadline of a silent test and the stop flag are checked."""
 LASTING_SECONDS = 0.05
-"""A test in a reused slot is sampled after this time, because a sample costs 2 % of a shorter test."""
+"""The time after which a test in a reused slot is sampled: a sample costs 2 % of a shorter test."""
 GRANT_STEP_SECONDS = 0.02
-"""A deadline that is extended by less than this counts as reached."""
+"""The least extension of a deadline; if a smaller one would be due, the deadline is reached."""
 MOST_GRANTED = 9.0
 """The most that a deadline is extended for time without a CPU, in multiples of the test's time limit."""
 PREPARE_SECONDS = 60.0
@@ -34,7 +34,7 @@ RETURN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotOutput:
-    """All that a slot returned for one test."""
+    """The output, record and archive that a slot returned for one test."""
 
     record: AgentRecord | None
     begin_counters: str
@@ -52,13 +52,13 @@ class SlotOutput:
     outputs: tuple[str, ...]
     outputs_notes: tuple[str, ...]
     launch: tuple[Launch, str | None] = (Launch.PROCESS, None)
-    """How the test was started, and the reason if it was not forked although it could have been."""
+    """The way the test was started, and the reason if it was not forked although it could have been."""
     unexpected: str | None = None
-    """Text on the streams that the agent did not write. If there is any, nothing on them can be trusted."""
+    """Text on the streams that the agent did not write. If there is any, the rest cannot be trusted either."""
 
 
 class OutputReader(Protocol):
-    """Reads and sorts the streams of one test, and keeps its clock."""
+    """Reads and separates the streams of one test, and keeps its clock."""
 
     @property
     def complete(self) -> bool:
@@ -114,7 +114,7 @@ class OutputReader(Protocol):
         """Extend the deadline by time in which the test had no CPU; return False if it is reached all the same."""
 
     def patience(self, now: float) -> float:
-        """Return how many seconds to wait for output before the deadline is checked again."""
+        """Return the seconds to wait for output before the deadline is checked again."""
 
     def overdue(self, now: float) -> bool:
         """Return whether the record and outputs take too long to arrive after the test's end."""
@@ -123,10 +123,10 @@ class OutputReader(Protocol):
         """Write buffered output to the files; called when no output has come for a moment."""
 
     def feed(self, stream: str, data: bytes) -> bytes:
-        """Take the next piece of a stream, empty at its end; return the bytes of the slot's next test."""
+        """Process the next piece of a stream, empty at its end; return the bytes of the slot's next test."""
 
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotOutput:
-        """Return all that the slot returned for the test, once it is `complete` or has been given up."""
+        """Return the slot's output for the test. Call it once the output is `complete` or no more is awaited."""
 
     def close(self) -> None:
         """Close the files."""
@@ -181,7 +181,7 @@ class _TimedReader:
         return self.deadline - time.monotonic() > GRANT_STEP_SECONDS
 
     def patience(self, now: float) -> float:
-        """Return how many seconds to wait for output: until the deadline, at most `TICK_SECONDS`."""
+        """Return the seconds to wait for output: until the deadline, at most `TICK_SECONDS`."""
         return min(TICK_SECONDS, max(0.002, self.deadline - now)) if now < self.deadline else TICK_SECONDS / 4
 
     def overdue(self, now: float) -> bool:
@@ -212,7 +212,7 @@ class AgentOutputReader(_TimedReader):
         """Read the streams of `assignment` and write its logs to `folder`.
 
         With `first`, the agent reports limits and counters before the test. With `prepares`, it also sets up the
-        processes that the test is forked from, in time that is not the test's.
+        processes that the test is forked from, in time that is not counted as the test's.
         """
         super().__init__(assignment, folder)
         self.prepares = prepares
@@ -241,7 +241,7 @@ class AgentOutputReader(_TimedReader):
         self.deadline = self._started + max(PREPARE_SECONDS, self._limit_seconds)
 
     def restart(self) -> None:
-        """Start the clock of the preparation now, or of the test if its preparation is complete."""
+        """Start the clock of the preparation now, or the test's clock if the preparation is complete."""
         if self._preparing and self.prepared:
             self._preparing = False
             self._prepare_seconds = time.monotonic() - self._started
@@ -294,7 +294,7 @@ class AgentOutputReader(_TimedReader):
         return self._parsed_end
 
     def feed(self, stream: str, data: bytes) -> bytes:
-        """Take the next piece of a stream, empty at its end; return the bytes of the slot's next test."""
+        """Process the next piece of a stream, empty at its end; return the bytes of the slot's next test."""
         if not data:
             self._open.discard(stream)
             return b""
@@ -306,7 +306,7 @@ class AgentOutputReader(_TimedReader):
         return rest
 
     def result(self, *, timed_out: bool, interrupted: bool) -> SlotOutput:
-        """Return all that the slot returned for the test."""
+        """Return the slot's output for the test."""
         self._out.flush()
         self._err.flush()
         ended = self._at_end() if self._out.complete and self._err.complete else None
@@ -358,7 +358,7 @@ class PlainOutputReader(_TimedReader):
         return not self._open
 
     def feed(self, stream: str, data: bytes) -> bytes:
-        """Take the next piece of a stream, empty at its end."""
+        """Process the next piece of a stream, empty at its end."""
         if data:
             self._logs[stream].feed(data)
             return b""

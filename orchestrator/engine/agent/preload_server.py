@@ -1,16 +1,30 @@
-"""Starts pytest once in a container and forks a process for each test. Runs inside: nothing of orch is there.
+"""Starts pytest once in a container and forks a process for each test.
 
     python3 -c PROGRAM TEXT      fd 0: requests, fd 1: answers, fds 8 and 9: the tests' stdout and stderr
 
-Standard library and the image's own pytest (>= 7) on Python >= 3.8. Three kinds of process: the *server* has
-imported pytest; a *template*, one for each folder of tests, has pytest's configuration for it (plugins, ini,
-conftest files) and stops where pytest would begin to run; a *test* is forked from a template and goes on from
-there in pytest's own code. A request is a line of JSON: `argv` (what follows `python3 -m pytest`), `target`,
-`suite_name` (of the report; may be null), `env`, `folder` (what its template is kept under), `collect`. The
-agent may also ask for chores (`CHORES`), which are answered in lines of their own. To a request the
-answer is `exit CODE PIDS`, PIDS being the processes that serve, or `refuse PIDS: WHY`: nothing has been run.
-To `prepare REQUEST`, which comes before the test's clock and memory floor begin, it is `ready PIDS`, or refuse.
-What a forked test may not share, and how equality with a plain pytest is kept: docs/design/engine/preload.md.
+It runs inside the container, where orch is not installed: it uses the standard library of Python >= 3.8 and the
+image's own pytest >= 7. There are three kinds of process. The *server* has imported pytest. A *template*, one for
+each folder of tests, has pytest's configuration for that folder (plugins, ini, conftest files) and stops at the
+point where pytest would begin to run. A *test* is forked from a template and continues there in pytest's own code.
+
+A request is a line of JSON: `argv` (the words after `python3 -m pytest`), `target`, `suite_name` (of the report;
+may be null), `env`, `folder` (the key of its template), `collect`. The answer is `exit CODE PIDS`, where PIDS are
+the server and its templates, or `refuse PIDS: WHY` if nothing has been run. `prepare REQUEST` comes before the
+test's clock and memory floor begin; its answer is `ready PIDS` or a refusal. The agent may also request chores
+(`CHORES`). docs/design/engine/preload.md lists what a forked test may not share, and how a forked test is kept
+equal to one of a plain pytest.
+
+This is one file, because its text is sent into the container. Its parts, in order:
+
+    Channel                     lines between agent, server and templates
+    CHORES                      work for the agent that would need programs: list, pack and empty folders
+    Server                      answers requests by the templates
+    Template                    configures pytest, checks that it can be forked, and forks tests
+    Compiled                    keeps the compiled modules of the project for later tests
+    limit_fixture_search        makes pytest search its own plugins for fixtures only once
+    adapt, rename_suite         give pytest the arguments of the next test
+    Ahead                       imports test modules in a template (`preload: collect`)
+    the functions after it      the state of a process, its files and its end; `main`
 """
 
 from __future__ import annotations
@@ -39,7 +53,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # else the oldest Python need not know of these
+if TYPE_CHECKING:  # not at run time: the oldest Python lacks some of these
     import types
     from collections.abc import Callable, Iterator
     from typing import Any
@@ -48,16 +62,16 @@ if TYPE_CHECKING:  # else the oldest Python need not know of these
 
 MAX_TEMPLATES = 4
 PREPARE = "prepare"
-"""A request after this word is only got ready for."""
+"""The word before a request that is prepared, and not run yet."""
 NOTES_BYTES = 1 << 16
 MAX_SOURCE_BYTES = 1 << 20
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 SPARED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What ends a test, not those who serve: sent to all processes of the container."""
+"""The signals that end a test. All processes of the container get them; server and templates ignore them."""
 
 
 class RefusedError(Exception):
-    """Raised if a test must be started as a program of its own; its text is the reason."""
+    """Raised if a test must be started as a separate program; its text is the reason."""
 
 
 class SpoiledError(Exception):
@@ -100,7 +114,7 @@ class Channel:
             os.close(descriptor)
 
 
-def tell_space(agent: Channel, _: int, folders: str) -> None:
+def write_space(agent: Channel, _: int, folders: str) -> None:
     """Write a line for each folder, like `stat -f -c "space %n %b %f %c %d %S"`."""
     for folder in folders.split():
         seen = os.statvfs(folder)
@@ -116,7 +130,7 @@ class Capped(io.RawIOBase):
     """Writes to a descriptor, up to a number of bytes."""
 
     def __init__(self, descriptor: int, cap: int) -> None:
-        """The descriptor stays open."""
+        """Write at most `cap` bytes to `descriptor`, which is never closed here."""
         self._descriptor, self._left = descriptor, cap
 
     def writable(self) -> bool:
@@ -179,7 +193,7 @@ def pack(agent: Channel, stream: int, words: str) -> None:
     small_enough = [(path, status.st_size) for path, status in files_of(folder) if status.st_size <= int(cap)]
     with contextlib.suppress(CapError), tarfile.open(fileobj=Capped(stream, int(cap)), mode="w|") as archive:
         for path, _ in sorted(small_enough, key=lambda one: (one[1] > SMALL_BYTES, one[0])):
-            with contextlib.suppress(OSError):  # what it may not read
+            with contextlib.suppress(OSError):  # a file that may not be read
                 archive.add(path, arcname=f"./{os.path.relpath(path, folder)}", recursive=False)
     agent.write("done")
 
@@ -196,12 +210,12 @@ def empty(agent: Channel, _: int, folders: str) -> None:
     agent.write("done")
 
 
-CHORES = {"space": tell_space, "list": list_files, "pack": pack, "empty": empty}
+CHORES = {"space": write_space, "list": list_files, "pack": pack, "empty": empty}
 """The tasks for which the agent would otherwise start programs after each test, which costs 5 ms for four."""
 
 
 class Server:
-    """Forwards each request to the template of its folder."""
+    """Answers the agent's requests by the template of each request's folder."""
 
     def __init__(self, agent: Channel, streams: tuple[int, int], why_not: str | None) -> None:
         """Serve `agent`; tests write to `streams`. With `why_not`, refuse every test for this reason."""
@@ -242,7 +256,7 @@ class Server:
         if folder in self._start_only and request["collect"]:
             request = {**request, "collect": False}
         channel = self._template_of(folder, request)
-        with contextlib.suppress(OSError):  # it has ended: there will be no answer
+        with contextlib.suppress(OSError):  # the template has ended: there will be no answer
             channel.write(f"{PREPARE} {json.dumps(request)}" if preparing else json.dumps(request))
         word, _, rest = (channel.read() or "lost").partition(" ")
         if word == "exit":
@@ -255,7 +269,7 @@ class Server:
             return self._hand_on(request, preparing=preparing)
         if word == "lost" and preparing:
             raise RefusedError("pytest ended while it was configured")
-        if word == "lost":  # the test has ended its parent, and nobody knows how it went on
+        if word == "lost":  # the test has killed its template, and its own exit code is unknown
             return 128 + signal.SIGKILL
         self._refused[folder] = rest
         raise RefusedError(rest)
@@ -266,7 +280,9 @@ class Server:
             self._templates.pop(folder)[1].close()
         if folder not in self._templates:
             self._start(folder, request)
-        _, channel = self._templates[folder] = self._templates.pop(folder)  # the last is the latest used
+        _, channel = self._templates[folder] = self._templates.pop(
+            folder
+        )  # the last one is the most recently used
         return channel
 
     def _start(self, folder: str, request: Request) -> None:
@@ -298,7 +314,7 @@ class Server:
 
 
 class Template:
-    """A pytest that is configured for one folder and waits, and the tests forked from it."""
+    """A process with a pytest that is configured for one folder, from which tests are forked."""
 
     def __init__(
         self,
@@ -308,8 +324,10 @@ class Template:
         state: dict[str, Any],
         request: Request,
     ) -> None:
-        """`known`: descriptors that are not pytest's. `state`: the server's, as by `inherited_state`. `request`:
-        the first, whose words it is configured with.
+        """Answer requests from `channel`; tests write to `streams`.
+
+        `known` are descriptors that are not pytest's. `state` is the server's `inherited_state`. `request` is the
+        first request, with whose arguments pytest is configured.
         """
         self._servers_state = state
         self._channel = channel
@@ -340,13 +358,13 @@ class Template:
         sys.argv = ["-m", *self._request["argv"]]
         if hasattr(sys, "orig_argv"):
             sys.orig_argv = ["python3", "-m", "pytest", *self._request["argv"]]
-        for name in ("sys", "zlib", "binascii", "text"):  # PROGRAM's
+        for name in ("sys", "zlib", "binascii", "text"):  # names that PROGRAM has defined
             vars(sys.modules["__main__"]).pop(name, None)
         code = exit_code_of(lambda: runpy._run_module_as_main("pytest"))  # type: ignore[attr-defined]
         if not self._is_test:
             self._channel.read()
             self._refuse("pytest could not be configured")
-        self._compiled.tell()
+        self._compiled.report()
         return code
 
     def _stand_in(self, descriptor: int) -> int:
@@ -364,9 +382,9 @@ class Template:
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SPARED}
         known = self._request
         self._compiled.install()
-        ask_fixtures_only(config)
+        limit_fixture_search(config)
         gc.collect()
-        gc.freeze()  # else the first collection in each test would touch, and so copy, all there is
+        gc.freeze()  # else the first collection in each test would write to, and so copy, all memory of objects
         checked = False
         ahead = Ahead(config)
         for line in iter(self._channel.read, None):
@@ -393,7 +411,7 @@ class Template:
                 return
             status = os.waitpid(pid, 0)[1]
             code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-            self._compiled.learn()  # before the answer: what it takes is not charged to the test that follows
+            self._compiled.learn()  # before the answer, so that its cost is not charged to the next test
             self._channel.write(f"exit {code}")
         os._exit(0)
 
@@ -407,13 +425,13 @@ class Template:
             raise RefusedError("conftest files or plugins have started processes")
         state = inherited_state()
         changed = [name for name, value in state.items() if value != self._servers_state[name]]
-        if changed:  # whoever looks from outside could not tell it from what a test has changed
+        if changed:  # the monitor outside the container could not distinguish it from a change by a test
             raise RefusedError(f"conftest files or plugins have changed their process: {', '.join(changed)}")
         for place in sorted(shared_memory() - self._shared_memory):
             raise RefusedError(f"conftest files or plugins share memory with what they start: {place}")
         self._shared = []
         for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(FileNotFoundError):  # the listing's own
+            with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing itself
                 self._check_descriptor(int(name), os.readlink(f"/proc/self/fd/{name}"))
 
     def _check_descriptor(self, number: int, place: str) -> None:
@@ -435,7 +453,7 @@ class Template:
         for spared, handler in handlers.items():
             signal.signal(spared, handler)
         self._channel.close()
-        self._lead_on()
+        self._connect_streams()
         for number, kind in self._shared:
             if kind == "copy":
                 copy_file(number)
@@ -443,16 +461,17 @@ class Template:
                 reopen(number)
         for descriptor in self._streams:
             os.close(descriptor)
-        set_dumpable(1)  # it has nothing left that is not its own
+        set_dumpable(1)  # it has no descriptors of server or agent any more
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
-        self._compiled.listen()
+        self._compiled.forget()
         reseed()
 
-    def _lead_on(self) -> None:
-        """What was written while configuring comes first; what stood in for a stream becomes that stream. The
-        streams are opened anew: flags such as O_NONBLOCK, and locks, belong to an open file, and would be the
-        next test's too.
+    def _connect_streams(self) -> None:
+        """Replace the temporary files of stdout and stderr by the streams, after writing their contents to these.
+
+        The streams are opened again, because flags such as O_NONBLOCK, and locks, belong to an open file, and
+        would remain for the next test.
         """
         streams = [open_anew(stream) for stream in self._streams]
         for descriptor, stream in zip((1, 2), streams):
@@ -467,51 +486,51 @@ class Template:
 
 
 class Compiled:
-    """Modules of the project that tests import: compiled by one of them, ready for those that follow.
+    """The compiled modules of the project that earlier tests have imported.
 
-    There are no bytecode files where sources are read-only. A test tells which files it had to compile, in
-    memory that it shares with its template; what the template compiles is its own reading of the file, so a
-    test cannot hand on code. It counts only while the file's bytes are the same.
+    Where sources are read-only, there are no bytecode files. A test reports the names of the files that it had
+    to compile, in memory that it shares with its template. The template reads and compiles these files itself, so
+    a test cannot pass code to later ones. Compiled code is used only while the file's bytes are the same.
     """
 
     def __init__(self) -> None:
         """Begin without any compiled modules."""
         self._known: dict[str, tuple[bytes, types.CodeType]] = {}
-        self._told: list[str] = []
+        self._recorded: list[str] = []
         self._notes = mmap.mmap(-1, NOTES_BYTES)
         self._compile = importlib.machinery.SourceFileLoader.source_to_code
 
     def install(self) -> None:
-        """From here on, imports ask here first."""
+        """Make later imports use the compiled modules, and record those that had to be compiled."""
         if not sys.dont_write_bytecode:
             return
-        known, told, compile_source = self._known, self._told, self._compile
+        known, recorded, compile_source = self._known, self._recorded, self._compile
 
         def source_to_code(self: Any, data: Any, path: Any, **options: Any) -> Any:
             found = known.get(path)
             if found is not None and found[0] == data:
                 return found[1]
-            told.append(path)
+            recorded.append(path)
             return compile_source(self, data, path, **options)
 
-        # a traceback is to look as ever: the interpreter leaves out frames of its import system by file name
+        # keep tracebacks unchanged: the interpreter omits frames of its import system by their file name
         loader = importlib.machinery.SourceFileLoader
         theirs = loader.get_data.__code__.co_filename
         source_to_code.__code__ = source_to_code.__code__.replace(co_filename=theirs)
         loader.source_to_code = source_to_code  # type: ignore[method-assign]
 
-    def listen(self) -> None:
-        """In a test: what came before is known."""
-        self._told.clear()
+    def forget(self) -> None:
+        """Forget the files recorded so far, in the process of a test that begins."""
+        self._recorded.clear()
 
-    def tell(self) -> None:
-        """In a test that ends: what had to be compiled."""
-        data = "\n".join(path for path in self._told if isinstance(path, str)).encode(errors="replace")
+    def report(self) -> None:
+        """Write the names of the recorded files to the shared memory, in the process of a test that ends."""
+        data = "\n".join(path for path in self._recorded if isinstance(path, str)).encode(errors="replace")
         if len(data) < NOTES_BYTES:
             self._notes[: len(data) + 1] = data + b"\0"
 
     def learn(self) -> None:
-        """In the template: compile what the last test had to."""
+        """Compile the files that the last test had to compile, in the template."""
         paths = self._notes[:].partition(b"\0")[0].decode(errors="replace")
         self._notes[0] = 0
         for path in filter(None, paths.split("\n")):
@@ -520,14 +539,15 @@ class Compiled:
                 data = read_source(path)
                 loader = importlib.machinery.SourceFileLoader("orch", path)
                 code = self._compile(loader, data, path)
-                if not seen:  # else each import is to warn
+                if not seen:  # a file that causes a warning must do so at each import
                     self._known[path] = data, code
 
 
-def ask_fixtures_only(config: Any) -> None:
-    """Each session asks every attribute of 41 plugins whether it is a fixture, which takes a third of a short one.
-    Of pytest's own plugins only the fixtures that were found before are asked; a conftest file, a plugin too, is
-    asked as ever.
+def limit_fixture_search(config: Any) -> None:
+    """Make pytest examine only the known fixtures of its own plugins, when it collects fixtures.
+
+    Otherwise each session checks every attribute of 41 plugins, which takes a third of a short session. Conftest
+    files and other plugins are examined as usual.
     """
     fixtures = importlib.import_module("_pytest.fixtures")
     parse = getattr(fixtures.FixtureManager, "parsefactories", None)
@@ -543,7 +563,7 @@ def ask_fixtures_only(config: Any) -> None:
         elif len(args) > 1 or "nodeid" in options:
             holder, *rest = args
             args = (holder := own.lean(holder), *rest)
-        else:  # a node: what it stands for is asked
+        else:  # a node, whose own object pytest examines
             holder = self
         if holder is not None:
             parse(self, *args, **options)
@@ -552,10 +572,10 @@ def ask_fixtures_only(config: Any) -> None:
 
 
 class OwnPlugins:
-    """Fixtures of pytest's own plugins. How one is marked has changed in 8.4."""
+    """The fixtures of pytest's own plugins. pytest 8.4 changed how a fixture is marked."""
 
     def __init__(self, fixtures: types.ModuleType, plugins: Any) -> None:
-        """Modules and classes are looked at now, objects when they are asked for: a session makes its own."""
+        """Examine the modules and classes now; the objects, which each session creates, in `lean`."""
         self._definition = getattr(fixtures, "FixtureFunctionDefinition", None)
         self._marker = getattr(fixtures, "getfixturemarker", lambda _: None)
         self._bare: dict[type, bool] = {}
@@ -573,7 +593,7 @@ class OwnPlugins:
         return lean
 
     def lean(self, holder: Any) -> Any:
-        """What to ask for the fixtures of `holder`; None: it has none."""
+        """Return the object to examine for the fixtures of `holder`; None if it has no fixtures."""
         kind = type(holder)
         if kind is type(sys):
             return self._modules.get(id(holder), holder)
@@ -582,7 +602,7 @@ class OwnPlugins:
         return holder
 
     def _is_bare(self, kind: type) -> bool:
-        """A class of pytest's own, and no fixture in it or above it."""
+        """Return whether this is a class of pytest itself without fixtures, also in its base classes."""
         known = self._bare.get(kind)
         if known is None:
             own = str(kind.__module__).startswith("_pytest.")
@@ -662,7 +682,7 @@ def rename_suite(config: Any, old: str, new: str) -> None:
 
 
 class Ahead:
-    """Imports test modules in a template (`preload: collect`), so that each test finds its own there."""
+    """Imports test modules in a template (`preload: collect`), so that the tests need not import them."""
 
     def __init__(self, config: Any) -> None:
         """Import with the settings of pytest's configuration `config`."""
@@ -677,7 +697,7 @@ class Ahead:
         path = pathlib.Path(os.path.abspath(target.partition("[")[0].partition("::")[0]))
         named = any(fnmatch.fnmatch(path.name, pattern) for pattern in self._config.getini("python_files"))
         if str(path) in self._seen or not named or not path.is_file():
-            return False  # what is named on the command line only is rewritten in a session only
+            return False  # assertions of a file that is only named on the command line are rewritten in a session
         self._seen.add(str(path))
         marks = importlib.import_module("_pytest.mark").MARK_GEN
         before, marks._config = self._written(), self._config
@@ -819,7 +839,7 @@ def end_process(main: Callable[[], int]) -> None:
 
 def flush_files() -> None:
     """Flush open files with unwritten data, which the interpreter would close at its end."""
-    if len(os.listdir("/proc/self/fd")) <= 4:  # the three and the listing's
+    if len(os.listdir("/proc/self/fd")) <= 4:  # the three standard streams and the listing's own
         return
     gc.unfreeze()
     kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
@@ -836,15 +856,15 @@ def import_pytest() -> None:
     importlib.import_module("pytest")
     for name in importlib.import_module("_pytest.config").default_plugins:
         importlib.import_module(f"_pytest.{name}")
-    for name in ("pdb", "faulthandler"):  # which it loads in each session
+    for name in ("pdb", "faulthandler"):  # pytest imports them in each session
         importlib.import_module(name)
-    with contextlib.suppress(Exception):  # the pattern of what XML cannot hold takes 10 ms to compile, and is kept
+    with contextlib.suppress(Exception):  # it compiles a pattern of characters that XML forbids, which takes 10 ms
         importlib.import_module("_pytest.junitxml").bin_xml_escape("")
 
 
 def main() -> None:
     """Set up the server and run it."""
-    why_not = set_dumpable(0)  # before anything runs that is not the interpreter's own
+    why_not = set_dumpable(0)  # before any code runs that is not the interpreter's own
     for number in SPARED:
         signal.signal(number, signal.SIG_IGN)
     agent = Channel(0, 1)

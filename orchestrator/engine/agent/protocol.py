@@ -1,6 +1,7 @@
 """Parses the output of a container: the agent's marks, the test's own output, the record, the archive.
 
-Pure, except for the sinks. A mark counts only with the test's secret nonce, so a mark that a test prints is text.
+It is pure, except for the sinks. A mark is valid only with the test's secret nonce; one that a test prints is
+text.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ OUT_MARKS = ("end", "rest", "list", "tar", "reset", "over")
 ERR_MARKS = ("end",)
 TAIL_BYTES = 1 << 16
 HELD_SECONDS = 0.1
-"""Output in this time from the test's release is buffered, and written to the file at once."""
+"""The time from the test's release in which its output is buffered, to be written to the file in one piece."""
 MAX_CHUNKS = 10_000
-"""The number of timestamps kept of one stream; later output is kept without its time."""
+"""The number of timestamps stored for one stream; output after these is stored without its time."""
 MAX_TEXT_BYTES = 1 << 20
 MAX_LEFTOVERS = 100
 MAX_NAMES = 5
@@ -45,7 +46,7 @@ class Sink(Protocol):
     """Receives the bytes of one section."""
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Process the next bytes."""
 
 
 class TextSink:
@@ -56,14 +57,14 @@ class TextSink:
         self._size = 0
 
     def feed(self, data: bytes) -> None:
-        """Keep up to 1 MiB; drop later bytes."""
+        """Store up to 1 MiB, and drop later bytes."""
         data = data[: MAX_TEXT_BYTES - self._size]
         self._size += len(data)
         self._parts.append(data)
 
     @property
     def text(self) -> str:
-        """The bytes that were kept, decoded."""
+        """The stored bytes, decoded."""
         return b"".join(self._parts).decode(errors="replace")
 
 
@@ -85,10 +86,10 @@ class LogSink:
         self._tail = b""
         self._chunks: list[OutputChunk] = []
         self._held: list[bytes] = []
-        """Buffered pieces: creating a file takes 0.6 ms, which would delay noticing the end of a short test."""
+        """Buffered pieces: to create a file takes 0.6 ms, by which a short test's end would be noticed later."""
 
     def feed(self, data: bytes) -> None:
-        """Count all bytes and keep those up to the cap."""
+        """Count all bytes and store those up to the cap."""
         if not data:
             return
         since = time.monotonic() - self._started
@@ -261,10 +262,9 @@ def parse_clean_counters(reset: str) -> str:
 
 
 def unexpected(before: str, left: str, reset: str) -> str | None:
-    """Return a description of text between the agent's marks that the agent does not write, None if there is none.
+    """Return a description of text between the agent's marks that another process wrote, None if there is none.
 
-    Such text shows that another process has written to the streams. `before` is the text before a slot's first
-    test; `left` and `reset` are the sections after these marks.
+    `before` is the text before a slot's first test; `left` and `reset` are the sections after these marks.
     """
     if before:
         return f"before the first test: {before[:MAX_NOTE_CHARS]!r}"

@@ -1,9 +1,9 @@
-"""Finds and removes what a restarted engine has forgotten of orch's containers.
+"""Finds and removes the remains of orch's containers that a restarted engine no longer knows.
 
-That is the cgroups of slots, the processes in them (`runc init`, which waits to be started), and the
-containerd-shim processes that served them. A cgroup is orch's by its name: it contains the run and the process
-that made it (`parent_cgroups.own_name`), or the user who leases it. A shim is orch's if its container's
-configuration names such a cgroup. Processes are killed by cgroup, never by name.
+The remains are the cgroups of slots, the processes in them (`runc init`, which waits to be started), and the
+containerd-shim processes that served them. A cgroup is recognised as orch's by its name: it contains the run and
+the process that made it (`parent_cgroups.own_name`), or the user who leases it. A shim is orch's if its
+container's configuration names such a cgroup. Processes are killed by cgroup, never by name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanedSlot:
-    """The cgroups, processes and shims that are left of one slot."""
+    """The cgroups, processes and shims that remain of one slot."""
 
     name: str
     """The name of the slot's parent cgroup, without a slash."""
@@ -57,12 +57,12 @@ class OrphanedSlot:
 
 
 def find_of_run(run_id: str, *, shims: bool = True) -> tuple[OrphanedSlot, ...]:
-    """Return what is left of a run that has ended. `shims`: also look for shims, which reads all processes."""
+    """Return the remains of a run that has ended; with `shims`, also its shims, a search through all processes."""
     return _find(lambda name: _is_of_run(name, run_id), leased=False, shims=shims)
 
 
 def find_of_dead(owner_alive: Callable[[str], bool]) -> tuple[OrphanedSlot, ...]:
-    """Return what is left of runs whose orch process is dead, and in leasable cgroups that are not leased."""
+    """Return the remains of runs whose orch process is dead, and those in leasable cgroups that are not leased."""
     return _find(lambda name: _is_of_dead(name, owner_alive), leased=True, shims=True)
 
 
@@ -98,7 +98,7 @@ def _find(wanted: Callable[[str], bool], *, leased: bool, shims: bool) -> tuple[
             continue
         places = tuple(sorted(folders.get(name, ())))
         if _LEASED.fullmatch(name):
-            # the parent stays, for the next slot; what containers have left in it does not
+            # keep the parent for the next slot, and remove the containers' cgroups in it
             places = tuple(child for place in places for child in _children(place)) if leased else ()
         processes = frozenset(pid for place in places for pid in _processes(place))
         if places or name in served:

@@ -1,4 +1,4 @@
-"""Removes a run's objects at its end, also if orch dies, and objects that dead runs have left.
+"""Removes a run's objects at its end, also if orch is killed, and objects that dead runs have left.
 
 `Reaper` is a context manager around a run. It starts the watchdog, a small process at the other end of a pipe. If
 orch dies, even by kill -9, the pipe closes and the watchdog removes the run's objects.
@@ -87,7 +87,7 @@ def find_orphans(
     owner_alive: Callable[[str], bool],
     older_than_seconds: float = 0.0,
 ) -> tuple[FoundObject, ...]:
-    """Return the objects on this engine whose orch process is dead and that are at least so many seconds old."""
+    """Return the objects on this engine whose orch process is dead and that have at least this age."""
     now = time.time()
     orphans = []
     for found in engine.find({labels.MANAGED: "true"}):

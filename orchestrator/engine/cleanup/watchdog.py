@@ -1,4 +1,4 @@
-"""The watchdog process: waits at the end of a pipe, and removes the objects of a run whose orch died.
+"""The watchdog process, which waits at the end of a pipe and removes the objects of a run whose orch was killed.
 
     python -m orchestrator.engine.cleanup.watchdog ADDRESS RUN_ID WORK_DIR  <pipe
 
@@ -15,7 +15,7 @@ import sys
 import time
 
 QUIET_SECONDS = 4.0
-"""If no object has appeared for so long, the last request of the dead orch has taken effect."""
+"""The time without a new object after which the last request of the dead orch has surely taken effect."""
 LIMIT_SECONDS = 120.0
 PAUSE_SECONDS = 0.25
 

@@ -1,7 +1,7 @@
-"""The streams of a container through the engine's attach call, for an engine that does not share our files.
+"""Connects to a container's streams by the engine's attach call, for an engine that does not share our files.
 
-The engine multiplexes both output streams over one connection, each piece behind a header of 8 bytes: the
-stream (1 or 2), three zeros, the length in network order. (Docker Engine API, "Attach to a container".)
+The engine multiplexes both output streams over one connection. Before each piece comes a header of 8 bytes: the
+stream (1 or 2), three zeros, the length in network order (Docker Engine API, "Attach to a container").
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class AttachChannel:
         """Do nothing: there are no files."""
 
     def read(self, timeout_seconds: float) -> tuple[str, bytes] | None:
-        """Return the next piece of output; see `base.Channel.read`."""
+        """Return the next piece of output, as `base.Channel.read` describes."""
         while True:
             piece = self._piece()
             if piece is not None:

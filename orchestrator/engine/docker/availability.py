@@ -29,10 +29,10 @@ T = TypeVar("T")
 PING_SECONDS = 5.0
 PAUSE_SECONDS = 0.2
 SETTLE_SECONDS = 0.3
-"""The time in which the event of an action arrives: engines send it after the action."""
+"""The time within which the event of an action arrives, because engines send it after the action."""
 SHORT_SECONDS = 1.0
 SHORT_STREAMS = 3
-"""After so many event streams shorter than `SHORT_SECONDS`, the engine is taken to have no events."""
+"""The number of event streams shorter than `SHORT_SECONDS` after which the engine is assumed to have no events."""
 _BACKEND_WORDS = ("transport is closing", "error while dialing", "containerd.sock", "context canceled")
 """Parts of the error messages of a dockerd that is shutting down or has lost its containerd."""
 EXTERNAL_ACTIONS = {
@@ -45,7 +45,7 @@ EXTERNAL_ACTIONS = {
     "exec_start": "entered externally (docker exec)",
     "kill": "killed externally (docker kill)",
 }
-"""Event -> description of an action of another program on a container, the most severe first."""
+"""The description of each event by which another program acts on a container, the most severe first."""
 OWN_ACTIONS = frozenset({"kill", "exec_create", "exec_start"})
 """The actions that orch itself also takes, to end a test."""
 ENGINE_ACTIONS = frozenset({"kill", "stop"})
@@ -63,7 +63,7 @@ class EngineAvailability:
         notify: Callable[[str], None] = lambda _: None,
         patience_seconds: float = AWAY_SECONDS,
     ) -> None:
-        """Keep the state of one engine for one run.
+        """Observe one engine during one run.
 
         `notify` is called with one line when the engine goes away and one when it is back. The run is stopped
         after `patience_seconds` without an answer.
@@ -79,12 +79,12 @@ class EngineAvailability:
         self._external_actions: dict[str, dict[str, None]] = {}
         self._limits_lock = threading.Lock()
         self._limited: dict[str, int] = {}
-        """Container -> the number of `update` events that orch's own changes of limits will still cause."""
+        """The number of `update` events that orch's own changes of limits will still cause, by container."""
         self._stream: EventStream | None = None
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._follows = False
-        """True if the event stream is followed, so that the end of the engine is noticed."""
+        """True while the event stream is followed, so that the end of the engine is noticed."""
 
     # ------------------------------------------------------------ waiting for the engine
 
@@ -121,7 +121,7 @@ class EngineAvailability:
     def went_away(self, error: EngineError | None, life: int) -> bool:
         """Return whether the engine has gone away since its generation `life`, or is going away now.
 
-        Then a failed operation says nothing about a test, and `wait` waits for the engine. `error` is the
+        If so, a failed operation says nothing about a test, and `wait` waits for the engine. `error` is the
         exception of the failed call, if there is one.
         """
         if not self._answers():
@@ -190,7 +190,7 @@ class EngineAvailability:
         self._thread.start()
 
     def external_action(self, container: str, *, ending: bool = False, settle: bool = False) -> str | None:
-        """Return the most severe of `EXTERNAL_ACTIONS` that others did to a container, None if there was none.
+        """Return the most severe of `EXTERNAL_ACTIONS` of other programs on a container, None if there was none.
 
         With `ending`, actions that orch also takes to end a test do not count. With `settle`, wait
         `SETTLE_SECONDS` first, so that the event of a recent action can arrive.
@@ -213,7 +213,7 @@ class EngineAvailability:
             raise
 
     def _is_own(self, container: str) -> bool:
-        """Return whether an `update` event was caused by orch itself, and count it as seen."""
+        """Return whether orch itself caused this `update` event, and count the event as received."""
         with self._limits_lock:
             left = self._limited.get(container, 0)
             self._limited[container] = max(0, left - 1)

@@ -1,4 +1,4 @@
-"""The timeouts of connecting to an engine, and the error for an engine that does not answer."""
+"""Reads the timeouts for connecting to an engine, and makes the error for an engine that does not answer."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _root_cause(error: BaseException) -> BaseException:
 def _cause(error: BaseException) -> str:
     root = _root_cause(error)
     text = root.strerror if isinstance(root, OSError) and root.strerror else str(root) or type(root).__name__
-    return " ".join(text.split())[:300]  # whatever answered there may have said anything
+    return " ".join(text.split())[:300]  # another program may answer at this address, with any text
 
 
 def _remedy(error: BaseException) -> str:

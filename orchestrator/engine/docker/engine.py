@@ -1,4 +1,4 @@
-"""The real engine, Docker or Podman, behind its HTTP API.
+"""Operates a real engine, Docker or Podman, by its HTTP API.
 
 Every request has a timeout, and every error is raised as one of `orchestrator.errors`. Requests with JSON answers
 go through `http.EngineApi`; attached streams and most image operations go through the Docker SDK (`sdk.py`).
@@ -51,7 +51,7 @@ HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 def open_engine(url: str | None = None, env: Mapping[str, str] | None = None) -> Engine:
     """Connect to the first engine that answers, at `url` or a candidate address.
 
-    `env` are the environment variables that name engines, by default this process's own. Raises
+    `env` has the environment variables that name engines, by default this process's own. Raises
     EngineUnavailableError with the first address's problem if none answers.
     """
     env = os.environ if env is None else env
@@ -123,7 +123,7 @@ class DockerEngine(DockerImages):
         body: Mapping[str, Any] | None = None,
         timeout_seconds: float = CALL_SECONDS,
     ) -> Any:
-        """Send a request and return the parsed answer; see `EngineApi.call`."""
+        """Send a request by `EngineApi.call`, and return the parsed answer."""
         return self._api.call(doing, method, path, body=body, timeout_seconds=timeout_seconds)
 
     @property
@@ -198,7 +198,7 @@ class DockerEngine(DockerImages):
         try:
             self._call(f"starting {container[:12]}", "POST", f"/containers/{quote(container)}/start")
         except EngineError as error:
-            # runc and crun each report it in their own words
+            # runc and crun report it with different texts
             if "/bin/sh" in error.message and "no such file" in error.message.lower():
                 raise NoShellError(error.message) from error
             raise

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Connect = Callable[[float | None], socket.socket]
-    """Opens a connection to the engine; the argument is its timeout in seconds."""
+    """A function that opens a connection to the engine; the argument is the connection's timeout in seconds."""
 
 CALL_SECONDS = 60.0
 """The longest time between two bytes of an answer: an engine under full load took 11 s for a create."""
@@ -156,7 +156,7 @@ class JsonLines:
 
 
 class ConnectionPool:
-    """Kept-alive connections to one engine. Any thread may call any method."""
+    """A pool of persistent connections to one engine. Any thread may call any method."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -247,7 +247,10 @@ class EngineApi:
     """
 
     def __init__(self, pool: ConnectionPool, api_version: str | None) -> None:
-        """`api_version` is the prefix of all paths, such as 1.41; None sends paths without a version."""
+        """Send requests through `pool`, with `api_version` (such as 1.41) as the prefix of all paths.
+
+        With None, the paths have no prefix.
+        """
         self._pool = pool
         self._prefix = f"/v{api_version}" if api_version else ""
 

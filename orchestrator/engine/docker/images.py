@@ -29,7 +29,7 @@ MAX_FILE_BYTES = 64 << 20
 
 
 class DockerImages(ABC):
-    """The image operations of `DockerEngine`."""
+    """The image operations of `DockerEngine`, which inherits from this class."""
 
     @property
     @abstractmethod
@@ -38,11 +38,11 @@ class DockerImages(ABC):
 
     @abstractmethod
     def _call(self, doing: str, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> Any:
-        """Send a request to the engine's API and return the parsed answer; see `EngineApi.call`."""
+        """Send a request to the engine's API by `EngineApi.call`, and return the parsed answer."""
 
     @staticmethod
     def _translated(doing: str) -> AbstractContextManager[None]:
-        """Return a context manager that raises the SDK's errors as ours; see `sdk.translated`."""
+        """Return a context manager that raises the SDK's errors as those of `orchestrator.errors`."""
         from orchestrator.engine.docker.sdk import translated
 
         return translated(doing)

@@ -78,9 +78,9 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
         "AttachStdout": True,
         "AttachStderr": True,
         "Tty": spec.tty,
-        "NetworkDisabled": hosts_file is not None,  # a network namespace of its own, with nothing but loopback
+        "NetworkDisabled": hosts_file is not None,  # a network namespace with nothing but loopback
         "StopSignal": "SIGKILL",  # an engine that shuts down waits 10 s for each container that ignores the signal
-        "Healthcheck": {"Test": ["NONE"]},  # the image's own would run processes inside the test's limits
+        "Healthcheck": {"Test": ["NONE"]},  # the image's health check would run processes inside the test's limits
         "HostConfig": {
             "NetworkMode": spec.network,
             "ReadonlyRootfs": spec.read_only_root,
@@ -98,8 +98,8 @@ def container_config(spec: ContainerSpec, *, hosts_file: Path | None = None) -> 
             "Tmpfs": dict(spec.tmpfs),
             "ShmSize": spec.shm_bytes,
             "IpcMode": "private",
-            "CgroupnsMode": "private",  # the host's is what Docker gives on cgroup v1, with the run's name in it
-            "LogConfig": {"Type": "none", "Config": {}},  # nothing that could fill the disk
+            "CgroupnsMode": "private",  # Docker's default on cgroup v1, the host's, shows the run's name to tests
+            "LogConfig": {"Type": "none", "Config": {}},  # a log could fill the disk
             "AutoRemove": False,  # the exit code is read from the engine after the end
             "RestartPolicy": {"Name": "no"},
             "CgroupParent": spec.cgroup_parent or "",

@@ -1,7 +1,7 @@
-"""The Docker SDK, for what is more than JSON: attached streams, archives, builds, and pulls with their
-credentials.
+"""Connects to an engine by the Docker SDK, for requests that are more than JSON.
 
-Import this module only where the SDK is needed: the import takes 0.1 s, and an ordinary run does without it.
+They are attached streams, archives, builds, and pulls with the user's credentials. Import this module only where
+the SDK is needed: the import takes 0.1 s, and an ordinary run does not need it.
 """
 
 from __future__ import annotations

@@ -36,17 +36,15 @@ _GROUP_LINE = f"{USER_NAME}:x:{GID}:\n".encode()
 
 
 def prepared_image(engine: ImageEngine, image_id: str, on_line: Callable[[str], None] = lambda _: None) -> str:
-    """Return the ID of the prepared image of `image_id`, which is made if missing, by one process at a time.
+    """Return the ID of the prepared image of `image_id`; make it if it is missing, one process at a time.
 
     An image without a shell gets the entries of the user only. `on_line` is called with a line if another process
     is preparing the image. Raises EngineError.
     """
-    tag = f"{REPOSITORY}:{hashlib.sha256(f'{_FORMAT} {image_id}'.encode()).hexdigest()[:16]}"
-    found = engine.find_image(tag)
+    found = find_prepared(engine, image_id)
     if found is not None:
         return found
-    if engine.image_labels(image_id).get(LABEL) == _FORMAT:
-        return image_id
+    tag = _tag(image_id)
     with named_lock(tag, lambda: on_line(f"another orch is preparing image {image_id}: waiting")):
         found = engine.find_image(tag)
         if found is None:
@@ -54,6 +52,18 @@ def prepared_image(engine: ImageEngine, image_id: str, on_line: Callable[[str], 
             labels = {LABEL: _FORMAT, SOURCE_LABEL: image_id}
             found = engine.add_files(image_id, _archive(files), tag, labels)
     return found
+
+
+def find_prepared(engine: ImageEngine, image_id: str) -> str | None:
+    """Return the ID of the prepared image of `image_id`, or None if it was not made yet."""
+    found = engine.find_image(_tag(image_id))
+    if found is None and engine.image_labels(image_id).get(LABEL) == _FORMAT:
+        return image_id
+    return found
+
+
+def _tag(image_id: str) -> str:
+    return f"{REPOSITORY}:{hashlib.sha256(f'{_FORMAT} {image_id}'.encode()).hexdigest()[:16]}"
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:
@@ -94,5 +104,5 @@ def with_entry(table: bytes, entry: bytes) -> bytes:
 
 
 def _of_lines(table: bytes) -> list[list[bytes]]:
-    """Return [name, number] of each line that has both."""
+    """Return the [name, number] of each line that has both."""
     return [words[:3:2] for words in (line.split(b":") for line in table.splitlines()) if len(words) > 2]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _SPOOL_BYTES = 8 * 2**20
 _FOREIGN_DOCKERFILE = ".orch.Dockerfile"
-"""The name in the stream of a Dockerfile that lies outside its context."""
+"""The name that a Dockerfile from outside its context has in the stream."""
 _NOTHING_ELSE = ["*"]
 """The .dockerignore of orch's own images, which send the Dockerfile only."""
 _BASE_IMAGE = re.compile(r"^[ \t]*ARG[ \t]+BASE_IMAGE[ \t]*=[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
@@ -72,7 +72,7 @@ def open_context(spec: ImageSpec) -> tuple[BinaryIO, str]:
     """
     dockerfile, context = context_paths(spec)
     names = _selected(context, dockerfile)
-    # A spooled file: a context is mostly a few kilobytes, and may be gigabytes.
+    # A spooled file, because most contexts have a few kilobytes, but some have gigabytes.
     stream = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
     try:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -135,7 +135,7 @@ def _selected(context: Path, dockerfile: Path) -> tuple[str, ...]:
 
 
 def sends_only_dockerfile(context: Path) -> bool:
-    """Return whether .dockerignore excludes everything, so that only it and the Dockerfile are sent."""
+    """Return whether .dockerignore excludes all files, so that only the Dockerfile and itself are sent."""
     return _patterns(context) == _NOTHING_ELSE
 
 
@@ -181,9 +181,9 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 
 
 MOST_FILES = 5000
-"""The largest context whose digest is cached: listing a larger one may take longer than reading what is sent."""
+"""The largest number of files of a cached context: to list more may take longer than to read what is sent."""
 SETTLED_SECONDS = 2.0
-"""Digests of files changed more recently are not cached: a file may change again within one clock tick."""
+"""The least age of a file's last change for a cached digest: a file may change again within one clock tick."""
 
 
 def context_digest(spec: ImageSpec) -> tuple[str, str]:
@@ -219,7 +219,7 @@ def digest_of(stream: BinaryIO) -> str:
 def _state(spec: ImageSpec) -> tuple[str | None, float]:
     """Return a digest of the name, kind, size and times of each file, and the time of the last change (epoch).
 
-    The digest is None if the context's digest is not worth caching.
+    The digest is None if the context is too large for its digest to be cached.
     """
     dockerfile, context = context_paths(spec)
     if sends_only_dockerfile(context):
@@ -264,5 +264,5 @@ def _cache_file(spec: ImageSpec) -> Path | None:
 
 
 def _write_cache(file: Path, known: dict[str, str | None]) -> None:
-    with suppress(OSError):  # a cache that cannot be written costs the next run a tenth of a second
+    with suppress(OSError):  # without the cache, the next run takes 0.1 s longer
         replace_file(file, json.dumps(known).encode())

@@ -1,12 +1,12 @@
 """Builds or pulls the images that a run needs and the engine does not have, and returns their IDs.
 
-A built image is named by its content: a digest over its build context, its arguments and its base image's ID.
-Same content, same name: nothing is built twice, and parallel runs can never swap each other's image.
+A built image is named by its content: a digest over its build context, its arguments and its base image's ID. The
+same content has the same name, so nothing is built twice, and parallel runs cannot replace each other's image.
 
-    orch/test-<name>:<digest>         this content on this base; what a run looks for
-    orch/test-<name>:recipe-<recipe>  this content on whatever base it was last built on; found when the base
-                                      is neither here nor to be had, so that a later run needs no registry
-    orch/test-<name>:latest           the last one built, for people
+    orch/test-<name>:<digest>         this content on this base: the name that a run looks for
+    orch/test-<name>:recipe-<recipe>  this content on the base that it was last built on: used if the base neither
+                                      exists nor can be pulled, so that a later run needs no registry
+    orch/test-<name>:latest           the image that was built last, for users
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def repository(name: str) -> str:
 def ensure_images(
     engine: ImageEngine, specs: Iterable[ImageSpec], *, offline_base: bool, on_line: Callable[[str], None]
 ) -> Mapping[str, str]:
-    """Name -> ID (`sha256:…`) for each spec, and for each image that one of them is based on: of the image that
-    containers are made of, which is theirs with the agent's shell (`agent_shell`).
+    """Return the ID (`sha256:…`) by name, for each spec and each image that one of them is based on.
 
-    What is missing is built or pulled, once, however many processes want it. With `offline_base`, an image
-    whose default base cannot be pulled is built on a Debian base made from the machine's own package mirror.
-    `on_line` gets the builds' output line by line. Raises ImageError with the remedy; ConfigError for bases
-    that go in a circle.
+    The ID is that of the image prepared with the agent's shell (`agent_shell`), from which containers are created.
+    Missing images are built or pulled, once even if several processes need them. With `offline_base`, an image
+    whose default base cannot be pulled is built on a Debian base made from this machine's own package mirror.
+    `on_line` is called with each line of the builds' output. Raises ImageError with the remedy, and ConfigError
+    for bases that form a circle.
     """
     work = _Work(engine=engine, specs={s.name: s for s in specs}, offline_base=offline_base, on_line=on_line)
     for name in work.specs:
@@ -187,7 +187,7 @@ class _Work:
         stages = _Stages(self.on_line)
         labels = {IMAGE_LABEL: spec.name, DIGEST_LABEL: digest, RECIPE_LABEL: recipe}
         if base.offline:
-            labels[offline.LABEL] = "inherited"  # an image that copies its base from a stage has lost its labels
+            labels[offline.LABEL] = "inherited"  # not inherited by an image that copies its base from a stage
         context.seek(0)
         image_id = self.engine.build(
             context=context,
@@ -195,7 +195,7 @@ class _Work:
             tags=(f"{name}:{digest}", f"{name}:recipe-{recipe}", f"{name}:latest"),
             build_args={**spec.build_args, **({"BASE_IMAGE": base.id} if base.id else {})},
             labels=labels,
-            # the machine's own mirror may have a name that only the machine itself can look up
+            # the machine's own mirror may have a name that only the machine itself can resolve
             network="host" if base.offline else None,
             on_line=stages.line,
         )
@@ -225,7 +225,7 @@ class _Stages:
         self._in_from = False
 
     def line(self, text: str) -> None:
-        """Take a line of the builder's output."""
+        """Process a line of the builder's output."""
         self._on_line(text)
         for part in text.splitlines():
             step = _STEP.match(part)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LABEL = "io.orch.offline-base"
 """The label of an offline base, with its time of creation (ISO 8601), and of images built on it."""
 FRESH = timedelta(days=30)
-"""An older base is made again, to get the mirror's security fixes."""
+"""The age at which a base is made again, to get the mirror's security fixes."""
 _MAKE_SECONDS = 1200.0
 _INSTALL_SECONDS = 300.0
 _REACHABLE = ("http://", "https://")
@@ -225,7 +225,7 @@ def _run(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ImageError(f"{command[0]} was not done in {seconds:.0f} s", remedy=remedy) from error
+        raise ImageError(f"{command[0]} did not end within {seconds:.0f} s", remedy=remedy) from error
     except OSError as error:
         raise ImageError(f"{command[0]} could not be started: {error.strerror}", remedy=remedy) from error
     if done.returncode != 0:

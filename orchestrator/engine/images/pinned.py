@@ -1,7 +1,8 @@
-"""The images of a run, pinned by ID. An image that is removed during the run is restored once.
+"""Pins the images of a run by ID, and restores once an image that is removed during the run.
 
-Only a running container protects an image from `docker system prune -a`, and would cost each run 100 ms of two
-CPUs per image. Building again costs only those runs whose images were removed (docs/design/engine/images.md).
+Only a running container protects an image from `docker system prune -a`, which would cost each run 100 ms of two
+CPUs per image. Building an image again costs only those runs whose images were removed
+(docs/design/engine/images.md).
 """
 
 from __future__ import annotations

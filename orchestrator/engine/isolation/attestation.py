@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.model.runs import EngineInfo
 
 SYSTEMD_CPUS = 0.01
-"""The step of a CPU limit under systemd, which stores quotas in whole percent of a CPU."""
+"""The step of a CPU limit under systemd, which stores a quota in whole percent of a CPU."""
 SECCOMP_FILTER = 2
 CAPABILITY_BITS = {"SYS_PTRACE": 19}
 """The bit numbers (linux/capability.h) of the capabilities that a profile may add; others are not compared."""
@@ -41,7 +41,7 @@ def attest(
     info: EngineInfo,
     host_view: KernelView | None = None,
 ) -> Attestation:
-    """Return the settings that were in effect for a container, and where they differ from those requested.
+    """Return the settings that were in effect for a container, and their differences from those requested.
 
     `begin` is the text of the agent's `begin` section, empty if there was no agent. `host_view` is the container's
     process 1 as read from this machine's /proc, None if it cannot be read from here.

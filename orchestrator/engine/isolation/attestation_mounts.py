@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEVICES = frozenset(
     "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split()  # noqa: SIM905 - one line
 )
-"""The entries of /dev in every container; `core` is a link to /proc/kcore, which is masked."""
+"""The names of the entries of /dev in every container; `core` is a link to /proc/kcore, which is masked."""
 _ENGINES_OWN = {
     "/proc": "proc",
     "/dev": "tmpfs",
@@ -67,7 +67,7 @@ def _of_all(
     for mount in mounts:
         if mount.shared:
             yield f"mounts made below {mount.target} appear elsewhere too (shared propagation in the kernel)"
-        # The folder of results inside the project may be a file system of its own, which our tmpfs covers.
+        # The folder of results inside the project may be a file system of its own, which orch's tmpfs covers.
         below = any(mount.target.startswith(f"{target}/") for target in binds)
         if last[mount.target] is not mount and mount.target in asked and not below:
             yield f"{mount.target} is covered by another mount in the kernel"
@@ -104,7 +104,7 @@ def _same(name: str, asked: str, found: str) -> bool:
 
 
 def _engines_differs(mount: KernelMount, asked: ContainerSpec, info: EngineInfo) -> Iterator[str]:
-    """Check a mount that was not requested: engines make some by themselves."""
+    """Yield the mismatch of a mount that was not requested, unless it is one that engines make by themselves."""
     target, open_to_writing = mount.target, not mount.read_only
     if target == "/":
         if asked.read_only_root and open_to_writing:

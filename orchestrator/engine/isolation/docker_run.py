@@ -23,8 +23,7 @@ def run_words(
     interactive: bool = False,
     name: str | None = None,
 ) -> list[str]:
-    """Return the words of `docker run ...` with the settings of `spec` and the command `argv` instead of the
-    agent.
+    """Return the words of `docker run ...` with the settings of `spec`, and the command `argv` as its program.
 
     A variable of `env` whose value is None is passed without a value: the client takes it from its own
     environment.

@@ -18,7 +18,8 @@ LIMIT_FILES = (
 )
 """The limit files of cgroup v1 and v2, as paths inside the container; the agent skips missing ones."""
 V1_UNLIMITED_BYTES = 1 << 62
-"""cgroup v1 writes "no limit" as the largest number of whole pages, just under 2**63."""
+"""The least number that means "no limit" on cgroup v1, which writes the largest number of whole pages below 2**63.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class EffectiveLimits:
     no_new_privileges: bool | None = None
     seccomp_mode: int | None = None
     agent_readable: bool | None = None
-    """True if other processes of the tests' user can read the agent's memory."""
+    """True if other processes of the tests' user can read the agent's memory; None if not reported."""
     devices: tuple[str, ...] | None = None
     """The names of the entries of /dev."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.model.runs import EngineInfo
 
 _CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
-"""Limit -> the cgroup controller that enforces it."""
+"""The cgroup controller that enforces each limit."""
 
 
 def unenforced(info: EngineInfo, root: Path = Path("/sys/fs/cgroup")) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ def unenforced(info: EngineInfo, root: Path = Path("/sys/fs/cgroup")) -> tuple[s
 
 
 def remedy(info: EngineInfo) -> str:
-    """Return what the user can do so that the limits are enforced."""
+    """Return an instruction for the user by which the limits become enforced."""
     if info.rootless and info.cgroup_version == 1:
         return (
             "a rootless engine has no limits on cgroup v1: boot with cgroup v2, or use an engine that runs as root"
@@ -52,7 +52,7 @@ def remedy(info: EngineInfo) -> str:
 
 
 def require_enforced(info: EngineInfo, *, allow: bool) -> str | None:
-    """Return None if all limits are enforced; with `allow`, else, a notice for each result.
+    """Return the notice that each result carries if a limit is not enforced, None if all are.
 
     Raises EngineError if a limit is not enforced and `allow` is False.
     """

@@ -47,7 +47,7 @@ class KernelMount:
     options: frozenset[str]
     """The options of the mount, such as ro and nosuid."""
     shared: bool
-    """True if later mounts below it also appear in other places."""
+    """True if later mounts below this one also appear in other places (shared propagation)."""
     kind: str
     """The type of the file system."""
     settings: frozenset[str]
@@ -75,10 +75,10 @@ class KernelView:
     gids: tuple[int, ...] | None = None
     """The real, effective, saved and file-system group ids, then the supplementary groups."""
     pids: tuple[int, ...] | None = None
-    """The pids of the process in each pid namespace that it is in, starting with this machine's."""
+    """The pids of the process in each of its pid namespaces, starting with this machine's."""
     oom_score_adj: int | None = None
     shared_namespaces: tuple[str, ...] | None = None
-    """The namespaces that it shares with this process or this machine; None if this user may not read them."""
+    """The namespaces shared with this process or with this machine; None if this user may not read them."""
     maskable: tuple[str, ...] = ()
     """The paths of `CLOSED` that exist on this kernel."""
     host_mounts: tuple[KernelMount, ...] = ()
@@ -86,7 +86,7 @@ class KernelView:
 
     @property
     def is_first(self) -> bool:
-        """True if it is process 1 of a pid namespace, and not a helper of the engine in the same cgroup."""
+        """True if this is process 1 of a pid namespace, and not a helper of the engine in the same cgroup."""
         return self.pids is None or self.pids[-1] == 1 or len(self.pids) == 1
 
 

@@ -1,7 +1,7 @@
 """Sends signals to a container's processes from outside, if its cgroup can be read and orch runs as root.
 
-Running `kill` inside by the engine's exec would be charged to the test: 12 to 25 ms of CPU time, measured, because
-runc enters the test's cgroup first. It would also fail if the test is at its pids limit.
+To run `kill` inside by the engine's exec call would be charged to the test: 12 to 25 ms of CPU time, measured,
+because runc enters the test's cgroup first. It would also fail if the test is at its pids limit.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from orchestrator.measure.cgroups import CgroupPaths
 
 _SWEEPS = 3
-"""The number of passes: a process that is forked during one is found by the next."""
+"""The number of passes over the cgroup: a process that is forked during one is found by the next."""
 
 
 def signal_all(paths: CgroupPaths, name: str) -> bool:
     """Send TERM or KILL to each process of a cgroup except process 1 of its pid namespace, like `kill -NAME -1`.
 
-    Returns whether a process was reached; if not, the signal must be sent in another way.
+    Return whether a process was reached; if not, the signal must be sent in another way.
     """
     if os.geteuid() != 0 or not hasattr(os, "pidfd_open"):
         return False
@@ -38,8 +38,8 @@ def signal_all(paths: CgroupPaths, name: str) -> bool:
 def _sweep(paths: CgroupPaths, number: signal.Signals, reached: set[int]) -> set[int]:
     """Signal the processes that are not in `reached`, and return the pids of those that were reached.
 
-    Each pidfd is opened before the pid is read from the cgroup a second time. So it belongs to that process, or to
-    one that has ended, but never to a foreign process with a recycled pid.
+    Each pidfd is opened before the pid is read from the cgroup a second time. So it refers to that process, or to
+    one that has ended, but never to a process of another container with a recycled pid.
     """
     opened: dict[int, int] = {}
     new: set[int] = set()

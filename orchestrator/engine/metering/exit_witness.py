@@ -18,7 +18,7 @@ from contextlib import suppress
 
 NETLINK_CONNECTOR = 11
 PROC_EVENTS = 1
-"""CN_IDX_PROC, CN_VAL_PROC, PROC_CN_MCAST_LISTEN of linux/cn_proc.h."""
+"""The value of CN_IDX_PROC, CN_VAL_PROC and PROC_CN_MCAST_LISTEN in linux/cn_proc.h."""
 FORK, EXIT = 0x00000001, 0x80000000
 SO_ATTACH_FILTER = 26
 LATE_SECONDS = 1.0
@@ -30,15 +30,15 @@ Between the two the ending process may wait for a CPU, or for the next period of
 _NETLINK, _CONNECTOR, _EVENT = struct.Struct("=IHHII"), struct.Struct("=IIIIHHI"), struct.Struct("=IIQ6I")
 _WHAT = _NETLINK.size + 20
 _DATA = _WHAT + 16
-"""Offsets of an event's kind, and of its data, in a message."""
+"""The offsets of an event's kind, and of its data, in a message."""
 _LOAD, _COPY, _JUMP_EQUAL, _JUMP_EQUAL_COPY, _RETURN = 0x20, 0x07, 0x15, 0x1D, 0x06
 
 
 class ExitWitness:
-    """The exit codes of the tests that one agent starts. Close it."""
+    """Receives the exit codes of the tests that one agent starts. Close it."""
 
     def __init__(self, agent_pid: int) -> None:
-        """Start to receive events. Raises OSError if this kernel or this user cannot."""
+        """Start to receive events. Raises OSError if this kernel or this user cannot receive them."""
         self._agent = agent_pid
         self._test: int | None = None
         self._status: int | None = None
@@ -80,7 +80,7 @@ class ExitWitness:
         while self._is_expected(reported) and (left := deadline - time.monotonic()) > 0:
             poll.poll(left * 1000)
             self._read()
-        # of a process with threads the first one's end is told, and it may have ended before the others
+        # the event is of the first thread, which may have ended before the other threads of the process
         return None if self._threads and self._code != reported else self._code
 
     def _is_expected(self, reported: int | None) -> bool:
@@ -103,7 +103,7 @@ class ExitWitness:
                     message = self._socket.recv(4096)
                 except BlockingIOError:
                     raise
-                except OSError:  # more than fits was told: what is lost is not known
+                except OSError:  # the socket's buffer has overflowed: it is unknown which events are lost
                     self._forget()
                     continue
                 self._note(message)
@@ -120,7 +120,7 @@ class ExitWitness:
             self._status = data[2]
 
     def close(self) -> None:
-        """Stop to receive events. May be called twice."""
+        """Stop receiving events. May be called twice."""
         self._socket.close()
 
 
@@ -133,13 +133,13 @@ def _filter(parent: int) -> bytes:
     steps = (
         (_LOAD, 0, 0, _WHAT),
         (_JUMP_EQUAL, 0, 2, _swapped(FORK)),
-        (_LOAD, 0, 0, _DATA + 4),  # of a fork: the parent's number
+        (_LOAD, 0, 0, _DATA + 4),  # of a fork: the parent's pid
         (_JUMP_EQUAL, 8, 9, _swapped(parent)),
         (_JUMP_EQUAL, 0, 8, _swapped(EXIT)),
-        (_LOAD, 0, 0, _DATA + 20),  # of an end: the parent's number
+        (_LOAD, 0, 0, _DATA + 20),  # of an end: the parent's pid
         (_JUMP_EQUAL, 5, 0, _swapped(parent)),
         (_JUMP_EQUAL, 0, 5, 0),
-        (_LOAD, 0, 0, _DATA),  # of an end: the number of the thread, then of its process
+        (_LOAD, 0, 0, _DATA),  # of an end: the thread's id, then its process's
         (_COPY, 0, 0, 0),
         (_LOAD, 0, 0, _DATA + 4),
         (_JUMP_EQUAL_COPY, 0, 1, 0),

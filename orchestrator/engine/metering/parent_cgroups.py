@@ -1,8 +1,8 @@
 """Chooses, names and removes the parent cgroup of a slot.
 
 Root gives each slot a parent of its own and removes it. An ordinary user whose engine runs as root can read such
-cgroups but not remove them, so they are few and stay: one for each slot that runs at the same time, named by user
-and number, and read by difference. docs/design/engine/cgroups.md has the measurements.
+cgroups but not remove them, so a few of them are kept: one for each slot that runs at the same time, named by user
+and number. Its counters are the differences of two readings. docs/design/engine/cgroups.md has the measurements.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from orchestrator.model.runs import EngineInfo
 
 CGROUP_PREFIX = "orch-"
-"""Slots' cgroups stand side by side at the top: a common one above them could not be removed by one run without
-breaking the start of another's container.
+"""The start of a slot's cgroup name. The cgroups are all at the top level: if they had a common parent, one run
+could not remove it without breaking the start of another run's container.
 """
 SLICE_PREFIX = "orch_"
-"""For the same reason without a dash: systemd puts `a-b.slice` into `a.slice`, which nobody would then remove."""
+"""The start of a slot's slice name, without a dash: systemd puts `a-b.slice` in `a.slice`, which would remain."""
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 MAX_NUMBERS = 1024
 
@@ -37,17 +37,17 @@ class ParentKind(StrEnum):
     """The kind of parent cgroup that a slot can have."""
 
     OWN = "own"
-    """It is made for the slot and removed after it."""
+    """A cgroup that is made for the slot and removed after it."""
     LEASED = "leased"
-    """It is one of a few fixed ones of the user, which nobody removes."""
+    """One of a few fixed cgroups of the user, which are never removed."""
     NONE = "none"
-    """There is none, as the engine's cgroups cannot be chosen or read: the agent's record is the source."""
+    """No parent, because the engine's cgroups cannot be chosen or read: figures come from the agent's record."""
 
 
 def parent_kind(info: EngineInfo) -> ParentKind:
     """Return the kind of parent that this process can have on this engine.
 
-    With Podman there is none: it may put its monitor process into the parent, where it would be measured too.
+    With Podman it is NONE: Podman may put its monitor process into the parent, where it would be measured too.
     """
     if not info.local or info.rootless or info.name != "docker":
         return ParentKind.NONE
@@ -73,15 +73,15 @@ def _can_remove(info: EngineInfo) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotParent:
-    """The parent cgroup of a slot; `name` is what the engine takes for `CgroupParent`."""
+    """The parent cgroup of a slot; `name` is the value of the engine's setting `CgroupParent`."""
 
     name: str
     version: int
     lease: Lease | None = None
-    """The lease of a leased parent."""
+    """The lease of a leased parent; None for an own one."""
 
     def locate(self) -> cgroups.CgroupPaths | None:
-        """Return its files; None before the engine has made it."""
+        """Return the cgroup's folders; None before the engine has made it."""
         return cgroups.locate(self.name, self.version)
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class SlotParent:
 
 
 def parent_of_slot(info: EngineInfo, run_id: str, number: int) -> SlotParent | None:
-    """Return the parent for a new slot, or None if it can have none. Close it whatever happens."""
+    """Return the parent for a new slot, or None if it can have none. Always close it."""
     version = info.cgroup_version or 1
     match parent_kind(info):
         case ParentKind.OWN:
@@ -107,10 +107,10 @@ def parent_of_slot(info: EngineInfo, run_id: str, number: int) -> SlotParent | N
 
 
 def own_name(driver: str | None, run_id: str, number: int) -> str:
-    """Return the name of a slot's own parent, which holds its run and the process that made it.
+    """Return the name of a slot's own parent, which contains its run and the process that made it.
 
-    So a later clean-up can tell whether that process still runs. Under the systemd driver, the engine refuses a
-    name without `.slice`.
+    By these, a later clean-up determines whether that process still runs. Under the systemd driver, the engine
+    refuses a name without `.slice`.
     """
     if driver == "systemd":
         return f"{SLICE_PREFIX}{run_id[:8]}_{owner_mark()}_{number}.slice"
@@ -118,7 +118,7 @@ def own_name(driver: str | None, run_id: str, number: int) -> str:
 
 
 def leased_name(driver: str | None, uid: int, number: int) -> str:
-    """Return the name of a leased parent. It differs from a run's, because `u` is no hexadecimal digit."""
+    """Return the name of a leased parent. It differs from a run's name, because `u` is not a hexadecimal digit."""
     if driver == "systemd":
         return f"{SLICE_PREFIX}u{uid}_{number}.slice"
     return f"/{CGROUP_PREFIX}u{uid}-{number}"
@@ -128,7 +128,7 @@ def leased_name(driver: str | None, uid: int, number: int) -> str:
 
 
 def remove(paths: cgroups.CgroupPaths) -> bool:
-    """Remove a cgroup, and return whether nothing of it is left. A slice belongs to systemd, and is stopped."""
+    """Remove a cgroup, and return whether nothing of it remains. A slice is stopped by systemd, which owns it."""
     slices = {folder.name for folder in paths.folders if folder.name.endswith(".slice")}
     if slices:
         systemd_slices.stop_slices(slices)
@@ -140,9 +140,7 @@ def remove(paths: cgroups.CgroupPaths) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A slot number that no other slot of this user has, in this run or another, until it is released or this
-    process ends.
-    """
+    """The exclusive use of a slot number among all runs of this user, until its release or this process's end."""
 
     number: int
     path: Path
@@ -151,14 +149,14 @@ class Lease:
     def release(self) -> None:
         """Release the number; the last release also removes the folder."""
         with suppress(OSError):
-            self.path.unlink()  # first: who has opened it meanwhile finds another file, or none, at its path
+            self.path.unlink()  # first: a process that has opened it then finds another file, or none, there
         os.close(self.descriptor)
         with suppress(OSError):
             self.path.parent.rmdir()
 
 
 def lease_folder(user: int | None = None) -> Path:
-    """Return the one folder for the leases of a user, by default of this one.
+    """Return the folder for the leases of a user, by default of this one.
 
     It must not depend on TMPDIR or the login session, because all runs of the user share it.
     """
@@ -198,7 +196,7 @@ def _try_lease(folder: Path, number: int) -> Lease | None:
                 raise PermissionError(f"{folder} is not this user's folder")
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
-            continue  # the last lease was released just now, and the folder went with it
+            continue  # the release of the last lease has just removed the folder
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_ino == path.stat().st_ino:
@@ -208,4 +206,4 @@ def _try_lease(folder: Path, number: int) -> Lease | None:
         except BlockingIOError:
             os.close(descriptor)
             return None
-        os.close(descriptor)  # it was released between open and lock: try the file that is there now
+        os.close(descriptor)  # it was released between open and lock: try the new file

@@ -1,6 +1,6 @@
-"""Measures one slot by its parent cgroup, which outlives the container, by samples, and by the agent's counters.
+"""Measures one slot by its parent cgroup, by samples of the container, and by the agent's counters.
 
-`measure.usage` chooses the best source of each figure.
+The parent cgroup remains after the container. `measure.usage` chooses the best source of each figure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["SlotMeter", "can_own_cgroups"]
 
 
 class SlotMeter:
-    """The figures of one slot. Create it before the container, and close it after the container's removal."""
+    """Measures one slot. Create it before the container, and close it after the container's removal."""
 
     def __init__(self, engine: ContainerEngine, sampler: Sampler, run_id: str, number: int) -> None:
         info = engine.info
@@ -56,12 +56,12 @@ class SlotMeter:
         self._own_peak: ResettablePeak | None = None
         self._snapshots: SnapshotReader | None = None
         self._cpu_wait: CpuWait | None = None
-        if self._leased:  # what earlier tests left in it, should this one start with its container
+        if self._leased:  # the counters that earlier tests left in it, in case this test starts with its container
             self._start = self._read_parent()
 
     @property
     def parent(self) -> str | None:
-        """The name of the container's parent cgroup for the engine; None if it chooses one."""
+        """The name of the container's parent cgroup for the engine; None if the engine chooses one."""
         return None if self._slot_parent is None else self._slot_parent.name
 
     def _read_parent(self) -> cgroups.Counters | None:
@@ -70,9 +70,9 @@ class SlotMeter:
         return None if self._paths is None else cgroups.read(self._paths)
 
     def begin(self, container_id: str, key: str, *, running: bool = False) -> None:
-        """Begin the figures of a test that starts now; `key` names its samples.
+        """Start to measure a test that starts now; `key` is the key of its samples.
 
-        `running` means that it has started with its container, whose start is then counted with it.
+        `running` means that the test has started with its container, whose start is then included.
         """
         self._last = None
         if self._info.local:
@@ -109,7 +109,7 @@ class SlotMeter:
         return None
 
     def kernel_view(self, container_id: str) -> KernelView | None:
-        """Return the kernel's view of the container's waiting process 1; None if it cannot be seen here."""
+        """Return the kernel's view of the container's waiting process 1; None if it cannot be read here."""
         self._own = self._locate_own(container_id) if self._info.local else None
         for pid in () if self._own is None else cgroups.process_ids(self._own):
             found = read_process(pid)
@@ -128,7 +128,7 @@ class SlotMeter:
         return None if self._snapshots is None else self._snapshots.snapshot()
 
     def begin_sampling(self, key: str, started: float) -> None:
-        """Begin to sample a test that began at `started` (monotonic seconds); `key` names its samples."""
+        """Start to sample a test that began at `started` (monotonic seconds); `key` is the key of its samples."""
         own = self._own
         if own is not None:
             self._key = key
@@ -137,7 +137,7 @@ class SlotMeter:
             )
 
     def begin_cpu_wait(self, cpus: float) -> None:
-        """Begin to measure how long the running test waits for CPUs, of which it may use `cpus` at once.
+        """Start to measure how long the running test waits for CPUs, of which it may use `cpus` at once.
 
         Call `take_cpu_wait` before the next test begins.
         """
@@ -146,11 +146,11 @@ class SlotMeter:
             self._cpu_wait = CpuWait(self._own, self._paths, cpus=usable)
 
     def waited_seconds(self) -> float:
-        """Return how long the running test could not run because others used the CPUs; 0 if that is not known."""
+        """Return the seconds in which the test could not run so far because others used the CPUs; 0 if unknown."""
         return 0.0 if self._cpu_wait is None else self._cpu_wait.seconds()
 
     def take_cpu_wait(self) -> CpuWait | None:
-        """Return the CPU wait of the ended test; None if it was too short, or cannot be seen from here."""
+        """Return the CPU wait of the ended test; None if the test was too short, or it cannot be read here."""
         waits, self._cpu_wait = self._cpu_wait, None
         return waits
 
@@ -167,13 +167,13 @@ class SlotMeter:
         return None if self._own is None else cgroups.memory_limit(self._own)
 
     def signal(self, name: str) -> bool:
-        """Send TERM or KILL to the test's processes; return False if they cannot be seen from here."""
+        """Send TERM or KILL to the test's processes; return False if no process could be reached from here."""
         return self._own is not None and signal_all(self._own, name)
 
     def read_before_kill(self) -> None:
         """Read the container's own cgroup before a kill removes it, or else the engine's statistics.
 
-        Throttling, and v1's OOM kills, are counted only there.
+        Only that cgroup counts throttling, and on v1 OOM kills.
         """
         if self._own is not None:
             self._last = cgroups.read(self._own)
@@ -181,7 +181,7 @@ class SlotMeter:
             self._feed.one_shot()
 
     def thaw(self) -> bool:
-        """Let the container run again if somebody has frozen its cgroup; return whether it was frozen."""
+        """Let the container run again if another program has frozen its cgroup; return whether it was frozen."""
         for paths in (self._own, self._paths):
             if paths is not None and cgroups.is_frozen(paths):
                 cgroups.thaw(paths)
@@ -194,7 +194,7 @@ class SlotMeter:
         return () if key is None else self._sampler.take(key)
 
     def usage(self, run: SlotOutput | None, samples: tuple[Sample, ...], *, reason: str | None) -> Usage:
-        """Return what the test used; `reason` says why figures may be missing."""
+        """Return the test's usage; `reason` says why figures may be missing."""
         kernel = self._read_parent()
         if kernel is not None and self._parent_peak is not None:
             kernel = replace(kernel, memory_peak_bytes=self._parent_peak.read())
@@ -204,7 +204,7 @@ class SlotMeter:
             reason = "the container ended without the agent's record"
         only_parent = self._last is None and end is None
         if self._leased and kernel is not None and not only_parent:
-            # its peaks may be another test's, or hold page cache that another test has left to it
+            # its peaks may be another test's, or include page cache that another test has left
             kernel = replace(kernel, memory_peak_bytes=None, swap_peak_bytes=None, pids_peak=None)
         found = usage.combine(
             kernel=kernel,
@@ -241,7 +241,7 @@ def own_names(info: EngineInfo, parent: str | None, container_id: str) -> Iterat
         user = os.geteuid()
         slices = [f"/user.slice/user-{user}.slice/user@{user}.service/user.slice"] if info.rootless else []
         for above in (*slices, "/machine.slice"):
-            yield f"{above}/{scope}/container"  # crun's, where the processes are
+            yield f"{above}/{scope}/container"  # crun puts the processes into this one
             yield f"{above}/{scope}"
         yield f"/libpod_parent/libpod-{container_id}"
         return

@@ -22,7 +22,7 @@ CLOSE_SECONDS = 2.0
 
 
 class StatsFeed:
-    """A reader for `Sampler.add`, which closes it. Without a new answer, its counters are empty."""
+    """A reader for `Sampler.add` of the newest statistics. The sampler closes it."""
 
     def __init__(self, engine: ContainerEngine, container: str, *, delay_seconds: float = DELAY_SECONDS) -> None:
         self._engine = engine
@@ -38,7 +38,7 @@ class StatsFeed:
         self._thread.start()
 
     def __call__(self) -> Counters:
-        """Return the newest answer, once; empty counters until the next."""
+        """Return the newest answer if it has not been returned before, else empty counters."""
         with self._lock:
             found, self._unseen = self._unseen, Counters()
         return found
@@ -60,7 +60,7 @@ class StatsFeed:
     def _follow(self) -> None:
         if self._closing.wait(self._delay_seconds):
             return
-        with suppress(EngineError):  # the container is gone, or the engine: what was seen by then stays
+        with suppress(EngineError):  # the container or the engine is gone: the last answer is kept
             stream = self._engine.stats_stream(self._container)
             with self._lock:
                 self._stream = stream
@@ -71,7 +71,7 @@ class StatsFeed:
                 stream.close()
 
     def _take(self, counters: Counters) -> None:
-        """Keep an answer, unless it has no figures, as for a container that does not run."""
+        """Keep an answer, unless it has no figures because the container does not run."""
         if counters.cpu_seconds is None and counters.memory_bytes is None:
             return
         with self._lock:

@@ -20,9 +20,9 @@ STOP_SECONDS = 30.0
 
 
 def stop_slices(names: Iterable[str]) -> None:
-    """Ask systemd to stop these slice units, and what runs in them, without waiting until they have stopped.
+    """Ask systemd to stop these slice units and their processes, without waiting until they have stopped.
 
-    Errors are ignored: the caller sees from the cgroup whether the slice is gone.
+    Errors are ignored: the caller checks by the cgroup whether the slice is gone.
     """
     wanted = sorted(names)
     if not wanted:

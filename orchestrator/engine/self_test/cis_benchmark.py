@@ -1,6 +1,6 @@
-"""Checks the settings that the engine reports against section 5 of the CIS Docker Benchmark 1.6 (group 16). Pure.
+"""Compares the settings that the engine reports with section 5 of the CIS Docker Benchmark 1.6 (group 16). Pure.
 
-Items that concern the host or its administrator are checked as far as the engine's inspect call reports them.
+Items about the host or its administrator are checked as far as the engine's inspect call reports them.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ ENGINES_NAMES = frozenset(("HOSTNAME", "container"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The names, keys and times by which one of a profile's two containers looks for the other."""
+    """The names, keys and times by which one of a profile's two containers searches for the other."""
 
     name: str
     other: str
@@ -66,7 +66,7 @@ class Pair:
     """The key of its System V objects."""
     other_key: int
     look_at: float
-    """The time (epoch seconds) at which each container looks for the other's marks."""
+    """The time (epoch seconds) at which each container searches for the other's marks."""
     hold_until: float
 
 

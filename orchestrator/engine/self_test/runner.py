@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import Assignment
 
 LOOK_SECONDS = (0.9, 5.0)
-"""The time from the release of both containers until they look for each other's marks, for each attempt."""
+"""The seconds from the release of both containers to the search for each other's marks, for each attempt."""
 HOLD_SECONDS = 0.3
 NO_PYTHON = 127
 _MADE = "; made "
@@ -45,13 +45,13 @@ _MADE = "; made "
 
 @dataclass(slots=True)
 class _Side:
-    """One of the two containers."""
+    """One of the two containers of a profile, with its assignment."""
 
     held: OpenSlot
     assignment: Assignment
     probes: Sequence[str]
     given: bool = False
-    """True if the container was handed to a lane, which removes it."""
+    """True if the container was passed to a lane, which removes it."""
     evidence: Evidence | None = None
 
 
@@ -172,7 +172,7 @@ def _said(evidence: Evidence) -> Iterator[Check]:
 
 
 def _were_together(checks: Sequence[Check]) -> bool:
-    """Return whether both containers looked for marks while the other's marks existed."""
+    """Return whether each container searched for marks while the other's marks existed."""
     times = [_times(check.observed) for check in checks if check.group == 14 and _MADE in check.observed]
     if len(times) != 2:
         return False

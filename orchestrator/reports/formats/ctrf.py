@@ -1,7 +1,7 @@
-"""A run as a CTRF report, the Common Test Report Format: one test of ours is one test there, its cases are steps.
+"""Report of a run in the Common Test Report Format (CTRF). A test is a test there, and its cases are steps.
 
-Specification: https://github.com/ctrf-io/ctrf (schema/ctrf.schema.json there). It knows five statuses;
-ours is kept as `rawStatus`, and what a test used stands in `extra`.
+Specification: https://github.com/ctrf-io/ctrf (schema/ctrf.schema.json there). CTRF has five statuses; the verb is
+in `rawStatus`, resource usage in `extra`.
 """
 
 from __future__ import annotations
@@ -51,16 +51,18 @@ _CASE_STATUS = {
 
 
 class CtrfReport:
-    """Of one run: a test's part is made as soon as it has ended, and only copied when the run has."""
+    """Report of one run. The text of a test is made when the test has ended, and copied to the report at the end
+    of the run.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """What is made waits on `folder`'s disk. Raises OSError."""
+        """Keep the texts of tests in an unnamed file on the disk of `folder`. Raises OSError."""
         self._tests = SpooledText(folder)
         self._statuses: Counter[str] = Counter()
         self._suites: set[str] = set()
 
     def add(self, results: Iterable[TestResult]) -> None:
-        """Tests have their final results. Raises OSError."""
+        """Add the final results of tests. Raises OSError."""
         for result in results:
             test = _test(result)
             self._tests.add(_listed(test, self._statuses.total()))
@@ -72,8 +74,8 @@ class CtrfReport:
         write_atomically(path, self.pieces(summary))
 
     def pieces(self, summary: RunSummary) -> Iterator[bytes]:
-        """The whole report as `to_json` would write it, put together around the list of tests, which may be long.
-        Times are whole milliseconds, absolute ones since 1970.
+        """Yield the whole report as `to_json` would format it. The list of tests, which may be long, is not held
+        in memory. Times are whole milliseconds, points in time count from 1970.
         """
         results = {"tool": {"name": "orch", "version": __version__}, "summary": self._summary(summary)}
         yield f'{_open(_head(summary), 0)},\n  "results": {_open(results, 1)},\n    "tests": ['.encode()
@@ -110,17 +112,19 @@ def _head(summary: RunSummary) -> Document:
 
 
 def _listed(test: Document, before: int) -> str:
-    """A test of the list, behind so many others."""
+    """Return the text of a list element behind `before` others."""
     return f"{',' if before else ''}\n      {_inside(test, 3)}"
 
 
 def _inside(document: Mapping[str, Any], depth: int) -> str:
-    """As JSON, so deep in another object. No text in it has a newline that is not escaped."""
+    """Return `document` as JSON, indented for its depth in the report. Newlines inside strings are escaped, so
+    that only the layout is indented.
+    """
     return to_json(document).replace("\n", "\n" + "  " * depth)
 
 
 def _open(document: Mapping[str, Any], depth: int) -> str:
-    """As `_inside`, without its end."""
+    """Return the text of `_inside` without the closing brace."""
     return _inside(document, depth).removesuffix("\n" + "  " * depth + "}")
 
 
@@ -177,7 +181,9 @@ def _times(attempt: Attempt) -> Document:
 
 
 def _texts(attempt: Attempt, *, with_output: bool) -> Document:
-    """Message, the failed cases' texts, and the ends of both streams, where there are any."""
+    """Return the message, the messages of failed cases and the ends of both output streams, as far as there are
+    any.
+    """
     trace = "\n\n".join(f"{c.name}\n{c.message}" for c in attempt.cases if c.outcome in FAILING_CASES)
     found: Document = {}
     if attempt.message:
@@ -216,5 +222,5 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _since_1970(moment: datetime) -> int:
-    """In milliseconds."""
+    """Return the time in milliseconds since 1970."""
     return round(moment.timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""A run as GitHub shows it: annotations beside the tests' files, worst first, as few as GitHub keeps.
+"""GitHub annotations for a run: remarks beside the tests' files, most severe first, as many as GitHub shows.
 
 Workflow commands: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 """
@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING
 from orchestrator.model.outcomes import FAILING_CASES, Outcome
 from orchestrator.model.violations import Severity
 from orchestrator.reports.run_summary import TopResults, is_failure
+from orchestrator.reports.tables.gates import sentence
+from orchestrator.reports.tables.table import Figure
 from orchestrator.reports.terminal.result_lines import remarks
 from orchestrator.reports.terminal.summary import reproduce_line
-from orchestrator.text import one_line
+from orchestrator.text import one_line, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from orchestrator.model.regression import GateRow
     from orchestrator.model.results import TestResult
     from orchestrator.model.runs import Run
 
 STEP_LIMIT = 10
-"""Annotations that GitHub shows of one step; it drops what comes after, without a word."""
+"""Number of annotations that GitHub shows for one step. It drops further ones silently."""
 JOB_LIMIT = 50
-"""Of all steps of a job together."""
+"""Number of annotations that GitHub shows for all steps of a job together."""
 MESSAGE_LINES = 12
 _LINE_CHARACTERS = 500
 _TITLE_CHARACTERS = 250
@@ -43,7 +46,7 @@ _WORST_FIRST = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation:
-    """A remark beside a file. `path` empty: beside none."""
+    """An annotation of a file. With an empty `path` it belongs to no file."""
 
     level: str
     """error, warning or notice."""
@@ -54,8 +57,8 @@ class Annotation:
 
 
 class Annotations:
-    """One for each test that did not pass, or passed with a broken budget or flaky; mere notices have none. The
-    worst are kept, and the number of the others.
+    """Annotations for tests that did not pass, were flaky or have a violation above a notice. The most severe ones
+    are kept, the others counted.
     """
 
     def __init__(self) -> None:
@@ -64,7 +67,7 @@ class Annotations:
         self._errors = 0
 
     def add(self, results: Iterable[TestResult]) -> None:
-        """Tests have their final results."""
+        """Add the final results of tests."""
         for result in results:
             if _is_reported(result):
                 self._tests += 1
@@ -72,8 +75,8 @@ class Annotations:
                 self._top.add(_rank(result), result)
 
     def lines(self, run: Run, *, limit: int = STEP_LIMIT) -> list[str]:
-        """The workflow commands, worst first and at most `limit` (never more than `STEP_LIMIT`); the last says how
-        many more there are.
+        """Return the workflow commands, most severe first, at most `limit` and never more than `STEP_LIMIT`. If
+        there are more annotations, the last command has their number.
         """
         limit = min(limit, STEP_LIMIT)
         if limit <= 0 or not self._tests:
@@ -91,7 +94,7 @@ class Annotations:
             path="",
             line=1,
             title=f"+{number} more",
-            message=f"+{number} more tests with something to tell; the step's summary and junit.xml have them",
+            message=f"{plural(number, 'more test')}: see the step summary and junit.xml",
         )
 
 
@@ -101,7 +104,9 @@ def _is_reported(result: TestResult) -> bool:
 
 
 def _rank(result: TestResult) -> tuple[int, int, int, str]:
-    """Failures, then broken budgets by severity, then flaky passes; else by name, so that runs compare."""
+    """Return the sort key: failures, then violations by severity, then flaky passes; equal ones by name, so that
+    runs can be compared.
+    """
     violations = sorted(v.severity.rank for v in result.violations)
     if is_failure(result):
         rank = _WORST_FIRST.index(result.outcome) if result.outcome in _WORST_FIRST else len(_WORST_FIRST)
@@ -134,7 +139,7 @@ def _failed_cases(result: TestResult) -> list[str]:
 
 
 def _line_number(result: TestResult) -> int:
-    """The line that the first failed case's message names in the test's own file; else 1."""
+    """Return the line number that the message of a failed case has for the test's own file, or 1."""
     place = re.compile(rf"(?:^|[\s\"'(]){re.escape(result.test.id.path)}:([0-9]{{1,7}})\b")
     for text in _failed_cases(result):
         if found := place.search(text):
@@ -142,11 +147,29 @@ def _line_number(result: TestResult) -> int:
     return 1
 
 
+def check_annotations(broken: Sequence[GateRow], suspected: Sequence[GateRow]) -> list[str]:
+    """Return the workflow commands of `orch check`, largest growth first: an error for each exceeded gate, a
+    warning for each suspicion.
+    """
+    lines: list[str] = []
+    for level, rows in (("error", broken), ("warning", suspected)):
+        for row in rows[:STEP_LIMIT]:
+            title = f"orch check: {row.resource} {Figure(row.comparison.growth, 'change')}"
+            text = f"{row.test_id}: {sentence(row)}"
+            path = escaped_property(one_line(row.test_id.path))
+            lines.append(
+                f"::{level} file={path},title={escaped_property(one_line(title))}::{escaped_data(one_line(text))}"
+            )
+        if len(rows) > STEP_LIMIT:
+            lines.append(f"::{level} title=orch check::+{len(rows) - STEP_LIMIT} more")
+    return lines
+
+
 # ---------------------------------------------------------------- the commands' syntax
 
 
 def command(annotation: Annotation) -> str:
-    """`::error file=…,line=…,title=…::message`, on one line whatever the texts are."""
+    """Return the workflow command `::error file=…,line=…,title=…::message` on one line."""
     place = {"file": annotation.path, "line": str(annotation.line)} if annotation.path else {}
     properties = ",".join(
         f"{name}={escaped_property(value)}" for name, value in {**place, "title": annotation.title}.items()
@@ -155,22 +178,23 @@ def command(annotation: Annotation) -> str:
 
 
 def escaped_data(text: str) -> str:
-    """A command's message: the runner undoes exactly these (actions/toolkit, command.ts, escapeData)."""
+    """Escape the message of a command as the runner expects it (`escapeData` in command.ts of actions/toolkit)."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def escaped_property(text: str) -> str:
-    """A property's value, where a colon or a comma would end it (escapeProperty there)."""
+    """Escape the value of a property, which a colon or comma would end (`escapeProperty` in command.ts)."""
     return escaped_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def stop_commands(token: str) -> str:
-    """From here on the runner takes nothing for a command until `resume_commands`: what tests print is no order.
-    It looks for `##[…]` anywhere in a line, so the bar in front of a test's output does not protect.
+    """Return the command after which the runner ignores commands until `resume_commands`, so that tests cannot
+    print any. The runner looks for `##[…]` anywhere in a line, so the bar in front of a test's output is no
+    protection.
     """
     return f"::stop-commands::{token}"
 
 
 def resume_commands(token: str) -> str:
-    """The end of `stop_commands`."""
+    """Return the command that ends `stop_commands`."""
     return f"::{token}::"

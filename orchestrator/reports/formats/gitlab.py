@@ -1,8 +1,9 @@
-"""A run's figures for GitLab's metrics report, which shows in a merge request what differs from the target branch.
+"""Metrics report of a run for GitLab, which shows in a merge request how the figures differ from the target
+branch.
 
-OpenMetrics text (https://prometheus.io/docs/specs/om/open_metrics_spec/) within what GitLab's parser
-(ee/lib/gitlab/ci/parsers/metrics/generic.rb) can read: it cuts a line at any `#` and splits the rest as a shell
-would, so one quote in a test's name would lose the whole file. Label values are percent-encoded.
+OpenMetrics text (https://prometheus.io/docs/specs/om/open_metrics_spec/), restricted to what GitLab's parser
+(ee/lib/gitlab/ci/parsers/metrics/generic.rb) reads. The parser cuts a line at any `#` and splits the rest like a
+shell, so that one quote in a test's name would make the file invalid. Label values are therefore percent-encoded.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._figures: list[tuple[str, Sequence[float | None], str]] = []
-        """For each test its key, its figures in the order of `_FIGURES`, and the bound that its memory is."""
+        """Key, figures in the order of `_FIGURES` and kind of memory bound of each test."""
 
     def add(self, results: Iterable[TestResult]) -> None:
         """Add the figures of tests that have ended."""

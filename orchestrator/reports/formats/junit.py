@@ -1,7 +1,8 @@
-"""A run as JUnit XML in the Jenkins dialect: a testsuite per test, a testcase per case inside it.
+"""Report of a run as JUnit XML in the Jenkins dialect: a testsuite for each test, a testcase for each of its
+cases.
 
-Retries are Surefire's `flakyFailure` and `rerunFailure` elements, resources are properties of the suite, and
-whatever a test prints, the file is legal XML 1.0.
+Retries are Surefire's `flakyFailure` and `rerunFailure` elements, resource usage is in properties of the suite.
+The file is valid XML 1.0 for any output of tests.
 """
 
 from __future__ import annotations
@@ -27,19 +28,21 @@ if TYPE_CHECKING:
     from orchestrator.reports.run_summary import RunSummary
 
 _COUNTS = ("tests", "failures", "errors")
-"""What the whole report counts of its suites."""
+"""Counts that the report sums over its suites."""
 
 
 class JUnitReport:
-    """Of one run: a suite is made as soon as its test has ended, and only copied when the run has."""
+    """Report of one run. The text of a suite is made when its test has ended, and copied to the report at the end
+    of the run.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """What is made waits on `folder`'s disk. Raises OSError."""
+        """Keep the texts of suites in an unnamed file on the disk of `folder`. Raises OSError."""
         self._suites = SpooledText(folder)
         self._totals: Counter[str] = Counter()
 
     def add(self, results: Iterable[TestResult]) -> None:
-        """Tests have their final results. Raises OSError."""
+        """Add the final results of tests. Raises OSError."""
         self._suites.add("".join([_suite_text(result, self._totals) for result in results]))
 
     def write(self, summary: RunSummary, path: Path) -> None:
@@ -47,7 +50,7 @@ class JUnitReport:
         write_atomically(path, self.pieces(summary))
 
     def pieces(self, summary: RunSummary) -> Iterator[bytes]:
-        """The report as UTF-8."""
+        """Yield the report as UTF-8."""
         root = ET.Element("testsuites", _root_attributes(summary, self._totals))
         empty = ET.tostring(root, encoding="utf-8", xml_declaration=True)
         if not self._totals:
@@ -68,7 +71,7 @@ def _root_attributes(summary: RunSummary, totals: Mapping[str, int]) -> dict[str
 
 
 def _suite_text(result: TestResult, totals: Counter[str]) -> str:
-    """A suite, indented, with its newline; counted in `totals`."""
+    """Return a suite as indented text with a newline, and add its counts to `totals`."""
     attempt = result.final
     passed_at_once = len(result.attempts) == 1 and result.verb is Verb.PASS and attempt.outcome is Outcome.PASSED
     if passed_at_once and not attempt.cases:
@@ -82,8 +85,8 @@ def _suite_text(result: TestResult, totals: Counter[str]) -> str:
 
 
 def _plain_pass(result: TestResult, attempt: Attempt) -> str:
-    """What `_suite` makes of a test that passed at once and has no cases, in a third of the time: most of a large
-    run is such, and it is made while other tests run.
+    """Return the same text as `_suite` for a test that passed in its first attempt and has no cases, in a third of
+    the time. Most tests of a large run are of this kind, and their text is made while other tests run.
     """
     suite = _attributes(_suite_attributes(result, attempt, tests=1, failures=0, errors=0, skipped=0))
     case = _attributes(_case_attributes(result, str(result.test.id), attempt.evidence.timings.test_seconds))
@@ -107,7 +110,7 @@ def _lines(pairs: Iterable[tuple[str, str]]) -> str:
     return "".join([_line(*pair) for pair in pairs])
 
 
-# Most tests have most of their properties in common: these are found again, and not made.
+# Most properties are the same for most tests, so their text is cached.
 
 
 @lru_cache(maxsize=512)
@@ -130,7 +133,7 @@ def _attributes(attributes: Mapping[str, str]) -> str:
 
 
 def _attribute(value: str) -> str:
-    """Escaped; it is on one line already."""
+    """Return `value`, which is on one line, with XML markup escaped."""
     if not _MARKUP.isdisjoint(value):
         value = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
     return value
@@ -140,7 +143,7 @@ _MARKUP = frozenset('&<>"')
 
 
 def junit_element(summary: RunSummary, results: Iterable[TestResult]) -> ET.Element:
-    """The whole report as a tree."""
+    """Return the whole report as an element tree."""
     suites = [_suite(result) for result in results]
     totals = {name: sum(int(suite.get(name, "0")) for suite in suites) for name in _COUNTS}
     root = ET.Element("testsuites", _root_attributes(summary, totals))
@@ -189,7 +192,7 @@ def _properties(result: TestResult) -> ET.Element:
 
 
 def _property_pairs(result: TestResult) -> Iterable[tuple[str, str]]:
-    """`orch.*` properties of a test; a figure that was not measured has none."""
+    """Yield the `orch.*` properties of a test. A figure that was not measured has no property."""
     attempt = result.final
     profile = attempt.assignment.profile
     limits = profile.limits
@@ -240,9 +243,9 @@ def _history_pairs(result: TestResult, attempt: Attempt) -> Iterable[tuple[str, 
 
 
 def _testcases(result: TestResult) -> list[ET.Element]:
-    """The runner's cases, and one for the test itself where they do not tell the whole story."""
+    """Return the elements of the runner's cases, and one for the test itself if no case explains its outcome."""
     attempts = _counted_attempts(result)
-    # A runner may report two cases of one name; their order tells them apart.
+    # A runner can report two cases of the same name; their order distinguishes them.
     histories = [_failed_by_key(attempt) for attempt in attempts]
     elements = [
         _case(result, key, case, [history[key] for history in histories if key in history])
@@ -254,8 +257,8 @@ def _testcases(result: TestResult) -> list[ET.Element]:
 
 
 def _counted_attempts(result: TestResult) -> Sequence[Attempt]:
-    """Attempts that show as retries: a pass in a larger profile, or after the engine failed, is not flaky. A
-    failure in a reused slot that was tried again in a fresh one is none.
+    """Return the attempts that the report shows as retries. A pass under a larger profile or after an engine
+    failure is not flaky, and a failure in a reused slot that was repeated in a fresh one is not a retry.
     """
     return (
         counted_attempts(result.attempts)
@@ -276,14 +279,14 @@ def _failed_by_key(attempt: Attempt) -> dict[tuple[str, int], CaseResult]:
 
 
 def _unexplained(attempt: Attempt) -> bool:
-    """True if the attempt ended badly and no case of it says so (a timeout, an OOM, a plain exit code)."""
+    """Return whether the attempt failed and none of its cases explains that (a timeout, an OOM, an exit code)."""
     if attempt.outcome in SUCCESSFUL:
         return False
     return attempt.outcome is not Outcome.FAILED or not any(c.outcome in FAILING_CASES for c in attempt.cases)
 
 
 def _forbidden_flaky(result: TestResult) -> bool:
-    """True if the last attempt passed and the run's policy calls the test failed all the same."""
+    """Return whether the last attempt passed but the flaky policy of the run makes the test a failure."""
     return result.outcome not in SUCCESSFUL and result.final.outcome in SUCCESSFUL
 
 
@@ -300,7 +303,7 @@ def _case(result: TestResult, key: tuple[str, int], case: CaseResult, failed: Se
 
 
 def _whole(result: TestResult, attempts: Sequence[Attempt]) -> ET.Element:
-    """A testcase for the test itself."""
+    """Return the element for the test itself."""
     element = _testcase(result, str(result.test.id), result.final.evidence.timings.test_seconds)
     failures = [
         _Failure(attempt.outcome is not Outcome.FAILED, attempt.outcome.value, attempt.message, attempt)
@@ -330,11 +333,13 @@ class _Failure(NamedTuple):
     kind: str
     message: str
     attempt: Attempt | None = None
-    """Where what it printed belongs to this failure."""
+    """The attempt whose output belongs to this failure."""
 
 
 def _add_failures(element: ET.Element, failures: Sequence[_Failure], *, passed: bool) -> None:
-    """Flaky ones if it passed at last; else the first one counts, and the others are reruns of it."""
+    """Add the failures: as flaky ones if the test passed in the end; otherwise the first is the failure and the
+    others are its reruns.
+    """
     for number, failure in enumerate(failures):
         word, text = "Error" if failure.is_error else "Failure", failure.message or failure.kind
         if not passed and number == 0:
@@ -347,7 +352,7 @@ def _add_failures(element: ET.Element, failures: Sequence[_Failure], *, passed: 
 
 
 def _add_text(element: ET.Element, tag: str, message: str, *, kind: str, nested: bool = False) -> ET.Element:
-    """A child with a one-line message and the whole text (for reruns in a `stackTrace`)."""
+    """Add and return a child with a one-line message and the whole text, which for reruns is in a `stackTrace`."""
     child = ET.SubElement(element, tag, type=kind, message=one_line(message.strip().partition("\n")[0], 1000))
     holder = ET.SubElement(child, "stackTrace") if nested else child
     holder.text = _text(message)
@@ -361,7 +366,7 @@ def _add_output(element: ET.Element, attempt: Attempt) -> None:
 
 
 def _text(text: str) -> str:
-    # ElementTree writes control characters as they are, which no XML 1.0 parser may accept.
+    # ElementTree does not escape control characters, which XML 1.0 parsers must reject.
     return visible(bounded(text, TEXT_CHARACTERS))
 
 

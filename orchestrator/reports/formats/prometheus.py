@@ -1,7 +1,7 @@
 """Figures of a window as a text file for the textfile collector of Prometheus' node_exporter.
 
-It has sums and, for each resource, the worst tests only: a series for each test of a large suite would be too many
-(https://prometheus.io/docs/practices/naming/ on labels). prometheus-client writes the format.
+The file has sums and, for each resource, only the highest figures: a series for each test of a large suite would
+be too many (https://prometheus.io/docs/practices/naming/ on labels). prometheus-client writes the format.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A run as JSON: `run --format json`, run.json, the lines of `--format jsonl`. Versioned: `schema` is 1.
+"""JSON documents of a run: `run --format json`, run.json, the lines of `--format jsonl`. The version is `schema`
+1.
 
-A figure that was not measured is null. `run.schema.json` beside this module describes the document.
+A figure that was not measured is null. `run.schema.json` in orchestrator/reports describes the document.
 """
 
 from __future__ import annotations
@@ -32,19 +33,23 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 _PRETTY_TESTS = 20
-"""More tests than that are not indented but have a line each: half the size, ten times as fast (2 ms a test)."""
+"""Documents with more tests are not indented but have a line for each test: half the size, and ten times as fast
+(an indented test takes 2 ms).
+"""
 _HEADLINE_FIGURES = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "oom_kills")
 
 
 def run_schema() -> Document:
-    """The JSON Schema of run.json."""
+    """Return the JSON Schema of run.json."""
     text = resources.files("orchestrator.reports").joinpath("run.schema.json").read_text(encoding="utf-8")
     schema: Document = json.loads(text)
     return schema
 
 
 def ledger_document(summary: RunSummary) -> Document:
-    """What was expected, created, removed, and what is left."""
+    """Return the counts of containers that were expected, created and removed, and the names of objects that are
+    left or unexpected.
+    """
     ledger = summary.ledger
     return {
         "expected": ledger.expected_containers,
@@ -87,7 +92,7 @@ def _end_fields(summary: RunSummary) -> Document:
 
 
 def result_document(result: TestResult) -> Document:
-    """One test of the `tests` list: its deciding attempt, and all attempts in `attempts`."""
+    """Return an element of the `tests` list: the final attempt of a test, and all its attempts in `attempts`."""
     document: Document = plain(_result(result))
     return document
 
@@ -101,7 +106,7 @@ def _result(result: TestResult) -> Document:
 
 
 def result_text(result: TestResult) -> str:
-    """`result_document` as ASCII JSON on one line."""
+    """Return `result_document` as ASCII JSON on one line."""
     attempts = ",".join(map(attempt_text, result.attempts))
     final = _ATTEMPT_TEXTS.of(result.final).body
     return f'{to_json_line(_result_head(result))[:-1]},{final[:-1]},"attempts":[{attempts}]}}'
@@ -125,14 +130,14 @@ def _result_head(result: TestResult) -> Document:
 
 
 def attempt_document(attempt: Attempt, *, samples: bool = False) -> Document:
-    """One attempt with its own usage; with its time series too for metrics.json."""
+    """Return an attempt with its usage; with `samples` also its time series, for metrics.json."""
     series = {"samples": attempt.evidence.samples} if samples else {}
     document: Document = plain({**_attempt_head(attempt), **_attempt_body(attempt), **series})
     return document
 
 
 def attempt_text(attempt: Attempt, *, samples: bool = False) -> str:
-    """`attempt_document` as ASCII JSON on one line."""
+    """Return `attempt_document` as ASCII JSON on one line."""
     text = "".join(_ATTEMPT_TEXTS.of(attempt))
     return f'{text[:-1]},"samples":{to_json_line(attempt.evidence.samples)}}}' if samples else text
 
@@ -147,14 +152,16 @@ def _attempt_head(attempt: Attempt) -> Document:
 
 
 class _AttemptText(NamedTuple):
-    """Of an attempt, as JSON; both parts together are an object."""
+    """JSON text of an attempt in two parts, which together are an object."""
 
     head: str
     body: str
 
 
 class _AttemptTextCache:
-    """Of the latest attempts: each is written four times while a test ends, by two threads."""
+    """Cache of the JSON texts of the latest attempts: two threads need the text of an attempt four times while its
+    test ends.
+    """
 
     def __init__(self, number: int) -> None:
         self._recent: deque[tuple[Attempt, _AttemptText]] = deque(maxlen=number)
@@ -171,11 +178,11 @@ class _AttemptTextCache:
 
 
 _ATTEMPT_TEXTS = _AttemptTextCache(8)
-"""Few, because what is remembered is kept alive: an attempt may have 128 KiB of output."""
+"""A small number, because the cache keeps the attempts alive, and an attempt can have 128 KiB of output."""
 
 
 def _attempt_body(attempt: Attempt) -> Document:
-    """What a test and each of its attempts have in common."""
+    """Return the fields that a test and each of its attempts have in common."""
     evidence = attempt.evidence
     timings = evidence.timings
     return {
@@ -209,7 +216,9 @@ def _attempt_body(attempt: Attempt) -> Document:
 
 
 def _usage(usage: Usage) -> Document:
-    """All figures; `source` is the weakest source among the headline ones, `sources` has each one's own."""
+    """Return all figures. `source` is the weakest source among the main figures, `sources` has that of each
+    figure.
+    """
     return {**dict(zip(_USAGE, _USAGE_OF(usage), strict=True)), "source": _weakest(usage)}
 
 
@@ -235,14 +244,14 @@ def _log_document(log: OutputLog) -> Document:
 
 
 def write_run_document(summary: RunSummary, events: Path, path: Path) -> None:
-    """run.json, written atomically. Raises OSError."""
+    """Write run.json atomically. Raises OSError."""
     write_atomically(path, run_pieces(summary, events))
 
 
 def run_pieces(summary: RunSummary, events: Path) -> Iterator[bytes]:
-    """`{"schema": 1, "run": {…}, "tests": [{…}], "ledger": {…}}` as ASCII JSON with a newline, indented unless it
-    is large; a test at a time, and never all in memory. What it says of each stands already in the run's own
-    `events`. Raises OSError if they cannot be read or lack a test.
+    """Yield `{"schema": 1, "run": {…}, "tests": [{…}], "ledger": {…}}` as ASCII JSON with a newline, indented if
+    it is small. Tests are copied one by one from the run's own `events`, so that they are never all in memory.
+    Raises OSError if the file cannot be read or lacks a test.
     """
     number = summary.totals.tests
     head = {"schema": SCHEMA_VERSION, "run": {**_run_fields(summary.run), **_end_fields(summary)}}
@@ -260,7 +269,9 @@ def run_pieces(summary: RunSummary, events: Path) -> Iterator[bytes]:
 
 
 def _finished_tests(events: Path, number: int) -> Iterator[bytes]:
-    """What the lines of tests that have ended say of them."""
+    """Yield the JSON texts of the `number` finished tests in the file of events. Raises OSError if there are more
+    or fewer.
+    """
     found = 0
     start, end = len(_TEST_FINISHED), len(b"}\n")
     with events.open("rb") as lines:
@@ -278,23 +289,23 @@ _TEST_FINISHED = b'{"event":"test-finished","test":'
 # ---------------------------------------------------------------- events
 
 
-# An event is one line of jsonl, here without its newline. ASCII, so no character inside can end the line.
+# Each function returns a line of jsonl without its newline, in ASCII, so that no character inside ends the line.
 
 
 def run_started_line(run: Run, plan: Sequence[Assignment]) -> str:
-    """The first line: `{"event": "run-started", "schema": 1, "run": {…}, "planned": N}`."""
+    """Return the first line: `{"event": "run-started", "schema": 1, "run": {…}, "planned": N}`."""
     return to_json_line(
         {"event": "run-started", "schema": SCHEMA_VERSION, "run": _run_fields(run), "planned": len(plan)}
     )
 
 
 def test_started_line(assignment: Assignment) -> str:
-    """A test was released in a container."""
+    """Return the line for a test that was started in a container."""
     return to_json_line({"event": "test-started", **_assignment_fields(assignment)})
 
 
 def attempt_finished_line(attempt: Attempt, *, will_retry: bool) -> str:
-    """An attempt ended; more of the same test may follow."""
+    """Return the line for an attempt that has ended."""
     head = {
         "event": "attempt-finished",
         **_assignment_fields(attempt.assignment),
@@ -304,12 +315,12 @@ def attempt_finished_line(attempt: Attempt, *, will_retry: bool) -> str:
 
 
 def test_finished_line(result: TestResult) -> str:
-    """A test has its final result: `{"event": "test-finished", "test": {…as in the document…}}`."""
+    """Return the line for a final result: `{"event": "test-finished", "test": {…as in the document…}}`."""
     return f"{_TEST_FINISHED.decode()}{result_text(result)}}}"
 
 
 def run_finished_line(summary: RunSummary) -> str:
-    """The last line: what the document's `run` and `ledger` say at the end."""
+    """Return the last line, with the same `run` and `ledger` as at the end of the document."""
     return to_json_line(
         {
             "event": "run-finished",

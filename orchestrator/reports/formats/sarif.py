@@ -1,7 +1,7 @@
-"""Broken budgets as SARIF 2.1.0, which code hosts and editors show beside the test's file.
+"""Violations as SARIF 2.1.0, which code hosts and editors show beside the test's file.
 
 Section numbers are those of the OASIS standard "Static Analysis Results Interchange Format (SARIF) Version 2.1.0".
-Sizes are kept below what GitHub takes: 25,000 results a run and 10 MB compressed.
+Sizes stay below GitHub's limits of 25,000 results for each run and 10 MB compressed.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ MAX_RESULTS = 5000
 MESSAGE_CHARACTERS = 1000
 NAME_CHARACTERS = 500
 _MAX_PATH_BYTES = 4096
-"""Linux's PATH_MAX: what is longer names no file."""
+"""Linux's PATH_MAX. Longer paths cannot name a file."""
 
 _ROOT = "PROJECTROOT"
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "note"}
 _FINGERPRINT = "orchViolation/v1"
-"""Name and version of how fingerprints are made (3.5.4.2): another way needs another number."""
+"""Name and version of the fingerprints (3.5.4.2). If they are computed in another way, the number must change."""
 
 
 def sarif_text(groups: Sequence[ViolationGroup], *, project: str, left_out: int = 0) -> str:
-    """The document as ASCII JSON with a newline; `left_out`: how many groups there are besides."""
+    """Return the document as ASCII JSON with a newline. `left_out`: number of groups that are not in `groups`."""
     return to_json(sarif_document(groups, project=project, left_out=left_out)) + "\n"
 
 
 def write_sarif(groups: Sequence[ViolationGroup], path: Path, *, project: str) -> None:
-    """Written atomically. Raises OSError."""
+    """Write the document atomically. Raises OSError."""
     write_atomically(path, sarif_text(groups, project=project).encode("ascii"))
 
 
 def sarif_document(groups: Sequence[ViolationGroup], *, project: str, left_out: int = 0) -> Document:
-    """One run with a rule for each kind that occurs and a result for each group, gravest first."""
+    """Return a run with a rule for each kind that occurs and a result for each group, most severe first."""
     shown = groups[:MAX_RESULTS]
     kinds = sorted({group.worst.violation.kind.value for group in shown})
     return {
@@ -76,7 +76,7 @@ def _driver(kinds: Sequence[str], groups: Sequence[ViolationGroup]) -> Document:
 
 def _rule(kind: str, groups: Sequence[ViolationGroup]) -> Document:
     text = rule_text(kind)
-    # The list is gravest first: a rule's own level is that of its gravest result.
+    # Groups are sorted by severity, so the first one of a kind has the level of the rule.
     level = next(t.worst.violation.severity for t in groups if t.worst.violation.kind.value == kind)
     return {
         "id": kind,
@@ -92,7 +92,7 @@ def _rule(kind: str, groups: Sequence[ViolationGroup]) -> Document:
 def _invocation(left_out: int) -> Document:
     found: Document = {"executionSuccessful": True}
     if left_out:
-        text = f"{left_out} more results are left out; orch report --violations lists them"
+        text = f"{left_out} more results were omitted; orch report --violations lists them"
         found["toolExecutionNotifications"] = [{"level": "warning", "message": {"text": text}}]
     return found
 
@@ -121,13 +121,13 @@ def _result(group: ViolationGroup, kinds: Sequence[str]) -> Document:
 
 
 def plain_message(text: str) -> str:
-    """Text in which nothing is a placeholder (3.11.5: braces are doubled) or a link (3.11.6: `[text](target)`)."""
+    """Return text without placeholders (3.11.5: braces are doubled) and links (3.11.6: `[text](target)`)."""
     shown = one_line(text, MESSAGE_CHARACTERS).replace("](", "] (")
     return shown.replace("{", "{{").replace("}", "}}")
 
 
 def _location(test: TestId) -> Document:
-    """The test's file; a budget has no line, and hosts that need one get the first."""
+    """Return the test's file as location. A violation has no line, but some hosts need one and get the first."""
     name = one_line(str(test), NAME_CHARACTERS) or "(no name)"
     location: Document = {"logicalLocations": [{"fullyQualifiedName": name, "kind": "module"}]}
     if test.case is not None:
@@ -140,15 +140,15 @@ def _location(test: TestId) -> Document:
 
 
 def relative_uri(path: str) -> str:
-    """A path below the project's root as a relative URI reference (RFC 3986); empty if it is no such path."""
+    """Return a path below the project's root as a relative URI reference (RFC 3986); empty for any other path."""
     raw = _bytes(path)
     if len(raw) > _MAX_PATH_BYTES or not path or path.startswith("/") or ".." in path.split("/"):
         return ""
-    return quote(raw, safe="/")  # the colon too: before the first slash it would make a scheme
+    return quote(raw, safe="/")  # quotes colons too: before the first slash, one would end a scheme
 
 
 def _bytes(text: str) -> bytes:
-    """As the file system has it: names that are no UTF-8 come with lone surrogates."""
+    """Return a name as bytes like the file system has it: undecodable bytes are lone surrogates in `text`."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -156,7 +156,9 @@ def _bytes(text: str) -> bytes:
 
 
 def fingerprint(group: ViolationGroup) -> str:
-    """The same in every run: made of the test, the kind and the ordinal, not of what was measured."""
+    """Return the fingerprint of a group, made of test, kind and ordinal. It does not depend on measured values, so
+    it is the same in every run.
+    """
     identity = [group.worst.test_id.path, group.worst.test_id.case, group.worst.violation.kind.value]
     text = json.dumps([*identity, group.ordinal])
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]

@@ -1,6 +1,6 @@
-"""A run as a page of Markdown for GitHub's step summary, never larger than GitHub takes.
+"""Markdown page of a run for GitHub's step summary, within GitHub's size limit.
 
-Whatever tests are called or print: names are escaped, output stands in `pre` with its markup quoted.
+Names and output of tests are untrusted: names are escaped, output is in `pre` with its markup escaped.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 1024 * 1000
 """GitHub drops a step's whole summary when it is larger than 1,024 KB."""
 MAX_OUTPUTS = 20
-"""Failures whose output is in the page; `totals` keeps that of a few more."""
+"""Maximum number of failures that are shown with their output; `ResultTotals` keeps the output of a few more."""
 _OUTPUT_CHARACTERS = 10_000
-"""Of one failure: twenty of them fill a fifth of the page."""
+"""Maximum length of the output of one failure: the output of twenty fills a fifth of the page."""
 _NAME_CHARACTERS = 300
 _CLOSING = 200
-"""Bytes kept free for the line that says what was left out; it takes at most half of them."""
+"""Bytes reserved for the line about omitted sections, which needs at most half of them."""
 
 
 def step_summary(summary: RunSummary, groups: Sequence[ViolationGroup], *, limit_bytes: int = LIMIT_BYTES) -> str:
-    """The page, at most `limit_bytes` of UTF-8; what does not fit is left out from the end, and it says so.
-    `groups`: all budgets that the run's tests broke, gravest first.
+    """Return the page, at most `limit_bytes` of UTF-8. Sections at the end that do not fit are omitted, and a line
+    says so. `groups`: all violations of the run, most severe first.
     """
     return _within(list(_sections(summary, groups)), limit_bytes)
 
@@ -58,7 +58,7 @@ def _within(sections: Sequence[str], limit_bytes: int) -> str:
         size = len(section.encode())
         if size > room:
             left = plural(len(sections) - number, "more section")
-            closing = f"\n*+{left}: the page would be larger than GitHub takes; see run.json and junit.xml.*\n"
+            closing = f"\n*+{left}: the page would exceed GitHub's limit; see run.json and junit.xml.*\n"
             return text + closing if limit_bytes >= _CLOSING else ""
         text, room = text + section, room - size
     return text
@@ -73,17 +73,17 @@ def _sections(summary: RunSummary, groups: Sequence[ViolationGroup]) -> Iterator
     if totals.failures:
         yield _titled("Failures", _results_table(totals.failures), totals.failed_tests)
     if totals.flaky:
-        # not `flaky_tests`: some of those may have been failed for it, and are above
+        # not `flaky_tests`: with the policy to fail flaky tests they are among the failures above
         yield _titled("Flaky", _results_table(totals.flaky), totals.passed_kinds["flaky"])
     if groups:
-        yield _titled("Broken budgets", violations_table(groups[:MAX_ROWS]), len(groups))
+        yield _titled("Violations", violations_table(groups[:MAX_ROWS]), len(groups))
     if totals.tests:
         yield _titled("Most memory", _results_table(totals.most_memory.results))
     yield from (_output(result) for result in totals.failures[:MAX_OUTPUTS])
 
 
 def _titled(title: str, table: Table, count: int = 0) -> str:
-    """`count`: how many rows the table would have, were it not bounded by `MAX_ROWS`."""
+    """Return the section. `count`: number of rows before the table was cut to `MAX_ROWS`."""
     more = f"\n+{count - MAX_ROWS} more\n" if count > MAX_ROWS else ""
     return f"\n### {title}\n\n{table_text(table)}{more}"
 
@@ -116,8 +116,8 @@ def _name(result: TestResult) -> str:
 
 def _output(result: TestResult) -> str:
     lines = output_lines(result.final)
-    # in `pre` GitHub makes no mentions and no links; a blank line does not end it, only its own tag does
+    # GitHub makes no mentions and links inside `pre`, and only its closing tag ends it
     text = html.escape(bounded(visible("\n".join(lines)), _OUTPUT_CHARACTERS), quote=False)
-    # outside of it a comment behind the sign keeps them from being made
+    # outside of `pre`, a comment behind the sign prevents mentions and links
     title = html.escape(_name(result), quote=False).replace("@", "@<!-- -->").replace("#", "#<!-- -->")
     return f"\n<details><summary><code>{title}</code></summary>\n\n<pre>{text}\n</pre>\n\n</details>\n"

@@ -1,6 +1,5 @@
-"""What each kind of violation means and what can be done, for reports that explain themselves.
-
-Kinds are added elsewhere; one that has no words here yet gets some made from its name.
+"""Explanations of the kinds of violations: what each means and what to do. A kind without an explanation gets one
+made from its name.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RuleText:
-    """Plain sentences; no markup."""
+    """Explanation of a kind of violation, in sentences without markup."""
 
     meaning: str
     advice: str
@@ -23,58 +22,58 @@ class RuleText:
 _RAISE = "Find out what needs it, or move the test to a larger profile in profiles.yaml."
 _TEXTS: Mapping[str, RuleText] = {
     "memory-near": RuleText(
-        "The test's peak memory came near the limit of its profile.",
-        "A little more and the kernel kills it. " + _RAISE,
+        "The test's peak memory was close to the limit of its profile.",
+        "If it needs more, the kernel kills it. " + _RAISE,
     ),
     "memory-over": RuleText("The test needed more memory than its profile allows.", _RAISE),
     "child-oom": RuleText(
-        "The kernel killed a process of the test for want of memory, and the test did not say so.",
-        "Its result cannot be trusted: make the test check how its children end. " + _RAISE,
+        "The kernel killed a process of the test at the memory limit, and the test did not fail.",
+        "The result is not reliable: let the test check the exit status of its child processes. " + _RAISE,
     ),
     "cpu-budget": RuleText(
-        "The test used more CPU seconds than the budget of its profile.",
+        "The test used more CPU seconds than its profile's threshold.",
         "Make it cheaper, or raise cpu_seconds under the profile's thresholds.",
     ),
     "cpu-throttled": RuleText(
-        "The test was held back by its CPU limit for a large share of its duration.",
-        "Its duration says little about its work. Give its profile more cpus, or let it start fewer threads.",
+        "The test was throttled by its CPU limit for a large share of its duration.",
+        "Its duration depends on the limit. Give its profile more cpus, or start fewer threads.",
     ),
     "time-near": RuleText(
-        "The test took nearly all of the time that its profile allows.",
-        "On a busier machine it will time out. Make it faster, or move it to a profile with a longer timeout.",
+        "The duration was close to the timeout of the profile.",
+        "On a busier machine it can time out. Make it faster, or move it to a profile with a longer timeout.",
     ),
     "time-over": RuleText(
-        "The test did not end in time and was ended.",
-        "See where it hangs, or move it to a profile with a longer timeout.",
+        "The test reached its timeout and was stopped.",
+        "Find out where it hangs, or move it to a profile with a longer timeout.",
     ),
     "pids-limit": RuleText(
-        "The test had nearly as many processes and threads as its profile allows, or was refused one more.",
-        "See whether it ends what it starts, or raise pids in its profile.",
+        "The number of processes and threads was close to the limit of the profile, or the limit refused one.",
+        "Check that the test ends the processes that it starts, or raise pids in its profile.",
     ),
     "process-leak": RuleText(
-        "Processes of the test were still running when it had ended.",
-        "Let the test end, and wait for, all that it starts.",
+        "Processes of the test were still running after its end.",
+        "Let the test end all processes that it starts, and wait for them.",
     ),
     "output-flood": RuleText(
-        "The test wrote more output than is kept, or than is allowed.",
-        "Let it write less, or raise log in its profile.",
+        "The test wrote more output than orch keeps or the threshold allows.",
+        "Write less output, or raise log in its profile.",
     ),
     "object-leak": RuleText(
         "The test left containers, volumes or networks on the engine.",
-        "Let the test remove what it creates; orch clean removes what is left.",
+        "Let the test remove the objects that it creates; orch clean removes the remaining ones.",
     ),
 }
 
 
 def rule_text(kind: str) -> RuleText:
-    """Of a violation's kind, known here or not."""
+    """Return the explanation of a kind of violation."""
     words = kind.replace("-", " ")
     return _TEXTS.get(kind) or RuleText(
-        f"The test broke a budget of its profile: {words}.",
-        "The message has the figure and the limit; thresholds stand in profiles.yaml.",
+        f"The test exceeded a limit or threshold of its profile: {words}.",
+        "The message has the figure and the limit. Thresholds are set in profiles.yaml.",
     )
 
 
 def rule_name(kind: str) -> str:
-    """`MemoryNear`: a readable identifier, as SARIF wants one (3.49.7)."""
+    """Return a readable identifier such as `MemoryNear`, as SARIF asks for (3.49.7)."""
     return "".join(word.capitalize() for word in kind.split("-"))

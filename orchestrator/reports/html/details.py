@@ -1,7 +1,7 @@
-"""What a test's own page shows, packed: JSON, deflated, in base64, whose alphabet holds no markup. Pure.
+"""Packed data of the tests' own pages: JSON, deflated, in base64, whose alphabet contains no markup.
 
-The page is unpacked and drawn by report.js when it is asked for. As much history and as many samples are kept as
-the report's size allows; tests with problems keep theirs longest.
+report.js unpacks and draws a page when it is opened. History and samples are reduced until the report has its
+maximum size; tests with problems are reduced last.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
+from orchestrator.figures import known_values
 from orchestrator.model.nightly import AttemptHistory, Series
 from orchestrator.model.outcomes import FAILING_CASES
 from orchestrator.model.resources import Resource
@@ -35,18 +36,18 @@ _LINE_LIMIT = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetailLevel:
-    """How much is told of a test."""
+    """Level of detail of a test's page."""
 
     points: int
-    """Of its time series."""
+    """The number of points of a time series."""
     history: int
-    """Attempts of the past."""
+    """The number of earlier attempts."""
     tail: int
-    """Characters of each output stream."""
+    """The number of characters of each output stream."""
     digits: int
-    """Significant ones of figures; those of tests without problems hold for all tests."""
+    """The number of significant digits of figures; that of tests without problems is used for all tests."""
     width: int
-    """Characters for each value of a course: 1 for 64 steps from zero to its highest, 2 for 4096."""
+    """Characters for each value of a series: 1 for 64 steps from zero to the highest value, 2 for 4096."""
 
 
 _FULL = DetailLevel(points=80, history=30, tail=6000, digits=4, width=2)
@@ -65,7 +66,7 @@ _STEPS = (
     ),
 )
 _ROOM_PER_TEST = (900, 220, 100, 55, 40, 30, 20, 0)
-"""Characters a test below which a step is not worth trying."""
+"""Minimum number of characters for each test at which a detail level of `_STEPS` is tried."""
 """Detail levels for tests with problems and for the other tests, from the most detailed to the least."""
 
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-"
@@ -75,19 +76,19 @@ _MISSING = "."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetailInput:
-    """What details are made from."""
+    """Data that the details are made from."""
 
     report: Nightly
     tests: Sequence[NightlyTest]
-    """In the order of the table: their numbers."""
+    """Tests in the order of the table, which defines their numbers."""
     drawn: Timeline | None
     tails: Mapping[str, OutputTails]
-    """Output of attempts by their id."""
+    """Output of attempts by their ids."""
     flaky: AbstractSet[TestId] = frozenset()
 
 
 def packed_details(source: DetailInput, *, limit: int) -> str:
-    """Base64 of at most `limit` characters if the least fits in that; else the least."""
+    """Return base64 text of at most `limit` characters, or the smallest possible text if even that is longer."""
     each = limit / max(len(source.tests), 1)
     text = ""
     for (for_problems, for_others), least in zip(_STEPS, _ROOM_PER_TEST, strict=True):
@@ -100,7 +101,7 @@ def packed_details(source: DetailInput, *, limit: int) -> str:
 
 
 def unpacked(text: str) -> Any:
-    """What `packed_details` packed."""
+    """Return the data that `packed_details` packed."""
     return json.loads(zlib.decompress(base64.b64decode(text)))
 
 
@@ -128,13 +129,17 @@ def _document(source: DetailInput, for_problems: DetailLevel, for_others: Detail
 
 
 def columns(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """One list a key, None where an entry has it not: what is alike stands together, and packs well."""
+    """Return a list for each key, with None for entries without it. Similar values are then adjacent, which
+    compresses well.
+    """
     keys = dict.fromkeys(key for entry in entries for key in entry)
     return {key: [entry.get(key) for entry in entries] for key in keys}
 
 
 def _lanes(drawn: Timeline, number: Mapping[Any, int]) -> list[Any]:
-    """Seconds of a unit, then for each place: units since the last end, length, number of the test, and again."""
+    """Return the seconds of a unit, then a list for each lane. It has three numbers for each block: units since
+    the previous end, length in units, and the number of the test.
+    """
     unit = max(drawn.seconds / 4000, 0.001)
     lanes: list[list[int]] = [[] for _ in range(drawn.lanes)]
     ended = [0] * drawn.lanes
@@ -171,7 +176,7 @@ def _test(
 
 
 def name_of(test: NightlyTest) -> str:
-    """A test's name, fit to print, one line, bounded."""
+    """Return a test's name on one line, escaped and bounded."""
     return one_line(str(test.test_id), NAME_LIMIT)
 
 
@@ -193,7 +198,7 @@ _SHOWN = (
 
 
 def _usage(attempt: AttemptRow, digits: int) -> dict[str, float | str]:
-    """Figures; the reason where one is missing."""
+    """Return the figures of an attempt; text is the reason why a figure is missing."""
     found: dict[str, float | str] = {}
     for name in _SHOWN:
         value = getattr(attempt.usage, name)
@@ -207,7 +212,7 @@ def _usage(attempt: AttemptRow, digits: int) -> dict[str, float | str]:
 
 
 def significant(value: float, digits: int) -> float:
-    """Rounded to so many significant digits; whole if it is that large."""
+    """Return `value` rounded to `digits` significant digits, as an int if it is whole."""
     rounded = float(f"{value:.{digits}g}")
     return int(rounded) if rounded == int(rounded) else rounded
 
@@ -235,7 +240,7 @@ def _failed_cases(attempt: AttemptRow) -> Iterator[list[str]]:
 
 
 def _history(test: NightlyTest, detail: DetailLevel, runs: Mapping[str, int]) -> list[Any]:
-    """[numbers of the runs, outcomes as words, seconds and bytes as encoded], an element for each attempt."""
+    """Return [numbers of the runs, outcomes, encoded seconds, encoded bytes] with an element for each attempt."""
     now = test.now.newest(detail.history) if detail.history else AttemptHistory()
     before = test.before.newest(detail.history - len(now)) if detail.history > len(now) else AttemptHistory()
     if len(before) + len(now) < 2:
@@ -252,7 +257,9 @@ def _history(test: NightlyTest, detail: DetailLevel, runs: Mapping[str, int]) ->
 
 
 def _samples(samples: Series, last: AttemptRow, detail: DetailLevel) -> list[Any]:
-    """[seconds it lasted (None: as the attempt), encoded of memory, CPU seconds, tasks] at equal distances."""
+    """Return [duration in seconds (None: that of the attempt), encoded memory, CPU seconds, tasks] at equal
+    intervals.
+    """
     kept = thinned(samples, detail.points)
     if len(kept) < 2:
         return []
@@ -261,7 +268,7 @@ def _samples(samples: Series, last: AttemptRow, detail: DetailLevel) -> list[Any
     if detail.width > 1:
         encoded = [encoded_series(values, detail.width) for values in (memory, kept.cpu_seconds, kept.pids)]
         return [significant(kept.at_seconds[-1], 4), *encoded]
-    # the page knows these figures of the attempt: a length and two tops a test are most of what a course takes
+    # The page has these figures of the attempt: for short series, duration and maxima would be most of the text.
     tops = usage.memory_peak_bytes, _total(usage.cpu_user_seconds, usage.cpu_system_seconds)
     encoded = [
         encoded_series(values, 1, top=top) for values, top in zip((memory, kept.cpu_seconds), tops, strict=True)
@@ -270,7 +277,7 @@ def _samples(samples: Series, last: AttemptRow, detail: DetailLevel) -> list[Any
 
 
 def _beyond(values: Sequence[float | None], floor: float | None) -> Sequence[float | None]:
-    """What was charged beyond what stood before the test."""
+    """Return the values minus the memory that was charged before the test."""
     return values if not floor else [None if value is None else max(0.0, value - floor) for value in values]
 
 
@@ -279,16 +286,18 @@ def _total(*figures: float | None) -> float | None:
 
 
 def encoded_series(values: Sequence[float | None], width: int, *, top: float | None = None) -> list[Any]:
-    """[top, width, text]: each value as its share of the top, in `width` digits of base 64; None as dots.
+    """Encode values as [top, width, text]: each value is its share of the top in `width` digits of base 64; None
+    is dots.
 
-    `top`: one that the reader knows, then None stands for it; else the highest. [] if no value is known.
+    `top`: a maximum that the reader knows, for which the result has None. By default the highest value is used.
+    Return [] if no value is known.
     """
-    known = _known(values)
+    known = known_values(values)
     if not known:
         return []
     highest, steps = top or max(known) or 1.0, 64**width - 1
     digits = _DIGITS if width == 1 else _PAIRS
-    if len(known) == len(values) and not top and min(known) >= 0:  # then all shares are from 0 to 1
+    if len(known) == len(values) and not top and min(known) >= 0:  # all shares are from 0 to 1
         text = "".join([digits[round(value / highest * steps)] for value in known])
     else:
         shares = [
@@ -298,14 +307,9 @@ def encoded_series(values: Sequence[float | None], width: int, *, top: float | N
     return [None if top else significant(highest, 4), width, text]
 
 
-def _known(values: Sequence[float | None]) -> Sequence[float]:
-    """Mostly nothing is missing."""
-    return [value for value in values if value is not None] if None in values else cast("Sequence[float]", values)
-
-
 def thinned(samples: Series, count: int) -> Series:
-    """At most `count` points at equal distances of time, from the first to the last: each stands for the time
-    since the one before it, with the highest memory and the most tasks of that time. Empty for fewer than two.
+    """Return at most `count` points at equal intervals, from the first to the last. Each point has the highest
+    memory and the most tasks since the previous point. Empty for fewer than two points.
     """
     times = samples.at_seconds
     count = min(count, len(times))
@@ -314,7 +318,7 @@ def thinned(samples: Series, count: int) -> Series:
     first, last = times[0], times[-1]
     until = [first, *(first + (last - first) * part / (count - 1) for part in range(1, count - 1)), last]
     ends = [1, *(bisect_right(times, moment, lo=1) for moment in until[1:])]
-    # Where nothing was measured since the point before, that one stands for this time too.
+    # An interval without a sample repeats the point before it.
     parts = [slice(0, 1), *(slice(start, end) for start, end in pairwise(ends))]
     for place in range(1, count):
         if parts[place].start == parts[place].stop:
@@ -335,10 +339,10 @@ def _highest(values: Sequence[float | None], parts: Sequence[slice]) -> list[flo
 
 
 def _tail(data: bytes, characters: int) -> str:
-    """The end of an output stream fit to show: whole lines as far as that goes, none wider than 400 characters."""
+    """Return the end of an output stream, escaped: at most `characters`, and at most 400 characters for a line."""
     if characters <= 0:
         return ""
-    text = visible(decode(data[-8 * characters :]))  # first cut: whoever read it may have read 5 MB
+    text = visible(decode(data[-8 * characters :]))  # shorten first: the output can have 5 MB
     lines = [bounded(line, _LINE_LIMIT) for line in text.split("\n")]
     joined = "\n".join(lines).rstrip()
     return joined if len(joined) <= characters else "…" + joined[-characters:]

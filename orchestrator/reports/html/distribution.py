@@ -1,4 +1,4 @@
-"""How much of their limits tests take: histograms, and the profiles in figures. Pure."""
+"""Distribution of usage as a share of limits: histograms, and figures for each profile."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 BINS = 20
 NEAR_BIN = 18
-"""From 90 % on a test is near its limit."""
+"""First bin that counts as near the limit (90 %)."""
 HEIGHT = 120.0
 BIN_WIDTH = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Tests between two shares of the limit."""
+    """Bar of a histogram: the number of tests between two shares of the limit."""
 
     label: str
     count: int
@@ -35,20 +35,22 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """Tests by the share of a limit that they took at most."""
+    """Histogram of tests by their maximum share of a limit."""
 
     title: str
     bars: tuple[Bar, ...]
     measured: int
     unmeasured: int
     near: int
-    """From 90 % on."""
+    """The number of tests at 90 % or more."""
     middle: float
-    """Median of the shares."""
+    """The median of the shares."""
 
 
 def histogram(tests: Sequence[NightlyTest], resource: Resource, title: str) -> Histogram | None:
-    """None: measured in no test. What is over the limit counts in the last bar."""
+    """Return the histogram of a resource, or None if no test has a figure. Shares above the limit are in the last
+    bar.
+    """
     shares = [share for test in tests if (share := test.maximum(resource)) is not None]
     if not shares:
         return None
@@ -58,7 +60,7 @@ def histogram(tests: Sequence[NightlyTest], resource: Resource, title: str) -> H
     top = max(counts)
     bars = []
     for at, count in enumerate(counts):
-        # a single test must be seen beside a thousand
+        # the bar of a single test must be visible beside one of a thousand
         height = max(count / top * HEIGHT, 2.0) if count else 0.0
         low, high = 100 * at // BINS, 100 * (at + 1) // BINS
         last = at == BINS - 1
@@ -84,7 +86,7 @@ def histogram(tests: Sequence[NightlyTest], resource: Resource, title: str) -> H
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileUse:
-    """What the tests of a profile take of it; shares are of the limit, None: not measured."""
+    """Usage of the tests of a profile as shares of its limits; None: not measured."""
 
     name: str
     memory_bytes: int
@@ -97,7 +99,7 @@ class ProfileUse:
 
 
 def profile_uses(tests: Sequence[NightlyTest]) -> tuple[ProfileUse, ...]:
-    """By the profile that tests ran under last, the most tests first."""
+    """Return the usage of each profile that tests used last, most tests first."""
     by_profile: dict[str, list[NightlyTest]] = defaultdict(list)
     for test in tests:
         by_profile[test.last.profile].append(test)

@@ -1,4 +1,4 @@
-"""Jinja as the page uses it: everything is escaped, and a template is compiled once, not for each report."""
+"""Jinja environment of the page: autoescaping, and templates that are compiled once and not for each report."""
 
 from __future__ import annotations
 
@@ -34,26 +34,28 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 class CompiledTemplates(BytecodeCache):
-    """Compiled templates among the package's own bytecode, where Python has its own and by its rules: whoever can
-    write there could as well change orch itself; where nothing can be written, nothing is kept.
+    """Cache of compiled templates beside the package's own bytecode and with Python's rules for it. Whoever can
+    write there could also change orch itself. If the folder is read-only, nothing is cached.
     """
 
     def __init__(self, templates: Path) -> None:
         self._templates = templates
 
     def get_bucket(self, environment: Environment, name: str, filename: str | None, source: str) -> Bucket:
-        """The place of a template, known by all that its code depends on; Jinja sees to Python's version."""
+        """Return the bucket of a template. Its key includes everything that the compiled code depends on; Jinja
+        adds the version of Python.
+        """
         of = environment
         options = (jinja2.__version__, of.autoescape, of.trim_blocks, of.lstrip_blocks, of.optimized)
         return super().get_bucket(environment, name, filename, f"{options}{source}")
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """What was compiled before, if it is of the same source; a file that cannot be read is as good as none."""
+        """Load compiled code of the same source. A file that cannot be read is ignored."""
         with suppress(OSError, EOFError, ValueError, UnpicklingError):
             bucket.load_bytecode(BytesIO(self._path(bucket).read_bytes()))
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        """For the reports that follow."""
+        """Store compiled code for later reports."""
         if not sys.dont_write_bytecode:
             with suppress(OSError):
                 write_atomically(self._path(bucket), bucket.bytecode_to_string())
@@ -64,14 +66,14 @@ class CompiledTemplates(BytecodeCache):
 
 @cache
 def environment() -> Environment:
-    """With the filters that the templates use."""
+    """Return the environment with the filters that the templates use."""
     found = Environment(
         loader=PackageLoader("orchestrator.reports.html", TEMPLATES.name),
         undefined=StrictUndefined,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        optimized=False,  # of a template that is filled in once, it costs more than it saves
+        optimized=False,  # costs more than it saves for a template that is rendered once
         bytecode_cache=CompiledTemplates(TEMPLATES),
     )
     found.filters.update(

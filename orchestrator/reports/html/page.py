@@ -1,7 +1,7 @@
-"""The nightly report as one HTML file that loads nothing and runs nothing but its own scripts.
+"""The nightly report as one HTML file that loads nothing and runs only its own scripts.
 
-The policy in its head names the scripts and styles by their SHA-256, so whatever else a name or an output might
-smuggle in would not run. All text passes Jinja's autoescape, control and direction characters `reports.text`.
+Its content security policy lists scripts and styles by their SHA-256, so that the browser runs nothing else that a
+name or an output could contain. Jinja escapes all text, and `orchestrator.text` control and direction characters.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from orchestrator.model.tests import TestId
 
 SIZE_LIMIT = 498_000
-"""Bytes that a report keeps to by leaving out details, as far as its tables allow."""
+"""Maximum size of a report in bytes. Details are left out to stay below it, but not table rows."""
 
 _LEAST_DETAILS = 20_000
 _NO_ANALYSIS = HistoryAnalysis()
 _PLACEHOLDER = "@@details@@"
-"""No test can write it: what it writes is escaped or packed, and a name of it would be cut by nothing else."""
+"""Marker that is replaced by the details. Text of tests cannot contain it, because it is escaped or packed."""
 _VENDORED = ("uPlot",)
 
 
@@ -59,18 +59,18 @@ def _asset(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """A script or style as it stands in the page."""
+    """A script or style of the page."""
 
     text: str
 
     @property
     def markup(self) -> Markup:
-        """For the template; our own files, so nothing is escaped."""
+        """The text for the template. It is not escaped, because it comes from orch's own files."""
         return Markup(self.text)  # noqa: S704 - shipped files, checked by hash, never a test's words
 
     @property
     def source(self) -> str:
-        """Its name in the policy: 'sha256-…'."""
+        """The hash of the text as the policy lists it: 'sha256-…'."""
         return f"'sha256-{base64.b64encode(hashlib.sha256(self.text.encode()).digest()).decode()}'"
 
 
@@ -93,7 +93,7 @@ def nightly_page(
     analysis: HistoryAnalysis = _NO_ANALYSIS,
     limit: int = SIZE_LIMIT,
 ) -> str:
-    """The whole file. `tails`: output of attempts by their id. Times are UTC."""
+    """Return the whole file. `tails`: output of attempts by their ids. Times are UTC."""
     flaky = analysis.flaky_ids
     tests = tuple(sorted(report.tests, key=lambda test: _worst_first(test, flaky)))
     drawn = None if report.main is None else timeline(report.main)
@@ -158,7 +158,7 @@ def _render(report: Nightly, tests: tuple[NightlyTest, ...], drawn: object, anal
 
 
 def _advised(analysis: HistoryAnalysis) -> str:
-    """What the advice adds up to; empty where there is none."""
+    """Return the totals of the profile advice; empty if there is none."""
     if not analysis.advice:
         return ""
     return suggestions_text(analysis.advice, minimum_runs=analysis.minimum_runs)

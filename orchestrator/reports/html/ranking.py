@@ -1,4 +1,4 @@
-"""The worst of a window by each resource, with their course; and what grew since before. Pure."""
+"""Tests with the highest usage of each resource in a window, with their history, and tests whose usage grew."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WORST = 8
 GROWN = 10
 NOTEWORTHY = 0.25
-"""Change of a median that is worth a line."""
+"""Growth of a median from which it is listed."""
 
 RANKED = (
     (Resource.MEMORY, "Memory", "Peak of the test's own memory."),
@@ -29,20 +29,20 @@ RANKED = (
     (Resource.THROTTLED, "Throttling", "Time for which the CPU limit stopped it."),
 )
 _LEAST = {Resource.THROTTLED: 0.1, Resource.READ: 4096.0, Resource.WRITE: 4096.0}
-"""Less of it is not worth ranking."""
+"""Usage below this is not ranked."""
 
 _NOISE = {Resource.MEMORY: 2.0 * 1024 * 1024, Resource.CPU: 0.1, Resource.DURATION: 0.1}
-"""Differences smaller than these say nothing, however large their ratio."""
+"""Smaller differences are ignored, however large their ratio."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedTest:
-    """A test in a ranking."""
+    """A test in a ranking, with texts and drawings of its row."""
 
     test: NightlyTest
     value: str
     share: float
-    """Of the worst one's figure, 0 to 1: its bar."""
+    """Share of the highest figure of the ranking, 0 to 1; the length of the bar."""
     of_limit: float | None
     change: float | None
     sparkline: str
@@ -51,7 +51,7 @@ class RankedTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """The worst by one resource."""
+    """The tests with the highest usage of one resource."""
 
     key: str
     title: str
@@ -60,7 +60,7 @@ class Ranking:
 
 
 def rankings(tests: Sequence[NightlyTest]) -> tuple[Ranking, ...]:
-    """One for each resource of which any test used anything."""
+    """Return a ranking for each resource that any test used."""
     found = []
     for resource, title, note in RANKED:
         used = [(value, test) for test in tests if (value := test.maximum(resource)) is not None]
@@ -96,7 +96,7 @@ def _ranked_test(test: NightlyTest, resource: Resource, value: float, top: float
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """A figure of a test that is much larger than it was."""
+    """A figure of a test whose median grew."""
 
     test: NightlyTest
     title: str
@@ -106,7 +106,7 @@ class Growth:
 
 
 def growths(tests: Sequence[NightlyTest]) -> tuple[Growth, ...]:
-    """Medians that grew by a quarter or more since before, largest first."""
+    """Return the medians that grew by 25 % or more, largest growth first."""
     found = []
     titles = {resource: title for resource, title, _ in RANKED}
     for test in tests:

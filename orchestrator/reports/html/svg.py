@@ -1,9 +1,10 @@
-"""Small drawings as SVG path data: courses, bars, blocks. Pure; all coordinates are numbers made here."""
+"""Path data for small SVG drawings: sparklines, strokes, stepped areas."""
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
+
+from orchestrator.figures import maxima_of_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,16 +14,18 @@ _PARTS = 24
 
 
 def short(value: float, digits: int = 1) -> str:
-    """A coordinate in as few characters as it takes."""
+    """Return a coordinate as short text."""
     text = f"{value:.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
 
 
 def sparkline_path(values: Sequence[float]) -> str:
-    """A line through the values from the left to the right edge, zero at the bottom; empty for fewer than two."""
+    """Return a line through the values from the left to the right edge, with zero at the bottom; empty for fewer
+    than two.
+    """
     if len(values) < 2:
         return ""
-    kept = _parts(values)
+    kept = maxima_of_parts(values, _PARTS)
     top = max(kept) or 1.0
     step = SPARK_WIDTH / (len(kept) - 1)
     points = [
@@ -32,32 +35,26 @@ def sparkline_path(values: Sequence[float]) -> str:
     return "M" + "L".join(points)
 
 
-def _parts(values: Sequence[float]) -> Sequence[float]:
-    """As they are, or the maxima of equal parts of them."""
-    if len(values) <= _PARTS:
-        return values
-    edges = [len(values) * part // _PARTS for part in range(_PARTS + 1)]
-    return [max(values[a:b]) for a, b in itertools.pairwise(edges)]
-
-
 def strokes_path(strokes: Iterable[tuple[float, float, float]]) -> str:
-    """Horizontal strokes (x, y, length), sorted by y and x, as one path: thousands of them stay small."""
+    """Return one path for horizontal strokes (x, y, length), sorted by y and x. Relative moves keep it short for
+    thousands of strokes.
+    """
     parts: list[str] = []
-    line, pen = None, 0.0
+    line, current_x = None, 0.0
     for x, y, length in strokes:
         width = max(round(length, 1), 0.6)
         if y != line:
             parts.append(f"M{short(x)} {short(y)}h{short(width)}")
-            line, pen = y, round(x, 1) + width
+            line, current_x = y, round(x, 1) + width
         else:
-            step = round(x - pen, 1)
+            step = round(x - current_x, 1)
             parts.append(f"m{short(step)} 0h{short(width)}")
-            pen += step + width
+            current_x += step + width
     return "".join(parts)
 
 
 def steps_path(steps: Sequence[tuple[float, float]], *, end: float, base: float) -> str:
-    """An area under (x, y) steps, each of which holds until the next one's x; the last until `end`."""
+    """Return an area under (x, y) steps. Each step holds until the x of the next one, the last until `end`."""
     if not steps:
         return ""
     parts = [f"M{short(steps[0][0])} {short(base)}"]

@@ -1,4 +1,4 @@
-"""A run as places and blocks: what ran where, what waited for what. Pure."""
+"""Timeline of a run: attempts in lanes, and what each attempt waited for."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ WIDTH = 1000.0
 LANE_HEIGHT = 16.0
 WAITING_HEIGHT = 40.0
 _SLACK_SECONDS = 0.005
-"""Two clocks wrote the times: a start so little before an end is after it."""
+"""Tolerance between two clocks: a start that is this much earlier than an end counts as later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """An attempt on its place; seconds since the first one began to wait or run."""
+    """An attempt in its lane. Times are seconds since the start of the run."""
 
     attempt: AttemptRow
     lane: int
     start: float
     end: float
     freed_by: AttemptRow | None
-    """What ended on this place last before it, if it waited."""
+    """The attempt that ended before it in the same lane, if this one was queued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """All attempts of a run, and what is to be said of them."""
+    """All attempts of a run with the figures that the page shows."""
 
     blocks: tuple[Block, ...]
     lanes: int
     seconds: float
     busy_ratio: float
-    """Time in which tests ran, over places times length."""
+    """Share of the lanes' time in which tests ran."""
     tail_seconds: float
-    """How long at the end at most half of the places ran a test."""
+    """Seconds at the end of the run in which at most half of the lanes ran a test."""
     last: AttemptRow
     waits: tuple[Block, ...]
-    """The longest, longest first."""
+    """The attempts that were queued longest, longest first."""
 
     @property
     def height(self) -> float:
-        """Of the places' drawing."""
+        """The height of the drawing of the lanes."""
         return self.lanes * LANE_HEIGHT
 
     @property
     def paths(self) -> dict[str, str]:
-        """Class -> path of all its blocks; times run over WIDTH units."""
+        """CSS class -> path of its blocks. Times are scaled to WIDTH units."""
         parts: dict[str, list[tuple[float, float, float]]] = {"good": [], "bad": [], "other": []}
         scale = WIDTH / self.seconds
         for block in sorted(self.blocks, key=lambda b: (b.lane, b.start)):
@@ -67,12 +67,12 @@ class Timeline:
 
     @property
     def waiting_most(self) -> int:
-        """Most tests that waited at once."""
+        """The largest number of tests that were queued at the same time."""
         return max((count for _, count in self._waiting()), default=0)
 
     @property
     def waiting_path(self) -> str:
-        """How many tests waited, as an area below WAITING_HEIGHT."""
+        """Area of the number of queued tests, WAITING_HEIGHT high."""
         most = self.waiting_most
         if most == 0:
             return ""
@@ -94,7 +94,7 @@ class Timeline:
 
 
 def _thinned(steps: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """One step in four units of width, the last there: more could hardly be seen."""
+    """Return at most one step in four units of width, the last of them; more would not be visible."""
     kept: dict[int, tuple[float, float]] = {}
     for x, y in steps:
         kept[int(x / 4)] = (x, y)
@@ -102,7 +102,7 @@ def _thinned(steps: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def timeline(record: RunRecord) -> Timeline | None:
-    """None: nothing of the run was started."""
+    """Return the timeline, or None if no test of the run was started."""
     attempts = sorted(record.attempts, key=lambda a: (a.started_at, a.id))
     if not attempts:
         return None
@@ -135,7 +135,9 @@ def timeline(record: RunRecord) -> Timeline | None:
 
 
 def _lanes(attempts: Sequence[AttemptRow]) -> dict[str, int]:
-    """Attempt -> place: containers one after another on as few places as they need, each whole on one."""
+    """Return the lane of each attempt. Containers that ran one after another share a lane, and a container stays
+    in one lane; there are as few lanes as possible.
+    """
     spans: dict[str, tuple[float, float]] = {}
     names: dict[str, str] = {}
     for attempt in attempts:
@@ -156,7 +158,7 @@ def _lanes(attempts: Sequence[AttemptRow]) -> dict[str, int]:
 
 
 def _tail(blocks: Sequence[Block], lanes: int, seconds: float) -> float:
-    """Seconds at the end in which at most half of the places were busy; 0.0 if never more were."""
+    """Return the seconds at the end in which at most half of the lanes ran a test; 0.0 if more never did."""
     if lanes < 2:
         return 0.0
     edges = sorted([(b.start, 1) for b in blocks] + [(b.end, -1) for b in blocks])

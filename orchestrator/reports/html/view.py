@@ -1,4 +1,4 @@
-"""What the report's tables say, before it is HTML. Pure."""
+"""Content of the report's tables, before it is HTML."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ _SEVERITIES = ("error", "warning", "notice")
 
 
 def thousands(count: int) -> str:
-    """`2,000`."""
+    """Return a number with separators: `2,000`."""
     return f"{count:,}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """A figure of the report's head."""
+    """A figure in the head of the report."""
 
     title: str
     value: str
     note: str = ""
     tone: str = ""
-    """bad, good, or nothing."""
+    """`bad`, `good` or empty: the colour."""
 
 
 def headline(report: Nightly) -> str:
-    """The report in one sentence."""
+    """Return the report in one sentence."""
     failing = sum(test.failing for test in report.tests)
     total = len(report.tests)
     if not total:
@@ -58,7 +58,7 @@ def headline(report: Nightly) -> str:
 
 
 def tiles(report: Nightly, flaky: int) -> tuple[Tile, ...]:
-    """Counts and cost, each with what it was before. `flaky`: how many tests are."""
+    """Return the counts and costs, each compared with the earlier window. `flaky`: number of flaky tests."""
     tests, cost, before = report.tests, report.cost, report.cost_before
     new, fixed = sum(t.newly_failing for t in tests), sum(t.fixed for t in tests)
     new_violations = sum(len(t.kinds - t.kinds_before) for t in tests)
@@ -107,7 +107,7 @@ def _against(now: float, before: float | None, otherwise: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailingTest:
-    """A test that fails, and for how long it has."""
+    """A failing test, and since when it fails."""
 
     test: NightlyTest
     since: str
@@ -115,7 +115,7 @@ class FailingTest:
 
 
 def failing_now(tests: Sequence[NightlyTest]) -> tuple[FailingTest, ...]:
-    """New ones first."""
+    """Return the failing tests, new failures first."""
     found = [
         FailingTest(test=test, since=_failing_for(test), new=test.newly_failing and bool(test.before))
         for test in tests
@@ -137,17 +137,17 @@ def _failing_for(test: NightlyTest) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedKind:
-    """Tests in which a budget is newly broken, or no longer, grouped by its kind."""
+    """Tests with a new or a resolved violation of one kind."""
 
     kind: ViolationKind
     severity: str
     tests: tuple[tuple[NightlyTest, str], ...]
-    """With the violation's sentence; empty where it is gone."""
+    """The tests, each with the message of the violation; empty if it is resolved."""
     more: int
 
 
 def changed_violations(tests: Sequence[NightlyTest]) -> dict[str, tuple[ChangedKind, ...]]:
-    """`new` and `gone`, gravest first. All are new where nothing came before."""
+    """Return `new` and `gone` kinds, most severe first. Without earlier runs all violations are new."""
     new: dict[ViolationKind, list[tuple[NightlyTest, str]]] = defaultdict(list)
     gone: dict[ViolationKind, list[tuple[NightlyTest, str]]] = defaultdict(list)
     severity: dict[ViolationKind, str] = {}
@@ -182,7 +182,7 @@ def _by_kind(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlakyRow:
-    """A test that passes and fails."""
+    """A flaky test."""
 
     test: NightlyTest
     failed: str
@@ -190,13 +190,13 @@ class FlakyRow:
     rate: str
     """`18 % (9 to 31 %)`."""
     strip: tuple[str, ...]
-    """Its latest runs, oldest first: pass, fail, or flaky where it did both."""
+    """The latest runs, oldest first: `pass`, `fail`, or `flaky` for a run with both."""
     findings: tuple[str, ...]
     """Sentences on what its failures have in common."""
 
 
 def flaky_tests(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tuple[FlakyRow, ...]:
-    """Those that are in the report, the worst first."""
+    """Return the flaky tests of the report, highest failure rate first."""
     here = {test.test_id: test for test in tests}
     found = []
     for flaky, finding in analysis.flaky:
@@ -218,7 +218,7 @@ def _runs(attempts: Sequence[AttemptContext]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileAdvice:
-    """Another profile for a test."""
+    """Suggestion of another profile for a test."""
 
     test: NightlyTest
     advice: str
@@ -231,7 +231,9 @@ class ProfileAdvice:
 
 
 def profile_advice(tests: Sequence[NightlyTest], analysis: HistoryAnalysis) -> tuple[ProfileAdvice, ...]:
-    """Tests whose profile should be another: those that lack something first, then the largest saving."""
+    """Return the tests that should use another profile: those with too small a profile first, then the largest
+    savings.
+    """
     here = {test.test_id: test for test in tests}
     return tuple(
         ProfileAdvice(
@@ -252,7 +254,7 @@ _WORTH_A_ROW = frozenset({Advice.LARGER, Advice.NONE_HOLDS, Advice.SMALLER})
 
 
 def _saved(one: Suggestion) -> str:
-    """`896M, 1 CPU`; with a minus what is granted more."""
+    """Return the savings: `896M, 1 CPU`; negative if the suggested profile is larger."""
     if one.suggested is None:
         return ""
     parts = [format_bytes(one.saved_memory_bytes)] if one.saved_memory_bytes else []
@@ -265,8 +267,8 @@ def _saved(one: Suggestion) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestRow:
-    """A test in the table of all; figures are text without units, which the head has;
-    empty if unknown, and left out at the end.
+    """A test in the table of all tests. Figures are text without units, which are in the head of the table; an
+    unknown figure is empty, and empty figures at the end are omitted.
     """
 
     outcome: str
@@ -274,12 +276,13 @@ class TestRow:
     name: str
     profile: str
     figures: tuple[str, ...]
-    """Seconds, % of the timeout, MiB, % of the limit, CPU seconds, tasks, changes of time and memory in %."""
+    """Seconds, % of the timeout, MiB, % of the limit, CPU seconds, tasks, change of duration and of memory in %.
+    """
     violations: str
 
 
 def all_rows(tests: Sequence[NightlyTest]) -> tuple[TestRow, ...]:
-    """In the order of the tests."""
+    """Return the rows in the order of the tests."""
     return tuple(_row(test) for test in tests)
 
 
@@ -296,13 +299,13 @@ def _row(test: NightlyTest) -> TestRow:
         _change(test.change(Resource.DURATION)),
         _change(test.change(Resource.MEMORY)),
     )
-    said = next((at for at in range(len(figures), 0, -1) if figures[at - 1]), 0)
+    filled = next((at for at in range(len(figures), 0, -1) if figures[at - 1]), 0)
     return TestRow(
         outcome=test.outcome.value,
         bad=test.failing,
         name=name_of(test),
         profile=one_line(test.last.profile, 60),
-        figures=figures[:said],
+        figures=figures[:filled],
         violations=" ".join(sorted(test.kinds)),
     )
 
@@ -319,5 +322,5 @@ def _percent(share: float | None) -> str:
 
 
 def _change(change: float | None) -> str:
-    """In percent; what is within the usual noise is left out."""
+    """Return the change in percent; empty if it is within the usual noise."""
     return "" if change is None or abs(change) < _NOTEWORTHY else f"{change * 100:+.0f}"

@@ -1,4 +1,4 @@
-"""Columns and cells that several tables have in common."""
+"""Columns and cells that several tables share."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ RUN_IF_WIDE = Column(key="run", title="run", optional=True)
 
 
 def count(key: str, title: str | None = None, *, optional: bool = False, priority: int = 0) -> Column:
-    """A column of numbers; `priority` as in `Column`."""
+    """Return a column of numbers, aligned to the right. `priority` as in `Column`."""
     return Column(key=key, title=title or key, right=True, optional=optional, priority=priority)
 
 
 def in_bytes(value: float | None) -> Figure:
-    """Bytes, or not measured."""
+    """Return a figure in bytes; None: not measured."""
     return Figure(value, "bytes")
 
 
 def in_seconds(value: float | None) -> Figure:
-    """Seconds, or not measured."""
+    """Return a figure in seconds; None: not measured."""
     return Figure(value, "seconds")
 
 
 def as_ratio(value: float | None) -> Figure:
-    """A share, or not measured."""
+    """Return a ratio as a figure; None: not measured."""
     return Figure(value, "ratio")
 
 
 def number(value: float | None) -> Figure:
-    """A count, or not measured."""
+    """Return a count as a figure; None: not measured."""
     return Figure(value, "count")
 
 
 def time_text(moment: datetime) -> str:
-    """To the minute, in UTC."""
+    """Format a UTC time to the minute."""
     return moment.strftime("%Y-%m-%dT%H:%MZ")
 
 
 def in_own_memory(usage: Usage) -> Figure:
-    """What a test itself needed of memory, or the bound that is known of it."""
+    """Return the peak of a test's own memory, marked if it is only a bound."""
     return Figure(
         usage.memory_peak_bytes, "bytes", usage.memory_peak_is_upper_bound, usage.memory_peak_is_lower_bound
     )
 
 
 def figure_of(usage: Usage, name: str, unit: str) -> Figure:
-    """A figure of a test by its name in Usage, marked where it is only a bound."""
+    """Return the figure that `Usage` calls `name`, marked if it is only a bound."""
     if name == "memory_peak_bytes":
         return in_own_memory(usage)
     return Figure(getattr(usage, name), unit, name in usage.upper_bounds)

@@ -1,4 +1,4 @@
-"""A recorded attempt beside one that has just run: outcome and figures, and how far they differ."""
+"""Comparison of a recorded attempt with one that has just run: outcome, figures and their change."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FIGURES = (
 
 
 def comparison_table(recorded: AttemptRow, now: Attempt) -> Table:
-    """A row a figure; one that neither attempt has is left out."""
+    """Return a table with a row for each figure that at least one of the attempts has."""
     before, after = recorded.usage, now.evidence.usage
     rows: list[tuple[Cell, ...]] = [
         _words("outcome", recorded.outcome.value, now.outcome.value),
@@ -70,7 +70,7 @@ def _figure(
 
 
 def _compared(name: str, recorded: Figure, now: Figure) -> tuple[Cell, ...]:
-    """Two bounds, or a bound and a figure, have no difference that means anything."""
+    """Return the row of a figure. If one of the values is a bound, there is no meaningful change."""
     before, after = recorded.value, now.value
     change = after / before - 1 if before and after is not None else 0.0 if before == after == 0 else None
     return (name, recorded, now, Figure(None if recorded.bound or now.bound else change, "change"))

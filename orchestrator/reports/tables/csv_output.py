@@ -1,4 +1,4 @@
-"""A table as CSV (RFC 4180) with raw figures, safe to open in a spreadsheet."""
+"""CSV (RFC 4180) of a table with raw figures, safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from orchestrator.text import one_line
 if TYPE_CHECKING:
     from orchestrator.reports.tables.table import Cell, Table
 
-# A cell that begins so is a formula to a spreadsheet (OWASP, "CSV Injection"); the last four are full-width.
+# Spreadsheets read a cell with such a start as a formula (OWASP, "CSV Injection"); the last four are full-width.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def csv_text(table: Table) -> str:
-    """A header of column keys, then the rows. A figure that was not measured is empty."""
+    """Return a header of column keys, then the rows. A figure that was not measured is empty."""
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(raw_keys(table))
@@ -34,7 +34,7 @@ def _raw(cell: Cell) -> str | float:
 
 
 def guarded(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: a quote goes before one; control characters visible."""
-    # Judged before escaping too: a tab in front would hide behind its escape, and strip() eats blanks.
+    """Return `text` on one line, with a quote in front if a spreadsheet would read it as a formula."""
+    # Test the original text too: `one_line` escapes or removes white space in front.
     clean = one_line(text)
     return f"'{clean}" if text.startswith(_FORMULA_STARTS) or clean.startswith(_FORMULA_STARTS) else clean

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def database_table(size: DatabaseSize) -> Table:
-    """One row: place, size, what it reaches over."""
+    """Return a table of one row: place, size and covered time of the database."""
     return Table(
         name="database",
         columns=(
@@ -44,7 +44,7 @@ def database_table(size: DatabaseSize) -> Table:
 
 
 def sizes_table(size: DatabaseSize) -> Table:
-    """Its tables, largest first."""
+    """Return a table of the database's tables, largest first."""
     largest = sorted(size.tables, key=lambda table: (-(table.bytes or 0), -table.rows, table.name))
     return Table(
         name="tables",

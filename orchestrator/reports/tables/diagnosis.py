@@ -1,4 +1,4 @@
-"""What a test did under each condition of a diagnosis, which of them make it fail, and what to do about it."""
+"""Text and table of a diagnosis: results under each condition, conditions that make the test fail, advice."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ if TYPE_CHECKING:
 
 _ADVICE = {
     Condition.ITSELF: (
-        "look for what its copies share (a lock, a file of the project, a server), and for waits with a fixed"
-        " time; until then `group: NAME` or `exclusive: true` in its rule keeps it apart"
+        "look for something that its copies share (a lock, a file of the project, a server), and for waits of a"
+        " fixed time; until then set `group: NAME` or `exclusive: true` in its rule"
     ),
     Condition.NEIGHBOURS: (
-        "keep it apart from them: one `group` for them all in profiles.yaml; then look for what they compete for"
+        "put them into one `group` in profiles.yaml, so that they do not run at the same time; then look for the"
+        " resource that they compete for"
     ),
     Condition.REUSED: (
-        "something outlives a test in the container: orch confirms such failures in a fresh one; a rule with a"
+        "something of an earlier test remains in the container: orch confirms such failures in a fresh one; a"
         " profile without `reuse` avoids them"
     ),
     Condition.HALF_CPUS: (
-        "it depends on speed: give it a profile with more CPUs or a longer timeout, or let it wait for events"
-        " instead of times"
+        "it depends on speed: use a profile with more CPUs or a longer timeout, or wait for events instead of"
+        " fixed times"
     ),
     Condition.BUSY_HOST: (
-        "it depends on how busy the machine is: let it wait for events instead of times; until then"
+        "it depends on the load of the machine: wait for events instead of fixed times; until then use"
         " `exclusive: true` or a longer timeout"
     ),
-    Condition.LITTLE_MEMORY: "give it a profile with more memory than its peak: caches and garbage need room too",
+    Condition.LITTLE_MEMORY: "use a profile with more memory than its peak: caches and garbage need memory too",
 }
 _WIDTH = max(len(condition.value) for condition in Condition)
 
 
 def result_text(result: ConditionResult) -> str:
-    """`with itself        7 of 10 failed  70 % (40 to 89 %)  2 copies at once`."""
+    """Return the line of a condition: `with itself        7 of 10 failed  70 % (40 to 89 %)  2 copies at once`."""
     if result.skipped:
         return f"{result.condition.value:<{_WIDTH}}  not tried: {result.skipped}"
     return (
@@ -57,18 +58,20 @@ def _rate(result: ConditionResult) -> str:
 
 
 def conclusion_lines(diagnosis: Diagnosis) -> list[str]:
-    """What is printed below the results, for people."""
+    """Return the lines that the terminal shows below the results."""
     end = "; stopped before its end" if diagnosis.interrupted else ""
     recorded = f"recorded as run {diagnosis.run_id[:8]} in .orch/diagnoses, apart from the project's history{end}"
     return ["", *conclusions(diagnosis), recorded]
 
 
 def conclusions(diagnosis: Diagnosis) -> list[str]:
-    """What makes it fail, and what that suggests; or that nothing did, and what that leaves open."""
+    """Return sentences on the conditions that make the test fail, with advice, or on what remains open if none
+    does.
+    """
     by = {result.condition: result for result in diagnosis.results}
     alone = by.get(Condition.ALONE)
     if alone is None or not alone.total:
-        return ["nothing can be said: it was not judged alone"]
+        return ["no conclusion: the test was not run alone"]
     return [*_culprits(diagnosis, by), *_alone(diagnosis, alone)]
 
 
@@ -78,7 +81,7 @@ def _culprits(diagnosis: Diagnosis, by: dict[Condition, ConditionResult]) -> Ite
         chance = f", {chance_text(found.chance)}" if found.chance else ""
         yield f"fails {condition.value} ({found.failed} of {found.total}: {ends_text(found.ends)}{chance})"
         if found.message:
-            yield f"    it said: {one_line(found.message, 200)}"
+            yield f"    message: {one_line(found.message, 200)}"
         yield f"    {_ADVICE[condition]}"
 
 
@@ -89,48 +92,48 @@ def _alone(diagnosis: Diagnosis, alone: ConditionResult) -> Iterator[str]:
         yield from _always(diagnosis, alone, passed=total - failed)
     elif alone.failed:
         yield (
-            f"fails alone too ({alone.failed} of {alone.total}: {ends_text(alone.ends)}): its cause is in itself"
-            " (time, random numbers, an order that is not fixed)"
+            f"fails alone too ({alone.failed} of {alone.total}: {ends_text(alone.ends)}): the cause is in the test"
+            " itself (time, random numbers, an order that is not fixed)"
         )
     elif not failed:
         yield (
-            f"did not fail in {plural(total, 'attempt')}; alone its rate may still be up to"
+            f"did not fail in {plural(total, 'attempt')}; alone its failure rate can still be up to"
             f" {format_ratio(alone.high)}: try a larger --runs"
         )
     elif not diagnosis.culprits:
         worst = max(diagnosis.results, key=lambda result: result.low)
         yield (
-            f"failed {failed} times, most often {worst.condition.value} ({worst.failed} of {worst.total}), but not"
-            " so often that chance is ruled out: try a larger --runs"
+            f"failed {failed} times, most often {worst.condition.value} ({worst.failed} of {worst.total}), but"
+            " chance is not ruled out: try a larger --runs"
         )
 
 
 def _always(diagnosis: Diagnosis, alone: ConditionResult, *, passed: int) -> Iterator[str]:
-    """It failed whenever it was alone: no cause is named but where it passes."""
+    """Yield sentences for a test that always failed alone, for which no condition can be the cause."""
     if passed:
         best = min((one for one in diagnosis.results if one.total), key=lambda one: one.failed / one.total)
         yield (
             f"fails alone each time ({alone.failed} of {alone.total}: {ends_text(alone.ends)}), and passes"
-            f" {best.condition.value} ({best.total - best.failed} of {best.total}): look for what it needs"
-            " and finds there only"
+            f" {best.condition.value} ({best.total - best.failed} of {best.total}): look for"
+            " something that only this condition provides"
         )
     else:
         total = sum(result.total for result in diagnosis.results)
         more = ": try a larger --runs" if total == 1 else f" ({ends_text(alone.ends)}, alone)"
         yield f"{always_text(total)}{more}"
     if alone.message:
-        yield f"    it said: {one_line(alone.message, 200)}"
+        yield f"    message: {one_line(alone.message, 200)}"
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> Table:
-    """A row a condition."""
+    """Return a table with a row for each condition."""
     return Table(
         name="diagnosis",
         columns=(
             Column(key="test", title="test"),
             Column(key="run", title="run"),
             Column(key="condition", title="condition"),
-            Column(key="detail", title="what"),
+            Column(key="detail", title="detail"),
             count("failed"),
             count("attempts"),
             count("rate"),

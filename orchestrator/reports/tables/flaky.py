@@ -1,4 +1,4 @@
-"""Flaky tests in words: their latest attempts, how often they fail, what their failures have in common."""
+"""Flaky tests as text and table: latest attempts, failure rates and possible causes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GLYPHS = {
     Outcome.CRASHED: "X",
 }
 LEGEND = (
-    "strip: one sign an attempt, newest right, those of one run together:"
+    "strip: one sign for each attempt, newest right; attempts of the same run are together:"
     " . passed  F failed  T timeout  O out of memory  X crashed"
 )
 STRIP_WIDTH = 60
@@ -43,7 +43,7 @@ _ENDS = {
     Outcome.CRASHED: "each failure was a crash",
 }
 _PHRASES = {
-    Factor.MEMORY: ("at 90 % of its memory limit or more", "with memory to spare"),
+    Factor.MEMORY: ("at 90 % of its memory limit or more", "below 90 % of its memory limit"),
     Factor.PARALLEL: ("beside other tests", "alone"),
     Factor.REUSED: ("after other tests in its container", "in a fresh container"),
     Factor.FORKED: ("forked from a preloaded runner", "as a process of its own"),
@@ -52,7 +52,7 @@ _PHRASES = {
     Factor.AFTER: ("right after {} in its container", "not right after {} in its container"),
     Factor.NEIGHBOUR: ("beside {}", "without {} beside it"),
 }
-"""A circumstance, there and not."""
+"""Texts for a circumstance that is present and one that is absent."""
 _SHOWN_CAUSES = 4
 _SHOWN_TOGETHER = 3
 
@@ -60,7 +60,9 @@ FlakyRow = tuple["FlakyTest", "FlakinessFinding"]
 
 
 def strip(attempts: Sequence[AttemptContext], *, width: int = STRIP_WIDTH) -> str:
-    """The newest attempts, newest right: `..F..` or, where some run has several, `. . F. .`. Plain ASCII."""
+    """Return a sign for each of the newest attempts, newest right, in ASCII: `..F..` or, if a run has several
+    attempts, `. . F. .`.
+    """
     groups = [
         "".join(GLYPHS.get(attempt.outcome, "?") for attempt in group)
         for _, group in itertools.groupby(attempts, key=lambda attempt: attempt.run_id)
@@ -70,13 +72,13 @@ def strip(attempts: Sequence[AttemptContext], *, width: int = STRIP_WIDTH) -> st
 
 
 def rate_text(failed: int, total: int, low: float, high: float) -> str:
-    """`7 of 40 failed: 18 % (9 to 31 %)`; in brackets the interval that holds the true rate with 95 %."""
+    """Return `7 of 40 failed: 18 % (9 to 31 %)`; the 95 % confidence interval is in brackets."""
     interval = f"{format_ratio(low)} to {format_ratio(high)}".replace(" %", "", 1)
     return f"{failed} of {total} failed: {format_ratio(failed / total)} ({interval})"
 
 
 def sentences(finding: FlakinessFinding) -> list[str]:
-    """What the failures have in common, the most certain first; or that nothing was found, and in how many."""
+    """Return sentences on the possible causes, most certain first, or on why there is none."""
     failures = plural(finding.failed, "failure")
     if not finding.failed:
         return [f"never failed in {plural(finding.total, 'attempt')}"]
@@ -84,18 +86,18 @@ def sentences(finding: FlakinessFinding) -> list[str]:
     if finding.failed == finding.total:
         return [always_text(finding.total), *common]
     if finding.missing:
-        return [*common, f"no cause is looked for in {failures} of {finding.total} attempts: {_missing(finding)}"]
-    said = [cause_text(cause) for cause in finding.causes[:_SHOWN_CAUSES]]
+        return [*common, f"too few attempts to find a cause ({failures} of {finding.total}): {_missing(finding)}"]
+    causes = [cause_text(cause) for cause in finding.causes[:_SHOWN_CAUSES]]
     if not finding.has_cause:
         tried = plural(finding.tried, "circumstance")
-        said.insert(0, f"no cause found in {failures} ({tried} looked at)")
-    return [*common, *said]
+        causes.insert(0, f"no cause found in {failures} ({tried} examined)")
+    return [*common, *causes]
 
 
 def always_text(attempts: int) -> str:
-    """Of a test all of whose attempts failed. Nothing sets them apart from passes, so that no cause is named."""
+    """Return the sentence for a test whose attempts all failed. With no passes to compare, it has no cause."""
     if attempts == 1:
-        return "failed in its only attempt: whether it always does is not known"
+        return "failed in its only attempt: it is not known whether it always fails"
     return f"always fails: {attempts} of {attempts}, it is broken rather than flaky"
 
 
@@ -106,11 +108,15 @@ def _missing(finding: FlakinessFinding) -> str:
 
 
 def cause_text(cause: Cause) -> str:
-    """`fails 6 of 9 beside test/test_b.py, 1 of 31 else (by chance 1 in 2,300)`."""
+    """Return a sentence such as `fails 6 of 9 beside test/test_b.py, 1 of 31 otherwise (by chance 1 in 2,300)`."""
     if cause.present is not None and cause.absent is not None:
         there, gone = phrase(cause.of, there=True), phrase(cause.of, there=False)
         with_, without = _of(cause.present), _of(cause.absent)
-        text = f"fails {without} {gone}, {with_} else" if cause.helps else f"fails {with_} {there}, {without} else"
+        text = (
+            f"fails {without} {gone}, {with_} otherwise"
+            if cause.helps
+            else f"fails {with_} {there}, {without} otherwise"
+        )
     else:
         text = _figures(cause)
     return f"{text} ({chance_text(cause.chance)}){_together(cause.together_with)}"
@@ -125,15 +131,15 @@ def _figures(cause: Cause) -> str:
     match cause.of.factor:
         case Factor.THROTTLED:
             failing, passing = format_ratio(bad), format_ratio(good)
-            return f"held back by its CPU limit {failing} of the time when it fails, {passing} else"
+            return f"throttled by its CPU limit {failing} of the time when it fails, {passing} otherwise"
         case Factor.CROWD:
-            return f"{bad:.1f} tests beside it when it fails, {good:.1f} else"
+            return f"{bad:.1f} tests beside it when it fails, {good:.1f} otherwise"
         case _:
             return f"takes {format_seconds(bad)} when it fails, {format_seconds(good)} when it passes"
 
 
 def phrase(of: Circumstance, *, there: bool) -> str:
-    """The circumstance, there or not, as it follows "fails 6 of 9"."""
+    """Return the text of a circumstance, or of its absence, that follows "fails 6 of 9"."""
     if of.factor not in _PHRASES:
         return of.factor.value
     limit = 12 if of.factor is Factor.HOST else 200
@@ -146,11 +152,11 @@ def _together(others: Sequence[Circumstance]) -> str:
     named = [phrase(one, there=True) for one in others[:_SHOWN_TOGETHER]]
     more = len(others) - len(named)
     rest = f" and {more} more" if more else ""
-    return f"; not to be told from: {', '.join(named)}{rest}"
+    return f"; cannot be distinguished from: {', '.join(named)}{rest}"
 
 
 def chance_text(chance: float) -> str:
-    """`by chance 1 in 2,300`, to two digits."""
+    """Return a probability to two digits, as `by chance 1 in 2,300`."""
     if chance <= 1e-6:
         return "by chance less than 1 in 1,000,000"
     one_in = 1 / chance
@@ -159,7 +165,9 @@ def chance_text(chance: float) -> str:
 
 
 def always_lines(broken: Sequence[tuple[TestId, int]], *, limit: int) -> list[str]:
-    """Tests that failed in all their attempts, a line each: not flaky, but sought by who asks for those."""
+    """Return a line for each test that failed in all its attempts. Such tests are not flaky, but users look for
+    them there.
+    """
     lines = [f"{one_line(str(test))}  {always_text(times)}" for test, times in broken[:limit]]
     if len(broken) > limit:
         lines.append(f"{plural(len(broken) - limit, 'more test')} that always fail")
@@ -167,7 +175,7 @@ def always_lines(broken: Sequence[tuple[TestId, int]], *, limit: int) -> list[st
 
 
 def flaky_lines(rows: Sequence[FlakyRow], *, more: int = 0) -> list[str]:
-    """For people: a paragraph a test, then the legend."""
+    """Return a paragraph for each test, then the legend."""
     lines: list[str] = []
     for test, finding in rows:
         rate = rate_text(finding.failed, finding.total, finding.low, finding.high)
@@ -180,7 +188,7 @@ def flaky_lines(rows: Sequence[FlakyRow], *, more: int = 0) -> list[str]:
 
 
 def flaky_table(rows: Sequence[FlakyRow]) -> Table:
-    """A row a test, the most certain cause with its figures."""
+    """Return a table with a row for each test and its most certain cause."""
     return Table(
         name="flaky",
         columns=(
@@ -193,11 +201,11 @@ def flaky_table(rows: Sequence[FlakyRow]) -> Table:
             Column(key="strip", title="latest, newest right"),
             Column(key="ends", title="ends"),
             Column(key="factor", title="factor"),
-            Column(key="subject", title="of"),
+            Column(key="subject", title="subject"),
             count("chance", "by chance"),
             count("circumstances_tried", "tried"),
-            Column(key="runner_up", title="then"),
-            Column(key="causes", title="what failures have in common"),
+            Column(key="runner_up", title="second cause"),
+            Column(key="causes", title="possible causes"),
         ),
         rows=tuple(_row(test, finding) for test, finding in rows),
         empty="no test passed and failed",
@@ -225,12 +233,12 @@ def _row(test: FlakyTest, finding: FlakinessFinding) -> tuple[str | Figure, ...]
 
 
 def _runner_up(finding: FlakinessFinding) -> str:
-    """The second cause; empty: there is none, or the first is but a sign."""
+    """Return the second cause; empty if there is none, or if the first one is only a symptom."""
     return cause_text(finding.causes[1]) if finding.has_cause and len(finding.causes) > 1 else ""
 
 
 def ends_text(ends: Mapping[Outcome, int]) -> str:
-    """`5 failed, 2 timeout`."""
+    """Return the number of failures by outcome, most frequent first: `5 failed, 2 timeout`."""
     return ", ".join(f"{times} {outcome.value}" for outcome, times in sorted(ends.items(), key=_often))
 
 
@@ -239,5 +247,7 @@ def _often(item: tuple[Outcome, int]) -> tuple[int, str]:
 
 
 def worst_first(rows: Iterable[FlakyRow]) -> list[FlakyRow]:
-    """Tests that surely fail often before those that failed once in two."""
+    """Sort by the lower bound of the failure rate, highest first, so that many failures weigh more than one of
+    two.
+    """
     return sorted(rows, key=lambda row: (-row[1].low, str(row[0].test_id)))

@@ -1,4 +1,4 @@
-"""What `orch check` found: a table, a sentence for each broken gate, GitHub's annotations."""
+"""Results of `orch check`: a table, and a sentence for each comparison."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.reports.tables.columns import TEST, count, number
 from orchestrator.reports.tables.table import Column, Figure, Table
-from orchestrator.text import one_line, plural
+from orchestrator.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,18 +14,15 @@ if TYPE_CHECKING:
     from orchestrator.model.regression import GateRow
     from orchestrator.reports.tables.table import Cell
 
-MAX_ANNOTATIONS = 10
-"""GitHub shows so many of a kind in one step."""
-
 
 def gates_table(rows: Sequence[GateRow], *, name: str = "gates", empty: str = "no gate is broken") -> Table:
-    """A row a comparison; ratios are growth: 0.15 is 15 % more."""
+    """Return a table with a row for each comparison. Ratios are growth: 0.15 is 15 % more."""
     return Table(
         name=name,
         columns=(
             Column(key="judgement", title="gate"),
             TEST,
-            Column(key="resource", title="of"),
+            Column(key="resource", title="resource"),
             count("before", "before"),
             count("now", "now"),
             count("growth", "growth"),
@@ -60,31 +57,9 @@ def _row(row: GateRow) -> tuple[Cell, ...]:
 
 
 def sentence(row: GateRow) -> str:
-    """`memory grew by +15 %, from 61M to 70M (+10 % is allowed; 5 runs against 50)`."""
+    """Return a sentence: `memory grew by +15 %, from 61M to 70M (+10 % is allowed; 5 runs against 50)`."""
     found = row.comparison
     grew = f"{row.resource} grew by {Figure(found.growth, 'change')}"
     before, now = Figure(found.before, row.unit), Figure(found.now, row.unit)
     runs = f"{plural(found.new_runs, 'run')} against {found.old_runs}"
     return f"{grew}, from {before} to {now} ({Figure(row.tolerance, 'change')} is allowed; {runs})"
-
-
-def annotation_lines(broken: Sequence[GateRow], suspected: Sequence[GateRow]) -> list[str]:
-    """GitHub's workflow commands, the largest growth first: an error a broken gate, a warning a suspicion."""
-    lines: list[str] = []
-    for level, rows in (("error", broken), ("warning", suspected)):
-        for row in rows[:MAX_ANNOTATIONS]:
-            title = f"orch check: {row.resource} {Figure(row.comparison.growth, 'change')}"
-            text = f"{row.test_id}: {sentence(row)}"
-            lines.append(f"::{level} file={_property(row.test_id.path)},title={_property(title)}::{_data(text)}")
-        if len(rows) > MAX_ANNOTATIONS:
-            lines.append(f"::{level} title=orch check::+{len(rows) - MAX_ANNOTATIONS} more")
-    return lines
-
-
-def _data(text: str) -> str:
-    """As GitHub's own toolkit escapes a message."""
-    return one_line(text).replace("%", "%25")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

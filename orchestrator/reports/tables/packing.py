@@ -1,4 +1,4 @@
-"""The packing of a plan as text: which tests run beside which, on how many workers, and what limits them. Pure."""
+"""Text of a plan's packing: which tests run at the same time, on how many workers, and what limits them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables in each format, and those of runs: runs, attempts, what changed between two runs."""
+"""Rendering of tables in each format, and the tables of runs: runs, attempts, changes between two runs."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class TableFormat(StrEnum):
 
 
 def render(tables: Table | Sequence[Table], table_format: str, *, columns: int | None = None) -> str:
-    """One table, or several below each other, as text that ends with a newline.
+    """Return one table, or several below each other, as text that ends with a newline.
 
-    `columns` is the terminal's width, None for a pipe. CSV of several tables: an empty line between them.
+    `columns`: width of the terminal, None for a pipe. In CSV an empty line separates tables.
     """
     every = [tables] if isinstance(tables, Table) else list(tables)
     match TableFormat(table_format):
@@ -82,7 +82,7 @@ def _plain(table: Table, columns: int | None) -> str:
 
 
 def raw_rows(table: Table) -> list[dict[str, str | float | list[float] | None]]:
-    """Rows as objects of column key -> raw value, unrounded; null for what was not measured."""
+    """Return rows as objects of column key -> raw value, not rounded; null for a figure that was not measured."""
     keys = raw_keys(table)
     return [dict(zip(keys, map(_raw, raw_cells(table, row)), strict=True)) for row in table.rows]
 
@@ -101,7 +101,7 @@ def _raw(cell: Cell) -> str | float | list[float] | None:
 
 
 def runs_table(rows: Sequence[RunRow]) -> Table:
-    """Stored runs."""
+    """Return the table of stored runs."""
     counts = ("tests", "passed", "failed", "flaky", "violations")
     columns = (
         RUN,
@@ -134,7 +134,7 @@ def runs_table(rows: Sequence[RunRow]) -> Table:
 
 
 def _run_count(row: RunRow, name: str) -> int | None:
-    """`failed` counts every bad end of a test itself, as the summary on the terminal does."""
+    """Return a count of the run. `failed` includes timeouts, OOMs and crashes, as in the terminal's summary."""
     if name != "failed":
         return row.counts.get(name)
     found = [row.counts[key] for key in ("failed", "timeout", "oom", "crashed") if key in row.counts]
@@ -142,11 +142,11 @@ def _run_count(row: RunRow, name: str) -> int | None:
 
 
 _STAGES = ("queue", "create", "start", "teardown")
-"""Where an attempt's time went besides its test, in the names of Timings."""
+"""Stages of an attempt besides the test, by their names in Timings."""
 
 
 def attempts_table(rows: Sequence[AttemptRow]) -> Table:
-    """The attempts of one run."""
+    """Return the table of the attempts of one run."""
     memory = (MEMORY, SHARED_IF_WIDE, LIMIT)
     columns = (TEST, count("attempt", "try"), PROFILE, OUTCOME, DURATION, *memory, CPU_IF_WIDE)
     return Table(
@@ -179,7 +179,7 @@ def attempts_table(rows: Sequence[AttemptRow]) -> Table:
 
 
 def diff_tables(diff: RunDiff) -> tuple[Table, ...]:
-    """What changed between two runs: outcomes, usage, tests that only one of them has."""
+    """Return the tables of changes between two runs: outcomes, usage, tests that only one of them has."""
     before, after = diff.before.short_id, diff.after.short_id
     outcomes = Table(
         name="outcome_changes",
@@ -217,7 +217,7 @@ def _usage_changes(diff: RunDiff) -> Table:
             )
             for change in diff.usage_changes
         ),
-        empty="no figure changed much",
+        empty="no large changes of usage",
     )
 
 

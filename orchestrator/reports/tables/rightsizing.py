@@ -1,4 +1,4 @@
-"""What is suggested for each test's profile, as a table and one line of sums."""
+"""Suggested profiles as a table and as one line of totals."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 def suggestions_table(rows: Sequence[Suggestion]) -> Table:
-    """A row a test; the needs have their margins in them."""
+    """Return a table with a row for each test. Needs include their margins."""
     return Table(
         name="suggestions",
         columns=(
             TEST,
             Column(key="advice", title="advice"),
-            Column(key="profile", title="now"),
-            Column(key="suggested", title="better"),
+            Column(key="profile", title="current"),
+            Column(key="suggested", title="suggested"),
             count("need_memory_bytes", "memory"),
             count("need_timeout_seconds", "time"),
             count("need_cpus", "cpus"),
             count("need_pids", "pids", optional=True),
-            count("saved_memory_bytes", "saves"),
+            count("saved_memory_bytes", "memory saved"),
             count("saved_cpus", "cpus saved", optional=True),
-            count("saved_timeout_seconds", "timeout less", optional=True),
+            count("saved_timeout_seconds", "timeout saved", optional=True),
             count("runs"),
             count("missing_runs", "missing", optional=True),
-            Column(key="reason", title="why", flexible=True),
+            Column(key="reason", title="reason", flexible=True),
         ),
         rows=tuple(_row(row) for row in rows),
-        empty="no test to say anything of",
+        empty="no tests with recorded runs",
     )
 
 
@@ -63,12 +63,12 @@ def _row(row: Suggestion) -> tuple[Cell, ...]:
 
 
 def suggestions_text(rows: Sequence[Suggestion], *, minimum_runs: int) -> str:
-    """`14 tests: 3 smaller (1.1G less granted), 9 fits, 2 unknown (under 10 runs)`."""
+    """Return the totals: `14 tests: 3 smaller (saves 1.1G in total), 9 fits, 2 unknown (fewer than 10 runs)`."""
     counts = Counter(row.advice.value for row in rows)
     saved = sum(row.saved_memory_bytes for row in rows if row.advice.value == "smaller")
-    told = {"smaller": f"{format_bytes(saved)} less granted in all", "unknown": f"under {minimum_runs} runs"}
+    notes = {"smaller": f"saves {format_bytes(saved)} in total", "unknown": f"fewer than {minimum_runs} runs"}
     parts = [
-        f"{number} {advice}" + (f" ({told[advice]})" if advice in told else "")
+        f"{number} {advice}" + (f" ({notes[advice]})" if advice in notes else "")
         for advice, number in counts.items()
     ]
     return f"{plural(len(rows), 'test')}: {', '.join(parts)}"

@@ -1,4 +1,6 @@
-"""A table before it has a format: named columns, raw figures with their unit, and its look on a terminal."""
+"""Tables independent of their format: named columns, raw figures with units, and the layout on a terminal and in
+Markdown.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,17 @@ _GAP = "  "
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A raw number and its unit; None was not measured."""
+    """A number with its unit; None: not measured."""
 
     value: float | None
     unit: str
-    """bytes, seconds, count or ratio; change: a ratio less one, empty where there is nothing to compare with;
-    none: always empty, for people."""
+    """`bytes`, `seconds`, `count` or `ratio`; `change`: a relative change, shown as empty if it is None; `none`:
+    never shown to people.
+    """
     upper_bound: bool = False
-    """The true value may be lower."""
+    """True if the value is only an upper bound."""
     lower_bound: bool = False
-    """The true value may be higher."""
+    """True if the value is only a lower bound."""
 
     def __str__(self) -> str:
         if self.unit in ("change", "none"):
@@ -47,7 +50,7 @@ class Figure:
 
     @property
     def bound(self) -> str:
-        """`<=` or `>=` where the value is only a bound, for programs; else empty."""
+        """The kind of bound for programs: `<=` or `>=`; empty if the value is exact or None."""
         return "" if self.value is None else "<=" if self.upper_bound else ">=" if self.lower_bound else ""
 
     def _text(self, value: float) -> str:
@@ -60,7 +63,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """The course of a figure, in order of time."""
+    """Values of a figure in order of time."""
 
     values: tuple[float, ...]
 
@@ -73,44 +76,48 @@ Cell = str | Figure | Sparkline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """`key` names the raw value, its unit included (`cpu_seconds`); `title` is for people."""
+    """A column. `key` names the raw value with its unit (`cpu_seconds`), `title` is the head of the column."""
 
     key: str
     title: str
     right: bool = False
     flexible: bool = False
-    """Shortened in the middle where the terminal is narrow."""
+    """True if cells can be shortened in the middle on a narrow terminal."""
     optional: bool = False
-    """Left out where it is empty in all rows, or the terminal is narrower still: the least priority goes first."""
+    """True if the column is omitted when it is empty in all rows or the terminal is too narrow. Columns of the
+    lowest priority are omitted first.
+    """
     bounded: bool = False
-    """Its figures may be bounds: formats for programs have `KEY_bound` after it, `<=`, `>=` or empty."""
+    """True if figures can be bounds: formats for programs have a column `KEY_bound` behind it, with `<=`, `>=` or
+    nothing.
+    """
     priority: int = 0
-    """Among optional columns; of equal ones the rightmost goes first."""
+    """Priority among optional columns; of equal ones the rightmost is omitted first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of as many cells as there are columns."""
+    """A table whose rows have a cell for each column."""
 
     name: str
-    """Key of the rows in JSON."""
+    """The key of the rows in JSON."""
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     empty: str = "nothing found"
-    """Said instead of a table without rows."""
+    """Text that is shown instead of a table without rows."""
 
     def display(self) -> list[list[str]]:
-        """The rows' cells as text for people, one line each."""
+        """Return the cells as text for people, one line each."""
         return [[one_line(str(cell)) for cell in row] for row in self.rows]
 
 
 def raw_keys(table: Table) -> list[str]:
-    """Keys of the columns for programs, with one for the bound of each that may be one."""
+    """Return the keys of the columns for programs, with an additional key for each column of bounds."""
     return [key for c in table.columns for key in ((c.key, f"{c.key}_bound") if c.bounded else (c.key,))]
 
 
 def raw_cells(table: Table, row: Sequence[Cell]) -> list[Cell]:
-    """The cells of a row in the order of `raw_keys`."""
+    """Return the cells of a row in the order of `raw_keys`."""
     cells_: list[Cell] = []
     for column, cell in zip(table.columns, row, strict=True):
         cells_.append(cell)
@@ -120,12 +127,14 @@ def raw_cells(table: Table, row: Sequence[Cell]) -> list[Cell]:
 
 
 def filled_columns(table: Table, display: Sequence[Sequence[str]]) -> list[int]:
-    """Indexes of all columns but those that are optional and say nothing in any row."""
+    """Return the indexes of all columns except optional ones that are empty in all rows."""
     return [i for i, column in enumerate(table.columns) if not column.optional or any(row[i] for row in display)]
 
 
 def text_lines(table: Table, *, columns: int | None = None) -> list[str]:
-    """Aligned columns; at most `columns` wide where flexible and optional ones can give way."""
+    """Return the lines of the table with aligned columns. The lines are at most `columns` wide, as far as flexible
+    columns can be shortened and optional ones omitted.
+    """
     if not table.rows:
         return [table.empty]
     rows = [[column.title for column in table.columns], *table.display()]
@@ -138,7 +147,7 @@ def text_lines(table: Table, *, columns: int | None = None) -> list[str]:
 
 
 def _kept(columns: Sequence[Column], widths: Sequence[int], filled: Sequence[int], limit: int) -> list[int]:
-    """Indexes of the columns that are shown, of those that have anything in them."""
+    """Return the indexes of the columns that fit, out of `filled`, the columns with content."""
     least = [min(w, _MIN_TEXT_COLUMNS) if c.flexible else w for c, w in zip(columns, widths, strict=True)]
     kept = list(filled)
     for index in sorted(filled, key=lambda i: (columns[i].priority, -i)):
@@ -172,12 +181,12 @@ def _joined(row: Sequence[tuple[Column, str, int]]) -> str:
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _SPLIT = ("@", "#", "://", "www.")
-"""GitHub links these even when they are escaped; an empty comment inside prevents it."""
+"""Texts that GitHub makes links of even if they are escaped. An empty comment inside prevents that."""
 _SPECIAL = re.compile(r"://|\bwww\.|[\\`*_\[\]|~$&<>@#]", re.IGNORECASE)
 
 
 def escaped(text: str) -> str:
-    """`text` on one line, to be read as it is written."""
+    """Return `text` on one line, escaped so that Markdown shows it literally."""
     return _SPECIAL.sub(_quote, one_line(text))
 
 
@@ -189,7 +198,7 @@ def _quote(match: re.Match[str]) -> str:
 
 
 def table_text(table: Table) -> str:
-    """The table with figures for people, numbers right-aligned; one sentence if it is empty."""
+    """Return the table in Markdown with figures for people, or the sentence for an empty table."""
     if not table.rows:
         return escaped(table.empty) + "\n"
     display = table.display()
@@ -205,15 +214,15 @@ def table_text(table: Table) -> str:
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 _PLAIN = "_.,-~+*#"
-"""The same heights in ASCII, one column each too."""
+"""Signs for the heights of `BLOCKS` in ASCII, one column each."""
 
 _ASCII = str.maketrans({**dict(zip(BLOCKS, _PLAIN, strict=True)), "…": "~", "≤": "<", "≥": ">", "±": "~"})
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """One block a value, on a scale from zero to the largest; values that differ little look alike, as they are.
+    """Return a block for each value, scaled from zero to the largest value, so that small differences look small.
 
-    Empty for fewer than two values: one says nothing of a course.
+    Empty for fewer than two values, which show no trend.
     """
     if len(values) < 2:
         return ""
@@ -224,8 +233,8 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def encodable(text: str, encoding: str | None) -> str:
-    """`text` as a stream of that encoding can take it: our own signs in ASCII where it lacks them, columns
-    kept, and escapes for the rest.
+    """Return `text` so that a stream of that encoding can write it: orch's own signs become ASCII signs of the
+    same width, other characters escapes.
     """
     name = encoding or "utf-8"
     try:

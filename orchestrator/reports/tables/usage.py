@@ -1,4 +1,4 @@
-"""What tests used over a window, as tables: the worst of them, and each test's figures."""
+"""Tables of resource usage over a window: the tests with the highest usage, and the figures of each test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SPREAD = ("maximum", "mean", "p50", "p95", "p99")
 WIDE = (Resource.MEMORY, Resource.CPU, Resource.DURATION)
-"""What has columns of its own in the table of one row a test."""
+"""Resources with columns of their own in the table with one row for each test."""
 
 _EMPTY = "no measured attempts in this window"
 _HISTORY = Column(key="history", title="history", optional=True, priority=4)
@@ -45,7 +45,7 @@ _TREND = Column(key="trend", title="trend", right=True, optional=True, priority=
 
 
 def offenders_table(rows: Sequence[OffenderRow], *, name: str = "offenders") -> Table:
-    """The worst tests first, each at its worst within the window."""
+    """Return the table of offenders: tests by their highest figure in the window."""
     own = _own_column(rows[0].by) if rows else ()
     figures = (MEMORY, SHARED_IF_WIDE, LIMIT, RATIO, CPU, DURATION)
     ends = (count("p95", _p95_title(rows), optional=True), count("attempts", optional=True), RUN_IF_WIDE)
@@ -58,7 +58,7 @@ def offenders_table(rows: Sequence[OffenderRow], *, name: str = "offenders") -> 
 
 
 def _own_column(by: Resource) -> tuple[Column, ...]:
-    """For a resource that is not among the figures that every offender shows."""
+    """Return the column of a resource that is not among the figures of every offender."""
     return () if by in DEFAULT_RESOURCES else (count(by.key, by.value),)
 
 
@@ -93,12 +93,12 @@ def _offender(row: OffenderRow) -> tuple[Cell, ...]:
 
 
 def _before(attempts: int) -> Figure:
-    """Nothing is shown where there is no window before, or nothing in it."""
+    """Return the number of attempts of the earlier window, not shown if there are none."""
     return Figure(attempts, "count" if attempts else "none")
 
 
 def usage_table(rows: Sequence[UsageRow]) -> Table:
-    """A row for each test and resource, with every figure."""
+    """Return a table with a row for each test and resource."""
     several = len({row.resource for row in rows}) != 1
     kinds = (
         Column(key="resource", title="resource", optional=not several, priority=0 if several else -2),
@@ -136,7 +136,7 @@ def _usage(row: UsageRow) -> tuple[Cell, ...]:
 
 
 def wide_table(rows: Sequence[UsageRow]) -> Table:
-    """A row for each test: maximum, 95th percentile and trend of memory, CPU and duration."""
+    """Return a table with a row for each test: maximum, 95th percentile and trend of memory, CPU and duration."""
     by_test: dict[TestId, dict[str, UsageRow]] = defaultdict(dict)
     for row in rows:
         by_test[row.test_id][row.resource] = row

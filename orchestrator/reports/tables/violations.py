@@ -1,4 +1,4 @@
-"""Broken budgets of one run or of many: repeated violations of a test are grouped into one row."""
+"""Violations of one or more runs: repeated violations of a test are grouped into one row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of_result(result: TestResult) -> tuple[ViolationRow, ...]:
-    """Violations of a test that has just ended, as the database would give them."""
+    """Return the violations of a test that has just ended, as the database would return them."""
     final = result.final
     return tuple(
         ViolationRow(
@@ -33,50 +33,50 @@ def of_result(result: TestResult) -> tuple[ViolationRow, ...]:
 
 
 class RunViolations:
-    """All budgets that the tests of a run broke; kept where a report lists them all."""
+    """All violations of a run, for reports that list all of them."""
 
     def __init__(self) -> None:
         self.found: list[ViolationRow] = []
 
     def add(self, results: Iterable[TestResult]) -> None:
-        """Tests have their final results."""
+        """Add the violations of final results."""
         for result in results:
             if result.violations:
                 self.found += of_result(result)
 
     def groups(self) -> list[ViolationGroup]:
-        """See `violation_groups`."""
+        """Return the groups of the violations, as `violation_groups`."""
         return violation_groups(self.found)
 
 
 def violation_groups(found: Iterable[ViolationRow]) -> list[ViolationGroup]:
-    """Counted by test, kind and ordinal; gravest first, then most frequent, then by name."""
-    budgets = tuple(found)
+    """Group violations by test, kind and ordinal; most severe first, then most frequent, then by name."""
+    rows = tuple(found)
     return [
         ViolationGroup(
-            worst=budgets[one.worst],
-            last_at=budgets[one.last].started_at,
+            worst=rows[one.worst],
+            last_at=rows[one.last].started_at,
             times=one.times,
             ordinal=one.ordinal,
         )
-        for one in group_violations(map(_seen, budgets))
+        for one in group_violations(map(_seen, rows))
     ]
 
 
-def _seen(budget: ViolationRow) -> SeenViolation:
-    violation = budget.violation
+def _seen(row: ViolationRow) -> SeenViolation:
+    violation = row.violation
     return SeenViolation(
-        attempt_id=budget.attempt_id,
-        test=str(budget.test_id),
+        attempt_id=row.attempt_id,
+        test=str(row.test_id),
         kind=violation.kind.value,
         severity_rank=violation.severity.rank,
         measured=violation.measured,
-        at=budget.started_at,
+        at=row.started_at,
     )
 
 
 def violations_table(found: Sequence[ViolationGroup]) -> Table:
-    """One row a group, with the figures of its worst occurrence."""
+    """Return a table with a row for each group, with the figures of its most severe occurrence."""
     return Table(
         name="violations",
         columns=(
@@ -110,5 +110,5 @@ def violations_table(found: Sequence[ViolationGroup]) -> Table:
             )
             for group in found
         ),
-        empty="no budget was broken",
+        empty="no violations",
     )

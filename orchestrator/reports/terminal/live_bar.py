@@ -1,4 +1,4 @@
-"""The live bar and the colours of a terminal: the only importer of rich among the reports."""
+"""The live bar and coloured lines of a terminal. No other module of the reports imports rich."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 REFRESHES_PER_SECOND = 8
 MAX_ROWS = 10
-"""Running tests shown below each other; a small terminal shows fewer."""
+"""Maximum number of running tests above the bar; a small terminal shows fewer."""
 
 _STYLES = {
     Verb.PASS: "green",
@@ -36,21 +36,21 @@ _STYLES = {
     Verb.INFRA: "magenta",
     Verb.STOPPED: "magenta",
 }
-# A test's output is printed behind a bar, so a line of a test never looks like this.
+# Output of tests is printed behind a vertical bar, so that none of its lines matches this.
 _VERB = re.compile(rf"^ *({'|'.join(Verb)}|Summary)(?= \[)")
 _TITLE = re.compile(r"^(Failures:|Violations:|worst:|left behind:|unexpected:|Run [0-9a-f]{8})")
 
 
 class RunningLines(Protocol):
-    """`Progress.running_lines`."""
+    """The type of `Progress.running_lines`."""
 
     def __call__(self, *, columns: int | None, limit: int | None) -> list[str]:
-        """Lines no wider than `columns`, `limit` tests at most."""
+        """Return lines of at most `columns` for at most `limit` tests."""
         ...
 
 
 class ConsolePrinter:
-    """Lines with a coloured verb, on a terminal."""
+    """Printer of lines with a coloured verb on a terminal."""
 
     def __init__(self, stream: TextIO, *, colour: bool) -> None:
         self.console = Console(file=stream, highlight=False, markup=False, emoji=False, no_color=not colour)
@@ -58,18 +58,18 @@ class ConsolePrinter:
 
     @property
     def columns(self) -> int | None:
-        """The terminal's present width."""
+        """The current width of the terminal."""
         return self.console.width
 
     def write(self, lines: Sequence[str]) -> None:
-        """Print all lines in one go, above the bar if there is one."""
+        """Print all lines at once, above the bar if there is one."""
         if lines:
             texts = [painted(line) if self._colour else Text(line) for line in lines]
             self.console.print(Text("\n").join(texts), soft_wrap=True)
 
 
 def painted(line: str) -> Text:
-    """The line with its verb or its title in colour."""
+    """Return the line with its verb or title in colour."""
     text = Text(line)
     if found := _VERB.match(line):
         word = found.group(1)
@@ -80,7 +80,7 @@ def painted(line: str) -> Text:
 
 
 class Bar:
-    """done/total, failures, elapsed and remaining time, under the running tests; never high, never busy."""
+    """Live bar below the running tests: done/total, elapsed and remaining time, failures."""
 
     def __init__(
         self, console: Console, *, redirect_stderr: bool = False, clock: Callable[[], float] = time.monotonic
@@ -97,10 +97,10 @@ class Bar:
         self._done_weight = self._total_weight = 0.0
 
     def start(self, plan: Sequence[Assignment], running: RunningLines) -> None:
-        """Show the bar; `running` is asked for what runs at each refresh."""
+        """Show the bar. Each refresh calls `running` for the lines of running tests."""
         self._weights = weights_of(plan)
         self._total = len(plan)
-        # A repeated test counts as often as it is planned.
+        # A repeated test counts once for each repetition.
         self._total_weight = sum(self._weights[str(assignment.test.id)] for assignment in plan)
         self._running_lines = running
         self._started_seconds = self._clock()
@@ -110,26 +110,26 @@ class Bar:
             refresh_per_second=REFRESHES_PER_SECOND,
             transient=True,
             redirect_stdout=False,
-            # A log line on the same terminal goes above the bar; a stderr that is a file stays a file.
+            # Log lines on the same terminal go above the bar; a stderr that is a file is not redirected.
             redirect_stderr=self._redirect_stderr,
         )
         self._live.start()
 
     def advance(self, result: TestResult) -> None:
-        """One more test is done."""
+        """Count one more finished test."""
         with self._lock:
             self._done += 1
             self._failed += is_failure(result)
             self._done_weight += self._weights.get(str(result.test.id), 0.0)
 
     def stop(self) -> None:
-        """Take the bar off the terminal; may be called twice, or before `start`."""
+        """Remove the bar from the terminal. May be called twice, or before `start`."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
 
     def render(self) -> Text:
-        """The bar as it is now."""
+        """Return the current text of the running tests and the bar."""
         width, height = self._console.size
         rows = max(1, min(MAX_ROWS, height // 2 - 1))
         running = self._running_lines(columns=width - 1, limit=rows) if self._running_lines else []
@@ -150,7 +150,7 @@ class Bar:
 
 
 def weights_of(plan: Sequence[Assignment]) -> dict[str, float]:
-    """Expected seconds of each test id: from history, else the mean of those known, else 1."""
+    """Return the expected seconds by test id: from history, else the mean of the known ones, else 1."""
     known = [a.history.duration_seconds_p95 for a in plan if a.history is not None]
     usual = sum(known) / len(known) if known else 1.0
     return {
@@ -160,13 +160,13 @@ def weights_of(plan: Sequence[Assignment]) -> dict[str, float]:
 
 
 def eta_seconds(elapsed_seconds: float, done_weight: float, total_weight: float) -> float | None:
-    """Remaining time at the pace so far; None before anything is done."""
+    """Return the remaining time at the speed so far; None before anything is done."""
     if done_weight <= 0:
         return None
     return elapsed_seconds * max(total_weight - done_weight, 0.0) / done_weight
 
 
 def bar_text(done: int, total: int, width: int) -> str:
-    """`━━━━╌╌╌╌`, `width` columns."""
+    """Return a bar such as `━━━━╌╌╌╌` with `width` columns."""
     filled = width if total <= 0 else min(width, width * done // total)
     return "━" * filled + "╌" * (width - filled)

@@ -1,4 +1,4 @@
-"""The end of what a test printed, labelled and bounded, for the terminal and other reports."""
+"""The end of a test's output, labelled and bounded, for the terminal and other reports."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 TAIL_LINES = 40
 LINE_CHARACTERS = 500
 BAR = "    | "
-"""In front of each line that a test printed, so that no test can forge a line of orch's own."""
+"""Prefix of each line of a test's output, so that no test can imitate a line of orch."""
 
 
 def tail_lines(log: OutputLog, lines: int = TAIL_LINES, width: int = LINE_CHARACTERS) -> tuple[list[str], bool]:
-    """The last lines of a stream, control characters visible, and whether anything came before them."""
+    """Return the last lines of a stream with control characters visible, and whether earlier output is missing."""
     text = decode(log.tail).removesuffix("\n")
     if not text:
         return [], log.total_bytes > len(log.tail)
@@ -27,7 +27,7 @@ def tail_lines(log: OutputLog, lines: int = TAIL_LINES, width: int = LINE_CHARAC
 
 
 def tail_text(log: OutputLog, lines: int = 200) -> str:
-    """`tail_lines` as one text, for reports that are files."""
+    """Return `tail_lines` as one text, for reports that are files."""
     kept, earlier = tail_lines(log, lines)
     return "\n".join(
         [f"[the last {len(kept)} lines of {format_bytes(log.total_bytes)}]", *kept] if earlier else kept
@@ -35,7 +35,7 @@ def tail_text(log: OutputLog, lines: int = 200) -> str:
 
 
 def output_lines(attempt: Attempt, lines: int = TAIL_LINES) -> list[str]:
-    """Both streams' tails with a label each, and where the whole is; a silent test says so."""
+    """Return the last lines of both streams with labels, and the path of the whole output."""
     found: list[str] = []
     for name, log in (("stdout", attempt.evidence.stdout), ("stderr", attempt.evidence.stderr)):
         kept, earlier = tail_lines(log, lines)
@@ -45,7 +45,7 @@ def output_lines(attempt: Attempt, lines: int = TAIL_LINES) -> list[str]:
     if not found:
         return ["  no output"]
     if attempt.folder is not None:
-        found.append(f"  all of it: {visible(str(attempt.folder))}")
+        found.append(f"  full output: {visible(str(attempt.folder))}")
     return found
 
 

@@ -1,6 +1,6 @@
-"""What a user sees while tests run: a live bar on a terminal, one plain line a test elsewhere, or nothing.
+"""Output while tests run: a live bar on a terminal, a plain line for each test elsewhere, or nothing.
 
-A closed pipe is the caller's business: BrokenPipeError passes through. Methods may be called from any thread.
+BrokenPipeError for a closed pipe passes to the caller. Methods may be called from any thread.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class ProgressMode(StrEnum):
-    """The values of --show-progress."""
+    """Values of --show-progress."""
 
     AUTO = "auto"
     BAR = "bar"
@@ -46,31 +46,31 @@ class ProgressMode(StrEnum):
 
 
 class Printer(Protocol):
-    """Where lines go: a plain stream, or a terminal with colours."""
+    """Interface for the destination of lines: a plain stream, or a terminal with colours."""
 
     def write(self, lines: Sequence[str]) -> None:
-        """Print the lines together, so that no other thread's line comes between."""
+        """Print the lines together, so that no line of another thread is between them."""
         ...
 
     @property
     def columns(self) -> int | None:
-        """Width of the terminal; None where lines are never wrapped."""
+        """Width of the terminal; None for streams whose lines are not wrapped."""
         ...
 
 
 class StreamPrinter:
-    """Plain lines, flushed at once so that a CI log shows them as they come; never an escape code."""
+    """Printer of plain lines without escape codes, flushed at once so that CI logs are up to date."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     @property
     def columns(self) -> int | None:
-        """A pipe or a file has no width."""
+        """None, because pipes and files have no width."""
         return None
 
     def write(self, lines: Sequence[str]) -> None:
-        """One write for all lines. What the stream's encoding lacks is escaped, not an error."""
+        """Write all lines at once. Characters that the stream cannot encode are escaped."""
         text = "".join(f"{line}\n" for line in lines)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -78,7 +78,7 @@ class StreamPrinter:
 
 
 class Progress:
-    """Plain progress, and the base of the bar: prints the header, a line a test, and the end of the run."""
+    """Progress as plain lines: the header, a line for each test, and the summary. Base class of the others."""
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class Progress:
         self._success_output = OutputWhen(success_output)
         self._failure_output = OutputWhen(failure_output)
         self._clock = clock
-        # Reentrant: SIGUSR1's handler asks for `running_lines` in whatever the main thread was doing. It is
-        # never held while printing: the bar's thread holds the console's lock when it asks for this one.
+        # Reentrant, because SIGUSR1's handler calls `running_lines` anywhere in the main thread. Not held while
+        # printing, because the bar's thread takes this lock while it holds that of the console.
         self._lock = threading.RLock()
         self._running: dict[str, RunningTest] = {}
         self._profile_columns = PROFILE_COLUMNS
@@ -109,21 +109,21 @@ class Progress:
         self.close()
 
     def close(self) -> None:
-        """Give the terminal back; may be called twice."""
+        """Release the terminal. May be called twice."""
 
     def start(self, run: Run, plan: Sequence[Assignment]) -> None:
-        """The run begins."""
+        """Print the header."""
         self._profile_columns = max((len(a.profile.name) for a in plan), default=PROFILE_COLUMNS)
         self._printer.write([header_line(run, len(plan), columns=self._printer.columns)])
 
     def started(self, assignment: Assignment) -> None:
-        """A test was released, for the first time or again."""
+        """Record that a test was started, for the first time or again."""
         with self._lock:
             test = RunningTest(assignment=assignment, started_seconds=self._clock())
             self._running[key_of(assignment)] = test
 
     def finished(self, *results: TestResult) -> None:
-        """Tests have their final results."""
+        """Print the lines of final results."""
         with self._lock:
             for result in results:
                 self._running.pop(key_of(result.final.assignment), None)
@@ -141,11 +141,11 @@ class Progress:
             self._printer.write(lines)
 
     def notice(self, text: str) -> None:
-        """A line between the tests' lines. The text must be safe to print."""
+        """Print a line between the lines of tests. The text must be safe to print."""
         self._printer.write([text])
 
     def running_lines(self, *, columns: int | None = None, limit: int | None = None) -> list[str]:
-        """What is running now; the text for SIGUSR1."""
+        """Return the lines of the running tests, also for SIGUSR1."""
         with self._lock:
             running = list(self._running.values())
         return running_lines(
@@ -158,7 +158,7 @@ class Progress:
         )
 
     def summary(self, summary: RunSummary) -> None:
-        """The run has ended."""
+        """Print the summary at the end of the run."""
         self.close()
         self._printer.write(
             summary_lines(
@@ -172,29 +172,29 @@ class Progress:
 
 
 class SilentProgress(Progress):
-    """Prints nothing, but still knows what is running."""
+    """Progress that prints nothing but has the running tests for SIGUSR1."""
 
     def start(self, run: Run, plan: Sequence[Assignment]) -> None:
-        """Nothing to print."""
+        """Print nothing."""
 
     def _print(self, results: Sequence[TestResult]) -> None:
-        """Nothing to print."""
+        """Print nothing."""
 
     def notice(self, text: str) -> None:
-        """Nothing to print."""
+        """Print nothing."""
 
     def summary(self, summary: RunSummary) -> None:
-        """Nothing to print."""
+        """Print nothing."""
 
 
 class QuietProgress(SilentProgress):
-    """--show-progress none: no header and no line a test, but the end of the run with its failures."""
+    """Progress for --show-progress none: only the summary with the failures."""
 
     summary = Progress.summary
 
 
 class BarProgress(Progress):
-    """Lines as in `Progress`, with a live bar and the running tests below them."""
+    """Lines as in `Progress`, with the running tests and a live bar below them."""
 
     def __init__(
         self,
@@ -221,13 +221,13 @@ class BarProgress(Progress):
         self._bar.start(plan, self.running_lines)
 
     def finished(self, *results: TestResult) -> None:
-        """Print the tests' lines above the bar."""
+        """Print the lines of final results above the bar."""
         for result in results:
             self._bar.advance(result)
         super().finished(*results)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
 
@@ -240,7 +240,9 @@ def open_progress(
     failure_output: str = OutputWhen.FINAL,
     env: Mapping[str, str] = os.environ,
 ) -> Progress:
-    """The progress for `--show-progress mode`: escape codes for a terminal only, whatever is asked."""
+    """Return the progress for `--show-progress mode`. Escape codes are only written to terminals, whatever the
+    mode.
+    """
     wanted = ProgressMode(mode)
     terminal = stream.isatty() and env.get("TERM") != "dumb"
     if not terminal:
@@ -251,7 +253,7 @@ def open_progress(
             success_output=success_output,
             failure_output=failure_output,
         )
-    # rich takes 50 ms to import: only a terminal pays for it.
+    # Importing rich takes 50 ms, so it is only imported for a terminal.
     from orchestrator.reports.terminal.live_bar import Bar, ConsolePrinter
 
     printer = ConsolePrinter(stream, colour=not env.get("NO_COLOR"))

@@ -1,6 +1,6 @@
-"""One line a test, as UX.md shows it: verb, time, memory against limit, CPU, profile, test, remark.
+"""Lines of tests on the terminal: verb, duration, memory and limit, CPU, profile, test, remark.
 
-Pure functions of plain data; nothing here writes. `progress` prints these lines, `summary` ends the run.
+The functions return text and write nothing. `progress` prints the lines, `summary` the end of a run.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 
 VERB_COLUMNS = 10
 PROFILE_COLUMNS = 8
-"""Width of the profile's column where the plan's profiles are not known."""
+"""Width of the profile column if the profiles of the plan are not known."""
 REMARK_CHARACTERS = 400
 BUSY_LOAD = 2.0
-"""Processes for each CPU that want to run, from which the header calls the host busy."""
+"""Load for each CPU from which the header calls the host busy."""
 _MIN_ID_COLUMNS = 20
 _SHARED_BYTES = 4 << 20
-"""An agent alone, and what little its tests leave in the page cache, is no more."""
+"""Shared memory below this is not shown: the agent and the page cache of its tests need this much."""
 _INDENT = " " * (VERB_COLUMNS + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningTest:
-    """A test that is running now. `started_seconds` is on `time.monotonic`'s clock."""
+    """A running test. `started_seconds` is a time of `time.monotonic`."""
 
     assignment: Assignment
     started_seconds: float
 
 
 def key_of(assignment: Assignment) -> str:
-    """The key of a running test in `snapshot()`: its id, with the repetition where there are several."""
+    """Return the key of a test in `snapshot()`: its id, with the repetition if there are several."""
     return assignment.key
 
 
@@ -99,7 +99,7 @@ def columns_of(
     profile_columns: int,
     bound: str = "",
 ) -> str:
-    """All of a line before the test's id. `bound`: what stands before the figure of memory if it is one."""
+    """Return the columns in front of the test's id. `bound`: sign in front of the memory figure, if any."""
     used = bound + format_bytes(memory_bytes)
     memory = f"{used}/{format_bytes(memory_limit_bytes)}"
     cpu = f"cpu {format_seconds(cpu_seconds, decimals=1)}"
@@ -125,13 +125,13 @@ def _result_columns(result: TestResult, profile_columns: int) -> str:
 
 
 def memory_bound(usage: Usage) -> str:
-    """What stands before the figure of a test's memory, if it is only a bound."""
+    """Return the sign in front of the memory figure: `≤` or `≥` if it is only a bound, else nothing."""
     return "≤" if usage.memory_peak_is_upper_bound else "≥" if usage.memory_peak_is_lower_bound else ""
 
 
 def shared_of(evidence: Evidence) -> str:
-    """Return `reused` if earlier tests had used the slot, and what stood charged before the test, where it is
-    worth a word.
+    """Return `reused` if earlier tests used the container, and the memory that was charged before the test, if it
+    is not small, as in `reused, +33M shared`.
     """
     floor = evidence.usage.memory_floor_bytes
     shared = f"+{format_bytes(floor)} shared" if floor is not None and floor >= _SHARED_BYTES else ""
@@ -139,14 +139,16 @@ def shared_of(evidence: Evidence) -> str:
 
 
 def line(result: TestResult, *, profile_columns: int = PROFILE_COLUMNS, with_remark: bool = True) -> str:
-    """A finished test on one plain line, for pipes and CI logs."""
+    """Return the line of a finished test for pipes and CI logs."""
     text = _result_columns(result, profile_columns) + one_line(key_of(result.final.assignment))
     remark = remark_of(result) if with_remark else ""
     return "    ".join(filter(None, (text, shared_of(result.final.evidence), remark)))
 
 
 def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> tuple[str, ...]:
-    """A finished test for a terminal of `columns`: the id shortened in the middle, a long remark below."""
+    """Return the lines of a finished test for a terminal of `columns`: the id is shortened in the middle, a long
+    remark is on a second line.
+    """
     remark = remark_of(result)
     text = line_without_remark(result, columns=columns, profile_columns=profile_columns)
     shared = shared_of(result.final.evidence)
@@ -160,7 +162,7 @@ def wrapped_lines(result: TestResult, *, columns: int, profile_columns: int = PR
 
 
 def line_without_remark(result: TestResult, *, columns: int, profile_columns: int = PROFILE_COLUMNS) -> str:
-    """A finished test without its remark, for a terminal of `columns`."""
+    """Return the line of a finished test without its remark, for a terminal of `columns`."""
     front = _result_columns(result, profile_columns)
     return front + _fitting_id(key_of(result.final.assignment), front, columns)
 
@@ -171,7 +173,7 @@ def _fitting_id(name: str, front: str, columns: int | None) -> str:
 
 
 def remark_of(result: TestResult) -> str:
-    """What is most worth knowing of a result, in one sentence, and how many more there are."""
+    """Return the most important remark, and the number of further ones."""
     found = remarks(result)
     if not found:
         return ""
@@ -180,7 +182,7 @@ def remark_of(result: TestResult) -> str:
 
 
 def remarks(result: TestResult) -> tuple[str, ...]:
-    """All remarks on a result, most important first, none twice. Not yet made safe to print."""
+    """Return all remarks on a result without duplicates, most important first. They are not yet escaped."""
     final = result.final
     found = [_attempts_remark(result), final.message]
     found += [violation.message for violation in by_severity(final.violations)]
@@ -191,7 +193,7 @@ def remarks(result: TestResult) -> tuple[str, ...]:
                 f"{name} truncated: {format_bytes(log.kept_bytes)} of {format_bytes(log.total_bytes)} kept"
             )
     if final.witnesses < 2 and final.outcome is Outcome.PASSED:
-        found.append("one witness only: the image has no shell for the agent")
+        found.append("only one witness: the image has no shell for the agent")
     found += [f"sources disagree: {text}" for text in final.evidence.usage.disagreements.values()]
     found.append(_host_busy_remark(final))
     found += [*final.assignment.clamped, *final.evidence.outputs_notes, _confirmation_remark(result)]
@@ -207,7 +209,7 @@ def _leftovers(attempt: Attempt) -> list[str]:
 
 
 def _attempts_remark(result: TestResult) -> str:
-    """What several attempts add up to."""
+    """Return the remark on the outcomes of several attempts."""
     if len(result.attempts) < 2:
         return ""
     attempts = counted_attempts(result.attempts)
@@ -218,7 +220,7 @@ def _attempts_remark(result: TestResult) -> str:
         took = format_seconds(final.evidence.timings.test_seconds)
         return f"needs {large}: {first.outcome} under {small}, passed with {peak} in {took}"
     if result.verb is Verb.RUNAWAY:
-        return f"{first.outcome} under {small}, {final.outcome} under {large} too: not a matter of its profile"
+        return f"{first.outcome} under {small}, {final.outcome} under {large} too: a larger profile does not help"
     if result.flaky:
         failed = [attempt for attempt in attempts if attempt.outcome is not Outcome.PASSED]
         why = failed[0].message or failed[0].outcome.value
@@ -234,11 +236,11 @@ def _attempts_remark(result: TestResult) -> str:
 
 
 def _confirmation_remark(result: TestResult) -> str:
-    """Of a failure: that it is not due to a container that other tests had used, or that this is not known."""
+    """Return the remark on a failure in a reused slot: whether it was confirmed in a fresh one."""
     if result.final.outcome not in FAILING:
         return ""
     if result.overruled is not None and result.overruled.evidence.starved:
-        return "confirmed by a run alone after it had overrun on a busy host"
+        return "confirmed by a run alone after a timeout on a busy host"
     if result.overruled is not None:
         return f"confirmed in a fresh container after it had failed {_where(result.overruled.evidence.slot)}"
     slot = result.final.evidence.slot
@@ -246,7 +248,7 @@ def _confirmation_remark(result: TestResult) -> str:
 
 
 def _host_busy_remark(attempt: Attempt) -> str:
-    """Of a test that would have come near its limit by the clock: that others had the CPUs."""
+    """Return the remark on a busy host for a test whose duration was close to its timeout."""
     evidence, limit = attempt.evidence, attempt.assignment.profile.limits.timeout_seconds
     near = attempt.assignment.profile.thresholds.time_near_ratio or 1.0
     if attempt.outcome is Outcome.TIMEOUT or evidence.timings.test_seconds < near * limit:
@@ -269,9 +271,9 @@ def running_lines(
     limit: int | None = None,
     profile_columns: int = PROFILE_COLUMNS,
 ) -> list[str]:
-    """What is running, longest first, with its present memory and its CPU seconds so far.
+    """Return the lines of running tests, longest first, with their current memory and CPU seconds.
 
-    `samples` has the latest sample of each test under its `key_of`; a test without one shows `?`.
+    `samples` has the latest sample of each test by `key_of`; a test without one shows `?`.
     """
     longest_first = sorted(running, key=lambda test: test.started_seconds)
     shown = longest_first if limit is None else longest_first[:limit]

@@ -1,4 +1,4 @@
-"""The end of a run on the terminal: failures again with their output, violations, counts, worst, ledger."""
+"""The end of a run on the terminal: failures with their output, violations, counts, highest usage, ledger."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class OutputWhen(StrEnum):
-    """When a test's output is shown."""
+    """Values for when a test's output is shown."""
 
     IMMEDIATE = "immediate"
     FINAL = "final"
@@ -49,7 +49,7 @@ def summary_lines(
     success_output: OutputWhen = OutputWhen.NEVER,
     failure_output: OutputWhen = OutputWhen.FINAL,
 ) -> list[str]:
-    """All that is printed when a run has ended; `columns` is None for a pipe."""
+    """Return all lines that are printed at the end of a run; `columns` is None for a pipe."""
     section = partial(_section, columns=columns, profile_columns=profile_columns)
     totals = summary.totals
     lines: list[str] = []
@@ -102,11 +102,11 @@ def _with_all_remarks(result: TestResult, columns: int | None, profile_columns: 
 
 
 def _folded(text: str, columns: int | None) -> list[str]:
-    """`text` on as many lines as a terminal of `columns` needs; one for a pipe."""
+    """Wrap `text` to lines of `columns`; not for a pipe."""
     if columns is None or cells(text) <= columns:
         return [text]
     indent = " " * (len(text) - len(text.lstrip()))
-    # Wide characters take two columns; textwrap counts one.
+    # textwrap counts one column for wide characters, which have two.
     width = columns if text.isascii() else columns // 2
     return textwrap.wrap(text, max(width, 20), subsequent_indent=indent, break_on_hyphens=False)
 
@@ -114,15 +114,15 @@ def _folded(text: str, columns: int | None) -> list[str]:
 def result_lines(
     result: TestResult, *, columns: int | None, profile_columns: int = PROFILE_COLUMNS
 ) -> tuple[str, ...]:
-    """`line` for a pipe (`columns` None), `wrapped_lines` for a terminal."""
+    """Return `line` for a pipe (`columns` None), `wrapped_lines` for a terminal."""
     if columns is None:
         return (line(result, profile_columns=profile_columns),)
     return wrapped_lines(result, columns=columns, profile_columns=profile_columns)
 
 
 def violation_lines(totals: ResultTotals, *, columns: int | None = None) -> list[str]:
-    """Each broken budget: severity, kind, test, sentence; the sentence on lines of its own on a terminal. Of
-    notices one of each kind, with the number of the others: advice must not bury what is grave.
+    """Return lines for each violation: severity, kind, test and message, which on a terminal has lines of its own.
+    Of each kind of notice only the first is shown, with the number of the others.
     """
     shown = [(result, violation, 0) for result, violation in totals.listed_violations]
     shown += [(one.result, one.violation, one.times - 1) for one in totals.notices.values()]
@@ -148,7 +148,7 @@ def violation_lines(totals: ResultTotals, *, columns: int | None = None) -> list
 
 
 def count_line(summary: RunSummary) -> str:
-    """`Summary [ 12.4s] 14 run: 12 passed (1 flaky), 2 failed, 3 violations`."""
+    """Return the counts: `Summary [ 12.4s] 14 run: 12 passed (1 flaky), 2 failed, 3 violations`."""
     totals, counts = summary.totals, summary.counts
     parts = [f"{counts['passed']} passed{_kinds(totals.passed_kinds)}"]
     others = (Outcome.INFRA.value, Outcome.INTERRUPTED.value, Outcome.SKIPPED.value)
@@ -175,7 +175,7 @@ def reuse_lines(totals: ResultTotals) -> list[str]:
 
 
 def left_out_lines(summary: RunSummary) -> list[str]:
-    """How many tests the search came upon that cannot run, a line for each reason."""
+    """Return the number of tests that were found and cannot run, a line for each reason."""
     reasons = Counter(left.reason for left in summary.left_out)
     return [f"{number} not run: {reason.value}" for reason, number in reasons.items()]
 
@@ -185,7 +185,9 @@ def _kinds(kinds: Counter[str]) -> str:
 
 
 def closing_lines(summary: RunSummary, *, columns: int | None) -> list[str]:
-    """The worst by memory share, CPU and duration; how to run what went wrong again, where anything did."""
+    """Return the tests with the highest memory share, CPU time and duration, and the command that repeats a
+    failure.
+    """
     worst = worst_of(summary.totals)
     reproduce = _reproduce(summary)
     if not worst:
@@ -199,7 +201,9 @@ def closing_lines(summary: RunSummary, *, columns: int | None) -> list[str]:
 
 
 def _reproduce(summary: RunSummary) -> list[str]:
-    """For the first failure, else for the most severe violation; nothing went wrong: no line."""
+    """Return the command that repeats the first failure, or else the most severe violation; nothing if there is
+    neither.
+    """
     totals = summary.totals
     wrong = totals.failures[0] if totals.failures else totals.most_severe and totals.most_severe[1]
     return [] if wrong is None else [reproduce_line(summary.run, wrong)]
@@ -211,7 +215,7 @@ def _short_key(result: TestResult, columns: int | None) -> str:
 
 
 def worst_of(totals: ResultTotals) -> list[tuple[TestResult, str]]:
-    """The tests with the most of memory share, CPU seconds, duration, each with that figure as text."""
+    """Return the tests with the highest memory share, CPU seconds and duration, each with that figure as text."""
     found: list[tuple[TestResult, str]] = []
     for name, _ in FIGURES:
         if name in totals.worst:
@@ -228,7 +232,7 @@ _TEXTS: Mapping[str, Callable[[float], str]] = {
 
 
 def reproduce_line(run: Run, result: TestResult) -> str:
-    """`reproduce: orch repro b0b3:test/test_index.py`, quoted for a shell."""
+    """Return a command for a shell: `reproduce: orch repro b0b3:test/test_index.py`."""
     target = f"{run.id[:4]}:{result.test.id}"
     if one_line(target) != target:
         return f"reproduce: orch repro {run.id[:4]}:…   (the test's name cannot be typed; see orch runs show)"
@@ -236,7 +240,7 @@ def reproduce_line(run: Run, result: TestResult) -> str:
 
 
 def ledger_lines(ledger: Ledger) -> list[str]:
-    """What the run left behind or did not expect; nothing to say is no line."""
+    """Return lines on objects that the run left behind or did not expect."""
     lines: list[str] = []
     if ledger.left:
         lines.append(
@@ -246,6 +250,6 @@ def ledger_lines(ledger: Ledger) -> list[str]:
         )
         lines += [f"  {one_line(name)}" for name in ledger.left[:MAX_LISTED]]
     if ledger.unexpected:
-        lines.append(f"unexpected: {plural(len(ledger.unexpected), 'object')} that nobody asked for")
+        lines.append(f"unexpected: {plural(len(ledger.unexpected), 'object')} that orch did not create")
         lines += [f"  {one_line(name)}" for name in ledger.unexpected[:MAX_LISTED]]
     return lines

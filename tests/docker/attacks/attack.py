@@ -1,5 +1,5 @@
-"""Runs inside a container, as a test: tries what one process of a user may do to another of the same user, and
-writes what the kernel answered: {target: {attack: answer}} to answers.json among the test's outputs.
+"""Runs inside a container as a test: tries each way in which a process can affect another one of the same user,
+and writes the kernel's answers, {target: {attack: answer}}, to answers.json among the test's outputs.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ BUFFER = ctypes.create_string_buffer(b"in every process that is forked from this
 
 
 class Vector(ctypes.Structure):
-    """struct iovec."""
+    """The C structure `struct iovec`."""
 
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
 def checked(result: int) -> int:
-    """The result of a call of libc, or its error."""
+    """Return the result of a libc call. Raises its error as OSError."""
     if result == -1:
         raise OSError(ctypes.get_errno(), "")
     return result
@@ -95,7 +95,7 @@ def robust_list(pid: int) -> None:
 
 
 def addresses(pid: int) -> str:
-    """Whether `stat` says where code and stack are."""
+    """Return whether `stat` shows the addresses of code and stack."""
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     return "shown" if any(field not in ("0", "1") for field in fields[23:27]) else "hidden"
@@ -173,7 +173,7 @@ ON_STREAMS: dict[str, Callable[[], object]] = {
 
 
 def answer(attack: Callable[[], object]) -> str:
-    """`ok`, what was said, or the name of the error."""
+    """Return `ok`, the text that the attack returned, or the name of the error."""
     try:
         said = attack()
     except OSError as error:
@@ -182,7 +182,7 @@ def answer(attack: Callable[[], object]) -> str:
 
 
 def own_child() -> int:
-    """A process on which all of it works, with the agent's descriptors, save what is refused to everybody."""
+    """Start a child with the agent's descriptors, on which every attack works that is not refused to everybody."""
     pid = os.fork()
     if pid == 0:
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -195,7 +195,7 @@ def own_child() -> int:
 
 
 def all_signals() -> dict[str, str]:
-    """Every signal to process 1: none that it has no handler for arrives from inside."""
+    """Send every signal to process 1. From inside, signals without a handler do not arrive."""
     found = {str(number): answer(lambda number=number: os.kill(1, number)) for number in range(1, 65)}
     time.sleep(0.2)
     with open("/proc/1/stat") as file:
@@ -204,7 +204,7 @@ def all_signals() -> dict[str, str]:
 
 
 def attack(**targets: int) -> None:
-    """Try everything, and write down the answers."""
+    """Try every attack and write the answers."""
     child = own_child()
     try:
         found = {

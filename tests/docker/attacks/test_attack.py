@@ -1,4 +1,4 @@
-"""The same from inside a forked pytest: on the processes that it was forked from, too."""
+"""Runs the attacks from inside a forked pytest, also on the processes that it was forked from."""
 
 import os
 from pathlib import Path

@@ -1,2 +1,2 @@
 def test_nothing() -> None:
-    """So that the one after it is forked from a server that has run a test."""
+    """Do nothing. The test after this one is then forked from a server that has run a test."""

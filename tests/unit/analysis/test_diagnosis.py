@@ -1,4 +1,4 @@
-"""Which conditions a diagnosis names."""
+"""A diagnosis names the conditions that make a test fail, with the stated error rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def result(condition, failed, total):
     return ConditionResult(condition=condition, failed=failed, total=total, low=0.0, high=1.0)
 
 
-def test_a_condition_that_makes_it_fail_is_named():
+def test_a_condition_that_makes_the_test_fail_is_named():
     results = [result(c, 0, 10) for c in Condition if c is not Condition.ITSELF]
     weighed, culprits = compare_conditions([*results, result(Condition.ITSELF, 8, 10)])
     assert culprits == (Condition.ITSELF,)
@@ -23,7 +23,7 @@ def test_a_condition_that_makes_it_fail_is_named():
     assert by[Condition.ITSELF].chance == pytest.approx(0.000357 * 6, rel=0.01)  # 8 of 10 against 0 of 10, Holm
 
 
-def test_five_runs_can_show_it():
+def test_five_runs_suffice_for_a_clear_difference():
     results = [result(c, 0, 5) for c in Condition if c is not Condition.REUSED]
     assert compare_conditions([*results, result(Condition.REUSED, 5, 5)])[1] == (Condition.REUSED,)
 

@@ -1,4 +1,4 @@
-"""Causes of flakiness: none where there is none, the planted one where there is one."""
+"""Causes of flaky tests are found in simulated histories: the planted one, and none where there is none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def attempt(**changes):
 
 
 def chaos(source, night, failing, **fixed):
-    """A attempt with circumstances by chance, neighbours more of them where the machine is full."""
+    """Return an attempt with random circumstances; it has more neighbours if the machine is full."""
     crowd = source.random()
     by_chance = {
         "run_id": f"r{night}",
@@ -63,7 +63,9 @@ def chaos(source, night, failing, **fixed):
 
 
 def history(source, nights, failing, *, repeat=1):
-    """A run a night, a retry after each failure: fresh, a process of its own, with less beside it."""
+    """Return a history of one run a night, with a retry in a fresh slot and with fewer neighbours after each
+    failure.
+    """
     attempts = []
     for night in range(nights):
         host = source.choice("ab")
@@ -82,13 +84,15 @@ def history(source, nights, failing, *, repeat=1):
 
 
 def apart(*attempts):
-    """Each in a run of its own."""
+    """Return a flaky test with these attempts, each in a run of its own."""
     numbered = (replace(one, run_id=f"r{number}") for number, one in enumerate(attempts))
     return FlakyTest(test_id=TestId(path="a"), attempts=tuple(numbered))
 
 
 def test_no_cause_is_named_where_there_is_none():
-    """Stated: in at most 1 of 100 such tests. 160 tests; 6 or more would happen by chance in 1 of 100 cases."""
+    """The stated error rate is 1 of 100 tests. Of 160 tests, 6 or more would get a cause by chance once in 100
+    cases.
+    """
     source = random.Random(11)
     named = sum(
         bool(find_causes(history(source, length, lambda _, rate=rate: rate)).causes)
@@ -100,8 +104,8 @@ def test_no_cause_is_named_where_there_is_none():
 
 
 @pytest.mark.parametrize("repeat", [1, 8])
-def test_a_bad_night_is_no_cause(repeat):
-    """All attempts of a night have its luck, and its host: 60 attempts of six bad nights are six, not 60."""
+def test_failures_of_a_bad_night_have_no_cause(repeat):
+    """All attempts of a night share its host and its failure rate, so they count as one observation."""
     source = random.Random(7)
     named = 0
     for _ in range(40):
@@ -124,7 +128,7 @@ PLANTED = {
 
 @pytest.mark.parametrize("factor", PLANTED)
 def test_a_planted_cause_is_found(factor):
-    """In 4 of 5 histories of 160 attempts at least, and named first."""
+    """The cause is found, and named first, in at least 16 of 20 histories of 160 attempts."""
     source = random.Random(5)
     found = [find_causes(history(source, 160, PLANTED[factor])) for _ in range(20)]
     first = [finding.causes[0].of for finding in found if finding.causes]
@@ -133,7 +137,7 @@ def test_a_planted_cause_is_found(factor):
     assert len(hits) >= 16, first
 
 
-def test_what_a_finding_says():
+def test_a_finding_has_rates_interval_and_cause():
     attempts = (
         [attempt(slot_position=2, outcome=Outcome.FAILED)] * 6 + [attempt(slot_position=2)] * 2 + [attempt()] * 30
     )
@@ -152,7 +156,7 @@ def test_too_few_failures_have_no_cause():
     assert (finding.missing, finding.causes, finding.tried) == (1, (), 0)
 
 
-def test_what_always_came_together_is_named_together():
+def test_circumstances_that_always_occur_together_are_named_together():
     bad = attempt(outcome=Outcome.FAILED, slot_position=3, forked=True, after="b", neighbours=frozenset({"c"}))
     finding = find_causes(apart(*[bad] * 6, *[attempt()] * 20))
     named = finding.causes[0]
@@ -165,7 +169,7 @@ def test_what_always_came_together_is_named_together():
     assert finding.tried == 1
 
 
-def test_being_alone_may_be_what_fails():
+def test_running_alone_can_be_the_cause():
     alone = attempt(outcome=Outcome.FAILED, others=0.0)
     finding = find_causes(apart(*[alone] * 6, *[attempt()] * 20))
     assert any(c.of.factor is Factor.PARALLEL and c.helps for c in finding.causes)
@@ -184,8 +188,8 @@ def test_a_figure_that_was_not_measured_is_left_out():
     assert finding.causes == ()
 
 
-def test_what_retries_pass_by_counts():
-    """Each night it fails after others in a container, and passes in the fresh one of its retry."""
+def test_a_circumstance_that_only_retries_lack_is_found():
+    """Each night the test fails in a reused container and passes in the fresh container of its retry."""
     attempts = []
     for night in range(8):
         bad = attempt(run_id=f"r{night}", slot_position=4, outcome=Outcome.FAILED)
@@ -225,8 +229,8 @@ def test_suspects_are_those_seen_no_less_often_with_failures():
         ("r1:. r1#2:F", False),
     ],
 )
-def test_who_is_flaky(attempts, flaky):
-    """Broken once or mended once is not; within one repetition of a run is."""
+def test_which_outcomes_make_a_test_flaky(attempts, flaky):
+    """A test that broke once or was fixed once is not flaky; one that does both within a repetition is."""
     seen = [
         ((place, 1), sign == "F") for place, signs in (w.split(":") for w in attempts.split()) for sign in signs
     ]

@@ -1,4 +1,4 @@
-"""The smallest profile that holds a history, on attempts written down by hand."""
+"""The smallest profile that suffices for a handmade history is suggested."""
 
 import random
 from dataclasses import replace
@@ -97,7 +97,7 @@ def test_unmeasured_memory_is_no_run():
     assert "not measured in 12" in found.reason
 
 
-def test_failures_of_the_engine_say_nothing():
+def test_failures_of_the_engine_do_not_count():
     lost = [
         seen(99, memory_mib=900, seconds=99, outcome=outcome) for outcome in (Outcome.INFRA, Outcome.INTERRUPTED)
     ]
@@ -122,7 +122,7 @@ def test_a_child_killed_in_a_test_that_passed_counts_too():
     assert need_of([*twelve(), seen(20, memory_mib=100, oom_kills=1)], cpus=2.0).memory_bytes == 640 * MIB
 
 
-def test_time_is_the_p99_and_half_of_it_and_never_below_the_longest():
+def test_the_timeout_has_margins_on_p99_and_longest_duration():
     history = [seen(number, seconds=1.0) for number in range(300)]
     assert need_of(history, cpus=2.0).timeout_seconds == 1.5
     assert need_of([*history, seen(999, seconds=3.0)], cpus=2.0).timeout_seconds == pytest.approx(3.45)
@@ -146,13 +146,13 @@ def test_a_timeout_keeps_what_it_had_and_a_throttled_one_gets_more():
     assert advice([*twelve(), starved]).suggested == "slow"
 
 
-def test_nothing_holds():
+def test_no_profile_suffices():
     found = advice(twelve(memory_mib=1000), current=SLOW)
     assert (found.advice, found.suggested) == (Advice.NONE_HOLDS, None)
     assert found.reason.startswith("memory 1 GiB is less than 1.1 GiB")
 
 
-def test_another_image_is_another_world():
+def test_a_profile_with_another_image_is_not_suggested():
     other = replace(FAST, name="other", image="full")
     assert suggest(twelve(), current=STANDARD, profiles=(other, STANDARD)).advice is Advice.FITS
 
@@ -173,15 +173,15 @@ def test_a_rule_s_own_limits_can_be_dropped():
     assert (found.advice, found.suggested, found.saved_memory_bytes) == (Advice.SMALLER, "fast", 1920 * MIB)
 
 
-def test_a_bound_speaks_only_where_there_is_no_figure():
-    """CASES B9: what a hungry neighbour left as an upper bound is no need."""
+def test_upper_bounds_count_only_without_an_exact_peak():
+    """CASES B9: an upper bound that another test in the container caused is not a need."""
     bound = seen(20, memory_mib=120, memory_peak_is_upper_bound=True, under=FAST)
     assert need_of([*twelve(memory_mib=20), bound], cpus=1.0).memory_bytes == 23 * MIB
     assert advice([*twelve(memory_mib=20, under=FAST), bound], current=FAST).advice is Advice.FITS
     assert need_of([bound], cpus=1.0).memory_bytes == 138 * MIB
 
 
-def test_a_forked_test_needs_a_runner_where_it_is_not_forked():
+def test_a_forked_test_needs_a_runner_of_its_own_in_a_profile_without_reuse():
     reused = replace(FAST, reuse=100)
     forked = twelve(memory_mib=80, memory_floor_bytes=40 * MIB, launch="forked", under=reused)
     assert suggest(forked, current=reused, profiles=()).advice is Advice.FITS
@@ -190,7 +190,7 @@ def test_a_forked_test_needs_a_runner_where_it_is_not_forked():
     assert (alone.advice, alone.need.memory_bytes) == (Advice.NONE_HOLDS, 138 * MIB)
 
 
-def test_notes_name_what_the_figures_do_not():
+def test_notes_name_limits_that_are_not_measured():
     reused = replace(FAST, reuse=100, limits=replace(FAST.limits, nofile=64))
     found = suggest(twelve(), current=STANDARD, profiles=(reused,))
     assert found.reason == (

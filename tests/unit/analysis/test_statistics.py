@@ -1,4 +1,4 @@
-"""Against published values, exact counting by hand, and each other."""
+"""Statistical tests agree with published values, with counting by hand, and with each other."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_wilson_as_published():
     assert wilson_interval(7, 7)[1] == 1.0
 
 
-def test_tests_that_can_never_be_found_do_not_count():
+def test_tests_that_can_never_be_significant_do_not_count():
     assert tarone_factor([1e-6] * 3 + [0.2] * 1000, 0.01) == 3
     assert tarone_factor([], 0.01) == tarone_factor([0.5] * 50, 0.01) == 1
     # Tarone's K: the least for which at most K tests can pass at level / K; 0.004 cannot at 0.01 / 3

@@ -118,7 +118,7 @@ def test_a_file_as_baseline(record, main, tmp_path):
         record(5 - n, "feature", same=BASE, grown=BASE * 1.3)
     assert check("--baseline", "base.json").exit_code == ExitCode.VIOLATIONS
     (tmp_path / "other.json").write_text('{"kind": "x", "schema": 1}', encoding="utf-8")
-    assert "is no baseline" in str(check("--baseline", "other.json").exception)
+    assert "is not a baseline" in str(check("--baseline", "other.json").exception)
 
 
 def test_only_memory_of_one_kind_is_compared(record, main, tmp_path):

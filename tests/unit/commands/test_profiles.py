@@ -76,7 +76,7 @@ def test_each_test_gets_its_smallest_profile(project):
 def test_people_are_told_the_sum_and_paths_select(project):
     done = suggest("test/unit")
     assert done.exit_code == 0
-    assert done.stdout.splitlines()[-1] == "2 tests: 2 smaller (768M less granted in all)"
+    assert done.stdout.splitlines()[-1] == "2 tests: 2 smaller (saves 768M in total)"
     assert (project / "profiles.yaml").read_text(encoding="utf-8") == FILE
 
 

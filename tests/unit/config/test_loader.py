@@ -98,13 +98,16 @@ def test_the_projects_own_file_is_valid() -> None:
     assert config.images["full"].context == ROOT
 
 
-def test_settings_can_be_imported_without_yaml_or_pydantic() -> None:
+def test_yaml_is_imported_only_for_a_file(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
     program = (
-        "import sys, orchestrator.config.settings, orchestrator.config.units;"
-        "print(sorted({'yaml', 'pydantic', 'docker', 'durationpy'} & set(sys.modules)))"
+        "import sys; from pathlib import Path; from orchestrator.config.loader import load_config;"
+        "load_config(path=None, start=Path.cwd(), env={'ORCH_JOBS': '2'}); print('yaml' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    words = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {program}"]
+    assert subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == "False\n"
+    (tmp_path / "profiles.yaml").write_text("version: 1\n")
+    assert subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == "True\n"
 
 
 # ---------------------------------------------------------------- finding the file

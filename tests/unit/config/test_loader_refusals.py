@@ -30,15 +30,15 @@ def _problems(folder: Path, text: str) -> list[str]:
         ("memory:", 8, "no value is given; expected a size"),
         ("memory: [1g]", 9, "expected a size such as 512m, 1g or 64k, not a list"),
         ("memory: {a: 1}", 9, "not a mapping"),
-        ("memory: .nan", 9, "is no size"),
+        ("memory: .nan", 9, "is not a size"),
         ("tmpfs: 0m", 8, "more than 0"),
-        ("timeout: 0s", 10, "`0s` is no time at all"),
-        ("timeout: 1ns", 10, "is no time at all"),
+        ("timeout: 0s", 10, "`0s` is too short"),
+        ("timeout: 1ns", 10, "is too short"),
         ("timeout: 30", 10, "`30` has no unit; did you mean `30s`?"),
-        ("timeout: 1:30", 10, "`1:30` is no duration"),
-        ("cpus: .nan", 7, "`.nan` is no finite number"),
-        ("cpus: .inf", 7, "is no finite number"),
-        ("cpus: nan", 7, "is no finite number"),
+        ("timeout: 1:30", 10, "`1:30` is not a duration"),
+        ("cpus: .nan", 7, "`.nan` is not a finite number"),
+        ("cpus: .inf", 7, "is not a finite number"),
+        ("cpus: nan", 7, "is not a finite number"),
         ("cpus: 0", 7, "a number from 0.01 to 1024"),
         ("cpus: -1", 7, "a number from 0.01 to 1024"),
         ("cpus: 1e999", 7, "a number from 0.01 to 1024"),
@@ -50,7 +50,7 @@ def _problems(folder: Path, text: str) -> list[str]:
         ("pids: 010", 7, "a whole number"),
         ("pids: 1_000", 7, "a whole number"),
         ("reuse: 0", 8, "a whole number from 1"),
-        ("network: host", 10, "`host` is not known here; accepted: bridge, none"),
+        ("network: host", 10, "`host` is not known; accepted: bridge, none"),
         ("network: brigde", 10, "did you mean `bridge`?"),
         (
             "image: isolatoin",
@@ -85,9 +85,9 @@ def test_in_a_profile(tmp_path: Path, keys: str, column: int, part: str) -> None
         ("version: 2", "1:10", "a whole number from 1 to 1"),
         ("default_profile: fats", "1:18", "did you mean `fast`?"),
         ("profiles: 3", "1:11", "expected keys with values, such as {name: …}"),
-        ("profiles: {-x: {}}", "1:12", "is no name"),
-        ("profiles: {a b: {}}", "1:12", "is no name"),
-        ("profiles: {a.b: {}}", "1:12", "is no name"),
+        ("profiles: {-x: {}}", "1:12", "is not a name"),
+        ("profiles: {a b: {}}", "1:12", "is not a name"),
+        ("profiles: {a.b: {}}", "1:12", "is not a name"),
         ("profiles: {fast: }", "1:17", "expected keys with values: capabilities"),
         ("profiles: {a: {}, a: {}}", "1:19", "already given in line 1"),
         ("rules: {match: x}", "1:8", "expected a list"),
@@ -117,7 +117,7 @@ def test_in_a_profile(tmp_path: Path, keys: str, column: int, part: str) -> None
         ("suites: [{name: a, match: [x], runner: command}]", "1:10", "needs a command"),
         ("suites: [{name: a, match: [x], runner: command, command: [make]}]", "1:58", "add `{test}`"),
         ("suites: [{name: a, match: [x], runner: shell, env: {ORCH_X: 1}}]", "1:53", "cannot be set"),
-        ("suites: [{name: a, match: [x], runner: shell, env: {A-B: 1}}]", "1:53", "no variable's name"),
+        ("suites: [{name: a, match: [x], runner: shell, env: {A-B: 1}}]", "1:53", "not a variable name"),
         ("images: {a: {}}", "1:10", "add dockerfile or reference"),
         ("images: {a: {reference: x, dockerfile: y}}", "1:10", "a reference is not built"),
         ("images: {a: {dockerfile: y, base: isolaton}}", "1:35", "did you mean `isolation`?"),
@@ -126,7 +126,7 @@ def test_in_a_profile(tmp_path: Path, keys: str, column: int, part: str) -> None
         ("run: {violations: false}", "1:19", "accepted: fail, off, warn"),
         ("retention: {records: 6d}", "1:22", "at least 7d"),
         ("retention: {runs: 36h}", "1:19", "whole days"),
-        ("database: resources", "1:11", "no database"),
+        ("database: resources", "1:11", "not a database"),
         ("seccomp: absent.json", "1:10", "cannot be used: No such file"),
         ("seccomp: profiles.yaml", "1:10", "it is not JSON"),
         ("seccomp: unconfined", "1:10", "cannot be used"),
@@ -171,6 +171,17 @@ unknown: 1
         "11:59",
         "12:1",
     ]
+
+
+def test_an_index_is_that_of_the_file_also_after_an_invalid_entry(tmp_path: Path) -> None:
+    lines = _problems(tmp_path, "rules:\n  - {match: /x, profile: fast}\n  - 3\n  - {match: a, profile: fats}\n")
+    assert [line.split(": ")[1] for line in lines] == ["rules[0].match", "rules[1]", "rules[2].profile"]
+
+
+def test_only_valid_names_are_suggested_also_those_of_invalid_profiles(tmp_path: Path) -> None:
+    lines = _problems(tmp_path, "profiles: {own: 3, -x: {}, '': {}}\ndefault_profile: owm\n")
+    assert len(lines) == 4
+    assert lines[-1].endswith("did you mean `own`? accepted: fast, intensive, own, slow, standard")
 
 
 def test_a_circle_is_reported_once_and_named(tmp_path: Path) -> None:

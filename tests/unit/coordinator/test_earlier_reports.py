@@ -45,7 +45,7 @@ def test_what_is_no_report_stays_and_is_refused(tmp_path, option, content):
     path = tmp_path / "test_a.py"
     path.write_bytes(content)
     flag = "--" + option.replace("_", "-")
-    with pytest.raises(UsageError, match=f"{flag} .*test_a.py: the file is there and is no report"):
+    with pytest.raises(UsageError, match=f"{flag} .*test_a.py: this file exists and is not a report"):
         remove_earlier_reports({option: path})
     remove_reports_named_in(["run", flag, str(path)])
     assert path.read_bytes() == content

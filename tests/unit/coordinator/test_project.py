@@ -196,12 +196,12 @@ ONE, TWO = ProjectRow(id="11111111-1", name="app"), ProjectRow(id="22222222-2", 
         ((), "x", None),
         ((ONE,), ONE.id, None),
         ((ONE, TWO), ONE.id, "project app only; the database has 1 other project: lib"),
-        ((ONE,), "x", "of project app, the only one in the database; this folder has no runs there"),
+        ((ONE,), "x", "showing project app, the only one in the database; this folder has no runs there"),
         (
             (ONE, TWO),
             "x",
             (
-                "nothing to show: the database has no runs of this folder, but of app, lib; run orch in the "
+                "nothing to show: the database has no runs of this folder, only of app, lib; run orch in the "
                 "folder of one of them"
             ),
         ),

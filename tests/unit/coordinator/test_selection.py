@@ -19,7 +19,7 @@ def test_auto_takes_what_the_ci_system_says():
 def test_auto_without_a_ci_system_runs_everything_and_says_so():
     said = []
     assert shard_wanted("auto", {}, said.append) is None
-    assert "everything is run" in said[0]
+    assert "all tests are run" in said[0]
 
 
 def test_what_is_written_out_counts_more_than_the_environment():

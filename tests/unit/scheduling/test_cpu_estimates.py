@@ -29,7 +29,7 @@ def ended(make, assignment, cpus, *, outcome=Outcome.PASSED, seconds=2.0):
     return replace(attempt, evidence=replace(attempt.evidence, usage=usage))
 
 
-def test_three_say_what_the_others_need(make, wide):
+def test_three_passed_tests_give_an_estimate_for_the_others(make, wide):
     plan = [make.assignment(f"test_{n}", profile=wide) for n in range(4)]
     estimates = CpuEstimates(plan)
     assert [estimates.note(ended(make, one, 0.99)) for one in plan[:3]] == [False, False, True]

@@ -1,4 +1,4 @@
-"""Whether a test opens another container or waits for one that is open."""
+"""A test opens another container only if that ends sooner than waiting for an open one."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_container_that_is_free_is_used(make, fast, standard):
     assert started(going, 0.9) == [(1, 2)]
 
 
-def test_one_that_was_put_aside_is_free_too(make, fast, standard):
+def test_an_idle_container_is_free_too(make, fast, standard):
     first, second = known(make, fast, 1.0), known(make, standard, 0.9)
     going = dispatch(first, second)
     assert started(going) == [(0, 0), (1, 1)]
@@ -105,7 +105,7 @@ def test_without_history_a_container_is_opened(make, fast):
     assert len(started(dispatch(*tests))) == 2
 
 
-def test_a_follower_that_is_soon_done_stays_where_it_is(make, fast):
+def test_a_short_queued_ahead_test_stays_with_its_worker(make, fast):
     going = dispatch(known(make, fast, 0.2), known(make, fast, 0.15))
     assert started(going) == [(0, 0)]
     assert going.queue_ahead(0.0) is going.workers[0]
@@ -113,7 +113,7 @@ def test_a_follower_that_is_soon_done_stays_where_it_is(make, fast):
     assert going.ended(going.workers[0], 0.2).rank == 1
 
 
-def test_a_plan_says_the_same(make, fast, standard):
+def test_the_simulation_opens_the_same_containers(make, fast, standard):
     plan = [known(make, fast, 0.05, name=f"test_{n}") for n in range(3)] + [known(make, standard, 1.0)]
     scheduled = predict(plan, TWO, startup_seconds=0.2).scheduled
     assert sum(one.fresh for one in scheduled) == 2

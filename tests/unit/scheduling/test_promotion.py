@@ -85,8 +85,6 @@ def test_promotion_stops_at_the_budget(make, profiles):
     promoted = promote(slow, Outcome.OOM, profiles=profiles, budget=tight)
     assert promoted.profile.limits.memory_bytes == 2048 * MIB
     assert promoted.profile.limits.cpus == 2.0
-    assert promoted.clamped == (
-        "profile intensive: memory 4294967296 to 2147483648 bytes, cpus 4 to 2 (what this machine has)",
-    )
+    assert promoted.clamped == ("profile intensive: memory 4 GiB -> 2 GiB, cpus 4 -> 2: this host grants no more",)
     full = Budget(cpus=2.0, memory_bytes=1024 * MIB, slots=1)
     assert promote(slow, Outcome.OOM, profiles=profiles, budget=full) is None

@@ -91,7 +91,7 @@ def test_a_pass_names_its_violation(attempts, violations, verb):
     assert verb_of(attempts(F, violations=violations)) is Verb.FAIL
 
 
-def test_policy_turns_flaky_and_undersized_around(attempts):
+def test_policy_can_fail_flaky_tests_and_pass_undersized_ones(attempts):
     assert final_result(attempts(F, P), Policy(flaky_fails=True)).outcome is F
     assert final_result(attempts(T, P), Policy(flaky_fails=True)).outcome is F
     assert final_result(attempts(M, P, promoted=1), Policy(promoted_passes=True)).outcome is P
@@ -208,7 +208,9 @@ def play(make, outcomes, *, retries=0, position=5, launch=Launch.PROCESS, profil
         ([INFRA, F, F], 1, Verb.FAIL, 2),
     ],
 )
-def test_a_failure_in_a_reused_slot_counts_only_by_what_a_fresh_one_says(make, outcomes, retries, verb, deciding):
+def test_a_failure_in_a_reused_slot_counts_only_if_confirmed_in_a_fresh_one(
+    make, outcomes, retries, verb, deciding
+):
     result, following = play(make, outcomes, retries=retries)
     assert following is None
     assert result.verb is verb
@@ -292,7 +294,7 @@ def test_a_test_that_overran_for_want_of_cpus_runs_once_more_alone(make, use):
     assert result.overruled is result.attempts[0]
 
 
-def test_who_overruns_alone_too_is_a_timeout_and_is_not_run_a_third_time(make):
+def test_a_test_that_overruns_alone_too_is_a_timeout_without_a_third_run(make):
     for starved in (True, False):
         result, following = play_starved(make, (T, True), (T, starved))
         assert (result.verb, result.outcome, following) == (Verb.TIMEOUT, T, None)
@@ -304,7 +306,7 @@ def test_a_run_alone_takes_nothing_from_the_retries(make):
     assert play_starved(make, (T, True), (F, False), (F, False), retries=1)[1] is None
 
 
-def test_a_hang_on_a_busy_machine_is_confirmed_by_nothing(make):
+def test_a_timeout_without_starvation_is_not_repeated(make):
     assert play_starved(make, (T, False))[1] is None
 
 

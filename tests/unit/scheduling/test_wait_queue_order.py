@@ -37,7 +37,9 @@ def forked(make, name, seconds=None):
 
 
 def test_brief_tests_that_are_forked_come_folder_by_folder_long_ones_by_length(make):
-    """Ten folders in turn made a slot's four runners evict each other: 164 ms a file where 33 would do."""
+    """Tests of ten folders in turn would make a slot's four preloaded runners evict each other (164 instead of 33
+    ms).
+    """
     plan = [
         forked(make, "b/2", 0.02),
         forked(make, "a/1", 0.03),
@@ -51,7 +53,7 @@ def test_brief_tests_that_are_forked_come_folder_by_folder_long_ones_by_length(m
     assert names(longest_first(plan)) == ["b/long", "a/long", "b/3", "b/1", "b/2", "a/1", "a/2", "shell"]
 
 
-def test_what_is_brief_goes_by_the_length_of_the_whole(make):
+def test_brief_depends_on_the_duration_of_all_tests(make):
     plan = [forked(make, f"{folder}/{n}", 0.4 + n / 100) for n in range(60) for folder in "abcde"]
     assert [name[0] for name in names(longest_first(plan))] == [folder for folder in "abcde" for _ in range(60)]
     assert names(longest_first(plan[:10]))[:2] == ["a/1", "b/1"], "of few tests the order of length decides"

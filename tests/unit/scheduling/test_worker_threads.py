@@ -30,7 +30,7 @@ class Slots:
     seconds: float = 0.001
     script: dict = field(default_factory=dict)
     asks: bool = True
-    """Whether it asks for the upcoming test while one is still running, as the engine does."""
+    """True if it asks for the upcoming test while one is still running, as the engine does."""
     runs: list = field(default_factory=list)
     """(number of the lane, assignment, position in its slot, whether it was announced)"""
     together: list = field(default_factory=list)
@@ -130,7 +130,7 @@ def test_lanes_are_closed_once_each_in_their_own_thread(make, slots):
     assert sorted(execute.closed) == [(0, True), (1, True), (2, True)]
 
 
-def test_a_plain_callable_will_do(make):
+def test_a_plain_function_can_be_the_executor(make):
     seen = []
 
     def execute(assignment, queue_seconds):
@@ -157,14 +157,14 @@ def test_where_all_are_reused_there_are_no_hints(make, slots):
 
 
 @pytest.mark.parametrize("other", [{"exclusive": True}, {"group": "db"}])
-def test_what_needs_a_place_of_its_own_follows_nobody(make, slots, other):
+def test_tests_that_need_a_fresh_slot_are_not_queued_ahead(make, slots, other):
     execute = slots()
     list(start(plan_of(make, 12, **other), execute))
     assert not any(told for *_, told in execute.runs)
     assert max(map(len, execute.together)) == 1
 
 
-def test_a_test_goes_where_its_slot_is(make, slots):
+def test_a_test_goes_to_the_worker_that_has_its_slot(make, slots):
     """With two profiles in turn and one worker each, no slot is given up for the other."""
     a, b = make.profile("a", reuse=100, memory_mib=300), make.profile("b", reuse=100, memory_mib=301)
     execute = slots(asks=False)
@@ -241,7 +241,7 @@ def test_started_is_emitted_when_a_queued_ahead_test_has_become_the_current_one(
     assert len(events) == 60
 
 
-def test_draining_lets_only_finish_what_was_told(make, slots):
+def test_draining_finishes_only_tests_that_have_started(make, slots):
     stop = StopFlag()
     execute = slots(seconds=0.05)
     run = start(plan_of(make, 40), execute, stop=stop)
@@ -251,7 +251,7 @@ def test_draining_lets_only_finish_what_was_told(make, slots):
         if len(results) == 5:
             stop.set(StopLevel.DRAIN, "enough")
     assert len(results) + len(run.not_run) == 40
-    assert len(results) <= 5 + 2 * 2 + 2, "of each lane the present one and one that it was told of"
+    assert len(results) <= 5 + 2 * 2 + 2, "each lane finishes its current test and one queued ahead"
     assert execute.broken_promises == []
 
 

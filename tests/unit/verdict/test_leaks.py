@@ -56,14 +56,14 @@ def test_growth_of_all_processes_together_is_no_leak_of_one() -> None:
     assert kinds(growing("threads", per_second=50), time_near_ratio=None) == []
 
 
-def test_memory_that_grows_to_the_end_is_told_with_when_it_is_over() -> None:
+def test_memory_growth_is_reported_with_the_time_until_the_limit() -> None:
     (growth,) = found(growing("anon_bytes", per_second=20 * MIB, start=MIB), time_near_ratio=None)
     assert (growth.kind, growth.severity) == (ViolationKind.MEMORY_GROWTH, "notice")
     assert growth.limit == 32 * MIB
     assert "at that rate it reaches its limit of 128 MiB after another 2.5" in growth.message
 
 
-def test_what_happened_when_the_test_may_have_been_dead_already_does_not_count() -> None:
+def test_samples_from_the_last_moments_do_not_count() -> None:
     evidence = growing("process_open_files_max", per_second=50)
     last = Sample(at_seconds=3.99, process_open_files_max=3)
     assert kinds(replace(evidence, samples=(*evidence.samples, last)), time_near_ratio=None) == ["fd-leak warning"]
@@ -129,7 +129,9 @@ def test_ipc_left() -> None:
         (Outcome.INFRA, []),
     ],
 )
-def test_who_is_killed_cannot_tidy_up(outcome: Outcome, expected: list[str]) -> None:
+def test_a_killed_test_has_fewer_leaks_because_it_could_not_clean_up(
+    outcome: Outcome, expected: list[str]
+) -> None:
     evidence = left(
         leftovers=(LeftoverProcess(pid=5, command_line="sleep 9"),),
         places=(FILES,),
@@ -159,7 +161,7 @@ def test_a_full_place(change: dict[str, int], expected: str, part: str) -> None:
     assert kinds(evidence, files_left=None, files_left_bytes=None, tmpfs_near_ratio=None) == []
 
 
-def test_a_place_that_was_full_for_a_time_is_only_a_guess() -> None:
+def test_a_place_that_may_have_been_full_for_some_time_gives_a_notice() -> None:
     assert kinds(seen(Usage(shmem_peak_bytes=MIB))) == ["tmpfs-full notice"]
     assert kinds(seen(Usage(shmem_peak_bytes=MIB // 2))) == []
     assert kinds(seen(Usage(shmem_peak_bytes=100 * MIB))) == []  # more than all places hold: it was no file

@@ -102,7 +102,9 @@ def test_by_exit_code(evidence: Evidence, outcome: Outcome, signal: int | None) 
     ],
 )
 @pytest.mark.parametrize("with_agent", [True, False])
-def test_doubt_is_infra_and_never_a_pass(engine: EngineState | None, says: str, with_agent: bool) -> None:
+def test_missing_or_contradictory_witnesses_are_infra(
+    engine: EngineState | None, says: str, with_agent: bool
+) -> None:
     agent = AgentRecord(exit_code=0) if with_agent else None
     decision = decided(ended(0, engine=engine, agent=agent))
     assert decision.outcome is Outcome.INFRA
@@ -110,7 +112,7 @@ def test_doubt_is_infra_and_never_a_pass(engine: EngineState | None, says: str, 
     assert decision.witnesses == (engine is not None) + with_agent
 
 
-def test_no_end_record_is_no_pass() -> None:  # E1: a restarted engine says `Exited (0)`
+def test_a_missing_end_record_is_infra() -> None:  # E1: a restarted engine says `Exited (0)`
     decision = decided(ended(0, agent=None))
     assert decision.outcome is Outcome.INFRA
     assert "ended without the agent's end record" in decision.message

@@ -31,13 +31,13 @@ TINY = make_profile(memory_bytes=16 * MIB, timeout_seconds=2.0).limits
         (((Outcome.TIMEOUT, TINY),), replace(TINY, timeout_seconds=9.0), False),
     ],
 )
-def test_what_ended_it_in_this_run(
+def test_limits_that_ended_the_test_in_this_run_are_too_small(
     killed: tuple[tuple[Outcome, Limits], ...], limits: Limits, small: bool
 ) -> None:
     assert too_small(limits, killed, None) is small
 
 
-def test_what_ended_it_in_earlier_runs() -> None:
+def test_limits_that_ended_the_test_in_earlier_runs_are_too_small() -> None:
     history = History(
         attempts=3,
         duration_seconds_p95=1.0,

@@ -11,7 +11,7 @@ Points = list[tuple[float, float]]
 
 
 def sampled(seconds: float, value_at: object) -> Points:
-    """As the sampler counts: every 0.1 s at first, then ever more seldom, a second apart in the end."""
+    """Return points at the sampler's times: every 0.1 s at first, then at growing intervals of up to a second."""
     points, at = [], 0.1
     while at <= seconds:
         points.append((at, float(value_at(at))))  # type: ignore[operator]
@@ -36,7 +36,7 @@ def test_a_steady_leak_is_found_whatever_its_level(seconds: float, level: int, t
 
 
 def points_end(seconds: float) -> float:
-    """When the last point is taken; the second half is a bit less than half of it."""
+    """Return 0.8 of the time of the last point."""
     return sampled(seconds, lambda _: 0)[-1][0] * 0.8
 
 
@@ -98,7 +98,7 @@ def test_never_less_than_the_floor_and_never_an_error(points: Points, minimum: f
 
 @patient
 @given(durations, st.floats(0, 1e6), st.floats(0, 1e6))
-def test_a_level_shifts_nothing(seconds: float, level: float, shift: float) -> None:
+def test_a_constant_offset_changes_nothing(seconds: float, level: float, shift: float) -> None:
     def points(base: float) -> Points:
         return sampled(seconds, lambda at: round(base) + 100 * at)
 
@@ -119,7 +119,7 @@ def test_a_leak_under_noise_and_with_a_wrong_point() -> None:
     assert trend.per_second == pytest.approx(20, rel=0.1)
 
 
-def test_too_little_seen_says_nothing() -> None:
+def test_too_few_points_or_seconds_give_no_trend() -> None:
     assert steady_growth([], minimum=1) is None
     few = [(float(at), 100.0 * at) for at in range(MIN_POINTS * 2 - 2)]
     assert steady_growth(few[-MIN_POINTS + 1 :], minimum=1) is None

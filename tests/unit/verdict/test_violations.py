@@ -56,7 +56,7 @@ def kinds(evidence: Evidence, outcome: Outcome = Outcome.PASSED, **thresholds: f
     return [f"{v.kind.value} {v.severity.value}" for v in found(evidence, outcome, **thresholds)]
 
 
-def test_what_was_not_measured_breaks_nothing() -> None:
+def test_figures_that_were_not_measured_break_no_budget() -> None:
     assert found(seen()) == ()
 
 
@@ -98,14 +98,14 @@ def test_memory_sentences() -> None:
 
 
 @pytest.mark.parametrize("peak", [None, 40 * MIB, 128 * MIB])
-def test_death_by_memory_is_over_whatever_the_peak_says(peak: int | None) -> None:
+def test_an_oom_kill_is_over_the_limit_whatever_the_peak(peak: int | None) -> None:
     (over,) = found(seen(Usage(memory_peak_bytes=peak, anon_peak_bytes=MIB, oom_kills=1)), Outcome.OOM)
     assert (over.kind, over.severity) == (ViolationKind.MEMORY_OVER, Severity.ERROR)
     assert "128 MiB and was killed by the kernel" in over.message
 
 
 @pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.FAILED])
-def test_a_killed_child_is_never_silent(outcome: Outcome) -> None:
+def test_a_killed_child_process_is_always_reported(outcome: Outcome) -> None:
     (child,) = found(seen(Usage(oom_kills=2)), outcome)
     assert (child.kind, child.severity, child.measured) == (ViolationKind.CHILD_OOM, Severity.ERROR, 2)
     assert "killed 2 processes" in child.message
@@ -178,7 +178,7 @@ def test_engine_objects() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.INFRA, Outcome.INTERRUPTED])
-def test_of_a_test_that_was_not_seen_only_what_it_left_is_said(outcome: Outcome) -> None:
+def test_without_a_conclusive_outcome_only_leaked_objects_are_reported(outcome: Outcome) -> None:
     usage = Usage(memory_peak_bytes=200 * MIB, oom_kills=1, pids_limit_hits=1)
     evidence = seen(usage, seconds=9.0, leaked_objects=("container x",))
     assert kinds(evidence, outcome) == ["object-leak error"]

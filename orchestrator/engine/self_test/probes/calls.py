@@ -1,4 +1,4 @@
-"""Groups 4, 7 and 9: calls that are refused, and those beside them that must work."""
+"""Checks groups 4, 7 and 9: calls that must be refused, and similar calls that must work."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def system_call(name: str, *arguments: int | bytes) -> str:
 
 
 def privileges() -> None:
-    """Group 4: check that no-new-privileges is in force, by its effects."""
+    """Check that no-new-privileges is in effect, by its consequences (group 4)."""
     kept = in_child(lambda: system_call("prctl", 38, 0, 0, 0, 0))
     say(4, "no-new-privileges cannot be taken back", kept == "EINVAL", kept)
     # without it, root alone may install a filter: EACCES
@@ -86,7 +86,7 @@ def privileges() -> None:
 
 
 def network(expected: dict[str, Any]) -> None:
-    """Group 7: check that nothing outside the container can be reached."""
+    """Check that nothing outside the container can be reached (group 7)."""
     served = socket.socket()
     served.bind(("127.0.0.1", 0))
     served.listen(1)
@@ -141,7 +141,7 @@ def _connect(family: int, address: str) -> None:
 
 
 def refused() -> None:
-    """Group 9: check that dangerous system calls and sockets are refused."""
+    """Check that dangerous system calls and sockets are refused (group 9)."""
     if MACHINE not in ("x86_64", "aarch64"):
         say(9, "calls are refused", None, "", "no call numbers are known for %s" % MACHINE)
         return
@@ -188,7 +188,7 @@ def _socketcall() -> None:
 
 
 def works() -> None:
-    """Group 9: check that what tests need works (controls)."""
+    """Check that the calls that tests need succeed, as controls (group 9)."""
     code = bytes.fromhex("b82a000000c3" if MACHINE == "x86_64" else "40058052c0035fd6")
     seen = in_child(lambda: str(_code(code)))
     say(9, "control: memory of one's own can be executed (JIT)", seen == "42", seen)

@@ -1,4 +1,4 @@
-"""Functions that all probes use: to report a check, and to try a call."""
+"""Reports checks and tries calls, for all probes."""
 
 from __future__ import annotations
 

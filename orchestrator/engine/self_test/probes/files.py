@@ -1,4 +1,4 @@
-"""Groups 1 to 6, 8, 11 to 13, 15 and 17: identity, files, mounts, devices, environment."""
+"""Checks groups 1 to 6, 8, 11 to 13, 15 and 17: identity, files, mounts, devices, environment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def create(path: str) -> str:
 
 
 def identity(expected: dict[str, Any]) -> None:
-    """Group 1: check user, groups, capabilities and the seccomp filter."""
+    """Check user, groups, capabilities and the seccomp filter (group 1)."""
     ids = {*os.getresuid(), *os.getresgid(), *os.getgroups()}
     say(1, "user and groups are 1001, all of them", ids == {USER}, "ids %s" % sorted(ids))
     facts = status()
@@ -54,7 +54,7 @@ def _writable() -> set[str]:
 
 
 def places(expected: dict[str, Any]) -> None:
-    """Group 2: check which folders can be written."""
+    """Check which folders can be written (group 2)."""
     for name, path in (("the root", "/"), ("the project", expected["project"])):
         seen = create(os.path.join(path, "orch-self-test"))
         say(2, "no file can be made in %s" % name, seen == "EROFS", seen)
@@ -87,7 +87,7 @@ def _is_own(path: str) -> bool:
 
 
 def closed() -> None:
-    """Group 5: check that the paths which engines mask are closed."""
+    """Check that the paths that engines mask cannot be read (group 5)."""
     for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/hostname", "/proc/sysrq-trigger"):
         seen = answer(opened(path, os.O_WRONLY))
         say(5, "%s cannot be written" % path, seen in ("EROFS", "EACCES", "ENOENT"), seen)
@@ -110,7 +110,7 @@ def closed() -> None:
 
 
 def devices() -> None:
-    """Group 6: check the devices in /dev."""
+    """Check the devices in /dev (group 6)."""
     more = set(os.listdir("/dev")) - DEVICES
     say(6, "/dev holds the expected names only", not more, ", ".join(sorted(more)) or "nothing more")
     seen = answer(lambda: os.mknod("/tmp/orch-block", stat.S_IFBLK | 0o600, os.makedev(7, 0)))
@@ -122,7 +122,7 @@ def devices() -> None:
 
 
 def environment(expected: dict[str, Any]) -> None:
-    """Group 8: check for sockets of the host, environment variables and names."""
+    """Check for sockets of the host, environment variables and names (group 8)."""
     sockets = []
     for top in ("/run", "/var/run", "/tmp", "/work"):
         for folder, folders, names in os.walk(top):
@@ -146,7 +146,7 @@ def environment(expected: dict[str, Any]) -> None:
 
 
 def cgroups() -> None:
-    """Group 11: check that cgroup files cannot be written."""
+    """Check that cgroup files cannot be written (group 11)."""
     found = [place for place, _, kind in mounts() if kind in ("cgroup", "cgroup2")]
     for place in found[:1] + [p for p in found[1:] if p.endswith("memory")]:
         procs = answer(opened(place + "/cgroup.procs", os.O_WRONLY))
@@ -163,7 +163,7 @@ def cgroups() -> None:
 
 
 def processes() -> None:
-    """Group 12: check which processes are visible."""
+    """Check which processes are visible (group 12)."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     threads = [pid for pid in pids if not _cmdline(pid) and pid != os.getpid()]
     say(12, "no process of the host is visible", len(pids) < 20 and not threads, "%d processes" % len(pids))
@@ -192,7 +192,7 @@ def _leave_orphan() -> str:
 
 
 def descriptors(expected: dict[str, Any]) -> None:
-    """Group 13: check that no descriptor is inherited."""
+    """Check that no descriptor is inherited (group 13)."""
     held = {int(name) for name in os.listdir("/proc/self/fd") if os.path.lexists("/proc/self/fd/" + name)}
     say(13, "descriptors 0 to 2 only", held <= {0, 1, 2}, ", ".join(map(str, sorted(held))))
     inside = os.getcwd()
@@ -200,7 +200,7 @@ def descriptors(expected: dict[str, Any]) -> None:
 
 
 def process_limits(expected: dict[str, Any]) -> None:
-    """Group 15: check the limits of the process."""
+    """Check the limits of the process (group 15)."""
     say(15, "standard input is no terminal", not os.isatty(0), os.readlink("/proc/self/fd/0"))
     seen = answer(_lower_score)
     say(15, "the memory killer's score cannot be lowered", seen in ("EACCES", "EPERM"), seen)
@@ -239,7 +239,7 @@ def _fill_descriptors() -> int:
 
 
 def is_container(expected: dict[str, Any]) -> None:
-    """Group 17: check that the probes run in a container."""
+    """Check that the probes run in a container (group 17)."""
     name = os.uname().nodename
     say(17, "the host name is the container's", name == expected["hostname"], name)
     there = os.path.exists(expected["host_file"])

@@ -1,4 +1,4 @@
-"""Groups 3 and 10: check sizes and limits by reaching them."""
+"""Checks groups 3 and 10, sizes and limits, by reaching them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOM = 24 << 20
 
 
 def tmpfs(expected: dict[str, Any]) -> None:
-    """Group 3: check the size, inodes and options of the tmpfs mounts."""
+    """Check the size, inodes and options of the tmpfs mounts (group 3)."""
     seen = os.statvfs("/tmp")
     say(3, "/tmp: nosuid", bool(seen.f_flag & os.ST_NOSUID), "flags %x" % seen.f_flag)
     say(
@@ -74,7 +74,7 @@ def _fill_inodes(most: int) -> int:
 
 
 def tasks(expected: dict[str, Any]) -> None:
-    """Group 10: start tasks beyond their limit. Threads count like processes, and cost less."""
+    """Start tasks beyond their limit (group 10). Threads count like processes, and cost less."""
     wanted = expected["pids"]
     read_back = cgroup_file("pids/pids.max", "pids.max")
     say(10, "the pids limit is the one asked for", read_back == str(wanted), str(read_back))
@@ -116,7 +116,7 @@ def _fork() -> str:
 
 
 def memory(expected: dict[str, Any]) -> None:
-    """Group 10: use memory beyond its limit, in a process that the kernel kills first."""
+    """Use memory beyond its limit, in a process that the kernel kills first (group 10)."""
     limit = expected["memory_bytes"]
     before = _kills()
     seen = in_child(lambda: _eat(limit))
@@ -151,13 +151,13 @@ def _kills() -> int | None:
 
 
 def quota(expected: dict[str, Any]) -> None:
-    """Group 10: check the CPU quota over ten of its periods, as the kernel counts them."""
+    """Check the CPU quota over ten of its periods, as the kernel counts them (group 10)."""
     wanted, period = expected["cpus"], 0.1
     if _cpu_stat() is None:
         say(10, "the CPU quota holds within 5 %", None, "", "the kernel's counters are not to be seen")
         return
     seen = _burn(int(wanted) + 1)
-    if 0 < seen[2] < seen[0] / 2:  # others kept it from reaching its quota: once more
+    if 0 < seen[2] < seen[0] / 2:  # other processes kept it below its quota: try again
         seen = _burn(int(wanted) + 1)
     periods, seconds, throttled = seen
     share = seconds / (periods * period) if periods else 0.0
@@ -171,7 +171,7 @@ def quota(expected: dict[str, Any]) -> None:
 
 
 def _burn(count: int) -> tuple[int, float, int]:
-    """Run so many CPU-bound processes for a second; return the increase of the figures of `_cpu_stat`."""
+    """Run this number of CPU-bound processes for a second; return the increase of the figures of `_cpu_stat`."""
     children = []
     for _ in range(count):
         pid = os.fork()

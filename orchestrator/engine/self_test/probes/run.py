@@ -37,10 +37,10 @@ def main(expected: dict[str, Any]) -> None:
             probes[name]()
         except Exception as error:  # noqa: BLE001 - a probe that breaks proves nothing, and the others still can
             say(expected["groups"][name], "the probe `%s`" % name, False, "%s: %s" % (type(error).__name__, error))
-        print_said()  # only now: of a probe that is killed nothing is there, and its group not proven
+        print_said()  # only now, so that a probe that is killed reports nothing, and its group is not proven
 
     if "descriptors" in expected["probes"]:
-        run("descriptors")  # before anything is opened
+        run("descriptors")  # before any other probe opens files
     markers = Markers(expected["name"], expected["key"])
     try:
         markers.make()

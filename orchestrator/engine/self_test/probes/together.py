@@ -1,4 +1,4 @@
-"""Group 14: looks for the marks of another container in all places that could be shared."""
+"""Checks group 14: searches for the marks of another container in all places that could be shared."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def seen(name: str, key: int) -> list[str]:
 
 
 def side_by_side(expected: dict[str, Any], markers: Markers) -> None:
-    """Look for the other container's marks at `expected["look_at"]`, while both have theirs."""
+    """Search for the other container's marks at the time `expected["look_at"]`, while both have their marks."""
     made = time.time()
     time.sleep(max(0.0, expected["look_at"] - time.time()))
     looked = time.time()

@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.config.parsing.yaml_tree import Items, Scalar, Table, read_tree
+from orchestrator.config.parsing.nodes import Items, Scalar, Table
+from orchestrator.config.parsing.yaml_tree import read_tree
 
 
 def _tree(text: str) -> Table:

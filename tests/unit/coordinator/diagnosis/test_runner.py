@@ -174,7 +174,7 @@ def test_what_cannot_be_tried_says_why(place: Place) -> None:
 def test_its_limit_may_be_low_already(place: Place) -> None:
     place.subject = DiagnosedTest(assignment=make_assignment("t", run_id=place.run.id, memory_bytes=8 * MIB))
     results = {r.condition: r for r in place.laboratory().results()}
-    assert results[Condition.LITTLE_MEMORY].skipped == "its limit is no higher than what it takes"
+    assert results[Condition.LITTLE_MEMORY].skipped == "its limit is not higher than its need"
 
 
 def test_a_stop_ends_the_company_at_once_and_the_rest_is_not_tried(place: Place) -> None:

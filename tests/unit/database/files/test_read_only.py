@@ -1,4 +1,4 @@
-"""Who only reads a database refuses what it cannot use and changes nothing (CASES D7, D8)."""
+"""Opening a database for reading changes nothing and refuses an unusable file (CASES D7, D8)."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ def test_no_right_to_write_is_needed(filled, log):
     assert everything(filled.parent) == before
 
 
-def test_damage_that_a_run_comes_upon_is_looked_for_by_the_next(filled):
-    """It must not stop all runs to come: the next one sets the file aside."""
+def test_after_damage_in_a_run_the_next_open_checks_the_file(filled):
+    """Damage must not make all later runs fail: the next run sets the file aside."""
     with plain_sqlite(filled) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'runs'").fetchone()
     connection.close()
@@ -179,5 +179,5 @@ def test_damage_that_a_run_comes_upon_is_looked_for_by_the_next(filled):
         ("postgresql://me:secret@h/x", "postgresql+psycopg://me:***@h/x"),
     ],
 )
-def test_where_it_is_can_be_said_without_opening_it(tmp_path, url, place):
+def test_the_location_is_known_without_opening_the_database(tmp_path, url, place):
     assert location_of(url, state_dir=tmp_path.__class__("/somewhere")) == place

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orchestrator.database.queries.offenders import offenders
 from orchestrator.database.queries.usage import top_usage, usage_report
 from orchestrator.database.queries.violations import load_violation_groups, load_violations
-from orchestrator.database.rollups.statistics import distribution, downsample_maxima
+from orchestrator.database.rollups.statistics import distribution
 from orchestrator.errors import DatabaseError
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.resources import Resource
@@ -138,7 +138,7 @@ def test_a_figure_that_was_never_measured_has_no_row(database, run):
 
 @pytest.fixture
 def uneven(database, run):
-    """Tests with one figure, with another, with none; two of them of the same name in two projects."""
+    """Record tests with one figure, with another and with none; two have the same name in two projects."""
     other = make_run(project="other", started_at=days_ago(30))
     database.begin_run(other, [])
     for place, name in enumerate(["b.py", "a.py", "d.py", "c.py"]):
@@ -248,25 +248,12 @@ def test_loaded_groups_equal_the_groups_of_loaded_violations(database, run, limi
 # ---------------------------------------------------------------- statistics
 
 
-@given(st.lists(st.floats(0, 1e15), min_size=1, max_size=60))
-def test_a_history_keeps_order_ends_and_the_maximum(values):
-    parts = downsample_maxima(values)
-    assert len(parts) == min(12, len(values))
-    assert max(parts) == max(values)
-    if len(values) <= 12:
-        assert parts == tuple(values)
-
-
 @given(st.lists(st.floats(0, 1e15), min_size=1))
 def test_a_spread_is_of_values_that_occurred(values):
     found = distribution(values)
     assert {found.p50, found.p95, found.p99, found.maximum} <= set(values)
     assert found.p50 <= found.p95 <= found.p99 <= found.maximum == max(values)
     assert found.mean == pytest.approx(sum(values) / len(values))
-
-
-def test_nothing_has_no_history():
-    assert downsample_maxima([]) == ()
 
 
 def test_a_peak_of_tasks_that_is_only_a_bound_ranks_nobody(database, run):

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.database.rollups import statistics
 from orchestrator.database.rows import encoding
 from orchestrator.database.rows.bundles import COPIED_FROM_ATTEMPT, Bundle, result_bundle
 from orchestrator.database.store.spool import from_line, to_line, upgrade_bundle
@@ -52,7 +51,7 @@ def test_damaged_packed_values_are_value_errors(data):
         encoding.unpack(data)
 
 
-def test_a_bomb_is_refused():
+def test_packed_data_that_expands_beyond_the_limit_is_refused():
     with pytest.raises(ValueError, match="64 MiB"):
         encoding.unpack(zlib.compress(b" " * (65 * 2**20)))
 
@@ -88,21 +87,6 @@ def test_violations_that_were_spooled_before_schema_7_get_what_their_attempt_has
     spooled = to_line(replace(bundle, tables={**bundle.tables, "violations": [old]}))
     assert upgrade_bundle(from_line(spooled)) == upgrade_bundle(bundle) == bundle
     assert {row[name] for name in ("is_final", "started_at")} == {True, NOW}
-
-
-@given(st.lists(st.integers(), min_size=1), st.floats(0.01, 1))
-def test_a_percentile_is_one_of_the_values_with_enough_below_it(values, ratio):
-    ordered = sorted(values)
-    found = statistics.percentile(ordered, ratio)
-    assert found in values
-    assert sum(v <= found for v in ordered) >= ratio * len(ordered) - 1e-6
-
-
-def test_percentiles_are_exact_at_ranks():
-    ordered = list(range(1, 21))
-    assert [statistics.percentile(ordered, r) for r in (0.05, 0.5, 0.95, 0.99, 1.0)] == [1, 10, 19, 20, 20]
-    with pytest.raises(ValueError, match="nothing"):
-        statistics.percentile([], 0.5)
 
 
 def test_ids_of_attempts_are_valid_unlike_and_in_the_order_of_time():

@@ -1,4 +1,4 @@
-"""The history that is read directly is the one that the opened database gives, or there is none."""
+"""A direct read of the history equals that of the opened database, or is refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def history(path: Path, tests: Iterable[TestId], *, project: str) -> Mapping[Tes
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Closed, with 24 attempts of a test, the newest of them failed, and one each of others."""
+    """Return a closed database with 24 attempts of one test, the newest failed, and one attempt of each other
+    test.
+    """
     run = make_run()
     with Database.open(None, state_dir=tmp_path) as database:
         database.begin_run(run, [])
@@ -60,7 +62,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "resources.db"
 
 
-def test_it_is_what_the_database_says(file: Path) -> None:
+def test_a_direct_read_equals_the_answer_of_the_database(file: Path) -> None:
     before = file.read_bytes()
     found = history(file, ALL, project="demo")
     assert found is not None
@@ -74,13 +76,13 @@ def test_it_is_what_the_database_says(file: Path) -> None:
         assert database.history(ALL, project="demo") == found
 
 
-def test_none_yet(tmp_path: Path) -> None:
+def test_without_a_database_nothing_is_read_directly(tmp_path: Path) -> None:
     assert history(tmp_path / "resources.db", ALL, project="demo") == {}
     (tmp_path / "resources.db-wal").write_bytes(b"left of one that was removed")
     assert history(tmp_path / "resources.db", ALL, project="demo") is None
 
 
-def test_an_open_database_is_opened_in_earnest(file: Path) -> None:
+def test_a_database_that_is_open_is_not_read_directly(file: Path) -> None:
     with Database.open(None, state_dir=file.parent) as database:
         run = make_run()
         database.begin_run(run, [])
@@ -88,7 +90,7 @@ def test_an_open_database_is_opened_in_earnest(file: Path) -> None:
     assert history(file, ALL, project="demo") is not None
 
 
-def test_so_is_another_schema_s_or_program_s_and_a_damaged_one(file: Path) -> None:
+def test_another_schema_a_foreign_file_and_a_damaged_one_are_not_read_directly(file: Path) -> None:
     whole = file.read_bytes()
     with sqlite3.connect(file) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")

@@ -42,7 +42,7 @@ def test_a_run_is_told_with_its_failures_flaky_ones_and_broken_budgets():
         result("test/hungry.py", violations=(violation(),)),
     )
     assert text.startswith("## orch: demo failed\n")
-    for title in ("Failures", "Flaky", "Broken budgets", "Most memory"):
+    for title in ("Failures", "Flaky", "Violations", "Most memory"):
         assert f"\n### {title}\n" in text
     assert "it went wrong" in text
     assert "test/good.py" not in text.partition("### Most memory")[0]

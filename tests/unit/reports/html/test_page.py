@@ -227,7 +227,7 @@ def test_flaky_tests_have_their_causes_and_profiles_their_advice(tmp_path: Path)
     )
     assert sorted(name.rpartition("_")[2] for name, _ in rows) == ["11.py", "9.py"]
     assert re.search(
-        r"held back by its CPU limit 40 % of the time when it fails, 1.0 % else \(by chance 1 in", flaky
+        r"throttled by its CPU limit 40 % of the time when it fails, 1.0 % otherwise \(by chance 1 in", flaky
     )
     assert "no cause found in" in flaky
     advice = text[text.index('<h2 id="profiles">') : text.index('<h2 id="tests">')]

@@ -88,8 +88,8 @@ def test_rates_and_odds():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (cause(), "fails 6 of 9 beside test/b.py, 1 of 31 else"),
-        (cause(Factor.REUSED, ""), "fails 6 of 9 after other tests in its container, 1 of 31 else"),
+        (cause(), "fails 6 of 9 beside test/b.py, 1 of 31 otherwise"),
+        (cause(Factor.REUSED, ""), "fails 6 of 9 after other tests in its container, 1 of 31 otherwise"),
         (
             cause(
                 Factor.PARALLEL,
@@ -97,13 +97,13 @@ def test_rates_and_odds():
                 present=FailureCounts(failed=1, total=31),
                 absent=FailureCounts(failed=6, total=9),
             ),
-            "fails 6 of 9 alone, 1 of 31 else",
+            "fails 6 of 9 alone, 1 of 31 otherwise",
         ),
         (
             figure(Factor.THROTTLED, 0.42, 0.03),
-            "held back by its CPU limit 42 % of the time when it fails, 3.0 % else",
+            "throttled by its CPU limit 42 % of the time when it fails, 3.0 % otherwise",
         ),
-        (figure(Factor.CROWD, 3.24, 1.0), "3.2 tests beside it when it fails, 1.0 else"),
+        (figure(Factor.CROWD, 3.24, 1.0), "3.2 tests beside it when it fails, 1.0 otherwise"),
         (figure(Factor.DURATION, 0.4, 1.2), "takes 0.400s when it fails, 1.200s when it passes"),
     ],
 )
@@ -123,15 +123,15 @@ def test_every_factor_has_words(factor):
 def test_what_came_together_is_named():
     others = tuple(Circumstance(factor=Factor.NEIGHBOUR, subject=f"n{n}") for n in range(5))
     assert cause_text(cause(together_with=others)).endswith(
-        "not to be told from: beside n0, beside n1, beside n2 and 2 more"
+        "cannot be distinguished from: beside n0, beside n1, beside n2 and 2 more"
     )
 
 
 def test_nothing_is_guessed():
-    assert sentences(finding()) == ["no cause found in 7 failures (30 circumstances looked at)"]
+    assert sentences(finding()) == ["no cause found in 7 failures (30 circumstances examined)"]
     assert sentences(finding(figure(Factor.DURATION, 0.4, 1.2)))[0].startswith("no cause found in 7 failures")
     assert sentences(finding(missing=2, failed=3)) == [
-        "no cause is looked for in 3 failures of 40 attempts: 2 more failures are needed"
+        "too few attempts to find a cause (3 failures of 40): 2 more failures are needed"
     ]
     assert sentences(finding(missing=1, failed=36))[0].endswith("one more pass is needed")
     assert sentences(finding(missing=4, failed=1, ends={Outcome.OOM: 1}))[0] == "each failure ran out of memory"
@@ -144,7 +144,7 @@ def test_a_paragraph_a_test_and_a_row_a_test():
         "t.py",
         "  7 of 40 failed: 18 % (8.7 to 32 %)",
         "  .F.F",
-        "  - fails 6 of 9 beside test/b.py, 1 of 31 else (by chance 1 in 2,300)",
+        "  - fails 6 of 9 beside test/b.py, 1 of 31 otherwise (by chance 1 in 2,300)",
     ]
     assert "3 more tests with a larger --limit" in lines
     assert all(line.isascii() for line in lines)
@@ -175,7 +175,7 @@ def test_a_diagnosis_names_what_makes_it_fail_and_what_to_do():
     bad = result(Condition.ITSELF, 8, chance=0.002, message="lock is taken")
     said = conclusions(diagnosis(result(Condition.ALONE, 0), bad, culprits=(Condition.ITSELF,)))
     assert said[0] == "fails with itself (8 of 10: 8 failed, by chance 1 in 500)"
-    assert said[1].strip() == "it said: lock is taken"
+    assert said[1].strip() == "message: lock is taken"
     assert "group" in said[2]
     assert len(said) == 3
 
@@ -190,11 +190,13 @@ def test_a_diagnosis_without_a_culprit_says_what_is_open():
     (alone,) = conclusions(diagnosis(result(Condition.ALONE, 4), result(Condition.ITSELF, 5)))
     assert alone.startswith("fails alone too (4 of 10: 4 failed)")
     (never,) = conclusions(diagnosis(result(Condition.ALONE, 0), result(Condition.ITSELF, 0)))
-    assert never == "did not fail in 20 attempts; alone its rate may still be up to 28 %: try a larger --runs"
+    assert (
+        never == "did not fail in 20 attempts; alone its failure rate can still be up to 28 %: try a larger --runs"
+    )
     (maybe,) = conclusions(diagnosis(result(Condition.ALONE, 0), result(Condition.ITSELF, 2, low=0.05)))
     assert maybe.startswith("failed 2 times, most often with itself (2 of 10)")
     (nothing,) = conclusions(diagnosis(result(Condition.ALONE, 0, total=0)))
-    assert nothing.startswith("nothing can be said")
+    assert nothing.startswith("no conclusion")
 
 
 def test_a_condition_is_one_line_and_one_row():
@@ -228,7 +230,7 @@ def test_a_test_that_always_fails_is_told_so_by_a_diagnosis():
     every = [result(condition, 10, message="boom") for condition in Condition]
     said = conclusions(diagnosis(*every))
     assert said[0].startswith("always fails: 70 of 70")
-    assert said[1].strip() == "it said: boom"
+    assert said[1].strip() == "message: boom"
     assert not any("random" in line for line in said)
 
 

@@ -77,7 +77,7 @@ def test_a_first_try_that_was_starved_is_shown(build):
     failed = build.of(
         first, build.attempt(outcome="timeout", message="still running, too", attempt=2), verb="TIMEOUT"
     )
-    assert "confirmed by a run alone after it had overrun on a busy host" in remarks(failed)
+    assert "confirmed by a run alone after a timeout on a busy host" in remarks(failed)
 
 
 def test_a_line_has_the_columns_of_the_design(build):
@@ -138,7 +138,7 @@ def test_a_truncated_log_and_a_missing_witness_are_remarked(build):
     one = build.result(stdout=build.log(b"x", total=20 << 20, kept=1 << 20), witnesses=1)
     assert remarks(one) == (
         "stdout truncated: 1M of 20M kept",
-        "one witness only: the image has no shell for the agent",
+        "only one witness: the image has no shell for the agent",
     )
 
 

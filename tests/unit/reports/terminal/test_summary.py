@@ -175,7 +175,7 @@ def test_the_ledger_speaks_only_when_something_was_left():
     assert ledger_lines(left) == [
         "left behind: 1 object (3 containers expected, 4 created); remove with: orch clean",
         "  container orch-1",
-        "unexpected: 1 object that nobody asked for",
+        "unexpected: 1 object that orch did not create",
         "  volume x",
     ]
 
