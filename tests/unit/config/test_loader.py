@@ -67,8 +67,9 @@ def test_the_four_shipped_profiles_are_those_of_the_design(tmp_path: Path) -> No
     }
     for profile in config.profiles.values():
         assert (profile.limits.shm_bytes, profile.limits.log_bytes) == (64 * MIB, 10 * MIB)
-        expected = 1000 if profile.name == "fast" else 1
+        expected = 1000 if profile.name in ("fast", "standard") else 1
         assert (profile.limits.tmpfs_inodes, profile.grace_seconds, profile.reuse) == (65536, 2.0, expected)
+        assert profile.auto_reuse is (profile.name == "standard")
         assert profile.thresholds == Thresholds()
 
 
