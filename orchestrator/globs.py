@@ -30,6 +30,11 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
         ) from None
 
 
+def escape_glob(path: str) -> str:
+    """Return a glob that matches only `path`."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+
+
 def _translate(pattern: str) -> str:
     pattern = pattern.removeprefix("./")
     if pattern.endswith("/"):

@@ -24,8 +24,9 @@ from orchestrator.errors import ExitCode, NothingFoundError, StateError, UsageEr
 from orchestrator.files import write_atomically
 from orchestrator.model.regression import GateRow, Judgement, RunFigures
 from orchestrator.model.tests import TestId
+from orchestrator.reports.formats.github import check_annotations
 from orchestrator.reports.json_encoding import to_json_line
-from orchestrator.reports.tables.gates import annotation_lines, gates_table
+from orchestrator.reports.tables.gates import gates_table
 from orchestrator.text import plural
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ def _print_result(rows: Sequence[GateRow], baseline: Baseline, new_runs: int, ou
     by = {kind: [row for row in rows if row.comparison.judgement is kind] for kind in Judgement}
     grown, suspected, few = by[Judgement.GROWN], by[Judgement.SUSPECTED], by[Judgement.TOO_FEW]
     if output_format == "github":
-        for line in annotation_lines(grown, suspected):
+        for line in check_annotations(grown, suspected):
             say(line)
     elif output_format in ("json", "csv"):
         show(gates_table(rows), output_format)

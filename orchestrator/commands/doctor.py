@@ -16,6 +16,7 @@ from orchestrator.engine.cleanup import orphaned_slots
 from orchestrator.engine.cleanup.reaper import find_orphans
 from orchestrator.engine.docker.addresses import candidate_addresses
 from orchestrator.engine.docker.engine import open_engine
+from orchestrator.engine.images.agent_shell import find_prepared
 from orchestrator.engine.isolation import enforcement
 from orchestrator.engine.metering import parent_cgroups
 from orchestrator.engine.slots.slot_factory import can_share_fifos
@@ -197,11 +198,12 @@ def _config_checks(config: Config, engine: Engine) -> Iterator[Check]:
         else:
             size = format_bytes(engine.image_bytes(found))
             yield Check(name="image", health=Health.OK, finding=f"{name}: {found[:19]} {size}")
-            yield _calibration(config, engine.info, name, found)
+            yield _calibration(config, engine.info, name, find_prepared(engine, found))
 
 
-def _calibration(config: Config, info: EngineInfo, name: str, image_id: str) -> Check:
-    known = calibration.load(config.state_dir).get(key_of(info, image_id))
+def _calibration(config: Config, info: EngineInfo, name: str, prepared_id: str | None) -> Check:
+    """Return the calibration of the prepared image, from which containers are created."""
+    known = None if prepared_id is None else calibration.load(config.state_dir).get(key_of(info, prepared_id))
     if known is None:
         finding = f"{name}: not measured since the last boot; the next run measures it"
         return Check(name="calibration", health=Health.NOTE, finding=finding)

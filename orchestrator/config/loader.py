@@ -1,4 +1,4 @@
-"""Finds profiles.yaml, reads all layers and gives one Config or one ConfigError with all problems."""
+"""Find profiles.yaml and return the Config of all layers, or raise one ConfigError with all problems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 def load_config(
     *, path: Path | None, start: Path, env: Mapping[str, str], overrides: Mapping[str, str] = _NOTHING
 ) -> Config:
-    """The configuration that holds in the folder `start`.
+    """Return the configuration that applies in the folder `start`.
 
     `path` (or ORCH_CONFIG) names the file; else profiles.yaml is looked for from `start` upwards. `overrides`
     are dotted settings from the command line with the text the user gave, such as `{"run.jobs": "4"}`.
@@ -53,7 +53,7 @@ def load_config(
 
 
 def find_file(start: Path) -> Path | None:
-    """The nearest profiles.yaml from `start` upwards; a repository's root ends the search."""
+    """Return the nearest profiles.yaml from `start` upwards, at most to the repository's root, or None."""
     for folder in (start, *start.parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
@@ -63,12 +63,12 @@ def find_file(start: Path) -> Path | None:
 
 
 def find_root(start: Path) -> Path:
-    """The nearest folder with .git from `start` upwards, else `start`."""
+    """Return the nearest folder with .git from `start` upwards, or `start` if there is none."""
     return next((folder for folder in (start, *start.parents) if (folder / ".git").exists()), start)
 
 
 def _shown_name(path: Path, start: Path) -> str:
-    """The file's name as seen from the user's folder, if that is shorter than the whole path."""
+    """Return the path relative to the user's folder if that is shorter than the absolute path."""
     relative = os.path.relpath(path, start)
     return relative if len(relative) < len(str(path)) else str(path)
 
@@ -83,7 +83,7 @@ def _data(path: Path, name: str) -> bytes:
         message = f"{name}:1:1: cannot be read: {error.strerror}"
         raise ConfigError(message, remedy="`orch init` writes a profiles.yaml; --config names another") from error
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{name}:1:1: larger than {MAX_FILE_BYTES >> 20} MiB; this is no profiles.yaml")
+        raise ConfigError(f"{name}:1:1: larger than {MAX_FILE_BYTES >> 20} MiB, too large for a profiles.yaml")
     return data
 
 

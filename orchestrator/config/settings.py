@@ -1,4 +1,4 @@
-"""The whole configuration as one frozen value, and the single settings that it is made of."""
+"""The configuration as one frozen value, and the settings that it is built from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OutputPolicy = Literal["immediate", "final", "never"]
 
 
 class Layer(StrEnum):
-    """Where a setting's value came from, strongest first."""
+    """A source of settings; the members are in the order of precedence, strongest first."""
 
     COMMAND_LINE = "command line"
     ENVIRONMENT = "environment"
@@ -32,7 +32,7 @@ class Layer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Layer and place of one setting's value."""
+    """The layer and the place that set the value of a setting."""
 
     layer: Layer
     place: str
@@ -44,16 +44,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One value and its source."""
+    """The value of one setting and its source."""
 
     value: Any
     layer: Layer
     place: Place
     owner: str = ""
-    """For an inherited value: the profile that gives it."""
+    """The profile that an inherited value comes from; empty if the value is not inherited."""
 
     def origin(self, shorten: Mapping[str, str]) -> Origin:
-        """Layer and place for the user; `shorten` gives names of files as they are shown there."""
+        """Return layer and place for the user. `shorten` maps names of files to the names that are shown."""
         place = str(replace(self.place, source=shorten.get(self.place.source, self.place.source)))
         return Origin(layer=self.layer, place=f"{place} (profile {self.owner})" if self.owner else place)
 
@@ -64,15 +64,15 @@ Settings = dict[str, Setting]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How a run behaves where the command line says nothing else."""
+    """Settings of a run, which the command line can override."""
 
     jobs: int | None = None
-    """Tests at a time; None: as many as the machine holds."""
+    """The number of tests at a time; None: as many as fit on the machine."""
     retries: int = 0
     flaky_result: FlakyResult = "pass"
     max_fail: int | None = None
     timeout_seconds: float | None = None
-    """Of the whole run; None: no deadline."""
+    """The time limit of the whole run; None: no limit."""
     violations: ViolationsPolicy = "warn"
     strict_limits: bool = False
     no_tests: NoTestsPolicy = "fail"
@@ -82,18 +82,18 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long what a run leaves behind is kept."""
+    """Age and size limits of the data of runs."""
 
     records_days: int = 400
-    """Resource records of single tests; never under 7."""
+    """The age limit of the resource records of tests; at least 7."""
     rollups_days: int = 1200
-    """Daily sums; never under 7."""
+    """The age limit of daily sums; at least 7."""
     samples_days: int = 90
-    """Time series of attempts, thinned or not."""
+    """The age limit of time series of attempts."""
     samples_full_days: int = 7
-    """Every point of a time series; after that a few that keep its shape and its peaks."""
+    """The age at which time series are reduced to a few points that keep their shape and their peaks."""
     runs_days: int = 30
-    """Run folders under `.orch/runs`; whichever of the three is first."""
+    """The age limit of run folders in `.orch/runs`; `runs_count` and `runs_bytes` limit them too."""
     runs_count: int = 100
     runs_bytes: int = 1 << 30
 
@@ -104,9 +104,9 @@ class Config:
 
     project_root: Path
     path: Path | None
-    """The profiles.yaml that was read; None: built-in defaults."""
+    """The profiles.yaml that was read; None if there is none."""
     digest: str
-    """SHA-256 of what decides how tests run; not of comments, places, database or state folder."""
+    """The SHA-256 of the settings except database, state folder, retention and presets."""
     profiles: Mapping[str, Profile]
     default_profile: str = "standard"
     rules: tuple[Rule, ...] = ()
@@ -115,11 +115,11 @@ class Config:
     run: RunSettings = field(default_factory=RunSettings)
     retention: Retention = field(default_factory=Retention)
     seccomp: Path | None = None
-    """None: the profile that orch ships."""
+    """The seccomp profile; None: the one that orch ships."""
     state_dir: Path
     database_url: str | None = None
-    """None: SQLite in `state_dir`."""
+    """The database's path or URL; None: an SQLite file in `state_dir`."""
     presets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Name -> flags of `orch run`."""
+    """Flags of `orch run` by the preset's name."""
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    """Dotted setting, as in the file (`profiles.fast.memory`) -> where its value came from."""
+    """The origin of each setting by its dotted name, such as `profiles.fast.memory`."""

@@ -1,8 +1,8 @@
-"""Sizes and durations as users write them: `512m`, `1g`, `2s`, `1m30s`. Text in, number out, and back.
+"""Convert sizes and durations from text (`512m`, `1g`, `2s`, `1m30s`) to numbers and back.
 
 Sizes follow the engine's own reading (`docker.utils.parse_bytes`: k, m, g are powers of 1024, an ending b
 may follow). That function is not called, because importing it costs 0.3 s and pulls in an HTTP client; a unit
-test holds the two against each other. Durations are durationpy's, after a stricter look: that library reads
+test compares the two. Durations are parsed by durationpy after a stricter check, because that library reads
 `1s, then 2s` as three seconds.
 """
 
@@ -14,9 +14,9 @@ from orchestrator.config.parsing.problems import shown
 from orchestrator.errors import UsageError
 
 SIZE_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,9})?([bB]|[kKmMgG][bB]?)$"
-"""Regular expression (ECMA and Python alike) of a size."""
+"""The regular expression of a size, valid in ECMAScript and Python."""
 DURATION_PATTERN = r"^([0-9]{1,15}(\.[0-9]{1,9})?(ns|us|µs|μs|ms|s|m|h|d|w))+$"
-"""Regular expression (ECMA and Python alike) of a duration."""
+"""The regular expression of a duration, valid in ECMAScript and Python."""
 SIZE_EXAMPLES = "512m, 1g or 64k"
 DURATION_EXAMPLES = "2s, 500ms or 1m30s"
 
@@ -30,11 +30,11 @@ _BARE_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?\Z")
 
 
 class UnitError(UsageError, ValueError):
-    """The text is no size or no duration; `remedy` shows what is."""
+    """A text that is not a size or not a duration; `remedy` shows valid ones."""
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as `512m` (536870912). Raises UnitError, also for a number without a unit."""
+    """Return the bytes of a size such as `512m` (536870912). Raises UnitError, also without a unit."""
     if not _SIZE.match(text):
         raise UnitError(_complaint(text, "size"), remedy=f"write {SIZE_EXAMPLES}")
     digits, unit = text.rstrip("bB"), "b"
@@ -42,12 +42,12 @@ def parse_size(text: str) -> int:
         digits, unit = digits[:-1], digits[-1].lower()
     size_bytes = int(float(digits) * _FACTORS[unit])
     if size_bytes > _MAX_BYTES:
-        raise UnitError(f"the size {shown(text)} is more than a machine can have", remedy=f"write {SIZE_EXAMPLES}")
+        raise UnitError(f"the size {shown(text)} is too large", remedy=f"write {SIZE_EXAMPLES}")
     return size_bytes
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration such as `1m30s` (90.0). Raises UnitError, also for a number without a unit."""
+    """Return the seconds of a duration such as `1m30s` (90.0). Raises UnitError, also without a unit."""
     if not _DURATION.match(text):
         raise UnitError(_complaint(text, "duration"), remedy=f"write {DURATION_EXAMPLES}")
     import durationpy
@@ -62,7 +62,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_size(size_bytes: int) -> str:
-    """The shortest text that `parse_size` reads back as exactly `size_bytes`, such as `512m`."""
+    """Return the shortest text that `parse_size` reads as exactly `size_bytes`, such as `512m`."""
     for unit in "gmk":
         if size_bytes and size_bytes % _FACTORS[unit] == 0:
             return f"{size_bytes // _FACTORS[unit]}{unit}"
@@ -70,7 +70,7 @@ def format_size(size_bytes: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Text that `parse_duration` reads back as `seconds`, to the microsecond: `1m30s`, `500ms`, `2.5s`."""
+    """Return text that `parse_duration` reads as `seconds`, to the microsecond: `1m30s`, `500ms`, `2.5s`."""
     total_us = round(seconds * 1_000_000)
     if total_us < 1_000_000:
         if total_us % 1000 == 0:
@@ -91,4 +91,4 @@ def _complaint(text: str, what: str) -> str:
     if _BARE_NUMBER.match(text):
         unit = "s" if what != "size" else "b" if float(text) >= 1 << 20 else "m"
         return f"{shown(text)} has no unit; did you mean `{text}{unit}`?"
-    return f"{shown(text)} is no {what}"
+    return f"{shown(text)} is not a {what}"

@@ -203,7 +203,7 @@ class _Finder:
                 remedy="containers see the project only; give --config of the project that it belongs to",
             )
         if not os.path.exists(absolute):  # noqa: PTH110 - Path.exists raises for odd names
-            raise NoTestsError(f"path {typed!r} is a link to what does not exist", remedy="mend the link")
+            raise NoTestsError(f"path {typed!r} is a link whose target does not exist", remedy="correct the link")
         if inside(absolute, self.typed_root):  # a link inside the project keeps the name that the user typed
             return os.path.relpath(absolute, self.typed_root)
         return os.path.relpath(os.path.realpath(absolute), self.root)

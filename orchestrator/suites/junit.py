@@ -54,7 +54,7 @@ _BY_STATUS = {
     **dict.fromkeys(("notrun", "disabled", "skipped", "ignored"), CaseOutcome.SKIPPED),
     **dict.fromkeys(("fail", "failed"), CaseOutcome.FAILED),
 }
-"""Value of the `status` attribute -> outcome, for a case without an element that states one."""
+"""The outcome for each value of the `status` attribute, for a case without an element that states one."""
 _EXPECTED_FAILURE = frozenset({"pytest.xfail", "xfail"})
 """The types of `<skipped>` that pytest and unittest-xml-reporting write for an expected failure."""
 _LEAVES = frozenset({"properties", "system-out", "system-err"})
@@ -152,7 +152,7 @@ def _decoded(data: bytes) -> str:
     if encoding.startswith(("utf-16", "utf-32")) or encoding == "ascii":
         encoding = "utf-8"
     if not _KNOWN_ENCODING.fullmatch(encoding):  # Python's codecs include decompressors
-        raise ResultsError(f"the JUnit file declares the encoding {declared[:40]!r}, which is not known here")
+        raise ResultsError(f"the JUnit file declares the encoding {declared[:40]!r}, which is not supported")
     return data.decode(encoding, "replace")
 
 

@@ -113,7 +113,7 @@ def _tap_report(stdout: bytes, expected: bool, exit_code: int | None) -> CaseRep
 
     tap = read_tap(stdout)
     problems = tap.problems
-    if not tap.spoke and not problems and expected:
+    if not tap.has_results and not problems and expected:
         problems = [f"the test exited {exit_code} without printing TAP"]
     return CaseReport(cases=tuple(tap.cases), problem=short_message("; ".join(problems)) or None)
 

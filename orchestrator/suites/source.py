@@ -1,4 +1,4 @@
-"""Read what a test file says about itself: profile hint, pytest markers, shebang and size."""
+"""Read the properties of a test file from its text: profile hint, pytest markers, shebang and size."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Source:
     """The first 4 KiB, or the whole file (up to 1 MiB) for Python."""
     size_bytes: int = 0
     executable: bool = False
-    """Whether everybody may execute it, because in the container it belongs to another user."""
+    """True if all users may execute the file: in the container it belongs to another user."""
     profile_hint: str | None = None
     markers: frozenset[str] = frozenset()
 
     @property
     def has_shebang(self) -> bool:
-        """Whether the file names its own interpreter, so that the kernel can start it."""
+        """True if the file names its interpreter, so that the kernel can start it."""
         return self.content.startswith(b"#!")
 
 

@@ -33,8 +33,8 @@ class TapReport:
     planned: int | None = None
 
     @property
-    def spoke(self) -> bool:
-        """Whether the stream contains any result or plan."""
+    def has_results(self) -> bool:
+        """True if the stream contains a result or a plan."""
         return self.total > 0 or self.planned is not None
 
 

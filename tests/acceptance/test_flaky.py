@@ -108,11 +108,11 @@ def test_ctrl_c_ends_a_diagnosis_and_its_background_load(project):
     try:
         latest = project.project / ".orch/diagnoses/latest"
         old = latest.resolve()
-        assert wait_until(lambda: latest.resolve() != old and latest.is_dir(), 60)
+        assert wait_until(lambda: latest.resolve() != old and latest.is_dir(), 120)
         run_id = latest.resolve().name.rpartition("-")[2]
-        assert wait_until(lambda: any((latest / "tests").glob("*.r3")), 60)
+        assert wait_until(lambda: any((latest / "tests").glob("*.r3")), 120)
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()

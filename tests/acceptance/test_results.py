@@ -124,7 +124,7 @@ def test_without_an_engine_no_old_report_is_left(make_project: Callable[..., Orc
     orch("run", "--junit", "j.xml")
     assert "a.test.sh" in (orch.project / "j.xml").read_text()
     process = orch.start("run", "--junit", "j.xml", "--show-progress", "none")
-    assert wait_until(lambda: not (orch.project / "j.xml").exists(), 20)
+    assert wait_until(lambda: not (orch.project / "j.xml").exists(), 60)
     process.kill()
     process.communicate()
     assert not (orch.project / "j.xml").exists()
@@ -193,7 +193,7 @@ def test_no_secret_is_kept_or_can_be_seen_in_the_engine(make_project: Callable[.
             seen.extend(docker("top", names[0]) + docker("inspect", names[0]) if names else [])
         return bool(seen)
 
-    assert wait_until(looked, 60)
+    assert wait_until(looked, 120)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1, out + err
     shown = orch("repro", "latest:b.sh").stdout + orch("show-config").stdout

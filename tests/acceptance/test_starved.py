@@ -39,7 +39,7 @@ def run_while_busy(orch: Orch, loops: int, *words: str) -> tuple[int, str, dict[
     """Run orch, with loops that use the CPUs from its first test on. Return exit code, output, tests by name."""
     process = orch.start("run", *words)
     try:
-        assert wait_until(lambda: process.poll() is not None or has_begun(orch), 60), "the run did not start"
+        assert wait_until(lambda: process.poll() is not None or has_begun(orch), 120), "the run did not start"
         with busy_machine(loops, seconds=110):
             out, err = process.communicate(timeout=120)
     finally:

@@ -37,7 +37,7 @@ def running(orch: Orch, *words: str) -> Iterator[tuple[subprocess.Popen[str], st
     """Start a run; when two short tests have ended and an endless one runs, return (process, run id)."""
     process = orch.start("run", "--jobs", "3", *words)
     try:
-        assert wait_until(lambda: process.poll() is not None or under_way(orch), 60), "the run did not start"
+        assert wait_until(lambda: process.poll() is not None or under_way(orch), 120), "the run did not start"
         assert process.poll() is None, process.communicate()
         yield process, str(events(orch)[0]["run"]["id"])
     finally:
@@ -83,7 +83,7 @@ def place_of(run_id: str) -> Path:
 def test_a_signal_ends_records_and_cleans(orch: Orch, number: signal.Signals) -> None:
     with running(orch, "--junit", "report.xml") as (process, run_id):
         os.killpg(process.pid, number)  # like a terminal, which signals the whole foreground group
-        stdout, stderr = process.communicate(timeout=20)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number, stderr
     assert "Traceback" not in stderr
     assert "2 passed" in stdout
@@ -109,7 +109,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_grace(make_project: Callable[...,
         assert process.poll() is None, "a test that ignores TERM has its grace"
         began = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert time.monotonic() - began < 8
     assert process.returncode == 130
     assert objects_of(run_id) == []
@@ -137,7 +137,7 @@ def test_a_closed_output_ends_the_run(orch: Orch) -> None:
         process.stdout.close()
         # the next line that it prints cannot be written
         os.kill(process.pid, signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
         assert process.stderr is not None
         said = process.stderr.read()
     assert "Traceback" not in said
@@ -179,7 +179,7 @@ def test_old_run_folders_are_removed_during_a_run_and_a_stop_does_not_wait_for_i
         assert mine in run_folders(orch)
         process.send_signal(signal.SIGCONT)
         os.killpg(process.pid, signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "0 run folders" not in orch("runs", "prune").stdout
     assert len(run_folders(orch)) == 1
@@ -193,5 +193,5 @@ def test_sigusr1_prints_what_is_running(orch: Orch) -> None:
             if "test/long.test.sh" in line:
                 break
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert "test/long.test.sh" in line

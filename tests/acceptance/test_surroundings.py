@@ -29,6 +29,12 @@ def test_doctor_finds_the_machine_fit(make_project: Callable[..., Orch]) -> None
     assert "->" in sick.stdout
 
 
+def test_doctor_shows_the_calibration_of_the_last_run(make_project: Callable[..., Orch]) -> None:
+    orch = make_project({"test/good.test.sh": PASSES})
+    orch("run")
+    assert "isolation: a test that does nothing costs" in orch("doctor").stdout
+
+
 def test_build_shows_what_dockerignore_saves(make_project: Callable[..., Orch]) -> None:
     dockerfile = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY small /small\n"
     text = "version: 1\nimages:\n  own: {dockerfile: image/Dockerfile, context: image, base: isolation}\n"

@@ -1,4 +1,4 @@
-"""The same words from the engine in memory and from a real one: what is built on the fake holds on Docker."""
+"""The in-memory engine and a real engine behave alike, so that tests on the in-memory engine hold for Docker."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_info_describes_the_engine(maker: Maker) -> None:
     assert info.memory_bytes > 0
 
 
-def test_created_is_not_started(maker: Maker) -> None:
+def test_a_created_container_is_not_started(maker: Maker) -> None:
     spec = maker.spec()
     made = maker.engine.create(spec)
     seen = maker.engine.inspect(made)
@@ -140,7 +140,7 @@ def test_the_settings_are_read_back(maker: Maker) -> None:
     assert effective.image_id == maker.image
 
 
-def test_an_exit_code_and_its_times(maker: Maker) -> None:
+def test_an_ended_container_has_exit_code_and_times(maker: Maker) -> None:
     made = maker.start("exit 3")
     assert maker.engine.wait(made, 20) == 3
     state = maker.engine.inspect(made).state
@@ -152,7 +152,7 @@ def test_an_exit_code_and_its_times(maker: Maker) -> None:
     assert state.started_at.tzinfo is not None
 
 
-def test_wait_ends_with_its_time(maker: Maker) -> None:
+def test_wait_ends_after_its_timeout(maker: Maker) -> None:
     made = maker.start()
     began = time.monotonic()
     assert maker.engine.wait(made, 0.5) is None
@@ -161,7 +161,7 @@ def test_wait_ends_with_its_time(maker: Maker) -> None:
 
 
 def test_a_container_that_never_started_has_no_exit_code(maker: Maker) -> None:
-    """A real wait call answers 0 at once here, which is no pass."""
+    """The wait call of a real engine returns 0 at once here, which must not count as a pass."""
     assert maker.engine.wait(maker.create("exit 0"), 0.5) is None
 
 
@@ -183,7 +183,7 @@ def test_the_memory_limit_of_a_running_container_can_be_raised_and_lowered(maker
     maker.engine.kill(made)
 
 
-def test_by_name_as_well_as_by_id(maker: Maker) -> None:
+def test_containers_are_found_by_name_and_by_id(maker: Maker) -> None:
     spec = maker.spec()
     made = maker.engine.create(spec)
     maker.engine.start(spec.name)
@@ -195,14 +195,14 @@ def test_by_name_as_well_as_by_id(maker: Maker) -> None:
         maker.engine.inspect(made)
 
 
-def test_remove_takes_a_running_one_and_is_harmless_afterwards(maker: Maker) -> None:
+def test_a_running_container_can_be_removed_and_a_second_remove_is_harmless(maker: Maker) -> None:
     made = maker.start()
     maker.engine.remove(made)
     maker.engine.remove(made)
     assert maker.engine.find({LABEL: maker.mark}) == ()
 
 
-def test_statistics_come_again_and_again_until_they_are_closed(maker: Maker) -> None:
+def test_statistics_are_streamed_until_they_are_closed(maker: Maker) -> None:
     stream = maker.engine.stats_stream(maker.start())
     assert stream.next() is not None
     assert stream.next() is not None
@@ -280,7 +280,7 @@ def test_volumes_and_networks_that_are_gone_are_no_error(maker: Maker) -> None:
     assert maker.engine.inspect(made).state.status == "running"
 
 
-def test_run_inside(maker: Maker) -> None:
+def test_run_inside_returns_the_exit_code_of_a_command(maker: Maker) -> None:
     made = maker.start()
     assert maker.engine.run_inside(made, ("/bin/sh", "-c", "kill -USR1 1"), 10) == 0
     assert maker.engine.run_inside(made, ("/bin/sh", "-c", "exit 127"), 10) == 127
@@ -373,7 +373,7 @@ def build(maker: Maker, dockerfile: str, lines: list[str], name: str) -> str:
     )
 
 
-def test_build(maker: Maker) -> None:
+def test_a_build_makes_a_tagged_image_with_labels(maker: Maker) -> None:
     name, lines = f"orch-contract-built:{maker.mark[:12]}", list[str]()
     text = 'ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nLABEL own="its own"\n'
     try:
@@ -400,7 +400,7 @@ def test_a_build_on_an_image_that_does_not_exist(maker: Maker) -> None:
         build(maker, "FROM localhost:1/no/such:image\n", [], f"orch-contract-built:{maker.mark[:12]}")
 
 
-def test_a_pull_that_cannot_be(maker: Maker) -> None:
+def test_a_pull_of_an_image_that_does_not_exist_fails(maker: Maker) -> None:
     with pytest.raises(ImageError, match="pulling localhost:1/no/such:image"):
         maker.engine.pull("localhost:1/no/such:image", 20)
 

@@ -1,4 +1,4 @@
-"""Where no engine answers: one line with the remedy, within two seconds or so."""
+"""If no engine answers, the error has one line and a remedy, and comes within about two seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def silent_socket(tmp_path: Path) -> Iterator[str]:
-    """A socket that takes connections and never answers."""
+    """Return the path of a socket that accepts connections and never answers."""
     path = tmp_path / "silent.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -39,32 +39,32 @@ def refused(url: str) -> EngineUnavailableError:
     return caught.value
 
 
-def test_no_socket(tmp_path: Path) -> None:
+def test_a_missing_socket_is_reported(tmp_path: Path) -> None:
     error = refused(f"unix://{tmp_path}/none.sock")
     assert "No such file" in error.message
     assert "start Docker or Podman" in (error.remedy or "")
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+def test_a_socket_without_a_listener_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
     assert "refused" in refused(f"unix://{path}").message
 
 
-def test_a_port_where_nobody_listens() -> None:
+def test_a_port_without_a_listener_is_reported() -> None:
     assert "refused" in refused("tcp://127.0.0.1:1").message
 
 
-def test_an_engine_that_does_not_answer(silent_socket: str) -> None:
+def test_an_engine_that_does_not_answer_is_reported(silent_socket: str) -> None:
     refused(silent_socket)
 
 
-def test_an_address_that_is_none() -> None:
+def test_an_invalid_address_is_reported() -> None:
     refused("nonsense://x")
 
 
-def test_something_else_answers(tmp_path: Path) -> None:
+def test_an_answer_of_another_server_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "other.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -87,7 +87,7 @@ def test_something_else_answers(tmp_path: Path) -> None:
         thread.join(5)
 
 
-def test_nothing_named_and_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_address_and_no_default_socket_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from orchestrator.engine.docker import engine as docker
 
     monkeypatch.setattr(docker, "candidate_addresses", lambda *_: ())

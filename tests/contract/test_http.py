@@ -133,7 +133,7 @@ def test_an_answer_that_is_no_json(calls: EngineApi, server: Server) -> None:
         get(calls, "/x")
 
 
-def test_an_answer_that_is_late_does_not_become_the_next_ones(calls: EngineApi, server: Server) -> None:
+def test_a_late_answer_is_not_taken_for_that_of_the_next_call(calls: EngineApi, server: Server) -> None:
     server.answers["/v1.41/slow"] = (200, b'"late"')
     server.answers["/v1.41/x"] = (200, b'"mine"')
     with pytest.raises(EngineTimeoutError, match="within 0 s"):
@@ -170,7 +170,7 @@ def test_calls_from_many_threads_get_their_own_answers(calls: EngineApi) -> None
     assert wrong == []
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_a_missing_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailableError, match="lost the connection"):
         get(EngineApi(ConnectionPool(connector(f"unix://{tmp_path}/none", {})), "1.41"), "/x")
 
@@ -183,7 +183,7 @@ def test_nobody_there(tmp_path: Path) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n12", EngineUnavailableError),
     ],
 )
-def test_something_else_answers(tmp_path: Path, answer: bytes, kind: type[EngineError]) -> None:
+def test_an_answer_of_another_server_is_reported(tmp_path: Path, answer: bytes, kind: type[EngineError]) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
         listening.listen()
@@ -223,7 +223,7 @@ def certificate(folder: Path, name: str, *, signed_by: Path | None = None) -> No
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of a CA, of a server and of a client that it has signed, and of a client that it has not."""
+    """Return the folders of a CA, of a server and a client that it has signed, and of a client that it has not."""
     made = {name: tmp_path_factory.mktemp(name) for name in ("ca", "server", "client", "stranger")}
     certificate(made["ca"], "ca")
     certificate(made["server"], "server", signed_by=made["ca"])
@@ -236,7 +236,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def tls_port(certificates: dict[str, Path]) -> Iterator[int]:
-    """The port of a server that speaks TLS and asks for a client's certificate."""
+    """Return the port of a server that requires TLS and a client's certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates["server"] / "cert.pem", certificates["server"] / "key.pem")
     context.load_verify_locations(certificates["ca"] / "cert.pem")
@@ -265,7 +265,7 @@ def test_tcp_with_tls(certificates: dict[str, Path], tls_port: int) -> None:
     assert version == {"ApiVersion": "1.41"}
 
 
-def test_a_client_whose_certificate_nobody_signed_is_refused(certificates: dict[str, Path], tls_port: int) -> None:
+def test_a_client_with_an_unsigned_certificate_is_refused(certificates: dict[str, Path], tls_port: int) -> None:
     env = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates["stranger"])}
     with pytest.raises(EngineError):
         open_api(connector(f"tcp://127.0.0.1:{tls_port}", env), 5)

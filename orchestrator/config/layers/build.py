@@ -1,4 +1,4 @@
-"""Checked settings -> the frozen Config of model types."""
+"""Build the frozen Config, with the types of `model`, from checked settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks between settings: names that must exist, limits that must fit, paths that must stay inside."""
+"""Checks that involve several settings: names that must exist, limits that must fit, paths inside the project."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _profiles(settings: Settings, names: _Names, *, limits: bool) -> Iterator[Pr
 
 
 def _tmpfs(settings: Settings, name: str) -> Iterator[Problem]:
-    """A /tmp above memory could never be filled: its pages count towards the container's memory."""
+    """Check that /tmp is not larger than memory. It could never be filled, because its pages count as memory."""
     tmpfs, memory = settings[f"profiles.{name}.tmpfs"], settings[f"profiles.{name}.memory"]
     assert isinstance(tmpfs.value, int)  # noqa: S101 - both were parsed as sizes; tells the type checker
     assert isinstance(memory.value, int)  # noqa: S101 - as above
@@ -193,7 +193,7 @@ def _unknown_overrides(source: Source, names: _Names) -> Iterator[Problem]:
 
 
 def _seccomp(settings: Settings, root: Path) -> Iterator[Problem]:
-    """A missing or broken profile is an error here: engines fall back to something weaker or fail late."""
+    """Check that the seccomp profile can be used. Engines use a weaker one instead, or fail late."""
     setting = settings.get("seccomp")
     if setting is None:
         return

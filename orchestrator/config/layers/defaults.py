@@ -1,12 +1,12 @@
-"""The built-in layer: the four shipped profiles, two images and two suites, written as a file would be.
+"""The built-in layer of settings: four profiles, two images, two suites and the defaults of all other sections.
 
-They pass through the same validation as a project's own file, so they cannot be in a form that is refused.
+The values are texts as in profiles.yaml, and are validated like a project's own file.
 """
 
 from __future__ import annotations
 
 BASE_PROFILE = "standard"
-"""A new profile without `inherits` takes what it leaves out from this one."""
+"""The profile that completes a new profile without `inherits`."""
 
 _COMMON = {
     "tmpfs_inodes": "65536",

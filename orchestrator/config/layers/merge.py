@@ -1,6 +1,6 @@
-"""Layers of settings -> one value for each dotted setting, with where it came from.
+"""Merge layers of settings: one value for each dotted setting, with its origin.
 
-Strongest first: command line, ORCH_* environment, file, `inherits`, built-in default.
+The order of precedence, strongest first: command line, ORCH_* environment, file, `inherits`, built-in default.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def _leaves(value: object, node: Node, path: str) -> Iterator[tuple[str, object,
 
 
 def merge(sources: Sequence[Source]) -> tuple[Settings, list[Problem]]:
-    """Merge layers, the weakest (built-in) first; `inherits` resolved. Problems: those of `inherits`."""
+    """Return the merged settings with `inherits` applied, and the problems of `inherits`.
+
+    `sources` are in merge order, the built-in one first.
+    """
     given = [settings_of(source) for source in sources]
     merged: Settings = {}
     for settings in given:
@@ -69,7 +72,7 @@ def _by_profile(settings: Settings) -> dict[str, Settings]:
 
 
 class _Inheritance:
-    """Resolves the chain of each profile once."""
+    """Applies `inherits`: resolves the chain of each profile once."""
 
     def __init__(self, *, names: list[str], own: dict[str, Settings], built_in: dict[str, Settings]) -> None:
         self._own = own
@@ -79,7 +82,7 @@ class _Inheritance:
         self.problems: list[Problem] = []
 
     def resolve(self, profile: str, below: tuple[str, ...]) -> Settings:
-        """All settings of `profile`; `below` are the profiles that inherit from it, nearest last."""
+        """Return all settings of `profile`. `below` are the profiles that inherit from it, the nearest last."""
         if profile not in self._done:
             own = self._own.get(profile, {})
             parent = own.get("inherits")

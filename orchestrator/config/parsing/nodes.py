@@ -21,17 +21,17 @@ _FLOAT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value, as it was written."""
+    """A single value, with its text as it was written."""
 
     text: str
     place: Place
     quoted: bool = False
     untyped: bool = False
-    """From a source that knows texts only (a variable, a flag): any type may be read from it."""
+    """True if the source has texts only (a variable, a flag), so that any type may be read from the text."""
 
     @property
     def kind(self) -> str:
-        """null, true/false, number or text: how YAML 1.2's core schema reads it."""
+        """The scalar's type in YAML 1.2's core schema: null, true/false, number or text."""
         if self.quoted or self.untyped:
             return "text"
         if _NULL.match(self.text):
@@ -51,7 +51,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A mapping; keys are unique texts."""
+    """A YAML mapping whose keys are unique texts."""
 
     entries: Mapping[str, Node]
     key_places: Mapping[str, Place]
@@ -62,7 +62,7 @@ Node = Scalar | Items | Table
 
 
 def as_tree(value: object, place: Place) -> Node:
-    """Return the tree that a file with these dicts, tuples and texts would give, all of it at `place`."""
+    """Return the tree of a value made of dicts, tuples and scalars. Every node has the place `place`."""
     if isinstance(value, dict):
         entries = {str(key): as_tree(item, place) for key, item in value.items()}
         return Table(entries, dict.fromkeys(entries, place), place)

@@ -1,4 +1,4 @@
-"""What is wrong, and where: places, the nearest valid word, and one error for all problems of a file."""
+"""Problems in the configuration: their places, suggestions of valid words, and one error for all of a file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MAX_SHOWN = 50
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where a key or a value stands. Line and column count from 1; 0: the source has no lines."""
+    """The position of a key or a value. Line and column count from 1; they are 0 if the source has no lines."""
 
     source: str
-    """Name of the file as the user should read it, of a variable, or of a flag."""
+    """The name of a file as messages show it, of a variable, or of another source."""
     line: int = 0
     column: int = 0
 
@@ -39,7 +39,7 @@ class Problem:
 
 
 def raise_if_any(problems: Iterable[Problem]) -> None:
-    """Raise one ConfigError with all problems, a line each, in the order of their places."""
+    """Raise one ConfigError with one line for each problem, in the order of their places, if there are any."""
     lines = [str(problem) for problem in sorted(set(problems))]
     if not lines:
         return
@@ -49,7 +49,7 @@ def raise_if_any(problems: Iterable[Problem]) -> None:
 
 
 def suggestion(word: str, accepted: Iterable[str]) -> str:
-    """`; did you mean `x`? accepted: …`: the nearest valid word, and all of them."""
+    """Return the end of a message about an unknown word: the nearest accepted word, then all of them."""
     words = sorted(accepted)
     nearest = difflib.get_close_matches(word.casefold(), [w.casefold() for w in words], n=1, cutoff=0.6)
     original = next((w for w in words if nearest and w.casefold() == nearest[0]), None)
@@ -58,6 +58,6 @@ def suggestion(word: str, accepted: Iterable[str]) -> str:
 
 
 def shown(text: str) -> str:
-    """Text of the user for a message: quoted, bounded, and without control characters."""
+    """Return text of the user for a message: quoted, at most 60 characters, control characters escaped."""
     bounded = text if len(text) <= 60 else text[:60] + "…"
     return "`" + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in bounded) + "`"

@@ -1,8 +1,8 @@
-"""YAML text -> a tree that remembers where each key and value stands, and guesses nothing.
+"""Read YAML text into a tree of nodes with the place of each key and value.
 
 Scalars keep their text: `on` stays `on` and `1:30` stays `1:30` (YAML 1.1 would make them True and 90), and
-`512m` reaches the parser of sizes as it was written. What YAML offers beyond plain data is refused: tags,
-merge keys, duplicate keys (PyYAML silently keeps the last), and aliases that multiply.
+`512m` reaches the parser of sizes as it was written. Everything beyond plain data is refused: tags, merge keys,
+duplicate keys (PyYAML silently keeps the last), and aliases that make a document too large.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MAX_NODES = 50_000
 
 
 def read_tree(text: str, *, file: str) -> tuple[Node | None, list[Problem]]:
-    """The document's tree (None: empty, or unreadable), and all that is wrong with it as YAML."""
+    """Return the document's tree, or None if it is empty or cannot be read, and its problems as YAML."""
     try:
         root = _Composer(text).get_single_node()
     except yaml.YAMLError as error:
@@ -32,13 +32,13 @@ def read_tree(text: str, *, file: str) -> tuple[Node | None, list[Problem]]:
 
 
 class _Composer(yaml.SafeLoader):
-    """Composes nodes without resolving: a tag other than str, map, seq was written by the user."""
+    """Composes nodes without resolving types: a tag other than str, map and seq was written by the user."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - the stub declares it so; never changed
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        """Compose one node; bounded, because the parent class recurses for each level."""
+        """Compose one node. The depth is limited, because the parent class recurses for each level."""
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise yaml.composer.ComposerError(
@@ -57,7 +57,7 @@ class _TooLargeError(Exception):
 
 
 class _Converter:
-    """yaml.Node -> Node. Aliases are expanded, so the number of nodes is bounded here, not by the file."""
+    """Converts PyYAML's nodes to ours. It limits their number, because it expands aliases."""
 
     def __init__(self, file: str) -> None:
         self.problems: list[Problem] = []
@@ -71,7 +71,7 @@ class _Converter:
             reason = "aliases make this document too large; write the values out, or use `inherits`"
             raise _TooLargeError(Problem(place, reason))
         if node.tag.removeprefix("tag:yaml.org,2002:") not in ("str", "map", "seq"):
-            self.problems.append(Problem(place, f"the tag {shown(node.tag)} is not read here; remove it"))
+            self.problems.append(Problem(place, f"the tag {shown(node.tag)} is not supported; remove it"))
         if isinstance(node, yaml.ScalarNode):
             return Scalar(node.value, place, quoted=node.style is not None)
         if isinstance(node, yaml.SequenceNode):
@@ -88,7 +88,7 @@ class _Converter:
                 self.problems.append(Problem(key_place, "a key must be a single word"))
             elif key == "<<":
                 self.problems.append(
-                    Problem(key_place, "merge keys `<<` are not read; use `inherits` in a profile")
+                    Problem(key_place, "merge keys `<<` are not supported; use `inherits` in a profile")
                 )
             elif key in entries:
                 first = key_places[key]

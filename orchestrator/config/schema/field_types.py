@@ -1,4 +1,4 @@
-"""The types of single values in profiles.yaml: a reader and the JSON Schema of what it accepts for each."""
+"""The types of single values in profiles.yaml, each with a reader and the JSON Schema of what it accepts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ NAME = _text(r.read_name, r.NAME_PATTERN)
 ENV_NAME = _text(r.read_env_name, r.ENV_NAME_SCHEMA_PATTERN)
 ENV_VALUE = Value(r.read_env_value, {"type": ["string", "number", "boolean", "null"]})
 GLOB = _text(r.read_glob, r"^(?!/)(?!(.*/)?\.\.(/|$)).+$")
-URL = _text(r.read_url, r"^[a-z][a-z0-9+]*://")
+URL = _text(r.read_url, r"^([a-z][a-z0-9+]*://|[^:]*[./][^:]*$)")
 FLAG = Value(r.read_flag, {"type": "boolean"})
 VERSION = Value(r.read_integer(at_least=1, at_most=1), {"type": "integer", "const": 1})
 

@@ -29,7 +29,7 @@ class RefusedError(ValueError):
 
 
 class InvalidError(Exception):
-    """A value that cannot be used, whose problems are in the list already."""
+    """A value that cannot be used; its problems have been added to the list."""
 
 
 class Type(ABC, Generic[T_co]):
@@ -55,7 +55,7 @@ class Value(Type[T_co]):
         self._schema = schema
 
     def read(self, node: Node, path: str, problems: list[Problem]) -> T_co:
-        """Return what the function returns."""
+        """Return the value that the function reads from `node`."""
         try:
             return self.reader(node)
         except RefusedError as error:
@@ -63,19 +63,21 @@ class Value(Type[T_co]):
             raise InvalidError from None
 
     def schema(self, definitions: JsonSchema) -> JsonSchema:  # noqa: ARG002 - part of the interface
-        """Return the schema that was given."""
+        """Return the JSON Schema of accepted values."""
         return dict(self._schema)
 
 
 class ListOf(Type[tuple[T_co, ...]]):
-    """A list of values of one type. A list of parts is read without its invalid ones, others are invalid whole."""
+    """A list of values of one type. Invalid parts are left out of a list of parts; in any other list, one invalid
+    item makes the list invalid.
+    """
 
     def __init__(self, item: Type[T_co], *, at_least: int = 0) -> None:
         self._item = item
         self._at_least = at_least
 
     def read(self, node: Node, path: str, problems: list[Problem]) -> tuple[T_co, ...]:
-        """Return the items."""
+        """Return the values of the items."""
         if not isinstance(node, Items):
             problems.append(Problem(node.place, f"{path}: expected a list, such as [one, two]"))
             raise InvalidError
@@ -93,7 +95,7 @@ class ListOf(Type[tuple[T_co, ...]]):
         return tuple(values)
 
     def schema(self, definitions: JsonSchema) -> JsonSchema:
-        """Return the schema of an array."""
+        """Return the JSON Schema of the list."""
         least = {"minItems": self._at_least} if self._at_least else {}
         return {"type": "array", "items": self._item.schema(definitions), **least}
 
@@ -109,7 +111,7 @@ class MappingOf(Type["Mapping[str, T_co]"]):
         self._keep_valid = keep_valid
 
     def read(self, node: Node, path: str, problems: list[Problem]) -> Mapping[str, T_co]:
-        """Return the values by their names."""
+        """Return the valid values by their names."""
         if not isinstance(node, Table):
             problems.append(Problem(node.place, f"{path}: expected keys with values, such as {{name: …}}"))
             raise InvalidError
@@ -134,7 +136,7 @@ class MappingOf(Type["Mapping[str, T_co]"]):
         return True
 
     def schema(self, definitions: JsonSchema) -> JsonSchema:
-        """Return the schema of an object whose keys match the pattern of names."""
+        """Return the JSON Schema of a mapping whose keys match the pattern of names."""
         pattern = self._name.schema(definitions)["pattern"]
         values = {pattern: self._value.schema(definitions)}
         return {"type": "object", "patternProperties": values, "additionalProperties": False}
@@ -174,7 +176,7 @@ class PartOf(Type[P]):
         return self._part({key: given[key] for key in keys if key in given}, node, path)
 
     def schema(self, definitions: JsonSchema) -> JsonSchema:
-        """Return a reference to the part's definition."""
+        """Add the part's JSON Schema to `definitions` and return a reference to it."""
         definitions[self._part.__name__] = self._part.schema(definitions)
         return {"$ref": f"#/$defs/{self._part.__name__}"}
 

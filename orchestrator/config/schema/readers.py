@@ -1,6 +1,5 @@
-"""Readers of single values in profiles.yaml: a `Scalar` in, a value out, or what would have been accepted.
-
-The error's place is not theirs to say: it is found by the path that the validator reports.
+"""Readers of single values in profiles.yaml. Each returns the value of a node, or raises RefusedError with what
+would have been accepted; the caller adds the place.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ALLOWED_CAPABILITIES = ("IPC_LOCK", "NET_BIND_SERVICE", "SYS_PTRACE")
-"""What a test may be given back: none of these reaches outside its container."""
+"""The capabilities that a profile may give back to tests: none of them reaches outside the container."""
 MIN_MEMORY_BYTES = 6 << 20
-"""Engines refuse to start a container with less."""
+"""The smallest memory limit with which engines start a container."""
 OFF = "off"
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
@@ -56,7 +55,7 @@ def _scalar(node: Node, expected: str) -> Scalar:
 
 
 def _plain(node: Node, expected: str) -> str:
-    """Text of a value that is no text in YAML (a number, true)."""
+    """Return the text of a number or of true or false; a quoted one is refused."""
     scalar = _scalar(node, expected)
     if scalar.quoted:
         refuse(f"expected {expected}, not a text; remove the quotes around {shown(scalar.text)}")
@@ -64,7 +63,7 @@ def _plain(node: Node, expected: str) -> str:
 
 
 def read_text(node: Node, expected: str = "a text") -> str:
-    """A non-empty text; numbers and the like must be quoted, so that all YAML readers agree."""
+    """Read a non-empty text. Texts that look like numbers must be quoted, so that all YAML readers agree."""
     scalar = _scalar(node, expected)
     if scalar.kind != "text":
         refuse(f"{shown(scalar.text)} is a {scalar.kind} in YAML; expected {expected}: put it in quotes")
@@ -83,9 +82,7 @@ def read_size(*, at_least: int = 1) -> Callable[[Node], int]:
         except UnitError as error:
             refuse(f"{error.message}; {error.remedy}")
         if size_bytes < at_least:
-            least = (
-                f"at least {at_least >> 20}m, less than that no engine starts" if at_least > 1 else "more than 0"
-            )
+            least = f"at least {at_least >> 20}m, engines start nothing smaller" if at_least > 1 else "more than 0"
             refuse(f"{shown(scalar.text)} is too small; expected {least}")
         return size_bytes
 
@@ -102,7 +99,7 @@ def read_duration(*, zero: bool = False) -> Callable[[Node], float]:
         except UnitError as error:
             refuse(f"{error.message}; {error.remedy}")
         if not seconds and not zero:
-            refuse(f"{shown(scalar.text)} is no time at all; expected more than 0, such as {DURATION_EXAMPLES}")
+            refuse(f"{shown(scalar.text)} is too short; expected more than 0, such as {DURATION_EXAMPLES}")
         return seconds
 
     return read
@@ -121,7 +118,7 @@ def read_days(*, at_least: int) -> Callable[[Node], int]:
 
 
 def read_integer(*, at_least: int, at_most: int) -> Callable[[Node], int]:
-    """Reader of a whole number, in decimal digits without leading zeros."""
+    """Return a function that reads a whole number, in decimal digits without leading zeros."""
     expected = f"a whole number from {at_least} to {at_most}"
 
     def read(node: Node) -> int:
@@ -140,7 +137,7 @@ def read_number(*, at_least: float, at_most: float) -> Callable[[Node], float]:
     def read(node: Node) -> float:
         word = _plain(node, expected)
         if _NOT_FINITE.match(word):
-            refuse(f"{shown(word)} is no finite number; expected {expected}")
+            refuse(f"{shown(word)} is not a finite number; expected {expected}")
         if not _NUMBER.match(word) or not at_least <= float(word) <= at_most or math.isinf(float(word)):
             refuse(f"{shown(word)} is not accepted; expected {expected}")
         return float(word)
@@ -149,7 +146,7 @@ def read_number(*, at_least: float, at_most: float) -> Callable[[Node], float]:
 
 
 def read_flag(node: Node) -> bool:
-    """Read true or false; the other words of YAML 1.1 for them are refused."""
+    """Read true or false. Other words that YAML 1.1 has for them (yes, on, no, off) are refused."""
     word = _plain(node, "true or false")
     if word.lower() not in ("true", "false"):
         yes = word.lower() in ("yes", "on", "y")
@@ -164,14 +161,14 @@ def read_word(words: tuple[str, ...]) -> Callable[[Node], str]:
     def read(node: Node) -> str:
         word = _scalar(node, "one of " + ", ".join(words)).text
         if word not in words:
-            refuse(f"{shown(word)} is not known here{suggestion(word, words)}")
+            refuse(f"{shown(word)} is not known{suggestion(word, words)}")
         return word
 
     return read
 
 
 def read_or(word: str, read: Callable[[Node], T]) -> Callable[[Node], T | None]:
-    """None for `word`, else what `read` makes of it."""
+    """Return a function that reads `word` as None and everything else by `read`."""
 
     def read_either(node: Node) -> T | None:
         return None if isinstance(node, Scalar) and node.text == word else read(node)
@@ -188,22 +185,22 @@ def read_name(node: Node) -> str:
     """Read the name of a profile, suite, image or preset: it becomes part of labels and container names."""
     word = read_text(node, "a name")
     if not is_name(word):
-        refuse(f"{shown(word)} is no name; expected letters, digits, `-` and `_`, at most 63, no `-` in front")
+        refuse(f"{shown(word)} is not a name; expected letters, digits, `-` and `_`, at most 63, no `-` in front")
     return word
 
 
 def read_env_name(node: Node) -> str:
-    """A name of an environment variable."""
+    """Read the name of an environment variable."""
     word = read_text(node, "a variable's name")
     if not re.match(ENV_NAME_PATTERN.replace("$", r"\Z"), word):
-        refuse(f"{shown(word)} is no variable's name; expected letters, digits and `_`")
+        refuse(f"{shown(word)} is not a variable name; expected letters, digits and `_`")
     if word == "ORCH" or word.startswith("ORCH_"):
         refuse(f"{shown(word)} cannot be set: names that begin with ORCH_ are given to tests by orch itself")
     return word
 
 
 def read_env_value(node: Node) -> str:
-    """Any scalar, as written: `1` and `true` are as good as their quoted forms in an environment."""
+    """Read the text of any scalar: `1` and `true` need no quotes here. No value is an empty text."""
     scalar = node if isinstance(node, Scalar) else _scalar(node, "a value")
     if scalar.kind == "null":
         return ""
@@ -213,7 +210,7 @@ def read_env_value(node: Node) -> str:
 
 
 def read_glob(node: Node) -> str:
-    """A glob that stays inside the project; a leading `./` is dropped."""
+    """Read a glob that stays inside the project; a leading `./` is removed."""
     pattern = read_text(node, "a glob such as test/**/test_*.py")
     while pattern.startswith("./"):
         pattern = pattern[2:].lstrip("/")
@@ -222,14 +219,14 @@ def read_glob(node: Node) -> str:
     if ".." in PurePosixPath(pattern).parts:
         refuse(f"{shown(pattern)} leaves the project; globs cannot contain `..`")
     if "\\" in pattern or not pattern:
-        refuse(f"{shown(pattern)} is no glob; folders are separated by `/`")
+        refuse(f"{shown(pattern)} is not a glob; folders are separated by `/`")
     return pattern
 
 
 def read_url(node: Node) -> str:
-    """A database URL, or a file's path."""
+    """Read the URL of a database, or the path of a file."""
     url = read_text(node, "a file such as nightly.db, or a database URL")
     if not re.match(r"[a-z][a-z0-9+]*://", url) and not re.fullmatch(r"[^:]*[./][^:]*", url):
         # the text is not repeated: it may hold a password
-        refuse("this is no database; expected a file such as nightly.db, or a URL such as postgresql://…")
+        refuse("this is not a database; expected a file such as nightly.db, or a URL such as postgresql://…")
     return url

@@ -1,8 +1,7 @@
-"""Changes rules in the text of a profiles.yaml and leaves every other character as it is. Pure.
+"""Change rules in the text of a profiles.yaml and leave every other character as it is.
 
-No YAML library that keeps comments is needed for this: a profile's name is replaced where `positions` says that
-it stands, and new rules are whole lines. What this cannot do safely is refused; whoever writes the result reads
-it again before (docs/design/analysis/right-sizing.md).
+A profile's name is replaced at its place in the tree, and new rules are whole lines. What cannot be changed safely
+is refused. Callers read the result again before they write it (docs/design/analysis/right-sizing.md).
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING
 from orchestrator.config.parsing.nodes import Items, Scalar, Table
 from orchestrator.config.parsing.yaml_tree import read_tree
 from orchestrator.errors import UsageError
+from orchestrator.globs import escape_glob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-"""What ends a line in YAML, by which `Place` counts."""
+"""The line ends of YAML, by which `Place` counts lines."""
 _DASH = re.compile(r"( *)- +\Z")
 _EMPTY_RULES = re.compile(r"rules:[ \t]*(\[[ \t]*\])?[ \t]*(#.*)?\Z")
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
@@ -28,10 +28,10 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRule:
-    """A rule for one test, by its exact name; what else its former rule said is kept."""
+    """A rule for one test, by its exact name, with the retries, `exclusive` and `group` of its former rule."""
 
     match: str
-    """As the user would write the test's name; glob characters in it are escaped here."""
+    """The test's name; glob characters in it are escaped in `text`."""
     profile: str
     retries: int | None = None
     exclusive: bool = False
@@ -39,8 +39,8 @@ class NewRule:
 
     @property
     def text(self) -> str:
-        """As a flow mapping, on one line."""
-        parts = [f"match: {_quoted(escaped(self.match))}", f"profile: {_word(self.profile)}"]
+        """The rule as a YAML flow mapping on one line."""
+        parts = [f"match: {_quoted(escape_glob(self.match))}", f"profile: {_word(self.profile)}"]
         if self.retries is not None:
             parts.append(f"retries: {self.retries}")
         if self.exclusive:
@@ -69,13 +69,8 @@ def edited(
     return lines.text
 
 
-def escaped(name: str) -> str:
-    """A glob that only `name` matches."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
 class _Lines:
-    """Lines with what ends them, numbered from 1 as places are."""
+    """Lines of a text with their line ends, numbered from 1 like places."""
 
     def __init__(self, text: str) -> None:
         self._parts: list[str] = []
@@ -104,12 +99,12 @@ class _Lines:
         self._parts[number - 1] = line
 
     def insert(self, before: int, added: Sequence[str]) -> None:
-        """New lines before the line of that number."""
+        """Insert lines before the line with the number `before`."""
         self._parts[before - 1 : before - 1] = added
         self._ends[before - 1 : before - 1] = [self._newline] * len(added)
 
     def append(self, added: Sequence[str]) -> None:
-        """New lines at the end, which may lack a line break."""
+        """Add lines at the end of the text, after a line break if it lacks one."""
         if self._parts[-1]:
             self._ends[-1] = self._newline
             self._parts.append("")
@@ -155,7 +150,7 @@ def _insert(
     at = place.line
     while at - 1 > key.line and lines[at - 1].lstrip().startswith(
         "#"
-    ):  # what is said of the first rule stays there
+    ):  # comments above the first rule stay with it
         at -= 1
     lines.insert(at, [dash[1] + line for line in added])
 
@@ -167,7 +162,7 @@ def _refusal(message: str, new: Sequence[NewRule]) -> UsageError:
 
 
 def _quoted(text: str) -> str:
-    """A double-quoted YAML scalar: JSON's short escapes are YAML's, its surrogate pairs are not."""
+    """Return a double-quoted YAML scalar. JSON's short escapes are valid in YAML; its surrogate pairs are not."""
     short = json.dumps(text, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in short)
 

@@ -1,4 +1,4 @@
-"""A Config as the texts a user would write, for `orch show-config` and `orch profiles show`."""
+"""Format the settings of a Config as a user would write them in profiles.yaml, for `orch show-config`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OFF = "off"
 
 
 def setting_texts(config: Config) -> Mapping[str, str]:
-    """Every setting that has an origin, with its value as profiles.yaml has it; secrets are masked."""
+    """Return the text of each setting that has an origin, as in profiles.yaml; secrets are masked."""
     texts = {
         "default_profile": config.default_profile,
         "rules": _plain_json(config.rules),
@@ -41,7 +41,7 @@ def setting_texts(config: Config) -> Mapping[str, str]:
 
 
 def profile_texts(profile: Profile) -> Mapping[str, str]:
-    """Key of a profile in profiles.yaml -> text of its value."""
+    """Return the text of each value of a profile by its key in profiles.yaml."""
     limits, thresholds = profile.limits, profile.thresholds
     return {
         "description": profile.description,
@@ -132,11 +132,11 @@ def _relative(path: Path | None, root: Path) -> str:
 
 
 def _plain_json(items: tuple[object, ...]) -> str:
-    """Dataclasses as JSON, without what was not given."""
+    """Return dataclasses as a JSON list, without fields that were not given."""
 
     def plain(item: object) -> dict[str, object]:
         assert dataclasses.is_dataclass(item)  # noqa: S101 - rules and suites are; tells the type checker
-        assert not isinstance(item, type)  # noqa: S101 - as above
+        assert not isinstance(item, type)  # noqa: S101 - the same
         values = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
         if isinstance(item, Suite):
             values["env"] = redact_values(item.env)

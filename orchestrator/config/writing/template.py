@@ -1,4 +1,4 @@
-"""The profiles.yaml that `orch init` writes: commented, valid as it is, and fitted to the tests it finds."""
+"""Write the profiles.yaml of `orch init`: valid, with comments, and with suites that match the project's tests."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.config.layers.defaults import DEFAULTS
 from orchestrator.errors import UsageError
+from orchestrator.globs import escape_glob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SCHEMA_FILE = ".orch/profiles.schema.json"
-"""Where the first line of the template points editors to; `orch schema` prints what belongs there."""
+"""The path of the JSON Schema in the template's first line, for editors; `orch schema` prints its content."""
 
 _PYTEST = ("test_*.py", "*_test.py")
 _SHELL = ("*.test.sh", "*_test.sh", "test_*.sh")
@@ -58,9 +59,9 @@ _NO_TESTS = """\
 
 
 def template(project_root: Path) -> str:
-    """Text of a profiles.yaml for the project; its suites are those whose files are found there."""
+    """Return the text of a profiles.yaml for the project, with the suites whose files are found there."""
     if not project_root.is_dir():
-        raise UsageError(f"{project_root} is no folder", remedy="run `orch init` in the project's folder")
+        raise UsageError(f"{project_root} is not a folder", remedy="run `orch init` in the project's folder")
     return _HEAD + _profiles() + _RULES + _suites(project_root) + _TAIL
 
 
@@ -84,7 +85,7 @@ def _suites(root: Path) -> str:
         for runner, patterns in (("pytest", _PYTEST), ("shell", _SHELL)):
             pattern = next((pattern for pattern in patterns if fnmatch(name, pattern)), None)
             if pattern is not None:
-                found[runner].add(f"{_escaped(top)}/**/{pattern}" if top else pattern)
+                found[runner].add(f"{escape_glob(top)}/**/{pattern}" if top else pattern)
     lines = [_suite_line(runner, sorted(globs)) for runner, globs in found.items() if globs]
     if not lines:
         return _NO_TESTS
@@ -98,7 +99,7 @@ def _suite_line(runner: str, globs: list[str]) -> str:
 
 
 def _files(root: Path) -> Iterator[str]:
-    """POSIX paths below `root`, without hidden and generated folders; at most 50,000, links not followed."""
+    """Yield at most 50,000 POSIX paths below `root`, without hidden and generated folders and behind no links."""
     count = 0
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _IGNORED_FOLDERS)
@@ -108,8 +109,3 @@ def _files(root: Path) -> Iterator[str]:
             if count > _MAX_FILES:
                 return
             yield prefix.removeprefix("./") + file
-
-
-def _escaped(folder: str) -> str:
-    """A folder's name as a glob that matches only it."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in folder)

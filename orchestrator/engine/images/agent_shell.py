@@ -41,12 +41,10 @@ def prepared_image(engine: ImageEngine, image_id: str, on_line: Callable[[str], 
     An image without a shell gets the entries of the user only. `on_line` is called with a line if another process
     is preparing the image. Raises EngineError.
     """
-    tag = f"{REPOSITORY}:{hashlib.sha256(f'{_FORMAT} {image_id}'.encode()).hexdigest()[:16]}"
-    found = engine.find_image(tag)
+    found = find_prepared(engine, image_id)
     if found is not None:
         return found
-    if engine.image_labels(image_id).get(LABEL) == _FORMAT:
-        return image_id
+    tag = _tag(image_id)
     with named_lock(tag, lambda: on_line(f"another orch is preparing image {image_id}: waiting")):
         found = engine.find_image(tag)
         if found is None:
@@ -54,6 +52,18 @@ def prepared_image(engine: ImageEngine, image_id: str, on_line: Callable[[str], 
             labels = {LABEL: _FORMAT, SOURCE_LABEL: image_id}
             found = engine.add_files(image_id, _archive(files), tag, labels)
     return found
+
+
+def find_prepared(engine: ImageEngine, image_id: str) -> str | None:
+    """Return the ID of the prepared image of `image_id`, or None if it was not made yet."""
+    found = engine.find_image(_tag(image_id))
+    if found is None and engine.image_labels(image_id).get(LABEL) == _FORMAT:
+        return image_id
+    return found
+
+
+def _tag(image_id: str) -> str:
+    return f"{REPOSITORY}:{hashlib.sha256(f'{_FORMAT} {image_id}'.encode()).hexdigest()[:16]}"
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

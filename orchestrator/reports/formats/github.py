@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from orchestrator.model.outcomes import FAILING_CASES, Outcome
 from orchestrator.model.violations import Severity
 from orchestrator.reports.run_summary import TopResults, is_failure
+from orchestrator.reports.tables.gates import sentence
+from orchestrator.reports.tables.table import Figure
 from orchestrator.reports.terminal.result_lines import remarks
 from orchestrator.reports.terminal.summary import reproduce_line
 from orchestrator.text import one_line, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from orchestrator.model.regression import GateRow
     from orchestrator.model.results import TestResult
     from orchestrator.model.runs import Run
 
@@ -142,6 +145,24 @@ def _line_number(result: TestResult) -> int:
         if found := place.search(text):
             return max(1, int(found[1]))
     return 1
+
+
+def check_annotations(broken: Sequence[GateRow], suspected: Sequence[GateRow]) -> list[str]:
+    """Return the workflow commands of `orch check`, largest growth first: an error for each exceeded gate, a
+    warning for each suspicion.
+    """
+    lines: list[str] = []
+    for level, rows in (("error", broken), ("warning", suspected)):
+        for row in rows[:STEP_LIMIT]:
+            title = f"orch check: {row.resource} {Figure(row.comparison.growth, 'change')}"
+            text = f"{row.test_id}: {sentence(row)}"
+            path = escaped_property(one_line(row.test_id.path))
+            lines.append(
+                f"::{level} file={path},title={escaped_property(one_line(title))}::{escaped_data(one_line(text))}"
+            )
+        if len(rows) > STEP_LIMIT:
+            lines.append(f"::{level} title=orch check::+{len(rows) - STEP_LIMIT} more")
+    return lines
 
 
 # ---------------------------------------------------------------- the commands' syntax

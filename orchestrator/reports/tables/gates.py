@@ -1,4 +1,4 @@
-"""Results of `orch check`: a table, a sentence for each exceeded gate, and GitHub annotations."""
+"""Results of `orch check`: a table, and a sentence for each comparison."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING
 
 from orchestrator.reports.tables.columns import TEST, count, number
 from orchestrator.reports.tables.table import Column, Figure, Table
-from orchestrator.text import one_line, plural
+from orchestrator.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.model.regression import GateRow
     from orchestrator.reports.tables.table import Cell
-
-MAX_ANNOTATIONS = 10
-"""Number of annotations of one level that GitHub shows for a step."""
 
 
 def gates_table(rows: Sequence[GateRow], *, name: str = "gates", empty: str = "no gate is broken") -> Table:
@@ -66,27 +63,3 @@ def sentence(row: GateRow) -> str:
     before, now = Figure(found.before, row.unit), Figure(found.now, row.unit)
     runs = f"{plural(found.new_runs, 'run')} against {found.old_runs}"
     return f"{grew}, from {before} to {now} ({Figure(row.tolerance, 'change')} is allowed; {runs})"
-
-
-def annotation_lines(broken: Sequence[GateRow], suspected: Sequence[GateRow]) -> list[str]:
-    """Return GitHub's workflow commands, largest growth first: an error for each exceeded gate, a warning for each
-    suspicion.
-    """
-    lines: list[str] = []
-    for level, rows in (("error", broken), ("warning", suspected)):
-        for row in rows[:MAX_ANNOTATIONS]:
-            title = f"orch check: {row.resource} {Figure(row.comparison.growth, 'change')}"
-            text = f"{row.test_id}: {sentence(row)}"
-            lines.append(f"::{level} file={_property(row.test_id.path)},title={_property(title)}::{_data(text)}")
-        if len(rows) > MAX_ANNOTATIONS:
-            lines.append(f"::{level} title=orch check::+{len(rows) - MAX_ANNOTATIONS} more")
-    return lines
-
-
-def _data(text: str) -> str:
-    """Escape a message like GitHub's toolkit."""
-    return one_line(text).replace("%", "%25")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -28,5 +28,5 @@ def test_the_database_of_the_command_line_is_a_setting_with_its_origin(database:
 
 
 def test_what_is_no_database_is_refused() -> None:
-    with pytest.raises(ConfigError, match="this is no database"):
+    with pytest.raises(ConfigError, match="this is not a database"):
         load_with_database(None, "mysql")

@@ -119,7 +119,7 @@ def make_usage(**changes: Any) -> Usage:
 
 
 def make_attempt(assignment: Assignment, outcome: Outcome = Outcome.PASSED, **changes: Any) -> Attempt:
-    """Fields of the evidence are taken too, and `test_seconds` for a time alone."""
+    """Return an attempt; `changes` may also have fields of its evidence, and `test_seconds`."""
     facts: dict[str, Any] = {
         "agent": None,
         "engine": None,

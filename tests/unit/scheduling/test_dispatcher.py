@@ -1,4 +1,4 @@
-"""Whether a test opens another container or waits for one that is open."""
+"""A test opens another container only if that ends sooner than waiting for an open one."""
 
 from __future__ import annotations
 

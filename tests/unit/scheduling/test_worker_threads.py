@@ -30,7 +30,7 @@ class Slots:
     seconds: float = 0.001
     script: dict = field(default_factory=dict)
     asks: bool = True
-    """Whether it asks for the upcoming test while one is still running, as the engine does."""
+    """True if it asks for the upcoming test while one is still running, as the engine does."""
     runs: list = field(default_factory=list)
     """(number of the lane, assignment, position in its slot, whether it was announced)"""
     together: list = field(default_factory=list)

@@ -76,7 +76,7 @@ def test_paths_are_files_folders_and_cases_relative_to_the_working_directory(roo
         ("/etc/passwd", "outside the project"),
         ("test/escape", "outside the project"),
         ("test/test_escape.py", "outside the project"),
-        ("test/test_dangling.py", "a link to what does not exist"),
+        ("test/test_dangling.py", "a link whose target does not exist"),
         ("test/pipe", "neither a file nor a folder"),
         ("test/helper.py", "matches no suite"),
         ("test/test_{output_dir}.py", "cannot run: their names contain"),

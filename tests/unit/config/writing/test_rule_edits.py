@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from orchestrator.config.parsing.nodes import Items, Scalar, Table
 from orchestrator.config.parsing.yaml_tree import read_tree
-from orchestrator.config.writing.rule_edits import NewRule, edited, escaped
+from orchestrator.config.writing.rule_edits import NewRule, edited
 from orchestrator.errors import UsageError
-from orchestrator.globs import compile_glob
+from orchestrator.globs import compile_glob, escape_glob
 
 TEXT = """\
 # the project
@@ -109,7 +109,7 @@ def test_any_name_is_matched_by_its_rule_alone(name: str) -> None:
     assert isinstance(first, Table)
     glob = first.entries["match"]
     assert isinstance(glob, Scalar)
-    assert glob.text == escaped(name)
+    assert glob.text == escape_glob(name)
     if "/" not in (name[0], name[-1]) and not name.startswith("./"):
         assert compile_glob(glob.text).fullmatch(name)
         assert not compile_glob(glob.text).fullmatch(name + "x")

@@ -72,5 +72,5 @@ def test_the_template_finds_the_projects_tests(tmp_path: Path) -> None:
 
 
 def test_no_folder_no_template(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         template(tmp_path / "absent")

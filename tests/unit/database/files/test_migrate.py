@@ -1,4 +1,4 @@
-"""Older databases brought up to date, in a file and on a server; what a server refuses."""
+"""Older databases are upgraded, in a file and on a server, and unusable ones are refused."""
 
 import re
 import threading
@@ -35,7 +35,7 @@ from tests.unit.database.database_examples import (
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def empty_url(request, tmp_path):
-    """Of a database without any table."""
+    """Return the URL of a database without any table."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'old.db'}"
     return request.getfixturevalue("postgres").create()
@@ -124,7 +124,7 @@ def test_a_schema_from_before_the_first_revision_is_refused_unchanged(written_by
 
 
 def test_what_was_charged_in_all_becomes_what_the_test_needed(empty_url, tmp_path):
-    """CASES B1: a peak of older databases has in it what stood before the test."""
+    """CASES B1: memory peaks of older databases include the memory that was charged before the test."""
     mib = 1 << 20
     engine = make_engine(parse_url(empty_url))
     run = make_run(started_at=days_ago(12))

@@ -1,4 +1,4 @@
-"""Who only reads a database refuses what it cannot use and changes nothing (CASES D7, D8)."""
+"""Opening a database for reading changes nothing and refuses an unusable file (CASES D7, D8)."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_no_right_to_write_is_needed(filled, log):
 
 
 def test_after_damage_in_a_run_the_next_open_checks_the_file(filled):
-    """It must not stop all runs to come: the next one sets the file aside."""
+    """Damage must not make all later runs fail: the next run sets the file aside."""
     with plain_sqlite(filled) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'runs'").fetchone()
     connection.close()

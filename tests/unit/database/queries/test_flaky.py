@@ -1,4 +1,4 @@
-"""Flaky tests out of a history made by hand: who they are, and what was beside each attempt."""
+"""Flaky tests are read from a handmade history, with the circumstances of each attempt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 class Past:
-    """Runs by the hour, each attempt placed by hand."""
+    """Records runs at given hours with attempts at given times."""
 
     def __init__(self, database):
         self.database = database
@@ -109,7 +109,7 @@ def test_neighbours_are_the_tests_that_ran_at_the_same_time(past, database):
 
 
 def test_the_test_before_it_in_its_container_is_no_neighbour(past, database):
-    """Clocks are rounded: the one before may seem to end after this one began."""
+    """Times are rounded, so the preceding test may seem to end after this one began."""
     past.begin(hours_ago=1)
     past.one("first.py", at=0, seconds=1.00001, container="c")
     past.one("x.py", "failed", at=1, seconds=1, container="c", position=2, launch=Launch.FORKED)
@@ -148,7 +148,7 @@ def test_the_oldest_runs_are_given_up_where_there_are_too_many(past, database, m
 
 
 def test_tests_that_always_fail_are_listed_separately(past, database):
-    """CASES B7: none of them is flaky, and none of the others always fails."""
+    """CASES B7: a test that always fails is not flaky, and the other tests do not always fail."""
     for hours, outcomes in ((30, "F.F."), (20, "FFF."), (10, "F.F.")):
         past.begin(hours_ago=hours)
         for name, sign in zip(("always.py", "once.py", "too.py", "never.py"), outcomes, strict=True):

@@ -1,4 +1,4 @@
-"""What the nightly report asks: the window, what came before, what changed."""
+"""The data of the nightly report: the window, the time before it, and the changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.database.database_examples import (
 
 
 def night(database, ago, results, **changes):
-    """A run so many days ago; results as path -> (outcome, MiB)."""
+    """Record a run of that age in days; results are path -> (outcome, MiB)."""
     run = make_run(started_at=days_ago(ago), **changes)
     database.begin_run(run, [])
     for path, (outcome, mib) in results.items():

@@ -1,4 +1,4 @@
-"""Past attempts one by one, and which runs a comparison takes."""
+"""Earlier attempts are read one by one, and the runs of a comparison are chosen."""
 
 import pytest
 
@@ -19,7 +19,7 @@ A = TestId(path="a.py")
 
 
 def stored(database, age, *, peaks=(1000,), outcome=Outcome.PASSED, **facts):
-    """A run with so many repetitions of a.py."""
+    """Record a run with that many repetitions of a.py."""
     run = make_run(started_at=days_ago(age), **facts)
     database.begin_run(run, [])
     for number, peak in enumerate(peaks, 1):

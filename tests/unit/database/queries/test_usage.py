@@ -138,7 +138,7 @@ def test_a_figure_that_was_never_measured_has_no_row(database, run):
 
 @pytest.fixture
 def uneven(database, run):
-    """Tests with one figure, with another, with none; two of them of the same name in two projects."""
+    """Record tests with one figure, with another and with none; two have the same name in two projects."""
     other = make_run(project="other", started_at=days_ago(30))
     database.begin_run(other, [])
     for place, name in enumerate(["b.py", "a.py", "d.py", "c.py"]):

@@ -1,4 +1,4 @@
-"""Sums of days: what they hold, when they are made, and that reports say the same by day as by attempt."""
+"""Daily sums: their content, when they are made, and that reports are equal by day and by attempt."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -34,7 +34,7 @@ MIB = 2**20
 
 
 def record(database, days, *figures, path="a.py", outcome=Outcome.PASSED, samples=(), end=True):
-    """A run so many days ago with one attempt for each pair of MiB and seconds."""
+    """Record a run of that age in days with one attempt for each pair of MiB and seconds."""
     run = make_run(started_at=days_ago(days))
     database.begin_run(run, [], owner="alive")
     for number, (mib, seconds) in enumerate(figures, 1):

@@ -1,4 +1,4 @@
-"""Several projects in one database: every question is answered as if the project had it alone."""
+"""Several projects share one database, and each query is answered as if the project were alone in it."""
 
 import random
 from dataclasses import replace
@@ -42,7 +42,7 @@ AGES = (1, 2, 4, 9, 12, 50)
 
 
 def runs_of(project, seed):
-    """Runs with results under names that the other project has too."""
+    """Record runs with tests whose names the other project has too."""
     chance = random.Random(seed)
     for age in AGES:
         run = make_run(project=project, started_at=days_ago(age), branch=f"of-{project}")
@@ -74,7 +74,7 @@ def record(database, past):
 
 
 def answers(database, *, until=NOW):
-    """Of every question that a command asks without naming a run."""
+    """Return the answers to all queries that a command makes without naming a run."""
     week, year = {"since": days_ago(7), "until": until}, {"since": None, "until": until}
     found = {}
     for name, window in (("week", week), ("year", year)):

@@ -41,7 +41,7 @@ def ddl(path):
 
 
 def upgraded(path):
-    """A database that only alembic has made."""
+    """Return a database that Alembic alone has created."""
     engine = make_engine(sa.URL.create("sqlite", database=str(path)))
     with engine.connect().execution_options(**WRITE) as connection, connection.begin():
         migrate.run_alembic(connection)

@@ -1,4 +1,4 @@
-"""Views as people read them: with the sqlite3 program, and in PostgreSQL."""
+"""The views of the database, read with the sqlite3 program and in PostgreSQL."""
 
 import csv
 import io
@@ -23,12 +23,12 @@ from tests.unit.database.database_examples import (
 
 MIB = 2**20
 TESTS = (("big.py", 500, 0.1, 0.5), ("busy.py", 20, 3.0, 2.0), ("slow.py", 10, 0.2, 9.0))
-"""Path, memory in MiB, CPU and duration in seconds."""
+"""Tests as (path, memory in MiB, CPU seconds, duration in seconds)."""
 
 
 @pytest.fixture
 def filled(database):
-    """Two runs: a big, a busy, a slow, a flaky test, and two that fail in one run and pass in the other."""
+    """Record two runs of a big, a busy, a slow and a flaky test, and of two that fail in one run only."""
     first, second = (make_run(started_at=days_ago(days)) for days in (3, 2))
     for run, days in ((first, 3), (second, 2)):
         database.begin_run(run, [])
@@ -57,7 +57,7 @@ def filled(database):
 
 
 def read(database, view):
-    """Rows as dicts of column -> value."""
+    """Return the rows of a view as dicts of column -> value."""
     with database.reading() as connection:
         return [dict(row) for row in connection.exec_driver_sql(f"SELECT * FROM {view}").mappings()]
 

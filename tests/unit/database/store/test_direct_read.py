@@ -1,4 +1,4 @@
-"""The history that is read directly is the one that the opened database gives, or there is none."""
+"""A direct read of the history equals that of the opened database, or is refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def history(path: Path, tests: Iterable[TestId], *, project: str) -> Mapping[Tes
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Closed, with 24 attempts of a test, the newest of them failed, and one each of others."""
+    """Return a closed database with 24 attempts of one test, the newest failed, and one attempt of each other
+    test.
+    """
     run = make_run()
     with Database.open(None, state_dir=tmp_path) as database:
         database.begin_run(run, [])

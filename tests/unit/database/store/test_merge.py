@@ -1,4 +1,4 @@
-"""Merging databases: any order, any number of times, into a file or a server."""
+"""Databases can be merged in any order, any number of times, into a file or a server."""
 
 import shutil
 import sqlite3
@@ -58,7 +58,7 @@ def filled(folder, *runs, prune=None):
 
 
 def content(database):
-    """All rows of all tables but the database's own name."""
+    """Return all rows of all tables but `identity`."""
     with database.reading() as connection:
         return {
             table.name: sorted(repr(tuple(row)) for row in connection.execute(table.select()))
@@ -69,7 +69,7 @@ def content(database):
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """Files that overlap in every way: pruned, copied and gone on, unfinished, old."""
+    """Return files that overlap: pruned, copied and then continued, unfinished, and with an old schema."""
     folder = tmp_path_factory.mktemp("shards")
     week = Retention(7, samples_full_days=7)
     pruned = filled(folder / "pruned", {"days": 20, "tests": 3}, {"days": 3, "tests": 2}, prune=week)
@@ -86,7 +86,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def merged(shards, tmp_path_factory):
-    """What comes of all of them at once."""
+    """Return the rows after all files were merged at once."""
     with Database.open(None, state_dir=tmp_path_factory.mktemp("merged")) as database:
         merge(database, shards)
         return content(database)

@@ -318,7 +318,7 @@ TABLES = ("tests", "attempts", "cases", "violations", "samples", "fact_sheets")
 
 
 def committed(database):
-    """Number of attempts as another process sees it: `reading` would store what waits first."""
+    """Return the number of attempts that another process sees; `reading` would first store the waiting ones."""
     with database._opened.engine.connect() as connection:
         return connection.exec_driver_sql("SELECT count(*) FROM attempts").scalar()
 

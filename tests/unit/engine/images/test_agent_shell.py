@@ -10,6 +10,7 @@ from orchestrator.engine.images.agent_shell import (
     REPOSITORY,
     SHELL,
     SOURCE_LABEL,
+    find_prepared,
     prepared_image,
     with_entry,
 )
@@ -34,7 +35,9 @@ def image(engine, **files):
 
 def test_a_shell_and_the_user_are_added(engine):
     source = image(engine, **{"bin/sh": b"shell", "etc/passwd": ROOT, "etc/group": b"root:x:0:\n"})
+    assert find_prepared(engine, source) is None
     made = prepared_image(engine, source)
+    assert find_prepared(engine, source) == find_prepared(engine, made) == made
     found = engine.read_files(made, (SHELL, "/bin/sh", "/etc/passwd", "/etc/group"))
     assert found == {
         SHELL: b"shell",

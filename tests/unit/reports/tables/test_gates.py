@@ -4,7 +4,8 @@ import json
 
 from orchestrator.model.regression import Comparison, GateRow, Judgement
 from orchestrator.model.tests import TestId
-from orchestrator.reports.tables.gates import annotation_lines, gates_table, sentence
+from orchestrator.reports.formats.github import check_annotations
+from orchestrator.reports.tables.gates import gates_table, sentence
 from orchestrator.reports.tables.render import render
 
 
@@ -29,7 +30,7 @@ def test_a_sentence_has_all_that_matters():
 
 
 def test_no_name_can_be_a_command_of_its_own():
-    (line,) = annotation_lines([row("a\n::error::b,title=x:%0A.py")], [])
+    (line,) = check_annotations([row("a\n::error::b,title=x:%0A.py")], [])
     assert line.startswith(
         "::error file=a\\n%3A%3Aerror%3A%3Ab%2Ctitle=x%3A%250A.py,title=orch check%3A memory +16 %25::a\\n"
     )
@@ -37,7 +38,7 @@ def test_no_name_can_be_a_command_of_its_own():
 
 
 def test_github_shows_ten_of_a_kind():
-    lines = annotation_lines([row(f"{n}.py") for n in range(13)], [row()])
+    lines = check_annotations([row(f"{n}.py") for n in range(13)], [row()])
     assert [line[:8] for line in lines] == ["::error "] * 10 + ["::error "] + ["::warnin"]
     assert lines[10] == "::error title=orch check::+3 more"
 
