@@ -14,7 +14,7 @@ from orchestrator.model.runs import HostInfo
 from orchestrator.model.tests import Assignment
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.assign import assign
-from orchestrator.scheduling.fresh_containers import all_fresh
+from orchestrator.scheduling.fresh_containers import all_fresh, guard_secrets
 from orchestrator.scheduling.shards import (
     Shard,
     ShardBy,
@@ -102,6 +102,7 @@ def make_plan(
         plan = tuple(a for a in plan if wanted.matches(a.test, a.profile.name))
     if shard is not None:
         plan = sharded(plan, shard, options.shard_by, notice)
+    plan = guard_secrets(plan, {suite.name for suite in config.suites if suite.pass_env})
     if options.fresh:
         plan = all_fresh(plan, "--fresh")
     return plan

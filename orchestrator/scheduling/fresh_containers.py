@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.model.profiles import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from orchestrator.model.profiles import Profile
     from orchestrator.model.tests import Assignment, History
@@ -30,6 +30,24 @@ def reason_for_fresh(profile: Profile, *, exclusive: bool, history: History | No
     if history is not None and history.unclean is not None:
         return f"in an earlier run it {history.unclean}"
     return None
+
+
+def guard_secrets(plan: Sequence[Assignment], suites: Collection[str]) -> tuple[Assignment, ...]:
+    """Return the plan with fresh containers for tests whose variables other tests must not see.
+
+    `suites` names those that pass variables of the host to their tests. In a reused container a test can read the
+    variables of the test after it (SECURITY.md), so under `reuse: auto` such tests share containers only if all
+    tests of their profile are of their suite.
+    """
+    if not suites:
+        return tuple(plan)
+    users: dict[str, set[str]] = {}
+    for one in plan:
+        users.setdefault(one.profile.name, set()).add(one.test.suite)
+    mixed = {name for name, of_profile in users.items() if len(of_profile) > 1}
+    guarded = [one for one in plan if one.test.suite in suites and one.profile.name in mixed]
+    fresh = iter(all_fresh(guarded, "its suite passes variables of the host", only_auto=True))
+    return tuple(next(fresh) if one.test.suite in suites and one.profile.name in mixed else one for one in plan)
 
 
 def all_fresh(plan: Sequence[Assignment], reason: str, *, only_auto: bool = False) -> tuple[Assignment, ...]:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.model.profiles import Network
-from orchestrator.scheduling.fresh_containers import all_fresh, reason_for_fresh
+from orchestrator.scheduling.fresh_containers import all_fresh, guard_secrets, reason_for_fresh
 
 
 @pytest.fixture
@@ -43,3 +43,17 @@ def test_all_fresh_changes_what_is_reused_and_says_why(make, auto):
     assert everything[3] is plan[3]
     some = all_fresh(plan, "remote", only_auto=True)
     assert [one.profile.reuse for one in some] == [1, 1, 50, 1]
+
+
+def test_variables_of_the_host_are_kept_from_other_suites(make, auto):
+    def of(suite, profile):
+        one = make.assignment(f"{suite}.py", profile=profile)
+        return replace(one, test=replace(one.test, suite=suite))
+
+    number = make.profile("fast", reuse=50)
+    other = make.profile("other", reuse=1000, auto_reuse=True)
+    plan = [of("secret", auto), of("plain", auto), of("secret", other), of("secret", number), of("plain", number)]
+    guarded = guard_secrets(plan, {"secret"})
+    assert [one.profile.reuse for one in guarded] == [1, 1000, 1000, 50, 50]
+    assert guarded[0].reason.endswith("a fresh container: its suite passes variables of the host")
+    assert guard_secrets(plan, ()) == tuple(plan)
