@@ -29,8 +29,9 @@ PROFILES = """\
 version: 1
 default_profile: {profile}
 profiles:
-  fresh: {{inherits: fast, reuse: 1, timeout: 10s}}
-  reused: {{inherits: fast, timeout: 10s}}
+  fast: {{timeout: 20s}}
+  fresh: {{inherits: fast, reuse: 1}}
+  reused: {{inherits: fast}}
 suites:
   - {{name: unit, match: ["d*/test_*.py"], runner: pytest, preload: {preload}}}
 """
