@@ -7,7 +7,6 @@ import os
 import stat
 import tempfile
 import weakref
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast

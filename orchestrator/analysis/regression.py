@@ -28,8 +28,7 @@ MAXIMUM_OLD_RUNS = 50
 MINIMUM_LOG_RATIO = 6.0
 """Smallest natural logarithm of the likelihood ratio for a judgement of growth: 403 times as likely as without."""
 MINIMUM_LOG_RATIO_AUTOCORRELATED = 7.0
-"""The same limit where successive runs are correlated: it is higher, because the correlation is an estimate too.
-"""
+"""The limit where successive runs are correlated. It is higher, because the correlation is an estimate too."""
 MINIMUM_MACHINE_RUNS = 10
 """Smallest number of old runs of a machine from which its usual figure is computed."""
 FLOOR_ERRORS = 3.5

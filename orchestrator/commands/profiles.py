@@ -21,7 +21,6 @@ from orchestrator.coordinator.session import load_with_database
 from orchestrator.database.queries.observations import observed
 from orchestrator.errors import ConfigError, ExitCode, OrchError, StateError, UsageError
 from orchestrator.files import write_atomically
-from orchestrator.model.profiles import Profile
 from orchestrator.model.rightsizing import Observations
 from orchestrator.model.runs import HostInfo
 from orchestrator.reports.json_encoding import to_json

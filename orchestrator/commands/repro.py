@@ -9,15 +9,14 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.config.settings import Config
 from orchestrator.coordinator.console import note, say, show
 from orchestrator.coordinator.environment import new_run, run_environment
 from orchestrator.coordinator.executor import AttemptRunner
 from orchestrator.coordinator.run_folder import RunFolder
+from orchestrator.coordinator.selection import find_test_id
 from orchestrator.coordinator.session import container_context, git_state, load_with_database
 from orchestrator.coordinator.signals import Signals
 from orchestrator.engine import labels
-from orchestrator.engine.base import Engine
 from orchestrator.engine.docker.command_line_client import client_program
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation import hardening
@@ -26,7 +25,6 @@ from orchestrator.errors import ExitCode, NothingFoundError, UsageError
 from orchestrator.measure.processes import host_info
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.profiles import Network
-from orchestrator.model.stored import AttemptRow
 from orchestrator.model.tests import Assignment
 from orchestrator.redaction import is_secret_name
 from orchestrator.reports.tables.comparison import comparison_table
@@ -75,21 +73,14 @@ def repro(
 def find_attempt(record: RunRecord, name: str) -> AttemptRow:
     """Return the deciding attempt of a test; of several repetitions, that of the first that did not pass.
 
-    `name` is the test's id or the end of it; an end that consists of whole path components takes precedence.
-    Raises NothingFoundError if no test fits, UsageError if several do.
+    `name` is the test's id or the end of it, see `find_test_id`.
     """
     finals = record.final_attempts
-    exact = [a for a in finals if str(a.test_id) == name]
-    found = exact or [a for a in finals if str(a.test_id).endswith(f"/{name}")]
-    found = found or [a for a in finals if str(a.test_id).endswith(name)]
-    if not found:
-        raise NothingFoundError(
-            f"run {record.run.short_id} has no test {name!r}", remedy="orch runs show lists the tests of a run"
-        )
-    names = sorted({str(a.test_id) for a in found})
-    if len(names) > 1:
-        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise UsageError(f"{name!r} is the end of several tests: {some}", remedy="write more of the path")
+    missing = NothingFoundError(
+        f"run {record.run.short_id} has no test {name!r}", remedy="orch runs show lists the tests of a run"
+    )
+    test_id = find_test_id((str(a.test_id) for a in finals), name, missing=missing)
+    found = [a for a in finals if str(a.test_id) == test_id]
     return next((a for a in found if a.outcome is not Outcome.PASSED), found[0])
 
 

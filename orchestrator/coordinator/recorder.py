@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.exit_code import exit_code_of_error
-from orchestrator.database.store.store import Database
 from orchestrator.errors import DatabaseError, OrchError
 from orchestrator.model.results import TestResult
 from orchestrator.model.runs import Ledger, RunStatus

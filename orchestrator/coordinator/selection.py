@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.config.settings import Config
 from orchestrator.coordinator.process_limits import most_slots
-from orchestrator.errors import NoTestsError
-from orchestrator.model.runs import HostInfo
-from orchestrator.model.tests import Assignment
+from orchestrator.errors import NoTestsError, NothingFoundError, UsageError
 from orchestrator.scheduling.admission import Budget
 from orchestrator.scheduling.assign import assign
 from orchestrator.scheduling.fresh_containers import all_fresh, guard_secrets
@@ -46,6 +42,23 @@ class EarlierRuns(Protocol):
 
     def failed(self, run_id: str) -> Iterable[TestId]:
         """Return the tests of an earlier run that did not pass, or were planned and not run."""
+
+
+def find_test_id(ids: Iterable[str], name: str, *, missing: NothingFoundError) -> str:
+    """Return the test id that is `name` or ends with it; an end at a folder boundary takes precedence.
+
+    Raises `missing` if no id fits, UsageError if several do.
+    """
+    known = sorted(set(ids))
+    if name in known:
+        return name
+    found = [one for one in known if one.endswith(f"/{name}")] or [one for one in known if one.endswith(name)]
+    if not found:
+        raise missing
+    if len(found) > 1:
+        some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        raise UsageError(f"{name!r} is the end of several tests: {some}", remedy="write more of the path")
+    return found[0]
 
 
 def make_plan(

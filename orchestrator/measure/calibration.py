@@ -49,7 +49,7 @@ class Calibration:
     cpu_user_seconds: float | None
     cpu_system_seconds: float | None
     cpu_spread_seconds: float
-    """The highest minus the lowest: the possible error of a corrected figure."""
+    """The highest CPU time of the null tests minus the lowest: the possible error of a corrected figure."""
     memory_floor_bytes: int | None
     memory_rise_bytes: int | None
     """The memory that a test that does nothing needs beyond the floor."""
@@ -64,9 +64,9 @@ class Calibrations:
     """The calibrations of a run's images, by image ID."""
 
     fresh: Mapping[str, Calibration]
-    """Those of the first test of a container."""
+    """The calibrations for the first test of a container."""
     reused: Mapping[str, Calibration]
-    """Those of a test that comes after another in its container."""
+    """The calibrations for a test that comes after another in its container."""
 
     def of(self, image_id: str, *, reused: bool) -> Calibration | None:
         """Return the calibration of one image, or None if there is none."""

@@ -99,7 +99,7 @@ AGENT_FILES_V1 = (
 )
 AGENT_STAT_V1 = "/sys/fs/cgroup/memory/memory.stat"
 AGENT_STAT_V2 = "/sys/fs/cgroup/memory.stat"
-"""Memory by its kinds: 2 ms of an agent, which reads it only where nobody can from outside."""
+"""The file with memory by its kinds. Reading it takes an agent 2 ms, so it does so only where orch cannot."""
 AGENT_FILES_V2 = (
     "/sys/fs/cgroup/cpu.stat",
     "/sys/fs/cgroup/memory.current",

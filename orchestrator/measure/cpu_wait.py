@@ -1,9 +1,9 @@
-"""Measures how long a test could not run because others used the CPUs, without its own quota and its own tasks.
+"""Measures how long a test could not run because others used the CPUs.
 
-Three figures bound it. The kernel's pressure (`some` of the cgroup's cpu.pressure) says for how long some task
-of it was ready to run and did not. Time in which its quota held it back is in that, and is taken off. What its
-own tasks took from each other is in it too: a test that got all CPUs that it may use has waited for nobody
-else. So it is never more than the time that is left beside the CPU time it got.
+The kernel's pressure (`some` of the cgroup's cpu.pressure) is the time for which some task of the test was ready
+to run and did not. It includes the time in which the test's CPU quota throttled it, which is subtracted, and the
+time for which the test's own tasks waited for each other. A test that got all CPUs that it may use has waited for
+nobody else, so the result is at most the time that is left beside the CPU time that the test got.
 docs/design/measure/busy-machines.md has what was measured.
 """
 

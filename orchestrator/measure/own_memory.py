@@ -29,9 +29,9 @@ class OwnMemory:
 
     memory_bytes: int
     at_most: bool = False
-    """True if it is an upper bound: the peak may be of something that ran before."""
+    """True if the figure is an upper bound: the peak may be of something that ran before."""
     at_least: bool = False
-    """True if it is a lower bound: page cache was charged meanwhile, which may have been part of the peak."""
+    """True if the figure is a lower bound: page cache charged meanwhile may have been part of the peak."""
     cache_bytes: int | None = None
     """The page cache charged while it ran; None if that is not known."""
 
@@ -59,9 +59,11 @@ def own_memory(
     after: Counters | Sample,
     samples: Iterable[Sample] = (),
 ) -> OwnMemory:
-    """What a test needed of `peak`, the most that was charged at once while it ran. `floor_bytes`: what was
-    charged when it began; None: not known. `peak_at_least`: where `peak` may be that of something before it, what
-    is known to be its own. `before` and `after`: readings of the kinds of memory at its start and end.
+    """Return the memory that a test needed itself.
+
+    `peak` is the most that was charged at once while it ran, `floor_bytes` what was charged when it began (None if
+    unknown). `peak_at_least` is the part of `peak` that is known to be the test's own, where the rest may be of
+    something that ran before it. `before` and `after` are readings of the kinds of memory at its start and end.
     """
     base = floor_bytes or 0
     highest = max(0, peak - base)

@@ -16,9 +16,9 @@ _OF_MEMORY = ("memory_floor_bytes", "memory_peak_bytes", "page_cache_bytes",
 def cap_parts(figures: Figures) -> None:
     """Lower the figures that exceed what they are part of.
 
-    CPU time in user mode and in the kernel: both by the same share, as the total is the better figure. Kinds of
-    memory: samples may be of a moment before the peak began. Shared memory is part of what the kernel counts as
-    file.
+    CPU time in user mode and in the kernel is lowered by the same share, because their total is the better figure.
+    Kinds of memory are lowered because samples may be of a moment before the peak began. Shared memory is part of
+    what the kernel counts as memory of files.
     """
     _keep_cpu_within(figures)
     whole = next((figures[name] for name in _WHOLES if name in figures), None)

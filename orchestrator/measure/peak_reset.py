@@ -18,7 +18,7 @@ _FILE = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 
 
 class ResettablePeak:
-    """The memory peak since `start`. If it is `shared`, other readers of the file see the reset too."""
+    """The memory peak of a cgroup since `start`. If `shared`, other readers of the file see the reset too."""
 
     def __init__(self, descriptor: int, *, shared: bool) -> None:
         self._descriptor: int | None = descriptor

@@ -223,12 +223,13 @@ class SnapshotWindow:
 
 
 _LATE_SHARE = 0.5
-"""On one CPU a test cannot use more CPU time than has gone by: what does not fit into the time since the snapshot
-was used before it. By half and not by anything, because the agent's own work is in that CPU time, which alone
-could call a very short test late.
+"""The share of a test's CPU time that must not fit into the time since the snapshot for it to count as late.
+
+On one CPU a test cannot use more CPU time than has passed: what does not fit was used before the snapshot. The
+agent's own work is in that CPU time too, so a share near 0 would call the snapshot of any very short test late.
 """
 _NEAR_BYTES = 64 * 4096
-"""The kernel charges memory in batches of 64 pages on each CPU; this is the batches of a few CPUs."""
+"""The batches in which a few CPUs charge memory: the kernel charges 64 pages at once on each CPU."""
 
 
 def agent_counters(text: str) -> Counters:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How much less and more the outer of two sources may say than the inner: absolute, and as a share of it."""
+    """The accepted difference of two sources: how much less and more the outer one may say than the inner one."""
 
     less: float
     more: float
@@ -33,7 +33,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
 }
 """The tolerances between the parent cgroup and the agent's record."""
 STATS_BEHIND: Mapping[str, float] = {"cpu_seconds": 0.010, "memory_peak_bytes": 64 << 10, "pids_peak": 0}
-"""How much more the engine's statistics may say. They are older than the last reading, so less is expected."""
+"""The tolerances for the engine's statistics. They are older than the last reading, so they may say less."""
 SAMPLES_ABOVE = STATS_BEHIND
 
 FREEING_SECONDS_PER_BYTE = 1e-9

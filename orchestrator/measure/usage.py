@@ -110,7 +110,7 @@ def combine(
     peaks_reset: tuple[bool, bool] = (False, False),
     archived: bool = False,
 ) -> Usage:
-    """Return what the test used. `kernel` and `kernel_start`: the slot's parent cgroup at the end and when the
+    """Return the usage of a test. `kernel` and `kernel_start`: the slot's parent cgroup at the end and when the
     test was released (None: the parent was new). `container`: the last reading of the container's own cgroup, the
     one that the agent reads too. `samples` give the peaks by kind of memory, of which the kernel keeps none.
     `peaks_reset`: whether the memory peak of the parent, and of the container's own cgroup, began with the test.

@@ -20,7 +20,6 @@ from __future__ import annotations
 import posixpath
 from bisect import bisect, insort
 from collections import defaultdict, deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter

@@ -22,13 +22,14 @@ from orchestrator.coordinator.environment import ensure_images_of, ledger_of, ne
 from orchestrator.coordinator.recorder import mark_interrupted_on_error
 from orchestrator.coordinator.retention import remove_old_runs
 from orchestrator.coordinator.run_folder import RunFolder
+from orchestrator.coordinator.selection import find_test_id
 from orchestrator.coordinator.session import load
 from orchestrator.coordinator.signals import Signals
 from orchestrator.database.queries.flaky import flaky_tests
 from orchestrator.database.store.store import Database
 from orchestrator.engine.docker.engine import open_engine
 from orchestrator.engine.isolation.enforcement import require_enforced
-from orchestrator.errors import ExitCode, NothingFoundError, UsageError
+from orchestrator.errors import ExitCode, NothingFoundError
 from orchestrator.measure.processes import host_info, owner_alive
 from orchestrator.model.flakiness import Diagnosis, Factor
 from orchestrator.model.runs import RunStatus
@@ -76,7 +77,8 @@ def diagnose(
     config = load(config_path, {} if database is None else {"database": database})
     discovered = discover(config.suites, (), config.project_root, environ=os.environ, notice=note)
     every = {str(test.id): test for test in discovered}
-    test = find_test(every, test_name)
+    missing = NothingFoundError(f"no test is called {test_name!r}", remedy="orch list lists all tests")
+    test = every[find_test_id(every, test_name, missing=missing)]
     host = host_info()
     run_id = str(uuid.uuid4())
     subject = _test_under_diagnosis(config, window, every, test, host=host, run_id=run_id)
@@ -99,22 +101,6 @@ def diagnose(
     if signal_number is not None:
         return 128 + signal_number
     return ExitCode.OK if any(result.total for result in diagnosis.results) else ExitCode.INFRA
-
-
-def find_test(every: Mapping[str, Test], name: str) -> Test:
-    """Return the test with this id, or whose id ends with it; an end at a folder boundary takes precedence.
-
-    Raises NothingFoundError if there is none, UsageError if there are several.
-    """
-    if name in every:
-        return every[name]
-    found = [known for known in every if known.endswith(f"/{name}")] or [k for k in every if k.endswith(name)]
-    if not found:
-        raise NothingFoundError(f"no test is called {name!r}", remedy="orch list lists all tests")
-    if len(found) > 1:
-        some = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-        raise UsageError(f"{name!r} is the end of several tests: {some}", remedy="write more of the path")
-    return every[found[0]]
 
 
 def _test_under_diagnosis(

@@ -11,11 +11,9 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError

@@ -14,16 +14,14 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, cast
 
 from orchestrator.engine.locks import make_cache_folder
 from orchestrator.errors import EngineError, ImageError
 from orchestrator.files import replace_file
-from orchestrator.model.profiles import ImageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import orch
-from orchestrator.coordinator.diagnosis.diagnose import find_test
 from orchestrator.database.store.store import Database
-from orchestrator.errors import NothingFoundError, UsageError
+from orchestrator.errors import UsageError
 from orchestrator.model.evidence import SlotUse
 from orchestrator.model.outcomes import Outcome
 from orchestrator.model.results import TestResult, Verb
@@ -78,13 +77,3 @@ def test_a_window_with_too_little_in_it(project):
 def test_runs_belong_to_a_diagnosis(project):
     done = flaky("--runs", "7")
     assert isinstance(done.exception, UsageError)
-
-
-def test_a_test_is_found_by_the_end_of_its_name():
-    every = dict.fromkeys(("test/a.py", "test/b/a.py", "test/xa.py"), object())
-    assert find_test(every, "test/a.py") is every["test/a.py"]
-    assert find_test(every, "b/a.py") is every["test/b/a.py"]
-    with pytest.raises(UsageError):
-        find_test(every, "a.py")
-    with pytest.raises(NothingFoundError):
-        find_test(every, "c.py")

@@ -1,7 +1,7 @@
 import pytest
 
-from orchestrator.coordinator.selection import shard_wanted, sharded
-from orchestrator.errors import UsageError
+from orchestrator.coordinator.selection import find_test_id, shard_wanted, sharded
+from orchestrator.errors import NothingFoundError, UsageError
 from orchestrator.scheduling.shards import Shard
 from tests.support.handmade import make_assignment
 
@@ -35,3 +35,14 @@ def test_each_shard_says_how_large_it_is_and_which_partition():
     assert sorted(str(a.test.id) for part in parts for a in part) == sorted(str(a.test.id) for a in plan)
     assert said[0].startswith("shard 1/3 by time: 3 of 9 tests (0 with history), the largest 1.00 of the mean; ")
     assert len({line.partition("; partition ")[2] for line in said}) == 1
+
+
+def test_a_test_is_found_by_the_end_of_its_id():
+    ids, missing = ("test/a.py", "test/b/a.py", "test/xa.py"), NothingFoundError("no such test")
+    assert find_test_id(ids, "test/a.py", missing=missing) == "test/a.py"
+    assert find_test_id(ids, "b/a.py", missing=missing) == "test/b/a.py"
+    assert find_test_id(ids, "xa.py", missing=missing) == "test/xa.py"
+    with pytest.raises(UsageError, match=r"'a.py' is the end of several tests: test/a.py, test/b/a.py"):
+        find_test_id(ids, "a.py", missing=missing)
+    with pytest.raises(NothingFoundError):
+        find_test_id(ids, "c.py", missing=missing)
