@@ -181,11 +181,21 @@ class Schedule:
                 self._requeue_pending(worker)
             else:
                 break
-        while self._stop.level is level and (worker := self._dispatcher.queue_ahead(now)) is not None:
+        while self._stop.level is level and self._may_queue_ahead():
+            if (worker := self._dispatcher.queue_ahead(now)) is None:
+                break
             self._submit(worker, worker.queued_ahead[-1])
         self._hint()
         if self._stop.level is not level:
             self._fill()
+
+    def _may_queue_ahead(self) -> bool:
+        """Return whether another test may be queued ahead although all submitted tests may fail (--max-fail)."""
+        limit = self._policy.max_fail
+        if limit is None:
+            return True
+        submitted = sum(1 + len(worker.queued_ahead) for worker in self._dispatcher.busy.values())
+        return self._failed + submitted < limit
 
     def _submit(self, worker: WorkerState, test: QueuedTest) -> None:
         job = self._jobs[test.rank]

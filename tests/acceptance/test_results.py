@@ -48,7 +48,7 @@ def test_links_out_of_the_project_are_counted(make_project: Callable[..., Orch],
     assert len(run_folders(orch)) == runs
 
 
-@pytest.mark.parametrize("profile", ["standard", "fast"])  # in a fresh container; forked from a preloaded pytest
+@pytest.mark.parametrize("profile", ["slow", "fast"])  # in a fresh container; forked from a preloaded pytest
 def test_cases_that_do_not_exist_are_4_and_not_recorded(make_project: Callable[..., Orch], profile: str) -> None:
     text = f"version: 1\nprofiles: {{{profile}: {{timeout: 20s}}}}\n"
     orch = make_project({"test/test_a.py": CASES, "profiles.yaml": text})

@@ -255,6 +255,17 @@ def test_max_fail_starts_nothing_new_and_keeps_what_runs(make, new_executor):
     assert run.stopped_because == "3 tests failed (--max-fail 3)"
 
 
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_max_fail_holds_where_tests_are_queued_ahead(make, new_executor, limit):
+    execute = new_executor(script={f"t{n}": [F] for n in range(20)})
+    plan = plan_of(make, 20, profile=make.profile(reuse=100))
+    ran = []
+    for result in start(plan, execute, policy=Policy(max_fail=limit), slots=1):
+        time.sleep(0.02)  # what records results is late
+        ran.append(name(result))
+    assert len(ran) == limit
+
+
 def test_max_fail_counts_tests_not_attempts_and_no_engine_failures(make, new_executor):
     script = {"t0": [F, P], "t1": [INFRA] * 3, "t2": [F, F], "t3": [F, P]}
     run = start(plan_of(make, 8, retries=1), new_executor(script=script), policy=Policy(max_fail=2))
