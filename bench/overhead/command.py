@@ -1,8 +1,8 @@
 """How much longer tests take with orch than without it, as a table of ratios.
 
-Rows: reused-shell, fresh-shell, pytest-files, real, makespan. Writes overhead-DATE.md and .json into --results
-after each row, so that an interrupted run keeps the rows it has. The exit code is 1 if a row failed because a test
-did not pass or is missing. Needs a local engine, orch's images or a way to build them, and for pytest a package
+Rows: reused-shell, fresh-shell, pytest-files, new-project, real, makespan. Writes overhead-DATE.md and .json into
+--results after each row, so that an interrupted run keeps the rows it has. The exit code is 1 if a row failed because
+a test did not pass or is missing. Needs a local engine, orch's images or a way to build them, and for pytest a package
 index.
 """
 
@@ -36,6 +36,7 @@ ROWS: dict[str, Callable[[Workspace], Row]] = {
     "reused-shell": shell.reused,
     "fresh-shell": shell.fresh,
     "pytest-files": pytests.small_files,
+    "new-project": pytests.new_project,
     "real": pytests.real_projects,
 }
 NAMES = (*ROWS, makespan.NAME)

@@ -108,6 +108,20 @@ def write_pytest_files(folder: Path, files: int, preload: str) -> Path:
     return listed
 
 
+FOLDERS = 10
+CASES_OF_NEW_PROJECT = 4
+
+
+def write_new_project(folder: Path, files: int) -> None:
+    """Write a project without profiles.yaml: pytest files of four short tests in ten folders, and a conftest."""
+    for number in range(files):
+        place = folder / "tests" / f"part{number % FOLDERS}"
+        place.mkdir(parents=True, exist_ok=True)
+        more = f'\n\ndef test_text_{number}():\n    assert "a{number}".endswith("{number}")\n'
+        (place / f"test_n{number:03d}.py").write_text(_PYTEST.format(number=number) + more)
+    (folder / "tests" / "conftest.py").write_text(_CONFTEST)
+
+
 def calibrate(folder: Path) -> Calibrated:
     """Return the number of loop iterations with which a shell test takes 5 ms now (more, if the rest takes
     longer).

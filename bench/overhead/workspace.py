@@ -58,6 +58,12 @@ class Workspace:
         return make_venv(self.folder / "venv-pytest", self.python[0], [f"pytest=={self.versions.pytest}"])
 
     @cached_property
+    def pytest_xdist_python(self) -> Path:
+        """The Python of a venv with the image's pytest and xdist."""
+        packages = [f"pytest=={self.versions.pytest}", "pytest-xdist"]
+        return make_venv(self.folder / "venv-pytest-xdist", self.python[0], packages)
+
+    @cached_property
     def xdist_python(self) -> Path:
         """The Python of a venv with xdist only; pytest is among the prepared dependencies of the projects."""
         packages = ["--no-deps", "pytest-xdist", "execnet"]

@@ -11,7 +11,14 @@ from bench.overhead.comparing import Comparison, Contender, CpuFigure, Row, RowE
 from bench.overhead.native import summary_counts
 from bench.overhead.process import run
 from bench.overhead.under_orch import REPOSITORY, Orch, case_outcomes, executor_alone
-from bench.overhead.work import CASES_A_FILE, PROFILE, write_pytest_files, xargs
+from bench.overhead.work import (
+    CASES_A_FILE,
+    CASES_OF_NEW_PROJECT,
+    PROFILE,
+    write_new_project,
+    write_pytest_files,
+    xargs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +53,37 @@ def small_files(workspace: Workspace) -> Row:
         comparisons=_small_comparisons(),
         cpu_figures=tuple(CpuFigure(title="orch's own CPU", contender=o.name, tests=files) for o in orchs),
         facts=[workspace.python_fact, "one `pytest` for all runs on one core, orch -j 2 on both"],
+    )
+
+
+def new_project(workspace: Workspace) -> Row:
+    """Return the row of 200 small files in ten folders with nothing configured, as a new user runs them."""
+    files = workspace.size(200, 20)
+    project = workspace.folder / "new-project"
+    write_new_project(project, files)
+    default = Orch("orch run", project, workspace.sub("new-project-state"), tests=files)
+    fresh = Orch("orch run --fresh", project, workspace.sub("new-project-state-fresh"), "--fresh", tests=files)
+    for orch in (default, fresh):
+        if (found := case_outcomes(orch.warm_up())) != {"passed": files * CASES_OF_NEW_PROJECT}:
+            raise RowError(f"{orch.name}: {files * CASES_OF_NEW_PROJECT} cases were to pass, it says {found}")
+    python = [str(workspace.pytest_xdist_python), "-m", "pytest", "-q"]
+    wanted = {"passed": files * CASES_OF_NEW_PROJECT}
+    natively = {
+        "one pytest": [*python, "-p", "no:xdist", "tests"],
+        "pytest -n 2": [*python, "-n", "2", "tests"],
+    }
+    natives = [Contender(name=n, run=partial(_native, n, words, project, wanted)) for n, words in natively.items()]
+    return Row(
+        name="new-project",
+        title=f"{files} small pytest files in ten folders, nothing configured",
+        contenders=(*(Contender(name=o.name, run=o.measure) for o in (default, fresh)), *natives),
+        comparisons=(
+            Comparison(title="one pytest for all", ours=default.name, theirs="one pytest", target=3.0),
+            Comparison(title="pytest -n 2", ours=default.name, theirs="pytest -n 2"),
+            Comparison(title="a container each", ours=fresh.name, theirs="one pytest"),
+            Comparison(title="reused, against a container each", ours=default.name, theirs=fresh.name),
+        ),
+        facts=[workspace.python_fact],
     )
 
 
