@@ -1,9 +1,9 @@
 """How much longer tests take with orch than without it, as a table of ratios.
 
 Rows: reused-shell, fresh-shell, pytest-files, new-project, real, makespan. Writes overhead-DATE.md and .json into
---results after each row, so that an interrupted run keeps the rows it has. The exit code is 1 if a row failed because
-a test did not pass or is missing. Needs a local engine, orch's images or a way to build them, and for pytest a package
-index.
+--results after each row, so that an interrupted run keeps the rows it has. The exit code is 1 if a row failed
+because a test did not pass or is missing. Needs a local engine, orch's images or a way to build them, and for
+pytest a package index.
 """
 
 from __future__ import annotations
