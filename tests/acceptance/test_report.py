@@ -69,7 +69,9 @@ def test_reports_of_all_kinds(orch: Orch) -> None:
     ranked = json.loads(orch("offenders", "--by", "all", "--format", "json").stdout)
     assert set(ranked) == {"schema", *(f"by_{resource.key}" for resource in Resource)}
     assert ranked["by_cpu"][0]["test"] == "test/burns.test.sh"
-    assert orch("report", "--since", "1h", "--run", "latest", expect=2).stderr.startswith("orch: --run is one run")
+    assert orch("report", "--since", "1h", "--run", "latest", expect=2).stderr.startswith(
+        "orch: --run cannot be combined"
+    )
 
     # violations: in a window counted once for each test and kind, in one run all of them
     found = json.loads(orch("report", "--violations", "--format", "json").stdout)["violations"]

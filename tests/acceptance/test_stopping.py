@@ -172,7 +172,7 @@ def test_old_run_folders_are_removed_during_a_run_and_a_stop_does_not_wait_for_i
         assert len(run_folders(orch)) == 2
         profiles.write_text(f"{PROFILES}retention: {{runs_count: 1}}\n")
         process.send_signal(signal.SIGSTOP)  # alive, but stopped
-        assert "1 run folders" in orch("runs", "prune").stdout
+        assert "1 run folder " in orch("runs", "prune").stdout
         assert older not in run_folders(orch)
         (mine,) = run_folders(orch)
         orch("run", "test/quick1.test.sh")  # it is the newest run now, and one is kept
