@@ -173,4 +173,8 @@ def _unclean(test: InFlightTest, output: SlotOutput | None) -> str | None:
     if record.dirty:
         return f"changed what could not be set back: {', '.join(record.dirty)}"
     reason = test.retire_reason
-    return None if reason is None or not reason.startswith(OWN_DOING) else reason.removeprefix(f"{NOT_AGAIN}: ")
+    return (
+        None
+        if reason is None or not reason.startswith(OWN_DOING)
+        else reason.removeprefix(f"{NOT_AGAIN}: the test ")
+    )
