@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.coordinator.run_folder import NAME, size_of
 from orchestrator.stop_flag import StopLevel
+from orchestrator.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,9 +60,9 @@ def old_runs(state_dir: Path, retention: Retention, *, now: datetime | None = No
         if index == 0:
             continue
         if (now - started).days >= retention.runs_days:
-            old.append(OldRun(path=folder, bytes=size, reason=f"older than {retention.runs_days} days"))
+            old.append(OldRun(path=folder, bytes=size, reason=f"older than {plural(retention.runs_days, 'day')}"))
         elif index >= retention.runs_count:
-            old.append(OldRun(path=folder, bytes=size, reason=f"more than {retention.runs_count} runs"))
+            old.append(OldRun(path=folder, bytes=size, reason=f"more than {plural(retention.runs_count, 'run')}"))
         elif total > retention.runs_bytes:
             old.append(
                 OldRun(path=folder, bytes=size, reason="all run folders together are larger than retention allows")

@@ -106,7 +106,7 @@ def test_profiles_show(make_project: Callable[..., Orch]) -> None:
 
 def test_help_explains(make_project: Callable[..., Orch]) -> None:
     orch = make_project({})
-    assert "\n    orch run test/ " in orch("--help").stdout
+    assert "\n    orch run --profile fast test/unit " in orch("--help").stdout
     overview = orch("help").stdout
     topics = overview[overview.index("Topics: ") + len("Topics: ") : overview.rindex(" (")].split(", ")
     assert "exit-codes" in topics

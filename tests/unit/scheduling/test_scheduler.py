@@ -481,4 +481,4 @@ def test_ten_thousand_tests_are_scheduled_fast_and_leave_no_attempt_behind(make)
     seconds = time.process_time() - begun
     assert len(answer) == 10_000
     assert seconds < 30.0  # what grows with the square of the tests takes minutes
-    assert max(alive) < 50
+    assert max(alive) < 500  # of 10,000

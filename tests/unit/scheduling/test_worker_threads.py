@@ -385,7 +385,11 @@ def test_a_failure_is_confirmed_also_while_the_run_drains(make, slots):
 
 
 def test_max_fail_does_not_count_a_failure_that_was_not_confirmed(make, slots):
-    execute = slots(script={f"t{n}": [F, P] for n in (1, 2, 3)})
+    # a confirmation takes a fresh slot, so that the test behind it is the first of its slot, whose failure counts
+    execute = slots(script={f"t{n}": [F, P] for n in (1, 3, 5)})
     run = start(plan_of(make, 20), execute, policy=Policy(max_fail=1), count=1)
     assert {r.verb for r in run} == {Verb.PASS}
+    assert [position for _, assignment, position, _ in execute.runs if name(assignment) in {"t1", "t3", "t5"}] == [
+        *(2, 1) * 3
+    ]
     assert run.not_run == ()
