@@ -118,9 +118,8 @@ def _words(config: Config, engine: Engine, assignment: Assignment, image_id: str
     )
     command = assignment.test.command
     env = {**hardening.BASE_ENV, **hardening.test_env(assignment)}
-    secret = set(
-        filter(is_secret_name, command.env)
-    )  # only variables of the project; a variable of orch may be called ..._KEY
+    # only variables of the project; a variable of orch may be called ..._KEY
+    secret = set(filter(is_secret_name, command.env))
     return run_words(
         spec,
         hardening.argv_inside(command),

@@ -90,8 +90,7 @@ def run(options: RunOptions) -> int:
         summary = replace(summary, left_out=tuple(left_out))
         with recorded_end(database.get(), summary, config.retention):
             output.summary(summary)
-            if (
-                summary.exit_code < SIGNALLED
-            ):  # not after Ctrl-C, when the user waits for the end; the next run does it
+            # not after Ctrl-C, when the user waits for the end; the next run does it
+            if summary.exit_code < SIGNALLED:
                 output.notices(removal.finish())
     return summary.exit_code

@@ -177,8 +177,8 @@ class SlotUse:
     it, or why the container was removed after it.
     """
     unclean: str | None = None
-    """What the test left or changed in its container, because of which `reuse: auto` gives it a fresh container in
-    its next runs; None: nothing.
+    """The traces or changes that the test left in its container, because of which `reuse: auto` gives it a fresh
+    one in its next runs; None: nothing.
     """
 
     @property

@@ -73,8 +73,8 @@ class History:
     """95th percentile of the CPU seconds per second of duration."""
     last_outcome: Outcome
     unclean: str | None = None
-    """What the test left or changed in its container in one of its newest attempts, or that it failed in a reused
-    one and passed in a fresh one; None: neither.
+    """The reason to doubt the test in a reused container: traces or changes that one of its newest attempts left,
+    or a failure that a fresh container did not confirm; None: there is none.
     """
     memory_refused_bytes: int | None = None
     """The largest memory limit at which the test was recently killed for memory; None: it was not."""

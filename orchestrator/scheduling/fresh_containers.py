@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.model.profiles import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from orchestrator.model.profiles import Profile
     from orchestrator.model.tests import Assignment, History
@@ -44,10 +44,11 @@ def guard_secrets(plan: Sequence[Assignment], suites: Collection[str]) -> tuple[
     users: dict[str, set[str]] = {}
     for one in plan:
         users.setdefault(one.profile.name, set()).add(one.test.suite)
-    mixed = {name for name, of_profile in users.items() if len(of_profile) > 1}
-    guarded = [one for one in plan if one.test.suite in suites and one.profile.name in mixed]
-    fresh = iter(all_fresh(guarded, "its suite passes variables of the host", only_auto=True))
-    return tuple(next(fresh) if one.test.suite in suites and one.profile.name in mixed else one for one in plan)
+    return _fresh_where(
+        lambda one: one.profile.auto_reuse and one.test.suite in suites and len(users[one.profile.name]) > 1,
+        plan,
+        "its suite passes variables of the host",
+    )
 
 
 def all_fresh(plan: Sequence[Assignment], reason: str, *, only_auto: bool = False) -> tuple[Assignment, ...]:
@@ -55,15 +56,24 @@ def all_fresh(plan: Sequence[Assignment], reason: str, *, only_auto: bool = Fals
 
     With `only_auto`, tests whose profile has a number for `reuse` stay as they are.
     """
-    fresh: dict[int, Profile] = {}
+    return _fresh_where(lambda one: one.profile.auto_reuse or not only_auto, plan, reason)
+
+
+def _fresh_where(
+    predicate: Callable[[Assignment], bool], plan: Sequence[Assignment], reason: str
+) -> tuple[Assignment, ...]:
+    """Return the plan with a fresh container for the tests that fit `predicate` and may share one now.
+
+    Tests of one profile get the same new profile.
+    """
+    profiles: dict[int, Profile] = {}
     found: list[Assignment] = []
     for one in plan:
-        profile = one.profile
-        if profile.reuse == 1 or (only_auto and not profile.auto_reuse):
+        if one.profile.reuse > 1 and predicate(one):
+            profile = profiles.setdefault(id(one.profile), one.profile.fresh())
+            found.append(replace(one, profile=profile, reason=with_fresh_reason(one.reason, reason)))
+        else:
             found.append(one)
-            continue
-        own = fresh.setdefault(id(profile), profile.fresh())
-        found.append(replace(one, profile=own, reason=with_fresh_reason(one.reason, reason)))
     return tuple(found)
 
 

@@ -8,11 +8,14 @@ import subprocess
 import tarfile
 import uuid
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.engine.agent.output_reader import SlotOutput
+from orchestrator.model.evidence import OutputLog
 from orchestrator.model.profiles import Limits, Network, Profile
 from orchestrator.model.runs import EngineInfo, HostInfo
 from orchestrator.model.tests import Assignment, Command, Test, TestId
@@ -149,3 +152,24 @@ def plain_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     finally:
         connection.close()
+
+
+def make_slot_output(**changes: Any) -> SlotOutput:
+    """Return the output of a test that was silent and not ended; `changes` are other fields of `SlotOutput`."""
+    silent = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
+    fields: dict[str, Any] = {
+        "record": None,
+        "begin_counters": "",
+        "end_counters": "",
+        "clean_counters": "",
+        "timed_out": False,
+        "interrupted": False,
+        "started_at": datetime.now(UTC),
+        "test_seconds": 1.0,
+        "prepare_seconds": 0.0,
+        "stdout": silent,
+        "stderr": silent,
+        "outputs": (),
+        "outputs_notes": (),
+    }
+    return SlotOutput(**{**fields, **changes})

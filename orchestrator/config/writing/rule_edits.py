@@ -148,9 +148,8 @@ def _insert(
     if dash is None or place.line <= key.line:
         raise _refusal(f"{place}: `rules` is not a list of lines that begin with a dash", new)
     at = place.line
-    while at - 1 > key.line and lines[at - 1].lstrip().startswith(
-        "#"
-    ):  # comments above the first rule stay with it
+    # comments above the first rule stay with it
+    while at - 1 > key.line and lines[at - 1].lstrip().startswith("#"):
         at -= 1
     lines.insert(at, [dash[1] + line for line in added])
 

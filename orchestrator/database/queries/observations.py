@@ -136,9 +136,8 @@ def figures_of_runs(db: Database, run_ids: Sequence[str]) -> Mapping[TestId, tup
 
 
 def _figures(run_id: str, rows: Sequence[Sequence[Any]], machine: str) -> RunFigures:
-    launch = min(
-        row[-1] for row in rows
-    )  # where repetitions were started in both ways, only the forked ones count
+    # where repetitions were started in both ways, only the forked ones count
+    launch = min(row[-1] for row in rows)
     memory, durations, cpu, _ = zip(*[row for row in rows if row[-1] == launch], strict=True)
     return RunFigures(
         run_id=run_id,

@@ -99,7 +99,7 @@ def _host_row(host: HostInfo) -> Row:
 
 
 ONLY_FRESH = "failed in a reused container and passed in a fresh one"
-"""What is recorded as unclean of an attempt that a fresh container has overruled."""
+"""The text in `unclean` of an attempt that failed and whose failure a fresh container did not confirm."""
 
 
 def result_bundle(run_id: str, project: str, result: TestResult) -> Bundle:

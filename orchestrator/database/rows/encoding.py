@@ -46,10 +46,8 @@ def content_id(kind: str, content: object) -> str:
     """
     text = _SORTED.encode([kind, content])
     digest = bytearray(hashlib.sha1(_NAMESPACE.bytes + text.encode(), usedforsecurity=False).digest()[:16])
-    digest[6], digest[8] = (
-        digest[6] & 0x0F | 0x50,
-        digest[8] & 0x3F | 0x80,
-    )  # RFC 9562, version 5: uuid.uuid5 is slower
+    # RFC 9562, version 5: uuid.uuid5 is slower
+    digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80
     name = digest.hex()
     return f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:]}"
 

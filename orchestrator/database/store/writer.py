@@ -35,9 +35,8 @@ def write(connection: sa.Connection, bundle: Bundle, known: set[str]) -> bool:
 @cache
 def _insert_statement(table: sa.Table, dialect_name: str) -> sa.Insert:
     """Return the insert statement of a table. Cached: building it takes as long as SQLite needs to execute it."""
-    return upserts.insert_or_ignore(table, dialect_name).execution_options(
-        preserve_rowcount=True
-    )  # otherwise SQLAlchemy discards the count of PostgreSQL
+    # otherwise SQLAlchemy discards the count of PostgreSQL
+    return upserts.insert_or_ignore(table, dialect_name).execution_options(preserve_rowcount=True)
 
 
 def _insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:

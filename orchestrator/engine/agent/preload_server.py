@@ -280,9 +280,8 @@ class Server:
             self._templates.pop(folder)[1].close()
         if folder not in self._templates:
             self._start(folder, request)
-        _, channel = self._templates[folder] = self._templates.pop(
-            folder
-        )  # the last one is the most recently used
+        # the last one is the most recently used
+        _, channel = self._templates[folder] = self._templates.pop(folder)
         return channel
 
     def _start(self, folder: str, request: Request) -> None:

@@ -75,9 +75,8 @@ class FifoChannel:
 
         A shell reads a file in large pieces, but its input byte by byte.
         """
-        text = f"{script}return\n".encode(
-            errors="surrogateescape"
-        )  # text of an older, longer order after it is not read
+        # after `return`, the rest of an older, longer order is not read
+        text = f"{script}return\n".encode(errors="surrogateescape")
         number = self._last_file = 1 - self._last_file
         try:
             os.pwrite(self._orders[number], text, 0)
@@ -108,9 +107,8 @@ class FifoChannel:
         """
         if not self._inputs:
             return None
-        if (
-            not self._ready
-        ):  # one piece of each ready stream in turn, so that much output on one does not delay the other
+        # one piece of each ready stream in turn, so that much output on one does not delay the other
+        if not self._ready:
             self._ready = [descriptor for descriptor, _ in self._poll.poll(max(0.0, timeout_seconds) * 1000)]
         while self._ready:
             descriptor = self._ready.pop(0)

@@ -525,9 +525,8 @@ class SlotLane:
             plain = None if slot.session.has_agent else NO_AGENT
             usage = slot.meter.usage(output, attempt.samples, reason=attempt.failure or plain)
         calibration = None
-        if (
-            output is not None and output.record is not None
-        ):  # without a record, the costs of a null test do not apply
+        # without a record, the costs of a null test do not apply
+        if output is not None and output.record is not None:
             image_id = self._context.pinned_image(slot.container.spec.image_id)
             calibration = self._context.calibrations.of(image_id, reused=reused)
         attempt.usage = corrected(usage, calibration)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.slots.attempt_state import NOT_AGAIN
+from orchestrator.engine.slots.attempt_state import NOT_AGAIN, OWN_DOING
 from orchestrator.measure.reused_slot import agent_counters
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def reason_after(slot: OpenSlot, test: InFlightTest, next_started: Assignment | 
     if changed is None and slot.session.resized:
         changed = "the size of its streams' buffers"
     if changed is not None:
-        return f"{NOT_AGAIN}: the test changed {changed}{_unless(next_started)}"
+        return f"{OWN_DOING} {changed}{_unless(next_started)}"
     charged = test.agent_after.memory_bytes
     if charged is None:
         return None
@@ -59,7 +59,7 @@ def changed_folders_reason(slot: OpenSlot, next_started: Assignment | None) -> s
     if not changed:
         return None
     folders = ", ".join(changed)
-    return f"{NOT_AGAIN}: the test changed the mode or attributes of {folders}{_unless(next_started)}"
+    return f"{OWN_DOING} the mode or attributes of {folders}{_unless(next_started)}"
 
 
 def _unless(next_started: Assignment | None) -> str:

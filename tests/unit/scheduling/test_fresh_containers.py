@@ -56,4 +56,5 @@ def test_variables_of_the_host_are_kept_from_other_suites(make, auto):
     guarded = guard_secrets(plan, {"secret"})
     assert [one.profile.reuse for one in guarded] == [1, 1000, 1000, 50, 50]
     assert guarded[0].reason.endswith("a fresh container: its suite passes variables of the host")
+    assert guard_secrets(guarded, {"secret"}) == guarded
     assert guard_secrets(plan, ()) == tuple(plan)

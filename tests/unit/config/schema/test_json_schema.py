@@ -4,29 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from orchestrator.config.loader import load_config
 from orchestrator.config.schema.json_schema import json_schema
 from orchestrator.config.writing.template import template
-from orchestrator.errors import ConfigError
-
-if TYPE_CHECKING:
-    from orchestrator.config.settings import Config
+from tests.support.configuration import load_text
 
 ROOT = Path(__file__).parents[4]
-
-
-def _loads(folder: Path, text: str) -> Config | None:
-    (folder / "profiles.yaml").write_text(text, encoding="utf-8")
-    try:
-        return load_config(path=None, start=folder, env={})
-    except ConfigError:
-        return None
 
 
 def _schema_accepts(text: str) -> bool:
@@ -90,4 +77,4 @@ def test_every_key_is_described() -> None:
 )
 def test_the_schema_and_the_loader_agree(tmp_path: Path, text: str, valid: bool) -> None:
     assert _schema_accepts(text) is valid
-    assert (_loads(tmp_path, text) is not None) is valid
+    assert (load_text(tmp_path, text) is not None) is valid

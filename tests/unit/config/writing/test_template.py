@@ -1,33 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from orchestrator.config.loader import load_config
 from orchestrator.config.writing.template import template
-from orchestrator.errors import ConfigError, UsageError
-
-if TYPE_CHECKING:
-    from orchestrator.config.settings import Config
+from orchestrator.errors import UsageError
+from tests.support.configuration import load_text
 
 ROOT = Path(__file__).parents[4]
-
-
-def _loads(folder: Path, text: str) -> Config | None:
-    (folder / "profiles.yaml").write_text(text, encoding="utf-8")
-    try:
-        return load_config(path=None, start=folder, env={})
-    except ConfigError:
-        return None
 
 
 def test_the_template_is_valid_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     built_in = load_config(path=None, start=tmp_path, env={})
     text = template(tmp_path)
-    written = _loads(tmp_path, text)
+    written = load_text(tmp_path, text)
     assert written is not None
     assert dict(written.profiles) == dict(built_in.profiles)
     assert written.suites == built_in.suites
@@ -42,7 +31,7 @@ def test_what_the_template_comments_out_is_valid_too(tmp_path: Path) -> None:
         lines.append("  - {" + yaml if yaml != line else line)
     text = "\n".join(lines).replace("# suites:\n#   -", "suites:\n  -").replace("\n#   -", "\n  -")
     text = text.replace("# run:", "run:").replace("\n#   ", "\n  ")
-    config = _loads(tmp_path, text)
+    config = load_text(tmp_path, text)
     assert config is not None
     assert len(config.rules) == 3
     assert [suite.name for suite in config.suites] == ["pytest", "shell", "own"]
@@ -63,7 +52,7 @@ def test_the_template_finds_the_projects_tests(tmp_path: Path) -> None:
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    config = _loads(tmp_path, template(tmp_path))
+    config = load_text(tmp_path, template(tmp_path))
     assert config is not None
     assert {suite.name: suite.match for suite in config.suites} == {
         "pytest": ("checks/**/*_test.py", "checks/**/test_*.py", "odd[[]1]/**/test_*.py", "test_*.py"),

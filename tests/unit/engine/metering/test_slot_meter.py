@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.engine.agent.output_reader import SlotOutput
 from orchestrator.engine.metering import slot_meter as meter_module
 from orchestrator.engine.metering.parent_cgroups import Lease, SlotParent
 from orchestrator.engine.metering.slot_meter import SlotMeter
 from orchestrator.measure import cgroups
 from orchestrator.measure.sampler import Sampler
-from orchestrator.model.evidence import OutputLog
 from orchestrator.model.usage import Source
 from orchestrator.testing.engine import FakeEngine
+from tests.support.handmade import make_slot_output
 from tests.unit.engine.metering.test_parent_cgroups import info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from orchestrator.engine.agent.output_reader import SlotOutput
 
 MIB = 1 << 20
 
@@ -61,21 +61,9 @@ def meter(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def run_with(agent: str) -> SlotOutput:
-    log = OutputLog(path=None, total_bytes=0, kept_bytes=0, tail=b"")
-    return SlotOutput(
-        record=None,
+    return make_slot_output(
         begin_counters="@/sys/fs/cgroup/memory.current\n2097152\n",
         end_counters=agent,
-        clean_counters="",
-        timed_out=False,
-        interrupted=False,
-        started_at=datetime.now(UTC),
-        test_seconds=1.0,
-        prepare_seconds=0.0,
-        stdout=log,
-        stderr=log,
-        outputs=(),
-        outputs_notes=(),
     )
 
 

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.engine.agent.output_reader import AgentOutputReader, SlotOutput
-from orchestrator.engine.slots.attempt_state import NO_OUTPUT, NOT_AGAIN, AttemptState, InFlightTest
+from orchestrator.engine.agent.output_reader import AgentOutputReader
+from orchestrator.engine.slots.attempt_state import NOT_AGAIN, AttemptState, InFlightTest
 from orchestrator.engine.slots.retirement import SIGNALLED
 from orchestrator.model.evidence import AgentRecord, LeftoverFiles, LeftoverIpc, LeftoverProcess
-from tests.support.handmade import make_assignment
+from tests.support.handmade import make_assignment, make_slot_output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,20 +42,7 @@ def test_what_a_test_left_or_changed_is_said_unless_it_was_ended(
     reader = AgentOutputReader(assignment, tmp_path, first=True)
     test = InFlightTest(assignment=assignment, reader=reader, position=2, first=True, keep=True)
     test.retire_reason = retired
-    output = SlotOutput(
-        record=AgentRecord(exit_code=0, **left),
-        begin_counters="",
-        end_counters="",
-        clean_counters="",
-        started_at=datetime.now(UTC),
-        test_seconds=0.1,
-        prepare_seconds=0.0,
-        stdout=NO_OUTPUT,
-        stderr=NO_OUTPUT,
-        outputs=(),
-        outputs_notes=(),
-        **{"timed_out": False, "interrupted": False, **ended},
-    )
+    output = make_slot_output(record=AgentRecord(exit_code=0, **left), **ended)
     reader.close()
     slot = AttemptState(output=output).evidence(None, test, 0.0).slot
     assert (slot.position, slot.unclean) == (2, unclean)
